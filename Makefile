@@ -1,0 +1,42 @@
+# What one does here, by name. `make help` lists it; PYTHON=python3.12 chooses another Python for the set-up.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test slow docs bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/set-up ## make .venv with everything in it, unless it is up to date
+
+.venv/set-up: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## learn Shakespeare's sonnets for two minutes, then write (runs/demo is made anew)
+	rm -rf runs/demo
+	$(BIN)/epigone train sample:sonnets --minutes 2 --out runs/demo
+	$(BIN)/epigone write runs/demo --prompt "Shall I compare" --length 200
+	@echo
+	@echo "The curves are in runs/demo/curves.png and curves.svg, the model and its card in runs/demo/model/."
+
+check: setup ## style, types, spelling, and whether the generated pages are current
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/python tools/docs.py --check
+
+test: setup ## the tests, without the slow ones
+	$(BIN)/python -m pytest
+
+slow: setup ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+docs: setup ## write the generated pages of docs/ anew
+	$(BIN)/python tools/docs.py
+
+bench: setup ## time a training step and writing against plain transformers, on this machine's processor
+	$(BIN)/python tools/bench.py

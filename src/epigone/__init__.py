@@ -1,0 +1,53 @@
+"""Learn to write on in the voice of a text.
+
+>>> import epigone
+>>> run = epigone.train("shakespeare.txt", minutes=10)
+>>> print(run.write("ROMEO:", length=200)[0])
+
+Everything listed in `__all__` is public. It is imported when it is first used, because torch takes seconds to load.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# No telemetry, ours or another's. The hub's client reads this when it is imported, so it has to be set before.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+if TYPE_CHECKING:
+    from epigone.api import Run, open_run, plan, resume, train
+    from epigone.errors import EpigoneError
+    from epigone.settings import Settings, WritingSettings
+
+_HOMES = {
+    "EpigoneError": "epigone.errors",
+    "Run": "epigone.api",
+    "Settings": "epigone.settings",
+    "WritingSettings": "epigone.settings",
+    "open_run": "epigone.api",
+    "plan": "epigone.api",
+    "resume": "epigone.api",
+    "train": "epigone.api",
+}
+__all__ = [
+    "EpigoneError",
+    "Run",
+    "Settings",
+    "WritingSettings",
+    "__version__",
+    "open_run",
+    "plan",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'epigone' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,347 @@
+"""The library's front door: texts in, a run out; a run or a GPT-2 in, text out. The command is made of the same."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from epigone import __version__
+from epigone.errors import RunNotFound, SettingsError
+from epigone.files import write_json
+from epigone.model.gpt2 import WEIGHTS, build_model, load_model
+from epigone.model.hardware import choose_precision, find_hardware
+from epigone.model.hub import find_base
+from epigone.model.plan import Plan, set_length
+from epigone.preparing import Preparation, prepare
+from epigone.reporting.card import CardFacts, Source, write_card
+from epigone.reporting.curves import draw_curves
+from epigone.reporting.facts import describe_plan
+from epigone.reporting.history import find_best, follow_course
+from epigone.runs.folder import RunFolder
+from epigone.settings import Settings, WritingSettings, make_settings
+from epigone.tokens.stream import load_tokens
+from epigone.tokens.vocabulary import end_of_text_id, load_vocabulary
+from epigone.training.events import CheckpointDue, Evaluated, Event, Sampled
+from epigone.training.loop import Learner
+from epigone.training.state import is_main_process
+from epigone.writing.engine import Piece, Writer
+from epigone.writing.samples import Sampler
+
+Text = str | PathLike[str]
+Stop = Callable[[], bool]
+
+
+def _never() -> bool:
+    return False
+
+
+# -- training
+
+
+def train(
+    *texts: Text,
+    out: Text | None = None,
+    settings: Settings | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    **more: Any,
+) -> Run:
+    """Learn the style of `texts` (files, folders, globs, addresses) and return the run.
+
+    `out` is the run's folder, runs/NAME by default. `more` are settings by name, such as epochs=3, and go before
+    those in `settings`. `on_event` sees each event as it comes. Raises EpigoneError.
+    """
+    asked = make_settings(Settings, {**(settings or Settings()).model_dump(), **more}, source="train()")
+    names = [str(text) for text in texts]
+    folder = begin(names, out)
+    with hold(folder):
+        preparation = prepare_run(folder, names, asked, progress=False)
+        for event in learn(folder, preparation):
+            if on_event is not None:
+                on_event(event)
+    return Run(folder)
+
+
+def plan(*texts: Text, settings: Settings | None = None, **more: Any) -> Preparation:
+    """Read and plan what `train` would do, and train nothing. Raises EpigoneError."""
+    asked = make_settings(Settings, {**(settings or Settings()).model_dump(), **more}, source="plan()")
+    with tempfile.TemporaryDirectory(prefix="epigone-", ignore_cleanup_errors=True) as folder:
+        return prepare([str(text) for text in texts], asked, Path(folder), progress=False)
+
+
+def resume(
+    run: Text,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    **changes: Any,
+) -> Run:
+    """Go on with a run from its last good checkpoint, or from the start.
+
+    `changes` may be epochs and minutes, both counted from the start, and patience. Raises EpigoneError.
+    """
+    folder = RunFolder.open(Path(run))
+    with hold(folder):
+        for event in go_on(folder, changes):
+            if on_event is not None:
+                on_event(event)
+    return Run(folder)
+
+
+def hold(folder: RunFolder) -> AbstractContextManager[object]:
+    """Keep others out of a run's folder; of several processes the first one does. Raises RunLocked, OutputError."""
+    return folder.lock() if is_main_process() else nullcontext()
+
+
+def begin(texts: Sequence[str], out: Text | None) -> RunFolder:
+    """The new folder of a run: `out`, or one named after the first text. Raises RunExists, OutputError."""
+    path = Path(out) if out is not None else Path("runs") / name_run(texts)
+    return RunFolder.create(path) if is_main_process() else RunFolder(path)
+
+
+def name_run(texts: Sequence[str]) -> str:
+    """A folder's name from the first text's: "shakespeare" for a/shakespeare.txt, "stdin" for "-"."""
+    first = texts[0].removeprefix("sample:").partition("?")[0].rstrip("/\\") if texts else ""
+    path = Path(first)
+    while path.name and any(mark in path.name for mark in "*?["):
+        path = path.parent
+    return {"": "text", "-": "stdin"}.get(path.stem, path.stem)
+
+
+def prepare_run(folder: RunFolder, texts: Sequence[str], settings: Settings, *, progress: bool = True) -> Preparation:
+    """Prepare in a run's folder and write down there what was asked, read and planned. Raises EpigoneError."""
+    if is_main_process():
+        folder.write_settings(settings)
+    preparation = prepare(texts, settings, folder.tokens, progress=progress)
+    if is_main_process():
+        write_json(folder.receipt, preparation.receipt)
+        folder.write_frame(preparation.build_model(), preparation.vocabulary)
+        folder.write_plan(
+            preparation.plan,
+            estimate=asdict(preparation.estimate),
+            tokens=preparation.tokens.key,
+            versions=list_versions(),
+        )
+    return preparation
+
+
+def learn(folder: RunFolder, preparation: Preparation, *, should_stop: Stop = _never) -> Iterator[Event]:
+    """Train what was prepared, and keep in the folder what comes of it. Raises EpigoneError."""
+    sampler = Sampler(preparation.vocabulary, preparation.settings, preparation.plan.start_text)
+    learner = Learner(
+        preparation.build_model(), preparation.tokens, preparation.plan, sample=sampler, should_stop=should_stop
+    )
+    yield from _follow(folder, learner, preparation.vocabulary)
+
+
+def go_on(
+    folder: RunFolder,
+    changes: Mapping[str, Any],
+    *,
+    should_stop: Stop = _never,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> Iterator[Event]:
+    """Resume a run and keep in its folder what comes of it; `on_note` hears what is unusual. Raises EpigoneError."""
+    if unfit := sorted(set(changes) - {"epochs", "minutes", "patience"}):
+        raise SettingsError(f"{unfit[0]} cannot change within a run.", hint="Train into another folder.")
+    settings = make_settings(Settings, {**folder.read_settings().model_dump(), **changes})
+    plan, more = folder.read_plan()
+    plan = _fit_to_machine(_lengthen(plan, settings, changes), settings, on_note)
+    vocabulary = load_vocabulary(folder.model)
+    packed, broken = folder.load_checkpoint()
+    for line in broken:
+        on_note(f"{line}.")
+    learner = Learner(
+        _rebuild_model(folder, plan, vocabulary, fresh_start=packed is None),
+        load_tokens(folder.tokens / more["tokens"]),
+        plan,
+        sample=Sampler(vocabulary, settings, plan.start_text),
+        should_stop=should_stop,
+    )
+    if packed is None:
+        on_note("No checkpoint was written yet: it starts from the beginning.")
+    else:
+        learner.unpack(packed)
+    if changes and is_main_process():
+        folder.write_settings(settings)
+        folder.write_plan(plan, **more)
+    yield from _follow(folder, learner, vocabulary)
+
+
+def _lengthen(plan: Plan, settings: Settings, changes: Mapping[str, Any]) -> Plan:
+    """The plan with another length or patience; what it had derived itself stays where nothing else is said."""
+    if not changes:
+        return plan
+    minutes = None if settings.minutes == "none" else settings.minutes
+    in_time = None
+    if minutes is not None and plan.minutes is not None:
+        in_time = round(plan.n_steps * minutes / plan.minutes)
+    patience = plan.patience if settings.patience == "auto" else settings.patience
+    longer = replace(
+        plan,
+        epochs=changes.get("epochs", plan.epochs),
+        minutes=minutes,
+        patience=None if patience == "none" else patience,
+    )
+    return set_length(longer, settings, in_time)
+
+
+def _fit_to_machine(plan: Plan, settings: Settings, on_note: Callable[[str], None]) -> Plan:
+    """The plan as it is, or with another device where the run has been moved to another machine."""
+    try:
+        find_hardware(plan.device)
+        return plan
+    except SettingsError:
+        hardware = find_hardware("auto")
+        on_note(f"There is no {plan.device} here: it goes on with {hardware.name}.")
+        precision, _ = choose_precision("auto", hardware)
+        return replace(plan, device=hardware.device, n_threads=hardware.n_threads, precision=precision)
+
+
+def _rebuild_model(
+    folder: RunFolder, plan: Plan, vocabulary: PreTrainedTokenizerFast, *, fresh_start: bool
+) -> GPT2LMHeadModel:
+    """The model that training started from, or just its frame where a checkpoint brings the weights."""
+    if fresh_start:
+        base = None if plan.fresh else find_base(plan.base).folder
+        return build_model(plan, base, end_of_text_id(vocabulary))
+    config = GPT2Config.from_pretrained(folder.model, local_files_only=True)
+    config._attn_implementation = plan.attention
+    return GPT2LMHeadModel(config)
+
+
+def _follow(folder: RunFolder, learner: Learner, vocabulary: PreTrainedTokenizerFast) -> Iterator[Event]:
+    """Pass on what the learner tells, and keep in the folder what each event calls for."""
+    for event in learner.learn():
+        if is_main_process():
+            folder.record(event)
+            if isinstance(event, Evaluated) and event.best:
+                folder.keep_best(learner.model)
+            elif isinstance(event, CheckpointDue):
+                folder.save_checkpoint(event.step, learner.pack())
+                publish(folder)
+        yield event
+
+
+def publish(folder: RunFolder) -> None:
+    """Draw the curves and write the model's card from what the folder holds."""
+    events = follow_course(folder.read_events())
+    evaluations = [event for event in events if isinstance(event, Evaluated)]
+    best = find_best(evaluations)
+    if best is None:
+        return
+    plan, more = folder.read_plan()
+    for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
+        shutil.copyfile(picture, folder.model / picture.name)
+    shutil.copytree(folder.samples, folder.model / "samples", dirs_exist_ok=True)
+    receipt = json.loads(folder.receipt.read_text("utf-8"))
+    sampled = [event for event in events if isinstance(event, Sampled) and event.step == best.step]
+    facts = CardFacts(
+        title=folder.path.resolve().name,
+        n_parameters=plan.n_parameters,
+        evaluations=evaluations,
+        sources=[
+            Source(
+                name=file["name"],
+                size_bytes=file["n_bytes"],
+                n_characters=file["n_characters"],
+                sha256=file["sha256"],
+            )
+            for file in receipt["files"]
+        ],
+        base=None if plan.fresh else plan.base if plan.base_revision else Path(plan.base).resolve().name,
+        base_on_hub=bool(plan.base_revision),
+        samples=sampled[-1].samples if sampled else (),
+        sample_epoch=best.epoch,
+        settings=describe_plan(plan),
+        versions=more["versions"],
+    )
+    write_card(facts, folder.model)
+
+
+def list_versions() -> dict[str, str]:
+    """What a run was made with."""
+    packages = {name: version(name) for name in ("torch", "transformers", "tokenizers", "accelerate")}
+    return {"epigone": __version__, "python": platform.python_version(), **packages}
+
+
+# -- a run
+
+
+class Run:
+    """A finished or interrupted run: its numbers, and its best model to write with."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._writer: Writer | None = None
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    @property
+    def evaluations(self) -> list[Evaluated]:
+        """One for each look at the held-out text, in order."""
+        return [event for event in follow_course(self.folder.read_events()) if isinstance(event, Evaluated)]
+
+    @property
+    def best(self) -> Evaluated | None:
+        """The evaluation whose weights model/ holds; None before the first one."""
+        return find_best(self.evaluations)
+
+    def write(self, prompt: str = "", **settings: Any) -> list[str]:
+        """`count` texts of `length` tokens that follow the prompt, without it; `settings` as in `WritingSettings`.
+
+        Text n is drawn with seed + n. Raises SettingsError, RunNotFound, RunDamaged.
+        """
+        asked = make_settings(WritingSettings, settings, source="write()")
+        return self.open_writer(asked.device).write(prompt, asked)
+
+    def stream(self, prompt: str = "", **settings: Any) -> Iterator[Piece]:
+        """The same texts, piece by piece as they are written."""
+        asked = make_settings(WritingSettings, settings, source="stream()")
+        return self.open_writer(asked.device).stream(prompt, asked)
+
+    def open_writer(self, device: str = "auto") -> Writer:
+        """The best model, loaded once."""
+        if self._writer is None:
+            self._writer = open_writer(self.path, device)
+        return self._writer
+
+
+def open_run(path: Text) -> Run:
+    """The run in a folder. Raises RunNotFound."""
+    return Run(RunFolder.open(Path(path)))
+
+
+def open_writer(name: Text, device: str = "auto", *, progress: bool = False) -> Writer:
+    """Something to write with: a run's folder, or any GPT-2, from a folder or by its name on the hub.
+
+    Raises RunNotFound, RunDamaged, BaseError, SettingsError.
+    """
+    hardware = find_hardware(device)
+    path, start_text = Path(name), ""
+    if RunFolder.is_run(path):
+        run = RunFolder(path)
+        start_text = run.read_plan()[0].start_text
+        path = run.model
+        if not (path / WEIGHTS).exists():
+            raise RunNotFound(
+                f"{run.path} holds no model yet: it stopped before its first evaluation.",
+                hint=f"Go on with it: epigone resume {run.path}",
+            )
+    path = find_base(str(path), progress=progress).folder
+    model = load_model(path)
+    model.to(torch.device(hardware.device))  # type: ignore[arg-type]
+    return Writer(model, load_vocabulary(path), start_text=start_text)

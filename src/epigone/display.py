@@ -1,0 +1,272 @@
+"""Events, facts and notes in, a terminal or plain lines out. Beside cli.py the only place that prints."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from textwrap import shorten
+from typing import Protocol, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from epigone.reporting.harmless import clean_text, on_one_line
+from epigone.reporting.history import (
+    COLUMNS,
+    Column,
+    describe_end,
+    describe_start,
+    describe_step,
+    epoch_table,
+    format_epoch,
+)
+from epigone.training.events import Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
+
+Fact = tuple[str, str, str]
+"""A name, its value and the reason for it, which may be empty."""
+
+
+class Screen(Protocol):
+    """Where a run is shown."""
+
+    def show(self, event: Event) -> None:
+        """Show what training tells."""
+
+    def show_facts(self, title: str, rows: Sequence[Fact]) -> None:
+        """Show names, values and reasons in columns: a receipt, a plan."""
+
+    def show_note(self, text: str) -> None:
+        """Say something by the way."""
+
+    def show_warning(self, text: str) -> None:
+        """Say something that should not be missed."""
+
+
+@contextmanager
+def open_screen(*, quiet: bool, json: bool, stdout: TextIO | None = None) -> Iterator[Screen]:
+    """The screen that fits where the output goes; when it closes, the terminal is as it was.
+
+    A terminal gets the live view, a pipe plain lines. With `json`, standard output belongs to the answer: progress
+    goes to standard error, if somebody is watching there.
+    """
+    stdout = sys.stdout if stdout is None else stdout
+    if quiet or (json and not sys.stderr.isatty()):
+        yield QuietScreen()
+    elif json or not _is_live(stdout):
+        yield PlainScreen(sys.stderr if json else stdout)
+    else:
+        with LiveScreen(Console(file=_forgive(stdout), highlight=False, markup=False, emoji=False)) as screen:
+            yield screen
+
+
+def _is_live(stdout: TextIO) -> bool:
+    """Whether lines can be drawn over: a terminal, and not one that says it is dumb."""
+    return stdout.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+
+
+def _forgive(stream: TextIO) -> TextIO:
+    """The stream, showing "?" for what its encoding lacks: no letter of a sample may end a run."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
+    return stream
+
+
+def name_sample(event: Sampled, number: int) -> str:
+    """Which sample this is, and what it was asked to follow."""
+    prompt = shorten(on_one_line(event.samples[number - 1].prompt), 40, placeholder="…")
+    where = f"sample {number} of {len(event.samples)} at epoch {format_epoch(event.epoch)}"
+    return f'{where}, after "{prompt}"' if prompt else where
+
+
+# -- nothing
+
+
+class QuietScreen:
+    """Shows nothing."""
+
+    def show(self, event: Event) -> None:
+        """Show nothing."""
+
+    def show_facts(self, title: str, rows: Sequence[Fact]) -> None:
+        """Show nothing."""
+
+    def show_note(self, text: str) -> None:
+        """Show nothing."""
+
+    def show_warning(self, text: str) -> None:
+        """Show nothing."""
+
+
+# -- plain lines
+
+
+class PlainScreen:
+    """Plain lines without colour, for a pipe or a log: one per report, every evaluation, every sample in full."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = _forgive(stream)
+        self._pace = Pace()
+
+    def show(self, event: Event) -> None:
+        """Write the event's lines, if it is its turn."""
+        if isinstance(event, Stepped):
+            if self._pace.is_due(event):
+                self._write("  ".join([f"step {event.step:,} of {event.n_steps:,}", *describe_step(event)]))
+        elif isinstance(event, Sampled):
+            for number, sample in enumerate(event.samples, 1):
+                self._write(name_sample(event, number))
+                self._write("  | " + clean_text(sample.prompt + sample.text).replace("\n", "\n  | "))
+        elif isinstance(event, Evaluated):
+            row = epoch_table([event])[0]
+            row["best"] = "best so far" if event.best else ""
+            self._write("  ".join(f"{name} {value}" if name != "best" else value for name, value in row.items()))
+        elif isinstance(event, Started):
+            self._write(describe_start(event))
+        elif isinstance(event, Finished):
+            self._write(describe_end(event))
+
+    def show_facts(self, title: str, rows: Sequence[Fact]) -> None:
+        """Write the facts under their title, one a line, aligned."""
+        cells = [tuple(map(on_one_line, row)) for row in rows]
+        name_width = max((len(name) for name, _, _ in cells), default=0)
+        value_width = min(max((len(value) for _, value, _ in cells), default=0), 40)  # one long path pads no other line
+        self._write(on_one_line(title))
+        for name, value, reason in cells:
+            self._write(f"  {name:<{name_width}}  {value:<{value_width}}  {reason}")
+
+    def show_note(self, text: str) -> None:
+        """Write the note."""
+        self._write(clean_text(text))
+
+    def show_warning(self, text: str) -> None:
+        """Write the warning."""
+        self._write(f"warning: {clean_text(text)}")
+
+    def _write(self, lines: str) -> None:
+        print("\n".join(line.rstrip() for line in lines.split("\n")), file=self._stream, flush=True)
+
+
+class Pace:
+    """When the next line on steps is due, so that a log stays short: about twenty, but a sign of life now and then."""
+
+    SHARE, SECONDS, LONGEST_SECONDS = 0.05, 10.0, 300.0
+
+    def __init__(self) -> None:
+        self._progress, self._seconds = 0.0, 0.0
+
+    def is_due(self, step: Stepped) -> bool:
+        """Whether to write this one: after 10 s and a twentieth of the run, or after 5 minutes."""
+        waited = step.seconds - self._seconds
+        far_enough = step.progress - self._progress >= self.SHARE and waited >= self.SECONDS
+        if not far_enough and 0 <= waited < self.LONGEST_SECONDS:
+            return False
+        self._progress, self._seconds = step.progress, step.seconds
+        return True
+
+
+# -- a terminal
+
+
+class LiveScreen:
+    """The live view: what happened scrolls by, and under it stand two lines on where training is now."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, transient=True, refresh_per_second=4)
+        self._columns: list[Column] = []
+
+    def __enter__(self) -> LiveScreen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, event: Event) -> None:
+        """Draw the event."""
+        if isinstance(event, Stepped):
+            self._live.update(draw_progress(event))
+        elif isinstance(event, Evaluated):
+            self._show_row(event)
+        elif isinstance(event, Sampled):
+            for number, sample in enumerate(event.samples, 1):
+                self._console.print(Text(name_sample(event, number), style="dim"))
+                self._console.print(draw_sample(sample, self._console))
+            self._console.print()
+        elif isinstance(event, Started):
+            self._console.print(Text(describe_start(event), style="dim"))
+            self._live.update(Text("first step …", style="dim"))
+            self._live.start()
+        elif isinstance(event, Finished):
+            self._live.stop()
+            self._console.print(Text(describe_end(event), style="bold"))
+
+    def show_facts(self, title: str, rows: Sequence[Fact]) -> None:
+        """Draw the facts under their title, in columns, the reasons wrapped."""
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, style="dim")
+        table.add_column(overflow="fold", max_width=self._console.width * 2 // 5)
+        table.add_column(style="dim")
+        for row in rows:
+            table.add_row(*(Text(on_one_line(cell)) for cell in row))
+        self._console.print(Text(on_one_line(title), style="bold"), table, "", sep="\n")
+
+    def show_note(self, text: str) -> None:
+        """Draw the note."""
+        self._console.print(Text(clean_text(text)))
+
+    def show_warning(self, text: str) -> None:
+        """Draw the warning."""
+        self._console.print(Text.assemble(("warning: ", "bold yellow"), clean_text(text)))
+
+    def _show_row(self, event: Evaluated) -> None:
+        if not self._columns:
+            self._columns = choose_columns(self._console.width)
+            headings = " ".join(f"{column.heading:>{column.width}}" for column in self._columns)
+            self._console.print(Text(f"  {headings}", style="dim", no_wrap=True))
+        self._console.print(draw_row(event, self._columns))
+
+
+FIRST_TO_GO = ("step", "learning rate", "bits per byte", "perplexity", "time", "training loss", "accuracy")
+"""What a narrow terminal does without, in this order."""
+
+
+def choose_columns(width: int) -> list[Column]:
+    """The columns for which a line of `width` letters has room."""
+    columns = list(COLUMNS)
+    for name in FIRST_TO_GO:
+        # Each column has a space before it; the mark of the best takes one letter, and the last stays free.
+        if sum(column.width + 1 for column in columns) + 2 <= width:
+            break
+        columns = [column for column in columns if column.name != name]
+    return columns
+
+
+def draw_row(event: Evaluated, columns: Sequence[Column]) -> Text:
+    """One line of the table, with a star and in green where it is the best so far."""
+    row = epoch_table([event])[0]
+    cells = " ".join(f"{row[column.name]:>{column.width}}" for column in columns)
+    mark, style = ("* ", "green") if event.best else ("  ", "")
+    return Text(mark + cells, style=style, no_wrap=True)
+
+
+def draw_sample(sample: Sample, console: Console) -> Text:
+    """The prompt and, brighter, what the model wrote after it; lines stay lines, long ones are wrapped."""
+    text = Text.assemble((clean_text(sample.prompt), "dim italic"), clean_text(sample.text))
+    bar = Text.assemble(("  │ ", "dim"))
+    return Text("\n").join(bar + line for line in text.wrap(console, max(console.width - 6, 20), tab_size=4))
+
+
+def draw_progress(event: Stepped) -> Group:
+    """Two lines: how far it is, and how it is going."""
+    bar = Table.grid(padding=(0, 2, 0, 0), expand=True)
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True)
+    steps = f"{event.progress:.0%}  step {event.step:,} of {event.n_steps:,}".replace("%", " %")
+    bar.add_row(ProgressBar(total=1.0, completed=event.progress), Text(steps))
+    return Group(bar, Text("  ".join(describe_step(event)), style="dim", no_wrap=True, overflow="ellipsis"))

@@ -1,0 +1,93 @@
+"""Everything that can go wrong and that we expect to: one tree, each error saying what, where and what to do next.
+
+EpigoneError
+├── SettingsError          a flag, a key or a value that cannot be
+├── TextError              the text
+│   ├── TextNotFound       nothing there
+│   ├── TextUnreadable     there, but not text, or not in the encoding that was asked for
+│   └── TextTooShort       too little to learn from
+├── BaseError              the checkpoint to start from
+│   ├── BaseNotFound       neither in a folder, nor in the cache, nor on the hub
+│   └── BaseUnusable       there, but not a GPT-2 in safetensors
+├── RunError               a run's folder
+│   ├── RunExists          somebody's work lies there already
+│   ├── RunNotFound        no run lies there
+│   ├── RunLocked          another process is at work in it
+│   └── RunDamaged         a file in it is missing or is not what was written
+├── OutputError            a place that cannot be written to
+└── TrainingDiverged       the loss is no longer a number
+"""
+
+from __future__ import annotations
+
+
+class EpigoneError(Exception):
+    """An expected failure: `str(error)` says what and where, `hint` what to do next; `exit_code` is the command's."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class SettingsError(EpigoneError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class TextError(EpigoneError):
+    """The text cannot be used."""
+
+
+class TextNotFound(TextError):
+    """No such file, folder, glob or address, or nothing to read in it."""
+
+
+class TextUnreadable(TextError):
+    """The bytes are no text, or no text in the encoding that was asked for."""
+
+
+class TextTooShort(TextError):
+    """There is too little text to learn from."""
+
+
+class BaseError(EpigoneError):
+    """The checkpoint to start from cannot be used."""
+
+
+class BaseNotFound(BaseError):
+    """The checkpoint is neither a folder, nor in the cache, nor to be had from the hub."""
+
+
+class BaseUnusable(BaseError):
+    """The checkpoint is not a GPT-2 in safetensors with a tokenizer beside it."""
+
+
+class RunError(EpigoneError):
+    """A run's folder cannot be used."""
+
+
+class RunExists(RunError):
+    """The folder for a new run already holds something."""
+
+
+class RunNotFound(RunError):
+    """There is no run in the folder."""
+
+
+class RunLocked(RunError):
+    """Another process is at work in the run."""
+
+
+class RunDamaged(RunError):
+    """A file of the run is missing or is not what was written."""
+
+
+class OutputError(EpigoneError):
+    """A file or folder cannot be written."""
+
+
+class TrainingDiverged(EpigoneError):
+    """The loss became infinite or not a number."""
+
+    exit_code = 1

@@ -1,0 +1,65 @@
+"""Bytes in, a file on the disk out: whole or not at all, whatever happens in between."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from epigone.errors import OutputError
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path`, flush it to the disk and put it in place. Raises OutputError."""
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(beside)
+        flush(beside)
+        beside.replace(path)
+        flush(path.parent)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise OutputError(
+            f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.",
+            hint="Is there room, and may we write there?",
+        ) from None
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """A file with this content, written whole. Returns its path."""
+    write_whole(path, lambda beside: beside.write_bytes(content))
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """A UTF-8 text file, written whole. Line ends stay as they are."""
+    write_bytes(path, text.encode("utf-8", "surrogatepass"))
+
+
+def write_json(path: Path, value: object) -> None:
+    """A JSON file for programs and people, written whole."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def flush(path: Path) -> None:
+    """Make sure that a file, or the names in a folder, are on the disk and not only in memory."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open folders
+    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,145 @@
+"""A plan in, a stock GPT2LMHeadModel out: the one place that builds, loads and saves models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from epigone.errors import BaseUnusable, RunDamaged
+from epigone.files import write_whole
+from epigone.model.plan import Plan, Shape
+from epigone.tokens.vocabulary import end_of_text_id
+
+WEIGHTS = "model.safetensors"
+
+
+def read_shape(config: Mapping[str, Any]) -> Shape:
+    """The shape in a checkpoint's config.json, which `hub.find_base` has checked."""
+    return Shape(
+        n_layer=config["n_layer"],
+        n_embd=config["n_embd"],
+        n_head=config["n_head"],
+        n_positions=config["n_positions"],
+        vocabulary_size=config["vocab_size"],
+    )
+
+
+def build_model(plan: Plan, base_folder: Path | None, end_of_text: int) -> GPT2LMHeadModel:
+    """The model that training starts from, in fp32 on the CPU: the base's weights, or random ones from the seed."""
+    if base_folder is None:
+        return _build_fresh(plan, end_of_text)
+    return _load_base(plan, base_folder)
+
+
+def _build_fresh(plan: Plan, end_of_text: int) -> GPT2LMHeadModel:
+    config = GPT2Config(
+        vocab_size=plan.shape.vocabulary_size,
+        n_positions=plan.shape.n_positions,
+        n_embd=plan.shape.n_embd,
+        n_layer=plan.shape.n_layer,
+        n_head=plan.shape.n_head,
+        activation_function="gelu_pytorch_tanh",  # GPT-2's own gelu_new, fused
+        bos_token_id=end_of_text,
+        eos_token_id=end_of_text,
+        **_dropouts(plan),  # type: ignore[arg-type]
+    )
+    config._attn_implementation = plan.attention
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        return GPT2LMHeadModel(config)
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """transformers draws a bar over the tensors of a file, which are loaded in no time."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _load_base(plan: Plan, folder: Path) -> GPT2LMHeadModel:
+    try:
+        config = GPT2Config.from_pretrained(folder, local_files_only=True, **_dropouts(plan))  # type: ignore[arg-type]
+        if config.activation_function == "gelu_new":
+            config.activation_function = "gelu_pytorch_tanh"
+        return _read_weights(folder, attn_implementation=plan.attention, config=config)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise BaseUnusable(
+            f"{folder} cannot be loaded as a GPT-2: {str(error).splitlines()[0]}",
+            hint="Download it again, or choose another --base.",
+        ) from None
+
+
+def _read_weights(folder: Path, **more: Any) -> GPT2LMHeadModel:
+    """A checkpoint in fp32: transformers 5 would keep the file's format, and small updates vanish in half precision."""
+    with _without_progress_bar():
+        model: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **more,
+        )
+    return model
+
+
+def _dropouts(plan: Plan) -> dict[str, float]:
+    """None in the attention: fused kernels refuse it on a CPU, and it costs 15 to 45 % of a step."""
+    return {"resid_pdrop": plan.dropout, "embd_pdrop": plan.dropout, "attn_pdrop": 0.0}
+
+
+def load_model(folder: Path, *, attention: str = "sdpa") -> GPT2LMHeadModel:
+    """A finished model for writing, in fp32 and in evaluation mode. Raises RunDamaged."""
+    try:
+        model = _read_weights(folder, attn_implementation=attention)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise RunDamaged(
+            f"The model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
+            hint="epigone resume makes it anew from the last checkpoint of its run.",
+        ) from None
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
+
+
+def save_frame(model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Everything of a stock model folder but the weights: config.json, generation_config.json and the tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = ["GPT2LMHeadModel"]
+    model.config.dtype = torch.float32
+    model.config.save_pretrained(folder)
+    end = end_of_text_id(vocabulary)
+    GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=True, temperature=0.8, top_p=0.95, bos_token_id=end, eos_token_id=end
+    ).save_pretrained(folder)
+    vocabulary.model_max_length = model.config.n_positions
+    vocabulary.save_pretrained(folder)
+
+
+def save_weights(model: GPT2LMHeadModel, path: Path) -> None:
+    """The weights as safetensors, in place of those that lay there only when all is on the disk."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights.pop("lm_head.weight")  # tied to transformer.wte.weight
+    write_whole(path, lambda beside: save_file(weights, beside, metadata={"format": "pt"}))
+
+
+def load_weights(model: GPT2LMHeadModel, path: Path) -> None:
+    """Put weights that `save_weights` wrote into a model of the same shape. Raises RunDamaged."""
+    try:
+        missing = model.load_state_dict(load_file(path), strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RunDamaged(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from None
+    if missing.unexpected_keys or set(missing.missing_keys) - {"lm_head.weight"}:
+        raise RunDamaged(f"{path} does not hold the weights of this model.")

@@ -1,0 +1,75 @@
+"""The machine in; what it computes with, in which number format and in how much memory out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import psutil
+import torch
+
+from epigone.errors import SettingsError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hardware:
+    """What a run computes on. `memory_bytes` is the device's own memory."""
+
+    device: Literal["cpu", "cuda", "mps"]
+    name: str
+    n_threads: int
+    memory_bytes: int
+    bf16: bool
+    """Whether bf16 is computed in silicon; elsewhere it is emulated and up to 40 times slower than fp32."""
+
+
+def find_hardware(device: str = "auto") -> Hardware:
+    """Describe the asked device; "auto" is the best there is. Raises SettingsError if it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen = device if device != "auto" else next(name for name, found in there.items() if found)
+    if not there[chosen]:
+        raise SettingsError(f"--device {chosen}: torch sees no such device here.", hint=_how_to_see(chosen))
+    if chosen == "cuda":
+        card = torch.cuda.get_device_properties(0)
+        return Hardware(
+            device="cuda",
+            name=card.name,
+            n_threads=torch.get_num_threads(),
+            memory_bytes=card.total_memory,
+            bf16=torch.cuda.is_bf16_supported(including_emulation=False),
+        )
+    return Hardware(
+        device="mps" if chosen == "mps" else "cpu",
+        name="Apple GPU" if chosen == "mps" else f"{torch.get_num_threads()} processor cores",
+        n_threads=torch.get_num_threads(),
+        memory_bytes=psutil.virtual_memory().total,
+        bf16=chosen == "cpu" and _computes_bf16(),
+    )
+
+
+def _how_to_see(device: str) -> str:
+    if device == "cuda":
+        return "Is a CUDA build of torch installed? The README says how. Without --device it runs on the processor."
+    return "Without --device it runs on the processor."
+
+
+def _computes_bf16() -> bool:
+    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.11
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def choose_precision(asked: str, hardware: Hardware) -> tuple[Precision, str]:
+    """The number format and why. Raises SettingsError where the asked one cannot work."""
+    if asked == "fp16" and hardware.device != "cuda":
+        raise SettingsError("--precision fp16 needs an NVIDIA or AMD GPU.", hint="Use fp32, or leave it out.")
+    if asked != "auto":
+        return cast(Precision, asked), "as asked"
+    if hardware.bf16:
+        return "bf16", f"{hardware.name} compute in it"
+    if hardware.device == "cuda":
+        return "fp16", f"{hardware.name} computes in it, and not in bf16"
+    return "fp32", f"{hardware.name} do not compute in bf16"

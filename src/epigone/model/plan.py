@@ -1,0 +1,279 @@
+"""Settings, tokens, machine and route in; every derived number out, each with its reason.
+
+Nothing here measures: equal input gives an equal plan.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from epigone.errors import SettingsError, TextTooShort
+from epigone.model.hardware import Hardware, Precision, choose_precision
+from epigone.model.route import Chooser, Route
+from epigone.settings import Settings, parse_size
+from epigone.tokens.stream import Tokens
+
+FEWEST_BLOCKS = 16
+"""A text is cut into at least this many blocks, so that there is something to shuffle; short texts get shorter ones."""
+WARM_UP_STEPS = 20
+"""With fewer, AdamW's first steps at a rate of 3e-3 were seen to throw the loss up by two nats."""
+SMALL_PARAMETERS = 50_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """The sizes of a GPT-2: layers, width, heads, positions and vocabulary."""
+
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_positions: int
+    vocabulary_size: int
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights of a GPT2LMHeadModel of this shape; the embedding is also the head."""
+        block = 12 * self.n_embd**2 + 13 * self.n_embd
+        return (self.vocabulary_size + self.n_positions + 2) * self.n_embd + self.n_layer * block
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What a plan stands on."""
+
+    tokens: Tokens
+    hardware: Hardware
+    route: Route
+    vocabulary_size: int
+    base_shape: Shape | None = None
+    """None for a fresh model."""
+    base_revision: str = ""
+    start_text: str = ""
+    n_processes: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """Every number that training needs. Steps and blocks are counted over all processes."""
+
+    base: str
+    base_revision: str
+    shape: Shape
+    n_parameters: int
+    dropout: float
+    attention: Literal["eager", "sdpa"]
+    device: Literal["cpu", "cuda", "mps"]
+    precision: Precision
+    n_threads: int
+    n_processes: int
+    block_size: int
+    n_blocks: int
+    """Blocks in one pass over the text."""
+    batch_size: int
+    """Blocks that one process computes at once."""
+    accumulation: int
+    epochs: float | None
+    """Passes over the text; None where only the clock ends the run."""
+    minutes: float | None
+    n_steps: int
+    """Steps of the whole run; an estimate where the clock ends it."""
+    learning_rate: float
+    beta2: float
+    schedule: str
+    schedule_arguments: tuple[str, ...]
+    warmup: float
+    weight_decay: float
+    clip: float
+    patience: int | None
+    """Evaluations without a better one after which training stops."""
+    evaluations_per_epoch: int
+    """Evaluations in a pass over the text, at equal distances; under a time limit as far as it affords them."""
+    evaluate_every: int | None
+    """Steps between further evaluations."""
+    report_every: int
+    """Steps between reports."""
+    start_text: str
+    """What stands before a text that is written without a prompt; if empty, the end-of-text token does."""
+    seed: int
+    n_train_tokens: int
+    n_validation_tokens: int
+    n_validation_bytes: int
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the model starts from random weights."""
+        return self.base == "none"
+
+    @property
+    def blocks_per_step(self) -> int:
+        """Blocks in one step."""
+        return self.batch_size * self.accumulation * self.n_processes
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens in one step."""
+        return self.blocks_per_step * self.block_size
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in one pass over the text; need not be whole."""
+        return self.n_blocks / self.blocks_per_step
+
+
+def make_plan(settings: Settings, facts: Facts) -> Plan:
+    """Derive everything that is left from the counted tokens. Raises SettingsError, TextTooShort."""
+    pick = Chooser(settings)
+    hardware, train = facts.hardware, facts.tokens.train
+    block_size = _choose_block(pick, facts)
+    shape = facts.base_shape or _choose_shape(pick, facts, block_size)
+    eager = hardware.device == "cpu" and shape.n_parameters < SMALL_PARAMETERS
+    precision, pick.reasons["precision"] = choose_precision(settings.precision, hardware)
+    pick.reasons["base"], pick.reasons["vocabulary"] = facts.route.reason, facts.route.vocabulary_reason
+    pick.reasons["attention"] = (
+        "plain is fastest for a small model on a processor" if eager else "fused is fastest here"
+    )
+    n_blocks = len(train.ids) // block_size
+    plan = Plan(
+        base=facts.route.base,
+        base_revision=facts.base_revision,
+        shape=shape,
+        n_parameters=shape.n_parameters,
+        attention="eager" if eager else "sdpa",
+        device=hardware.device,
+        precision=precision,
+        n_threads=hardware.n_threads,
+        n_processes=facts.n_processes,
+        block_size=block_size,
+        n_blocks=n_blocks,
+        batch_size=_choose_batch(pick, facts, block_size, n_blocks),
+        accumulation=pick.choose("accumulation", 1, "the batch is large enough"),
+        **_choose_learning(pick, facts, shape),
+        minutes=None if settings.minutes == "none" else settings.minutes,
+        n_steps=0,
+        evaluations_per_epoch=1,
+        evaluate_every=None if settings.evaluate_every == "auto" else settings.evaluate_every,
+        report_every=1,
+        clip=settings.clip,
+        start_text=facts.start_text,
+        seed=settings.seed,
+        n_train_tokens=train.n_tokens,
+        n_validation_tokens=facts.tokens.validation.n_tokens,
+        n_validation_bytes=facts.tokens.validation.n_bytes,
+        reasons=pick.reasons,
+    )
+    return set_length(plan, settings)
+
+
+def set_length(plan: Plan, settings: Settings, n_steps: int | None = None) -> Plan:
+    """The plan with its number of steps, and evaluations at every epoch or, if these are few, ten or so in all.
+
+    `n_steps` is what the clock is expected to allow; without it the epochs decide.
+    """
+    if plan.epochs is not None:
+        by_epochs = math.ceil(plan.n_blocks * plan.epochs / plan.blocks_per_step)
+        n_steps = min(by_epochs, n_steps or by_epochs)
+    n_steps = max(1, n_steps or 1)
+    few = n_steps < 5 * plan.steps_per_epoch
+    reason = "ten or so in all" if few else "once a pass over the text"
+    warmup = min(0.25, max(0.05, WARM_UP_STEPS / n_steps)) if settings.warmup == "auto" else settings.warmup
+    return replace(
+        plan,
+        n_steps=n_steps,
+        warmup=warmup,
+        evaluations_per_epoch=math.ceil(10 * plan.steps_per_epoch / n_steps) if few else 1,
+        report_every=min(50, max(1, n_steps // 200)),
+        reasons=plan.reasons | {"evaluations_per_epoch": reason},
+    )
+
+
+def _choose_block(pick: Chooser, facts: Facts) -> int:
+    n_tokens = len(facts.tokens.train.ids)
+    if facts.base_shape is None:
+        limit, best = 8192, 128 if facts.hardware.device == "cpu" and facts.tokens.train.n_bytes < 3_000_000 else 256
+    else:
+        limit = facts.base_shape.n_positions
+        best = min(limit, 256 if facts.hardware.device == "cpu" else 1024)
+    fits = max(8, n_tokens // FEWEST_BLOCKS)
+    reason = "enough to see a few sentences"
+    if fits < best:
+        best, reason = 2 ** int(math.log2(fits)), f"so that {n_tokens:,} tokens make {FEWEST_BLOCKS} blocks or more"
+    block_size = int(pick.choose("block_size", best, reason))
+    if block_size > limit:
+        raise SettingsError(
+            f"--block-size {block_size} is more than the {limit} positions of {facts.route.base}.",
+            hint=f"Use {limit} or less, or --base none.",
+        )
+    if n_tokens <= block_size:
+        raise TextTooShort(
+            f"The part to learn from has {n_tokens:,} tokens, but one block needs {block_size:,}.",
+            hint=f"Give more text, or --block-size {best}.",
+        )
+    return block_size
+
+
+def _choose_shape(pick: Chooser, facts: Facts, block_size: int) -> Shape:
+    size = pick.choose("size", *_choose_size(facts.tokens.train.n_bytes, facts.hardware))
+    n_layer, width = parse_size(size)
+    head = 32 if width < 256 or width % 64 else 64
+    return Shape(
+        n_layer=n_layer,
+        n_embd=width,
+        n_head=width // head,
+        n_positions=block_size,
+        vocabulary_size=facts.vocabulary_size,
+    )
+
+
+def _choose_size(n_bytes: int, hardware: Hardware) -> tuple[str, str]:
+    sizes, limits = ("pico", "nano", "micro", "mini", "small"), (20_000, 200_000, 3_000_000, 20_000_000)
+    if hardware.device != "cpu":
+        sizes, limits = ("pico", "micro", "small", "medium", "gpt2"), (20_000, 200_000, 5_000_000, 100_000_000)
+    size = sizes[sum(n_bytes >= limit for limit in limits)]
+    return size, f'"{size}" suits {n_bytes:,} bytes of text on {hardware.name}'
+
+
+def _choose_batch(pick: Chooser, facts: Facts, block_size: int, n_blocks: int) -> int:
+    if facts.hardware.device == "cpu":
+        at_once, reason = (2048 if facts.base_shape is None else 1024) // block_size, "fastest on a processor"
+    else:
+        at_once, reason = 16_384 // block_size, "keeps a GPU busy"
+    most = n_blocks // (4 * facts.n_processes)
+    if most < at_once:
+        at_once, reason = most, "so that a pass over this short text takes several steps"
+    return int(pick.choose("batch_size", max(1, at_once), reason))
+
+
+def _choose_learning(pick: Chooser, facts: Facts, shape: Shape) -> dict[str, Any]:
+    """Epochs and how fast, how far and how carefully to learn. Starting values; docs/findings.md says from where."""
+    n_bytes, fresh = facts.tokens.train.n_bytes, facts.base_shape is None
+    many, few, most = (20.0, 2, 60) if fresh else (4.0, 2, 10)
+    epochs = min(most, max(few, round(many * math.sqrt(1e6 / n_bytes))))
+    timed = pick.settings.minutes != "none" and pick.settings.epochs == "auto"
+    passes = math.inf if timed else float(pick.choose("epochs", epochs, f"about right for {n_bytes:,} bytes"))
+    if timed:
+        pick.reasons["epochs"] = "as many as the minutes allow"
+    rate = min(3e-3, 3e-3 * 192 / shape.n_embd) if fresh else 5e-5
+    repeats = passes >= 5
+    patience = pick.choose("patience", max(3, min(10, epochs // 3)), "later epochs rarely come back from overfitting")
+    return {
+        "epochs": None if timed else passes,
+        "learning_rate": pick.choose(
+            "learning_rate", rate, "from the width" if fresh else "gentle, to keep what is known"
+        ),
+        "beta2": 0.95 if fresh else 0.999,
+        "schedule": pick.choose("schedule", "linear", "to zero: best in most measurements"),
+        "schedule_arguments": pick.settings.schedule_arguments,
+        "warmup": pick.choose("warmup", 0.05, "the first steps are the wildest"),
+        "weight_decay": pick.choose("weight_decay", 0.1 if fresh else 0.01, "usual" if fresh else "gentle"),
+        "dropout": pick.choose("dropout", 0.1 if repeats or not fresh else 0.0, _why_dropout(repeats, fresh)),
+        "patience": None if patience == "none" else patience,
+    }
+
+
+def _why_dropout(repeats: bool, fresh: bool) -> str:
+    if not fresh:
+        return "as GPT-2 was made"
+    return "the text is read many times" if repeats else "the text is read a few times only"

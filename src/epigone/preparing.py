@@ -1,0 +1,187 @@
+"""What a user names and asks in; everything that training needs, read, counted and planned, out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from epigone.model.gpt2 import build_model, read_shape
+from epigone.model.hardware import Hardware, find_hardware
+from epigone.model.hub import Base, find_base, is_cached
+from epigone.model.plan import Facts, Plan, make_plan, set_length
+from epigone.model.route import Route, choose_route
+from epigone.settings import Settings
+from epigone.text.corpus import Corpus, read_corpus
+from epigone.text.splitting import Split, Stretch, split_corpus
+from epigone.tokens.stream import Part, Tokens, encode_parts
+from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary, load_vocabulary
+from epigone.training.speed import Estimate, count_steps_in_time, expect, measure_speed
+from epigone.training.state import count_processes
+from epigone.writing.samples import Sampler
+
+FEW_DOCUMENTS = 8
+"""With fewer documents than this, the start of one says little about how to begin a text."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preparation:
+    """A text, read and planned for. `receipt` is what receipt.json holds."""
+
+    settings: Settings
+    corpus: Corpus
+    split: Split
+    base: Base | None
+    vocabulary: PreTrainedTokenizerFast
+    tokens: Tokens
+    plan: Plan
+    estimate: Estimate
+    receipt: dict[str, Any]
+
+    def build_model(self) -> GPT2LMHeadModel:
+        """The model that training starts from."""
+        return build_model(self.plan, self.base.folder if self.base else None, end_of_text_id(self.vocabulary))
+
+
+def prepare(texts: Sequence[str], settings: Settings, folder: Path, *, progress: bool = True) -> Preparation:
+    """Read the texts, split them, choose a base, learn or load its vocabulary, encode into `folder`, plan and measure.
+
+    Raises TextError, BaseError, SettingsError.
+    """
+    corpus = read_corpus(texts, encoding=settings.encoding, keep_boilerplate=settings.keep_boilerplate)
+    held_out = _read_held_out(settings)
+    share = settings.validation if isinstance(settings.validation, float) else 0.0
+    split = split_corpus(corpus, how=settings.split, share=share, seed=settings.seed, held_out=held_out)
+    hardware = find_hardware(settings.device)
+    with one_after_another(hardware):
+        route = _find_route(settings, corpus, hardware)
+        base = None if route.base == "none" else find_base(route.base, progress=progress)
+        train = group_stretches(corpus, split.train)
+        vocabulary = _find_vocabulary(base, route, train)
+        tokens = encode_parts(train, group_stretches(held_out or corpus, split.validation), vocabulary, folder)
+    facts = Facts(
+        tokens=tokens,
+        hardware=hardware,
+        route=route,
+        vocabulary_size=len(vocabulary),
+        base_shape=None if base is None else read_shape(base.config),
+        base_revision="" if base is None else base.revision,
+        start_text=_choose_start(train),
+        n_processes=count_processes(),
+    )
+    first_plan = make_plan(settings, facts)
+    model = build_model(first_plan, base.folder if base else None, end_of_text_id(vocabulary))
+    plan, estimate = _measure(model, vocabulary, tokens, first_plan, settings)
+    return Preparation(
+        settings=settings,
+        corpus=corpus,
+        split=split,
+        base=base,
+        vocabulary=vocabulary,
+        tokens=tokens,
+        plan=plan,
+        estimate=estimate,
+        receipt=write_receipt(corpus, held_out, split, tokens),
+    )
+
+
+def one_after_another(hardware: Hardware) -> AbstractContextManager[Any]:
+    """The first process does it, then the others find it done; alone, just do it."""
+    if count_processes() == 1:
+        return nullcontext()
+    main_first: AbstractContextManager[Any] = PartialState(cpu=hardware.device == "cpu").main_process_first()
+    return main_first
+
+
+def _read_held_out(settings: Settings) -> Corpus | None:
+    if isinstance(settings.validation, float):
+        return None
+    return read_corpus([settings.validation], encoding=settings.encoding, keep_boilerplate=settings.keep_boilerplate)
+
+
+def _find_route(settings: Settings, corpus: Corpus, hardware: Hardware) -> Route:
+    return choose_route(
+        settings,
+        n_bytes=corpus.n_bytes,
+        bytes_per_gpt2_token=lambda: _fit_gpt2(corpus),
+        gpt2_at_hand=settings.base == "auto" and is_cached("gpt2"),
+        hardware=hardware,
+    )
+
+
+def _fit_gpt2(corpus: Corpus) -> float:
+    """Bytes per token of GPT-2's vocabulary, over the first 100,000 characters."""
+    vocabulary = load_vocabulary(find_base("gpt2", download=False).folder)
+    text = corpus.documents[0].text[:100_000]
+    return len(text.encode()) / max(1, len(encode(text, vocabulary)))
+
+
+def _find_vocabulary(base: Base | None, route: Route, train: Sequence[Sequence[str]]) -> PreTrainedTokenizerFast:
+    if base is not None:
+        return load_vocabulary(base.folder)
+    return learn_vocabulary((stretch for document in train for stretch in document), route.vocabulary_size)
+
+
+def group_stretches(corpus: Corpus, stretches: Sequence[Stretch]) -> list[list[str]]:
+    """For each document that has any the texts of its stretches."""
+    texts: dict[int, list[str]] = {}
+    for stretch in stretches:
+        text = corpus.documents[stretch.document].text[stretch.start : stretch.end]
+        texts.setdefault(stretch.document, []).append(text)
+    return list(texts.values())
+
+
+def _choose_start(train: Sequence[Sequence[str]]) -> str:
+    """A few long documents teach how a line begins, and how one text began; many teach how texts begin."""
+    lines = sum(stretch.count("\n") for document in train for stretch in document)
+    return "\n" if len(train) < FEW_DOCUMENTS and lines >= 20 else ""
+
+
+# -- measuring
+
+
+def _measure(
+    model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, tokens: Tokens, plan: Plan, settings: Settings
+) -> tuple[Plan, Estimate]:
+    """The plan with the steps that its minutes allow, and what was measured, by the first process for all."""
+    sampler = Sampler(vocabulary, settings, plan.start_text)
+    found = measure_speed(model, tokens, plan, time_samples=sampler.time)
+    if plan.n_processes > 1:
+        (found,) = broadcast_object_list([found])
+    if plan.minutes is not None:
+        plan = set_length(plan, settings, count_steps_in_time(plan, found))
+    return plan, expect(plan, found.seconds_per_step, found.seconds_per_evaluation, found.memory_bytes)
+
+
+# -- the receipt
+
+
+def write_receipt(corpus: Corpus, held_out: Corpus | None, split: Split, tokens: Tokens) -> dict[str, Any]:
+    """What was read and every change made to it, what is learned from and what is held out: plain values."""
+    return {
+        "files": [asdict(document.receipt) for document in corpus.documents],
+        "held_out_files": [asdict(document.receipt) for document in held_out.documents] if held_out else [],
+        "skipped": list(corpus.skipped),
+        "fingerprint": corpus.fingerprint,
+        "n_characters": corpus.n_characters,
+        "n_bytes": corpus.n_bytes,
+        "split": {"how": split.how, "reason": split.reason, "held_out": [asdict(item) for item in split.validation]},
+        "train": _describe_part(tokens.train),
+        "validation": _describe_part(tokens.validation),
+    }
+
+
+def _describe_part(part: Part) -> dict[str, Any]:
+    return {
+        "n_documents": part.n_documents,
+        "n_characters": part.n_characters,
+        "n_bytes": part.n_bytes,
+        "n_tokens": part.n_tokens,
+        "bytes_per_token": round(part.bytes_per_token, 4),
+    }

@@ -1,0 +1,1 @@
+"""Events in; curves, samples and a model card out."""

@@ -1,0 +1,90 @@
+"""A plan and a receipt in, rows of name, value and reason for people out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from textwrap import shorten
+from typing import Any
+
+from epigone.model.plan import Plan
+from epigone.reporting.history import format_seconds
+from epigone.training.speed import Estimate
+
+Row = tuple[str, str, str]
+MOST_FILES_SHOWN = 8
+
+
+def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
+    """The plan, and what was measured for it."""
+    reasons = plan.reasons
+    values = {
+        "start from": ("random weights" if plan.fresh else plan.base, "base"),
+        "size": (f"{plan.shape.n_layer} layers, {plan.shape.n_embd} wide: {plan.n_parameters:,} parameters", "size"),
+        "vocabulary": (f"{plan.shape.vocabulary_size:,}", "vocabulary"),
+        "block": (f"{plan.block_size:,} tokens", "block_size"),
+        "batch": (_describe_batch(plan), "batch_size"),
+        "steps": (_describe_length(plan), "epochs"),
+        "evaluations": (_describe_evaluations(plan), "evaluations_per_epoch"),
+        "learning rate": (f"{plan.learning_rate:.3g}, {plan.schedule}, {plan.warmup:.0%} warm-up", "learning_rate"),
+        "dropout": (f"{plan.dropout:g}", "dropout"),
+        "weight decay": (f"{plan.weight_decay:g}", "weight_decay"),
+        "patience": ("off" if plan.patience is None else f"{plan.patience} evaluations", "patience"),
+        "precision": (f"{plan.precision} on {plan.device}", "precision"),
+    }
+    rows = [(name, value, reasons.get(reason, "")) for name, (value, reason) in values.items()]
+    return rows + (_describe_estimate(estimate) if estimate is not None else [])
+
+
+def _describe_batch(plan: Plan) -> str:
+    factors = [f"{plan.batch_size} blocks"]
+    factors += [f"{plan.accumulation} accumulated"] if plan.accumulation > 1 else []
+    factors += [f"{plan.n_processes} processes"] if plan.n_processes > 1 else []
+    return " x ".join(factors)
+
+
+def _describe_length(plan: Plan) -> str:
+    epochs = "" if plan.epochs is None else f" in {plan.epochs:g} epochs"
+    if plan.minutes is None:
+        return f"{plan.n_steps:,}{epochs}"
+    return f"about {plan.n_steps:,} in {plan.minutes:g} minutes"
+
+
+def _describe_evaluations(plan: Plan) -> str:
+    often = "each epoch" if plan.evaluations_per_epoch == 1 else f"{plan.evaluations_per_epoch:,} an epoch"
+    return often + ("" if plan.evaluate_every is None else f", and every {plan.evaluate_every:,} steps")
+
+
+def _describe_estimate(estimate: Estimate) -> list[Row]:
+    pace = f"{estimate.seconds_per_step:.3f} s a step, {estimate.seconds_per_evaluation:.1f} s an evaluation"
+    return [
+        ("time", f"about {format_seconds(estimate.seconds)}", f"measured: {pace}"),
+        ("memory", f"{estimate.memory_bytes / 1e9:.1f} GB", "measured on the same steps"),
+    ]
+
+
+def describe_receipt(receipt: Mapping[str, Any]) -> list[Row]:
+    """The receipt, file by file."""
+    rows = [row for file in receipt["files"][:MOST_FILES_SHOWN] for row in _describe_file(file)]
+    if len(receipt["files"]) > MOST_FILES_SHOWN:
+        rows.append(("…", f"{len(receipt['files']) - MOST_FILES_SHOWN:,} more files", "all are in receipt.json"))
+    rows += [("skipped", reason, "") for reason in receipt["skipped"][:MOST_FILES_SHOWN]]
+    rows += [row for file in receipt["held_out_files"] for row in _describe_file(file)]
+    for name, part in (("to learn from", receipt["train"]), ("held out", receipt["validation"])):
+        count = f"{part['n_characters']:,} characters, {part['n_tokens']:,} tokens"
+        why = receipt["split"]["reason"] if name == "held out" else f"{part['bytes_per_token']:.2f} bytes per token"
+        rows.append((name, count, why))
+    return rows
+
+
+def _describe_file(file: Mapping[str, Any]) -> list[Row]:
+    rows = [(file["name"], f"{file['n_bytes']:,} bytes, {file['encoding']}", file["reason"])]
+    for cut in file["cuts"]:
+        rows.append(("  cut", f"{cut['n_characters']:,} characters: {cut['what']}", cut["reason"]))
+    kept = f"{file['n_characters']:,} characters in {file['n_lines']:,} lines"
+    newlines = f"{file['n_bytes_newlines']:,} bytes of line ends made one" if file["n_bytes_newlines"] else ""
+    rows.append(("  kept", kept, newlines))
+    if file["n_end_of_text"]:
+        rows.append(("  marks", f"{file['n_end_of_text']:,} <|endoftext|>", "learned as boundaries of documents"))
+    if file["first_lines"]:
+        rows.append(("  begins", shorten(" / ".join(file["first_lines"]), 60, placeholder=" …"), ""))
+    return rows

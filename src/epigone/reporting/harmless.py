@@ -1,0 +1,35 @@
+"""Any text in, the same text without power out: it cannot steer a terminal, nor be taken for Markdown or HTML."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+
+def clean_text(text: str) -> str:
+    """The text without control characters except newlines and tabs."""
+    text = text.replace("\r\n", "\n")
+    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
+
+
+def on_one_line(text: str) -> str:
+    """The clean text with every stretch of white space as one space."""
+    return " ".join(clean_text(text).split())
+
+
+def escape_markdown(text: str) -> str:
+    """The text on one line, so that neither Markdown nor HTML in it has an effect."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(on_one_line(text), quote=False))
+
+
+def code_markdown(text: str) -> str:
+    """The text as code on one line. HTML's own tag, since a row of a table ends at a "|" even inside backticks."""
+    return f"<code>{escape_markdown(text)}</code>"
+
+
+def fence_text(text: str) -> str:
+    """The text in a fenced block of Markdown, its fence longer than any row of backticks in the text."""
+    text = clean_text(text)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"

@@ -1,0 +1,140 @@
+"""Events in, what they come to out: the course that counts, its best evaluation, the table of epochs, words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from epigone.training.events import Evaluated, Event, Finished, Started, Stepped
+
+NOTHING = "–"
+"""Stands where there is no number."""
+
+
+def follow_course(events: Iterable[Event]) -> list[Event]:
+    """The events of one unbroken course: what a crash undid is left out, because a resume goes over it again."""
+    course: list[Event] = []
+    for event in events:
+        if isinstance(event, Started):
+            course = [past for past in course if event.resumed and past.step <= event.step]
+        course.append(event)
+    return course
+
+
+def find_best(evaluations: Sequence[Evaluated]) -> Evaluated | None:
+    """The evaluation with the lowest loss, the first of equals; None where no loss is a number."""
+    return min((item for item in evaluations if math.isfinite(item.loss)), key=lambda item: item.loss, default=None)
+
+
+# -- numbers in words
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration as one says it: "1 h 02 min", "3 min 12 s", "42 s"."""
+    if not math.isfinite(seconds):
+        return NOTHING
+    whole = round(max(seconds, 0))
+    if whole >= 3600:
+        minutes = round(whole / 60)
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
+
+
+def format_epoch(epoch: float) -> str:
+    """A number of epochs for a sentence: "3", "2.5", "0.25"."""
+    return f"{epoch:.2f}".rstrip("0").rstrip(".") if math.isfinite(epoch) else NOTHING
+
+
+def format_rate(rate: float) -> str:
+    """A learning rate, three digits of it: "4.75e-5"."""
+    if rate == 0 or not math.isfinite(rate):
+        return "0" if rate == 0 else NOTHING
+    digits, exponent = f"{rate:.2e}".split("e")
+    return f"{digits}e{int(exponent)}"
+
+
+def format_perplexity(perplexity: float) -> str:
+    """A perplexity in at most seven characters: "61.7", "50,257", "1.2e+09"."""
+    if perplexity < 1000:
+        return f"{perplexity:.1f}"
+    return f"{perplexity:,.0f}" if perplexity < 1e6 else f"{perplexity:.1e}"
+
+
+# -- the table of epochs
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name in full, a heading and a width in letters where room is short, and what stands in it."""
+
+    name: str
+    heading: str
+    width: int
+    format: Callable[[Evaluated], str]
+
+
+COLUMNS = (
+    Column("epoch", "epoch", 6, lambda item: f"{item.epoch:.2f}"),
+    Column("step", "step", 8, lambda item: f"{item.step:,}"),
+    Column("training loss", "training", 8, lambda item: format_loss(item.training_loss)),
+    Column("validation loss", "validation", 10, lambda item: format_loss(item.loss)),
+    Column("accuracy", "accuracy", 8, lambda item: f"{item.accuracy:.1%}".replace("%", " %")),
+    Column("perplexity", "perplexity", 10, lambda item: format_perplexity(item.perplexity)),
+    Column("bits per byte", "bits/byte", 9, lambda item: f"{item.bits_per_byte:.3f}"),
+    Column("learning rate", "rate", 7, lambda item: format_rate(item.learning_rate)),
+    Column("time", "time", 11, lambda item: format_seconds(item.seconds)),
+)
+
+
+def format_loss(loss: float | None) -> str:
+    """A loss in nats per token, or a dash before the first step."""
+    return NOTHING if loss is None else f"{loss:.3f}"
+
+
+def epoch_table(evaluations: Sequence[Evaluated]) -> list[dict[str, str]]:
+    """One row of words per evaluation, keyed by the names in `COLUMNS`; "best" is "best" in one row, else empty."""
+    best = find_best(evaluations)
+    return [
+        {column.name: column.format(item) for column in COLUMNS} | {"best": "best" if item is best else ""}
+        for item in evaluations
+    ]
+
+
+# -- events in words
+
+
+def describe_start(event: Started) -> str:
+    """One sentence on what is about to be done."""
+    epochs = "" if event.epochs is None else format_epoch(event.epochs)
+    whole = f"{event.n_steps:,} steps, {epochs} epoch" + ("" if epochs == "1" else "s")
+    whole = whole if epochs else f"about {event.n_steps:,} steps, as many as the minutes allow"
+    return f"Going on after step {event.step:,} of {whole}." if event.resumed else f"Learning: {whole}."
+
+
+def describe_step(event: Stepped) -> list[str]:
+    """Where training is, in short pieces: epoch, loss, learning rate, speed and time left."""
+    return [
+        f"epoch {event.epoch:.2f}",
+        f"loss {format_loss(event.loss)}",
+        f"rate {format_rate(event.learning_rate)}",
+        f"{event.tokens_per_second:,.0f} tokens/s",
+        f"{format_seconds(event.seconds_left)} left",
+    ]
+
+
+WHY_ENDED = {
+    "done": "Done in {time}.",
+    "time": "Time was up after {time}.",
+    "patience": "Stopped after {time}: it no longer got better.",
+    "interrupted": "Interrupted after {time}.",
+}
+
+
+def describe_end(event: Finished) -> str:
+    """One sentence on why training ended and one on what was kept, and why that."""
+    why = WHY_ENDED[event.reason].format(time=format_seconds(event.seconds))
+    if not math.isfinite(event.best_loss):
+        return f"{why} Nothing was kept: no evaluation gave a number."
+    kept = f"epoch {format_epoch(event.best_epoch)} of {format_epoch(event.epoch)}"
+    return f"{why} Kept {kept}: validation loss {event.best_loss:.3f}, the lowest."

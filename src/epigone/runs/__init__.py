@@ -1,0 +1,1 @@
+"""What lies where in a run's folder, and how it is written so that nothing is lost."""

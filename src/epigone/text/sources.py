@@ -1,0 +1,179 @@
+"""What the user names (files, folders, globs, "-", addresses, a sample) → `Sources`: each with a name and its bytes."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from pathlib import Path
+
+from epigone.errors import TextNotFound, TextUnreadable
+from epigone.text.fetching import fetch, hide_password
+
+SUFFIXES = (".txt", ".text", ".md", "")
+"""What is read in a folder, in upper or lower case; a file that is named itself may be called anything."""
+SAMPLES = ("sonnets",)
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Something to read."""
+
+    name: str
+    """What the receipt shows: never an absolute path."""
+    read: Callable[[], bytes]
+    """Raises TextNotFound or TextUnreadable."""
+    named: bool = True
+    """Whether the user named it, and not a folder or a glob that it is in."""
+    key: str = ""
+    """Equal for two sources that are the same thing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """What to read, in order, and what was found but will not be read, each with the reason."""
+
+    sources: tuple[Source, ...]
+    skipped: tuple[str, ...] = ()
+
+
+def find_sources(texts: Sequence[str]) -> Sources:
+    """Everything that `texts` name, each once, in the order given and by name within a folder or glob.
+
+    Raises TextNotFound.
+    """
+    found = [_find(text) for text in texts]
+    unique: dict[str, Source] = {}
+    for source in (source for sources in found for source in sources.sources):
+        earlier = unique.setdefault(source.key, source)
+        if source.named and not earlier.named:  # named after all: must be text
+            unique[source.key] = source
+    if not unique:
+        raise TextNotFound("No text was named.", hint='Name a file, a folder, a glob, an address, or "-".')
+    skipped = dict.fromkeys(line for sources in found for line in sources.skipped)
+    return Sources(sources=tuple(unique.values()), skipped=tuple(skipped))
+
+
+def _find(text: str) -> Sources:
+    if text == "-":
+        return _only(Source(name="standard input", read=_read_standard_input, key="-"))
+    if text.startswith("sample:"):
+        return _only(_find_sample(text))
+    if ADDRESS.match(text):
+        return _only(_find_address(text))
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _find_in_folder(path, text)
+    if path.exists():
+        return _only(_make_file_source(path, path.name, named=True))
+    if re.search(r"[*?\[]", text):
+        return _find_by_glob(path, text)
+    raise _not_found(path, text)
+
+
+def _only(source: Source) -> Sources:
+    return Sources(sources=(source,))
+
+
+def _find_sample(text: str) -> Source:
+    name = text.removeprefix("sample:")
+    if name not in SAMPLES:
+        known = ", ".join(f"sample:{sample}" for sample in SAMPLES)
+        raise TextNotFound(f'There is no sample "{name}".', hint=f"There is {known}.")
+    file = resources.files("epigone").joinpath("sample", f"{name}.txt")
+    return Source(name=text, read=file.read_bytes, key=text)
+
+
+def _find_address(text: str) -> Source:
+    if not text.lower().startswith(("http://", "https://")):
+        raise TextNotFound(
+            f"{hide_password(text)} cannot be fetched: only http and https are.",
+            hint="Download it yourself and give the file.",
+        )
+    return Source(name=hide_password(text), read=partial(fetch, text), key=text)
+
+
+def _find_in_folder(folder: Path, text: str) -> Sources:
+    files = _list_files(folder.rglob("*"), folder)
+    kept = [(name, path) for name, path in files if path.suffix.lower() in SUFFIXES]
+    if not kept:
+        raise TextNotFound(f"The folder {text} holds no text: {_describe(files)}.", hint=_ask_for_text(files))
+    return Sources(
+        sources=tuple(_make_file_source(path, name, named=False) for name, path in kept),
+        skipped=tuple(
+            f"{name} is not read: in a folder only .txt, .text, .md and names without an ending are."
+            for name, path in files
+            if path.suffix.lower() not in SUFFIXES
+        ),
+    )
+
+
+def _find_by_glob(path: Path, text: str) -> Sources:
+    """Files that match, whatever their names end in."""
+    fixed = [part for part in path.parts if not re.search(r"[*?\[]", part)]
+    root = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if part not in fixed)])
+    # Path.glob's ** finds folders only before Python 3.13, and it does not pass over hidden files.
+    files = _list_files(map(Path, glob.iglob(str(path), recursive=True)), root)  # noqa: PTH207
+    if not files:
+        raise TextNotFound(f"No file matches {text}.", hint=f"Check the pattern, or name the folder {root} itself.")
+    return Sources(sources=tuple(_make_file_source(path, name, named=False) for name, path in files))
+
+
+def _list_files(paths: Iterable[Path], root: Path) -> list[tuple[str, Path]]:
+    """Each file's name below `root`, and its path, in order of name; hidden ones are left out."""
+    files = {path.relative_to(root): path for path in paths if path.is_file()}
+    return [
+        (name.as_posix(), path)
+        for name, path in sorted(files.items())
+        if not any(part.startswith(".") for part in name.parts)
+    ]
+
+
+def _make_file_source(path: Path, name: str, *, named: bool) -> Source:
+    return Source(name=name, read=partial(_read_file, path, name), named=named, key=str(path.resolve()))
+
+
+def _read_file(path: Path, name: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TextUnreadable(
+            f"{name} cannot be read: {error.strerror}.", hint="Check that it is there and that you may read it."
+        ) from None
+
+
+def _read_standard_input() -> bytes:
+    return sys.stdin.buffer.read()
+
+
+def _describe(files: Sequence[tuple[str, Path]]) -> str:
+    """ "12 files that end in .png, 3 in .docx", or "it is empty"."""
+    endings = Counter(path.suffix.lower() for _, path in files)
+    counted = ", ".join(f"{n:,} ending in {ending}" for ending, n in endings.most_common(4))
+    return f"found {len(files):,} files: {counted}" if files else "it is empty"
+
+
+def _ask_for_text(files: Sequence[tuple[str, Path]]) -> str:
+    if not files:
+        return "Put .txt files into it, or name another folder."
+    return f"Name the files themselves to read them whatever they are called, for example {files[0][0]}."
+
+
+def _not_found(path: Path, text: str) -> TextNotFound:
+    if not path.parent.is_dir():
+        return TextNotFound(f"There is no folder {path.parent}.", hint=_suggest(path.parent))
+    return TextNotFound(f"There is no file {text}.", hint=_suggest(path))
+
+
+def _suggest(path: Path) -> str:
+    """The name most like `path` beside it."""
+    names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    alike = difflib.get_close_matches(path.name, sorted(names), n=1, cutoff=0.5)
+    return f"Did you mean {path.with_name(alike[0])}?" if alike else "Check the spelling and the folder you are in."

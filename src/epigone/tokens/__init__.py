@@ -1,0 +1,1 @@
+"""Documents in, token ids in a memory-mapped file out."""

@@ -1,0 +1,112 @@
+"""Stretches of text in; one stream of ids to learn from and one to test on out, in memory-mapped files.
+
+Each document begins with the end-of-text token, so there are as many of these as documents, and each token of the text
+has a token before it to be predicted from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from transformers import PreTrainedTokenizerFast
+
+from epigone.errors import RunDamaged
+from epigone.files import write_json
+from epigone.tokens.vocabulary import encode_blocks, end_of_text_id
+
+Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Stretches = Sequence[Sequence[str]]
+"""For each document the stretches of its text."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A stream of ids: int [time], the documents one after another, each behind an end-of-text token."""
+
+    ids: Ids
+    n_tokens: int
+    """Tokens of the text itself."""
+    n_documents: int
+    n_characters: int
+    n_bytes: int
+    """Bytes of the text in UTF-8."""
+
+    @property
+    def bytes_per_token(self) -> float:
+        """How much text a token stands for."""
+        return self.n_bytes / max(1, self.n_tokens)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tokens:
+    """What is learned from and what is tested on. `key` names the content: texts and vocabulary."""
+
+    train: Part
+    validation: Part
+    key: str
+
+
+def encode_parts(train: Stretches, validation: Stretches, vocabulary: PreTrainedTokenizerFast, folder: Path) -> Tokens:
+    """Encode both parts into `folder`/KEY, or find them there: equal texts and vocabulary have equal keys."""
+    key = _name_content(train, validation, vocabulary)
+    place = folder / key
+    if not (place / "tokens.json").exists():
+        place.mkdir(parents=True, exist_ok=True)
+        facts = {
+            name: _write_part(part, vocabulary, place / f"{name}.npy")
+            for name, part in (("train", train), ("validation", validation))
+        }
+        write_json(place / "tokens.json", facts)  # last: it vouches for the others
+    return load_tokens(place)
+
+
+def load_tokens(place: Path) -> Tokens:
+    """Open what `encode_parts` wrote. Raises RunDamaged."""
+    try:
+        facts = json.loads((place / "tokens.json").read_text("utf-8"))
+        parts = {name: _open_part(place / f"{name}.npy", facts[name]) for name in ("train", "validation")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunDamaged(f"The tokens in {place} cannot be read: {error}.", hint="Train again from the text.") from None
+    return Tokens(**parts, key=place.name)
+
+
+def _name_content(train: Stretches, validation: Stretches, vocabulary: PreTrainedTokenizerFast) -> str:
+    content = hashlib.sha256(vocabulary.backend_tokenizer.to_str().encode())
+    for part in (train, validation):
+        for document in part:
+            for stretch in document:
+                content.update(hashlib.sha256(stretch.encode("utf-8", "surrogatepass")).digest())
+            content.update(b"document")
+        content.update(b"part")
+    return content.hexdigest()[:16]
+
+
+def _write_part(part: Stretches, vocabulary: PreTrainedTokenizerFast, path: Path) -> dict[str, int | str]:
+    kind = np.uint16 if len(vocabulary) <= 2**16 else np.uint32
+    pieces = []
+    for document in part:
+        pieces.append(np.array([end_of_text_id(vocabulary)], kind))
+        pieces += [np.array(ids, kind) for stretch in document for ids in encode_blocks(stretch, vocabulary)]
+    ids = np.concatenate(pieces) if pieces else np.zeros(0, kind)
+    np.save(path, ids)
+    stretches = [stretch for document in part for stretch in document]
+    return {
+        "n_tokens": len(ids) - len(part),
+        "n_documents": len(part),
+        "n_characters": sum(map(len, stretches)),
+        "n_bytes": sum(len(stretch.encode("utf-8", "surrogatepass")) for stretch in stretches),
+        "sha256": hashlib.sha256(ids.tobytes()).hexdigest(),
+    }
+
+
+def _open_part(path: Path, facts: dict[str, int | str]) -> Part:
+    ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    if hashlib.sha256(ids.data).hexdigest() != facts["sha256"]:
+        raise ValueError(f"{path.name} is not what was written")
+    return Part(ids=ids, **{name: int(value) for name, value in facts.items() if name != "sha256"})

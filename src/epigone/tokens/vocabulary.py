@@ -1,0 +1,120 @@
+"""Text or a checkpoint's folder in; a stock GPT-2 tokenizer (byte-level BPE) out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
+
+from epigone.errors import BaseUnusable
+
+END_OF_TEXT = "<|endoftext|>"
+BLOCK_CHARACTERS = 65_536
+"""One long string costs about 180 bytes of memory per byte to encode; blocks of this size cost none and are faster."""
+BLOCKS_AT_ONCE = 16
+LONGEST_RUN = 256
+"""Learning a vocabulary takes time quadratic in the longest run without white space, so longer ones are cut."""
+LEARNING_CHARACTERS = 100_000_000
+"""A vocabulary is learned from at most this much text; more changes few merges and costs gigabytes."""
+
+
+def learn_vocabulary(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of at most `size` entries, the 256 bytes and the end-of-text token among them.
+
+    A short text may have too few repeated pairs to fill it.
+    """
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    learner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    learner.train_from_iterator(_pieces_to_learn_from(texts), trainer)
+    merges = json.loads(learner.to_str())["model"]["merges"]
+    return GPT2Tokenizer(vocab=learner.get_vocab(), merges=[tuple(pair) for pair in merges])  # type: ignore[misc]
+
+
+def _pieces_to_learn_from(texts: Iterable[str]) -> Iterator[str]:
+    left = LEARNING_CHARACTERS
+    for text in texts:
+        for block in cut_into_blocks(text[:left]):
+            yield from re.sub(rf"(\S{{{LONGEST_RUN}}})(?=\S)", "\\1\0", block).split("\0")
+        left -= min(left, len(text))
+
+
+def load_vocabulary(folder: Path) -> PreTrainedTokenizerFast:
+    """The fast tokenizer in a checkpoint's folder. Raises BaseUnusable."""
+    try:
+        vocabulary = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise BaseUnusable(
+            f"{folder} holds no tokenizer that transformers can load: {str(error).splitlines()[0]}",
+            hint="Put the tokenizer.json that belongs to the weights beside them.",
+        ) from None
+    if not isinstance(vocabulary, PreTrainedTokenizerFast) or vocabulary.eos_token_id is None:
+        raise BaseUnusable(f"The tokenizer in {folder} is not a GPT-2 tokenizer with an end-of-text token.")
+    return vocabulary
+
+
+def end_of_text_id(vocabulary: PreTrainedTokenizerFast) -> int:
+    """The id of the token between documents."""
+    return int(vocabulary.eos_token_id)
+
+
+def cut_into_blocks(text: str, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
+    """The text in blocks of about `size` characters whose tokens, joined, are the tokens of the whole.
+
+    GPT-2's pattern never looks behind a white space that follows something else, so the cut goes there. Where a block
+    has no such place (one long run), it is cut at its end.
+    """
+    start = 0
+    while len(text) - start > size:
+        end = start + size
+        match = _LAST_EDGE.search(text, start + 1, end)
+        cut = match.start(1) if match else end
+        yield text[start:cut]
+        start = cut
+    if start < len(text):
+        yield text[start:]
+
+
+_LAST_EDGE = re.compile(r"(?s:.*)(?<=\S)([ \n])")
+
+
+def encode(text: str, vocabulary: PreTrainedTokenizerFast) -> list[int]:
+    """The ids of a text, without any token added."""
+    return [token for ids in encode_blocks(text, vocabulary) for token in ids]
+
+
+def encode_blocks(text: str, vocabulary: PreTrainedTokenizerFast) -> Iterator[list[int]]:
+    """The ids of a text of any length, block by block, on all cores."""
+    blocks = cut_into_blocks(text)
+    while some := list(islice(blocks, BLOCKS_AT_ONCE)):
+        for encoding in vocabulary.backend_tokenizer.encode_batch_fast(some, add_special_tokens=False):
+            yield encoding.ids
+
+
+def list_token_bytes(vocabulary: PreTrainedTokenizerFast) -> list[bytes]:
+    """The bytes that each id stands for; b"" for the end of text and for ids without a token."""
+    byte_of = _byte_of_character()
+    pieces = [b""] * len(vocabulary)
+    for token, number in vocabulary.get_vocab().items():
+        if number not in vocabulary.all_special_ids and number < len(pieces):
+            pieces[number] = b"".join(byte_of.get(c, c.encode()) for c in token)
+    return pieces
+
+
+def _byte_of_character() -> dict[str, bytes]:
+    """GPT-2 writes each byte as a printable character: itself, or the next one from U+0100 on (Radford et al. 2019)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    shown = {chr(byte): bytes([byte]) for byte in printable}
+    return shown | {chr(0x100 + number): bytes([byte]) for number, byte in enumerate(others)}

@@ -1,0 +1,1 @@
+"""Plan and tokens in, events out: the loop, what feeds it and what measures it."""

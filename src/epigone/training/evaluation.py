@@ -1,0 +1,71 @@
+"""A model and a stream of held-out ids in; loss, accuracy, perplexity and bits per byte out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch.nn import functional
+from transformers import GPT2LMHeadModel
+
+from epigone.tokens.stream import Part
+from epigone.training.batches import read_in_order
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """How well held-out text is predicted. `loss` in nats per token."""
+
+    loss: float
+    accuracy: float
+    n_tokens: int
+    n_bytes: int
+
+    @property
+    def perplexity(self) -> float:
+        """e to the loss."""
+        return math.exp(min(self.loss, 700.0))
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Comparable between vocabularies, as the loss per token is not."""
+        return self.loss * self.n_tokens / math.log(2) / self.n_bytes
+
+
+@torch.inference_mode()
+def evaluate(
+    model: GPT2LMHeadModel, part: Part, *, block_size: int, batch_size: int, accelerator: Accelerator
+) -> Evaluation:
+    """Read all of a part in blocks that do not overlap; each token is predicted exactly once.
+
+    The logits are computed in the run's precision, the loss from them in fp32 and its sum in fp64.
+    """
+    was_training = model.training
+    model.eval()  # type: ignore[no-untyped-call]
+    sums = torch.zeros(3, dtype=torch.float64)
+    batches = read_in_order(
+        part.ids,
+        block_size=block_size,
+        batch_size=batch_size,
+        part=accelerator.process_index,
+        n_parts=accelerator.num_processes,
+    )
+    for ids, targets in batches:
+        with accelerator.autocast():
+            logits = model(input_ids=ids.to(accelerator.device), use_cache=False).logits
+        sums += _measure(logits, targets.to(accelerator.device))
+    if accelerator.num_processes > 1:
+        sums = accelerator.reduce(sums.to(accelerator.device), reduction="sum").cpu()
+    model.train(was_training)
+    nats, right, n_tokens = sums.tolist()
+    return Evaluation(loss=nats / n_tokens, accuracy=right / n_tokens, n_tokens=int(n_tokens), n_bytes=part.n_bytes)
+
+
+def _measure(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Nats, right predictions and count of a batch. logits: [batch, time, vocabulary]; targets: int64 [batch, time]."""
+    logits = logits.float()  # once: the largest of bf16 values is searched for five times as slowly
+    nats = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
+    right = (logits.argmax(-1) == targets).sum()
+    return torch.tensor([nats.item(), right.item(), targets.numel()], dtype=torch.float64)

@@ -1,0 +1,102 @@
+"""What training tells the world: each event is one frozen value; surfaces show them, a run records them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Reason = Literal["done", "time", "patience", "interrupted"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """A text that the model wrote: `text` follows `prompt` and does not repeat it."""
+
+    prompt: str
+    text: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """Training begins, or goes on after a resume (`step` > 0)."""
+
+    step: int
+    n_steps: int
+    epochs: float | None
+    """Passes over the text that are planned; None where only the clock ends the run."""
+    resumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stepped:
+    """A report on the steps since the last one. Loss in nats per token, averaged over them, dropout on."""
+
+    step: int
+    n_steps: int
+    """Steps in the whole run; under a time limit the estimate so far."""
+    epoch: float
+    """Passes over the text so far."""
+    progress: float
+    """Share of the run that is done, 0 to 1: of its steps, or of its minutes."""
+    loss: float
+    learning_rate: float
+    tokens_per_second: float
+    seconds: float
+    """Training seconds so far, evaluations and samples included, those before a resume too."""
+    seconds_left: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluated:
+    """The held-out text was read, every token once."""
+
+    step: int
+    epoch: float
+    training_loss: float | None
+    """Nats per token over the steps since the last evaluation, dropout on; None before the first step."""
+    loss: float
+    """Nats per held-out token."""
+    accuracy: float
+    """Share of held-out tokens whose likeliest prediction was right."""
+    perplexity: float
+    bits_per_byte: float
+    """Bits per byte of the held-out text in UTF-8."""
+    n_tokens: int
+    learning_rate: float
+    seconds: float
+    best: bool
+    """The lowest loss so far; the model folder now holds it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampled:
+    """The model wrote, always from the same prompts and seeds."""
+
+    step: int
+    epoch: float
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """Training is over."""
+
+    step: int
+    epoch: float
+    reason: Reason
+    best_step: int
+    best_epoch: float
+    best_loss: float
+    """Infinite where training was interrupted before the first evaluation."""
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointDue:
+    """A good moment to save the learner; nothing to show."""
+
+    step: int
+
+
+Event = Started | Stepped | Evaluated | Sampled | CheckpointDue | Finished

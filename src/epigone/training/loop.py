@@ -1,0 +1,348 @@
+"""A model, tokens and a plan in; events out, one after another, while the model learns.
+
+The loop prints nothing and writes nothing. It stops at each event until the next one is asked for; what records,
+shows or saves does so in between, and then sees the learner exactly as it is.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import GPT2LMHeadModel
+
+from epigone.errors import TrainingDiverged
+from epigone.model.plan import Plan
+from epigone.tokens.stream import Tokens
+from epigone.training.batches import Batches
+from epigone.training.evaluation import evaluate
+from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Reason, Sample, Sampled, Started, Stepped
+from epigone.training.optimizers import make_optimizer, pack_state, unpack_state
+from epigone.training.rate import LearningRate
+from epigone.training.state import Packed, make_accelerator, pack_random_state, unpack_random_state
+
+TIED = "lm_head.weight"
+"""The same tensor as transformer.wte.weight; kept once."""
+SECONDS_LEARNED_PER_SECOND_EVALUATED = 8
+"""Under a time limit: evaluations, with their samples and saves, take at most a ninth of it."""
+SECONDS_BETWEEN_CHECKPOINTS = 600.0
+"""Besides those at evaluations: what a crash may cost at most."""
+
+Sampler = Callable[[GPT2LMHeadModel], tuple[Sample, ...]]
+
+
+class NextTokenLoss(nn.Module):
+    """The model with its loss inside, so that what accelerate wraps returns one number and not all logits in fp32."""
+
+    def __init__(self, model: GPT2LMHeadModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean nats per token. ids, targets: int64 [batch, time]."""
+        logits = self.model(input_ids=ids, use_cache=False).logits
+        return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
+@dataclass
+class Progress:
+    """How far a run is: with the weights, the optimizer and the random state all that a checkpoint needs."""
+
+    step: int = 0
+    seconds: float = 0.0
+    """Training seconds, evaluations and samples included."""
+    evaluated_step: int = -1
+    best_step: int = 0
+    best_epoch: float = 0.0
+    best_loss: float = math.inf
+    n_worse: int = 0
+    """Evaluations since the best one."""
+    n_losses: int = 0
+    """Steps since the last evaluation."""
+    n_unreported: int = 0
+    """Steps since the last report."""
+    losses: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Sums of the losses of those two; up to date in a checkpoint only."""
+    evaluation_seconds: float = 0.0
+    """What the last evaluation took, with its samples and whatever was saved."""
+
+
+class Learner:
+    """A model that learns by a plan, and everything that changes while it does."""
+
+    def __init__(
+        self,
+        model: GPT2LMHeadModel,
+        tokens: Tokens,
+        plan: Plan,
+        *,
+        sample: Sampler | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.tokens, self.plan, self.sample, self.should_stop = tokens, plan, sample, should_stop
+        self.accelerator = make_accelerator(plan)
+        self.model = model.to(self.accelerator.device)
+        self.model.train()
+        self.optimizer = make_optimizer(self.model, plan)
+        self._wrapped, self._stepper = self.accelerator.prepare(NextTokenLoss(self.model), self.optimizer)
+        self.rate = LearningRate(
+            plan.schedule,
+            peak=plan.learning_rate,
+            n_steps=plan.n_steps,
+            warmup=plan.warmup,
+            arguments=plan.schedule_arguments,
+        )
+        self.batches = Batches(
+            tokens.train.ids, block_size=plan.block_size, blocks_per_step=plan.blocks_per_step, seed=plan.seed
+        )
+        self.progress = Progress()
+        self._losses = torch.zeros(2, dtype=torch.float64, device="cpu" if plan.device == "mps" else plan.device)
+        torch.manual_seed(plan.seed + self.accelerator.process_index)
+        self._start_clock()
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the text so far."""
+        return self.progress.step / self.plan.steps_per_epoch
+
+    def learn(self) -> Iterator[Event]:
+        """Learn to the end of the plan. Raises TrainingDiverged."""
+        progress, plan = self.progress, self.plan
+        self._start_clock()
+        yield Started(step=progress.step, n_steps=plan.n_steps, epochs=plan.epochs, resumed=progress.step > 0)
+        if progress.evaluated_step < 0 and not plan.fresh:
+            yield from self._evaluate()  # the untouched base counts as epoch 0
+        last_checkpoint = progress.seconds
+        while (reason := self._find_reason_to_stop()) is None:
+            self.step()
+            due = self._is_evaluation_due()
+            if due or progress.step % plan.report_every == 0:
+                yield self._report()
+            if due:
+                yield from self._evaluate()
+                last_checkpoint = progress.seconds
+            elif progress.seconds - last_checkpoint > SECONDS_BETWEEN_CHECKPOINTS:
+                yield CheckpointDue(step=progress.step)
+                last_checkpoint = progress.seconds
+        if reason == "interrupted":
+            yield CheckpointDue(step=progress.step)
+        elif progress.evaluated_step < progress.step:
+            yield from self._evaluate()
+        yield self._finish(reason)
+
+    # -- the clock
+
+    def _start_clock(self) -> None:
+        self._sitting_began = time.monotonic() - self.progress.seconds
+        self._reported_at = self._evaluated_at = self.progress.seconds
+
+    def _pass_time(self) -> None:
+        self.progress.seconds = time.monotonic() - self._sitting_began
+
+    @property
+    def share_done(self) -> float:
+        """Share of the run that is done: of its steps or, if that is more, of its minutes less the last evaluation."""
+        by_steps = self.progress.step / self.plan.n_steps if self.plan.epochs is not None else 0.0
+        if self.plan.minutes is None:
+            return by_steps
+        allowed = 60 * self.plan.minutes
+        reserve = min(1.3 * self.progress.evaluation_seconds, allowed / 2)
+        return min(1.0, max(by_steps, self.progress.seconds / (allowed - reserve)))
+
+    def _find_reason_to_stop(self) -> Reason | None:
+        share, stop = self._agree(self.share_done, float(self.should_stop()))
+        if stop:
+            return "interrupted"
+        if self.plan.epochs is not None and self.progress.step >= self.plan.n_steps:
+            return "done"
+        if share >= 1:
+            return "time"
+        if self.plan.patience is not None and self.progress.n_worse >= self.plan.patience:
+            return "patience"
+        return None
+
+    def _agree(self, *values: float) -> list[float]:
+        """The greatest of each value over all processes, so that they stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return list(values)
+        gathered = self.accelerator.gather(torch.tensor([values], device=self.accelerator.device))
+        return [float(value) for value in gathered.max(dim=0).values]
+
+    # -- one step
+
+    def step(self) -> None:
+        """Forward, backward and update, with the gradient averaged over batches and processes."""
+        plan, progress = self.plan, self.progress
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._find_rate()
+        for number in range(plan.accumulation):
+            first = (number * plan.n_processes + self.accelerator.process_index) * plan.batch_size
+            ids, targets = self.batches.read(progress.step, rows=slice(first, first + plan.batch_size))
+            more_to_come = number + 1 < plan.accumulation
+            with self.accelerator.no_sync(self._wrapped) if more_to_come else nullcontext():
+                loss = self._wrapped(ids.to(self.accelerator.device), targets.to(self.accelerator.device))
+                self.accelerator.backward(loss / plan.accumulation)
+            self._losses += loss.detach().to(self._losses) / plan.accumulation
+        if plan.clip:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), plan.clip)
+        self._stepper.step()
+        self._stepper.zero_grad()
+        progress.step += 1
+        progress.n_losses += 1
+        progress.n_unreported += 1
+        self._pass_time()
+
+    def _find_rate(self) -> float:
+        """The learning rate for the middle of the step to come."""
+        if self.plan.minutes is None:
+            return self.rate.at(self.progress.step + 0.5)
+        return self.rate.at(self.share_done * self.plan.n_steps)
+
+    def _report(self) -> Stepped:
+        progress, plan = self.progress, self.plan
+        loss = self._mean_loss(1, progress.n_unreported)
+        seconds = max(1e-9, progress.seconds - self._reported_at)
+        share = self.share_done
+        report = Stepped(
+            step=progress.step,
+            n_steps=plan.n_steps if plan.minutes is None else max(progress.step, round(progress.step / share)),
+            epoch=self.epoch,
+            progress=min(1.0, share),
+            loss=loss,
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            tokens_per_second=progress.n_unreported * plan.tokens_per_step / seconds,
+            seconds=progress.seconds,
+            seconds_left=progress.seconds * (1 - min(1.0, share)) / max(share, 1e-9),
+        )
+        self._losses[1] = 0.0
+        progress.n_unreported = 0
+        self._reported_at = progress.seconds
+        return report
+
+    def _mean_loss(self, which: int, n_steps: int) -> float:
+        """Mean over steps and processes. Raises TrainingDiverged where it is no number."""
+        total = self._losses[which].clone()
+        if self.accelerator.num_processes > 1:
+            total = self.accelerator.reduce(total.to(self.accelerator.device), reduction="mean")
+        return self._check(float(total) / n_steps)
+
+    def _check(self, loss: float) -> float:
+        """The loss. Raises TrainingDiverged where it is no number."""
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"The loss became {loss} before step {self.progress.step}; the best epoch so far is kept.",
+                hint="Lower --learning-rate, or use --precision fp32.",
+            )
+        return loss
+
+    # -- one look at the held-out text
+
+    def _is_evaluation_due(self) -> bool:
+        """At the end of an epoch or part of one; where the clock ends the run, as far as it affords them."""
+        step, plan = self.progress.step, self.plan
+        asked = plan.evaluate_every is not None and step % plan.evaluate_every == 0
+        per_step = plan.blocks_per_step * plan.evaluations_per_epoch
+        passed = step * per_step // plan.n_blocks > (step - 1) * per_step // plan.n_blocks
+        if plan.minutes is None:
+            return passed or asked
+        waited = self.progress.seconds - self._evaluated_at
+        affordable = waited >= SECONDS_LEARNED_PER_SECOND_EVALUATED * self.progress.evaluation_seconds
+        return bool(self._agree(asked or (passed and affordable))[0])
+
+    def _evaluate(self) -> Iterator[Event]:
+        progress = self.progress
+        self._pass_time()
+        began = progress.seconds
+        yield self._measure()
+        if self.sample is not None:
+            samples = self.sample(self.model) if self.accelerator.is_main_process else ()
+            yield Sampled(step=progress.step, epoch=self.epoch, samples=samples)
+        self._pass_time()
+        yield CheckpointDue(step=progress.step)
+        self._pass_time()
+        progress.evaluation_seconds = progress.seconds - began
+        self._reported_at = self._evaluated_at = progress.seconds
+
+    def _measure(self) -> Evaluated:
+        """Evaluate, remember the best, and begin a new interval. Raises TrainingDiverged."""
+        progress, plan = self.progress, self.plan
+        found = evaluate(
+            self.model,
+            self.tokens.validation,
+            block_size=plan.block_size,
+            batch_size=plan.batch_size,
+            accelerator=self.accelerator,
+        )
+        best = self._check(found.loss) < progress.best_loss
+        if best:
+            progress.best_loss, progress.best_step, progress.best_epoch = found.loss, progress.step, self.epoch
+        progress.n_worse = 0 if best else progress.n_worse + 1
+        progress.evaluated_step = progress.step
+        training_loss = self._mean_loss(0, progress.n_losses) if progress.n_losses else None
+        self._losses[0] = 0.0
+        progress.n_losses = 0
+        self.rate.see(found.loss)
+        self._pass_time()
+        return Evaluated(
+            step=progress.step,
+            epoch=self.epoch,
+            training_loss=training_loss,
+            loss=found.loss,
+            accuracy=found.accuracy,
+            perplexity=found.perplexity,
+            bits_per_byte=found.bits_per_byte,
+            n_tokens=found.n_tokens,
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]) if progress.step else 0.0,
+            seconds=progress.seconds,
+            best=best,
+        )
+
+    def _finish(self, reason: Reason) -> Finished:
+        progress = self.progress
+        self._pass_time()
+        return Finished(
+            step=progress.step,
+            epoch=self.epoch,
+            reason=reason,
+            best_step=progress.best_step,
+            best_epoch=progress.best_epoch,
+            best_loss=progress.best_loss,
+            seconds=progress.seconds,
+        )
+
+    # -- what a checkpoint keeps
+
+    def pack(self) -> Packed:
+        """Everything that changes while it learns, as tensors and plain values."""
+        self.progress.losses = self._losses.tolist()
+        scaler = self.accelerator.scaler
+        return Packed(
+            weights={name: value.detach().cpu() for name, value in self.model.state_dict().items() if name != TIED},
+            optimizer=pack_state(self.optimizer, self.model),
+            random=pack_random_state(self.accelerator.device),
+            facts={
+                "progress": asdict(self.progress),
+                "rate": self.rate.state(),
+                "scaler": scaler.state_dict() if scaler is not None else {},
+            },
+        )
+
+    def unpack(self, packed: Packed) -> None:
+        """Take up what `pack` gave, of the same model and plan."""
+        self.model.load_state_dict(packed.weights, strict=False)
+        unpack_state(self.optimizer, self.model, packed.optimizer)
+        self.progress = Progress(**packed.facts["progress"])
+        self._losses = torch.tensor(self.progress.losses, dtype=torch.float64, device=self._losses.device)
+        self.rate.restore(packed.facts["rate"])
+        if self.accelerator.scaler is not None and packed.facts["scaler"]:
+            self.accelerator.scaler.load_state_dict(packed.facts["scaler"])
+        if self.accelerator.num_processes == 1:
+            unpack_random_state(packed.random, self.accelerator.device)
+        else:  # each process draws its own dropout; only the first one's state is kept
+            torch.manual_seed(self.plan.seed + self.progress.step * 1009 + self.accelerator.process_index)

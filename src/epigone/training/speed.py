@@ -1,0 +1,102 @@
+"""A plan and a model to spend in; the time of a step, an evaluation and the run, and the memory they take, out."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from transformers import GPT2LMHeadModel
+
+from epigone.model.plan import Plan
+from epigone.tokens.stream import Tokens
+from epigone.training.evaluation import evaluate
+from epigone.training.loop import Learner
+
+WARM_UP_STEPS, TIMED_STEPS = 2, 3
+TIMED_BLOCKS = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What was measured on a few steps, and what follows from it for the whole run."""
+
+    seconds_per_step: float
+    seconds_per_evaluation: float
+    """With its samples."""
+    n_evaluations: int
+    seconds: float
+    memory_bytes: int
+    """Largest memory of this process, or of the GPU, so far."""
+
+
+def measure_speed(
+    model: GPT2LMHeadModel, tokens: Tokens, plan: Plan, *, time_samples: Callable[[GPT2LMHeadModel], float]
+) -> Estimate:
+    """Take a few steps of the plan and look at some held-out text. The model is changed: give one to spend.
+
+    `time_samples` says how many seconds the samples of one evaluation take.
+    """
+    learner = Learner(model, tokens, replace(plan, n_steps=max(plan.n_steps, WARM_UP_STEPS + TIMED_STEPS)))
+    _take_steps(learner, WARM_UP_STEPS)
+    seconds_per_step = _time(lambda: _take_steps(learner, TIMED_STEPS), learner) / TIMED_STEPS
+    n_targets = len(tokens.validation.ids) - 1
+    n_timed = min(n_targets, TIMED_BLOCKS * plan.block_size * plan.n_processes)
+    few = replace(tokens.validation, ids=tokens.validation.ids[: n_timed + 1])
+    seconds = _time(
+        lambda: evaluate(
+            model, few, block_size=plan.block_size, batch_size=plan.batch_size, accelerator=learner.accelerator
+        ),
+        learner,
+    )
+    evaluation = seconds * n_targets / n_timed + time_samples(model)
+    return expect(plan, seconds_per_step, evaluation, _find_peak_memory(learner.accelerator.device))
+
+
+def expect(plan: Plan, seconds_per_step: float, seconds_per_evaluation: float, memory_bytes: int) -> Estimate:
+    """What the measured times come to over the plan."""
+    n_evaluations = count_evaluations(plan)
+    seconds = plan.n_steps * seconds_per_step + n_evaluations * seconds_per_evaluation
+    return Estimate(
+        seconds_per_step=seconds_per_step,
+        seconds_per_evaluation=seconds_per_evaluation,
+        n_evaluations=n_evaluations,
+        seconds=min(seconds, 60 * plan.minutes) if plan.minutes is not None else seconds,
+        memory_bytes=memory_bytes,
+    )
+
+
+def count_steps_in_time(plan: Plan, estimate: Estimate) -> int:
+    """Steps that the plan's minutes allow, with a tenth of them for evaluations."""
+    return max(1, int(0.9 * 60 * (plan.minutes or 0) / estimate.seconds_per_step))
+
+
+def count_evaluations(plan: Plan) -> int:
+    """Evaluations in a plan: at each epoch, every so many steps, and at the end; ten or so under a time limit."""
+    by_steps = plan.n_steps // plan.evaluate_every if plan.evaluate_every else 0
+    by_epochs = math.ceil(plan.n_steps / plan.steps_per_epoch * plan.evaluations_per_epoch)
+    return max(1, min(by_epochs, 10) if plan.minutes is not None else by_epochs + by_steps)
+
+
+def _take_steps(learner: Learner, count: int) -> None:
+    for _ in range(count):
+        learner.step()
+
+
+def _time(work: Callable[[], object], learner: Learner) -> float:
+    began = time.perf_counter()
+    work()
+    if learner.accelerator.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def _find_peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,79 @@
+"""What a learner computes with and what it is made of between two steps: devices, random numbers, packed state."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import distributed
+
+from epigone.model.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Packed:
+    """A learner between two steps, on the CPU. `facts` holds plain values only, fit for JSON."""
+
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor]
+    random: dict[str, torch.Tensor]
+    facts: dict[str, Any]
+
+
+def count_processes() -> int:
+    """Processes that train together, as torchrun and accelerate launch announce them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes files and speaks; alone it always is."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def make_accelerator(plan: Plan) -> Accelerator:
+    """accelerate's view of devices and precision, with the machine's arithmetic made repeatable."""
+    if count_processes() == 1:  # accelerate keeps one state a process and would refuse a second run's precision
+        AcceleratorState._reset_state(reset_partial_state=True)
+    else:
+        _leave_group_at_end()
+    on_cpu = plan.device == "cpu"
+    if on_cpu:
+        torch.set_num_threads(plan.n_threads)
+        torch.use_deterministic_algorithms(
+            True
+        )  # free on a CPU; without it gradients of embeddings are summed at random
+    else:
+        torch.use_deterministic_algorithms(False)
+        torch.set_float32_matmul_precision("high")
+    return Accelerator(cpu=on_cpu, mixed_precision="no" if plan.precision == "fp32" else plan.precision)
+
+
+@cache
+def _leave_group_at_end() -> None:
+    """Left open, gloo's threads now and then abort a process that is done, and torchrun then ends the others."""
+    atexit.register(lambda: distributed.is_initialized() and distributed.destroy_process_group())
+
+
+def pack_random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """The state of the generators that dropout draws from: uint8 tensors."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def unpack_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Let the generators go on where `pack_random_state` saw them."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+    if "mps" in states and device.type == "mps":
+        torch.mps.set_rng_state(states["mps"])

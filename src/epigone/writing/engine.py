@@ -1,0 +1,124 @@
+"""A model, its vocabulary and a prompt in; texts of any length out, in batches or piece by piece."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import DynamicCache, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from epigone.settings import WritingSettings
+from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
+from epigone.writing.sampling import Chooser
+
+LARGEST_BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """More text of one of the sequences."""
+
+    sequence: int
+    text: str
+
+
+class Writer:
+    """Writes with a model. It holds no state between two texts."""
+
+    def __init__(self, model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, *, start_text: str = "") -> None:
+        """`start_text` stands before a text without a prompt; if it is empty, the end-of-text token does."""
+        self.model = model
+        self.vocabulary = vocabulary
+        self.end_of_text = end_of_text_id(vocabulary)
+        self.token_bytes = list_token_bytes(vocabulary)
+        self.start = encode(start_text, vocabulary) or [self.end_of_text]
+
+    def write(self, prompt: str, settings: WritingSettings) -> list[str]:
+        """`settings.count` texts that follow the prompt, which they do not repeat."""
+        texts = [""] * settings.count
+        for piece in self.stream(prompt, settings):
+            texts[piece.sequence] += piece.text
+        return texts
+
+    def stream(self, prompt: str, settings: WritingSettings) -> Iterator[Piece]:
+        """The same texts, piece by piece as they are written. No piece ends within a character.
+
+        Text n is drawn with seed `settings.seed` + n, however many are written together.
+        """
+        prompt_ids = encode(prompt, self.vocabulary) or self.start
+        for first in range(0, settings.count, LARGEST_BATCH):
+            numbers = range(first, min(first + LARGEST_BATCH, settings.count))
+            yield from self._stream_batch(prompt_ids, settings, numbers)
+
+    def _stream_batch(self, prompt_ids: list[int], settings: WritingSettings, numbers: range) -> Iterator[Piece]:
+        chooser = Chooser(settings, [settings.seed + number for number in numbers])
+        spellers = [Speller(settings.stop) for _ in numbers]
+        for tokens in self._write_tokens(prompt_ids, len(numbers), settings.length, chooser):
+            for number, speller, token in zip(numbers, spellers, tokens, strict=True):
+                text = speller.spell(self.token_bytes[token])
+                if text:
+                    yield Piece(sequence=number, text=text)
+            if all(speller.stopped for speller in spellers):
+                return
+        for number, speller in zip(numbers, spellers, strict=True):
+            if text := speller.finish():
+                yield Piece(sequence=number, text=text)
+
+    def _write_tokens(self, prompt_ids: list[int], count: int, length: int, chooser: Chooser) -> Iterator[list[int]]:
+        """`length` times a token for each sequence."""
+        device = self.model.device
+        written = torch.tensor([prompt_ids] * count, device=device)
+        fresh, cache = written, DynamicCache(config=self.model.config)
+        context = int(self.model.config.n_positions)
+        was_training = self.model.training
+        self.model.eval()  # type: ignore[no-untyped-call]
+        try:
+            for _ in range(length):
+                if cache.get_seq_length() + fresh.shape[1] > context:
+                    # the window is full: read its second half again and go on from there
+                    fresh, cache = written[:, -max(1, context // 2) :], DynamicCache(config=self.model.config)
+                with torch.inference_mode():
+                    logits = self.model(input_ids=fresh, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+                    logits[:, -1, self.end_of_text] = -torch.inf  # a text has the length that was asked for
+                    fresh = chooser.choose(logits[:, -1], written)[:, None]
+                    written = torch.cat([written, fresh], dim=1)
+                yield fresh[:, 0].tolist()
+        finally:
+            self.model.train(was_training)
+
+
+class Speller:
+    """Bytes of tokens in, text out: only whole characters, and nothing from a stop string on."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.stops = [stop for stop in stops if stop]
+        self.stopped = False
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+
+    def spell(self, piece: bytes) -> str:
+        """The text that is certain after one more token."""
+        if self.stopped:
+            return ""
+        self._held += self._decoder.decode(piece)
+        ends = [place for stop in self.stops if (place := self._held.find(stop)) >= 0]
+        if ends:
+            self.stopped = True
+            return self._give(min(ends))
+        return self._give(len(self._held) - self._count_undecided())
+
+    def finish(self) -> str:
+        """What was held back because it might have become a stop string. Half a character is dropped."""
+        return "" if self.stopped else self._give(len(self._held))
+
+    def _give(self, n_characters: int) -> str:
+        text, self._held = self._held[:n_characters], self._held[n_characters:]
+        return text
+
+    def _count_undecided(self) -> int:
+        """Characters at the end that may be the beginning of a stop string."""
+        longest = max((len(stop) for stop in self.stops), default=1) - 1
+        ends = (self._held[-n:] for n in range(min(longest, len(self._held)), 0, -1))
+        return next((len(end) for end in ends if any(stop.startswith(end) for stop in self.stops)), 0)

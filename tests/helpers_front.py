@@ -1,0 +1,165 @@
+"""Arguments come in, what the command did comes out; and what the tests of the front share: texts, a run, processes."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from epigone import cli
+from epigone.api import Run, open_run
+
+SOURCE = Path(__file__).parents[1] / "src"
+SONNETS = SOURCE / "epigone" / "sample" / "sonnets.txt"
+TINY = (
+    "--size",
+    "1x32",
+    "--epochs",
+    "0.4",
+    "--block-size",
+    "64",
+    "--batch-size",
+    "16",
+    "--samples",
+    "0",
+    "--base",
+    "none",
+)
+"""Flags that train the smallest model there is on a part of a short text, in a step or two."""
+
+torch.set_num_threads(1)  # models as small as these are slower on two threads, and far slower on a busy machine
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+class _Terminalless(io.TextIOWrapper):
+    """A pipe that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
+
+    @property
+    def text(self) -> str:
+        return self.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
+
+
+@contextmanager
+def standard_input(content: bytes) -> Iterator[None]:
+    before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
+    try:
+        yield
+    finally:
+        sys.stdin = before
+
+
+def command(*arguments: str | Path, stdin: bytes = b"") -> Outcome:
+    """What `epigone ARGUMENTS` does, in this process. Anything but a clean end of the process is raised."""
+    out, err, code = _Terminalless(), _Terminalless(), -1
+    with redirect_stdout(out), redirect_stderr(err), standard_input(stdin):
+        try:
+            cli.main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else -1
+    return Outcome(code=code, out=out.text, err=err.text)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of a process of its own: this source, one thread, no colours."""
+    own = {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return {name: value for name, value in os.environ.items() if name != "FORCE_COLOR"} | own | more
+
+
+def start(*arguments: str | Path, **more: str) -> subprocess.Popen[str]:
+    """`epigone ARGUMENTS` in a process of its own, its output in pipes; `more` are variables of its environment."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "epigone", *map(str, arguments)],
+        env=environment(**more),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 120) -> Outcome:
+    """Wait until a process has ended."""
+    out, err = process.communicate(timeout=seconds)
+    return Outcome(code=process.returncode, out=out, err=err)
+
+
+def wait_for_line(process: subprocess.Popen[str], beginning: str, seconds: float = 60) -> str:
+    """The first line of its standard output that begins so."""
+    assert process.stdout is not None
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        line = process.stdout.readline()
+        if line.startswith(beginning):
+            return line
+        if not line and process.poll() is not None:
+            break
+    raise AssertionError(f"no line began with {beginning!r}")
+
+
+def hash_tree(folder: Path) -> dict[str, str]:
+    """The hash of every file in a folder, by its name there."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): hash_one(path) for path in files}
+
+
+def hash_one(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sonnets(n_characters: int) -> str:
+    """The beginning of the sonnets."""
+    return SONNETS.read_text("utf-8")[:n_characters]
+
+
+def write_sonnets(folder: Path, n_characters: int = 4_000, name: str = "text.txt") -> Path:
+    path = folder / name
+    path.write_text(sonnets(n_characters), "utf-8")
+    return path
+
+
+@cache
+def workshop() -> Path:
+    """A folder that lives as long as the tests do."""
+    folder = tempfile.TemporaryDirectory(prefix="epigone-tests-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+@cache
+def train_once() -> tuple[Run, Outcome]:
+    """A run on 12 KB of the sonnets that all tests may read and none may change, and what the command said."""
+    folder = workshop() / "shared"
+    folder.mkdir()
+    text = write_sonnets(folder, 12_000, "sonnets.txt")
+    flags: Sequence[str] = (
+        *("--size", "2x64", "--epochs", "6", "--batch-size", "4", "--block-size", "64", "--precision", "fp32"),
+        *("--samples", "1", "--sample-length", "40", "--sample-prompt", "From fairest", "--sample-prompt", ""),
+    )
+    outcome = command("train", text, "--out", folder / "run", "--base", "none", *flags)
+    return open_run(folder / "run"), outcome
+
+
+def shared_run() -> Run:
+    """The run of `train_once`."""
+    return train_once()[0]

@@ -1,0 +1,153 @@
+"""From Python it is the same: train, open, write, resume; and what is written is exactly what was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import epigone
+from epigone import Settings, WritingSettings
+from epigone.api import Run
+from epigone.errors import RunNotFound, SettingsError
+from epigone.training.events import Evaluated, Event, Finished, Started
+from epigone.writing.engine import Writer
+from helpers_front import shared_run, write_sonnets
+
+QUICK = Settings(size="1x32", epochs=1.0, block_size=64, batch_size=16, samples=0, base="none")
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return write_sonnets(tmp_path)
+
+
+def count_tokens(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list to which each step of the writer adds the tokens that it made."""
+    counts: list[int] = []
+    original = writer._write_tokens
+
+    def counted(*arguments: object) -> object:
+        for tokens in original(*arguments):  # type: ignore[arg-type]
+            counts.append(len(tokens))
+            yield tokens
+
+    monkeypatch.setattr(writer, "_write_tokens", counted)
+    return counts
+
+
+def test_what_is_public_is_there() -> None:
+    assert all(getattr(epigone, name) is not None for name in epigone.__all__)
+    with pytest.raises(AttributeError):
+        epigone.nothing  # noqa: B018
+
+
+def test_training_returns_the_run_that_opening_finds(text: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    run = epigone.train(text, out=tmp_path / "run", settings=QUICK, on_event=events.append)
+    assert isinstance(run, Run) and run.path == tmp_path / "run"
+    assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
+    assert [event for event in events if isinstance(event, Evaluated)] == run.evaluations
+    assert epigone.open_run(str(run.path)).best == run.best is not None
+
+
+def test_resuming_for_longer_adds_epochs(text: Path, tmp_path: Path) -> None:
+    run = epigone.train(text, out=tmp_path / "run", settings=QUICK)
+    before, events = run.evaluations, list[Event]()
+    longer = epigone.resume(run.path, epochs=2, on_event=events.append)
+    assert before[-1].epoch < 2 <= longer.evaluations[-1].epoch
+    assert isinstance(events[0], Started) and events[0].resumed and longer.evaluations[: len(before)] == before
+
+
+def test_settings_by_name_go_before_the_object(text: Path) -> None:
+    found = epigone.plan(text, settings=QUICK, epochs=2.0, seed=5)
+    assert (found.settings.epochs, found.settings.seed, found.settings.size) == (2.0, 5, "1x32")
+    assert found.plan.epochs == 2.0
+
+
+def test_a_whole_number_of_epochs_is_a_number(text: Path) -> None:
+    assert epigone.plan(text, settings=QUICK, epochs=2).plan.epochs == 2
+
+
+def test_an_unknown_name_is_refused_and_the_nearest_named(text: Path, tmp_path: Path) -> None:
+    for wrong in (lambda: epigone.train(text, out=tmp_path / "r", epohcs=3), lambda: epigone.plan(text, epohcs=3)):
+        with pytest.raises(SettingsError, match="epohcs is no setting") as error:
+            wrong()
+        assert error.value.hint == "Did you mean epochs?"
+    assert not (tmp_path / "r").exists()
+    with pytest.raises(SettingsError, match="temprature is no setting") as error:
+        shared_run().write(temprature=1.0)
+    assert error.value.hint == "Did you mean temperature?"
+
+
+def test_there_must_be_a_run_to_open(tmp_path: Path) -> None:
+    with pytest.raises(RunNotFound):
+        epigone.open_run(tmp_path)
+    with pytest.raises(RunNotFound):
+        epigone.resume(tmp_path / "nowhere")
+
+
+def test_writing_gives_as_many_texts_as_asked() -> None:
+    texts = shared_run().write("From", count=3, length=5)
+    assert len(texts) == 3 and all(isinstance(text, str) for text in texts) and len(set(texts)) == 3
+    assert not any(text.startswith("From") for text in texts)
+
+
+def test_the_same_seed_writes_the_same() -> None:
+    first, again, other = (shared_run().write(count=2, length=30, seed=seed) for seed in (7, 7, 8))
+    assert first == again != other
+
+
+def test_text_n_of_a_seed_is_the_first_of_seed_plus_n() -> None:
+    together = shared_run().write("Thou", count=4, length=20, seed=10)
+    assert together == [shared_run().write("Thou", length=20, seed=10 + number)[0] for number in range(4)]
+
+
+def test_more_texts_than_a_batch_holds_keep_their_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = shared_run().write(count=5, length=6)
+    monkeypatch.setattr("epigone.writing.engine.LARGEST_BATCH", 2)
+    assert shared_run().write(count=5, length=6) == together
+
+
+@pytest.mark.parametrize("prompt", ["", "Shall I compare"])
+@pytest.mark.parametrize("length", [1, 17, 3 * 64 + 1])
+def test_a_text_has_exactly_the_tokens_that_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch, prompt: str, length: int
+) -> None:
+    """The context has 64 positions; a text three times as long is as long as asked all the same."""
+    writer = shared_run().open_writer()
+    assert writer.model.config.n_positions == 64
+    counts = count_tokens(writer, monkeypatch)
+    writer.write(prompt, WritingSettings(length=length, count=2))
+    assert counts == [2] * length
+
+
+def test_a_prompt_longer_than_the_context_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = shared_run().open_writer()
+    counts = count_tokens(writer, monkeypatch)
+    prompt = "From fairest creatures we desire increase,\n" * 20
+    assert writer.write(prompt, WritingSettings(length=9))[0]
+    assert counts == [1] * 9
+
+
+def test_a_stop_string_ends_the_text_and_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = shared_run().write("Thou", length=150, seed=1)[0]
+    stop = whole[40:43]
+    end = whole.index(stop)
+    counts = count_tokens(shared_run().open_writer(), monkeypatch)
+    assert shared_run().write("Thou", length=150, seed=1, stop=[stop, "never in any text"])[0] == whole[:end]
+    assert len(counts) < 150
+
+
+def test_each_text_stops_by_itself() -> None:
+    whole = shared_run().write(count=3, length=80)
+    cut = shared_run().write(count=3, length=80, stop=("e",))
+    assert cut == [text.partition("e")[0] for text in whole]
+
+
+def test_pieces_join_to_the_texts_whatever_the_stops() -> None:
+    for stops in ((), ("zq",), ("e ", "th")):
+        texts = [""] * 3
+        for piece in shared_run().stream("Thou", count=3, length=60, stop=stops):
+            texts[piece.sequence] += piece.text
+        assert texts == shared_run().write("Thou", count=3, length=60, stop=stops)

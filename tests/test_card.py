@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+
+from epigone.reporting.card import CardFacts, Source, build_card, write_card
+from epigone.reporting.harmless import clean_text, escape_markdown, fence_text
+from epigone.training.events import Evaluated, Sample
+
+HOSTILE = "<script>alert(1)</script> | **bold** `code` [link](http://x) # $x$ \x1b[31m\n## heading"
+
+
+def evaluated(epoch: int, loss: float) -> Evaluated:
+    return Evaluated(
+        step=10 * epoch,
+        epoch=float(epoch),
+        training_loss=loss,
+        loss=loss,
+        accuracy=0.25,
+        perplexity=math.exp(loss),
+        bits_per_byte=1.5,
+        n_tokens=100,
+        learning_rate=5e-5,
+        seconds=60.0,
+        best=True,
+    )
+
+
+FACTS = CardFacts(
+    title="Sonnets",
+    n_parameters=1_234_567,
+    evaluations=[evaluated(1, 4.0), evaluated(2, 3.0), evaluated(3, 3.5)],
+    sources=[Source(name="sonnets.txt", size_bytes=98_012, n_characters=95_660, sha256="ab" * 32)],
+    base="gpt2",
+    base_on_hub=True,
+    samples=[Sample(prompt="Shall I", text=" compare thee\nto a summer's day?", seed=7)],
+    sample_epoch=2.0,
+    settings=[("learning rate", "5e-5", "customary")],
+    versions={"torch": "2.13"},
+)
+
+
+def render(markdown: str) -> str:
+    """HTML by the CommonMark reference rules, with tables, HTML let through."""
+    return MarkdownIt("commonmark").enable("table").render(markdown)
+
+
+def test_the_hub_client_reads_the_metadata_back(tmp_path: Path) -> None:
+    data = ModelCard.load(write_card(FACTS, tmp_path)).data
+    assert data.to_dict() == {
+        "base_model": "gpt2",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["gpt2", "style-imitation", "epigone"],
+    }
+
+
+@pytest.mark.parametrize("base", [None, "some/folder"])
+def test_only_a_model_on_the_hub_is_linked(base: str | None, tmp_path: Path) -> None:
+    path = write_card(replace(FACTS, base=base, base_on_hub=False), tmp_path)
+    assert ModelCard.load(path).data.base_model is None
+    assert ("trained from scratch" in path.read_text("utf-8")) == (base is None)
+
+
+def test_the_licence_is_left_to_the_user_unless_it_is_stated(tmp_path: Path) -> None:
+    assert "should add a `license:` line" in build_card(FACTS)
+    stated = write_card(replace(FACTS, licence="mit"), tmp_path)
+    assert ModelCard.load(stated).data.license == "mit"
+    assert "## Licence" not in stated.read_text("utf-8")
+
+
+def test_the_table_has_a_row_per_epoch_and_one_is_best() -> None:
+    rows = [line for line in build_card(FACTS).split("\n") if line.startswith(("| 1.", "| **2.", "| 3."))]
+    assert len(rows) == 3 and ["**best**" in row for row in rows] == [False, True, False]
+    assert render(build_card(FACTS)).count("<table>") == 3
+
+
+def test_the_curves_the_receipt_and_the_sample_are_shown() -> None:
+    card = render(build_card(FACTS))
+    assert 'src="curves.png"' in card and "ab" * 32 in card and "95,660" in card
+    assert '<pre><code class="language-text">Shall I compare thee\nto a summer\'s day?\n</code></pre>' in card
+
+
+@pytest.mark.parametrize("text", ["```", "a\n```\n# out", "`````\n\n<b>", "~~~\n", HOSTILE, "", "\r\n```\r\n"])
+def test_no_text_breaks_out_of_its_fence(text: str) -> None:
+    tokens = MarkdownIt("commonmark").parse(fence_text(text) + "\n\nafter")
+    assert [token.type for token in tokens] == ["fence", "paragraph_open", "inline", "paragraph_close"]
+    assert tokens[0].content == clean_text(text) + "\n"
+
+
+def test_a_hostile_text_stays_a_text() -> None:
+    tokens = MarkdownIt("commonmark").parse(f"# {escape_markdown(HOSTILE)}")
+    assert [token.type for token in tokens] == ["heading_open", "inline", "heading_close"]
+    assert {child.type for child in tokens[1].children or []} <= {"text", "text_special"}
+    assert "".join(child.content for child in tokens[1].children or []) == " ".join(clean_text(HOSTILE).split())
+
+
+def test_hostile_names_do_not_change_the_card(tmp_path: Path) -> None:
+    facts = replace(
+        FACTS,
+        title=HOSTILE,
+        base=HOSTILE,
+        base_on_hub=False,
+        sources=[replace(FACTS.sources[0], name=HOSTILE)],
+        samples=[Sample(prompt=HOSTILE, text="\n---\n", seed=0)],
+        settings=[(HOSTILE, HOSTILE, HOSTILE)],
+        versions={HOSTILE: HOSTILE},
+    )
+    hostile, tame = render(build_card(facts)), render(build_card(FACTS))
+    assert "<script" not in hostile
+    for tag in ("<h1", "<h2", "<table", "<tr", "<td", "<a ", "<pre", "<hr"):
+        assert hostile.count(tag) == tame.count(tag)
+    assert ModelCard.load(write_card(facts, tmp_path)).data.library_name == "transformers"

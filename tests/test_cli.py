@@ -1,0 +1,367 @@
+"""The command says what it does to people, and only what was asked to programs; a run's folder holds what it should."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from epigone.api import open_run
+from epigone.model.gpt2 import load_model
+from epigone.runs.folder import RunFolder
+from epigone.settings import Schedule, Settings
+from epigone.tokens.stream import load_tokens
+from epigone.training.evaluation import evaluate
+from epigone.training.state import make_accelerator
+from helpers_front import (
+    TINY,
+    command,
+    environment,
+    hash_one,
+    hash_tree,
+    shared_run,
+    sonnets,
+    train_once,
+    write_sonnets,
+)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return write_sonnets(tmp_path)
+
+
+def read_plan(folder: Path) -> dict[str, object]:
+    """What was planned; what was measured is left out."""
+    plan: dict[str, object] = json.loads((folder / "plan.json").read_text("utf-8"))["plan"]
+    return plan
+
+
+# -- what stands on standard output
+
+
+def test_quiet_verbs_print_nothing_but_the_text(text: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert command("plan", text, *TINY, "--quiet") == command("train", text, *TINY, "--quiet", "--out", run)
+    assert command("train", text, *TINY, "--quiet", "--out", tmp_path / "again").err == ""
+    assert command("resume", run, "--quiet").out == command("resume", run, "--epochs", "2", "--quiet").err == ""
+    written = command("write", run, "--quiet", "--length", "5", "--prompt", "Once")
+    assert written.err == "" and written.out.startswith("Once") and written.out.count("\n") >= 1
+
+
+def test_json_is_one_object_and_nothing_else(text: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    planned = command("plan", text, *TINY, "--json")
+    assert set(json.loads(planned.out)) == {"plan", "estimate", "receipt"}
+    trained = json.loads(command("train", text, *TINY, "--json", "--out", run).out)
+    assert (trained["run"], trained["reason"]) == (str(run), "done")
+    assert trained["evaluations"] == [asdict(item) for item in open_run(run).evaluations]
+    resumed = json.loads(command("resume", run, "--epochs", "2", "--json").out)
+    assert resumed["reason"] == "done" and resumed["evaluations"][-1]["epoch"] >= 2
+    written = json.loads(command("write", run, "--json", "--count", "2", "--length", "3", "--seed", "5").out)
+    assert [item["seed"] for item in written["texts"]] == [5, 6]
+    assert written["settings"]["length"] == 3
+
+
+def test_an_error_is_json_as_well() -> None:
+    outcome = command("train", "no-such-file.txt", "--json")
+    assert json.loads(outcome.out)["kind"] == "TextNotFound"
+    assert outcome.code == 2 and outcome.err.startswith("error: ")
+
+
+def test_a_wrong_flag_is_json_as_well() -> None:
+    outcome = command("train", "text.txt", "--json", "--epohcs", "3")
+    assert json.loads(outcome.out)["kind"] == "SettingsError" and outcome.code == 2
+
+
+def test_a_pipe_gets_no_escape_codes() -> None:
+    outcome = train_once()[1]
+    assert outcome.code == 0 and "\x1b" not in outcome.out + outcome.err
+    assert [letter for letter in outcome.out if not letter.isprintable() and letter not in "\n\t"] == []
+
+
+def test_a_pipe_sees_what_was_read_planned_and_learned() -> None:
+    out = train_once()[1].out
+    assert "Read\n" in out and "Plan\n" in out
+    assert re.search(r"to learn from +[\d,]+ characters, [\d,]+ tokens", out)
+    assert len(re.findall(r"^epoch .* validation loss ", out, re.M)) == len(shared_run().evaluations)
+    assert f"epigone write {shared_run().path}" in out
+
+
+def test_a_prompt_is_printed_before_what_follows_it() -> None:
+    outcome = command("write", shared_run().path, "--prompt", "From fairest", "--length", "8")
+    assert outcome.out.startswith("From fairest") and outcome.out.endswith("\n")
+
+
+def test_writing_to_a_file_leaves_the_screen_empty(tmp_path: Path) -> None:
+    outcome = command("write", shared_run().path, "--length", "8", "--count", "2", "--out", tmp_path / "new.txt")
+    assert outcome == command("plan", tmp_path / "none", "--help", "--quiet") or outcome.out == outcome.err == ""
+    assert (tmp_path / "new.txt").read_text("utf-8").count("--- ") == 2
+
+
+def test_a_prompt_may_begin_with_dashes() -> None:
+    assert command("write", shared_run().path, "--prompt=--- Scene", "--length", "3").out.startswith("--- Scene")
+
+
+def test_the_version_and_the_help_load_no_torch() -> None:
+    code = (
+        "import sys\nfrom epigone import cli\n"
+        "for words in (['--version'], ['train', '--help']):\n"
+        "    try: cli.run(words)\n"
+        "    except SystemExit: pass\n"
+        "assert not {'torch', 'transformers', 'matplotlib'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=environment(), stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_without_a_verb_the_verbs_are_listed() -> None:
+    outcome = command()
+    assert outcome.code == 0 and all(verb in outcome.out for verb in ("train", "plan", "write", "resume"))
+
+
+# -- what is read
+
+
+def test_without_a_text_the_sonnets_are_offered() -> None:
+    outcome = command("train")
+    assert outcome.code == 2 and "epigone train sample:sonnets" in outcome.err
+
+
+def receipt_of(*arguments: str | Path, stdin: bytes = b"") -> dict[str, list[dict[str, object]]]:
+    outcome = command("plan", *arguments, *TINY, "--json", stdin=stdin)
+    assert outcome.code == 0, outcome.err
+    receipt: dict[str, list[dict[str, object]]] = json.loads(outcome.out)["receipt"]
+    return receipt
+
+
+def test_a_dash_reads_standard_input(text: Path) -> None:
+    piped, named = receipt_of("-", stdin=text.read_bytes()), receipt_of(text)
+    assert piped["fingerprint"] == named["fingerprint"]
+    assert [file["name"] for file in piped["files"]] == ["standard input"]
+
+
+def test_files_a_folder_and_a_glob_read_the_same(tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    for name, part in (("a.txt", sonnets(2_000)), ("b.txt", sonnets(4_000)[2_000:])):
+        (shelf / name).write_text(part, "utf-8")
+    receipts = [receipt_of(shelf / "a.txt", shelf / "b.txt"), receipt_of(shelf), receipt_of(shelf / "*.txt")]
+    assert len({str(receipt["fingerprint"]) for receipt in receipts}) == 1
+    assert [file["name"] for file in receipts[0]["files"]] == ["a.txt", "b.txt"]
+
+
+def test_a_text_of_its_own_can_be_held_out(text: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(sonnets(9_000)[6_000:], "utf-8")
+    receipt = receipt_of(text, "--validation", other)
+    assert [file["name"] for file in receipt["held_out_files"]] == ["other.txt"]
+    assert receipt["validation"]["n_characters"] == 3_000  # type: ignore[call-overload]
+    assert receipt["train"]["n_characters"] == 4_000  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("split", ["auto", "spread", "tail", "documents"])
+def test_every_way_to_split_holds_out_about_the_share(tmp_path: Path, split: str) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    for number in range(8):
+        (shelf / f"{number}.txt").write_text(sonnets(8_000)[number * 1_000 : (number + 1) * 1_000], "utf-8")
+    receipt = receipt_of(shelf, "--split", split, "--validation", "0.25")
+    assert receipt["split"]["how"] == {"auto": "spread"}.get(split, split)  # type: ignore[call-overload]
+    assert 0.2 <= receipt["validation"]["n_characters"] / 8_000 <= 0.3  # type: ignore[call-overload]
+
+
+# -- every option
+
+
+ASKED = {
+    "encoding": "utf-8",
+    "keep_boilerplate": True,
+    "validation": 0.2,
+    "split": "tail",
+    "base": "none",
+    "size": "1x32",
+    "vocabulary": 300,
+    "block_size": 24,
+    "dropout": 0.15,
+    "epochs": 0.5,
+    "minutes": 1.5,
+    "batch_size": 2,
+    "accumulation": 3,
+    "learning_rate": 0.002,
+    "schedule": "cosine_with_restarts",
+    "schedule_arguments": ("num_cycles=2",),
+    "warmup": 0.2,
+    "weight_decay": 0.05,
+    "clip": 0.5,
+    "patience": 4,
+    "seed": 3,
+    "device": "cpu",
+    "precision": "fp32",
+    "evaluate_every": 50,
+    "sample_prompt": ("Once", "Twice"),
+    "sample_length": 3,
+    "samples": 1,
+}
+
+
+def test_every_option_of_train_is_taken_up(text: Path, tmp_path: Path) -> None:
+    assert set(ASKED) == set(Settings.model_fields)
+    flags: list[str] = []
+    for name, value in ASKED.items():
+        flag = "--" + name.replace("_", "-")
+        values = value if isinstance(value, tuple) else (value,)
+        flags += [flag] if value is True else [word for one in values for word in (flag, str(one))]
+    assert command("train", text, *flags, "--quiet", "--out", tmp_path / "run").code == 0
+    folder = RunFolder(tmp_path / "run")
+    assert folder.read_settings().model_dump() == ASKED
+    plan = folder.read_plan()[0]
+    same = {"block_size", "dropout", "batch_size", "accumulation", "learning_rate", "warmup", "clip", "patience"}
+    same |= {"seed", "device", "precision", "schedule", "weight_decay", "evaluate_every", "minutes", "epochs"}
+    assert {name: getattr(plan, name) for name in same} == {name: ASKED[name] for name in same}
+    assert (plan.shape.n_layer, plan.shape.n_embd, plan.shape.vocabulary_size) == (1, 32, 300)
+    sampled = next((tmp_path / "run" / "samples").iterdir()).read_text("utf-8")
+    assert "Once" in sampled and "Twice" in sampled
+
+
+@pytest.mark.parametrize("schedule", get_args(Schedule))
+def test_every_schedule_trains(text: Path, tmp_path: Path, schedule: str) -> None:
+    outcome = command(
+        "train", text, *TINY, "--epochs", "1", "--schedule", schedule, "--json", "--out", tmp_path / "run"
+    )
+    assert outcome.code == 0, outcome.err
+    *_, last = json.loads(outcome.out)["evaluations"]
+    assert 5 < last["loss"] < 6 and last["learning_rate"] >= 0  # guessing among its entries costs 5.8
+
+
+# -- nothing left, and the same again
+
+
+def test_a_plan_trains_nothing_and_leaves_nothing(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.chdir(tmp_path)
+    before = hash_tree(tmp_path)
+    outcome = command("plan", text, *TINY)
+    assert outcome.code == 0 and "validation loss" not in outcome.out and "Plan\n" in outcome.out
+    assert hash_tree(tmp_path) == before and list(temporary.iterdir()) == []
+
+
+def test_equal_settings_give_equal_plans_and_models(text: Path, tmp_path: Path) -> None:
+    one, two, other = (tmp_path / name for name in ("one", "two", "other"))
+    for folder, seed in ((one, "3"), (two, "3"), (other, "4")):
+        command("train", text, *TINY, "--dropout", "0.1", "--seed", seed, "--quiet", "--out", folder)
+    assert read_plan(one) == read_plan(two)
+    weights = [hash_one(folder / "model" / "model.safetensors") for folder in (one, two, other)]
+    assert weights[0] == weights[1] != weights[2]
+
+
+# -- a run's folder
+
+
+def test_a_run_holds_everything_that_the_design_lists() -> None:
+    run = shared_run().path
+    there = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    model = ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json", "README.md", "curves.png")
+    assert {"settings.toml", "plan.json", "receipt.json", "metrics.jsonl", "curves.png", "curves.svg"} <= there
+    assert {f"model/{name}" for name in model} <= there
+    (tokens,) = (run / "tokens").iterdir()
+    assert {path.name for path in tokens.iterdir()} == {"tokens.json", "train.npy", "validation.npy"}
+    assert any(re.fullmatch(r"checkpoints/step-\d{6}/manifest.json", name) for name in there)
+    assert sum(name.startswith("samples/epoch-") for name in there) == len(shared_run().evaluations)
+    leftovers = [name for name in there if name.endswith((".tmp", ".partial"))]
+    assert leftovers == []
+
+
+def test_the_card_has_one_row_for_each_evaluation() -> None:
+    card = (shared_run().folder.model / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| \**(\d+\.\d\d)\** \| \**([\d,]+)\** \|", card, re.M)
+    assert rows == [(f"{item.epoch:.2f}", f"{item.step:,}") for item in shared_run().evaluations]
+    assert card.count("**best**") == 1
+
+
+def test_the_card_names_the_text_and_no_folder_of_this_machine() -> None:
+    card = (shared_run().folder.model / "README.md").read_text("utf-8")
+    assert "sonnets.txt" in card and str(shared_run().path.parent) not in card
+
+
+def test_the_model_loads_without_us() -> None:
+    folder = shared_run().folder.model
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    text = sonnets(1_000)
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    assert tokenizer.decode(ids[0]) == text
+    block = ids[:, : model.config.n_positions]
+    assert model(input_ids=block, labels=block).loss < 5.3  # guessing among its 320 entries costs 5.8
+
+
+def evaluate_kept_model(run: Path) -> float:
+    folder = RunFolder(run)
+    plan, more = folder.read_plan()
+    model = load_model(folder.model)
+    accelerator = make_accelerator(plan)
+    held_out = load_tokens(folder.tokens / more["tokens"]).validation
+    return evaluate(
+        model, held_out, block_size=plan.block_size, batch_size=plan.batch_size, accelerator=accelerator
+    ).loss
+
+
+def test_the_kept_weights_are_those_of_the_best_evaluation() -> None:
+    best = shared_run().best
+    assert best is not None and evaluate_kept_model(shared_run().path) == pytest.approx(best.loss, abs=1e-3)
+
+
+def learn_what_does_not_help(folder: Path, *flags: str) -> dict[str, list[dict[str, float]]]:
+    """Train on the sonnets and test on sonnets read backwards: soon every epoch is worse than the one before."""
+    text, backwards = write_sonnets(folder), folder / "backwards.txt"
+    backwards.write_text(sonnets(8_000)[5_500:][::-1], "utf-8")
+    how = ["--size", "1x64", "--base", "none", "--learning-rate", "0.02", "--schedule", "constant", "--dropout", "0"]
+    how += ["--samples", "0", "--precision", "fp32", "--batch-size", "4", "--validation", str(backwards)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("epigone.api.draw_curves", lambda *_, **__: [])  # as many drawings as epochs take longer
+        outcome = command("train", text, *how, *flags, "--json", "--out", folder / "run")
+    found: dict[str, list[dict[str, float]]] = json.loads(outcome.out)
+    return found
+
+
+def test_a_later_and_worse_epoch_is_not_kept(tmp_path: Path) -> None:
+    found = learn_what_does_not_help(tmp_path, "--epochs", "18", "--patience", "none")
+    losses = [item["loss"] for item in found["evaluations"]]
+    assert losses[-1] > min(losses) + 0.2, "no epoch was worse, so nothing is shown"
+    assert evaluate_kept_model(tmp_path / "run") == pytest.approx(min(losses), abs=1e-3)
+    best = found["evaluations"][losses.index(min(losses))]
+    assert f"| **{best['epoch']:.2f}** |" in (tmp_path / "run" / "model" / "README.md").read_text("utf-8")
+
+
+def test_patience_ends_a_run_that_gets_no_better(tmp_path: Path) -> None:
+    found = learn_what_does_not_help(tmp_path, "--epochs", "60", "--patience", "3")
+    losses = [item["loss"] for item in found["evaluations"]]
+    assert found["reason"] == "patience" and losses.index(min(losses)) == len(losses) - 4
+
+
+def test_a_run_can_be_moved(tmp_path: Path, text: Path) -> None:
+    command("train", text, *TINY, "--quiet", "--out", tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert command("write", tmp_path / "there", "--length", "3", "--quiet").code == 0
+    assert command("resume", tmp_path / "there", "--epochs", "2", "--quiet").code == 0
+
+
+def test_a_run_is_named_after_its_text(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("train", text, *TINY, "--quiet").code == 0
+    assert (tmp_path / "runs" / "text" / "model" / "model.safetensors").exists()
+
+
+def test_training_leaves_the_threads_as_they_were(text: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    command("train", text, *TINY, "--quiet", "--out", tmp_path / "run")
+    assert torch.get_num_threads() == before

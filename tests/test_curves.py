@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from epigone.errors import OutputError
+from epigone.reporting.curves import build_figure, draw_curves
+from epigone.reporting.history import (
+    epoch_table,
+    find_best,
+    follow_course,
+    format_epoch,
+    format_rate,
+    format_seconds,
+)
+from epigone.training.events import Evaluated, Event, Started, Stepped
+
+
+def evaluated(step: int, loss: float, training_loss: float | None = 5.0) -> Evaluated:
+    return Evaluated(
+        step=step,
+        epoch=step / 10,
+        training_loss=training_loss,
+        loss=loss,
+        accuracy=0.3,
+        perplexity=math.exp(loss),
+        bits_per_byte=1.5,
+        n_tokens=100,
+        learning_rate=5e-5,
+        seconds=float(step),
+        best=True,
+    )
+
+
+def stepped(step: int, loss: float = 4.0) -> Stepped:
+    return Stepped(
+        step=step,
+        n_steps=100,
+        epoch=step / 10,
+        progress=step / 100,
+        loss=loss,
+        learning_rate=5e-5,
+        tokens_per_second=1000.0,
+        seconds=float(step),
+        seconds_left=1.0,
+    )
+
+
+def course(losses: list[float]) -> list[Event]:
+    events: list[Event] = [Started(step=0, n_steps=10 * len(losses), epochs=float(len(losses)))]
+    for epoch, loss in enumerate(losses, 1):
+        events += [stepped(10 * epoch - 5, loss + 0.1), evaluated(10 * epoch, loss, loss + 0.2)]
+    return events
+
+
+def panel(figure: Figure, name: str) -> Axes:
+    return next(axes for axes in figure.axes if axes.get_label() == name)
+
+
+def line(axes: Axes, gid: str) -> np.ndarray:
+    return next(np.asarray(line.get_xydata()) for line in axes.lines if line.get_gid() == gid)
+
+
+def test_the_picture_is_1600_wide_and_the_drawing_says_what_it_shows(tmp_path: Path) -> None:
+    png, svg = draw_curves(course([5.0, 4.0, 4.5]), tmp_path / "new", title="A <title> & more")
+    assert imread(png).shape[:2] == (1056, 1600)
+    ElementTree.parse(svg)
+    drawing = svg.read_text()
+    for label in ("Loss, nats per token", "Next-token accuracy", "Learning rate", "best: 4.000 at epoch 2"):
+        assert label in drawing
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["curves.png", "curves.svg"]
+
+
+def test_equal_events_give_equal_bytes(tmp_path: Path) -> None:
+    first = [path.read_bytes() for path in draw_curves(course([5.0, 4.0]), tmp_path / "a", title="t")]
+    second = [path.read_bytes() for path in draw_curves(course([5.0, 4.0]), tmp_path / "b", title="t")]
+    assert first == second
+
+
+def test_the_best_epoch_is_marked_where_the_loss_is_lowest() -> None:
+    axes = panel(build_figure(course([5.0, 4.0, 3.5, 3.9]), "t"), "loss")
+    assert line(axes, "best")[:, 0].tolist() == [3.0, 3.0]
+    assert "best: 3.500 at epoch 3" in [text.get_text() for text in axes.texts]
+
+
+def test_an_average_stands_in_the_middle_of_what_it_averages() -> None:
+    axes = panel(build_figure(course([5.0, 4.0]), "t"), "loss")
+    assert line(axes, "training").tolist() == [[0.5, 5.2], [1.5, 4.2]]
+    assert line(axes, "validation").tolist() == [[1.0, 5.0], [2.0, 4.0]]
+
+
+def test_a_huge_first_loss_does_not_flatten_the_rest() -> None:
+    events = [evaluated(0, 10.8, None), *course([3.0 - 0.05 * epoch for epoch in range(20)])]
+    low, high = panel(build_figure(events, "t"), "loss").get_ylim()
+    assert low < 2.05 and 3.0 < high < 9
+
+
+def test_names_at_the_ends_of_lines_do_not_overlap() -> None:
+    figure = build_figure([evaluated(10, 4.0, 4.0), evaluated(20, 3.0, 3.001)], "t")
+    figure.draw_without_rendering()
+    axes = panel(figure, "loss")
+    names = [text for text in axes.texts if text.get_text().startswith(("training", "validation"))]
+    first, second = (text.get_window_extent() for text in names)
+    assert len(names) == 2 and not first.overlaps(second)
+
+
+def test_whole_epochs_have_whole_numbers_on_the_axis() -> None:
+    ticks = panel(build_figure(course([5.0, 4.0, 3.0]), "t"), "loss").get_xticks()
+    assert all(tick == round(tick) for tick in ticks)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [stepped(1)],
+        [evaluated(0, 10.0, None)],
+        [evaluated(5, math.nan, math.inf), stepped(3, math.nan)],
+        course([4.0] * 100),
+        [event for event in course([5.0, 4.0]) if isinstance(event, Evaluated)],
+        [stepped(step) for step in range(1, 5000)],
+    ],
+    ids=["nothing", "one step", "untrained", "no numbers", "hundred", "no steps", "many steps"],
+)
+def test_every_course_can_be_drawn(events: list[Event], tmp_path: Path) -> None:
+    for path in draw_curves(events, tmp_path, title="$x^{ \\frac 詩"):
+        assert path.stat().st_size > 1000
+
+
+def test_many_steps_are_thinned_to_their_averages() -> None:
+    events = [stepped(step, loss=4.0 + step % 2) for step in range(1, 20_001)]
+    thin = line(panel(build_figure(events, "t"), "loss"), "every-step")
+    assert len(thin) == 600 and abs(thin[1:-1, 1].mean() - 4.5) < 0.01
+
+
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        draw_curves([], tmp_path / "file", title="t")
+
+
+def test_what_a_resume_goes_over_again_counts_once() -> None:
+    lost, again = evaluated(30, 3.0), evaluated(30, 3.1)
+    events = [*course([5.0, 4.0]), lost, Started(step=20, n_steps=30, epochs=3.0, resumed=True), again]
+    kept = [event for event in follow_course(events) if isinstance(event, Evaluated)]
+    assert [event.step for event in kept] == [10, 20, 30] and kept[-1] is again
+
+
+def test_the_table_marks_one_best_row_and_no_number_is_never_best() -> None:
+    rows = [evaluated(0, math.nan, None), evaluated(10, 3.0), evaluated(20, 3.0), evaluated(30, 4.0)]
+    table = epoch_table(rows)
+    assert [row["best"] for row in table] == ["", "best", "", ""]
+    assert (table[0]["training loss"], table[1]["accuracy"], table[3]["perplexity"]) == ("–", "30.0 %", "54.6")
+    assert find_best([replace(rows[0])]) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (192, "3 min 12 s"),
+        (3599.7, "1 h 00 min"),
+        (3725, "1 h 02 min"),
+        (7199, "2 h 00 min"),
+        (math.inf, "–"),
+    ],
+)
+def test_seconds_are_said_as_one_says_them(seconds: float, words: str) -> None:
+    assert format_seconds(seconds) == words
+
+
+def test_epochs_and_rates_are_short() -> None:
+    assert [format_epoch(epoch) for epoch in (3.0, 2.5, 0.25, 10.0)] == ["3", "2.5", "0.25", "10"]
+    assert [format_rate(rate) for rate in (4.75e-5, 0.02, 0.0)] == ["4.75e-5", "2.00e-2", "0"]

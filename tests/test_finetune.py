@@ -1,0 +1,138 @@
+"""A base is fetched once, learned on from, and kept as a stock model; what it knew already is worth something."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import epigone
+from epigone.model.gpt2 import build_model
+from epigone.tokens.vocabulary import end_of_text_id
+from epigone.training.events import Evaluated
+from epigone.training.loop import Learner
+from helpers_front import Outcome, command, finish, sonnets, start, workshop
+from hub_server import HubServer
+from standin import make_standin
+
+QUICK = ("--epochs", "1", "--batch-size", "8", "--block-size", "64", "--samples", "0", "--learning-rate", "1e-3")
+DEAD = "http://127.0.0.1:9"
+
+
+@cache
+def hub_root() -> Path:
+    """A hub's folder with a gpt2 that has learned something of the later sonnets."""
+    root = workshop() / "hub"
+    make_standin(root / "gpt2", text=sonnets(95_000)[20_000:], steps=60, n_positions=64, vocabulary=1_500)
+    return root
+
+
+@cache
+def text() -> Path:
+    """Earlier sonnets."""
+    path = workshop() / "early.txt"
+    path.write_text(sonnets(12_000), "utf-8")
+    return path
+
+
+@dataclass(frozen=True)
+class Fetched:
+    first: Outcome
+    second: Outcome
+    requests: int
+    folder: Path
+
+
+@cache
+def fetch_then_go_without() -> Fetched:
+    """Two commands in processes of their own: one with a hub, then one with the same cache and no hub."""
+    folder = workshop() / "fetched"
+    cache_folder = str(folder / "cache")
+    with HubServer(hub_root()) as hub:
+        arguments = ("train", text(), *QUICK, "--base", "gpt2", "--out", folder / "one")
+        first = finish(start(*arguments, HF_ENDPOINT=hub.url, HF_HOME=cache_folder))
+        requests = hub.requests.total()
+    arguments = ("train", text(), *QUICK, "--out", folder / "two")
+    second = finish(start(*arguments, HF_ENDPOINT=DEAD, HF_HOME=cache_folder))
+    return Fetched(first=first, second=second, requests=requests, folder=folder)
+
+
+def test_a_base_is_downloaded_and_learned_on_from() -> None:
+    found = fetch_then_go_without()
+    assert found.first.code == 0, found.first.err
+    assert found.requests > 3 and "gpt2" in found.first.out
+    losses = [item.loss for item in epigone.open_run(found.folder / "one").evaluations]
+    assert losses[-1] < losses[0] - 0.02
+
+
+def test_without_a_network_the_cache_is_enough_and_the_plan_says_why_it_is_taken() -> None:
+    found = fetch_then_go_without()
+    assert found.second.code == 0, found.second.err
+    assert "GPT-2's weights are on this machine" in found.second.out
+    plan = json.loads((found.folder / "two" / "plan.json").read_text("utf-8"))["plan"]
+    assert plan["base"] == "gpt2" and len(plan["base_revision"]) == 40
+
+
+def test_both_ways_learn_the_same() -> None:
+    folder = fetch_then_go_without().folder
+    one, two = (epigone.open_run(folder / name).evaluations for name in ("one", "two"))
+    assert [item.loss for item in one] == [item.loss for item in two]
+
+
+def test_the_untouched_base_is_epoch_zero() -> None:
+    first, *_ = epigone.open_run(fetch_then_go_without().folder / "one").evaluations
+    assert (first.step, first.epoch, first.training_loss) == (0, 0.0, None)
+
+
+def test_the_card_of_a_fine_tuned_model_names_its_base() -> None:
+    card = (fetch_then_go_without().folder / "one" / "model" / "README.md").read_text("utf-8")
+    assert "base_model: gpt2" in card
+
+
+def test_a_fine_tuned_model_loads_without_us() -> None:
+    folder = fetch_then_go_without().folder / "one" / "model"
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    ids = tokenizer(sonnets(100), return_tensors="pt").input_ids
+    assert tokenizer.decode(ids[0]) == sonnets(100) and model(input_ids=ids, labels=ids).loss < 7
+
+
+def test_a_base_is_worth_its_start() -> None:
+    """Beside a fresh model of the same shape on the same tokens, before the first step and after as many."""
+    found = epigone.plan(text(), base=str(hub_root() / "gpt2"), block_size=64, batch_size=8, epochs=1.0, samples=0)
+    plan = replace(found.plan, learning_rate=1e-3, precision="fp32")
+    fresh = build_model(replace(plan, base="none"), None, end_of_text_id(found.vocabulary))
+    losses: dict[str, list[float]] = {}
+    for name, model in (("fine-tuned", found.build_model()), ("fresh", fresh)):
+        events = list(Learner(model, found.tokens, plan).learn())
+        losses[name] = [event.loss for event in events if isinstance(event, Evaluated)]
+    assert losses["fine-tuned"][0] < losses["fresh"][0] - 0.5
+    assert losses["fine-tuned"][-1] < losses["fresh"][-1]
+    assert losses["fine-tuned"][-1] < losses["fine-tuned"][0]
+
+
+@pytest.mark.slow
+def test_a_cold_cache_without_a_network_is_one_error_and_blocks_nothing(tmp_path: Path) -> None:
+    arguments = ("train", text(), *QUICK, "--base", "gpt2", "--out", tmp_path / "run")
+    outcome = finish(start(*arguments, HF_ENDPOINT=DEAD, HF_HOME=str(tmp_path / "cold")))
+    assert (outcome.code, outcome.out) == (2, "")
+    first, second = outcome.err.splitlines()
+    assert first.startswith("error: gpt2 is neither a folder nor complete in the cache")
+    assert "--base none" in second
+    again = command("train", text(), *QUICK, "--base", "none", "--size", "1x32", "--quiet", "--out", tmp_path / "run")
+    assert again.code == 0, again.err
+
+
+def test_any_gpt2_in_a_folder_can_write() -> None:
+    outcome = command("write", hub_root() / "gpt2", "--prompt", "Thou", "--length", "10")
+    assert outcome.code == 0 and outcome.out.startswith("Thou")
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_a_fine_tuned_run_writes(name: str) -> None:
+    texts = epigone.open_run(fetch_then_go_without().folder / name).write("Thou", length=10, count=2)
+    assert len(texts) == 2 and all(texts)

@@ -1,0 +1,106 @@
+"""The house keeps its order: rooms, docstrings, sizes, who prints, what is public, whom it speaks of."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import epigone
+from docs import ROOMS
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "epigone"
+MODULES = sorted(SOURCE.rglob("*.py"))
+ROOF = ("__init__", "__main__")
+"""They stand above all rooms; that `import epigone` stays light is tested in test_light.py."""
+LONGEST = 350
+
+
+def name_module(module: Path) -> str:
+    return module.relative_to(SOURCE).as_posix()
+
+
+def find_room(module: Path) -> str:
+    return module.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def walk(node: ast.AST, *, with_types: bool) -> Iterator[ast.AST]:
+    """All nodes; without what is imported for types only, if so asked."""
+    for child in ast.iter_child_nodes(node):
+        if with_types or not is_type_checking(child):
+            yield child
+            yield from walk(child, with_types=with_types)
+
+
+def list_imported_rooms(source: str, *, with_types: bool = True) -> set[str]:
+    """The rooms that a module imports from, wherever in it."""
+    names = []
+    for node in walk(ast.parse(source), with_types=with_types):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "epigone":
+            names += [f"epigone.{alias.name}" for alias in node.names if alias.name in ROOMS]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module or "")
+    return {name.split(".")[1] for name in names if name.startswith("epigone.")}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if find_room(m) not in ROOF], ids=name_module)
+def test_a_room_imports_from_no_room_below(module: Path):
+    room = find_room(module)
+    imported = list_imported_rooms(module.read_text("utf-8"), with_types=room != "cli")
+    assert imported <= set(ROOMS[: ROOMS.index(room) + 1])
+
+
+def test_an_import_from_below_would_be_found():
+    inside = "def late():\n    from epigone.cli import main\n    from epigone import api, __version__\n"
+    assert list_imported_rooms(inside) == {"cli", "api"}
+    for_types = "if TYPE_CHECKING:\n    import epigone.runs.folder\nimport epigone.text.corpus as c\n"
+    assert list_imported_rooms(for_types) == {"runs", "text"}
+    assert list_imported_rooms(for_types, with_types=False) == {"text"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=name_module)
+def test_a_module_is_a_chapter(module: Path):
+    source = module.read_text("utf-8")
+    assert ast.get_docstring(ast.parse(source)), "its first line says what comes in and what goes out"
+    assert len(source.splitlines()) <= LONGEST
+
+
+def test_only_display_and_cli_print():
+    printing = {
+        name_module(module)
+        for module in MODULES
+        for node in ast.walk(ast.parse(module.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert printing <= {"display.py", "cli.py"}
+
+
+def test_what_is_public_can_be_imported():
+    missing = [name for name in epigone.__all__ if not hasattr(epigone, name)]
+    assert not missing
+    assert not hasattr(epigone, "no_such_name")
+
+
+OWN_PLACES = re.compile(r"/(?:work|home|Users|root)/|\b[A-Z]:\\Users\b")
+
+
+def list_own_files() -> Iterator[Path]:
+    """Every text of the project."""
+    for folder in ("src", "tests", "tools", "docs", ".ci"):
+        yield from (path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md", ".txt", ".toml", ""))
+    yield from (path for path in ROOT.glob("*") if path.suffix in (".md", ".toml", ".txt", ".yaml"))
+    yield ROOT / "Makefile"
+
+
+def test_the_project_names_nobody_s_folders():
+    assert OWN_PLACES.search("see /" + "home/someone/x")
+    found = [path.name for path in list_own_files() if path.is_file() and OWN_PLACES.search(path.read_text("utf-8"))]
+    assert not found

@@ -1,0 +1,273 @@
+"""What a user names is found, once, in a fixed order, and nothing is passed over in silence."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from epigone.errors import OutputError, TextNotFound, TextUnreadable
+from epigone.text import fetching
+from epigone.text.sources import find_sources
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    """A folder of texts and of things that are none."""
+    for name in ("b.txt", "a.TXT", "notes.md", "README", "cover.png", ".hidden.txt", "sub/c.txt", ".git/d.txt"):
+        path = tmp_path / "shelf" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path / "shelf"
+
+
+def names(*texts: str | Path) -> list[str]:
+    return [source.name for source in find_sources([str(text) for text in texts]).sources]
+
+
+def test_a_file_is_found_whatever_it_is_called(shelf: Path) -> None:
+    (source,) = find_sources([str(shelf / "cover.png")]).sources
+    assert (source.name, source.read(), source.named) == ("cover.png", b"cover.png", True)
+
+
+def test_a_folder_gives_its_texts_by_name_and_names_the_rest(shelf: Path) -> None:
+    found = find_sources([str(shelf)])
+    assert [source.name for source in found.sources] == ["README", "a.TXT", "b.txt", "notes.md", "sub/c.txt"]
+    assert len(found.skipped) == 1 and found.skipped[0].startswith("cover.png is not read")
+
+
+def test_a_glob_need_not_be_expanded_by_the_shell(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shelf.parent)
+    assert names("shelf/*.txt") == ["b.txt"]
+    assert names("shelf/**/*.txt") == ["b.txt", "sub/c.txt"]
+    assert names(shelf / "*" / "c.*") == ["sub/c.txt"]
+    assert names("**/c.txt") == ["shelf/sub/c.txt"]
+
+
+def test_a_file_may_have_a_name_like_a_glob(shelf: Path) -> None:
+    (shelf / "poems [1].txt").touch()
+    assert names(shelf / "poems [1].txt") == ["poems [1].txt"]
+
+
+def test_a_file_that_is_named_twice_is_read_once(shelf: Path) -> None:
+    (shelf.parent / "link.txt").symlink_to(shelf / "b.txt")
+    found = find_sources([str(shelf), str(shelf / "b.txt"), str(shelf / "*.txt"), str(shelf.parent / "link.txt")])
+    assert Counter(source.name for source in found.sources)["b.txt"] == 1
+    assert len(found.sources) == 5
+    assert [source.name for source in found.sources if source.named] == ["b.txt"]
+
+
+def test_sources_keep_the_order_in_which_they_were_named(shelf: Path) -> None:
+    assert names(shelf / "notes.md", shelf / "b.txt") == ["notes.md", "b.txt"]
+
+
+def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"from a pipe\xff")))
+    (source,) = find_sources(["-"]).sources
+    assert (source.name, source.read()) == ("standard input", b"from a pipe\xff")
+
+
+def test_the_sonnets_come_with_the_package() -> None:
+    (source,) = find_sources(["sample:sonnets"]).sources
+    assert source.name == "sample:sonnets"
+    assert b"From fairest creatures we desire increase" in source.read()
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("shelf/zebra", "There is no file", "Check the spelling"),
+        ("shelf/notse.md", "There is no file", "Did you mean shelf/notes.md?"),
+        ("shlef/b.txt", "There is no folder shlef", "Did you mean shelf?"),
+        ("shelf/*.epub", r"No file matches shelf/\*\.epub", "Check"),
+        ("sample:sonets", 'no sample "sonets"', "sample:sonnets"),
+        ("ftp://host/a.txt", "only http and https", "Download"),
+        ("file:///etc/passwd", "only http and https", "Download"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_to_do(
+    shelf: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str, hint: str
+) -> None:
+    monkeypatch.chdir(shelf.parent)
+    with pytest.raises(TextNotFound, match=message) as caught:
+        find_sources([text])
+    assert hint in caught.value.hint
+
+
+def test_a_folder_without_text_tells_what_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(TextNotFound, match="it is empty"):
+        find_sources([str(tmp_path)])
+    for name in ("a.png", "b.png", "c.docx"):
+        (tmp_path / name).touch()
+    with pytest.raises(TextNotFound, match=r"3 files: 2 ending in \.png, 1 ending in \.docx") as caught:
+        find_sources([str(tmp_path)])
+    assert "a.png" in caught.value.hint
+
+
+def test_naming_nothing_is_an_error() -> None:
+    with pytest.raises(TextNotFound, match="No text was named"):
+        find_sources([])
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read every file")
+def test_a_file_that_may_not_be_read_is_an_error(shelf: Path) -> None:
+    (shelf / "b.txt").chmod(0)
+    (source,) = find_sources([str(shelf / "b.txt")]).sources
+    with pytest.raises(TextUnreadable, match="Permission denied"):
+        source.read()
+
+
+def test_a_file_that_is_gone_when_it_is_read_is_an_error(shelf: Path) -> None:
+    (source,) = find_sources([str(shelf / "b.txt")]).sources
+    (shelf / "b.txt").unlink()
+    with pytest.raises(TextUnreadable, match=r"b\.txt cannot be read: No such file"):
+        source.read()
+
+
+# -- addresses
+
+POEM = b"Tyger Tyger, burning bright,\r\nIn the forests of the night;\r\n" * 50
+
+
+class Library(BaseHTTPRequestHandler):
+    """A web server with one poem; it counts what it is asked."""
+
+    asked: ClassVar[Counter[str]] = Counter()
+
+    def do_GET(self) -> None:
+        Library.asked[self.path] += 1
+        page = {
+            "/poem.txt": (200, "text/plain", POEM),
+            "/page": (200, "text/html; charset=utf-8", b"<html>"),
+            "/broken": (503, "text/plain", b"later"),
+            "/moved": (302, "text/plain", b""),
+            "/endless": (200, "text/plain", b"x" * 5_000),
+        }.get(self.path, (404, "text/plain", b"none"))
+        self.send_response(page[0])
+        self.send_header("Content-Type", page[1])
+        if self.path == "/moved":
+            self.send_header("Location", "/poem.txt")
+        if self.path != "/endless":
+            self.send_header("Content-Length", str(len(page[2])))
+        self.end_headers()
+        self.wfile.write(page[2])
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a library that answers, with an empty cache."""
+    monkeypatch.setenv("EPIGONE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    Library.asked = Counter()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Library)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def read(address: str) -> bytes:
+    (source,) = find_sources([address]).sources
+    assert source.name == fetching.hide_password(address)
+    return source.read()
+
+
+def test_an_address_is_fetched_once(host: str) -> None:
+    assert read(f"{host}/poem.txt") == read(f"{host}/poem.txt") == POEM
+    assert Library.asked == {"/poem.txt": 1}
+
+
+def test_a_redirect_is_followed_and_equal_contents_are_kept_once(host: str, tmp_path: Path) -> None:
+    assert read(f"{host}/moved") == read(f"{host}/poem.txt") == POEM
+    assert len(list((tmp_path / "cache/texts").iterdir())) == 1
+    assert len(list((tmp_path / "cache/urls").iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"something else"])
+@pytest.mark.parametrize("what", ["texts", "urls"])
+def test_a_damaged_cache_is_fetched_again(host: str, tmp_path: Path, what: str, damage: bytes) -> None:
+    read(f"{host}/poem.txt")
+    (file,) = (tmp_path / "cache" / what).iterdir()
+    file.write_bytes(damage)
+    assert read(f"{host}/poem.txt") == POEM
+    assert Library.asked["/poem.txt"] == 2
+
+
+@pytest.mark.parametrize("path", ["/poem.txt", "/endless"], ids=["announced", "not announced"])
+def test_what_is_too_large_is_refused(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(fetching, "URL_LIMIT_BYTES", 1_000)
+    with pytest.raises(TextUnreadable, match="larger than"):
+        read(host + path)
+    assert list((tmp_path / "cache/texts").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message", "hint"),
+    [
+        ("/page", TextUnreadable, "a web page", "save the text"),
+        ("/nothing", TextNotFound, "404 Not Found", "Check the address"),
+        ("/broken", TextNotFound, "503", "later"),
+    ],
+)
+def test_an_answer_that_is_no_text_is_told(
+    host: str, tmp_path: Path, path: str, error: type[Exception], message: str, hint: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        read(host + path)
+    assert host + path in str(caught.value) and hint in caught.value.hint  # type: ignore[attr-defined]
+    assert list((tmp_path / "cache/texts").iterdir()) == []
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/poem.txt", "http://[::/poem.txt", "http://"])
+def test_no_answer_is_told(host: str, address: str) -> None:
+    with pytest.raises(TextNotFound) as caught:
+        read(address)
+    assert caught.value.hint
+
+
+def test_a_cache_that_cannot_be_written_is_told(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EPIGONE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OutputError, match="cannot be used") as caught:
+        read(f"{host}/poem.txt")
+    assert "EPIGONE_CACHE" in caught.value.hint
+
+
+def test_a_password_in_an_address_is_not_shown(host: str, tmp_path: Path) -> None:
+    address = host.replace("//", "//reader:secret@") + "/poem.txt"
+    (source,) = find_sources([address]).sources
+    assert source.read() == POEM
+    kept = "".join(path.read_text() for path in (tmp_path / "cache/urls").iterdir())
+    assert "secret" not in source.name + kept
+
+
+@pytest.mark.parametrize(
+    ("variables", "where"),
+    [
+        ({"EPIGONE_CACHE": "/e", "XDG_CACHE_HOME": "/x"}, lambda home: Path("/e")),
+        ({"XDG_CACHE_HOME": "/x"}, lambda home: Path("/x/epigone")),
+        ({}, lambda home: home / ".cache/epigone"),
+    ],
+)
+def test_the_cache_lies_where_it_was_told_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], where: Callable[[Path], Path]
+) -> None:
+    for name in ("EPIGONE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert fetching.find_cache() == where(tmp_path)

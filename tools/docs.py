@@ -1,0 +1,201 @@
+"""The code in; the pages that repeat it (docs/settings.md, commands.md, map.md) out, or which of them are stale."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from epigone.settings import Frozen, Settings, WritingSettings, spell, write_toml
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "epigone"
+ROOMS = (
+    *("errors", "files", "settings", "text", "tokens", "model", "training", "runs", "writing", "judging"),
+    *("reporting", "serving", "preparing", "api", "display", "flags", "cli"),
+)
+"""From the ground up: a room imports only from itself and from those before it. Not all are built yet."""
+WARNING = "<!-- Written by tools/docs.py from the code: change that and run `make docs`. -->"
+COLUMNS = 100
+
+
+def main() -> int:
+    """Write the pages, or with --check only compare them: 1 if any is stale."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; name what is stale")
+    check = parser.parse_args().check
+    stale = 0
+    for name, page in {"settings": write_settings, "commands": write_commands, "map": write_map}.items():
+        path, text = ROOT / "docs" / f"{name}.md", page()
+        if path.exists() and path.read_text("utf-8") == text:
+            continue
+        stale += 1
+        print(f"docs/{name}.md {'is stale: run make docs' if check else 'written'}")
+        if not check:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, "utf-8", newline="\n")
+    return int(check and stale > 0)
+
+
+# -- settings
+
+
+def write_settings() -> str:
+    """Every setting with its flag, values, default and help, and an example of a settings file."""
+    lines = [WARNING, "", "# Settings", "", _SETTINGS_HEAD, "", "## Learning", "", _describe(Settings), ""]
+    for group, names in group_fields(Settings).items():
+        lines += [f"### {group}", "", *_draw_table(Settings, names), ""]
+    lines += ["## Writing", "", _describe(WritingSettings), ""]
+    for names in group_fields(WritingSettings).values():
+        lines += [*_draw_table(WritingSettings, names), ""]
+    lines += ["## A settings file", "", _FILE_HEAD, "", "```toml", write_toml(Settings()).rstrip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+_SETTINGS_HEAD = """\
+A setting has one name in three places: as a flag (`--batch-size 8`), in a settings file (`batch_size = 8`) and in
+Python (`epigone.train("my.txt", batch_size=8)`). A flag goes before the file, the file before the default. An unknown
+name is an error. On the command line values stand without quotation marks."""
+_FILE_HEAD = """\
+For `--settings FILE`. It holds every setting for learning with its default; a file need only name those it changes.
+Each run keeps one like it as `settings.toml`."""
+
+
+def _describe(kind: type[Frozen]) -> str:
+    verbs = "`epigone train` and `epigone plan`" if kind is Settings else "`epigone write`"
+    return f"{inspect.getdoc(kind)} Flags of {verbs}."
+
+
+def group_fields(kind: type[Frozen]) -> dict[str, list[str]]:
+    """The names of the fields under the comments (`# -- the text`) that they stand under in the source."""
+    groups: dict[str, list[str]] = {}
+    group = ""
+    for line in inspect.getsource(kind).splitlines():
+        if heading := re.match(r" {4}# -- (.+)", line):
+            group = heading[1].capitalize()
+        elif (field := re.match(r" {4}(\w+): ", line)) and field[1] in kind.model_fields:
+            groups.setdefault(group, []).append(field[1])
+    return groups
+
+
+def _draw_table(kind: type[Frozen], names: list[str]) -> Iterator[str]:
+    yield "| name | flag | value | default | what it does |"
+    yield "| --- | --- | --- | --- | --- |"
+    schema = kind.model_json_schema()["properties"]
+    for name in names:
+        field = schema[name]
+        cells = [f"`{name}`", f"`{spell(name)}`", describe_value(field), f"`{json.dumps(field['default'])}`"]
+        cells.append(" ".join(field["description"].split()))
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def describe_value(schema: dict[str, Any]) -> str:
+    """What a setting may be, in words, from its JSON schema."""
+    if "anyOf" in schema:
+        return " or ".join(describe_value(one) for one in schema["anyOf"])
+    if "const" in schema or "enum" in schema:
+        return ", ".join(f"`{json.dumps(choice)}`" for choice in schema.get("enum", [schema.get("const")]))
+    words = {"number": "number", "integer": "whole number", "string": "text", "boolean": "`true` or `false`"}
+    if schema["type"] == "array":
+        return f"list of {words[schema['items']['type']]}s"
+    bounds = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+    limits = [f"{word} {schema[bound]:,.10g}" for bound, word in bounds.items() if bound in schema]
+    return " ".join([words[schema["type"]], *limits])
+
+
+# -- commands
+
+
+def write_commands() -> str:
+    """What `epigone --help` says, and the same of each verb."""
+    general = ask_for_help()
+    lines = [WARNING, "", "# Commands", "", *_fence("epigone --help", general)]
+    for verb in list_verbs(general):
+        lines += ["", f"## {verb}", "", *_fence(f"epigone {verb} --help", ask_for_help(verb))]
+    return "\n".join(lines) + "\n"
+
+
+def list_verbs(general: str) -> list[str]:
+    """The verbs in the first line of the general help: {train,plan,…}."""
+    found = re.search(r"\{([a-z,\s-]+)\}", general)
+    if found is None:
+        raise SystemExit("epigone --help names no verbs")
+    return re.sub(r"\s", "", found[1]).split(",")
+
+
+def ask_for_help(*verb: str) -> str:
+    """The help as it is shown where COLUMNS letters fit in a line and there is no colour."""
+    coloured = {"FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
+    environment = {name: value for name, value in os.environ.items() if name not in coloured}
+    environment |= {"COLUMNS": str(COLUMNS), "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1"}
+    command = [sys.executable, "-m", "epigone", *verb, "--help"]
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=True
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+
+
+def _fence(command: str, text: str) -> list[str]:
+    return ["```text", f"$ {command}", text, "```"]
+
+
+# -- the map
+
+
+def write_map() -> str:
+    """The rooms from the ground up, and in each of them every module with the first line of its docstring."""
+    lines = [WARNING, "", "# Map of the source", "", _MAP_HEAD, "", "| room | what it does |", "| --- | --- |"]
+    rooms = list_rooms()
+    for room, modules in rooms.items():
+        target = f"#{room}" if len(modules) > 1 else f"../{modules[0].relative_to(ROOT).as_posix()}"
+        lines.append(f"| [{room}]({target}) | {read_first_line(modules[0])} |")
+    for room, modules in rooms.items():
+        if len(modules) > 1:
+            lines += ["", f"## {room}", "", *map(_link, modules[1:])]
+    lines += ["", "## The package itself", "", *map(_link, sorted(SOURCE.glob("__*__.py")))]
+    return "\n".join(lines) + "\n"
+
+
+_MAP_HEAD = """\
+Rooms in `src/epigone`, from the ground up. A room imports only from itself and from rooms above it in this table;
+`tests/test_house.py` keeps it so."""
+
+
+def list_rooms() -> dict[str, list[Path]]:
+    """The modules of each room that is built, a package's `__init__.py` first."""
+    rooms = {}
+    for room in ROOMS:
+        if (SOURCE / room).is_dir():
+            rooms[room] = sorted((SOURCE / room).rglob("*.py"), key=lambda path: (path.name != "__init__.py", path))
+        elif (SOURCE / f"{room}.py").exists():
+            rooms[room] = [SOURCE / f"{room}.py"]
+    mapped = {module for modules in rooms.values() for module in modules} | set(SOURCE.glob("__*__.py"))
+    unknown = sorted(set(SOURCE.rglob("*.py")) - mapped)
+    if unknown:
+        raise SystemExit(f"{unknown[0].relative_to(ROOT)} is in no room: add it to ROOMS in tools/docs.py")
+    return rooms
+
+
+def _link(module: Path) -> str:
+    name = module.relative_to(SOURCE).as_posix()
+    return f"- [`{name}`](../{module.relative_to(ROOT).as_posix()}): {read_first_line(module)}"
+
+
+def read_first_line(module: Path) -> str:
+    """The first line of a module's docstring. Ends the program where there is none."""
+    docstring = ast.get_docstring(ast.parse(module.read_text("utf-8")))
+    if not docstring:
+        raise SystemExit(f"{module.relative_to(ROOT)} has no docstring")
+    return docstring.splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
