@@ -12,6 +12,7 @@ import pytest
 import epigone
 from docs import group_fields, list_verbs
 from epigone import cli
+from epigone.errors import SettingsError
 from epigone.settings import Settings, WritingSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +71,8 @@ def parse(monkeypatch: pytest.MonkeyPatch):
             return cli.run(arguments if len(arguments) > 1 else [*arguments, "--help"])  # a verb alone is only named
         except SystemExit as end:
             return int(end.code or 0)
+        except SettingsError as error:
+            return error.exit_code
 
     return run
 
