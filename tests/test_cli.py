@@ -195,6 +195,7 @@ ASKED = {
     "minutes": 1.5,
     "batch_size": 2,
     "accumulation": 3,
+    "optimizer": "muon",
     "learning_rate": 0.002,
     "schedule": "cosine_with_restarts",
     "schedule_arguments": ("num_cycles=2",),
@@ -205,6 +206,7 @@ ASKED = {
     "seed": 3,
     "device": "cpu",
     "precision": "fp32",
+    "compilation": "none",
     "evaluate_every": 50,
     "sample_prompt": ("Once", "Twice"),
     "sample_length": 3,
@@ -225,6 +227,7 @@ def test_every_option_of_train_is_taken_up(text: Path, tmp_path: Path) -> None:
     plan = folder.read_plan()[0]
     same = {"block_size", "dropout", "batch_size", "accumulation", "learning_rate", "warmup", "clip", "patience"}
     same |= {"seed", "device", "precision", "schedule", "weight_decay", "evaluate_every", "minutes", "epochs"}
+    same |= {"optimizer", "compilation"}
     assert {name: getattr(plan, name) for name in same} == {name: ASKED[name] for name in same}
     assert (plan.shape.n_layer, plan.shape.n_embd, plan.shape.vocabulary_size) == (1, 32, 300)
     sampled = next((tmp_path / "run" / "samples").iterdir()).read_text("utf-8")

@@ -48,6 +48,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "minutes": POSITIVE | st.just("none"),
     "batch_size": st.integers(1) | AUTO,
     "accumulation": st.integers(1) | AUTO,
+    "optimizer": st.sampled_from(["auto", "adamw", "muon"]),
     "learning_rate": POSITIVE | AUTO,
     "schedule": st.sampled_from([*get_args(Schedule), "auto"]),
     "schedule_arguments": st.lists(
@@ -61,6 +62,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.integers(0, 2**32 - 1),
     "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
     "precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
+    "compilation": st.sampled_from(["auto", "none", "blocks", "whole"]),
     "evaluate_every": st.integers(1) | AUTO,
     "sample_prompt": st.lists(st.text(), max_size=3).map(tuple),
     "sample_length": st.integers(1),

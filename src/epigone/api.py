@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import platform
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,15 +23,13 @@ from epigone.model.hardware import choose_precision, find_hardware
 from epigone.model.hub import find_base
 from epigone.model.plan import Plan, set_length
 from epigone.preparing import Preparation, prepare
-from epigone.reporting.card import CardFacts, Source, write_card
-from epigone.reporting.curves import draw_curves
-from epigone.reporting.facts import describe_plan
 from epigone.reporting.history import find_best, follow_course
+from epigone.reporting.publishing import publish
 from epigone.runs.folder import RunFolder
 from epigone.settings import Settings, WritingSettings, make_settings
 from epigone.tokens.stream import load_tokens
 from epigone.tokens.vocabulary import end_of_text_id, load_vocabulary
-from epigone.training.events import CheckpointDue, Evaluated, Event, Sampled
+from epigone.training.events import CheckpointDue, Evaluated, Event
 from epigone.training.loop import Learner
 from epigone.training.state import is_main_process
 from epigone.writing.engine import Piece, Writer
@@ -139,7 +135,12 @@ def learn(folder: RunFolder, preparation: Preparation, *, should_stop: Stop = _n
     """Train what was prepared, and keep in the folder what comes of it. Raises EpigoneError."""
     sampler = Sampler(preparation.vocabulary, preparation.settings, preparation.plan.start_text)
     learner = Learner(
-        preparation.build_model(), preparation.tokens, preparation.plan, sample=sampler, should_stop=should_stop
+        preparation.build_model(),
+        preparation.tokens,
+        preparation.plan,
+        sample=sampler,
+        should_stop=should_stop,
+        seconds_spent=preparation.estimate.compile_seconds,
     )
     yield from _follow(folder, learner, preparation.vocabulary)
 
@@ -205,7 +206,9 @@ def _fit_to_machine(plan: Plan, settings: Settings, on_note: Callable[[str], Non
         hardware = find_hardware("auto")
         on_note(f"There is no {plan.device} here: it goes on with {hardware.name}.")
         precision, _ = choose_precision("auto", hardware)
-        return replace(plan, device=hardware.device, n_threads=hardware.n_threads, precision=precision)
+        return replace(
+            plan, device=hardware.device, n_threads=hardware.n_threads, precision=precision, compilation="none"
+        )
 
 
 def _rebuild_model(
@@ -231,42 +234,6 @@ def _follow(folder: RunFolder, learner: Learner, vocabulary: PreTrainedTokenizer
                 folder.save_checkpoint(event.step, learner.pack())
                 publish(folder)
         yield event
-
-
-def publish(folder: RunFolder) -> None:
-    """Draw the curves and write the model's card from what the folder holds."""
-    events = follow_course(folder.read_events())
-    evaluations = [event for event in events if isinstance(event, Evaluated)]
-    best = find_best(evaluations)
-    if best is None:
-        return
-    plan, more = folder.read_plan()
-    for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
-        shutil.copyfile(picture, folder.model / picture.name)
-    shutil.copytree(folder.samples, folder.model / "samples", dirs_exist_ok=True)
-    receipt = json.loads(folder.receipt.read_text("utf-8"))
-    sampled = [event for event in events if isinstance(event, Sampled) and event.step == best.step]
-    facts = CardFacts(
-        title=folder.path.resolve().name,
-        n_parameters=plan.n_parameters,
-        evaluations=evaluations,
-        sources=[
-            Source(
-                name=file["name"],
-                size_bytes=file["n_bytes"],
-                n_characters=file["n_characters"],
-                sha256=file["sha256"],
-            )
-            for file in receipt["files"]
-        ],
-        base=None if plan.fresh else plan.base if plan.base_revision else Path(plan.base).resolve().name,
-        base_on_hub=bool(plan.base_revision),
-        samples=sampled[-1].samples if sampled else (),
-        sample_epoch=best.epoch,
-        settings=describe_plan(plan),
-        versions=more["versions"],
-    )
-    write_card(facts, folder.model)
 
 
 def list_versions() -> dict[str, str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from torch._dynamo.exc import TorchDynamoException
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from epigone.model.gpt2 import build_model, read_shape
@@ -151,12 +152,17 @@ def _measure(
 ) -> tuple[Plan, Estimate]:
     """The plan with the steps that its minutes allow, and what was measured, by the first process for all."""
     sampler = Sampler(vocabulary, settings, plan.start_text)
-    found = measure_speed(model, tokens, plan, time_samples=sampler.time)
+    try:
+        found = measure_speed(model, tokens, plan, time_samples=sampler.time)
+    except TorchDynamoException as error:
+        why = f"torch.compile failed here: {str(error).splitlines()[0]:.100}"
+        plan = replace(plan, compilation="none", reasons=plan.reasons | {"compilation": why})
+        found = measure_speed(model, tokens, plan, time_samples=sampler.time)
     if plan.n_processes > 1:
         (found,) = broadcast_object_list([found])
     if plan.minutes is not None:
         plan = set_length(plan, settings, count_steps_in_time(plan, found))
-    return plan, expect(plan, found.seconds_per_step, found.seconds_per_evaluation, found.memory_bytes)
+    return plan, expect(plan, found)
 
 
 # -- the receipt

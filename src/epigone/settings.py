@@ -140,8 +140,11 @@ class Settings(Frozen):
     """Blocks that are computed at once, on each device."""
     accumulation: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Batches per step: a larger effective batch in the same memory."""
+    optimizer: Literal["auto", "adamw", "muon"] = "auto"
+    """What updates the weights. "muon" does it for the matrices inside the model and leaves the rest to AdamW. "auto":
+    muon from scratch, adamw for fine-tuning."""
     learning_rate: Positive | Auto = "auto"
-    """Peak step size. "auto": 5e-5 for fine-tuning; from scratch the plan derives it from the width."""
+    """Peak step size of AdamW; Muon's is in proportion. "auto": 5e-5 for fine-tuning; from scratch the plan chooses."""
     schedule: Schedule | Auto = "auto"
     """How the learning rate moves, by the name that transformers.get_scheduler knows it by. "auto": linear to zero."""
     schedule_arguments: Annotated[
@@ -164,6 +167,9 @@ class Settings(Frozen):
     """What computes."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the arithmetic. "auto": bf16 where the machine computes in it, otherwise fp32."""
+    compilation: Literal["auto", "none", "blocks", "whole"] = "auto"
+    """What torch.compile speeds up: nothing, one block of the model at a time, or the whole model, which takes longest
+    to compile. "auto": as it pays for the length of the run."""
 
     # -- watching
     evaluate_every: Annotated[int, Field(ge=1)] | Auto = "auto"

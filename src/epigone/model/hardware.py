@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
+import sysconfig
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast
 
 import psutil
@@ -23,6 +28,13 @@ class Hardware:
     memory_bytes: int
     bf16: bool
     """Whether bf16 is computed in silicon; elsewhere it is emulated and up to 40 times slower than fp32."""
+    compiles: bool = False
+    """Whether torch.compile finds the compiler that it needs."""
+
+    @property
+    def flops_per_second(self) -> float:
+        """What a small model's training gets out of the machine, roughly: enough to tell seconds from hours."""
+        return {"cpu": self.n_threads * (1.5e11 if self.bf16 else 3e10), "cuda": 1e14, "mps": 2e12}[self.device]
 
 
 def find_hardware(device: str = "auto") -> Hardware:
@@ -39,6 +51,7 @@ def find_hardware(device: str = "auto") -> Hardware:
             n_threads=torch.get_num_threads(),
             memory_bytes=card.total_memory,
             bf16=torch.cuda.is_bf16_supported(including_emulation=False),
+            compiles=importlib.util.find_spec("triton") is not None,
         )
     return Hardware(
         device="mps" if chosen == "mps" else "cpu",
@@ -46,6 +59,7 @@ def find_hardware(device: str = "auto") -> Hardware:
         n_threads=torch.get_num_threads(),
         memory_bytes=psutil.virtual_memory().total,
         bf16=chosen == "cpu" and _computes_bf16(),
+        compiles=chosen == "cpu" and _has_compiler(),
     )
 
 
@@ -60,6 +74,13 @@ def _computes_bf16() -> bool:
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _has_compiler() -> bool:
+    """A C++ compiler and Python's own headers; torch looks for them in the same places."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["cl"] if os.name == "nt" else ["g++", "clang++"]
+    headers = Path(sysconfig.get_paths()["include"], "Python.h")
+    return headers.exists() and any(shutil.which(name) for name in names)
 
 
 def choose_precision(asked: str, hardware: Hardware) -> tuple[Precision, str]:

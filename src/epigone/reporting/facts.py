@@ -12,6 +12,8 @@ from epigone.training.speed import Estimate
 
 Row = tuple[str, str, str]
 MOST_FILES_SHOWN = 8
+COMPUTED = {"eager": "plain", "sdpa": "fused"}
+COMPILED = {"none": "no", "blocks": "block by block", "whole": "as a whole"}
 
 
 def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
@@ -25,14 +27,21 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
         "batch": (_describe_batch(plan), "batch_size"),
         "steps": (_describe_length(plan), "epochs"),
         "evaluations": (_describe_evaluations(plan), "evaluations_per_epoch"),
+        "optimizer": (_describe_optimizer(plan), "optimizer"),
         "learning rate": (f"{plan.learning_rate:.3g}, {plan.schedule}, {plan.warmup:.0%} warm-up", "learning_rate"),
         "dropout": (f"{plan.dropout:g}", "dropout"),
         "weight decay": (f"{plan.weight_decay:g}", "weight_decay"),
         "patience": ("off" if plan.patience is None else f"{plan.patience} evaluations", "patience"),
         "precision": (f"{plan.precision} on {plan.device}", "precision"),
+        "attention": (COMPUTED[plan.attention], "attention"),
+        "compiled": (COMPILED[plan.compilation], "compilation"),
     }
     rows = [(name, value, reasons.get(reason, "")) for name, (value, reason) in values.items()]
     return rows + (_describe_estimate(estimate) if estimate is not None else [])
+
+
+def _describe_optimizer(plan: Plan) -> str:
+    return "AdamW" if plan.optimizer == "adamw" else f"Muon at {plan.matrix_learning_rate:.3g}, with AdamW"
 
 
 def _describe_batch(plan: Plan) -> str:

@@ -13,11 +13,10 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 
 import torch
-from torch import nn
-from torch.nn import functional
 from transformers import GPT2LMHeadModel
 
 from epigone.errors import TrainingDiverged
+from epigone.model.forward import DTYPES, NextTokenLoss
 from epigone.model.plan import Plan
 from epigone.tokens.stream import Tokens
 from epigone.training.batches import Batches
@@ -35,19 +34,6 @@ SECONDS_BETWEEN_CHECKPOINTS = 600.0
 """Besides those at evaluations: what a crash may cost at most."""
 
 Sampler = Callable[[GPT2LMHeadModel], tuple[Sample, ...]]
-
-
-class NextTokenLoss(nn.Module):
-    """The model with its loss inside, so that what accelerate wraps returns one number and not all logits in fp32."""
-
-    def __init__(self, model: GPT2LMHeadModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean nats per token. ids, targets: int64 [batch, time]."""
-        logits = self.model(input_ids=ids, use_cache=False).logits
-        return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
 @dataclass
@@ -69,6 +55,8 @@ class Progress:
     """Steps since the last report."""
     losses: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Sums of the losses of those two; up to date in a checkpoint only."""
+    learning_rate: float = 0.0
+    """That of the last step."""
     evaluation_seconds: float = 0.0
     """What the last evaluation took, with its samples and whatever was saved."""
 
@@ -84,13 +72,19 @@ class Learner:
         *,
         sample: Sampler | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        seconds_spent: float = 0.0,
     ) -> None:
+        """`seconds_spent`, on compiling, say, count as time of training."""
         self.tokens, self.plan, self.sample, self.should_stop = tokens, plan, sample, should_stop
         self.accelerator = make_accelerator(plan)
         self.model = model.to(self.accelerator.device)
         self.model.train()
         self.optimizer = make_optimizer(self.model, plan)
-        self._wrapped, self._stepper = self.accelerator.prepare(NextTokenLoss(self.model), self.optimizer)
+        loss = NextTokenLoss(
+            self.model, attention=plan.attention, dtype=DTYPES[plan.precision], compilation=plan.compilation
+        )
+        # accelerate casts outputs to fp32: of the loss, which is one number, and not of all logits.
+        self._wrapped, self._stepper = self.accelerator.prepare(loss, self.optimizer)
         self.rate = LearningRate(
             plan.schedule,
             peak=plan.learning_rate,
@@ -101,7 +95,7 @@ class Learner:
         self.batches = Batches(
             tokens.train.ids, block_size=plan.block_size, blocks_per_step=plan.blocks_per_step, seed=plan.seed
         )
-        self.progress = Progress()
+        self.progress = Progress(seconds=seconds_spent)
         self._losses = torch.zeros(2, dtype=torch.float64, device="cpu" if plan.device == "mps" else plan.device)
         torch.manual_seed(plan.seed + self.accelerator.process_index)
         self._start_clock()
@@ -179,8 +173,9 @@ class Learner:
     def step(self) -> None:
         """Forward, backward and update, with the gradient averaged over batches and processes."""
         plan, progress = self.plan, self.progress
+        rate = progress.learning_rate = self._find_rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = self._find_rate()
+            group["lr"] = rate * group["share"]
         for number in range(plan.accumulation):
             first = (number * plan.n_processes + self.accelerator.process_index) * plan.batch_size
             ids, targets = self.batches.read(progress.step, rows=slice(first, first + plan.batch_size))
@@ -215,7 +210,7 @@ class Learner:
             epoch=self.epoch,
             progress=min(1.0, share),
             loss=loss,
-            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            learning_rate=progress.learning_rate,
             tokens_per_second=progress.n_unreported * plan.tokens_per_step / seconds,
             seconds=progress.seconds,
             seconds_left=progress.seconds * (1 - min(1.0, share)) / max(share, 1e-9),
@@ -298,7 +293,7 @@ class Learner:
             perplexity=found.perplexity,
             bits_per_byte=found.bits_per_byte,
             n_tokens=found.n_tokens,
-            learning_rate=float(self.optimizer.param_groups[0]["lr"]) if progress.step else 0.0,
+            learning_rate=progress.learning_rate,
             seconds=progress.seconds,
             best=best,
         )

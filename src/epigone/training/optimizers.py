@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
 from epigone.model.plan import Plan
+from epigone.training.muon import Muon
 
 
 def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019), fused; weight decay on matrices alone, not on gains and biases."""
+    """Muon for the blocks' matrices and AdamW for the rest, or AdamW for all, as the plan has it.
+
+    Weight decay is on matrices and embeddings, not on gains and biases. `share` is a group's learning rate as a part of
+    the plan's.
+    """
     named = list(_named_parameters(model))
+    large = [(name, parameter) for name, parameter in named if parameter.dim() >= 2]
+    usual: dict[str, Any] = {"weight_decay": plan.weight_decay, "betas": (0.9, plan.beta2), "share": 1.0}
+    small = usual | {"params": [parameter for _, parameter in named if parameter.dim() < 2], "weight_decay": 0.0}
+    if plan.optimizer == "adamw":
+        groups = [usual | {"params": [parameter for _, parameter in large]}, small]
+        return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=plan.device != "mps")
+    matrices = usual | {"share": plan.matrix_learning_rate / plan.learning_rate}
+    inner = [(name, parameter) for name, parameter in large if ".h." in name]
     groups = [
-        {"params": [p for _, p in named if p.dim() >= 2], "weight_decay": plan.weight_decay},
-        {"params": [p for _, p in named if p.dim() < 2], "weight_decay": 0.0},
+        # Queries, keys and values stand side by side in c_attn.
+        matrices | {"params": [parameter for name, parameter in inner if ".c_attn." in name], "n_parts": 3},
+        matrices | {"params": [parameter for name, parameter in inner if ".c_attn." not in name], "n_parts": 1},
+        usual | {"params": [parameter for name, parameter in large if ".h." not in name]},
+        small,
     ]
-    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, plan.beta2), fused=plan.device != "mps")
+    return Muon(groups, dtype=torch.bfloat16 if plan.precision == "bf16" else torch.float32)
 
 
 def _named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

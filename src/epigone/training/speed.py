@@ -32,6 +32,8 @@ class Estimate:
     seconds: float
     memory_bytes: int
     """Largest memory of this process, or of the GPU, so far."""
+    compile_seconds: float = 0.0
+    """What torch.compile took; it counts as time of training."""
 
 
 def measure_speed(
@@ -42,6 +44,7 @@ def measure_speed(
     `time_samples` says how many seconds the samples of one evaluation take.
     """
     learner = Learner(model, tokens, replace(plan, n_steps=max(plan.n_steps, WARM_UP_STEPS + TIMED_STEPS)))
+    compile_seconds = _time(lambda: _take_steps(learner, 1), learner) if plan.compilation != "none" else 0.0
     _take_steps(learner, WARM_UP_STEPS)
     seconds_per_step = _time(lambda: _take_steps(learner, TIMED_STEPS), learner) / TIMED_STEPS
     n_targets = len(tokens.validation.ids) - 1
@@ -54,25 +57,30 @@ def measure_speed(
         learner,
     )
     evaluation = seconds * n_targets / n_timed + time_samples(model)
-    return expect(plan, seconds_per_step, evaluation, _find_peak_memory(learner.accelerator.device))
+    estimate = Estimate(
+        seconds_per_step=seconds_per_step,
+        seconds_per_evaluation=evaluation,
+        n_evaluations=0,
+        seconds=0.0,
+        memory_bytes=_find_peak_memory(learner.accelerator.device),
+        compile_seconds=max(0.0, compile_seconds - seconds_per_step),
+    )
+    return expect(plan, estimate)
 
 
-def expect(plan: Plan, seconds_per_step: float, seconds_per_evaluation: float, memory_bytes: int) -> Estimate:
+def expect(plan: Plan, measured: Estimate) -> Estimate:
     """What the measured times come to over the plan."""
     n_evaluations = count_evaluations(plan)
-    seconds = plan.n_steps * seconds_per_step + n_evaluations * seconds_per_evaluation
-    return Estimate(
-        seconds_per_step=seconds_per_step,
-        seconds_per_evaluation=seconds_per_evaluation,
-        n_evaluations=n_evaluations,
-        seconds=min(seconds, 60 * plan.minutes) if plan.minutes is not None else seconds,
-        memory_bytes=memory_bytes,
-    )
+    seconds = measured.compile_seconds + plan.n_steps * measured.seconds_per_step
+    seconds += n_evaluations * measured.seconds_per_evaluation
+    seconds = min(seconds, 60 * plan.minutes) if plan.minutes is not None else seconds
+    return replace(measured, n_evaluations=n_evaluations, seconds=seconds)
 
 
 def count_steps_in_time(plan: Plan, estimate: Estimate) -> int:
     """Steps that the plan's minutes allow, with a tenth of them for evaluations."""
-    return max(1, int(0.9 * 60 * (plan.minutes or 0) / estimate.seconds_per_step))
+    seconds = 60 * (plan.minutes or 0) - estimate.compile_seconds
+    return max(1, int(0.9 * seconds / estimate.seconds_per_step))
 
 
 def count_evaluations(plan: Plan) -> int:

@@ -45,9 +45,9 @@ def make_accelerator(plan: Plan) -> Accelerator:
     on_cpu = plan.device == "cpu"
     if on_cpu:
         torch.set_num_threads(plan.n_threads)
-        torch.use_deterministic_algorithms(
-            True
-        )  # free on a CPU; without it gradients of embeddings are summed at random
+        # Free on a CPU, but for filling every new tensor; without it gradients of embeddings are summed at random.
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     else:
         torch.use_deterministic_algorithms(False)
         torch.set_float32_matmul_precision("high")

@@ -1,0 +1,207 @@
+"""A stock GPT-2 and ids in, the loss to learn from out: the model's own function, in fewer and larger operations.
+
+transformers' forward computes the same, but with a small model on a processor most of its time goes into dropout's
+random numbers and into passing over memory between the matrix products. Here dropout draws eight numbers at a time,
+GELU is written with the cheaper of two equal formulas, and torch.compile fuses what stands between the products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import GPT2Config, GPT2LMHeadModel
+
+Attention = Literal["eager", "sdpa"]
+Compilation = Literal["none", "blocks", "whole"]
+"""What torch.compile is given: nothing, one block, which serves for all, or the whole function."""
+Weights = tuple[torch.Tensor, ...]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LEVELS = 256
+"""Dropout on a processor compares random bytes, so its rate is a multiple of 1/256."""
+SMALLEST = torch.iinfo(torch.int64).min
+"""Without it `random_` leaves out the highest bit of an int64."""
+GELU = ("gelu_new", "gelu_pytorch_tanh")
+"""The tanh form of GELU, GPT-2's own (Hendrycks & Gimpel 2016), as transformers calls it."""
+
+
+class Manner(NamedTuple):
+    """What is the same for all blocks. `mask` is fp32 [time, time] for plain attention, None for the fused one."""
+
+    n_head: int
+    epsilon: float
+    dropout: float
+    dtype: torch.dtype
+    mask: torch.Tensor | None
+
+
+class NextTokenLoss(nn.Module):
+    """The mean loss of next-token prediction, with dropout as in the model's config while it is in training mode."""
+
+    def __init__(
+        self,
+        model: GPT2LMHeadModel,
+        *,
+        attention: Attention = "sdpa",
+        dtype: torch.dtype = torch.float32,
+        compilation: Compilation = "none",
+    ) -> None:
+        """`dtype` is that of the matrix products; sums, norms, softmax and the loss stay in fp32."""
+        super().__init__()
+        self.model, self.attention, self.dtype = model, attention, dtype
+        self._whole = compile_once(compute_loss) if compilation == "whole" else compute_loss
+        self._block = compile_once(pass_block) if compilation == "blocks" else pass_block
+        self._head = compile_once(measure_loss) if compilation == "blocks" else measure_loss
+
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean nats per token: fp32 scalar. ids, targets: int64 [batch, time]."""
+        config = self.model.config
+        if not is_plain(config):
+            logits = self.model(input_ids=ids, use_cache=False).logits
+            return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        dropout = config.resid_pdrop if self.training else 0.0
+        noise = None
+        if dropout and ids.device.type == "cpu":
+            noise = draw_bytes(2 * config.n_layer + 1, *ids.shape, config.n_embd)
+        mask = make_mask(ids.shape[1], ids.device) if self.attention == "eager" else None
+        manner = Manner(config.n_head, config.layer_norm_epsilon, dropout, self.dtype, mask)
+        blocks = [list_weights(block) for block in self.model.transformer.h]
+        with torch.autocast(ids.device.type, enabled=False):  # the casts are written out
+            return self._whole((ids, targets), list_outer_weights(self.model), blocks, noise, manner, self._parts)
+
+    @property
+    def _parts(self) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
+        return self._block, self._head
+
+
+def is_plain(config: GPT2Config) -> bool:
+    """Whether a model is a GPT-2 as published, and not one of the variants that transformers' config allows."""
+    return (
+        config.activation_function in GELU
+        and config.scale_attn_weights
+        and not config.scale_attn_by_inverse_layer_idx
+        and not config.reorder_and_upcast_attn
+        and not config.add_cross_attention
+        and not config.attn_pdrop
+        and config.embd_pdrop == config.resid_pdrop
+    )
+
+
+@cache
+def compile_once(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The compiled function, one for all models: equal shapes are compiled once in a process."""
+    compiled: Callable[..., torch.Tensor] = torch.compile(function, dynamic=False)
+    return compiled
+
+
+@cache
+def make_mask(n_positions: int, device: torch.device) -> torch.Tensor:
+    """What to add to attention's scores: fp32 [time, time], minus infinity where a later position is looked at."""
+    return torch.full((n_positions, n_positions), -torch.inf, device=device).triu(1)
+
+
+def list_outer_weights(model: GPT2LMHeadModel) -> Weights:
+    """The weights outside the blocks, in the order in which `compute_loss` takes them."""
+    body = model.transformer
+    return body.wte.weight, body.wpe.weight, body.ln_f.weight, body.ln_f.bias, model.lm_head.weight
+
+
+def list_weights(block: Any) -> Weights:
+    """A block's weights, in the order in which `pass_block` takes them."""
+    layers = (block.ln_1, block.attn.c_attn, block.attn.c_proj, block.ln_2, block.mlp.c_fc, block.mlp.c_proj)
+    return tuple(weight for layer in layers for weight in (layer.weight, layer.bias))
+
+
+# -- dropout
+
+
+def draw_bytes(*shape: int) -> torch.Tensor:
+    """Random bytes from torch's global generator, eight to a draw: uint8 [shape]."""
+    n_bytes = torch.Size(shape).numel()
+    words = torch.empty(-(-n_bytes // 8), dtype=torch.int64).random_(SMALLEST, None)
+    return words.view(torch.uint8)[:n_bytes].view(shape)
+
+
+def drop(x: torch.Tensor, noise: torch.Tensor | None, dropout: float) -> torch.Tensor:
+    """Dropout (Srivastava et al. 2014) where bytes of noise, of x's shape, fall below the rate; fp32.
+
+    Comparing them as floats is what makes the compiled loop twice as fast: bytes are not compared in vectors.
+    """
+    if noise is None:
+        return functional.dropout(x, dropout) if dropout else x
+    threshold = round(dropout * LEVELS)
+    kept = (noise.float() >= threshold - 0.5).float()
+    return x.float() * (kept * (LEVELS / (LEVELS - threshold)))
+
+
+# -- the function
+
+
+def compute_loss(
+    batch: tuple[torch.Tensor, torch.Tensor],
+    outer: Weights,
+    blocks: list[Weights],
+    noise: torch.Tensor | None,
+    manner: Manner,
+    parts: tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]],
+) -> torch.Tensor:
+    """The mean loss. noise: uint8 [2 layers + 1, batch, time, width], or None where torch's own dropout draws."""
+    (ids, targets), (wte, wpe, *rest) = batch, outer
+    pass_one, measure = parts
+    x = functional.embedding(ids, wte) + wpe[: ids.shape[1]]
+    x = drop(x, None if noise is None else noise[0], manner.dropout)
+    for number, weights in enumerate(blocks):
+        own = None if noise is None else (noise[2 * number + 1], noise[2 * number + 2])
+        x = pass_one(x, weights, own, manner)
+    return measure(x, rest, targets, manner)
+
+
+def pass_block(
+    x: torch.Tensor, weights: Weights, noise: tuple[torch.Tensor, torch.Tensor] | None, manner: Manner
+) -> torch.Tensor:
+    """One GPT-2 block: attention, then the perceptron. x: fp32 [batch, time, width]."""
+    norm_1, shift_1, attention, bias, out, out_bias, norm_2, shift_2, *perceptron = weights
+    width, epsilon, dtype = x.shape[-1], manner.epsilon, manner.dtype
+    first, second = noise or (None, None)
+    h = functional.layer_norm(x, (width,), norm_1, shift_1, epsilon).to(dtype)
+    h = attend(multiply(h, attention, bias, dtype), manner)
+    x = x + drop(multiply(h, out, out_bias, dtype), first, manner.dropout)
+    h = functional.layer_norm(x, (width,), norm_2, shift_2, epsilon).to(dtype)
+    h = gelu(multiply(h, perceptron[0], perceptron[1], dtype))
+    return x + drop(multiply(h, perceptron[2], perceptron[3], dtype), second, manner.dropout)
+
+
+def multiply(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What transformers' Conv1D does: x times a matrix that is stored [in, out], plus a bias."""
+    product = torch.addmm(bias.to(dtype), x.view(-1, x.shape[-1]), weight.to(dtype))
+    return product.view(*x.shape[:-1], weight.shape[-1])
+
+
+def attend(qkv: torch.Tensor, manner: Manner) -> torch.Tensor:
+    """Causal attention over queries, keys and values that stand side by side: [batch, time, 3 width] to [.., width]."""
+    n_batch, n_time, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
+    shape = (n_batch, n_time, manner.n_head, width // manner.n_head)
+    query, key, value = (part.view(shape).transpose(1, 2) for part in qkv.chunk(3, dim=2))
+    if manner.mask is None:
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    else:
+        scores = (query @ key.transpose(-1, -2)).float() * shape[-1] ** -0.5 + manner.mask
+        mixed = scores.softmax(-1).to(value.dtype) @ value
+    return mixed.transpose(1, 2).reshape(n_batch, n_time, width)
+
+
+def gelu(x: torch.Tensor) -> torch.Tensor:
+    """0.5 x (1 + tanh u) equals x sigmoid(2 u), and one exponential is cheaper than a tanh."""
+    return x * torch.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+
+
+def measure_loss(x: torch.Tensor, weights: Weights, targets: torch.Tensor, manner: Manner) -> torch.Tensor:
+    """The last norm, the head and the mean cross-entropy."""
+    norm, shift, head = weights
+    h = functional.layer_norm(x, (x.shape[-1],), norm, shift, manner.epsilon).to(manner.dtype)
+    logits = h.view(-1, x.shape[-1]) @ head.to(manner.dtype).t()
+    return functional.cross_entropy(logits.float(), targets.flatten())

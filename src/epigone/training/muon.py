@@ -1,0 +1,111 @@
+"""Parameters in groups in, one optimizer out: Muon for the matrices inside the blocks, AdamW for everything else.
+
+Muon (Jordan et al. 2024) replaces a matrix's momentum by the nearest matrix whose singular values are all alike, so
+that a step goes as far in the rare directions as in the frequent ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.optim.adamw import adamw
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the quintic iteration that drives singular values towards 1 (Jordan et al. 2024)."""
+ITERATIONS = 5
+MOMENTUM = 0.95
+ADAM_EPSILON = 1e-8
+
+
+class Muon(torch.optim.Optimizer):
+    """One optimizer with one state dict. A group with `n_parts` is Muon's: matrices stored [in, n_parts x out]."""
+
+    _step_supports_amp_scaling = False
+
+    def __init__(self, groups: Iterable[dict[str, Any]], *, dtype: torch.dtype) -> None:
+        """`dtype` is that of the iteration: bf16 is exact enough where the machine computes in it, else fp32.
+
+        Each group has lr and weight_decay; one of AdamW's has betas as well.
+        """
+        self.dtype = dtype
+        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "betas": (0.9, 0.95), "n_parts": 0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if group["n_parts"]:
+                self._step_matrices(parameters, group)
+            else:
+                self._step_others(parameters, group)
+
+    def _step_matrices(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+        by_shape: dict[torch.Size, list[torch.Tensor]] = {}
+        for parameter in parameters:
+            by_shape.setdefault(parameter.shape, []).append(parameter)
+        for alike in by_shape.values():
+            updates = self._find_updates(alike, group["n_parts"])
+            torch._foreach_mul_(alike, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(alike, list(updates), alpha=-group["lr"])
+
+    def _find_updates(self, parameters: list[torch.Tensor], n_parts: int) -> torch.Tensor:
+        """Orthogonal updates of matrices of one shape: [matrices, in, n_parts x out]."""
+        momenta = [self._find_momentum(parameter) for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, MOMENTUM))  # Nesterov's
+        count, n_in, n_out = ahead.shape
+        parts = ahead.view(count, n_in, n_parts, n_out // n_parts).transpose(1, 2).flatten(0, 1)
+        found = orthogonalise(parts, self.dtype)
+        found = found * max(1.0, found.shape[2] / found.shape[1]) ** 0.5
+        whole: torch.Tensor = found.view(count, n_parts, n_in, n_out // n_parts).transpose(1, 2).reshape(ahead.shape)
+        return whole
+
+    def _find_momentum(self, parameter: torch.Tensor) -> torch.Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum: torch.Tensor = state["momentum"]
+        return momentum
+
+    def _step_others(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] = {
+                    "step": torch.zeros((), device=parameter.device if parameter.is_cuda else "cpu"),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }
+        states = [self.state[parameter] for parameter in parameters]
+        adamw(
+            parameters,
+            [parameter.grad for parameter in parameters],  # type: ignore[misc]
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=all(parameter.device.type in ("cpu", "cuda") for parameter in parameters),
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=ADAM_EPSILON,
+            maximize=False,
+        )
+
+
+def orthogonalise(matrices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Each of the matrices [count, rows, columns] with its singular values brought near 1 (0.7 to 1.2), in fp32."""
+    a, b, c = COEFFICIENTS
+    x = matrices.to(dtype)
+    flat = x.shape[1] > x.shape[2]
+    x = x.transpose(1, 2) if flat else x
+    x = x / (torch.linalg.vector_norm(x.float(), dim=(1, 2), keepdim=True) + 1e-7).to(dtype)
+    for _ in range(ITERATIONS):
+        square = x @ x.transpose(1, 2)
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return (x.transpose(1, 2) if flat else x).float()
