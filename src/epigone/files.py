@@ -19,7 +19,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     beside = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()
+        mode = beside.stat().st_mode
         write(beside)
+        beside.chmod(mode)  # safetensors makes files that nobody else may read, whatever the user's umask says
         flush(beside)
         beside.replace(path)
         flush(path.parent)

@@ -20,6 +20,8 @@ FEWEST_BLOCKS = 16
 """A text is cut into at least this many blocks, so that there is something to shuffle; short texts get shorter ones."""
 WARM_UP_STEPS = 20
 """With fewer, AdamW's first steps at a rate of 3e-3 were seen to throw the loss up by two nats."""
+STEPS_BETWEEN_EVALUATIONS = 20
+"""At least, unless the passes over the text are shorter: an evaluation costs time, and so does what is saved at one."""
 SMALL_PARAMETERS = 50_000_000
 BEST_OPTIMIZER = {True: ("muon", "learns most in a step from scratch"), False: ("adamw", "GPT-2 was made with it")}
 """By whether the model is fresh."""
@@ -192,13 +194,14 @@ def set_length(plan: Plan, settings: Settings, n_steps: int | None = None) -> Pl
         n_steps = min(by_epochs, n_steps or by_epochs)
     n_steps = max(1, n_steps or 1)
     few = n_steps < 5 * plan.steps_per_epoch
-    reason = "ten or so in all" if few else "once a pass over the text"
+    in_all = max(math.ceil(n_steps / plan.steps_per_epoch), min(10, n_steps // STEPS_BETWEEN_EVALUATIONS))
+    reason = f"about {in_all} in all" if few else "once a pass over the text"
     warmup = min(0.25, max(0.05, WARM_UP_STEPS / n_steps)) if settings.warmup == "auto" else settings.warmup
     return replace(
         plan,
         n_steps=n_steps,
         warmup=warmup,
-        evaluations_per_epoch=math.ceil(10 * plan.steps_per_epoch / n_steps) if few else 1,
+        evaluations_per_epoch=max(1, round(in_all * plan.steps_per_epoch / n_steps)) if few else 1,
         report_every=min(50, max(1, n_steps // 200)),
         reasons=plan.reasons | {"evaluations_per_epoch": reason},
     )
