@@ -78,7 +78,7 @@ def cut_into_blocks(text: str, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
     start = 0
     while len(text) - start > size:
         end = start + size
-        match = _LAST_EDGE.search(text, start + 1, end)
+        match = _LAST_EDGE.match(text, start + 1, end)  # search would try again from every character of a long run
         cut = match.start(1) if match else end
         yield text[start:cut]
         start = cut
