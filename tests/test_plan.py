@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -39,6 +39,7 @@ def test_equal_input_gives_an_equal_plan(asked: dict[str, Any]) -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+@settings(deadline=None)
 @given(
     n_tokens=st.integers(1, 3_000_000),
     device=st.sampled_from(DEVICES),
@@ -270,20 +271,20 @@ def test_the_epochs_decide_how_many_steps(epochs: float, batch_size: int) -> Non
 def test_the_minutes_leave_the_epochs_open() -> None:
     plan = plan_for(minutes=2.0)
     assert (plan.epochs, plan.minutes) == (None, 2.0) and "minutes" in plan.reasons["epochs"]
-    settings = Settings(minutes=2.0)
-    assert set_length(plan, settings, 5_000).n_steps == 5_000
+    asked = Settings(minutes=2.0)
+    assert set_length(plan, asked, 5_000).n_steps == 5_000
 
 
 def test_of_minutes_and_epochs_the_shorter_ends_it() -> None:
-    plan, settings = plan_for(minutes=2.0, epochs=3.0), Settings(minutes=2.0, epochs=3.0)
+    plan, asked = plan_for(minutes=2.0, epochs=3.0), Settings(minutes=2.0, epochs=3.0)
     assert (plan.epochs, plan.minutes) == (3.0, 2.0)
-    assert set_length(plan, settings, 10 * plan.n_steps).n_steps == plan.n_steps
-    assert set_length(plan, settings, 5).n_steps == 5
+    assert set_length(plan, asked, 10 * plan.n_steps).n_steps == plan.n_steps
+    assert set_length(plan, asked, 5).n_steps == 5
 
 
 def test_a_short_run_warms_up_over_a_larger_share_but_never_most_of_it() -> None:
-    plan, settings = plan_for(minutes=1.0), Settings(minutes=1.0)
-    shares = [set_length(plan, settings, n_steps).warmup for n_steps in (1, 30, 100, 1_000, 100_000)]
+    plan, asked = plan_for(minutes=1.0), Settings(minutes=1.0)
+    shares = [set_length(plan, asked, n_steps).warmup for n_steps in (1, 30, 100, 1_000, 100_000)]
     assert shares == sorted(shares, reverse=True) and 0 < shares[-1] < shares[0] <= 0.5
     assert set_length(plan, Settings(warmup=0.4), 30).warmup == 0.4
     assert set_length(plan, Settings(warmup=0.0), 30).warmup == 0.0
@@ -301,8 +302,8 @@ def test_many_epochs_are_looked_at_once_each(epochs: float) -> None:
 
 
 def test_a_length_set_again_is_the_same() -> None:
-    plan, settings = plan_for(epochs=3.0), Settings(epochs=3.0)
-    assert set_length(plan, settings) == plan
+    plan, asked = plan_for(epochs=3.0), Settings(epochs=3.0)
+    assert set_length(plan, asked) == plan
 
 
 # -- several processes

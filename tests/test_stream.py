@@ -70,7 +70,7 @@ def test_the_counts_are_those_of_the_text_itself(tmp_path: Path) -> None:
     assert part.bytes_per_token == pytest.approx(len(text.encode()) / part.n_tokens)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     train=st.lists(st.lists(st.text(max_size=9), min_size=1, max_size=3), min_size=1, max_size=3),
     validation=st.lists(st.lists(st.text(max_size=9), min_size=1, max_size=3), min_size=1, max_size=2),
