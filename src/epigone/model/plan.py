@@ -244,7 +244,7 @@ def _choose_block(pick: Chooser, facts: Facts) -> int:
     if n_tokens <= block_size:
         raise TextTooShort(
             f"The part to learn from has {n_tokens:,} tokens, but one block needs {block_size:,}.",
-            hint=f"Give more text, or --block-size {best}.",
+            hint=f"Give more text, or --block-size {best}." if best < block_size else "Give more text.",
         )
     return block_size
 

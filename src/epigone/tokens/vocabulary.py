@@ -54,13 +54,17 @@ def load_vocabulary(folder: Path) -> PreTrainedTokenizerFast:
     """The fast tokenizer in a checkpoint's folder. Raises BaseUnusable."""
     try:
         vocabulary = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BaseUnusable(
             f"{folder} holds no tokenizer that transformers can load: {str(error).splitlines()[0]}",
             hint="Put the tokenizer.json that belongs to the weights beside them.",
         ) from None
-    if not isinstance(vocabulary, PreTrainedTokenizerFast) or vocabulary.eos_token_id is None:
-        raise BaseUnusable(f"The tokenizer in {folder} is not a GPT-2 tokenizer with an end-of-text token.")
+    # Where tokenizer.json is missing, transformers may make up a vocabulary of nothing but the end of text.
+    if not isinstance(vocabulary, PreTrainedTokenizerFast) or vocabulary.eos_token_id is None or len(vocabulary) < 2:
+        raise BaseUnusable(
+            f"The tokenizer in {folder} is not a whole GPT-2 tokenizer with an end-of-text token.",
+            hint="Put the tokenizer.json that belongs to the weights beside them.",
+        )
     return vocabulary
 
 
@@ -78,7 +82,7 @@ def cut_into_blocks(text: str, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
     start = 0
     while len(text) - start > size:
         end = start + size
-        match = _LAST_EDGE.search(text, start + 1, end)
+        match = _LAST_EDGE.match(text, start + 1, end)  # search would try again from every character of a long run
         cut = match.start(1) if match else end
         yield text[start:cut]
         start = cut

@@ -1,0 +1,80 @@
+"""A few numbers come in; vocabularies, tokens, machines and plans to test with come out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from epigone import Settings
+from epigone.model.hardware import Hardware
+from epigone.model.plan import Facts, Plan, Shape, make_plan
+from epigone.model.route import Route, choose_route
+from epigone.tokens.stream import Part, Tokens
+from epigone.tokens.vocabulary import learn_vocabulary, load_vocabulary
+from helpers_front import sonnets, workshop
+
+DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no texts at EPIGONE_TEST_DATA")
+GPT2_SMALL = Shape(n_layer=12, n_embd=768, n_head=12, n_positions=1024, vocabulary_size=50_257)
+
+
+@cache
+def small_vocabulary() -> PreTrainedTokenizerFast:
+    """400 entries learned from the first sonnets. Shared: none may change it."""
+    return learn_vocabulary([sonnets(20_000)], 400)
+
+
+@cache
+def gpt2_vocabulary() -> PreTrainedTokenizerFast:
+    """GPT-2's own, from the two files that it was published in."""
+    folder = workshop() / "gpt2-tokenizer"
+    folder.mkdir()
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(DATA / "gpt2-tokenizer" / name, folder)
+    (folder / "config.json").write_text('{"model_type": "gpt2"}', "utf-8")
+    return load_vocabulary(folder)
+
+
+def make_part(n_tokens: int, bytes_per_token: float = 2.0) -> Part:
+    """One document of so many tokens; which ones they are plays no role."""
+    n_bytes = round(n_tokens * bytes_per_token)
+    ids = np.zeros(n_tokens + 1, np.uint16)
+    return Part(ids=ids, n_tokens=n_tokens, n_documents=1, n_characters=n_bytes, n_bytes=n_bytes)
+
+
+def make_hardware(device: Any = "cpu", **more: Any) -> Hardware:
+    """A machine; a plain processor with two threads where nothing else is said."""
+    facts = {"name": f"a {device}", "n_threads": 2, "memory_bytes": 8 << 30, "bf16": False}
+    return Hardware(device=device, **{**facts, **more})
+
+
+def route_to(settings: Settings, n_bytes: int, hardware: Hardware) -> Route:
+    """The route of a text that no GPT-2 lies beside."""
+    return choose_route(
+        settings, n_bytes=n_bytes, bytes_per_gpt2_token=lambda: 0.0, gpt2_at_hand=False, hardware=hardware
+    )
+
+
+def plan_for(n_tokens: int = 50_000, *, hardware: Hardware | None = None, **asked: Any) -> Plan:
+    """The plan for a text of so many tokens. Facts that are no settings go by their own names."""
+    names = [name for name in ("base_shape", "base_revision", "start_text", "n_processes") if name in asked]
+    more = {name: asked.pop(name) for name in names}
+    settings = Settings(**asked)
+    train, hardware = make_part(n_tokens), hardware or make_hardware()
+    route = route_to(settings, train.n_bytes, hardware)
+    base_shape = more.get("base_shape")
+    facts = Facts(
+        tokens=Tokens(train=train, validation=make_part(max(1, n_tokens // 9)), key="0" * 16),
+        hardware=hardware,
+        route=route,
+        vocabulary_size=base_shape.vocabulary_size if base_shape else route.vocabulary_size,
+        **more,
+    )
+    return make_plan(settings, facts)

@@ -1,0 +1,145 @@
+"""A machine is described as it is, and bf16 is chosen only where it is computed in silicon."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from epigone.errors import SettingsError
+from epigone.model.hardware import choose_precision, find_hardware
+from helpers_tokens import make_hardware
+
+AVX2 = {"avx2": True, "avx512_f": False, "avx512_bf16": False, "amx_tile": False, "amx_bf16": False}
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def pretend_processor(patch: pytest.MonkeyPatch, capabilities: Mapping[str, bool]) -> None:
+    """Let torch see this processor, and no other device."""
+    patch.setattr(torch.cuda, "is_available", lambda: False)
+    patch.setattr(torch.backends.mps, "is_available", lambda: False)
+    patch.setattr(torch.cpu, "get_capabilities", lambda: dict(capabilities), raising=False)
+
+
+def pretend_card(patch: pytest.MonkeyPatch, *, in_silicon: bool) -> None:
+    """Let torch see a card that does bf16, if only by emulating it."""
+    card = SimpleNamespace(name="Fake T1000", total_memory=16 << 30)
+    patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: in_silicon or including_emulation)
+
+
+# -- what is there
+
+
+@pytest.mark.parametrize(
+    ("more", "bf16"),
+    [
+        ({}, False),
+        ({"avx512_f": True}, False),
+        ({"avx512_f": True, "avx512_bf16": True}, True),
+        ({"amx_tile": True, "amx_bf16": True}, True),
+        ({"amx_tile": True}, False),
+    ],
+)
+def test_a_processor_has_bf16_only_in_silicon(
+    monkeypatch: pytest.MonkeyPatch, more: dict[str, bool], bf16: bool
+) -> None:
+    pretend_processor(monkeypatch, AVX2 | more)
+    hardware = find_hardware()
+    assert (hardware.device, hardware.bf16) == ("cpu", bf16)
+    assert choose_precision("auto", hardware)[0] == ("bf16" if bf16 else "fp32")
+
+
+@pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])
+def test_an_older_torch_is_asked_in_its_own_words(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool) -> None:
+    pretend_processor(monkeypatch, {})
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    assert find_hardware("cpu").bf16 is (avx512 or amx)
+
+
+def test_a_processor_that_says_nothing_of_it_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_processor(monkeypatch, {"sve": True})
+    assert find_hardware().bf16 is False
+
+
+@pytest.mark.skipif(
+    not CPUINFO.is_file() or "flags" not in CPUINFO.read_text("utf-8"), reason="no flags in /proc/cpuinfo"
+)
+def test_this_processor_is_described_as_the_kernel_describes_it() -> None:
+    """Of AMX torch also wants the kernel's leave, so that only its presence without any flag would be wrong."""
+    flags = set(re.search(r"^flags\s*:(.*)$", CPUINFO.read_text("utf-8"), re.MULTILINE)[1].split())  # type: ignore[index]
+    bf16 = find_hardware("cpu").bf16
+    assert bf16 if "avx512_bf16" in flags else not bf16 or "amx_bf16" in flags
+
+
+def test_the_memory_and_threads_are_the_machine_s_own() -> None:
+    hardware = find_hardware("cpu")
+    assert hardware.memory_bytes == psutil.virtual_memory().total
+    assert hardware.n_threads == torch.get_num_threads() and str(hardware.n_threads) in hardware.name
+
+
+@pytest.mark.parametrize("in_silicon", [True, False])
+def test_a_card_is_described_by_its_own_facts(monkeypatch: pytest.MonkeyPatch, in_silicon: bool) -> None:
+    pretend_card(monkeypatch, in_silicon=in_silicon)
+    hardware = find_hardware("cuda")
+    assert (hardware.device, hardware.name, hardware.memory_bytes) == ("cuda", "Fake T1000", 16 << 30)
+    assert hardware.bf16 is in_silicon
+    precision, reason = choose_precision("auto", hardware)
+    assert precision == ("bf16" if in_silicon else "fp16") and "Fake T1000" in reason
+
+
+def test_the_best_device_is_taken_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_processor(monkeypatch, AVX2)
+    assert find_hardware().device == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert find_hardware().device == "mps"
+    pretend_card(monkeypatch, in_silicon=True)
+    assert find_hardware().device == "cuda"
+    assert find_hardware("cpu").device == "cpu" and find_hardware("mps").device == "mps"
+
+
+def test_an_apple_gpu_computes_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_processor(monkeypatch, AVX2 | {"avx512_bf16": True})
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    hardware = find_hardware("mps")
+    assert not hardware.bf16 and choose_precision("auto", hardware)[0] == "fp32"
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    pretend_processor(monkeypatch, AVX2)
+    with pytest.raises(SettingsError, match=f"--device {device}") as caught:
+        find_hardware(device)
+    assert "Without --device" in caught.value.hint
+    assert ("CUDA build" in caught.value.hint) is (device == "cuda")
+
+
+# -- the number format
+
+
+@pytest.mark.parametrize("asked", ["fp32", "bf16"])
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_what_is_asked_is_taken_even_where_it_is_slow(asked: str, device: Any) -> None:
+    assert choose_precision(asked, make_hardware(device)) == (asked, "as asked")
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_fp16_without_a_card_is_refused(device: Any) -> None:
+    with pytest.raises(SettingsError, match="--precision fp16") as caught:
+        choose_precision("fp16", make_hardware(device, bf16=True))
+    assert "fp32" in caught.value.hint
+    assert choose_precision("fp16", make_hardware("cuda")) == ("fp16", "as asked")
+
+
+def test_every_choice_has_its_reason() -> None:
+    for hardware in (make_hardware(), make_hardware(bf16=True), make_hardware("cuda"), make_hardware("mps")):
+        assert hardware.name in choose_precision("auto", hardware)[1]

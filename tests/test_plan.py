@@ -1,0 +1,350 @@
+"""A plan derives every number from what was counted, gives each its reason, and does as it was asked."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from epigone import Settings
+from epigone.errors import EpigoneError, RunDamaged, SettingsError, TextTooShort
+from epigone.model.plan import Plan, Shape, set_length
+from epigone.runs.folder import RunFolder
+from epigone.training.speed import count_evaluations
+from helpers_tokens import GPT2_SMALL, make_hardware, plan_for
+
+SIZES_IN_BYTES = (5_000, 50_000, 500_000, 5_000_000, 50_000_000)
+DEVICES = ("cpu", "cuda", "mps")
+
+
+def plan_for_bytes(n_bytes: int, **asked: Any) -> Plan:
+    return plan_for(n_bytes // 2, **asked)
+
+
+# -- what a plan is
+
+
+@pytest.mark.parametrize("asked", [{}, {"minutes": 3.0}, {"base_shape": GPT2_SMALL, "base": "gpt2"}, {"seed": 5}])
+def test_equal_input_gives_an_equal_plan(asked: dict[str, Any]) -> None:
+    before = torch.get_rng_state()
+    assert plan_for(**asked) == plan_for(**asked)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@settings(deadline=None)
+@given(
+    n_tokens=st.integers(1, 3_000_000),
+    device=st.sampled_from(DEVICES),
+    fine_tune=st.booleans(),
+    n_processes=st.integers(1, 8),
+    minutes=st.sampled_from(["none", 0.5, 60.0]),
+)
+def test_every_text_has_a_plan_that_can_be_followed_or_is_told_to_be_too_short(
+    n_tokens: int, device: str, fine_tune: bool, n_processes: int, minutes: Any
+) -> None:
+    base: dict[str, Any] = {"base": "gpt2", "base_shape": GPT2_SMALL} if fine_tune else {}
+    asked = {"n_processes": n_processes, "minutes": minutes, "hardware": make_hardware(device), **base}
+    try:
+        plan = plan_for(n_tokens, **asked)
+    except TextTooShort:
+        assert n_tokens < 100
+        return
+    assert 8 <= plan.block_size <= plan.shape.n_positions
+    assert 1 <= plan.n_blocks == (n_tokens + 1) // plan.block_size
+    assert min(plan.batch_size, plan.accumulation, plan.n_steps, plan.evaluations_per_epoch, plan.report_every) >= 1
+    assert plan.shape.n_embd % plan.shape.n_head == 0
+    assert 0 < plan.warmup < 1 and 0 <= plan.dropout < 1 and plan.learning_rate > 0
+    assert plan.n_train_tokens == n_tokens and plan.n_processes == n_processes
+
+
+# -- what is asked
+
+ASKED: dict[str, Any] = {
+    "size": "3x96",
+    "block_size": 40,
+    "batch_size": 3,
+    "accumulation": 5,
+    "epochs": 1.5,
+    "learning_rate": 0.0123,
+    "schedule": "cosine",
+    "warmup": 0.4,
+    "weight_decay": 0.0,
+    "dropout": 0.0,
+    "patience": 7,
+    "vocabulary": 333,
+    "base": "none",
+    "precision": "bf16",
+}
+
+
+def find_value(plan: Plan, name: str) -> Any:
+    """What became of a setting in the plan."""
+    shape = plan.shape
+    elsewhere = {"size": f"{shape.n_layer}x{shape.n_embd}", "vocabulary": shape.vocabulary_size}
+    return elsewhere[name] if name in elsewhere else getattr(plan, name)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_what_is_asked_is_done_and_reported_as_asked(name: str) -> None:
+    plan = plan_for(**{name: ASKED[name]})
+    assert find_value(plan, name) == ASKED[name]
+    assert plan.reasons[name] == "as asked"
+    others = set(ASKED) - {name}
+    assert not [other for other in others if plan.reasons[other] == "as asked"]
+
+
+def test_all_together_are_done_too() -> None:
+    plan = plan_for(**ASKED)
+    assert {name: find_value(plan, name) for name in ASKED} == ASKED
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"seed": 0}, {"seed": 7}, {"clip": 0.0}, {"evaluate_every": 11}, {"schedule_arguments": ("num_cycles=3",)}],
+)
+def test_settings_without_a_choice_are_passed_on(asked: dict[str, Any]) -> None:
+    plan = plan_for(**asked)
+    assert {name: getattr(plan, name) for name in asked} == asked
+
+
+def test_no_patience_at_all_can_be_asked_for() -> None:
+    assert plan_for(patience="none").patience is None
+    assert plan_for().patience is not None
+
+
+# -- what is derived
+
+ELSEWHERE = {"encoding", "split", "device", "evaluate_every"}
+"""Settings that others decide on: reading, splitting, the machine, and set_length in its own words."""
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("fine_tune", [False, True])
+def test_every_choice_left_to_the_plan_has_its_reason(device: str, fine_tune: bool) -> None:
+    base: dict[str, Any] = {"base": "gpt2", "base_shape": GPT2_SMALL} if fine_tune else {}
+    plan = plan_for(hardware=make_hardware(device), **base)
+    left = {name for name, field in Settings.model_fields.items() if field.default == "auto"} - ELSEWHERE
+    left |= {"evaluations_per_epoch", "attention"}
+    if fine_tune:
+        left.remove("size")
+    assert left <= plan.reasons.keys()
+    assert all(reason.strip() for reason in plan.reasons.values())
+
+
+def test_short_texts_get_small_models_that_read_them_often() -> None:
+    plans = [plan_for_bytes(n_bytes) for n_bytes in SIZES_IN_BYTES]
+    sizes = [plan.shape.n_layer * plan.shape.n_embd**2 for plan in plans]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
+    assert plans[0].n_parameters < 1_000_000, "5 KB cannot fill more"
+    passes = [plan.epochs or 0 for plan in plans]
+    assert passes == sorted(passes, reverse=True) and passes[-1] < passes[0]
+
+
+def test_short_texts_get_short_blocks_so_that_there_is_something_to_shuffle() -> None:
+    plans = [plan_for(n_tokens) for n_tokens in (150, 300, 700, 2_000, 100_000, 10_000_000)]
+    blocks = [plan.block_size for plan in plans]
+    assert blocks == sorted(blocks) and blocks[0] < blocks[2] < blocks[-1]
+    assert min(plan.n_blocks for plan in plans) >= 8
+
+
+@pytest.mark.parametrize("n_processes", [1, 2, 4])
+def test_a_pass_over_five_kilobytes_still_takes_several_steps(n_processes: int) -> None:
+    plan = plan_for_bytes(5_000, n_processes=n_processes)
+    assert plan.n_blocks >= 8 and plan.steps_per_epoch >= 3
+
+
+def test_a_wider_model_is_moved_more_gently() -> None:
+    rates = [plan_for(size=f"4x{width}").learning_rate for width in (64, 192, 384, 768, 1536)]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < rates[0]
+
+
+def test_what_is_read_often_is_learned_with_more_dropout() -> None:
+    dropouts = [plan_for(epochs=epochs).dropout for epochs in (0.5, 2.0, 20.0, 60.0)]
+    assert dropouts == sorted(dropouts) and dropouts[-1] > dropouts[0]
+
+
+def test_a_fresh_model_sees_one_block_and_a_base_keeps_its_shape() -> None:
+    fresh, base = plan_for(), plan_for(base="gpt2", base_shape=GPT2_SMALL, base_revision="abc", start_text="\n")
+    assert fresh.fresh and fresh.shape.n_positions == fresh.block_size
+    assert not base.fresh and base.shape == GPT2_SMALL and base.n_parameters == GPT2_SMALL.n_parameters
+    assert (base.base, base.base_revision, base.start_text) == ("gpt2", "abc", "\n")
+    assert base.learning_rate < fresh.learning_rate and (base.epochs or 0) <= (fresh.epochs or 0)
+
+
+def test_attention_is_plain_for_small_models_on_a_processor_and_fused_elsewhere() -> None:
+    assert plan_for().attention == "eager"
+    assert plan_for(base="gpt2", base_shape=GPT2_SMALL).attention == "sdpa"
+    assert plan_for(size="2x64", hardware=make_hardware("cuda")).attention == "sdpa"
+
+
+def test_the_machine_is_passed_on() -> None:
+    plan = plan_for(hardware=make_hardware("cuda", n_threads=5, bf16=True))
+    assert (plan.device, plan.n_threads, plan.precision) == ("cuda", 5, "bf16")
+    assert plan_for().precision == "fp32"
+
+
+# -- what cannot be
+
+
+@pytest.mark.parametrize("n_tokens", [40, 500])
+def test_a_block_longer_than_the_text_is_told_with_one_that_works(n_tokens: int) -> None:
+    with pytest.raises(TextTooShort, match=f"{n_tokens + 1:,} tokens") as caught:
+        plan_for(n_tokens, block_size=n_tokens + 1)
+    found = re.search(r"--block-size (\d+)", caught.value.hint)
+    assert found and plan_for(n_tokens, block_size=int(found[1])).n_blocks >= 1
+
+
+def test_fewer_tokens_than_any_block_needs_is_too_short() -> None:
+    with pytest.raises(TextTooShort, match="8 tokens, but one block needs 8") as caught:
+        plan_for(7)
+    assert "Give more text" in caught.value.hint and "--block-size" not in caught.value.hint
+    assert plan_for(8).n_blocks == 1
+
+
+def test_a_block_longer_than_the_base_can_see_is_told_with_the_limit() -> None:
+    asked = {"base": "gpt2", "base_shape": GPT2_SMALL}
+    with pytest.raises(SettingsError, match="1024 positions of gpt2") as caught:
+        plan_for(block_size=1025, **asked)
+    assert "1024 or less" in caught.value.hint and "--base none" in caught.value.hint
+    assert plan_for(block_size=1024, **asked).block_size == 1024
+    assert plan_for(block_size=1025).block_size == 1025
+
+
+def test_a_precision_that_cannot_work_is_told() -> None:
+    with pytest.raises(SettingsError, match="fp16"):
+        plan_for(precision="fp16")
+
+
+# -- counting weights
+
+
+@pytest.mark.parametrize(
+    ("shape", "published"),
+    [
+        (GPT2_SMALL, 124_439_808),
+        (replace(GPT2_SMALL, n_layer=24, n_embd=1024, n_head=16), 354_823_168),
+        (replace(GPT2_SMALL, n_layer=48, n_embd=1600, n_head=25), 1_557_611_200),
+    ],
+)
+def test_the_published_sizes_have_their_published_number_of_weights(shape: Shape, published: int) -> None:
+    assert shape.n_parameters == published
+
+
+@pytest.mark.parametrize("size", ["1x32", "2x64", "3x96", "6x384"])
+@pytest.mark.parametrize("vocabulary", [257, 1000])
+def test_the_weights_are_as_many_as_the_real_model_has(size: str, vocabulary: int) -> None:
+    plan = plan_for(size=size, vocabulary=vocabulary, block_size=48)
+    shape = plan.shape
+    config = GPT2Config(
+        vocab_size=shape.vocabulary_size,
+        n_positions=shape.n_positions,
+        n_embd=shape.n_embd,
+        n_layer=shape.n_layer,
+        n_head=shape.n_head,
+    )
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(config)
+    assert sum(weights.numel() for weights in model.parameters()) == plan.n_parameters == shape.n_parameters
+
+
+# -- the length
+
+
+@pytest.mark.parametrize("epochs", [0.1, 1.0, 2.5, 40.0])
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_the_epochs_decide_how_many_steps(epochs: float, batch_size: int) -> None:
+    plan = plan_for(epochs=epochs, batch_size=batch_size, accumulation=2)
+    assert plan.blocks_per_step == 2 * batch_size
+    seen = plan.n_steps * plan.blocks_per_step
+    assert seen - plan.blocks_per_step < plan.n_blocks * epochs <= seen
+    assert plan.tokens_per_step == plan.blocks_per_step * plan.block_size
+
+
+def test_the_minutes_leave_the_epochs_open() -> None:
+    plan = plan_for(minutes=2.0)
+    assert (plan.epochs, plan.minutes) == (None, 2.0) and "minutes" in plan.reasons["epochs"]
+    asked = Settings(minutes=2.0)
+    assert set_length(plan, asked, 5_000).n_steps == 5_000
+
+
+def test_of_minutes_and_epochs_the_shorter_ends_it() -> None:
+    plan, asked = plan_for(minutes=2.0, epochs=3.0), Settings(minutes=2.0, epochs=3.0)
+    assert (plan.epochs, plan.minutes) == (3.0, 2.0)
+    assert set_length(plan, asked, 10 * plan.n_steps).n_steps == plan.n_steps
+    assert set_length(plan, asked, 5).n_steps == 5
+
+
+def test_a_short_run_warms_up_over_a_larger_share_but_never_most_of_it() -> None:
+    plan, asked = plan_for(minutes=1.0), Settings(minutes=1.0)
+    shares = [set_length(plan, asked, n_steps).warmup for n_steps in (1, 30, 100, 1_000, 100_000)]
+    assert shares == sorted(shares, reverse=True) and 0 < shares[-1] < shares[0] <= 0.5
+    assert set_length(plan, Settings(warmup=0.4), 30).warmup == 0.4
+    assert set_length(plan, Settings(warmup=0.0), 30).warmup == 0.0
+
+
+@pytest.mark.parametrize("epochs", [0.3, 1.0, 2.0, 4.5])
+def test_few_epochs_are_looked_at_about_ten_times_in_all(epochs: float) -> None:
+    assert 5 <= count_evaluations(plan_for(500_000, epochs=epochs)) <= 20
+
+
+@pytest.mark.parametrize("epochs", [6.0, 30.0])
+def test_many_epochs_are_looked_at_once_each(epochs: float) -> None:
+    plan = plan_for(500_000, epochs=epochs)
+    assert plan.evaluations_per_epoch == 1 and count_evaluations(plan) == pytest.approx(epochs, abs=1)
+
+
+def test_a_length_set_again_is_the_same() -> None:
+    plan, asked = plan_for(epochs=3.0), Settings(epochs=3.0)
+    assert set_length(plan, asked) == plan
+
+
+# -- several processes
+
+
+def test_processes_share_a_step() -> None:
+    alone, four = (plan_for(500_000, batch_size=4, epochs=10.0, n_processes=count) for count in (1, 4))
+    assert four.blocks_per_step == 4 * alone.blocks_per_step and four.tokens_per_step == 4 * alone.tokens_per_step
+    assert four.steps_per_epoch == pytest.approx(alone.steps_per_epoch / 4)
+    assert four.n_steps == pytest.approx(alone.n_steps / 4, abs=1)
+    assert (four.block_size, four.n_blocks, four.shape) == (alone.block_size, alone.n_blocks, alone.shape)
+
+
+# -- on the disk
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"minutes": 3.0, "start_text": "\n"},
+        ASKED | {"schedule_arguments": ("num_cycles=3", "power=2")},
+        {"base": "gpt2", "base_shape": GPT2_SMALL, "base_revision": "abc", "patience": "none"},
+    ],
+)
+def test_a_plan_is_read_as_it_was_written(tmp_path: Path, asked: dict[str, Any]) -> None:
+    folder, plan = RunFolder(tmp_path), plan_for(**asked)
+    folder.write_plan(plan, tokens="key", versions={"torch": "2"})
+    assert folder.read_plan() == (plan, {"tokens": "key", "versions": {"torch": "2"}})
+    assert json.loads(folder.plan.read_text("utf-8"))["plan"]["reasons"] == plan.reasons
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"plan": 3}', '{"plan": {"seed": 1}}', "{}"])
+def test_a_damaged_plan_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "plan.json").write_text(content, "utf-8")
+    with pytest.raises(RunDamaged, match=r"plan\.json cannot be read") as caught:
+        RunFolder(tmp_path).read_plan()
+    assert caught.value.hint
+
+
+def test_a_plan_with_an_unknown_number_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps({"plan": asdict(plan_for()) | {"magic": 3}}), "utf-8")
+    with pytest.raises(EpigoneError):
+        RunFolder(tmp_path).read_plan()

@@ -1,0 +1,132 @@
+"""From which weights to start is chosen by what lies at hand, fits the text and is quick enough, and is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from epigone import Settings
+from epigone.errors import SettingsError
+from epigone.model.hardware import Hardware
+from epigone.model.route import Route, choose_route
+from epigone.tokens.vocabulary import encode
+from helpers_tokens import DATA, gpt2_vocabulary, make_hardware, needs_data
+
+ENGLISH = 4.0
+"""Bytes of English that one of GPT-2's tokens stands for."""
+POEM_OF_ANOTHER_SCRIPT = (
+    "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。\n床前明月光，疑是地上霜。举头望明月，低头思故乡。\n"
+)
+GIGABYTE = 1_000_000_000
+
+
+def must_not_be_asked() -> float:
+    raise AssertionError("GPT-2's tokenizer was asked for")
+
+
+def route(
+    settings: Settings,
+    *,
+    n_bytes: int = 100_000,
+    fit: float | Callable[[], float] = ENGLISH,
+    at_hand: bool = True,
+    hardware: Hardware | None = None,
+) -> Route:
+    return choose_route(
+        settings,
+        n_bytes=n_bytes,
+        bytes_per_gpt2_token=fit if callable(fit) else lambda: fit,
+        gpt2_at_hand=at_hand,
+        hardware=hardware or make_hardware(),
+    )
+
+
+# -- left to the plan
+
+
+def test_an_english_text_starts_from_the_gpt2_that_is_at_hand() -> None:
+    chosen = route(Settings())
+    assert (chosen.base, chosen.vocabulary_size) == ("gpt2", 0)
+    assert chosen.reason and chosen.vocabulary_reason == "gpt2's own"
+
+
+def test_without_gpt2_a_fresh_model_learns_and_it_is_said_how_to_get_gpt2() -> None:
+    chosen = route(Settings(), at_hand=False, fit=must_not_be_asked)
+    assert chosen.base == "none"
+    assert "not on this machine" in chosen.reason and "--base gpt2" in chosen.reason
+
+
+def test_a_text_that_gpt2_would_spell_out_byte_by_byte_gets_a_model_of_its_own() -> None:
+    chosen = route(Settings(), fit=1.3)
+    assert chosen.base == "none" and "does not fit" in chosen.reason and "1.3 bytes" in chosen.reason
+
+
+@needs_data
+def test_what_fits_is_told_by_gpt2_s_own_tokenizer() -> None:
+    play = (DATA / "tinyshakespeare.txt").read_text("utf-8")[:100_000]
+    for text, base in ((play, "gpt2"), (POEM_OF_ANOTHER_SCRIPT * 50, "none")):
+        fit = len(text.encode()) / len(encode(text, gpt2_vocabulary()))
+        assert route(Settings(), fit=fit).base == base
+
+
+def test_a_machine_that_would_take_hours_for_one_pass_learns_afresh() -> None:
+    chosen = route(Settings(), n_bytes=GIGABYTE)
+    assert chosen.base == "none" and "minutes" in chosen.reason
+
+
+def test_what_is_too_slow_for_one_machine_is_not_for_another() -> None:
+    """The more threads, and with bf16, and on a GPU, the longer the text that can be read through in time."""
+    machines = [
+        make_hardware(n_threads=1),
+        make_hardware(n_threads=8),
+        make_hardware(n_threads=8, bf16=True),
+        make_hardware("cuda", bf16=True),
+    ]
+    readable = [
+        max(n_bytes for n_bytes in (2**power for power in range(12, 40)) if is_chosen(n_bytes, machine))
+        for machine in machines
+    ]
+    assert readable == sorted(readable) and len(set(readable)) == 4
+
+
+def is_chosen(n_bytes: int, hardware: Hardware) -> bool:
+    return route(Settings(), n_bytes=n_bytes, hardware=hardware).base == "gpt2"
+
+
+# -- asked for
+
+
+@pytest.mark.parametrize("base", ["gpt2", "owner/other", "./folder"])
+def test_a_base_that_is_asked_for_is_taken_whatever_speaks_against_it(base: str) -> None:
+    chosen = route(Settings(base=base), at_hand=False, fit=must_not_be_asked, n_bytes=GIGABYTE)
+    assert (chosen.base, chosen.vocabulary_size, chosen.reason) == (base, 0, "as asked")
+    assert base in chosen.vocabulary_reason
+
+
+def test_no_base_is_taken_where_none_is_asked_for() -> None:
+    chosen = route(Settings(base="none"), fit=must_not_be_asked)
+    assert (chosen.base, chosen.reason) == ("none", "as asked")
+
+
+# -- the vocabulary
+
+
+def test_a_vocabulary_that_is_asked_for_is_learned() -> None:
+    chosen = route(Settings(base="none", vocabulary=777))
+    assert (chosen.vocabulary_size, chosen.vocabulary_reason) == (777, "as asked")
+
+
+def test_longer_texts_get_larger_vocabularies() -> None:
+    chosen = [route(Settings(base="none"), n_bytes=10**power) for power in range(3, 10)]
+    sizes = [each.vocabulary_size for each in chosen]
+    assert sizes == sorted(sizes) and 257 <= sizes[0] < sizes[3] < sizes[-1] <= 65_536
+    assert all(each.vocabulary_reason for each in chosen)
+
+
+@pytest.mark.parametrize("base", ["gpt2", "auto"])
+def test_a_base_brings_its_own_vocabulary_and_another_cannot_be_asked_for(base: str) -> None:
+    with pytest.raises(SettingsError, match="--vocabulary 500 needs a fresh model, but gpt2") as caught:
+        route(Settings(base=base, vocabulary=500))
+    assert "--base none" in caught.value.hint
+    assert route(Settings(base="none", vocabulary=500)).vocabulary_size == 500

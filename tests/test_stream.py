@@ -1,0 +1,229 @@
+"""Documents become one stream of ids a part, keyed by content, found again, and never trusted when damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import pre_tokenizers
+from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
+
+from epigone.errors import RunDamaged
+from epigone.tokens.stream import Tokens, encode_parts, load_tokens
+from epigone.tokens.vocabulary import END_OF_TEXT, encode, end_of_text_id, learn_vocabulary
+from helpers_front import sonnets
+from helpers_tokens import small_vocabulary
+
+TRAIN = [[sonnets(900), "Ein schöner Tag.\n"], ["second"]]
+VALIDATION = [["held out: 春天\n"]]
+
+
+def encode_into(folder: Path, train: list[list[str]] = TRAIN, validation: list[list[str]] = VALIDATION) -> Tokens:
+    return encode_parts(train, validation, small_vocabulary(), folder)
+
+
+def expected_ids(part: list[list[str]], vocabulary: PreTrainedTokenizerFast) -> list[int]:
+    """The end of text before each document, then its stretches one after another."""
+    ids: list[int] = []
+    for document in part:
+        ids += [end_of_text_id(vocabulary), *(i for stretch in document for i in encode(stretch, vocabulary))]
+    return ids
+
+
+def make_wide_vocabulary(size: int) -> PreTrainedTokenizerFast:
+    """Every byte, idle entries up to the size, and the end of text last, as in GPT-2."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    entries = [*letters, *(f"idle{i}" for i in range(size - len(letters) - 1)), END_OF_TEXT]
+    return GPT2Tokenizer(vocab={entry: i for i, entry in enumerate(entries)}, merges=[])
+
+
+# -- what is in it
+
+
+def test_each_document_stands_behind_one_end_of_text(tmp_path: Path) -> None:
+    tokens, vocabulary = encode_into(tmp_path), small_vocabulary()
+    assert tokens.train.ids.tolist() == expected_ids(TRAIN, vocabulary)
+    assert tokens.validation.ids.tolist() == expected_ids(VALIDATION, vocabulary)
+    assert (tokens.train.ids == end_of_text_id(vocabulary)).sum() == 2
+
+
+def test_what_is_held_out_is_nowhere_in_what_is_learned_from(tmp_path: Path) -> None:
+    tokens = encode_into(tmp_path)
+    for part, texts in ((tokens.train, TRAIN), (tokens.validation, VALIDATION)):
+        text = small_vocabulary().decode(part.ids.tolist())
+        assert text == "".join(END_OF_TEXT + "".join(document) for document in texts)
+
+
+def test_the_counts_are_those_of_the_text_itself(tmp_path: Path) -> None:
+    part = encode_into(tmp_path).train
+    text = "".join(stretch for document in TRAIN for stretch in document)
+    assert (part.n_documents, part.n_characters, part.n_bytes) == (2, len(text), len(text.encode()))
+    assert part.n_bytes == part.n_characters + 1  # an umlaut has two bytes
+    assert part.n_tokens == len(part.ids) - 2
+    assert part.bytes_per_token == pytest.approx(len(text.encode()) / part.n_tokens)
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    train=st.lists(st.lists(st.text(max_size=9), min_size=1, max_size=3), min_size=1, max_size=3),
+    validation=st.lists(st.lists(st.text(max_size=9), min_size=1, max_size=3), min_size=1, max_size=2),
+)
+def test_any_documents_are_counted_and_kept(
+    tmp_path: Path, train: list[list[str]], validation: list[list[str]]
+) -> None:
+    tokens = encode_into(tmp_path, train, validation)
+    for part, documents in ((tokens.train, train), (tokens.validation, validation)):
+        assert part.ids.tolist() == expected_ids(documents, small_vocabulary())
+        assert part.n_documents == len(documents) and part.n_tokens == len(part.ids) - len(documents)
+        assert part.n_bytes == sum(len(stretch.encode()) for document in documents for stretch in document)
+
+
+# -- on the disk
+
+
+def test_ids_stay_on_the_disk_and_cannot_be_written_to(tmp_path: Path) -> None:
+    for part in (encode_into(tmp_path).train, encode_into(tmp_path).validation):
+        assert isinstance(part.ids, np.memmap)
+        with pytest.raises(ValueError, match="read-only"):
+            part.ids[0] = 1
+
+
+@pytest.mark.parametrize(("size", "kind"), [(400, np.uint16), (65_536, np.uint16), (65_537, np.uint32)])
+def test_ids_are_as_wide_as_the_vocabulary_needs(tmp_path: Path, size: int, kind: type) -> None:
+    vocabulary = make_wide_vocabulary(size)
+    assert len(vocabulary) == size
+    ids = encode_parts([["ab"]], [["c"]], vocabulary, tmp_path).train.ids
+    assert ids.dtype == kind
+    assert ids.tolist() == [size - 1, *encode("ab", vocabulary)]
+
+
+def test_they_are_loaded_as_they_were_written(tmp_path: Path) -> None:
+    written = encode_into(tmp_path)
+    loaded = load_tokens(tmp_path / written.key)
+    assert loaded.key == written.key
+    for part, other in ((loaded.train, written.train), (loaded.validation, written.validation)):
+        assert part.ids.tolist() == other.ids.tolist() and part.n_bytes == other.n_bytes
+
+
+def test_they_can_be_moved(tmp_path: Path) -> None:
+    key = encode_into(tmp_path / "here").key
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert load_tokens(tmp_path / "there" / key).train.ids.tolist() == expected_ids(TRAIN, small_vocabulary())
+
+
+# -- the key
+
+
+def test_equal_content_has_an_equal_key_wherever_it_lies(tmp_path: Path) -> None:
+    relearned = learn_vocabulary([sonnets(20_000)], 400)
+    keys = {
+        encode_into(tmp_path / "one").key,
+        encode_into(tmp_path / "another" / "deep").key,
+        encode_parts(tuple(map(tuple, TRAIN)), VALIDATION, relearned, tmp_path / "third").key,
+    }
+    assert len(keys) == 1
+
+
+def test_other_content_has_another_key(tmp_path: Path) -> None:
+    """Also where the same words are divided in another way among documents and parts."""
+    contents = [
+        ([["ab"], ["cd"]], [["ef"]]),
+        ([["ab"], ["cD"]], [["ef"]]),
+        ([["ab"], ["cd"]], [["eF"]]),
+        ([["cd"], ["ab"]], [["ef"]]),
+        ([["ab", "cd"]], [["ef"]]),
+        ([["abcd"]], [["ef"]]),
+        ([["ab"]], [["cd"], ["ef"]]),
+        ([["ab"]], [["cd", "ef"]]),
+        ([["ef"]], [["ab"], ["cd"]]),
+    ]
+    assert len({encode_into(tmp_path, *content).key for content in contents}) == len(contents)
+    one, other = (learn_vocabulary([text * 9], 300) for text in ("ab cd", "xy zw"))
+    assert len({encode_parts(*contents[0], vocabulary, tmp_path).key for vocabulary in (one, other)}) == 2
+
+
+def test_another_text_in_the_same_folder_is_never_taken_for_the_first(tmp_path: Path) -> None:
+    first, second = encode_into(tmp_path, [["ab"]], VALIDATION), encode_into(tmp_path, [["cd"]], VALIDATION)
+    assert encode_into(tmp_path, [["ab"]], VALIDATION).train.ids.tolist() == first.train.ids.tolist()
+    assert first.train.ids.tolist() != second.train.ids.tolist()
+
+
+# -- found again
+
+
+def test_what_is_there_is_not_encoded_again(tmp_path: Path) -> None:
+    place = tmp_path / encode_into(tmp_path).key
+    for path in place.iterdir():
+        os.utime(path, (0, 0))
+    again = encode_into(tmp_path)
+    assert [path.stat().st_mtime for path in place.iterdir()] == [0, 0, 0]
+    assert again.train.ids.tolist() == expected_ids(TRAIN, small_vocabulary())
+
+
+def test_what_was_left_half_written_is_encoded_again(tmp_path: Path) -> None:
+    """tokens.json is written last: without it the ids may be anything."""
+    place = tmp_path / encode_into(tmp_path).key
+    (place / "tokens.json").unlink()
+    (place / "train.npy").write_bytes((place / "train.npy").read_bytes()[:-9])
+    (place / "validation.npy").unlink()
+    assert encode_into(tmp_path).train.ids.tolist() == expected_ids(TRAIN, small_vocabulary())
+
+
+# -- damage
+
+
+def flip_last_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def change_facts(path: Path, **more: object) -> None:
+    facts = json.loads((path.parent / "tokens.json").read_text("utf-8"))
+    facts[path.stem] |= more
+    (path.parent / "tokens.json").write_text(json.dumps(facts), "utf-8")
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "one bit": flip_last_byte,
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "longer": lambda path: np.save(path, np.append(np.load(path), np.uint16(7))),
+    "emptied": lambda path: path.write_bytes(b""),
+    "no array": lambda path: path.write_bytes(b"once upon a time"),
+    "a pickle": lambda path: np.save(path, np.array([{}]), allow_pickle=True),
+    "missing": lambda path: path.unlink(),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "exchanged": lambda path: shutil.copy(path.parent / "validation.npy", path.parent / "train.npy"),
+    "another sum": lambda path: change_facts(path, sha256="0" * 64),
+    "a fact that is no number": lambda path: change_facts(path, n_tokens="many"),
+    "a fact that is unknown": lambda path: change_facts(path, n_pages=3),
+    "no facts": lambda path: (path.parent / "tokens.json").unlink(),
+    "facts of one part": lambda path: (path.parent / "tokens.json").write_text('{"train": {}}', "utf-8"),
+    "facts that are a list": lambda path: (path.parent / "tokens.json").write_text("[]", "utf-8"),
+    "facts cut short": lambda path: (path.parent / "tokens.json").write_text("{", "utf-8"),
+    "facts that are no text": lambda path: (path.parent / "tokens.json").write_bytes(b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damage_is_told_with_the_place_and_the_way_out(
+    tmp_path: Path, damage: Callable[[Path], object], part: str
+) -> None:
+    place = tmp_path / encode_into(tmp_path).key
+    damage(place / f"{part}.npy")
+    with pytest.raises(RunDamaged, match="cannot be read") as caught:
+        load_tokens(place)
+    assert str(place) in str(caught.value) and "Train again" in caught.value.hint
+
+
+def test_a_place_where_nothing_lies_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RunDamaged):
+        load_tokens(tmp_path / "nothing")

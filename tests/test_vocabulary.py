@@ -1,0 +1,265 @@
+"""A vocabulary is a stock GPT-2 tokenizer that gives every text back, and cutting a text changes none of its tokens."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
+
+from epigone.errors import BaseUnusable
+from epigone.text.corpus import read_corpus
+from epigone.text.splitting import split_corpus
+from epigone.tokens import vocabulary as room
+from epigone.tokens.stream import encode_parts
+from epigone.tokens.vocabulary import (
+    END_OF_TEXT,
+    cut_into_blocks,
+    encode,
+    end_of_text_id,
+    learn_vocabulary,
+    list_token_bytes,
+    load_vocabulary,
+)
+from helpers_front import sonnets
+from helpers_tokens import DATA, gpt2_vocabulary, needs_data, small_vocabulary
+
+TEXTS = {
+    "verse": sonnets(3_000),
+    "emoji": "Ahoy 🏴‍☠️! 👩🏽‍🚀👩🏽‍🚀 🙂\n",
+    "chinese": "春天的早晨，老人从山上慢慢走下来。\n",
+    "marks apart from their letters": "e\u0301a\u0308 \u200f\u202e\ufeff",
+    "controls": "".join(map(chr, range(32))) + "\x7f\x80\x85\xa0\xad\u2028",
+    "the last planes": "\U000f0000\U0010ffff\U0001d11e",
+    "nothing": "",
+}
+
+
+def decode(ids: list[int], vocabulary: PreTrainedTokenizerFast) -> str:
+    text = vocabulary.decode(ids)
+    assert isinstance(text, str)
+    return text
+
+
+# -- learning one
+
+
+def test_it_is_a_stock_fast_gpt2_tokenizer() -> None:
+    vocabulary = small_vocabulary()
+    assert type(vocabulary) is GPT2Tokenizer and vocabulary.is_fast
+    assert vocabulary.get_vocab().keys() >= set(pre_tokenizers.ByteLevel.alphabet())
+    assert vocabulary.eos_token == vocabulary.bos_token == END_OF_TEXT
+    assert encode(f"a{END_OF_TEXT}", vocabulary)[1] == end_of_text_id(vocabulary) == vocabulary.eos_token_id
+
+
+@pytest.mark.parametrize("size", [257, 258, 400, 1_000])
+def test_the_size_is_honoured(size: int) -> None:
+    vocabulary = learn_vocabulary([sonnets(20_000)], size)
+    assert len(vocabulary) == size
+    assert sorted(vocabulary.get_vocab().values()) == list(range(size))
+
+
+@pytest.mark.parametrize(("text", "size"), [("", 257), ("a", 257), ("abab", 259), ("xyz xyz xyz", 260)])
+def test_a_short_text_has_fewer(text: str, size: int) -> None:
+    """In "abab" the pairs ab and abab can be merged; in "xyz xyz xyz" xy, xyz, and the latter with its space."""
+    assert len(learn_vocabulary([text], 1_000)) == size
+
+
+def test_what_is_frequent_gets_an_entry() -> None:
+    vocabulary = learn_vocabulary(["O Romeo, Romeo! wherefore art thou Romeo?\n" * 9], 300)
+    assert len(encode("Romeo", vocabulary)) <= 2 and len(encode("Q", vocabulary)) == 1
+    assert len(encode("oemoR", vocabulary)) > len(encode("Romeo", vocabulary))
+
+
+def test_equal_texts_give_equal_vocabularies() -> None:
+    first, again = (learn_vocabulary(iter([sonnets(9_000), "tail"]), 350) for _ in range(2))
+    assert first.backend_tokenizer.to_str() == again.backend_tokenizer.to_str()
+    other = learn_vocabulary([sonnets(9_000).swapcase(), "tail"], 350)
+    assert other.get_vocab() != first.get_vocab()
+
+
+def test_learning_stops_where_more_text_would_cost_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = sonnets(9_000)
+    edge = text.index(" ", 3_000)
+    beginning = learn_vocabulary([text[:5_000]], 350).get_vocab()
+    assert learn_vocabulary([text], 350).get_vocab() != beginning
+    monkeypatch.setattr(room, "LEARNING_CHARACTERS", 5_000)
+    assert learn_vocabulary([text[:edge], text[edge:], "and more"], 350).get_vocab() == beginning
+
+
+def test_a_long_run_without_white_space_is_learned_from_in_time() -> None:
+    """Work that grows with the square of its length would take a minute here."""
+    run = sonnets(90_000).replace(" ", "").replace("\n", "") + "x" * 50_000
+    began = time.perf_counter()
+    vocabulary = learn_vocabulary([run], 600)
+    assert time.perf_counter() - began < 10
+    assert len(encode(run, vocabulary)) < 0.5 * len(run)
+    pieces = list_token_bytes(vocabulary)
+    assert b"x" * 64 in pieces and max(map(len, pieces)) <= 256, "an entry is no longer than a few lines"
+    assert not [piece for piece in pieces if b"\0" in piece and len(piece) > 1], "no mark is left where a run was cut"
+
+
+# -- there and back
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_every_text_comes_back(text: str) -> None:
+    for vocabulary in (small_vocabulary(), learn_vocabulary([text * 5], 300)):
+        assert decode(encode(text, vocabulary), vocabulary) == text
+
+
+@settings(deadline=None)  # the first text also waits for the vocabulary
+@given(st.text())
+def test_any_text_comes_back_and_its_tokens_are_its_bytes(text: str) -> None:
+    vocabulary = small_vocabulary()
+    ids = encode(text, vocabulary)
+    assert decode(ids, vocabulary) == text
+    pieces = list_token_bytes(vocabulary)
+    assert b"".join(pieces[i] for i in ids) == text.replace(END_OF_TEXT, "").encode()
+
+
+def test_every_byte_has_a_token_and_the_end_of_text_no_bytes() -> None:
+    pieces = list_token_bytes(small_vocabulary())
+    assert len(pieces) == 400
+    assert {piece[0] for piece in pieces if len(piece) == 1} == set(range(256))
+    assert [i for i, piece in enumerate(pieces) if not piece] == [end_of_text_id(small_vocabulary())]
+
+
+@needs_data
+def test_the_tokens_of_gpt2_are_the_bytes_of_the_text() -> None:
+    vocabulary, text = gpt2_vocabulary(), "".join(TEXTS.values())
+    pieces = list_token_bytes(vocabulary)
+    assert b"".join(pieces[i] for i in encode(text, vocabulary)) == text.encode()
+    assert pieces[15_496] == b"Hello" and pieces[995] == b" world" and pieces[50_256] == b""
+
+
+# -- cutting
+
+
+@settings(deadline=None)
+@given(st.text(st.sampled_from("ab '!é中🙂\n\t\r\x0b\x1c\x85\u00a0\u2003\u2028"), max_size=80), st.integers(1, 30))
+def test_blocks_are_the_text_and_not_too_long(text: str, size: int) -> None:
+    blocks = list(cut_into_blocks(text, size))
+    assert "".join(blocks) == text
+    assert all(0 < len(block) <= size for block in blocks)
+
+
+odd_pieces = st.text(st.sampled_from("ab1 's!é中🙂\n \t\r\x0b\x1c\x1f\x85\u00a0\u2003\u2028"), max_size=8)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(odd_pieces, min_size=3, max_size=12), st.sampled_from(["z ", "z\n", "!\n", "'s "]))
+def test_the_tokens_of_the_blocks_are_the_tokens_of_the_whole(pieces: list[str], edge: str) -> None:
+    """Wherever a block holds a place to cut at: a blank or a line's end behind something else."""
+    text, vocabulary = edge.join(pieces), small_vocabulary()
+    whole = vocabulary.backend_tokenizer.encode(text, add_special_tokens=False).ids
+    assert [i for block in cut_into_blocks(text, 24) for i in encode(block, vocabulary)] == whole
+
+
+@pytest.mark.parametrize("between", [" ", "\n\n", " \t ", "\r\n", " \u00a0", "\x85 "])
+def test_a_text_of_many_blocks_has_the_tokens_of_the_whole(between: str) -> None:
+    text, vocabulary = sonnets(70_000).replace(" ", between) * 2, small_vocabulary()
+    assert len(list(cut_into_blocks(text))) > 2
+    assert encode(text, vocabulary) == vocabulary.backend_tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def test_a_long_run_is_cut_in_time() -> None:
+    """In so many letters there is no place to cut at, and it is not looked for again and again."""
+    run = "a" * 100_000
+    began = time.perf_counter()
+    assert "".join(cut_into_blocks(run)) == run
+    assert time.perf_counter() - began < 5
+
+
+# -- keeping and loading
+
+
+def test_a_saved_vocabulary_is_loaded_by_transformers_alone(tmp_path: Path) -> None:
+    vocabulary = small_vocabulary()
+    vocabulary.save_pretrained(tmp_path)
+    text = "".join(TEXTS.values()) + END_OF_TEXT
+    for loaded in (AutoTokenizer.from_pretrained(tmp_path), load_vocabulary(tmp_path)):
+        assert loaded(text)["input_ids"] == encode(text, vocabulary)
+        assert decode(loaded(text)["input_ids"], loaded) == text
+        assert (len(loaded), loaded.eos_token_id) == (400, end_of_text_id(vocabulary))
+
+
+def damage_by(folder: Path, name: str) -> None:
+    """Make a sound folder unsound in one of several ways."""
+    tokenizer = folder / "tokenizer.json"
+    if name == "nothing there":
+        [path.unlink() for path in folder.iterdir()]
+    elif name == "cut short":
+        tokenizer.write_bytes(tokenizer.read_bytes()[:-100])
+    elif name == "no JSON":
+        tokenizer.write_bytes(b"\xff\xfe\0")
+    elif name == "other JSON":
+        tokenizer.write_text("[]", "utf-8")
+    elif name == "an empty object":
+        tokenizer.write_text("{}", "utf-8")
+    elif name == "no model in it":
+        tokenizer.write_text(json.dumps(json.loads(tokenizer.read_text("utf-8")) | {"model": None}), "utf-8")
+    elif name == "only its configuration":
+        tokenizer.unlink()
+    elif name == "no end of text":
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}', "utf-8")
+
+
+DAMAGES = [
+    "nothing there",
+    "cut short",
+    "no JSON",
+    "other JSON",
+    "an empty object",
+    "no model in it",
+    "only its configuration",
+    "no end of text",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_folder_without_a_sound_vocabulary_is_told(tmp_path: Path, damage: str) -> None:
+    small_vocabulary().save_pretrained(tmp_path)
+    damage_by(tmp_path, damage)
+    with pytest.raises(BaseUnusable) as caught:
+        load_vocabulary(tmp_path)
+    assert str(tmp_path) in str(caught.value) and "tokenizer.json" in caught.value.hint
+
+
+def test_another_kind_of_tokenizer_is_no_vocabulary(tmp_path: Path) -> None:
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(tmp_path)
+    with pytest.raises(BaseUnusable, match="end-of-text token"):
+        load_vocabulary(tmp_path)
+
+
+# -- GPT-2's own
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("Hello world", [15496, 995]),
+        ("Hello, I'm a language model,", [15496, 11, 314, 1101, 257, 3303, 2746, 11]),
+        (END_OF_TEXT, [50256]),
+    ],
+)
+def test_gpt2_has_its_published_ids(text: str, ids: list[int]) -> None:
+    assert len(gpt2_vocabulary()) == 50_257
+    assert encode(text, gpt2_vocabulary()) == ids
+
+
+@needs_data
+def test_tinyshakespeare_has_the_fields_count_of_gpt2_tokens(tmp_path: Path) -> None:
+    """As published with nanoGPT: 301,966 to learn from and 36,059 to test on."""
+    corpus = read_corpus([str(DATA / "tinyshakespeare.txt")])
+    split = split_corpus(corpus, how="tail", share=0.1, seed=0)
+    parts = [list(split.train_texts(corpus))], [list(split.validation_texts(corpus))]
+    tokens = encode_parts(*parts, gpt2_vocabulary(), tmp_path)
+    assert (tokens.train.n_tokens, tokens.validation.n_tokens) == (301_966, 36_059)
