@@ -82,7 +82,9 @@ class LearningRate:
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if isinstance(value, str | int | float | bool | list | None)}
+    return {
+        name: value for name, value in state.items() if isinstance(value, str | int | float | bool | list | dict | None)
+    }
 
 
 def _fill_in(name: str, peak: float, n_steps: int, given: dict[str, Any]) -> dict[str, Any]:
