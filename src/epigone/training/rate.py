@@ -43,7 +43,7 @@ class LearningRate:
         self._scheduler: Any = get_scheduler(
             self.name,
             self._stand_in,
-            num_warmup_steps=math.ceil(self._warmup * self.n_steps),
+            num_warmup_steps=min(math.ceil(self._warmup * self.n_steps), self.n_steps - 1),
             num_training_steps=self.n_steps,
             scheduler_specific_kwargs=_fill_in(self.name, peak, self.n_steps, arguments) | arguments,
         )
