@@ -147,6 +147,17 @@ def test_what_needs_arguments_has_working_ones() -> None:
     assert stable.at(79) == PEAK and stable.at(90) == pytest.approx(PEAK / 2, rel=0.01)
 
 
+@pytest.mark.parametrize(("name", "factor"), [("reduce_lr_on_plateau", 0.5), ("greedy", 0.8)])
+def test_left_alone_those_by_metric_come_down_at_the_second_bad_loss(name: str, factor: float) -> None:
+    """Evaluations are few: transformers' ten bad ones would be the whole run."""
+    rate = ours(name)
+    seen = []
+    for loss in (2.0, 2.1, 2.1, 2.1, 2.1):
+        rate.see(loss)
+        seen.append(rate.at(0) / PEAK)
+    assert seen == pytest.approx([1, 1, factor, factor, factor**2])
+
+
 def test_left_alone_those_by_metric_stay_near_the_peak() -> None:
     """transformers' own bounds for greedy, 1e-3 to 1, would raise a fine-tuning rate a hundredfold."""
     for name in BY_METRIC:
@@ -201,7 +212,7 @@ def test_wrong_arguments_are_an_error_before_the_first_step(name: str, arguments
 def test_having_been_tried_out_it_is_as_new() -> None:
     """All values are tried before the first step, and two losses with them."""
     for name in BY_METRIC:
-        optimizer, scheduler = theirs(name, *BY_METRIC[name])
+        _, scheduler = theirs(name, *BY_METRIC[name])
         state = scheduler.state_dict()  # type: ignore[attr-defined]
         mine = ours(name, *BY_METRIC[name]).state()["scheduler"]
         assert mine == {key: state[key] for key in mine}
