@@ -68,7 +68,8 @@ def _write_files(folder: Path, packed: Packed, extra: dict[str, Any]) -> None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the newest first, sound or not."""
-    return sorted(folder.glob("step-" + "[0-9]" * 6), reverse=True)
+    steps = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdecimal()}
+    return [steps[step] for step in sorted(steps, reverse=True)]
 
 
 def find_fault(checkpoint: Path) -> str | None:
