@@ -12,6 +12,7 @@ import torch
 
 from epigone.model.plan import Plan
 from epigone.runs.checkpoints import load_checkpoint, save_checkpoint
+from epigone.runs.folder import RunFolder
 from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Started, Stepped
 from epigone.training.loop import Learner
 from helpers_training import are_equal, make_learner, make_tokens, pick, plan_for, tiny_model
@@ -161,6 +162,25 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
     learner = take_up(save(expected, tmp_path), plan_with())
     assert [type(event) for event in learner.learn()] == [Started, Finished]
     assert_same_end(learner, expected)
+
+
+def test_an_evaluation_where_it_was_stopped_is_not_forgotten(tmp_path: Path) -> None:
+    """Stopped after its last step it is evaluated when it goes on; the checkpoint of that step then says so."""
+    plan = replace(plan_with(), n_steps=23)
+    first = make_learner(plan, TOKENS, should_stop=lambda: first.progress.step >= 23)
+    list(first.learn())
+    assert first.progress.evaluated_step == 22
+    folder = RunFolder.create(tmp_path / "run")
+    folder.save_checkpoint(23, first.pack())
+    second = take_up(folder.checkpoints / "step-000023", plan)
+    for event in second.learn():
+        folder.record(event)
+        if isinstance(event, CheckpointDue):
+            folder.save_checkpoint(event.step, second.pack())
+    kept, _ = folder.load_checkpoint()
+    assert kept is not None and kept.facts["progress"]["evaluated_step"] == 23
+    assert kept.facts["progress"]["best_loss"] == second.progress.best_loss < first.progress.best_loss
+    assert [event.step for event in pick(folder.read_events(), Evaluated)] == [23]
 
 
 def test_a_finished_run_can_go_on_for_longer(tmp_path: Path) -> None:
