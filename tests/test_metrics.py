@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from epigone.runs.metrics import append_event, read_events
@@ -107,6 +107,7 @@ def test_what_is_of_no_use_later_leaves_no_line(tmp_path: Path) -> None:
 
 
 @settings(deadline=None)
+@example(text="\ud83e alone \udd8a")
 @given(text=st.text(st.characters(exclude_categories=[])))
 def test_any_text_can_be_in_a_sample(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """Lone surrogates too, which a file in a broken encoding may have taught it."""
