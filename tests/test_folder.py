@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -213,7 +214,7 @@ def test_metrics_go_back_as_far_as_the_checkpoint_that_is_sound(run: RunFolder) 
 def test_without_a_checkpoint_all_metrics_come_again(run: RunFolder) -> None:
     assert run.load_checkpoint() == (None, ())
     run.record(started(0))
-    assert run.load_checkpoint() == (None, ()) and run.read_events() == ()
+    assert run.load_checkpoint() == (None, ()) and run.metrics.read_bytes() == b""
 
 
 def test_the_best_weights_take_the_place_of_those_before(run: RunFolder) -> None:
@@ -301,8 +302,12 @@ def test_the_hash_is_sha256(tmp_path: Path) -> None:
     assert hash_file(write_bytes(tmp_path / "b", b"a" * 1_000_000)) == million
 
 
-def test_files_and_folders_can_be_flushed(tmp_path: Path) -> None:
-    flush(write_bytes(tmp_path / "a", b"a"))
+def test_files_and_folders_can_be_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_bytes(tmp_path / "a", b"a")
+    flushed: list[int] = []
+    monkeypatch.setattr("epigone.files.os.fsync", flushed.append)
+    flush(path)
     flush(tmp_path)
+    assert len(flushed) == (1 if os.name == "nt" else 2)
     with pytest.raises(FileNotFoundError):
         flush(tmp_path / "nothing")

@@ -70,8 +70,8 @@ def test_an_evaluation_is_timed_on_a_part_and_told_of_the_whole_with_its_samples
 
 
 def test_a_short_text_is_tested_whole(slow: list[int]) -> None:
-    measure(plan_for(TOKENS, block_size=128))
-    assert slow == [3_000]
+    found = measure(plan_for(TOKENS, block_size=128))
+    assert slow == [3_000] and found.seconds_per_evaluation == pytest.approx(3.0)
 
 
 def test_the_whole_run_is_told_from_the_parts(slow: list[int]) -> None:
@@ -129,7 +129,8 @@ def test_what_is_measured_is_handed_on() -> None:
 )
 def test_steps_in_time_leave_a_tenth_for_evaluations(minutes: float, seconds_per_step: float, n_steps: int) -> None:
     plan = plan_for(TOKENS, minutes=minutes)
-    assert count_steps_in_time(plan, expect(plan, seconds_per_step, 1.0, 0)) == pytest.approx(n_steps, abs=1)
+    found = count_steps_in_time(plan, expect(plan, seconds_per_step, 1.0, 0))
+    assert found == pytest.approx(n_steps, abs=1) and found >= 1
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,7 @@ def test_steps_in_time_leave_a_tenth_for_evaluations(minutes: float, seconds_per
         {"epochs": 1.5},
         {"epochs": 2.0, "batch_size": 3},
         {"epochs": 7.0},
+        {"epochs": 7.4},
         {"epochs": 7.0, "batch_size": 5},
         {"epochs": 3.0, "batch_size": 25},
         {"epochs": 3.0, "batch_size": 40},
