@@ -29,7 +29,8 @@ TENSORS = ("weights", "optimizer", "random")
 def save_checkpoint(folder: Path, step: int, packed: Packed, extra: dict[str, Any]) -> Path:
     """Write a checkpoint into `folder` and drop the older ones. Raises OutputError; then the older ones stay."""
     place = folder / f"step-{step:06d}"
-    if place.exists() and find_fault(place) is None:
+    sound = place.exists() and find_fault(place) is None
+    if sound and _holds(place, extra):
         return place
     beside = folder / f"{place.name}.partial"
     try:
@@ -37,8 +38,7 @@ def save_checkpoint(folder: Path, step: int, packed: Packed, extra: dict[str, An
             shutil.rmtree(beside)
         beside.mkdir(parents=True)
         _write_files(beside, packed, extra)
-        if place.exists():
-            _set_aside(place)
+        aside = [_set_aside(place)] if place.exists() else []
         beside.replace(place)
         flush(folder)
     except (OSError, SafetensorError) as error:
@@ -49,9 +49,15 @@ def save_checkpoint(folder: Path, step: int, packed: Packed, extra: dict[str, An
     fault = find_fault(place)
     if fault is not None:
         raise OutputError(f"The checkpoint {place} was not written as it should be: {fault}.", hint="Check the disk.")
-    for older in [other for other in list_checkpoints(folder) if other != place][KEPT - 1 :]:
+    earlier = aside if sound else []  # of the same step: a resumed run may first evaluate where it was stopped
+    for older in earlier + [other for other in list_checkpoints(folder) if other != place][KEPT - 1 :]:
         shutil.rmtree(older, ignore_errors=True)
     return place
+
+
+def _holds(checkpoint: Path, extra: dict[str, Any]) -> bool:
+    kept = json.loads((checkpoint / "state.json").read_text("utf-8"))
+    return all(kept.get(name) == value for name, value in extra.items())
 
 
 def _write_files(folder: Path, packed: Packed, extra: dict[str, Any]) -> None:
@@ -68,7 +74,8 @@ def _write_files(folder: Path, packed: Packed, extra: dict[str, Any]) -> None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the newest first, sound or not."""
-    return sorted(folder.glob("step-" + "[0-9]" * 6), reverse=True)
+    steps = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdecimal()}
+    return [steps[step] for step in sorted(steps, reverse=True)]
 
 
 def find_fault(checkpoint: Path) -> str | None:

@@ -28,15 +28,15 @@ def read_events(path: Path) -> Iterator[Event]:
     """The events in a file. A last line that a crash cut short, and lines of later versions, are passed over."""
     if not path.exists():
         return
-    for line in path.read_text("utf-8", errors="surrogatepass").split("\n"):
+    for line in path.read_bytes().split(b"\n"):
         event = _read_event(line)
         if event is not None:
             yield event
 
 
-def _read_event(line: str) -> Event | None:
+def _read_event(line: bytes) -> Event | None:
     try:
-        values: dict[str, Any] = json.loads(line)
+        values: dict[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
         kind = KINDS[values.pop("event")]
         if kind is Sampled:
             values["samples"] = tuple(Sample(**sample) for sample in values["samples"])

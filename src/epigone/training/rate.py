@@ -43,7 +43,7 @@ class LearningRate:
         self._scheduler: Any = get_scheduler(
             self.name,
             self._stand_in,
-            num_warmup_steps=math.ceil(self._warmup * self.n_steps),
+            num_warmup_steps=min(math.ceil(self._warmup * self.n_steps), self.n_steps - 1),
             num_training_steps=self.n_steps,
             scheduler_specific_kwargs=_fill_in(self.name, peak, self.n_steps, arguments) | arguments,
         )
@@ -82,7 +82,9 @@ class LearningRate:
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in state.items() if isinstance(value, str | int | float | bool | list | None)}
+    return {
+        name: value for name, value in state.items() if isinstance(value, str | int | float | bool | list | dict | None)
+    }
 
 
 def _fill_in(name: str, peak: float, n_steps: int, given: dict[str, Any]) -> dict[str, Any]:

@@ -84,10 +84,18 @@ def count_steps_in_time(plan: Plan, estimate: Estimate) -> int:
 
 
 def count_evaluations(plan: Plan) -> int:
-    """Evaluations in a plan: at each epoch, every so many steps, and at the end; ten or so under a time limit."""
-    by_steps = plan.n_steps // plan.evaluate_every if plan.evaluate_every else 0
-    by_epochs = math.ceil(plan.n_steps / plan.steps_per_epoch * plan.evaluations_per_epoch)
-    return max(1, min(by_epochs, 10) if plan.minutes is not None else by_epochs + by_steps)
+    """Evaluations in a plan: of an untouched base, at each epoch, every so many steps, and at the end.
+
+    Under a time limit ten or so.
+    """
+    per_step = plan.blocks_per_step * plan.evaluations_per_epoch
+    n_by_epochs = plan.n_steps * per_step // plan.n_blocks
+    if plan.minutes is not None:
+        return max(1, min(n_by_epochs, 10))
+    steps = {math.ceil(number * plan.n_blocks / per_step) for number in range(1, n_by_epochs + 1)}
+    if plan.evaluate_every is not None:
+        steps |= set(range(plan.evaluate_every, plan.n_steps + 1, plan.evaluate_every))
+    return len(steps | {plan.n_steps}) + (not plan.fresh)
 
 
 def _take_steps(learner: Learner, count: int) -> None:

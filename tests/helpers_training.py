@@ -1,0 +1,113 @@
+"""Settings come in; a plan, tokens of made-up ids and a tiny model that learns from them come out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from transformers import GPT2LMHeadModel
+
+from epigone.model.gpt2 import build_model
+from epigone.model.hardware import Hardware
+from epigone.model.plan import Facts, Plan, make_plan, set_length
+from epigone.model.route import Route
+from epigone.settings import Settings
+from epigone.tokens.stream import Ids, Part, Tokens
+from epigone.training.events import Event
+from epigone.training.loop import Learner
+
+VOCABULARY = 50
+BYTES_PER_TOKEN = 3
+E = TypeVar("E", bound=Event)
+
+torch.set_num_threads(1)  # models as small as these are slower on two threads, and far slower on a busy machine
+
+
+# -- tokens
+
+
+def random_ids(n_ids: int, *, seed: int = 0) -> Ids:
+    """Ids in which there is nothing to learn but by heart."""
+    return np.random.default_rng(seed).integers(VOCABULARY, size=n_ids).astype(np.uint16)
+
+
+def regular_ids(n_ids: int, *, seed: int = 0) -> Ids:
+    """Ids of which four in five follow from the one before."""
+    random = np.random.default_rng(seed)
+    ids = [0]
+    while len(ids) < n_ids:
+        ids.append((3 * ids[-1] + 7) % VOCABULARY if random.random() < 0.8 else int(random.integers(VOCABULARY)))
+    return np.array(ids, np.uint16)
+
+
+def make_part(ids: Ids) -> Part:
+    n_tokens = len(ids) - 1
+    n_bytes = BYTES_PER_TOKEN * n_tokens
+    return Part(ids=ids, n_tokens=n_tokens, n_documents=1, n_characters=n_bytes, n_bytes=n_bytes)
+
+
+def make_tokens(train: Ids | None = None, validation: Ids | None = None) -> Tokens:
+    """By default 400 ids to learn from, which are 25 blocks of 16, and 101 to test on; half of both can be foretold."""
+    train = regular_ids(400) if train is None else train
+    validation = regular_ids(101, seed=1) if validation is None else validation
+    return Tokens(train=make_part(train), validation=make_part(validation), key="made-up")
+
+
+# -- a plan and what follows it
+
+
+def plan_for(tokens: Tokens, *, n_processes: int = 1, n_steps_in_time: int | None = None, **more: Any) -> Plan:
+    """The project's own plan for a tiny fresh model; `more` are settings by name."""
+    usual: dict[str, Any] = {"base": "none", "size": "1x32", "block_size": 16, "batch_size": 4, "epochs": 2.0}
+    usual |= {"dropout": 0.0, "patience": "none", "device": "cpu", "precision": "fp32", "samples": 0}
+    settings = Settings(**usual | more)
+    facts = Facts(
+        tokens=tokens,
+        hardware=Hardware(device="cpu", name="one processor core", n_threads=1, memory_bytes=2**33, bf16=False),
+        route=Route(base=settings.base, vocabulary_size=VOCABULARY, reason="as asked", vocabulary_reason="small"),
+        vocabulary_size=VOCABULARY,
+        n_processes=n_processes,
+    )
+    return set_length(make_plan(settings, facts), settings, n_steps_in_time)
+
+
+def tiny_model(plan: Plan) -> GPT2LMHeadModel:
+    """The fresh model of a plan; equal seeds give equal weights."""
+    return build_model(plan, None, 0)
+
+
+def make_learner(plan: Plan, tokens: Tokens, **more: Any) -> Learner:
+    return Learner(tiny_model(plan), tokens, plan, **more)
+
+
+def pick(events: Iterable[Event], kind: type[E]) -> list[E]:
+    """The events of one kind."""
+    return [event for event in events if isinstance(event, kind)]
+
+
+def copy_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def are_equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
+    """Whether they have the same names and the same bits."""
+    return some.keys() == others.keys() and all(torch.equal(tensor, others[name]) for name, tensor in some.items())
+
+
+@contextmanager
+def watch_gradients(model: torch.nn.Module) -> Iterator[list[dict[str, torch.Tensor]]]:
+    """The gradients that each step hands to the optimizer, whichever that is."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def look(*_: object) -> None:
+        seen.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+
+    handle = register_optimizer_step_pre_hook(look)
+    try:
+        yield seen
+    finally:
+        handle.remove()

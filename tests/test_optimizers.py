@@ -1,0 +1,175 @@
+"""Decay pulls at matrices alone, fine-tuning goes by AdamW, and an optimizer's state survives a file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPT2LMHeadModel
+
+from epigone.model.plan import Plan
+from epigone.training.optimizers import make_optimizer, pack_state, unpack_state
+from helpers_training import are_equal, copy_weights, make_tokens, plan_for, tiny_model
+
+TOKENS = make_tokens()
+
+
+def plan_with(base: str = "none", **settings: object) -> Plan:
+    return replace(plan_for(TOKENS, learning_rate=0.01, weight_decay=0.3, **settings), base=base)
+
+
+def give_gradients(model: GPT2LMHeadModel, step: int) -> None:
+    """Made-up gradients, the same for the same step."""
+    generator = torch.Generator().manual_seed(step)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def take_steps(model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, steps: range) -> None:
+    for step in steps:
+        give_gradients(model, step)
+        optimizer.step()
+
+
+# -- what it is made of
+
+
+@pytest.mark.parametrize("base", ["none", "gpt2"])
+def test_without_a_gradient_matrices_shrink_and_nothing_else_moves(base: str) -> None:
+    """By rate times decay, as decoupled decay does."""
+    plan = plan_with(base)
+    model = tiny_model(plan)
+    optimizer = make_optimizer(model, plan)
+    before = copy_weights(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    kept = {False: 0, True: 0}
+    for name, parameter in model.named_parameters():
+        is_matrix = parameter.dim() >= 2
+        kept[is_matrix] += 1
+        if is_matrix:
+            shrunk = parameter.detach().norm() / before[name].norm()
+            assert 0.9 < float(shrunk) < 1, name
+            torch.testing.assert_close(parameter.detach(), before[name] * shrunk, rtol=1e-5, atol=1e-8, msg=name)
+        else:
+            assert torch.equal(parameter.detach(), before[name]), name
+    assert kept[True] >= 6 and kept[False] >= 10
+
+
+def test_without_a_decay_nothing_moves_without_a_gradient() -> None:
+    plan = replace(plan_with(), weight_decay=0.0)
+    model = tiny_model(plan)
+    optimizer = make_optimizer(model, plan)
+    before = copy_weights(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    assert are_equal(copy_weights(model), before)
+
+
+@pytest.mark.parametrize("base", ["none", "gpt2"])
+def test_every_parameter_is_moved_by_one_group(base: str) -> None:
+    plan = plan_with(base)
+    model = tiny_model(plan)
+    optimizer = make_optimizer(model, plan)
+    held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+    assert sorted(held) == sorted(id(parameter) for parameter in model.parameters())
+    before = copy_weights(model)
+    take_steps(model, optimizer, range(1))
+    assert all(not torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_what_is_frozen_stays() -> None:
+    plan = plan_with()
+    model = tiny_model(plan)
+    model.transformer.wpe.weight.requires_grad_(False)
+    optimizer = make_optimizer(model, plan)
+    before = model.transformer.wpe.weight.clone()
+    take_steps(model, optimizer, range(2))
+    assert torch.equal(model.transformer.wpe.weight, before)
+    assert not any(name.startswith("transformer.wpe.weight:") for name in pack_state(optimizer, model))
+
+
+def test_fine_tuning_is_adamw_as_torch_has_it() -> None:
+    """The plain loops of torch's own, one parameter after another."""
+    plan = plan_with("gpt2")
+    ours, theirs = tiny_model(plan), tiny_model(plan)
+    take_steps(ours, make_optimizer(ours, plan), range(4))
+    groups = [
+        {"params": [p for p in theirs.parameters() if p.dim() >= 2], "weight_decay": plan.weight_decay},
+        {"params": [p for p in theirs.parameters() if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    reference = torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, plan.beta2), foreach=False, fused=False)
+    take_steps(theirs, reference, range(4))
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("base", ["none", "gpt2"])
+def test_a_larger_rate_takes_larger_steps(base: str) -> None:
+    """The loop sets the rate of all groups before each step."""
+    moved = []
+    for rate in (0.01, 0.02):
+        plan = replace(plan_with(base), weight_decay=0.0)
+        model = tiny_model(plan)
+        optimizer = make_optimizer(model, plan)
+        before = copy_weights(model)
+        for group in optimizer.param_groups:
+            group["lr"] *= rate / 0.01
+        take_steps(model, optimizer, range(1))
+        moved.append({name: float((tensor - before[name]).norm()) for name, tensor in model.state_dict().items()})
+    for name, length in moved[0].items():
+        assert moved[1][name] == pytest.approx(2 * length, rel=1e-3), name
+
+
+# -- its state
+
+
+@pytest.mark.parametrize("base", ["none", "gpt2"])
+def test_its_state_survives_a_file(tmp_path: Path, base: str) -> None:
+    """Packed after three steps and unpacked into another optimizer, it takes the fourth and fifth as it would have."""
+    plan = plan_with(base)
+    model = tiny_model(plan)
+    optimizer = make_optimizer(model, plan)
+    take_steps(model, optimizer, range(3))
+    packed = pack_state(optimizer, model)
+    save_file(packed, tmp_path / "optimizer.safetensors")
+
+    other = tiny_model(replace(plan, seed=5))
+    other.load_state_dict(model.state_dict())
+    resumed = make_optimizer(other, plan)
+    unpack_state(resumed, other, load_file(tmp_path / "optimizer.safetensors"))
+    assert are_equal(pack_state(resumed, other), packed)
+    for one, its_optimizer in ((model, optimizer), (other, resumed)):
+        take_steps(one, its_optimizer, range(3, 5))
+    assert are_equal(copy_weights(other), copy_weights(model))
+    assert are_equal(pack_state(resumed, other), pack_state(optimizer, model))
+
+
+def test_without_its_state_the_next_step_would_be_another() -> None:
+    plan = plan_with()
+    model = tiny_model(plan)
+    optimizer = make_optimizer(model, plan)
+    take_steps(model, optimizer, range(3))
+    other = tiny_model(plan)
+    other.load_state_dict(model.state_dict())
+    take_steps(model, optimizer, range(3, 4))
+    take_steps(other, make_optimizer(other, plan), range(3, 4))
+    assert not are_equal(copy_weights(other), copy_weights(model))
+
+
+@pytest.mark.parametrize("base", ["none", "gpt2"])
+def test_its_state_is_named_after_the_parameters(base: str) -> None:
+    plan = plan_with(base)
+    model = tiny_model(plan)
+    optimizer = make_optimizer(model, plan)
+    assert pack_state(optimizer, model) == {}, "before the first step there is nothing"
+    unpack_state(optimizer, model, {})
+    take_steps(model, optimizer, range(1))
+    packed = pack_state(optimizer, model)
+    assert {key.rsplit(":", 1)[0] for key in packed} == {name for name, _ in model.named_parameters()}
+    assert all(type(tensor) is torch.Tensor and tensor.is_contiguous() for tensor in packed.values())
