@@ -330,7 +330,9 @@ def learn_what_does_not_help(folder: Path, *flags: str) -> dict[str, list[dict[s
     how = ["--size", "1x64", "--base", "none", "--learning-rate", "0.02", "--schedule", "constant", "--dropout", "0"]
     how += ["--samples", "0", "--precision", "fp32", "--batch-size", "4", "--validation", str(backwards)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("epigone.reporting.publishing.draw_curves", lambda *_, **__: [])  # as many drawings as epochs take longer
+        patch.setattr(
+            "epigone.reporting.publishing.draw_curves", lambda *_, **__: []
+        )  # as many drawings as epochs take longer
         outcome = command("train", text, *how, *flags, "--json", "--out", folder / "run")
     found: dict[str, list[dict[str, float]]] = json.loads(outcome.out)
     return found

@@ -197,4 +197,5 @@ def test_loss_and_gradients_in_training_are_those_of_transformers(model: GPT2LMH
     theirs.backward()
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
+        largest = float(parameter.grad.abs().max())
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-4, atol=1e-5 * largest, msg=name)

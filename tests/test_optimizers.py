@@ -18,7 +18,10 @@ TOKENS = make_tokens()
 
 
 def plan_with(base: str = "none", **settings: object) -> Plan:
-    return replace(plan_for(TOKENS, learning_rate=0.01, weight_decay=0.3, **settings), base=base)
+    """For a fresh model that is Muon beside AdamW, for fine-tuning AdamW alone."""
+    optimizer = "muon" if base == "none" else "adamw"
+    plan = plan_for(TOKENS, learning_rate=0.01, weight_decay=0.3, optimizer=optimizer, **settings)
+    return replace(plan, base=base)
 
 
 def give_gradients(model: GPT2LMHeadModel, step: int) -> None:

@@ -161,8 +161,8 @@ def test_a_pass_over_five_kilobytes_still_takes_several_steps(n_processes: int) 
     assert plan.n_blocks >= 8 and plan.steps_per_epoch >= 3
 
 
-def test_a_wider_model_is_moved_more_gently() -> None:
-    rates = [plan_for(size=f"4x{width}").learning_rate for width in (64, 192, 384, 768, 1536)]
+def test_adamw_moves_a_wider_model_more_gently() -> None:
+    rates = [plan_for(size=f"4x{width}", optimizer="adamw").learning_rate for width in (64, 192, 384, 768, 1536)]
     assert rates == sorted(rates, reverse=True) and rates[-1] < rates[0]
 
 
@@ -268,11 +268,11 @@ def test_the_epochs_decide_how_many_steps(epochs: float, batch_size: int) -> Non
     assert plan.tokens_per_step == plan.blocks_per_step * plan.block_size
 
 
-def test_the_minutes_leave_the_epochs_open() -> None:
-    plan = plan_for(minutes=2.0)
-    assert (plan.epochs, plan.minutes) == (None, 2.0) and "minutes" in plan.reasons["epochs"]
-    asked = Settings(minutes=2.0)
-    assert set_length(plan, asked, 5_000).n_steps == 5_000
+def test_the_minutes_can_only_shorten_the_epochs() -> None:
+    plan, asked = plan_for(minutes=2.0), Settings(minutes=2.0)
+    assert plan.epochs == plan_for().epochs and plan.minutes == 2.0 and "minutes" in plan.reasons["epochs"]
+    assert set_length(plan, asked, 10).n_steps == 10
+    assert set_length(plan, asked, 10**9).n_steps == plan.most_steps
 
 
 def test_of_minutes_and_epochs_the_shorter_ends_it() -> None:
@@ -292,7 +292,7 @@ def test_a_short_run_warms_up_over_a_larger_share_but_never_most_of_it() -> None
 
 @pytest.mark.parametrize("epochs", [0.3, 1.0, 2.0, 4.5])
 def test_few_epochs_are_looked_at_about_ten_times_in_all(epochs: float) -> None:
-    assert 5 <= count_evaluations(plan_for(500_000, epochs=epochs)) <= 20
+    assert min(5, (plan := plan_for(500_000, epochs=epochs)).n_steps // 20) <= count_evaluations(plan) <= 20
 
 
 @pytest.mark.parametrize("epochs", [6.0, 30.0])

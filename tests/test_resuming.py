@@ -38,6 +38,7 @@ def plan_with(schedule: str = "linear") -> Plan:
         dropout=0.2,
         schedule=schedule,
         schedule_arguments=SCHEDULES[schedule],
+        optimizer="muon" if schedule in ("linear", "cosine") else "adamw",
     )
     return replace(plan, evaluations_per_epoch=2, report_every=2)
 
@@ -167,6 +168,7 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
 def test_an_evaluation_where_it_was_stopped_is_not_forgotten(tmp_path: Path) -> None:
     """Stopped after its last step it is evaluated when it goes on; the checkpoint of that step then says so."""
     plan = replace(plan_with(), n_steps=23)
+    plan = replace(plan, epochs=23 / plan.steps_per_epoch)
     first = make_learner(plan, TOKENS, should_stop=lambda: first.progress.step >= 23)
     list(first.learn())
     assert first.progress.evaluated_step == 22
@@ -186,9 +188,10 @@ def test_an_evaluation_where_it_was_stopped_is_not_forgotten(tmp_path: Path) -> 
 def test_a_finished_run_can_go_on_for_longer(tmp_path: Path) -> None:
     expected, _ = uninterrupted()
     plan = plan_with()
-    longer = replace(plan, epochs=5.0, n_steps=plan.n_steps + 6)
+    longer = replace(plan, epochs=(plan.n_steps + 6) / plan.steps_per_epoch, n_steps=plan.n_steps + 6)
     events = list(take_up(save(expected, tmp_path), longer).learn())
-    assert events[0] == Started(step=plan.n_steps, n_steps=plan.n_steps + 6, epochs=5.0, resumed=True)
+    epochs = longer.n_steps / plan.steps_per_epoch
+    assert events[0] == Started(step=plan.n_steps, n_steps=plan.n_steps + 6, epochs=epochs, resumed=True)
     assert events[-1].step == longer.n_steps
     assert pick(events, Evaluated)[-1].step == longer.n_steps
 

@@ -112,15 +112,25 @@ def test_what_is_measured_on_is_the_real_thing() -> None:
 # -- counting
 
 
+def measured(seconds_per_step: float, seconds_per_evaluation: float, memory_bytes: int) -> Estimate:
+    return Estimate(
+        seconds_per_step=seconds_per_step,
+        seconds_per_evaluation=seconds_per_evaluation,
+        n_evaluations=0,
+        seconds=0.0,
+        memory_bytes=memory_bytes,
+    )
+
+
 def test_the_minutes_are_the_most_it_takes() -> None:
-    plan = plan_for(TOKENS, minutes=2.0, n_steps_in_time=500, epochs="auto")
-    assert expect(plan, 1.0, 10.0, 0).seconds == 120
-    assert expect(plan, 0.01, 0.1, 0).seconds == pytest.approx(500 * 0.01 + count_evaluations(plan) * 0.1)
-    assert expect(replace(plan, minutes=None), 1.0, 10.0, 0).seconds > 500
+    plan = plan_for(TOKENS, minutes=2.0, n_steps_in_time=500, epochs=200.0)
+    assert expect(plan, measured(1.0, 10.0, 0)).seconds == 120
+    assert expect(plan, measured(0.01, 0.1, 0)).seconds == pytest.approx(500 * 0.01 + count_evaluations(plan) * 0.1)
+    assert expect(replace(plan, minutes=None), measured(1.0, 10.0, 0)).seconds > 500
 
 
 def test_what_is_measured_is_handed_on() -> None:
-    found = expect(plan_for(TOKENS), 0.25, 3.0, 12_345)
+    found = expect(plan_for(TOKENS), measured(0.25, 3.0, 12_345))
     assert (found.seconds_per_step, found.seconds_per_evaluation, found.memory_bytes) == (0.25, 3.0, 12_345)
 
 
@@ -129,7 +139,7 @@ def test_what_is_measured_is_handed_on() -> None:
 )
 def test_steps_in_time_leave_a_tenth_for_evaluations(minutes: float, seconds_per_step: float, n_steps: int) -> None:
     plan = plan_for(TOKENS, minutes=minutes)
-    found = count_steps_in_time(plan, expect(plan, seconds_per_step, 1.0, 0))
+    found = count_steps_in_time(plan, expect(plan, measured(seconds_per_step, 1.0, 0)))
     assert found == pytest.approx(n_steps, abs=1) and found >= 1
 
 

@@ -40,7 +40,7 @@ class Manner(NamedTuple):
 
 
 class NextTokenLoss(nn.Module):
-    """The mean loss of next-token prediction, with dropout as in the model's config while it is in training mode."""
+    """The mean loss of next-token prediction, with dropout as in the model's config while that is in training mode."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class NextTokenLoss(nn.Module):
         if not is_plain(config):
             logits = self.model(input_ids=ids, use_cache=False).logits
             return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-        dropout = config.resid_pdrop if self.training else 0.0
+        dropout = config.resid_pdrop if self.model.training else 0.0
         noise = None
         if dropout and ids.device.type == "cpu":
             noise = draw_bytes(2 * config.n_layer + 1, *ids.shape, config.n_embd)

@@ -48,6 +48,10 @@ class Shape:
         block = 12 * self.n_embd**2 + 13 * self.n_embd
         return (self.vocabulary_size + self.n_positions + 2) * self.n_embd + self.n_layer * block
 
+    def count_flops(self, n_time: int) -> float:
+        """Operations to learn from one token of a block of `n_time`: 6 N + 12 L d T (Chowdhery et al. 2022)."""
+        return 6.0 * self.n_parameters + 12 * self.n_layer * self.n_embd * n_time
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
@@ -86,11 +90,11 @@ class Plan:
     batch_size: int
     """Blocks that one process computes at once."""
     accumulation: int
-    epochs: float | None
-    """Passes over the text; None where only the clock ends the run."""
+    epochs: float
+    """Passes over the text, at most: minutes or patience may end the run before."""
     minutes: float | None
     n_steps: int
-    """Steps of the whole run; an estimate where the clock ends it."""
+    """Steps of the whole run; an estimate where the clock may end it."""
     learning_rate: float
     matrix_learning_rate: float
     """Peak step size of the matrices inside the blocks; the same as the other one with AdamW."""
@@ -132,6 +136,11 @@ class Plan:
         return self.blocks_per_step * self.block_size
 
     @property
+    def most_steps(self) -> int:
+        """Steps in all epochs."""
+        return max(1, math.ceil(self.n_blocks * self.epochs / self.blocks_per_step))
+
+    @property
     def steps_per_epoch(self) -> float:
         """Steps in one pass over the text; need not be whole."""
         return self.n_blocks / self.blocks_per_step
@@ -165,7 +174,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         n_blocks=n_blocks,
         batch_size=_choose_batch(pick, facts, block_size, n_blocks),
         accumulation=pick.choose("accumulation", 1, "the batch is large enough"),
-        **_choose_learning(pick, facts, shape),
+        **_choose_learning(pick, facts, shape, block_size),
         minutes=None if settings.minutes == "none" else settings.minutes,
         n_steps=0,
         evaluations_per_epoch=1,
@@ -189,10 +198,7 @@ def set_length(plan: Plan, settings: Settings, n_steps: int | None = None) -> Pl
 
     `n_steps` is what the clock is expected to allow; without it the epochs decide.
     """
-    if plan.epochs is not None:
-        by_epochs = math.ceil(plan.n_blocks * plan.epochs / plan.blocks_per_step)
-        n_steps = min(by_epochs, n_steps or by_epochs)
-    n_steps = max(1, n_steps or 1)
+    n_steps = max(1, min(plan.most_steps, n_steps or plan.most_steps))
     few = n_steps < 5 * plan.steps_per_epoch
     in_all = max(math.ceil(n_steps / plan.steps_per_epoch), min(10, n_steps // STEPS_BETWEEN_EVALUATIONS))
     reason = f"about {in_all} in all" if few else "once a pass over the text"
@@ -213,11 +219,8 @@ def _choose_compilation(settings: Settings, plan: Plan, hardware: Hardware) -> t
         return settings.compilation, "as asked"
     if not hardware.compiles:
         return "none", "torch.compile finds no compiler here"
-    attention = 12 * plan.shape.n_layer * plan.shape.n_embd * plan.block_size
-    work = plan.n_steps * plan.tokens_per_step * (6.0 * plan.n_parameters + attention)
-    seconds = work / hardware.flops_per_second
-    if plan.minutes is not None:
-        seconds = 60 * plan.minutes if plan.epochs is None else min(seconds, 60 * plan.minutes)
+    work = plan.n_steps * plan.tokens_per_step * plan.shape.count_flops(plan.block_size)
+    seconds = min(work / hardware.flops_per_second / plan.n_processes, 60 * (plan.minutes or math.inf))
     for limit, compilation, few in LENGTHS_WORTH_COMPILING:
         if seconds >= limit and plan.shape.n_layer <= few:
             return compilation, f"pays in a run of some {seconds / 60:.1f} minutes"
@@ -281,22 +284,18 @@ def _choose_batch(pick: Chooser, facts: Facts, block_size: int, n_blocks: int) -
     return int(pick.choose("batch_size", max(1, at_once), reason))
 
 
-def _choose_learning(pick: Chooser, facts: Facts, shape: Shape) -> dict[str, Any]:
-    """Epochs and how fast, how far and how carefully to learn. Starting values; docs/findings.md says from where."""
+def _choose_learning(pick: Chooser, facts: Facts, shape: Shape, block_size: int) -> dict[str, Any]:
+    """Epochs and how fast, how far and how carefully to learn; docs/findings.md says from where the numbers are."""
     n_bytes, fresh = facts.tokens.train.n_bytes, facts.base_shape is None
-    many, few, most = (20.0, 2, 60) if fresh else (4.0, 2, 10)
-    epochs = min(most, max(few, round(many * math.sqrt(1e6 / n_bytes))))
-    timed = pick.settings.minutes != "none" and pick.settings.epochs == "auto"
-    passes = math.inf if timed else float(pick.choose("epochs", epochs, f"about right for {n_bytes:,} bytes"))
-    if timed:
-        pick.reasons["epochs"] = "as many as the minutes allow"
+    epochs = _choose_epochs(pick, n_bytes, fresh)
+    passes = min(epochs, _guess_passes(pick.settings, facts, shape, block_size))
     optimizer = pick.choose("optimizer", *BEST_OPTIMIZER[fresh])
     rate = 5e-5 if not fresh else 1e-2 if optimizer == "muon" else min(3e-3, 3e-3 * 192 / shape.n_embd)
     rate = float(pick.choose("learning_rate", rate, "measured best" if fresh else "gentle, to keep what is known"))
-    repeats = passes >= 5
-    patience = pick.choose("patience", max(3, min(10, epochs // 3)), "later epochs rarely come back from overfitting")
+    few = max(3, min(10, round(epochs / 3)))
+    patience = pick.choose("patience", few, "later epochs rarely come back from overfitting")
     return {
-        "epochs": None if timed else passes,
+        "epochs": epochs,
         "optimizer": optimizer,
         "learning_rate": rate,
         "matrix_learning_rate": MATRIX_RATE * rate if optimizer == "muon" else rate,
@@ -305,12 +304,30 @@ def _choose_learning(pick: Chooser, facts: Facts, shape: Shape) -> dict[str, Any
         "schedule_arguments": pick.settings.schedule_arguments,
         "warmup": pick.choose("warmup", 0.05, "the first steps are the wildest"),
         "weight_decay": pick.choose("weight_decay", 0.1 if fresh else 0.01, "usual" if fresh else "gentle"),
-        "dropout": pick.choose("dropout", 0.1 if repeats or not fresh else 0.0, _why_dropout(repeats, fresh)),
+        "dropout": pick.choose("dropout", *_choose_dropout(passes, fresh)),
         "patience": None if patience == "none" else patience,
     }
 
 
-def _why_dropout(repeats: bool, fresh: bool) -> str:
+def _choose_epochs(pick: Chooser, n_bytes: int, fresh: bool) -> float:
+    """The most that help: more passes over a short text, which is soon learned by heart all the same."""
+    most = 36 * (1e5 / n_bytes) ** 0.2 if fresh else 4 * math.sqrt(1e6 / n_bytes)
+    most = min(60 if fresh else 10, max(2, round(most)))
+    timed = "at most, if the minutes allow: " if pick.settings.minutes != "none" else ""
+    return float(pick.choose("epochs", most, f"{timed}about right for {n_bytes:,} bytes"))
+
+
+def _guess_passes(settings: Settings, facts: Facts, shape: Shape, block_size: int) -> float:
+    """Passes over the text that the minutes allow, from the arithmetic alone; no limit without minutes."""
+    if settings.minutes == "none":
+        return math.inf
+    flops = shape.count_flops(block_size) * facts.tokens.train.n_tokens
+    return 60 * settings.minutes * facts.n_processes * facts.hardware.flops_per_second / flops
+
+
+def _choose_dropout(passes: float, fresh: bool) -> tuple[float, str]:
     if not fresh:
-        return "as GPT-2 was made"
-    return "the text is read many times" if repeats else "the text is read a few times only"
+        return 0.1, "as GPT-2 was made"
+    if passes < 3:
+        return 0.0, "the text is read a few times only"
+    return min(0.3, round(passes / 100, 2)), f"against learning by heart what is read some {passes:.0f} times"

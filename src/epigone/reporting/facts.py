@@ -52,10 +52,10 @@ def _describe_batch(plan: Plan) -> str:
 
 
 def _describe_length(plan: Plan) -> str:
-    epochs = "" if plan.epochs is None else f" in {plan.epochs:g} epochs"
     if plan.minutes is None:
-        return f"{plan.n_steps:,}{epochs}"
-    return f"about {plan.n_steps:,} in {plan.minutes:g} minutes"
+        return f"{plan.n_steps:,} in {plan.epochs:g} epochs"
+    epochs = min(plan.epochs, plan.n_steps / plan.steps_per_epoch)
+    return f"about {plan.n_steps:,} in {plan.minutes:g} minutes: {epochs:.2g} epochs"
 
 
 def _describe_evaluations(plan: Plan) -> str:

@@ -106,9 +106,9 @@ def epoch_table(evaluations: Sequence[Evaluated]) -> list[dict[str, str]]:
 
 def describe_start(event: Started) -> str:
     """One sentence on what is about to be done."""
-    epochs = "" if event.epochs is None else format_epoch(event.epochs)
-    whole = f"{event.n_steps:,} steps, {epochs} epoch" + ("" if epochs == "1" else "s")
-    whole = whole if epochs else f"about {event.n_steps:,} steps, as many as the minutes allow"
+    epochs = format_epoch(event.epochs)
+    about = "about " if event.timed else ""
+    whole = f"{about}{event.n_steps:,} steps, {about}{epochs} epoch" + ("" if epochs == "1" else "s")
     return f"Going on after step {event.step:,} of {whole}." if event.resumed else f"Learning: {whole}."
 
 

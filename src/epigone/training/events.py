@@ -23,8 +23,10 @@ class Started:
 
     step: int
     n_steps: int
-    epochs: float | None
-    """Passes over the text that are planned; None where only the clock ends the run."""
+    epochs: float
+    """Passes over the text that are planned."""
+    timed: bool = False
+    """Whether a time limit may end it before; steps and epochs are estimates then."""
     resumed: bool = False
 
 

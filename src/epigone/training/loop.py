@@ -109,7 +109,13 @@ class Learner:
         """Learn to the end of the plan. Raises TrainingDiverged."""
         progress, plan = self.progress, self.plan
         self._start_clock()
-        yield Started(step=progress.step, n_steps=plan.n_steps, epochs=plan.epochs, resumed=progress.step > 0)
+        yield Started(
+            step=progress.step,
+            n_steps=plan.n_steps,
+            epochs=min(plan.epochs, plan.n_steps / plan.steps_per_epoch),
+            timed=plan.minutes is not None,
+            resumed=progress.step > 0,
+        )
         if progress.evaluated_step < 0 and not plan.fresh:
             yield from self._evaluate()  # the untouched base counts as epoch 0
         last_checkpoint = progress.seconds
@@ -142,7 +148,7 @@ class Learner:
     @property
     def share_done(self) -> float:
         """Share of the run that is done: of its steps or, if that is more, of its minutes less the last evaluation."""
-        by_steps = self.progress.step / self.plan.n_steps if self.plan.epochs is not None else 0.0
+        by_steps = self.progress.step / self.plan.most_steps
         if self.plan.minutes is None:
             return by_steps
         allowed = 60 * self.plan.minutes
@@ -153,7 +159,7 @@ class Learner:
         share, stop = self._agree(self.share_done, float(self.should_stop()))
         if stop:
             return "interrupted"
-        if self.plan.epochs is not None and self.progress.step >= self.plan.n_steps:
+        if self.progress.step >= self.plan.most_steps:
             return "done"
         if share >= 1:
             return "time"

@@ -20,12 +20,14 @@ def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
     """
     named = list(_named_parameters(model))
     large = [(name, parameter) for name, parameter in named if parameter.dim() >= 2]
-    usual: dict[str, Any] = {"weight_decay": plan.weight_decay, "betas": (0.9, plan.beta2), "share": 1.0}
+    usual: dict[str, Any] = {"lr": plan.learning_rate, "weight_decay": plan.weight_decay, "share": 1.0}
+    usual["betas"] = (0.9, plan.beta2)
     small = usual | {"params": [parameter for _, parameter in named if parameter.dim() < 2], "weight_decay": 0.0}
     if plan.optimizer == "adamw":
         groups = [usual | {"params": [parameter for _, parameter in large]}, small]
-        return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=plan.device != "mps")
-    matrices = usual | {"share": plan.matrix_learning_rate / plan.learning_rate}
+        return torch.optim.AdamW(groups, fused=plan.device != "mps")
+    share = plan.matrix_learning_rate / plan.learning_rate
+    matrices = usual | {"lr": plan.matrix_learning_rate, "share": share}
     inner = [(name, parameter) for name, parameter in large if ".h." in name]
     groups = [
         # Queries, keys and values stand side by side in c_attn.
