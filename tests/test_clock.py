@@ -109,6 +109,17 @@ def test_a_wrong_guess_of_the_speed_does_not_matter(clock: Clock, wrong: float) 
     assert rates[-1] < 0.05 * max(rates)
 
 
+def test_what_compiling_took_is_time_but_no_progress(clock: Clock) -> None:
+    """Otherwise the learning rate would begin past its warm-up."""
+    learner = make_learner(timed_plan(1.0), TOKENS, seconds_spent=24.0)
+    slow_down(learner.batches, clock, 0.5)
+    events = list(learner.learn())
+    first = pick(events, Stepped)[0]
+    assert first.seconds > 24 and first.progress < 0.05 and first.seconds_left < 40
+    assert first.learning_rate < max(step.learning_rate for step in pick(events, Stepped)) / 2
+    assert 55 < finish(events).seconds <= 60
+
+
 def test_evaluations_take_a_small_part_of_the_time(clock: Clock) -> None:
     """They are due fifty times an epoch; at 10 s each they would take most of it."""
     plan = replace(timed_plan(20.0, n_steps=220), evaluations_per_epoch=50)

@@ -94,6 +94,7 @@ def is_plain(config: GPT2Config) -> bool:
 @cache
 def compile_once(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """The compiled function, one for all models: equal shapes are compiled once in a process."""
+    torch._dynamo.config.recompile_limit = 64  # after so many other shapes it would be left uncompiled
     compiled: Callable[..., torch.Tensor] = torch.compile(function, dynamic=False)
     return compiled
 

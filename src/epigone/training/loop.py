@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 import torch
 from transformers import GPT2LMHeadModel
@@ -24,7 +24,7 @@ from epigone.training.evaluation import evaluate
 from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Reason, Sample, Sampled, Started, Stepped
 from epigone.training.optimizers import make_optimizer, pack_state, unpack_state
 from epigone.training.rate import LearningRate
-from epigone.training.state import Packed, make_accelerator, pack_random_state, unpack_random_state
+from epigone.training.state import Packed, Progress, make_accelerator, pack_random_state, unpack_random_state
 
 TIED = "lm_head.weight"
 """The same tensor as transformer.wte.weight; kept once."""
@@ -34,31 +34,6 @@ SECONDS_BETWEEN_CHECKPOINTS = 600.0
 """Besides those at evaluations: what a crash may cost at most."""
 
 Sampler = Callable[[GPT2LMHeadModel], tuple[Sample, ...]]
-
-
-@dataclass
-class Progress:
-    """How far a run is: with the weights, the optimizer and the random state all that a checkpoint needs."""
-
-    step: int = 0
-    seconds: float = 0.0
-    """Training seconds, evaluations and samples included."""
-    evaluated_step: int = -1
-    best_step: int = 0
-    best_epoch: float = 0.0
-    best_loss: float = math.inf
-    n_worse: int = 0
-    """Evaluations since the best one."""
-    n_losses: int = 0
-    """Steps since the last evaluation."""
-    n_unreported: int = 0
-    """Steps since the last report."""
-    losses: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    """Sums of the losses of those two; up to date in a checkpoint only."""
-    learning_rate: float = 0.0
-    """That of the last step."""
-    evaluation_seconds: float = 0.0
-    """What the last evaluation took, with its samples and whatever was saved."""
 
 
 class Learner:
@@ -95,7 +70,7 @@ class Learner:
         self.batches = Batches(
             tokens.train.ids, block_size=plan.block_size, blocks_per_step=plan.blocks_per_step, seed=plan.seed
         )
-        self.progress = Progress(seconds=seconds_spent)
+        self.progress = Progress(seconds=seconds_spent, seconds_before=seconds_spent)
         self._losses = torch.zeros(2, dtype=torch.float64, device="cpu" if plan.device == "mps" else plan.device)
         torch.manual_seed(plan.seed + self.accelerator.process_index)
         self._start_clock()
@@ -146,14 +121,18 @@ class Learner:
         self.progress.seconds = time.monotonic() - self._sitting_began
 
     @property
+    def _seconds_of_steps(self) -> float:
+        return self.progress.seconds - self.progress.seconds_before
+
+    @property
     def share_done(self) -> float:
         """Share of the run that is done: of its steps or, if that is more, of its minutes less the last evaluation."""
         by_steps = self.progress.step / self.plan.most_steps
         if self.plan.minutes is None:
             return by_steps
-        allowed = 60 * self.plan.minutes
+        allowed = max(1e-9, 60 * self.plan.minutes - self.progress.seconds_before)
         reserve = min(1.3 * self.progress.evaluation_seconds, allowed / 2)
-        return min(1.0, max(by_steps, self.progress.seconds / (allowed - reserve)))
+        return min(1.0, max(by_steps, self._seconds_of_steps / (allowed - reserve)))
 
     def _find_reason_to_stop(self) -> Reason | None:
         share, stop = self._agree(self.share_done, float(self.should_stop()))
@@ -219,7 +198,7 @@ class Learner:
             learning_rate=progress.learning_rate,
             tokens_per_second=progress.n_unreported * plan.tokens_per_step / seconds,
             seconds=progress.seconds,
-            seconds_left=progress.seconds * (1 - min(1.0, share)) / max(share, 1e-9),
+            seconds_left=self._seconds_of_steps * (1 - min(1.0, share)) / max(share, 1e-9),
         )
         self._losses[1] = 0.0
         progress.n_unreported = 0

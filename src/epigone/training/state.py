@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -24,6 +25,33 @@ class Packed:
     optimizer: dict[str, torch.Tensor]
     random: dict[str, torch.Tensor]
     facts: dict[str, Any]
+
+
+@dataclass
+class Progress:
+    """How far a run is: with the weights, the optimizer and the random state all that a checkpoint needs."""
+
+    step: int = 0
+    seconds: float = 0.0
+    """Training seconds, evaluations and samples included."""
+    seconds_before: float = 0.0
+    """Those of them that had passed before the first step."""
+    evaluated_step: int = -1
+    best_step: int = 0
+    best_epoch: float = 0.0
+    best_loss: float = math.inf
+    n_worse: int = 0
+    """Evaluations since the best one."""
+    n_losses: int = 0
+    """Steps since the last evaluation."""
+    n_unreported: int = 0
+    """Steps since the last report."""
+    losses: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Sums of the losses of those two; up to date in a checkpoint only."""
+    learning_rate: float = 0.0
+    """That of the last step."""
+    evaluation_seconds: float = 0.0
+    """What the last evaluation took, with its samples and whatever was saved."""
 
 
 def count_processes() -> int:
