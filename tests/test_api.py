@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import epigone
-from epigone import Settings, WritingSettings
+from epigone import Settings, WritingSettings, api
 from epigone.api import Run
 from epigone.errors import RunNotFound, SettingsError
 from epigone.training.events import Evaluated, Event, Finished, Started
@@ -57,6 +59,25 @@ def test_resuming_for_longer_adds_epochs(text: Path, tmp_path: Path) -> None:
     longer = epigone.resume(run.path, epochs=2, on_event=events.append)
     assert before[-1].epoch < 2 <= longer.evaluations[-1].epoch
     assert isinstance(events[0], Started) and events[0].resumed and longer.evaluations[: len(before)] == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_a_compiled_run_goes_on_to_the_same_end(text: Path, tmp_path: Path) -> None:
+    """Bit for bit, with dropout on, by Muon and by AdamW."""
+    for optimizer in ("muon", "adamw"):
+        how: dict[str, Any] = {"size": "2x32", "block_size": 64, "batch_size": 4, "dropout": 0.1, "samples": 0}
+        how |= {"base": "none", "compilation": "blocks", "optimizer": optimizer, "patience": "none", "epochs": 3}
+        whole = epigone.train(text, out=tmp_path / f"whole-{optimizer}", **how)
+        folder, asked = api.begin([str(text)], tmp_path / f"stopped-{optimizer}"), Settings(**how)
+        calls = iter(range(100))
+        with api.hold(folder):
+            prepared = api.prepare_run(folder, [str(text)], asked, progress=False)
+            list(api.learn(folder, prepared, should_stop=lambda: next(calls) > 7))  # noqa: B023
+        resumed = epigone.resume(folder.path)
+        assert [item.loss for item in resumed.evaluations] == [item.loss for item in whole.evaluations]
+        weights = [(run.path / "model" / "model.safetensors").read_bytes() for run in (whole, resumed)]
+        assert weights[0] == weights[1]
 
 
 def test_settings_by_name_go_before_the_object(text: Path) -> None:

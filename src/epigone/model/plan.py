@@ -25,6 +25,13 @@ STEPS_BETWEEN_EVALUATIONS = 20
 SMALL_PARAMETERS = 50_000_000
 BEST_OPTIMIZER = {True: ("muon", "learns most in a step from scratch"), False: ("adamw", "GPT-2 was made with it")}
 """By whether the model is fresh."""
+SIZES_BY_BYTES = {
+    True: (("pico", "nano", "micro", "mini", "small"), (20_000, 200_000, 600_000, 20_000_000)),
+    False: (("pico", "micro", "small", "medium", "gpt2"), (20_000, 200_000, 5_000_000, 100_000_000)),
+}
+"""By whether a processor computes: sizes, and the bytes of text from which on the next one is taken."""
+FEWEST_PASSES = 5
+"""Under a time limit a smaller model that reads the text so often learns more than a larger one that does not."""
 MATRIX_RATE = 4.0
 """Muon's peak rate for a matrix as a multiple of AdamW's for the rest."""
 LENGTHS_WORTH_COMPILING: tuple[tuple[float, Compilation, int], ...] = ((240, "whole", 8), (30, "blocks", 96))
@@ -174,7 +181,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         n_blocks=n_blocks,
         batch_size=_choose_batch(pick, facts, block_size, n_blocks),
         accumulation=pick.choose("accumulation", 1, "the batch is large enough"),
-        **_choose_learning(pick, facts, shape, block_size),
+        **_choose_learning(pick, facts, shape),
         minutes=None if settings.minutes == "none" else settings.minutes,
         n_steps=0,
         evaluations_per_epoch=1,
@@ -253,7 +260,17 @@ def _choose_block(pick: Chooser, facts: Facts) -> int:
 
 
 def _choose_shape(pick: Chooser, facts: Facts, block_size: int) -> Shape:
-    size = pick.choose("size", *_choose_size(facts.tokens.train.n_bytes, facts.hardware))
+    n_bytes, hardware = facts.tokens.train.n_bytes, facts.hardware
+    sizes, limits = SIZES_BY_BYTES[hardware.device == "cpu"]
+    place = sum(n_bytes >= limit for limit in limits)
+    reason = f'"{sizes[place]}" suits {n_bytes:,} bytes of text on {hardware.name}'
+    while place and _guess_passes(pick.settings, facts, _make_shape(sizes[place], facts, block_size)) < FEWEST_PASSES:
+        place -= 1
+        reason = f"a larger one would read the text fewer than {FEWEST_PASSES} times in the minutes"
+    return _make_shape(str(pick.choose("size", sizes[place], reason)), facts, block_size)
+
+
+def _make_shape(size: str, facts: Facts, block_size: int) -> Shape:
     n_layer, width = parse_size(size)
     head = 32 if width < 256 or width % 64 else 64
     return Shape(
@@ -263,14 +280,6 @@ def _choose_shape(pick: Chooser, facts: Facts, block_size: int) -> Shape:
         n_positions=block_size,
         vocabulary_size=facts.vocabulary_size,
     )
-
-
-def _choose_size(n_bytes: int, hardware: Hardware) -> tuple[str, str]:
-    sizes, limits = ("pico", "nano", "micro", "mini", "small"), (20_000, 200_000, 3_000_000, 20_000_000)
-    if hardware.device != "cpu":
-        sizes, limits = ("pico", "micro", "small", "medium", "gpt2"), (20_000, 200_000, 5_000_000, 100_000_000)
-    size = sizes[sum(n_bytes >= limit for limit in limits)]
-    return size, f'"{size}" suits {n_bytes:,} bytes of text on {hardware.name}'
 
 
 def _choose_batch(pick: Chooser, facts: Facts, block_size: int, n_blocks: int) -> int:
@@ -284,11 +293,11 @@ def _choose_batch(pick: Chooser, facts: Facts, block_size: int, n_blocks: int) -
     return int(pick.choose("batch_size", max(1, at_once), reason))
 
 
-def _choose_learning(pick: Chooser, facts: Facts, shape: Shape, block_size: int) -> dict[str, Any]:
+def _choose_learning(pick: Chooser, facts: Facts, shape: Shape) -> dict[str, Any]:
     """Epochs and how fast, how far and how carefully to learn; docs/findings.md says from where the numbers are."""
     n_bytes, fresh = facts.tokens.train.n_bytes, facts.base_shape is None
     epochs = _choose_epochs(pick, n_bytes, fresh)
-    passes = min(epochs, _guess_passes(pick.settings, facts, shape, block_size))
+    passes = min(epochs, _guess_passes(pick.settings, facts, shape))
     optimizer = pick.choose("optimizer", *BEST_OPTIMIZER[fresh])
     rate = 5e-5 if not fresh else 1e-2 if optimizer == "muon" else min(3e-3, 3e-3 * 192 / shape.n_embd)
     rate = float(pick.choose("learning_rate", rate, "measured best" if fresh else "gentle, to keep what is known"))
@@ -304,30 +313,31 @@ def _choose_learning(pick: Chooser, facts: Facts, shape: Shape, block_size: int)
         "schedule_arguments": pick.settings.schedule_arguments,
         "warmup": pick.choose("warmup", 0.05, "the first steps are the wildest"),
         "weight_decay": pick.choose("weight_decay", 0.1 if fresh else 0.01, "usual" if fresh else "gentle"),
-        "dropout": pick.choose("dropout", *_choose_dropout(passes, fresh)),
+        "dropout": pick.choose("dropout", *_choose_dropout(passes, shape.n_parameters / n_bytes, fresh)),
         "patience": None if patience == "none" else patience,
     }
 
 
 def _choose_epochs(pick: Chooser, n_bytes: int, fresh: bool) -> float:
     """The most that help: more passes over a short text, which is soon learned by heart all the same."""
-    most = 36 * (1e5 / n_bytes) ** 0.2 if fresh else 4 * math.sqrt(1e6 / n_bytes)
+    most = 36 * (1e5 / n_bytes) ** 0.35 if fresh else 4 * math.sqrt(1e6 / n_bytes)
     most = min(60 if fresh else 10, max(2, round(most)))
     timed = "at most, if the minutes allow: " if pick.settings.minutes != "none" else ""
     return float(pick.choose("epochs", most, f"{timed}about right for {n_bytes:,} bytes"))
 
 
-def _guess_passes(settings: Settings, facts: Facts, shape: Shape, block_size: int) -> float:
+def _guess_passes(settings: Settings, facts: Facts, shape: Shape) -> float:
     """Passes over the text that the minutes allow, from the arithmetic alone; no limit without minutes."""
     if settings.minutes == "none":
         return math.inf
-    flops = shape.count_flops(block_size) * facts.tokens.train.n_tokens
+    flops = shape.count_flops(shape.n_positions) * facts.tokens.train.n_tokens
     return 60 * settings.minutes * facts.n_processes * facts.hardware.flops_per_second / flops
 
 
-def _choose_dropout(passes: float, fresh: bool) -> tuple[float, str]:
+def _choose_dropout(passes: float, parameters_per_byte: float, fresh: bool) -> tuple[float, str]:
     if not fresh:
         return 0.1, "as GPT-2 was made"
-    if passes < 3:
+    dropout = min(0.3, round(0.007 * passes * math.sqrt(parameters_per_byte), 2))
+    if dropout < 0.05:
         return 0.0, "the text is read a few times only"
-    return min(0.3, round(passes / 100, 2)), f"against learning by heart what is read some {passes:.0f} times"
+    return dropout, f"against learning by heart what is read some {passes:.0f} times"
