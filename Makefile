@@ -15,7 +15,7 @@ setup: .venv/set-up ## make .venv with everything in it, unless it is up to date
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup ## learn Shakespeare's sonnets for two minutes, then write (runs/demo is made anew)
+demo: setup ## learn Shakespeare's sonnets for at most two minutes, then write (runs/demo is made anew)
 	rm -rf runs/demo
 	$(BIN)/epigone train sample:sonnets --minutes 2 --out runs/demo
 	$(BIN)/epigone write runs/demo --prompt "Shall I compare" --length 200
@@ -38,5 +38,5 @@ slow: setup ## the slow tests
 docs: setup ## write the generated pages of docs/ anew
 	$(BIN)/python tools/docs.py
 
-bench: setup ## time a training step and writing against plain transformers, on this machine's processor
-	$(BIN)/python tools/bench.py
+bench: setup ## time a training step and writing against plain transformers; writes docs/benchmarks.md
+	$(BIN)/python tools/bench.py --write
