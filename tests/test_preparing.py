@@ -10,13 +10,15 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from epigone import Settings
 from epigone.errors import SettingsError, TextTooShort
 from epigone.model.gpt2 import build_model
+from epigone.model.plan import Plan
 from epigone.preparing import Preparation, prepare
 from epigone.tokens.vocabulary import END_OF_TEXT, end_of_text_id, learn_vocabulary, list_token_bytes, load_vocabulary
-from epigone.training.speed import count_evaluations
+from epigone.training.speed import Estimate, count_evaluations
 from helpers_front import sonnets, workshop, write_sonnets
 from standin import make_standin
 
@@ -239,3 +241,17 @@ def test_what_cannot_be_is_told_before_anything_is_encoded(tmp_path: Path) -> No
     with pytest.raises(SettingsError, match="fresh model"):
         prepare_quickly(write_sonnets(tmp_path), tmp_path, base="gpt2", vocabulary=500)
     assert not (tmp_path / "tokens").exists()
+
+
+def test_where_nothing_can_be_compiled_it_goes_without_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_compiled(model: object, tokens: object, plan: Plan, **_: object) -> Estimate:
+        if plan.compilation != "none":
+            raise TorchDynamoException("no such header: Python.h\nand much more")
+        return Estimate(seconds_per_step=1, seconds_per_evaluation=1, n_evaluations=1, seconds=1, memory_bytes=1)
+
+    monkeypatch.setattr("epigone.preparing.measure_speed", fail_compiled)
+    prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path, compilation="blocks")
+    assert prepared.plan.compilation == "none"
+    assert prepared.plan.reasons["compilation"] == "torch.compile failed here: no such header: Python.h"

@@ -20,6 +20,7 @@ Attention = Literal["eager", "sdpa"]
 Compilation = Literal["none", "blocks", "whole"]
 """What torch.compile is given: nothing, one block, which serves for all, or the whole function."""
 Weights = tuple[torch.Tensor, ...]
+Part = Callable[..., torch.Tensor]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LEVELS = 256
 """Dropout on a processor compares random bytes, so its rate is a multiple of 1/256."""
@@ -54,8 +55,8 @@ class NextTokenLoss(nn.Module):
         super().__init__()
         self.model, self.attention, self.dtype = model, attention, dtype
         self._whole = compile_once(compute_loss) if compilation == "whole" else compute_loss
-        self._block = compile_once(pass_block) if compilation == "blocks" else pass_block
-        self._head = compile_once(measure_loss) if compilation == "blocks" else measure_loss
+        parts: tuple[Part, Part] = pass_block, measure_loss
+        self._parts = (compile_once(parts[0]), compile_once(parts[1])) if compilation == "blocks" else parts
 
     def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean nats per token: fp32 scalar. ids, targets: int64 [batch, time]."""
@@ -73,10 +74,6 @@ class NextTokenLoss(nn.Module):
         with torch.autocast(ids.device.type, enabled=False):  # the casts are written out
             return self._whole((ids, targets), list_outer_weights(self.model), blocks, noise, manner, self._parts)
 
-    @property
-    def _parts(self) -> tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]]:
-        return self._block, self._head
-
 
 def is_plain(config: GPT2Config) -> bool:
     """Whether a model is a GPT-2 as published, and not one of the variants that transformers' config allows."""
@@ -92,10 +89,10 @@ def is_plain(config: GPT2Config) -> bool:
 
 
 @cache
-def compile_once(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+def compile_once(function: Part) -> Part:
     """The compiled function, one for all models: equal shapes are compiled once in a process."""
     torch._dynamo.config.recompile_limit = 64  # after so many other shapes it would be left uncompiled
-    compiled: Callable[..., torch.Tensor] = torch.compile(function, dynamic=False)
+    compiled: Part = torch.compile(function, dynamic=False)
     return compiled
 
 
@@ -134,7 +131,7 @@ def drop(x: torch.Tensor, noise: torch.Tensor | None, dropout: float) -> torch.T
     """
     if noise is None:
         return functional.dropout(x, dropout) if dropout else x
-    threshold = round(dropout * LEVELS)
+    threshold = min(LEVELS - 1, round(dropout * LEVELS))
     kept = (noise.float() >= threshold - 0.5).float()
     return x.float() * (kept * (LEVELS / (LEVELS - threshold)))
 
@@ -148,7 +145,7 @@ def compute_loss(
     blocks: list[Weights],
     noise: torch.Tensor | None,
     manner: Manner,
-    parts: tuple[Callable[..., torch.Tensor], Callable[..., torch.Tensor]],
+    parts: tuple[Part, Part],
 ) -> torch.Tensor:
     """The mean loss. noise: uint8 [2 layers + 1, batch, time, width], or None where torch's own dropout draws."""
     (ids, targets), (wte, wpe, *rest) = batch, outer
