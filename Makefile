@@ -38,5 +38,5 @@ slow: setup ## the slow tests
 docs: setup ## write the generated pages of docs/ anew
 	$(BIN)/python tools/docs.py
 
-bench: setup ## time a training step and writing against plain transformers; writes docs/benchmarks.md
-	$(BIN)/python tools/bench.py --write
+bench: setup ## measure epigone beside others (TEXT=FILE: on that text); writes docs/benchmarks.md
+	$(BIN)/python tools/bench.py --write $(if $(TEXT),--text $(TEXT))

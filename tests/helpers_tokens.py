@@ -14,8 +14,9 @@ from transformers import PreTrainedTokenizerFast
 
 from epigone import Settings
 from epigone.model.hardware import Hardware
-from epigone.model.plan import Facts, Plan, Shape, make_plan
+from epigone.model.plan import Facts, Plan, make_plan
 from epigone.model.route import Route, choose_route
+from epigone.model.shape import Shape
 from epigone.tokens.stream import Part, Tokens
 from epigone.tokens.vocabulary import learn_vocabulary, load_vocabulary
 from helpers_front import sonnets, workshop

@@ -191,6 +191,7 @@ ASKED = {
     "vocabulary": 300,
     "block_size": 24,
     "dropout": 0.15,
+    "lora": "none",
     "epochs": 0.5,
     "minutes": 1.5,
     "batch_size": 2,

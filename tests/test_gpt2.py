@@ -20,7 +20,8 @@ from transformers.utils import logging
 
 from epigone.errors import BaseUnusable, RunDamaged
 from epigone.model.gpt2 import WEIGHTS, build_model, load_model, load_weights, read_shape, save_frame, save_weights
-from epigone.model.plan import Plan, Shape
+from epigone.model.plan import Plan
+from epigone.model.shape import Shape
 from epigone.tokens.vocabulary import encode, end_of_text_id
 from helpers_front import sonnets, workshop
 from helpers_tokens import make_hardware, plan_for, small_vocabulary

@@ -16,7 +16,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from epigone import Settings
 from epigone.errors import EpigoneError, RunDamaged, SettingsError, TextTooShort
-from epigone.model.plan import Plan, Shape, set_length
+from epigone.model.plan import Plan, set_length
+from epigone.model.shape import Shape
 from epigone.runs.folder import RunFolder
 from epigone.training.speed import count_evaluations
 from helpers_tokens import GPT2_SMALL, make_hardware, plan_for

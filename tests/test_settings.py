@@ -44,6 +44,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "vocabulary": st.integers(257, 65_536) | AUTO,
     "block_size": st.integers(8, 8192) | AUTO,
     "dropout": SHARES,
+    "lora": st.integers(1, 1024) | st.just("none"),
     "epochs": POSITIVE | AUTO,
     "minutes": POSITIVE | st.just("none"),
     "batch_size": st.integers(1) | AUTO,

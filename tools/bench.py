@@ -1,35 +1,40 @@
-"""This machine's processor in, tokens per second out: epigone's step and writing beside plain transformers'.
-
-They take turns in one process; medians are shown. Weights and ids are random.
-"""
+"""This machine in, a page of numbers out: epigone's step, memory, writing and learning beside what others do."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
+from epigone.api import open_run
 from epigone.model.gpt2 import build_model
 from epigone.model.hardware import choose_precision, find_hardware
-from epigone.model.plan import Facts, Plan, Shape, make_plan
+from epigone.model.plan import Facts, Plan, make_plan
 from epigone.model.route import Route
+from epigone.model.shape import Shape
 from epigone.settings import Settings, WritingSettings
 from epigone.text.corpus import read_corpus
 from epigone.tokens.stream import Part, Tokens
 from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary
+from epigone.training.batches import Batches
 from epigone.training.loop import Learner
 from epigone.writing.engine import Writer
 
@@ -43,18 +48,55 @@ SHAPES = {
 BATCHES = {"2M": 16, "5M": 16, "124M": 4}
 DROPOUT = 0.1
 PRODUCT = (1024, 768, 3072)
+SECONDS_TO_START = 8.0
+"""What a process takes besides learning, roughly."""
+NANOGPT_BEST = 1.47
+"""nanoGPT's README: tinyshakespeare, three minutes of an A100."""
 Work = Callable[[], object]
 
 
 def main() -> None:
     """Measure, print, and with --write keep it as docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few rounds, short texts and no 124M: rough")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument("--quick", action="store_true", help="few rounds, short texts, no 124M, no recipes: rough")
+    parser.add_argument("--gpu", action="store_true", help="a GPU: 124M, and with --text how fast it learns")
+    parser.add_argument("--text", type=Path, help="learn this text by each recipe; its last tenth is tested on")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md, or docs/benchmarks-gpu.md")
+    parser.add_argument("--alone", choices=["transformers", "epigone"], help=argparse.SUPPRESS)
     asked = parser.parse_args()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    n_rounds, length = (3, 60) if asked.quick else (9, 240)
-    names = [name for name in SHAPES if name != "124M" or not asked.quick]
+    if asked.alone:
+        return take_steps_alone(asked.alone)
+    lines = measure_gpu(asked.text) if asked.gpu else measure_processor(quick=asked.quick, text=asked.text)
+    page = "\n".join(lines) + "\n"
+    print(page)
+    if asked.write:
+        name = "benchmarks-gpu.md" if asked.gpu else "benchmarks.md"
+        Path("docs", name).write_text(page, "utf-8", newline="\n")
+    return None
+
+
+NOTES = (
+    "`make bench` measures this anew. What is compared takes turns in one process; medians of the rounds are shown.",
+    "",
+    "transformers' step is its default recipe: fp32, dropout 0.1 everywhere, the attention that it picks, the loss of",
+    "the model's forward, gradients clipped at 1, fused AdamW. epigone's is what its plan takes for a run of ten",
+    "minutes, with the same dropout but for the attention, and with its own optimizer. The product's rate is that of",
+    "1024x768 times 768x3072 in bf16 (fp32 where the machine does not compute in bf16); a step's arithmetic is counted",
+    "as 6 N + 12 L d T a token. Writing: one fp32 model, temperature 0.8, top_p 0.95. Memory is the most that three",
+    "steps took, in a process of their own.",
+)
+RECIPES = (
+    "Whole processes one after another, start and reading included, each on the first nine tenths of the text and",
+    "tested on all of the last tenth; what they are is in `tools/peers.py`. nanoGPT's recipe has a fixed length, and",
+    "the others get about the time that it took. Nothing else is set for epigone but `--split tail`.",
+)
+
+
+def measure_processor(*, quick: bool, text: Path | None) -> list[str]:
+    """The page for a processor."""
+    n_rounds, length = (3, 60) if quick else (9, 240)
+    names = [name for name in SHAPES if name != "124M" or not quick]
     lines = ["# Benchmarks", "", describe_machine(), "", *NOTES, "", "## A training step", ""]
     lines += ["| model | transformers, tokens/s | epigone, tokens/s | ratio | of the product's rate |"]
     lines += ["| --- | --- | --- | --- | --- |", *(_compare_steps(name, n_rounds) for name in names)]
@@ -63,35 +105,119 @@ def main() -> None:
     for count in (1, 8):
         seconds = compare(*make_writing(count, length), n_rounds)
         lines.append(f"| {count} x {length} tokens | {_show(seconds, count * length)} |")
-    page = "\n".join(lines) + "\n"
-    print(page)
-    if asked.write:
-        Path("docs/benchmarks.md").write_text(page, "utf-8", newline="\n")
+    if not quick:
+        peaks = [run_whole([__file__, "--alone", who])[2] / 1e9 for who in ("transformers", "epigone")]
+        lines += ["", "## Memory, 124M, batches of 4 x 256", ""]
+        lines += ["| transformers, GB | epigone, GB | ratio |", "| --- | --- | --- |"]
+        lines += [f"| {peaks[0]:.2f} | {peaks[1]:.2f} | {peaks[1] / peaks[0]:.2f} |"]
+        lines += compare_recipes(text)
+    return lines
 
 
-NOTES = (
-    "`make bench` measures this anew. The two take turns in one process; medians of the rounds are shown.",
-    "",
-    "transformers' step is its default recipe: fp32, dropout 0.1 everywhere, the attention that it picks, the loss of",
-    "the model's forward, gradients clipped at 1, fused AdamW. epigone's is what its plan takes for a run of ten",
-    "minutes, with the same dropout but for the attention, and with its own optimizer. The product's rate is that of",
-    "1024x768 times 768x3072 in bf16 (fp32 where the machine does not compute in bf16); a step's arithmetic is counted",
-    "as 6 N + 12 L d T a token. Writing: one fp32 model, temperature 0.8, top_p 0.95.",
-)
+def compare_recipes(text: Path | None) -> list[str]:
+    """What each recipe makes of a text in about the same time."""
+    with tempfile.TemporaryDirectory() as folder:
+        if text is None:
+            text = Path(folder, "sonnets.txt")
+            text.write_text(read_sonnets(), "utf-8", newline="\n")
+        peers, run = str(Path(__file__).with_name("peers.py")), Path(folder, "run")
+        found, seconds, peak = run_whole([peers, "nanogpt", str(text)])
+        rows = [_show_recipe("nanoGPT, for a processor", json.loads(found.splitlines()[-1]), seconds, peak)]
+        given = seconds - SECONDS_TO_START
+        found, took, peak = run_whole([peers, "trainer", str(text), "--seconds", str(given)])
+        rows.append(_show_recipe("transformers, run_clm.py", json.loads(found.splitlines()[-1]), took, peak))
+        asked = ["--split", "tail", "--minutes", f"{given / 60:.3f}", "--samples", "0", "--out", str(run)]
+        _, took, peak = run_whole(["-m", "epigone", "train", str(text), "--base", "none", *asked])
+        rows.append(_show_recipe("epigone", read_result(run), took, peak))
+        size = text.stat().st_size
+    lines = ["", f"## The text learned in the same time, {text.name}, {size:,} bytes", "", *RECIPES, ""]
+    lines += ["| recipe | seconds | nats a character | bits a byte | memory, GB |", "| --- | --- | --- | --- | --- |"]
+    return lines + rows
+
+
+def _show_recipe(name: str, found: dict[str, float], seconds: float, peak: int) -> str:
+    numbers = f"{found['nats_per_character']:.3f} | {found['bits_per_byte']:.3f}"
+    return f"| {name} | {seconds:.0f} | {numbers} | {peak / 1e9:.2f} |"
+
+
+def read_result(run: Path) -> dict[str, float]:
+    """A run's best held-out loss in the units of all recipes."""
+    best, part = open_run(run).best, json.loads((run / "receipt.json").read_text("utf-8"))["validation"]
+    if best is None:
+        raise RuntimeError(f"{run} was never evaluated")
+    return {
+        "nats_per_character": best.loss * best.n_tokens / part["n_characters"],
+        "bits_per_byte": best.bits_per_byte,
+    }
+
+
+def run_whole(arguments: list[str]) -> tuple[str, float, int]:
+    """Run Python with arguments: what it printed, the seconds it took and the most bytes of memory it held."""
+    began = time.monotonic()
+    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        printed = process.stdout.read() if process.stdout else ""
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{arguments} ended with {process.returncode}")
+    peak = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
+    return printed, time.monotonic() - began, peak
+
+
+def take_steps_alone(who: str) -> None:
+    """Three steps of 124M, for its memory to be looked at from outside."""
+    plan, tokens = make_plan_and_tokens("124M")
+    step = make_plain_step(plan, tokens) if who == "transformers" else make_step(plan, tokens)
+    for _ in range(3):
+        step()
+
+
+# -- a GPU
+
+
+def measure_gpu(text: Path | None) -> list[str]:
+    """The page for a GPU: tokens per second and share of the product's rate, and seconds to nanoGPT's best loss."""
+    plan, tokens = make_plan_and_tokens("124M", device="cuda", n_time=1024, batch=16)
+    step = make_step(plan, tokens)
+    seconds, _ = compare(lambda: [step() for _ in range(10)], lambda: None, 5)
+    pace = 10 * plan.tokens_per_step / seconds
+    share = pace * plan.shape.count_flops(1024) / measure_product(plan)
+    peak = torch.cuda.max_memory_allocated() / 1e9
+    lines = ["# Benchmarks on a GPU", "", describe_machine(), "", "| model | block | tokens/s | of the product's rate"]
+    lines[-1] += " | memory, GB |"
+    lines += ["| --- | --- | --- | --- | --- |", f"| 124M | 1,024 | {pace:,.0f} | {share:.0%} | {peak:.1f} |"]
+    if text is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            run = Path(folder, "run")
+            asked = ["--split", "tail", "--base", "none", "--minutes", "3", "--samples", "0", "--out", str(run)]
+            run_whole(["-m", "epigone", "train", str(text), *asked])
+            found, began = read_result(run), open_run(run)
+            part = json.loads((run / "receipt.json").read_text("utf-8"))["validation"]
+            per_character = part["n_tokens"] / part["n_characters"]
+            there = [one.seconds for one in began.evaluations if one.loss * per_character <= NANOGPT_BEST]
+        first = f"{there[0]:.0f} s" if there else "never"
+        lines += ["", f"{text.name}: {NANOGPT_BEST} nats a character after {first}, {found['nats_per_character']:.3f}"]
+        lines[-1] += " in the end (three minutes)."
+    return lines
+
+
+# -- steps
 
 
 def _compare_steps(name: str, n_rounds: int) -> str:
     shape = SHAPES[name]
     plan, tokens = make_plan_and_tokens(name)
-    seconds = compare(*make_steps(plan, tokens), n_rounds if name != "124M" else 5)
+    seconds = compare(make_plain_step(plan, tokens), make_step(plan, tokens), n_rounds if name != "124M" else 5)
     rate = plan.tokens_per_step * shape.count_flops(plan.block_size) / seconds[1]
     share = rate / measure_product(plan)
     return f"| {name} | {_show(seconds, plan.tokens_per_step)} | {share:.0%} |"
 
 
-def make_plan_and_tokens(name: str) -> tuple[Plan, Tokens]:
+def make_plan_and_tokens(
+    name: str, *, device: Literal["cpu", "cuda"] = "cpu", n_time: int | None = None, batch: int | None = None
+) -> tuple[Plan, Tokens]:
     """The plan that epigone makes for random ids and ten minutes, 124M fine-tuned and the others from scratch."""
-    shape = SHAPES[name]
+    shape = replace(SHAPES[name], n_positions=n_time or SHAPES[name].n_positions)
     ids = np.random.default_rng(0).integers(shape.vocabulary_size, size=1_000_000, dtype=np.uint16)
     part = Part(ids=ids, n_tokens=len(ids), n_documents=1, n_characters=3 * len(ids), n_bytes=3 * len(ids))
     tokens = Tokens(train=part, validation=part, key="bench")
@@ -100,14 +226,14 @@ def make_plan_and_tokens(name: str) -> tuple[Plan, Tokens]:
         base="gpt2" if base else "none",
         size="auto" if base else f"{shape.n_layer}x{shape.n_embd}",
         block_size=shape.n_positions,
-        batch_size=BATCHES[name],
+        batch_size=batch or BATCHES[name],
         dropout=DROPOUT,
-        device="cpu",
+        device=device,
         minutes=10.0,
     )
     facts = Facts(
         tokens=tokens,
-        hardware=find_hardware("cpu"),
+        hardware=find_hardware(device),
         route=Route(base=settings.base, vocabulary_size=0, reason="", vocabulary_reason=""),
         vocabulary_size=shape.vocabulary_size,
         base_shape=base,
@@ -118,38 +244,47 @@ def make_plan_and_tokens(name: str) -> tuple[Plan, Tokens]:
 def measure_product(plan: Plan) -> float:
     """Operations per second of one large matrix product in the plan's precision."""
     dtype = torch.bfloat16 if plan.precision == "bf16" else torch.float32
-    left, right = torch.randn(PRODUCT[:2]).to(dtype), torch.randn(PRODUCT[1:]).to(dtype)
+    sizes = PRODUCT if plan.device == "cpu" else tuple(8 * size for size in PRODUCT)
+    left, right = (torch.randn(sizes[n : n + 2]).to(plan.device, dtype) for n in (0, 1))
     seconds = compare(lambda: [left @ right for _ in range(50)], lambda: None, 9)[0] / 50
-    return 2 * math.prod(PRODUCT) / seconds
+    return 2 * math.prod(sizes) / seconds
 
 
-def make_steps(plan: Plan, tokens: Tokens) -> tuple[Work, Work]:
-    """A training step of plain transformers, and one of epigone."""
-    learner = Learner(build_model(replace(plan, base="none"), None, 0), tokens, plan)
+def make_plain_step(plan: Plan, tokens: Tokens) -> Work:
+    """A training step of plain transformers."""
+    batches = Batches(
+        tokens.train.ids, block_size=plan.block_size, blocks_per_step=plan.blocks_per_step, seed=plan.seed
+    )
     model = make_plain_model(plan.shape)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, fused=True)
 
-    def step_plainly() -> None:
+    def step() -> None:
         torch.use_deterministic_algorithms(False)
-        ids, _ = learner.batches.read(0)
+        ids, _ = batches.read(0)
         model(input_ids=ids, labels=ids).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
 
+    return step
+
+
+def make_step(plan: Plan, tokens: Tokens) -> Work:
+    """A training step of epigone."""
+    learner = Learner(build_model(replace(plan, base="none"), None, 0), tokens, plan)
+
     def step() -> None:
-        torch.use_deterministic_algorithms(True)  # as epigone has it on a processor
+        torch.use_deterministic_algorithms(plan.device == "cpu")  # as epigone has it
         learner.step()
 
-    return step_plainly, step
+    return step
 
 
 def make_writing(count: int, length: int) -> tuple[Work, Work]:
     """The same texts' worth of tokens by `generate`, and by epigone's writer."""
     torch.use_deterministic_algorithms(False)
-    text = read_corpus(["sample:sonnets"], encoding="auto", keep_boilerplate=False).documents[0].text
-    vocabulary = learn_vocabulary([text], VOCABULARY)
+    vocabulary = learn_vocabulary([read_sonnets()], VOCABULARY)
     model = make_plain_model(replace(SHAPES["5M"], n_positions=512))
     model.eval()  # type: ignore[no-untyped-call]
     generator: Any = model  # its declared types fit no model
@@ -165,6 +300,11 @@ def make_writing(count: int, length: int) -> tuple[Work, Work]:
             raise RuntimeError("generate emitted another number of tokens than asked")
 
     return generate, lambda: writer.write(prompt, asked)
+
+
+def read_sonnets() -> str:
+    """The text that comes with epigone."""
+    return read_corpus(["sample:sonnets"], encoding="auto", keep_boilerplate=False).documents[0].text
 
 
 def make_plain_model(shape: Shape) -> GPT2LMHeadModel:
@@ -187,6 +327,8 @@ def compare(one: Work, other: Work, n_rounds: int) -> tuple[float, float]:
         for work, times in zip((one, other), seconds, strict=True):
             began = time.perf_counter()
             work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             times.append(time.perf_counter() - began)
     return statistics.median(seconds[0][1:]), statistics.median(seconds[1][1:])
 

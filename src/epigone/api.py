@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from epigone import __version__
 from epigone.errors import RunNotFound, SettingsError
 from epigone.files import write_json
-from epigone.model.gpt2 import WEIGHTS, build_model, load_model
+from epigone.model.gpt2 import WEIGHTS, build_frame, build_model, load_model
 from epigone.model.hardware import choose_precision, find_hardware
 from epigone.model.hub import find_base
 from epigone.model.plan import Plan, set_length
@@ -218,9 +218,7 @@ def _rebuild_model(
     if fresh_start:
         base = None if plan.fresh else find_base(plan.base).folder
         return build_model(plan, base, end_of_text_id(vocabulary))
-    config = GPT2Config.from_pretrained(folder.model, local_files_only=True)
-    config._attn_implementation = plan.attention
-    return GPT2LMHeadModel(config)
+    return build_frame(plan, folder.model)
 
 
 def _follow(folder: RunFolder, learner: Learner, vocabulary: PreTrainedTokenizerFast) -> Iterator[Event]:

@@ -130,6 +130,9 @@ class Settings(Frozen):
     """Tokens that the model sees at once."""
     dropout: Share | Auto = "auto"
     """Share of activations dropped while learning, against learning by heart."""
+    lora: Annotated[int, Field(ge=1, le=1024)] | Off = "none"
+    """Fine-tune a large base in little memory: learn low-rank adapters of this rank (16 is usual) beside its matrices,
+    merged into them in the end. Needs the package peft: pip install "epigone[lora]"."""
 
     # -- learning
     epochs: Positive | Auto = "auto"

@@ -16,12 +16,16 @@ from torch import nn
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from epigone.model.adapters import find_weight
+
 Attention = Literal["eager", "sdpa"]
 Compilation = Literal["none", "blocks", "whole"]
 """What torch.compile is given: nothing, one block, which serves for all, or the whole function."""
 Weights = tuple[torch.Tensor, ...]
 Part = Callable[..., torch.Tensor]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ROWS = 64
+"""The head is multiplied with so many rows, or a multiple, of which the last may be zeros: kernels like round sizes."""
 LEVELS = 256
 """Dropout on a processor compares random bytes, so its rate is a multiple of 1/256."""
 SMALLEST = torch.iinfo(torch.int64).min
@@ -111,7 +115,7 @@ def list_outer_weights(model: GPT2LMHeadModel) -> Weights:
 def list_weights(block: Any) -> Weights:
     """A block's weights, in the order in which `pass_block` takes them."""
     layers = (block.ln_1, block.attn.c_attn, block.attn.c_proj, block.ln_2, block.mlp.c_fc, block.mlp.c_proj)
-    return tuple(weight for layer in layers for weight in (layer.weight, layer.bias))
+    return tuple(weight for layer in layers for weight in (find_weight(layer), layer.bias))
 
 
 # -- dropout
@@ -201,5 +205,6 @@ def measure_loss(x: torch.Tensor, weights: Weights, targets: torch.Tensor, manne
     """The last norm, the head and the mean cross-entropy."""
     norm, shift, head = weights
     h = functional.layer_norm(x, (x.shape[-1],), norm, shift, manner.epsilon).to(manner.dtype)
-    logits = h.view(-1, x.shape[-1]) @ head.to(manner.dtype).t()
+    whole = functional.pad(head.to(manner.dtype), (0, 0, 0, -len(head) % ROWS))
+    logits = (h.view(-1, x.shape[-1]) @ whole.t())[:, : len(head)]
     return functional.cross_entropy(logits.float(), targets.flatten())

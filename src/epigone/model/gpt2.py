@@ -15,7 +15,9 @@ from transformers.utils import logging
 
 from epigone.errors import BaseUnusable, RunDamaged
 from epigone.files import write_whole
-from epigone.model.plan import Plan, Shape
+from epigone.model.adapters import add_adapters, merge_weights
+from epigone.model.plan import Plan
+from epigone.model.shape import Shape
 from epigone.tokens.vocabulary import end_of_text_id
 
 WEIGHTS = "model.safetensors"
@@ -36,7 +38,20 @@ def build_model(plan: Plan, base_folder: Path | None, end_of_text: int) -> GPT2L
     """The model that training starts from, in fp32 on the CPU: the base's weights, or random ones from the seed."""
     if base_folder is None:
         return _build_fresh(plan, end_of_text)
-    return _load_base(plan, base_folder)
+    model = _load_base(plan, base_folder)
+    if plan.lora is not None:
+        add_adapters(model, plan.lora, plan.seed)
+    return model
+
+
+def build_frame(plan: Plan, folder: Path) -> GPT2LMHeadModel:
+    """A model of the config in a run's `folder`, for weights from one of the run's checkpoints."""
+    config = GPT2Config.from_pretrained(folder, local_files_only=True)
+    config._attn_implementation = plan.attention
+    model = GPT2LMHeadModel(config)
+    if plan.lora is not None:
+        add_adapters(model, plan.lora, plan.seed)
+    return model
 
 
 def _build_fresh(plan: Plan, end_of_text: int) -> GPT2LMHeadModel:
@@ -130,7 +145,7 @@ def save_frame(model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, fold
 
 def save_weights(model: GPT2LMHeadModel, path: Path) -> None:
     """The weights as safetensors, in place of those that lay there only when all is on the disk."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in merge_weights(model).items()}
     weights.pop("lm_head.weight")  # tied to transformer.wte.weight
     write_whole(path, lambda beside: save_file(weights, beside, metadata={"format": "pt"}))
 

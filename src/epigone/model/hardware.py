@@ -31,10 +31,14 @@ class Hardware:
     compiles: bool = False
     """Whether torch.compile finds the compiler that it needs."""
 
-    @property
-    def flops_per_second(self) -> float:
-        """What a small model's training gets out of the machine, roughly: enough to tell seconds from hours."""
-        return {"cpu": self.n_threads * (1.5e11 if self.bf16 else 3e10), "cuda": 1e14, "mps": 2e12}[self.device]
+    def guess_seconds_per_token(self, n_layer: int, flops: float) -> float:
+        """What learning from one token takes: each layer's own time and that of `flops` operations.
+
+        Equal machines must give equal plans, so this is not measured at the start; docs/findings.md says where from.
+        """
+        if self.device == "cpu":
+            return (9e-6 * n_layer + 3.6e-12 * flops) / self.n_threads * (1 if self.bf16 else 5)
+        return flops / {"cuda": 1e14, "mps": 2e12}[self.device]
 
 
 def find_hardware(device: str = "auto") -> Hardware:

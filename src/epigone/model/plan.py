@@ -10,10 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from epigone.errors import SettingsError, TextTooShort
+from epigone.model import rule
+from epigone.model.adapters import can_adapt
 from epigone.model.forward import Attention, Compilation
 from epigone.model.hardware import Hardware, Precision, choose_precision
 from epigone.model.route import Chooser, Route
-from epigone.settings import Settings, parse_size
+from epigone.model.shape import Shape, make_shape
+from epigone.settings import Settings
 from epigone.tokens.stream import Tokens
 
 FEWEST_BLOCKS = 16
@@ -25,39 +28,11 @@ STEPS_BETWEEN_EVALUATIONS = 20
 SMALL_PARAMETERS = 50_000_000
 BEST_OPTIMIZER = {True: ("muon", "learns most in a step from scratch"), False: ("adamw", "GPT-2 was made with it")}
 """By whether the model is fresh."""
-SIZES_BY_BYTES = {
-    True: (("pico", "nano", "micro", "mini", "small"), (20_000, 200_000, 600_000, 20_000_000)),
-    False: (("pico", "micro", "small", "medium", "gpt2"), (20_000, 200_000, 5_000_000, 100_000_000)),
-}
-"""By whether a processor computes: sizes, and the bytes of text from which on the next one is taken."""
-FEWEST_PASSES = 5
-"""Under a time limit a smaller model that reads the text so often learns more than a larger one that does not."""
 MATRIX_RATE = 4.0
 """Muon's peak rate for a matrix as a multiple of AdamW's for the rest."""
 LENGTHS_WORTH_COMPILING: tuple[tuple[float, Compilation, int], ...] = ((240, "whole", 8), (30, "blocks", 96))
 """Seconds of a run, what then pays, and for how many layers at the most. Two cores compile a block in about 6 s, which
 saves a third of each step, and a whole small model in about 15 s, which saves some 7 % more."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shape:
-    """The sizes of a GPT-2: layers, width, heads, positions and vocabulary."""
-
-    n_layer: int
-    n_embd: int
-    n_head: int
-    n_positions: int
-    vocabulary_size: int
-
-    @property
-    def n_parameters(self) -> int:
-        """Weights of a GPT2LMHeadModel of this shape; the embedding is also the head."""
-        block = 12 * self.n_embd**2 + 13 * self.n_embd
-        return (self.vocabulary_size + self.n_positions + 2) * self.n_embd + self.n_layer * block
-
-    def count_flops(self, n_time: int) -> float:
-        """Operations to learn from one token of a block of `n_time`: 6 N + 12 L d T (Chowdhery et al. 2022)."""
-        return 6.0 * self.n_parameters + 12 * self.n_layer * self.n_embd * n_time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +59,8 @@ class Plan:
     shape: Shape
     n_parameters: int
     dropout: float
+    lora: int | None
+    """Rank of the adapters that are learned in place of the base's own weights; None for all weights."""
     attention: Attention
     compilation: Compilation
     optimizer: Literal["adamw", "muon"]
@@ -181,6 +158,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         n_blocks=n_blocks,
         batch_size=_choose_batch(pick, facts, block_size, n_blocks),
         accumulation=pick.choose("accumulation", 1, "the batch is large enough"),
+        lora=_choose_lora(pick, facts),
         **_choose_learning(pick, facts, shape),
         minutes=None if settings.minutes == "none" else settings.minutes,
         n_steps=0,
@@ -226,8 +204,8 @@ def _choose_compilation(settings: Settings, plan: Plan, hardware: Hardware) -> t
         return settings.compilation, "as asked"
     if not hardware.compiles:
         return "none", "torch.compile finds no compiler here"
-    work = plan.n_steps * plan.tokens_per_step * plan.shape.count_flops(plan.block_size)
-    seconds = min(work / hardware.flops_per_second / plan.n_processes, 60 * (plan.minutes or math.inf))
+    n_tokens = plan.n_steps * plan.tokens_per_step / plan.n_processes
+    seconds = min(plan.shape.guess_seconds(n_tokens, plan.block_size, hardware), 60 * (plan.minutes or math.inf))
     for limit, compilation, few in LENGTHS_WORTH_COMPILING:
         if seconds >= limit and plan.shape.n_layer <= few:
             return compilation, f"pays in a run of some {seconds / 60:.1f} minutes"
@@ -237,7 +215,7 @@ def _choose_compilation(settings: Settings, plan: Plan, hardware: Hardware) -> t
 def _choose_block(pick: Chooser, facts: Facts) -> int:
     n_tokens = len(facts.tokens.train.ids)
     if facts.base_shape is None:
-        limit, best = 8192, 128 if facts.hardware.device == "cpu" and facts.tokens.train.n_bytes < 3_000_000 else 256
+        limit, best = 8192, rule.choose_block(facts.tokens.train.n_bytes, facts.hardware.device == "cpu")
     else:
         limit = facts.base_shape.n_positions
         best = min(limit, 256 if facts.hardware.device == "cpu" else 1024)
@@ -260,26 +238,14 @@ def _choose_block(pick: Chooser, facts: Facts) -> int:
 
 
 def _choose_shape(pick: Chooser, facts: Facts, block_size: int) -> Shape:
-    n_bytes, hardware = facts.tokens.train.n_bytes, facts.hardware
-    sizes, limits = SIZES_BY_BYTES[hardware.device == "cpu"]
-    place = sum(n_bytes >= limit for limit in limits)
-    reason = f'"{sizes[place]}" suits {n_bytes:,} bytes of text on {hardware.name}'
-    while place and _guess_passes(pick.settings, facts, _make_shape(sizes[place], facts, block_size)) < FEWEST_PASSES:
-        place -= 1
-        reason = f"a larger one would read the text fewer than {FEWEST_PASSES} times in the minutes"
-    return _make_shape(str(pick.choose("size", sizes[place], reason)), facts, block_size)
+    def make(size: str) -> Shape:
+        return make_shape(str(size), block_size=block_size, vocabulary_size=facts.vocabulary_size)
 
+    def count_passes(size: str) -> float:
+        return _guess_passes(pick.settings, facts, make(size))
 
-def _make_shape(size: str, facts: Facts, block_size: int) -> Shape:
-    n_layer, width = parse_size(size)
-    head = 32 if width < 256 or width % 64 else 64
-    return Shape(
-        n_layer=n_layer,
-        n_embd=width,
-        n_head=width // head,
-        n_positions=block_size,
-        vocabulary_size=facts.vocabulary_size,
-    )
+    on_processor = facts.hardware.device == "cpu"
+    return make(pick.choose("size", *rule.choose_size(facts.tokens.train.n_bytes, on_processor, count_passes)))
 
 
 def _choose_batch(pick: Chooser, facts: Facts, block_size: int, n_blocks: int) -> int:
@@ -293,13 +259,28 @@ def _choose_batch(pick: Chooser, facts: Facts, block_size: int, n_blocks: int) -
     return int(pick.choose("batch_size", max(1, at_once), reason))
 
 
+def _choose_lora(pick: Chooser, facts: Facts) -> int | None:
+    rank = pick.settings.lora
+    if rank == "none":
+        return None
+    if facts.base_shape is None:
+        raise SettingsError(f"--lora {rank} needs a base to adapt.", hint="Add --base gpt2, or leave --lora out.")
+    if pick.settings.optimizer == "muon":
+        raise SettingsError("--optimizer muon does not go with --lora.", hint="Leave one of them out.")
+    if not can_adapt():
+        raise SettingsError("--lora needs the package peft.", hint='Install it: pip install "epigone[lora]"')
+    pick.reasons["lora"] = "as asked: the base's own weights stay as they are until the end"
+    return rank
+
+
 def _choose_learning(pick: Chooser, facts: Facts, shape: Shape) -> dict[str, Any]:
     """Epochs and how fast, how far and how carefully to learn; docs/findings.md says from where the numbers are."""
     n_bytes, fresh = facts.tokens.train.n_bytes, facts.base_shape is None
     epochs = _choose_epochs(pick, n_bytes, fresh)
     passes = min(epochs, _guess_passes(pick.settings, facts, shape))
     optimizer = pick.choose("optimizer", *BEST_OPTIMIZER[fresh])
-    rate = 5e-5 if not fresh else 1e-2 if optimizer == "muon" else min(3e-3, 3e-3 * 192 / shape.n_embd)
+    dropout = rule.choose_dropout(passes, shape.n_parameters / n_bytes) if fresh else (0.1, "as GPT-2 was made")
+    rate = _choose_rate(pick.settings, optimizer, shape, fresh)
     rate = float(pick.choose("learning_rate", rate, "measured best" if fresh else "gentle, to keep what is known"))
     few = max(3, min(10, round(epochs / 3)))
     patience = pick.choose("patience", few, "later epochs rarely come back from overfitting")
@@ -313,15 +294,19 @@ def _choose_learning(pick: Chooser, facts: Facts, shape: Shape) -> dict[str, Any
         "schedule_arguments": pick.settings.schedule_arguments,
         "warmup": pick.choose("warmup", 0.05, "the first steps are the wildest"),
         "weight_decay": pick.choose("weight_decay", 0.1 if fresh else 0.01, "usual" if fresh else "gentle"),
-        "dropout": pick.choose("dropout", *_choose_dropout(passes, shape.n_parameters / n_bytes, fresh)),
+        "dropout": pick.choose("dropout", *dropout),
         "patience": None if patience == "none" else patience,
     }
 
 
+def _choose_rate(settings: Settings, optimizer: str, shape: Shape, fresh: bool) -> float:
+    if not fresh:
+        return 5e-5 if settings.lora == "none" else 2e-4  # the second is Hu et al.'s for GPT-2
+    return 1e-2 if optimizer == "muon" else min(3e-3, 3e-3 * 192 / shape.n_embd)
+
+
 def _choose_epochs(pick: Chooser, n_bytes: int, fresh: bool) -> float:
-    """The most that help: more passes over a short text, which is soon learned by heart all the same."""
-    most = 36 * (1e5 / n_bytes) ** 0.35 if fresh else 4 * math.sqrt(1e6 / n_bytes)
-    most = min(60 if fresh else 10, max(2, round(most)))
+    most = rule.choose_epochs(n_bytes) if fresh else min(10, max(2, round(4 * math.sqrt(1e6 / n_bytes))))
     timed = "at most, if the minutes allow: " if pick.settings.minutes != "none" else ""
     return float(pick.choose("epochs", most, f"{timed}about right for {n_bytes:,} bytes"))
 
@@ -330,14 +315,5 @@ def _guess_passes(settings: Settings, facts: Facts, shape: Shape) -> float:
     """Passes over the text that the minutes allow, from the arithmetic alone; no limit without minutes."""
     if settings.minutes == "none":
         return math.inf
-    flops = shape.count_flops(shape.n_positions) * facts.tokens.train.n_tokens
-    return 60 * settings.minutes * facts.n_processes * facts.hardware.flops_per_second / flops
-
-
-def _choose_dropout(passes: float, parameters_per_byte: float, fresh: bool) -> tuple[float, str]:
-    if not fresh:
-        return 0.1, "as GPT-2 was made"
-    dropout = min(0.3, round(0.007 * passes * math.sqrt(parameters_per_byte), 2))
-    if dropout < 0.05:
-        return 0.0, "the text is read a few times only"
-    return dropout, f"against learning by heart what is read some {passes:.0f} times"
+    seconds = shape.guess_seconds(facts.tokens.train.n_tokens, shape.n_positions, facts.hardware)
+    return 60 * settings.minutes * facts.n_processes / seconds

@@ -11,6 +11,7 @@ from typing import Any
 
 from epigone.errors import SettingsError
 from epigone.model.hardware import Hardware
+from epigone.model.rule import choose_vocabulary
 from epigone.settings import Settings
 
 SLOWEST_EPOCH_SECONDS = 900
@@ -62,7 +63,7 @@ def choose_route(
             )
         return Route(base=base, vocabulary_size=0, reason=reason, vocabulary_reason=f"{base}'s own")
     chooser = Chooser(settings)
-    size = chooser.choose("vocabulary", *_choose_vocabulary(n_bytes))
+    size = chooser.choose("vocabulary", *choose_vocabulary(n_bytes))
     return Route(base="none", vocabulary_size=size, reason=reason, vocabulary_reason=chooser.reasons["vocabulary"])
 
 
@@ -85,10 +86,3 @@ def _guess_tokens_per_second(hardware: Hardware) -> float:
     if hardware.device == "cuda":
         return 50_000
     return hardware.n_threads * (300 if hardware.bf16 else 80) if hardware.device == "cpu" else 1_000
-
-
-def _choose_vocabulary(n_bytes: int) -> tuple[int, str]:
-    for limit, size in ((20_000, 320), (300_000, 512), (3_000_000, 1024), (10_000_000, 2048)):
-        if n_bytes < limit:
-            return size, f"enough examples of each entry in {n_bytes:,} bytes"
-    return 4096, "a text this long has enough examples of each entry"

@@ -36,6 +36,8 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
         "attention": (COMPUTED[plan.attention], "attention"),
         "compiled": (COMPILED[plan.compilation], "compilation"),
     }
+    if plan.lora is not None:
+        values["adapters"] = (f"of rank {plan.lora}", "lora")
     rows = [(name, value, reasons.get(reason, "")) for name, (value, reason) in values.items()]
     return rows + (_describe_estimate(estimate) if estimate is not None else [])
 

@@ -13,7 +13,8 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 from epigone.errors import OutputError, RunDamaged, RunExists, RunLocked, RunNotFound
 from epigone.files import write_json, write_text
 from epigone.model.gpt2 import WEIGHTS, save_frame, save_weights
-from epigone.model.plan import Plan, Shape
+from epigone.model.plan import Plan
+from epigone.model.shape import Shape
 from epigone.runs.checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from epigone.runs.metrics import append_event, read_events
 from epigone.settings import Settings, make_settings, read_settings, write_toml
