@@ -241,11 +241,13 @@ def _choose_shape(pick: Chooser, facts: Facts, block_size: int) -> Shape:
     def make(size: str) -> Shape:
         return make_shape(str(size), block_size=block_size, vocabulary_size=facts.vocabulary_size)
 
-    def count_passes(size: str) -> float:
-        return _guess_passes(pick.settings, facts, make(size))
+    def count_tokens(size: str) -> float:
+        shape = make(size)
+        passes = min(_choose_epochs(pick, train.n_bytes, True), _guess_passes(pick.settings, facts, shape))
+        return passes * train.n_tokens / shape.n_parameters
 
-    on_processor = facts.hardware.device == "cpu"
-    return make(pick.choose("size", *rule.choose_size(facts.tokens.train.n_bytes, on_processor, count_passes)))
+    train, on_processor = facts.tokens.train, facts.hardware.device == "cpu"
+    return make(pick.choose("size", *rule.choose_size(train.n_bytes, on_processor, count_tokens)))
 
 
 def _choose_batch(pick: Chooser, facts: Facts, block_size: int, n_blocks: int) -> int:

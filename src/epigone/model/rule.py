@@ -10,17 +10,17 @@ import math
 from collections.abc import Callable
 
 SIZES_BY_BYTES = {
-    True: (("pico", "nano", "micro", "mini", "small"), (20_000, 200_000, 600_000, 20_000_000)),
+    True: (("2x64", "2x128", "2x192", "4x192", "6x256", "6x384"), (100_000, 500_000, 800_000, 2_500_000, 20_000_000)),
     False: (("pico", "micro", "small", "medium", "gpt2"), (20_000, 200_000, 5_000_000, 100_000_000)),
 }
-"""By whether a processor computes: sizes, and the bytes of text from which on the next one is taken."""
-FEWEST_PASSES = 5
-"""Under a time limit a smaller model that reads the text so often learns more than a larger one that does not."""
+"""By whether a processor computes: sizes, and the bytes of text from which on the next one may be taken."""
+FEWEST_TOKENS_PER_PARAMETER = 2
+"""A model that would see fewer in the time learns less than a smaller one that sees more."""
 
 
 def choose_vocabulary(n_bytes: int) -> tuple[int, str]:
     """Entries of the vocabulary."""
-    for limit, size in ((20_000, 320), (300_000, 512), (3_000_000, 1024), (10_000_000, 2048)):
+    for limit, size in ((20_000, 320), (400_000, 512), (6_000_000, 1024), (20_000_000, 2048)):
         if n_bytes < limit:
             return size, f"enough examples of each entry in {n_bytes:,} bytes"
     return 4096, "a text this long has enough examples of each entry"
@@ -28,17 +28,17 @@ def choose_vocabulary(n_bytes: int) -> tuple[int, str]:
 
 def choose_block(n_bytes: int, on_processor: bool) -> int:
     """Tokens that the model sees at once."""
-    return 128 if on_processor and n_bytes < 3_000_000 else 256
+    return 128 if on_processor and n_bytes < 20_000_000 else 256
 
 
-def choose_size(n_bytes: int, on_processor: bool, count_passes: Callable[[str], float]) -> tuple[str, str]:
-    """The size. `count_passes` says how often a model of a size would read the text in the time; inf if it is open."""
+def choose_size(n_bytes: int, on_processor: bool, count_tokens: Callable[[str], float]) -> tuple[str, str]:
+    """The size. `count_tokens` says how many tokens for each of its parameters a model of a size would see."""
     sizes, limits = SIZES_BY_BYTES[on_processor]
     place = sum(n_bytes >= limit for limit in limits)
     reason = f'"{sizes[place]}" suits {n_bytes:,} bytes of text'
-    while place and count_passes(sizes[place]) < FEWEST_PASSES:
+    while place and count_tokens(sizes[place]) < FEWEST_TOKENS_PER_PARAMETER:
         place -= 1
-        reason = f"a larger one would read the text fewer than {FEWEST_PASSES} times in the minutes"
+        reason = "a larger one would see too few tokens for its parameters in the time"
     return sizes[place], reason
 
 

@@ -1,0 +1,79 @@
+"""The rule: longer texts and more time make larger models; long reading of a short text makes dropout."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from epigone.model.hardware import Hardware
+from epigone.model.plan import Facts, Plan, make_plan
+from epigone.model.route import Route
+from epigone.model.rule import choose_dropout, choose_epochs, choose_size, choose_vocabulary
+from epigone.settings import Settings
+from epigone.tokens.stream import Tokens
+from helpers_tokens import make_part
+
+MACHINE = Hardware(device="cpu", name="two cores", n_threads=2, memory_bytes=2**34, bf16=True, compiles=True)
+BYTES = st.integers(1_000, 10**9)
+
+
+def plan_for(n_bytes: int, minutes: float | str, machine: Hardware = MACHINE) -> Plan:
+    """The plan for a text of so many bytes, with nothing set but the minutes."""
+    vocabulary, _ = choose_vocabulary(n_bytes)
+    part = make_part(n_bytes * 2 // 5, bytes_per_token=2.5)
+    facts = Facts(
+        tokens=Tokens(train=part, validation=part, key=""),
+        hardware=machine,
+        route=Route(base="none", vocabulary_size=vocabulary, reason="", vocabulary_reason=""),
+        vocabulary_size=vocabulary,
+    )
+    return make_plan(Settings(base="none", device="cpu", minutes=minutes), facts)
+
+
+@pytest.mark.parametrize("on_processor", [True, False])
+@given(st.tuples(BYTES, BYTES).map(sorted))
+@hypothesis_settings(max_examples=100, deadline=None)
+def test_a_longer_text_makes_no_smaller_a_model_vocabulary_or_dropout(on_processor: bool, sizes: list[int]) -> None:
+    def count(n_bytes: int) -> int:
+        size, _ = choose_size(n_bytes, on_processor, lambda _: 1e9)
+        names = ["2x64", "2x128", "2x192", "4x192", "6x256", "6x384"]
+        names = names if on_processor else ["pico", "micro", "small", "medium", "gpt2"]
+        return names.index(size)
+
+    short, long = sizes
+    assert count(short) <= count(long)
+    assert choose_vocabulary(short)[0] <= choose_vocabulary(long)[0]
+    assert choose_epochs(short) >= choose_epochs(long)
+
+
+@pytest.mark.parametrize("n_bytes", [50_000, 300_000, 1_000_000, 5_000_000, 30_000_000])
+def test_more_time_makes_a_larger_model_until_the_text_is_the_limit(n_bytes: int) -> None:
+    plans = [plan_for(n_bytes, minutes) for minutes in (0.5, 1.0, 3.0, 10.0, 60.0, 600.0, "none")]
+    sizes = [plan.n_parameters for plan in plans]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == sizes[-2]
+
+
+def test_a_slow_machine_makes_a_smaller_model_in_the_same_time() -> None:
+    slow = Hardware(device="cpu", name="one core", n_threads=1, memory_bytes=2**34, bf16=False)
+    assert plan_for(5_000_000, 10.0, slow).n_parameters < plan_for(5_000_000, 10.0).n_parameters
+
+
+def test_with_little_time_any_text_is_learned_by_the_smallest_model() -> None:
+    assert plan_for(30_000_000, 0.01).shape.n_embd == 64
+
+
+@given(st.floats(1, 60), st.floats(0.001, 50))
+def test_dropout_grows_with_the_passes_and_the_parameters_and_is_bounded(passes: float, per_byte: float) -> None:
+    dropout, reason = choose_dropout(passes, per_byte)
+    assert 0 <= dropout <= 0.3 and reason
+    assert choose_dropout(2 * passes, per_byte)[0] >= dropout
+    assert choose_dropout(passes, 2 * per_byte)[0] >= dropout
+
+
+def test_what_is_read_few_times_is_learned_without_dropout() -> None:
+    assert plan_for(5_000_000, 1.0).dropout == 0
+    dropouts = [plan_for(n_bytes, "none").dropout for n_bytes in (20_000, 60_000, 300_000)]
+    assert dropouts == sorted(dropouts, reverse=True) and 0.3 >= dropouts[0] > dropouts[-1] > 0
