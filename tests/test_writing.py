@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,8 @@ class Parrot(torch.nn.Module):
     def __init__(self, ids: Sequence[int], n_entries: int) -> None:
         super().__init__()
         self.ids, self.n_entries, self.said = list(ids), n_entries, 0
-        self.config = GPT2Config(n_positions=1024, n_layer=1, n_head=1, n_embd=32, vocab_size=n_entries)
+        self.config = GPT2Config(n_positions=1024, n_layer=1, n_embd=32, n_head=1, vocab_size=n_entries)
+        self.config.activation_function = "relu"  # no GPT-2 that could be computed otherwise than by calling it
         self.device = torch.device("cpu")
 
     def forward(self, input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
@@ -35,6 +37,11 @@ class Parrot(torch.nn.Module):
         logits[:, :, self.ids[self.said % len(self.ids)]] = 0.0
         self.said += 1
         return SimpleNamespace(logits=logits)
+
+
+def make_chooser(seeds: Sequence[int], **how: Any) -> Chooser:
+    settings = WritingSettings(**how)
+    return Chooser(settings, list(seeds), make_processors(settings, []))
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +108,8 @@ def test_the_end_of_text_is_never_written(bytes_only: PreTrainedTokenizerFast) -
     end = end_of_text_id(bytes_only)
     writer = Writer(Parrot([end], len(bytes_only)), bytes_only)  # type: ignore[arg-type]
     for temperature in (0.0, 1.0):
-        tokens = [
-            ids[0] for ids in writer._write_tokens([1], 1, 50, Chooser(WritingSettings(temperature=temperature), [0]))
-        ]
+        chooser = make_chooser([0], temperature=temperature)
+        tokens = [ids[0] for ids in writer._write_tokens([1], 1, 50, chooser)]
         assert len(tokens) == 50 and end not in tokens
 
 
@@ -113,7 +119,7 @@ def test_the_end_of_text_is_never_written(bytes_only: PreTrainedTokenizerFast) -
 def test_without_daring_it_is_transformers_generate_token_for_token(random_writer: Writer) -> None:
     prompt = encode("From fairest", random_writer.vocabulary)
     n_new = 48 - len(prompt)
-    chooser = Chooser(WritingSettings(temperature=0), [0])
+    chooser = make_chooser([0], temperature=0)
     ours = [ids[0] for ids in random_writer._write_tokens(prompt, 1, n_new, chooser)]
     theirs = random_writer.model.generate(
         torch.tensor([prompt]),
@@ -129,7 +135,7 @@ def test_without_daring_it_is_transformers_generate_token_for_token(random_write
 
 def test_greedy_writing_with_a_penalty_is_transformers_too(random_writer: Writer) -> None:
     prompt = encode("From fairest", random_writer.vocabulary)
-    chooser = Chooser(WritingSettings(temperature=0, repetition_penalty=1.5), [0])
+    chooser = make_chooser([0], temperature=0, repetition_penalty=1.5)
     ours = [ids[0] for ids in random_writer._write_tokens(prompt, 1, 20, chooser)]
     theirs = random_writer.model.generate(
         torch.tensor([prompt]),
@@ -153,6 +159,7 @@ def their_probabilities(model: GPT2LMHeadModel, written: torch.Tensor, **how: fl
         output_scores=True,
         return_dict_in_generate=True,
         pad_token_id=0,
+        no_repeat_ngram_size=int(how.pop("no_repeat_ngram", 0)),
         **{"top_k": 0, "top_p": 1.0, "temperature": 1.0, "repetition_penalty": 1.0} | how,
     )
     return torch.softmax(found.scores[0].float(), -1)
@@ -166,6 +173,10 @@ def their_probabilities(model: GPT2LMHeadModel, written: torch.Tensor, **how: fl
         {"temperature": 1.7, "top_p": 1.0},
         {"temperature": 1.0, "top_k": 5, "top_p": 1.0},
         {"temperature": 1.0, "top_p": 0.6},
+        {"temperature": 1.0, "top_p": 0.05},
+        {"temperature": 1.0, "min_p": 0.2, "top_p": 1.0},
+        {"temperature": 1.0, "top_k": 9, "min_p": 0.1, "top_p": 1.0},
+        {"temperature": 1.0, "no_repeat_ngram": 1, "top_p": 0.9},
         {"temperature": 1.3, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.4},
         {"temperature": 0.6, "top_k": 7, "top_p": 0.5, "repetition_penalty": 2.0},
     ],
@@ -175,17 +186,24 @@ def test_the_probabilities_are_those_of_transformers(random_writer: Writer, how:
     written = torch.tensor([encode("From fairest creatures we", random_writer.vocabulary)])
     with torch.no_grad():
         logits = random_writer.model(input_ids=written).logits[:, -1]
-    ours = make_processors(WritingSettings(**how))(written, logits.float()).softmax(-1)  # type: ignore[arg-type]
     with torch.random.fork_rng(devices=[]):
-        theirs = their_probabilities(random_writer.model, written, **how)
-    assert torch.equal(ours > 0, theirs > 0)
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+        theirs = their_probabilities(random_writer.model, written, **how)[0].double()
+    n_draws = 4_000
+    chooser = make_chooser(range(n_draws), **how)
+    drawn = chooser.choose(logits.expand(n_draws, -1).contiguous(), written.expand(n_draws, -1))
+    counts = torch.bincount(drawn, minlength=len(theirs))
+    assert not counts[theirs == 0].any()
+    often = theirs * n_draws >= 5
+    seen, expected = (torch.cat([one[often], one[~often].sum()[None]]) for one in (counts, theirs * n_draws))
+    if expected[-1] == 0:
+        seen, expected = seen[:-1], expected[:-1]
+    assert len(seen) == 1 or chisquare(seen, expected * seen.sum() / expected.sum()).pvalue > 0.001
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     probabilities = torch.tensor([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
     n_draws = 6_000
-    chooser = Chooser(WritingSettings(temperature=1, top_p=1), list(range(n_draws)))
+    chooser = make_chooser(range(n_draws), temperature=1, top_p=1)
     drawn = chooser.choose(probabilities.log().expand(n_draws, -1), torch.zeros(n_draws, 1, dtype=torch.long))
     counts = torch.bincount(drawn, minlength=len(probabilities))
     assert chisquare(counts, probabilities.double() / probabilities.double().sum() * n_draws).pvalue > 0.01
@@ -193,7 +211,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
 
 def test_draws_of_one_seed_do_not_hang_together() -> None:
     """The next token of a sequence is as independent of its last as another sequence's is."""
-    chooser = Chooser(WritingSettings(temperature=1, top_p=1), [5])
+    chooser = make_chooser([5], temperature=1, top_p=1)
     written = torch.zeros(1, 1, dtype=torch.long)
     drawn = [int(chooser.choose(torch.zeros(1, 4), written)[0]) for _ in range(4_000)]
     pairs = torch.bincount(torch.tensor([4 * a + b for a, b in pairwise(drawn)]), minlength=16)
@@ -220,7 +238,7 @@ def test_a_batch_writes_what_its_texts_alone_would_be() -> None:
 def test_past_the_context_a_text_goes_on_from_its_second_half(random_writer: Writer) -> None:
     """A fresh reading of the last 24 tokens foretells what comes when the 48 positions are used up."""
     prompt = encode("From", random_writer.vocabulary)
-    chooser = Chooser(WritingSettings(temperature=0), [0])
+    chooser = make_chooser([0], temperature=0)
     tokens = [ids[0] for ids in random_writer._write_tokens(prompt, 1, 100, chooser)]
     written = prompt + tokens
     with torch.no_grad():

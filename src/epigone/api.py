@@ -32,6 +32,7 @@ from epigone.tokens.vocabulary import end_of_text_id, load_vocabulary
 from epigone.training.events import CheckpointDue, Evaluated, Event
 from epigone.training.loop import Learner
 from epigone.training.state import is_main_process
+from epigone.writing.decoder import choose_weight_format
 from epigone.writing.engine import Piece, Writer
 from epigone.writing.samples import Sampler
 
@@ -248,7 +249,7 @@ class Run:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self._writer: Writer | None = None
+        self._writers: dict[tuple[str, str], Writer] = {}
 
     @property
     def path(self) -> Path:
@@ -271,18 +272,18 @@ class Run:
         Text n is drawn with seed + n. Raises SettingsError, RunNotFound, RunDamaged.
         """
         asked = make_settings(WritingSettings, settings, source="write()")
-        return self.open_writer(asked.device).write(prompt, asked)
+        return self.open_writer(asked.device, asked.precision).write(prompt, asked)
 
     def stream(self, prompt: str = "", **settings: Any) -> Iterator[Piece]:
         """The same texts, piece by piece as they are written."""
         asked = make_settings(WritingSettings, settings, source="stream()")
-        return self.open_writer(asked.device).stream(prompt, asked)
+        return self.open_writer(asked.device, asked.precision).stream(prompt, asked)
 
-    def open_writer(self, device: str = "auto") -> Writer:
+    def open_writer(self, device: str = "auto", precision: str = "auto") -> Writer:
         """The best model, loaded once."""
-        if self._writer is None:
-            self._writer = open_writer(self.path, device)
-        return self._writer
+        if (device, precision) not in self._writers:
+            self._writers[device, precision] = open_writer(self.path, device, precision)
+        return self._writers[device, precision]
 
 
 def open_run(path: Text) -> Run:
@@ -290,7 +291,7 @@ def open_run(path: Text) -> Run:
     return Run(RunFolder.open(Path(path)))
 
 
-def open_writer(name: Text, device: str = "auto", *, progress: bool = False) -> Writer:
+def open_writer(name: Text, device: str = "auto", precision: str = "auto", *, progress: bool = False) -> Writer:
     """Something to write with: a run's folder, or any GPT-2, from a folder or by its name on the hub.
 
     Raises RunNotFound, RunDamaged, BaseError, SettingsError.
@@ -309,4 +310,5 @@ def open_writer(name: Text, device: str = "auto", *, progress: bool = False) -> 
     path = find_base(str(path), progress=progress).folder
     model = load_model(path)
     model.to(torch.device(hardware.device))  # type: ignore[arg-type]
-    return Writer(model, load_vocabulary(path), start_text=start_text)
+    form = choose_weight_format(precision, model.num_parameters(), hardware)
+    return Writer(model, load_vocabulary(path), start_text=start_text, precision=form)

@@ -198,14 +198,23 @@ class WritingSettings(Frozen):
     """Choose among this many likeliest tokens; 0 for all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Choose among the likeliest tokens that together have this probability."""
+    min_p: Share = 0.0
+    """Choose among tokens at least this likely, as a share of the likeliest one's probability."""
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
     """Above 1 makes tokens that were already written less likely."""
+    no_repeat_ngram: Annotated[int, Field(ge=0)] = 0
+    """Never write so many tokens in a row twice; 0 allows it."""
+    bad_words: tuple[str, ...] = ()
+    """Never write this; may be given several times."""
     stop: tuple[str, ...] = ()
     """End a text before this string; may be given several times. With none, a text has exactly the asked length."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Start of all random numbers; the same seed writes the same text."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What computes."""
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    """Number format of the weights. "auto": fp32, and for large models bf16 where the machine computes in it. int8 is
+    the fastest for a large model on a processor."""
 
 
 def read_settings(path: Path, kind: type[S]) -> dict[str, Any]:

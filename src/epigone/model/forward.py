@@ -65,7 +65,7 @@ class NextTokenLoss(nn.Module):
     def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean nats per token: fp32 scalar. ids, targets: int64 [batch, time]."""
         config = self.model.config
-        if not is_plain(config):
+        if not is_plain(config) or config.attn_pdrop or config.embd_pdrop != config.resid_pdrop:
             logits = self.model(input_ids=ids, use_cache=False).logits
             return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
         dropout = config.resid_pdrop if self.model.training else 0.0
@@ -80,15 +80,13 @@ class NextTokenLoss(nn.Module):
 
 
 def is_plain(config: GPT2Config) -> bool:
-    """Whether a model is a GPT-2 as published, and not one of the variants that transformers' config allows."""
+    """Whether a model computes as GPT-2 does, and not as one of the variants that transformers' config allows."""
     return (
         config.activation_function in GELU
         and config.scale_attn_weights
         and not config.scale_attn_by_inverse_layer_idx
         and not config.reorder_and_upcast_attn
         and not config.add_cross_attention
-        and not config.attn_pdrop
-        and config.embd_pdrop == config.resid_pdrop
     )
 
 

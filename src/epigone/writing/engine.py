@@ -5,14 +5,18 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import DynamicCache, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from epigone.settings import WritingSettings
 from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
-from epigone.writing.sampling import Chooser
+from epigone.writing.decoder import WeightFormat, make_decoder
+from epigone.writing.sampling import Chooser, make_processors
 
+Processor = Any
+"""A function of ids [count, time] and logits [count, vocabulary] that returns logits, as in transformers."""
 LARGEST_BATCH = 32
 
 
@@ -27,33 +31,46 @@ class Piece:
 class Writer:
     """Writes with a model. It holds no state between two texts."""
 
-    def __init__(self, model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, *, start_text: str = "") -> None:
+    def __init__(
+        self,
+        model: GPT2LMHeadModel,
+        vocabulary: PreTrainedTokenizerFast,
+        *,
+        start_text: str = "",
+        precision: WeightFormat = "fp32",
+    ) -> None:
         """`start_text` stands before a text without a prompt; if it is empty, the end-of-text token does."""
-        self.model = model
+        self.model, self.decoder = model, make_decoder(model, precision)
         self.vocabulary = vocabulary
         self.end_of_text = end_of_text_id(vocabulary)
         self.token_bytes = list_token_bytes(vocabulary)
         self.start = encode(start_text, vocabulary) or [self.end_of_text]
 
-    def write(self, prompt: str, settings: WritingSettings) -> list[str]:
+    def write(self, prompt: str, settings: WritingSettings, processors: Sequence[Processor] = ()) -> list[str]:
         """`settings.count` texts that follow the prompt, which they do not repeat."""
         texts = [""] * settings.count
-        for piece in self.stream(prompt, settings):
+        for piece in self.stream(prompt, settings, processors):
             texts[piece.sequence] += piece.text
         return texts
 
-    def stream(self, prompt: str, settings: WritingSettings) -> Iterator[Piece]:
+    def stream(self, prompt: str, settings: WritingSettings, processors: Sequence[Processor] = ()) -> Iterator[Piece]:
         """The same texts, piece by piece as they are written. No piece ends within a character.
 
-        Text n is drawn with seed `settings.seed` + n, however many are written together.
+        Text n is drawn with seed `settings.seed` + n, however many are written together. `processors` change the
+        logits before a token is drawn; they are what transformers calls logits processors.
         """
         prompt_ids = encode(prompt, self.vocabulary) or self.start
+        bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.vocabulary))]
+        chain = make_processors(settings, bad_words)
+        chain.extend(processors)
         for first in range(0, settings.count, LARGEST_BATCH):
             numbers = range(first, min(first + LARGEST_BATCH, settings.count))
-            yield from self._stream_batch(prompt_ids, settings, numbers)
+            chooser = Chooser(settings, [settings.seed + number for number in numbers], chain)
+            yield from self._stream_batch(prompt_ids, settings, numbers, chooser)
 
-    def _stream_batch(self, prompt_ids: list[int], settings: WritingSettings, numbers: range) -> Iterator[Piece]:
-        chooser = Chooser(settings, [settings.seed + number for number in numbers])
+    def _stream_batch(
+        self, prompt_ids: list[int], settings: WritingSettings, numbers: range, chooser: Chooser
+    ) -> Iterator[Piece]:
         spellers = [Speller(settings.stop) for _ in numbers]
         for tokens in self._write_tokens(prompt_ids, len(numbers), settings.length, chooser):
             for number, speller, token in zip(numbers, spellers, tokens, strict=True):
@@ -68,25 +85,21 @@ class Writer:
 
     def _write_tokens(self, prompt_ids: list[int], count: int, length: int, chooser: Chooser) -> Iterator[list[int]]:
         """`length` times a token for each sequence."""
-        device = self.model.device
-        written = torch.tensor([prompt_ids] * count, device=device)
-        fresh, cache = written, DynamicCache(config=self.model.config)
-        context = int(self.model.config.n_positions)
-        was_training = self.model.training
-        self.model.eval()  # type: ignore[no-untyped-call]
-        try:
-            for _ in range(length):
-                if cache.get_seq_length() + fresh.shape[1] > context:
-                    # the window is full: read its second half again and go on from there
-                    fresh, cache = written[:, -max(1, context // 2) :], DynamicCache(config=self.model.config)
-                with torch.inference_mode():
-                    logits = self.model(input_ids=fresh, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-                    logits[:, -1, self.end_of_text] = -torch.inf  # a text has the length that was asked for
-                    fresh = chooser.choose(logits[:, -1], written)[:, None]
-                    written = torch.cat([written, fresh], dim=1)
-                yield fresh[:, 0].tolist()
-        finally:
-            self.model.train(was_training)
+        decoder, end = self.decoder, len(prompt_ids)
+        half = max(1, decoder.n_positions // 2)
+        start = 0 if end < decoder.n_positions else end - half
+        written = torch.empty(count, end + length, dtype=torch.int64, device=decoder.device)
+        written[:, :end] = torch.tensor(prompt_ids)
+        logits = decoder.begin(written[:1, start:end], end - start + length, count)
+        while end < written.shape[1]:
+            with torch.inference_mode():
+                logits[:, self.end_of_text] = -torch.inf  # a text has the length that was asked for
+                tokens = written[:, end] = chooser.choose(logits, written[:, :end])
+            yield tokens.tolist()
+            end += 1
+            if end < written.shape[1]:  # where the window is full, its second half is read again
+                again = decoder.is_full
+                logits = decoder.begin(written[:, end - half : end], end, count) if again else decoder.step(tokens)
 
 
 class Speller:

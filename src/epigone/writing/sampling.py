@@ -1,48 +1,108 @@
-"""Logits in, one token for each sequence out, each sequence with its own random numbers."""
+"""Logits in, one token for each text out, each text with its own random numbers."""
 
 from __future__ import annotations
 
 import torch
 from transformers import (
     LogitsProcessorList,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
 )
 
 from epigone.settings import WritingSettings
 
+TRIES = 8
+"""Draws from all tokens before the allowed ones are sorted out; each fails with a probability of 1 - top_p at most."""
+DRAWN_AT_ONCE = 64
 
-def make_processors(settings: WritingSettings) -> LogitsProcessorList:
-    """transformers' own processors in the order in which `generate` applies them."""
+
+def make_processors(settings: WritingSettings, bad_words: list[list[int]]) -> LogitsProcessorList:
+    """transformers' own processors for what is not a matter of drawing."""
     processors = LogitsProcessorList()
     if settings.repetition_penalty != 1:
         processors.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
-    if settings.temperature not in (0, 1):
-        processors.append(TemperatureLogitsWarper(settings.temperature))
-    if settings.top_k and settings.temperature:
-        processors.append(TopKLogitsWarper(settings.top_k))
-    if settings.top_p < 1 and settings.temperature:
-        processors.append(TopPLogitsWarper(settings.top_p))
+    if settings.no_repeat_ngram:
+        processors.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram))
+    if bad_words:
+        processors.append(NoBadWordsLogitsProcessor(bad_words))
     return processors
 
 
-class Chooser:
-    """Chooses tokens for a batch. What one sequence gets does not depend on the others."""
+class Noise:
+    """Uniform random numbers of one text, the same whatever else is written with it."""
 
-    def __init__(self, settings: WritingSettings, seeds: list[int]) -> None:
-        self.greedy = settings.temperature == 0
-        self.processors = make_processors(settings)
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._drawn: list[float] = []
+
+    def draw(self) -> float:
+        """The next number, at least 0 and below 1."""
+        if not self._drawn:
+            self._drawn = torch.rand(DRAWN_AT_ONCE, generator=self._generator, dtype=torch.float64).tolist()[::-1]
+        return self._drawn.pop()
+
+
+class Chooser:
+    """Chooses tokens for a batch. What one text gets does not depend on the others."""
+
+    def __init__(self, settings: WritingSettings, seeds: list[int], processors: LogitsProcessorList) -> None:
+        self.settings, self.processors = settings, processors
+        self.noise = [Noise(seed) for seed in seeds]
 
     def choose(self, logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
-        """The next token of each sequence: int64 [batch]. logits: [batch, vocabulary]; written: int64 [batch, time].
+        """The next token of each text: int64 [count].
 
-        The largest of p / e, with e drawn from an exponential distribution, falls on a token with probability p.
+        logits: fp32 [count, vocabulary]; written: int64 [count, time].
         """
-        scores = self.processors(written, logits.float())  # type: ignore[arg-type]
-        if self.greedy:
+        scores = self.processors(written, logits) if self.processors else logits  # type: ignore[arg-type]
+        if self.settings.temperature == 0:
             return scores.argmax(-1)
-        noise = [torch.empty(scores.shape[-1]).exponential_(generator=one) for one in self.generators]
-        return (scores.softmax(-1) / torch.stack(noise).to(scores.device)).argmax(-1)
+        chances = (scores / self.settings.temperature).softmax(-1)
+        if self.settings.top_k:
+            return self._choose_sorted(chances, list(range(len(chances))))
+        return self._choose_unsorted(chances)
+
+    def _choose_unsorted(self, chances: torch.Tensor) -> torch.Tensor:
+        """Draw from all tokens, and again where the token is not among the allowed: what comes out is distributed as
+
+        if the others had been struck out before, and nothing needs sorting.
+        """
+        sums = chances.cumsum(-1)
+        tokens = self._draw(sums, range(len(sums)))
+        allowed = self._allow(chances, tokens)
+        for _ in range(TRIES):
+            rows = (~allowed).nonzero()[:, 0].tolist()
+            if not rows:
+                return tokens
+            tokens[rows] = self._draw(sums[rows], rows)
+            allowed[rows] = self._allow(chances[rows], tokens[rows])
+        rows = (~allowed).nonzero()[:, 0].tolist()
+        if rows:
+            tokens[rows] = self._choose_sorted(chances[rows], rows)
+        return tokens
+
+    def _draw(self, sums: torch.Tensor, rows: list[int] | range) -> torch.Tensor:
+        """A token each by its chance. sums: cumulated chances [rows, vocabulary]."""
+        drawn = torch.tensor([[self.noise[row].draw()] for row in rows], dtype=torch.float32, device=sums.device)
+        found = torch.searchsorted(sums, drawn * sums[:, -1:], right=True)
+        return found.clamp_(max=sums.shape[1] - 1)[:, 0]
+
+    def _allow(self, chances: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Whether all likelier tokens together have less than top_p, and the token itself enough."""
+        own = chances.gather(1, tokens[:, None])
+        allowed = own[:, 0] > 0
+        if self.settings.top_p < 1:
+            allowed &= (chances * (chances > own)).sum(-1) < self.settings.top_p
+        if self.settings.min_p:
+            allowed &= own[:, 0] >= self.settings.min_p * chances.amax(-1)
+        return allowed
+
+    def _choose_sorted(self, chances: torch.Tensor, rows: list[int]) -> torch.Tensor:
+        """The same over the likeliest tokens in order, which top_k needs."""
+        best, tokens = chances.topk(min(self.settings.top_k or chances.shape[1], chances.shape[1]))
+        best = best / best.sum(-1, keepdim=True)
+        struck = best.cumsum(-1) - best >= self.settings.top_p
+        struck |= best < self.settings.min_p * best[:, :1]
+        best = best.masked_fill(struck, 0.0)
+        return tokens.gather(1, self._draw(best.cumsum(-1), rows)[:, None])[:, 0]

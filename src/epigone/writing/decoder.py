@@ -1,0 +1,181 @@
+"""A GPT-2's weights in, packed once; the logits after one token more of several texts, again and again, out.
+
+Keys and values lie in memory that is taken once. A step is as few operations as the model allows: at these sizes what
+writing takes is the way of the weights through memory, and the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+import torch
+from torch.nn import functional
+from transformers import DynamicCache, GPT2LMHeadModel
+
+from epigone.errors import SettingsError
+from epigone.model.adapters import find_weight
+from epigone.model.forward import is_plain
+from epigone.model.hardware import Hardware
+
+Product = Callable[[torch.Tensor], torch.Tensor]
+"""Rows [rows, in] to [rows, out]: times a matrix, plus a bias."""
+WeightFormat = Literal["fp32", "bf16", "int8"]
+SMALL_PARAMETERS = 20_000_000
+"""Fewer weights than this come as fast from the caches in fp32 as bf16's longer calls take."""
+LEVELS = 127
+"""Eight-bit weights are whole numbers from -127 to 127 times a scale for each output."""
+
+
+def choose_weight_format(asked: str, n_parameters: int, hardware: Hardware) -> WeightFormat:
+    """What the weights are packed as. Raises SettingsError."""
+    if asked == "int8" and hardware.device != "cpu":
+        raise SettingsError("--precision int8 is for processors.", hint="Leave it out, or add --device cpu.")
+    if asked != "auto":
+        return cast(WeightFormat, asked)
+    return "bf16" if hardware.bf16 and n_parameters >= SMALL_PARAMETERS else "fp32"
+
+
+class Layer:
+    """One block's norms and packed matrices."""
+
+    def __init__(self, block: Any, form: WeightFormat) -> None:
+        self.first, self.second = (_list_norm(norm) for norm in (block.ln_1, block.ln_2))
+        self.attention = _pack_layer(block.attn.c_attn, form)
+        self.out = _pack_layer(block.attn.c_proj, form)
+        self.widen = _pack_layer(block.mlp.c_fc, form)
+        self.narrow = _pack_layer(block.mlp.c_proj, form)
+
+
+class Decoder:
+    """The model's own function, for writing. `begin` reads the texts so far, `step` one token more of each."""
+
+    def __init__(self, model: GPT2LMHeadModel, form: WeightFormat = "fp32") -> None:
+        """With `form` "fp32" the model's own tensors are used, else packed copies of them."""
+        body, config = model.transformer, model.config
+        self.n_positions, self.n_head, self.width = config.n_positions, config.n_head, config.n_embd
+        self.epsilon, self.device = config.layer_norm_epsilon, body.wte.weight.device
+        self._tokens, self._positions = body.wte.weight.detach(), body.wpe.weight.detach()
+        self._layers = [Layer(block, form) for block in body.h]
+        self._norm = _list_norm(body.ln_f)
+        self._head = _pack(model.lm_head.weight.detach().t(), None, form)
+        self._kept = torch.float32 if form == "fp32" else torch.bfloat16
+        self._cache = torch.empty(0)
+        self.n_read = 0
+
+    @torch.inference_mode()
+    def begin(self, ids: torch.Tensor, room: int, count: int) -> torch.Tensor:
+        """Read texts anew, with room for `room` tokens: logits after their last ones, fp32 [count, vocabulary].
+
+        ids: int64 [count, time], or [1, time] where all texts begin alike.
+        """
+        room = max(1, min(room, self.n_positions))
+        shape = (len(self._layers), len(ids), 2, self.n_head, room, self.width // self.n_head)
+        self._cache = torch.empty(shape, dtype=self._kept, device=self.device)
+        self.n_read = 0
+        logits = self._read(ids)
+        if len(ids) == count:
+            return logits
+        self._cache = self._cache.repeat_interleave(count, dim=1)
+        return logits.repeat(count, 1)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another token."""
+        return self.n_read >= self._cache.shape[4]
+
+    @torch.inference_mode()
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        """Read one token more of each text: fp32 [count, vocabulary]. ids: int64 [count]."""
+        return self._read(ids[:, None])
+
+    def _read(self, ids: torch.Tensor) -> torch.Tensor:
+        count, n_time = ids.shape
+        start, end = self.n_read, self.n_read + n_time
+        x = (functional.embedding(ids, self._tokens) + self._positions[start:end]).view(-1, self.width)
+        for layer, cache in zip(self._layers, self._cache.unbind(0), strict=True):
+            mixed = self._attend(layer.attention(self._normalise(x, layer.first)), cache, (count, start, end))
+            x = layer.out(mixed) + x
+            x = layer.narrow(functional.gelu(layer.widen(self._normalise(x, layer.second)), approximate="tanh")) + x
+        self.n_read = end
+        last = x.view(count, n_time, self.width)[:, -1]
+        return self._head(self._normalise(last, self._norm)).float()
+
+    def _normalise(self, x: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return torch.layer_norm(x, (self.width,), *norm, self.epsilon)
+
+    def _attend(self, qkv: torch.Tensor, cache: torch.Tensor, place: tuple[int, int, int]) -> torch.Tensor:
+        """Attention of new tokens to all so far. qkv: [count x time, 3 width]; cache: [count, 2, head, room, -]."""
+        count, start, end = place
+        parts = qkv.view(count, end - start, 3, self.n_head, -1).permute(0, 2, 3, 1, 4)
+        cache[:, :, :, start:end] = parts[:, 1:]
+        keys, values = cache[:, :, :, :end].unbind(1)
+        mixed = functional.scaled_dot_product_attention(parts[:, 0], keys, values, is_causal=end - start > 1)
+        return mixed.transpose(1, 2).reshape(-1, self.width)
+
+
+class ReferenceDecoder:
+    """The same with transformers' own forward, for the variants of GPT-2 that its config allows."""
+
+    def __init__(self, model: GPT2LMHeadModel) -> None:
+        self.model, self.n_positions, self.device = model, int(model.config.n_positions), model.device
+        self._cache = DynamicCache(config=model.config)
+
+    def begin(self, ids: torch.Tensor, room: int, count: int) -> torch.Tensor:
+        """As in `Decoder`."""
+        self._cache = DynamicCache(config=self.model.config)
+        return self._read(ids.expand(count, -1))
+
+    @property
+    def is_full(self) -> bool:
+        """As in `Decoder`."""
+        return self._cache.get_seq_length() >= self.n_positions
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        """As in `Decoder`."""
+        return self._read(ids[:, None])
+
+    @torch.inference_mode()
+    def _read(self, ids: torch.Tensor) -> torch.Tensor:
+        was_training = self.model.training
+        self.model.eval()  # type: ignore[no-untyped-call]
+        read = self.model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        self.model.train(was_training)
+        logits: torch.Tensor = read.logits[:, -1].float()
+        return logits
+
+
+def make_decoder(model: GPT2LMHeadModel, form: WeightFormat) -> Decoder | ReferenceDecoder:
+    """The fast one where it knows the model."""
+    return Decoder(model, form) if is_plain(model.config) else ReferenceDecoder(model)
+
+
+def _list_norm(norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return norm.weight.detach(), norm.bias.detach()
+
+
+def _pack_layer(layer: Any, form: WeightFormat) -> Product:
+    return _pack(find_weight(layer).detach(), layer.bias.detach(), form)
+
+
+def _pack(weight: torch.Tensor, bias: torch.Tensor | None, form: WeightFormat) -> Product:
+    """The product with a matrix [in, out]. In other formats than fp32 it computes in bf16."""
+    if form == "fp32":
+        return (lambda x: x @ weight) if bias is None else lambda x: torch.addmm(bias, x, weight)
+    half = None if bias is None else bias.bfloat16()
+    if form == "int8":
+        return _pack_whole_numbers(weight.t().float(), half)
+    rows = weight.t().bfloat16().contiguous()
+    if rows.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return lambda x: functional.linear(x.bfloat16(), rows, half)
+    packed = torch.ops.mkldnn._reorder_linear_weight(rows, 1)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x.bfloat16(), packed, half, "none", [], "")
+
+
+def _pack_whole_numbers(rows: torch.Tensor, bias: torch.Tensor | None) -> Product:
+    """rows: fp32 [out, in]; each output's weights are rounded on a scale of its own."""
+    scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / LEVELS
+    packed, scales = (rows / scale).round().to(torch.int8).contiguous(), scale[:, 0].bfloat16()
+    if bias is None:
+        return lambda x: torch._weight_int8pack_mm(x.bfloat16(), packed, scales)
+    return lambda x: torch._weight_int8pack_mm(x.bfloat16(), packed, scales).add_(bias)
