@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from epigone.api import open_run
@@ -36,6 +36,7 @@ from epigone.tokens.stream import Part, Tokens
 from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary
 from epigone.training.batches import Batches
 from epigone.training.loop import Learner
+from epigone.writing.decoder import WeightFormat
 from epigone.writing.engine import Writer
 
 VOCABULARY = 1024
@@ -76,6 +77,13 @@ def main() -> None:
     return None
 
 
+WRITTEN: tuple[tuple[str, WeightFormat], ...] = (
+    ("2M", "fp32"),
+    ("2M", "int8"),
+    ("5M", "int8"),
+    ("124M", "bf16"),
+    ("124M", "int8"),
+)
 NOTES = (
     "`make bench` measures this anew. What is compared takes turns in one process; medians of the rounds are shown.",
     "",
@@ -83,8 +91,9 @@ NOTES = (
     "the model's forward, gradients clipped at 1, fused AdamW. epigone's is what its plan takes for a run of ten",
     "minutes, with the same dropout but for the attention, and with its own optimizer. The product's rate is that of",
     "1024x768 times 768x3072 in bf16 (fp32 where the machine does not compute in bf16); a step's arithmetic is counted",
-    "as 6 N + 12 L d T a token. Writing: one fp32 model, temperature 0.8, top_p 0.95. Memory is the most that three",
-    "steps took, in a process of their own.",
+    "as 6 N + 12 L d T a token. Writing: random weights, 512 positions, temperature 0.8, top_p 0.95; transformers in",
+    "fp32, epigone in the format that stands beside the model. Memory is the most that three steps took, in a process",
+    "of their own.",
 )
 RECIPES = (
     "Whole processes one after another, start and reading included, each on the first nine tenths of the text and",
@@ -100,11 +109,12 @@ def measure_processor(*, quick: bool, text: Path | None) -> list[str]:
     lines = ["# Benchmarks", "", describe_machine(), "", *NOTES, "", "## A training step", ""]
     lines += ["| model | transformers, tokens/s | epigone, tokens/s | ratio | of the product's rate |"]
     lines += ["| --- | --- | --- | --- | --- |", *(_compare_steps(name, n_rounds) for name in names)]
-    lines += ["", "## Writing, 5M", "", "| texts | transformers, tokens/s | epigone, tokens/s | ratio |"]
-    lines += ["| --- | --- | --- | --- |"]
-    for count in (1, 8):
-        seconds = compare(*make_writing(count, length), n_rounds)
-        lines.append(f"| {count} x {length} tokens | {_show(seconds, count * length)} |")
+    lines += ["", "## Writing", "", "| model | texts | transformers, tokens/s | epigone, tokens/s | ratio |"]
+    lines += ["| --- | --- | --- | --- | --- |"]
+    for name, form in WRITTEN:
+        if name in names:
+            rows = compare_writing(name, form, length if name != "124M" else length // 4, n_rounds)
+            lines += rows
     if not quick:
         peaks = [run_whole([__file__, "--alone", who])[2] / 1e9 for who in ("transformers", "epigone")]
         lines += ["", "## Memory, 124M, batches of 4 x 256", ""]
@@ -281,16 +291,30 @@ def make_step(plan: Plan, tokens: Tokens) -> Work:
     return step
 
 
-def make_writing(count: int, length: int) -> tuple[Work, Work]:
-    """The same texts' worth of tokens by `generate`, and by epigone's writer."""
+def compare_writing(name: str, form: WeightFormat, length: int, n_rounds: int) -> list[str]:
+    """Rows for one text and for eight."""
     torch.use_deterministic_algorithms(False)
     vocabulary = learn_vocabulary([read_sonnets()], VOCABULARY)
-    model = make_plain_model(replace(SHAPES["5M"], n_positions=512))
+    model = make_plain_model(replace(SHAPES[name], n_positions=512))
     model.eval()  # type: ignore[no-untyped-call]
+    rows = []
+    for count in (1, 8):
+        seconds = compare(*make_writing(model, vocabulary, form, (count, length)), n_rounds)
+        rows.append(f"| {name}, {form} | {count} x {length} tokens | {_show(seconds, count * length)} |")
+    return rows
+
+
+def make_writing(
+    model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, form: WeightFormat, sizes: tuple[int, int]
+) -> tuple[Work, Work]:
+    """The same texts' worth of tokens by `generate`, and by epigone's writer."""
+    count, length = sizes
     generator: Any = model  # its declared types fit no model
     prompt, end = "Shall I compare", end_of_text_id(vocabulary)
     ids = torch.tensor([encode(prompt, vocabulary)] * count)
-    writer, asked = Writer(model, vocabulary), WritingSettings(length=length, count=count)
+    writer = Writer(model, vocabulary, precision=form)
+    writer.token_bytes += [b"?"] * (model.config.vocab_size - len(writer.token_bytes))  # of random weights
+    asked = WritingSettings(length=length, count=count)
     how = {"do_sample": True, "temperature": 0.8, "top_p": 0.95, "top_k": 0, "pad_token_id": end}
     how |= {"min_new_tokens": length, "max_new_tokens": length}
 

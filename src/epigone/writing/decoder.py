@@ -22,7 +22,7 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 """Rows [rows, in] to [rows, out]: times a matrix, plus a bias."""
 WeightFormat = Literal["fp32", "bf16", "int8"]
 SMALL_PARAMETERS = 20_000_000
-"""Fewer weights than this come as fast from the caches in fp32 as bf16's longer calls take."""
+"""With fewer weights than this bf16's longer calls cost more than it saves."""
 LEVELS = 127
 """Eight-bit weights are whole numbers from -127 to 127 times a scale for each output."""
 
@@ -33,7 +33,11 @@ def choose_weight_format(asked: str, n_parameters: int, hardware: Hardware) -> W
         raise SettingsError("--precision int8 is for processors.", hint="Leave it out, or add --device cpu.")
     if asked != "auto":
         return cast(WeightFormat, asked)
-    return "bf16" if hardware.bf16 and n_parameters >= SMALL_PARAMETERS else "fp32"
+    if not hardware.bf16:
+        return "fp32"
+    if n_parameters >= SMALL_PARAMETERS:
+        return "bf16"
+    return "int8" if hardware.device == "cpu" else "fp32"
 
 
 class Layer:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -20,8 +19,7 @@ Processor = Any
 LARGEST_BATCH = 32
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """More text of one of the sequences."""
 
     sequence: int
@@ -115,6 +113,8 @@ class Speller:
         """The text that is certain after one more token."""
         if self.stopped:
             return ""
+        if not self.stops:
+            return self._decoder.decode(piece)
         self._held += self._decoder.decode(piece)
         ends = [place for stop in self.stops if (place := self._held.find(stop)) >= 0]
         if ends:
