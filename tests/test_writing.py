@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from epigone.settings import WritingSettings
 from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary
 from epigone.writing.engine import Writer
-from epigone.writing.sampling import Chooser, make_processors
+from epigone.writing.sampling import ROUNDS, SHORTEST_LOOP, Chooser, LoopGuard, make_processors
 from helpers_front import shared_run, sonnets
 
 LETTERS = "Größe 🦊 漢字 e\u0301 ﬁn 🇩🇪 ok"
@@ -40,7 +40,7 @@ class Parrot(torch.nn.Module):
 
 
 def make_chooser(seeds: Sequence[int], **how: Any) -> Chooser:
-    settings = WritingSettings(**how)
+    settings = WritingSettings(**{"loop_guard": "off"} | how)
     return Chooser(settings, list(seeds), make_processors(settings, []))
 
 
@@ -276,3 +276,59 @@ def test_writing_leaves_the_model_as_it_was(random_writer: Writer, training: boo
     assert model.training is training
     model.eval()
     assert random_writer.write("From", WritingSettings(length=5)) == first, "dropout was on"
+
+
+# -- loops
+
+
+def follow(guard: LoopGuard, ids: Sequence[int], n_entries: int = 40) -> list[int]:
+    """For each token of a text, whether the guard would have struck it out when its turn came."""
+    struck = []
+    for place in range(1, len(ids)):
+        scores = guard(torch.tensor([ids[:place]]), torch.zeros(1, n_entries))
+        if scores[0, ids[place]] == -torch.inf:
+            struck.append(place)
+    return struck
+
+
+@pytest.mark.parametrize("round_of", [[1], [1, 2], [1, 2, 3, 4, 5, 6, 7], list(range(30))])
+def test_a_loop_is_left_when_it_would_begin_its_fourth_round(round_of: list[int]) -> None:
+    n_rounds = max(4, 30 // len(round_of))
+    struck = follow(LoopGuard(), [39, *round_of * n_rounds])
+    if len(round_of) >= SHORTEST_LOOP:
+        assert struck[0] == 1 + ROUNDS * len(round_of)
+    else:
+        assert 2 * SHORTEST_LOOP <= struck[0] <= 3 * SHORTEST_LOOP
+
+
+def test_what_is_no_loop_is_left_alone() -> None:
+    refrain = [7, 8, 9, 10, 11, 12, 13]
+    song = [token for verse in range(20, 32) for token in (verse, verse + 1, *refrain)]
+    assert follow(LoopGuard(), song) == []
+
+
+def test_each_text_has_its_own_loops() -> None:
+    guard = LoopGuard()
+    looping, other = [1, 2] * 15, list(range(30))
+    for place in range(1, 30):
+        scores = guard(torch.tensor([looping[:place], other[:place]]), torch.zeros(2, 40))
+    assert torch.isinf(scores[0]).sum() == 1 and not torch.isinf(scores[1]).any()
+
+
+def test_a_model_that_only_repeats_itself_is_brought_to_say_something_else(bytes_only: PreTrainedTokenizerFast) -> None:
+    def speak(loop_guard: Literal["on", "off"]) -> str:
+        writer = Writer(Parrot(encode("ab", bytes_only), len(bytes_only)), bytes_only)  # type: ignore[arg-type]
+        return writer.write("x", WritingSettings(length=60, temperature=0, loop_guard=loop_guard))[0]
+
+    assert speak("off") == "ab" * 30
+    assert speak("on").startswith("ab" * SHORTEST_LOOP) and "ab" * (2 * SHORTEST_LOOP) not in speak("on")
+
+
+@pytest.mark.parametrize("word", ["the", "e", "From"])
+def test_a_bad_word_is_never_written(word: str) -> None:
+    texts = shared_run().write("From", length=60, count=4, bad_words=(word,), temperature=1.0)
+    vocabulary = shared_run().open_writer().vocabulary
+    ids = encode(word, vocabulary)
+    for text in texts:
+        written = encode(text, vocabulary)
+        assert not any(written[start : start + len(ids)] == ids for start in range(len(written)))

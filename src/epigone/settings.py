@@ -189,7 +189,13 @@ class WritingSettings(Frozen):
     """How to write."""
 
     length: Annotated[int, Field(ge=1)] = 300
-    """Tokens to write."""
+    """How much to write, in the unit that `unit` gives."""
+    unit: Literal["tokens", "words", "characters"] = "tokens"
+    """What the length counts."""
+    end: Literal["anywhere", "sentence", "line", "paragraph", "speech", "document"] = "anywhere"
+    """Where to end: exactly at the length; at the first sentence, line, paragraph or speech that ends after it (or
+    soon after one and a half times the length); or, "document", where the model itself would end, at most at the
+    length."""
     count: Annotated[int, Field(ge=1)] = 1
     """Texts to write."""
     temperature: Annotated[float, Field(ge=0)] = 0.8
@@ -204,10 +210,12 @@ class WritingSettings(Frozen):
     """Above 1 makes tokens that were already written less likely."""
     no_repeat_ngram: Annotated[int, Field(ge=0)] = 0
     """Never write so many tokens in a row twice; 0 allows it."""
+    loop_guard: Literal["on", "off"] = "on"
+    """Step out of a loop: what was written three times in a row is not begun a fourth time."""
     bad_words: tuple[str, ...] = ()
     """Never write this; may be given several times."""
     stop: tuple[str, ...] = ()
-    """End a text before this string; may be given several times. With none, a text has exactly the asked length."""
+    """End a text before this string; may be given several times."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Start of all random numbers; the same seed writes the same text."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 from epigone.settings import WritingSettings
 from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
 from epigone.writing.decoder import WeightFormat, make_decoder
+from epigone.writing.endings import Scribe, count_most_tokens
 from epigone.writing.sampling import Chooser, make_processors
 
 Processor = Any
@@ -59,27 +59,27 @@ class Writer:
         """
         prompt_ids = encode(prompt, self.vocabulary) or self.start
         bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.vocabulary))]
-        chain = make_processors(settings, bad_words)
-        chain.extend(processors)
         for first in range(0, settings.count, LARGEST_BATCH):
             numbers = range(first, min(first + LARGEST_BATCH, settings.count))
+            chain = make_processors(settings, bad_words)
+            chain.extend(processors)
             chooser = Chooser(settings, [settings.seed + number for number in numbers], chain)
             yield from self._stream_batch(prompt_ids, settings, numbers, chooser)
 
     def _stream_batch(
         self, prompt_ids: list[int], settings: WritingSettings, numbers: range, chooser: Chooser
     ) -> Iterator[Piece]:
-        spellers = [Speller(settings.stop) for _ in numbers]
-        for tokens in self._write_tokens(prompt_ids, len(numbers), settings.length, chooser):
-            for number, speller, token in zip(numbers, spellers, tokens, strict=True):
-                text = speller.spell(self.token_bytes[token])
+        scribes = [Scribe(settings) for _ in numbers]
+        for tokens in self._write_tokens(prompt_ids, len(numbers), count_most_tokens(settings), chooser):
+            for number, scribe, token in zip(numbers, scribes, tokens, strict=True):
+                text = scribe.take(self.token_bytes[token], last=token == self.end_of_text)
                 if text:
-                    yield Piece(sequence=number, text=text)
-            if all(speller.stopped for speller in spellers):
+                    yield Piece(number, text)
+            if all(scribe.stopped for scribe in scribes):
                 return
-        for number, speller in zip(numbers, spellers, strict=True):
-            if text := speller.finish():
-                yield Piece(sequence=number, text=text)
+        for number, scribe in zip(numbers, scribes, strict=True):
+            if text := scribe.finish():
+                yield Piece(number, text)
 
     def _write_tokens(self, prompt_ids: list[int], count: int, length: int, chooser: Chooser) -> Iterator[list[int]]:
         """`length` times a token for each sequence."""
@@ -91,47 +91,11 @@ class Writer:
         logits = decoder.begin(written[:1, start:end], end - start + length, count)
         while end < written.shape[1]:
             with torch.inference_mode():
-                logits[:, self.end_of_text] = -torch.inf  # a text has the length that was asked for
+                if chooser.settings.end != "document":
+                    logits[:, self.end_of_text] = -torch.inf  # a text has the length that was asked for
                 tokens = written[:, end] = chooser.choose(logits, written[:, :end])
             yield tokens.tolist()
             end += 1
             if end < written.shape[1]:  # where the window is full, its second half is read again
                 again = decoder.is_full
                 logits = decoder.begin(written[:, end - half : end], end, count) if again else decoder.step(tokens)
-
-
-class Speller:
-    """Bytes of tokens in, text out: only whole characters, and nothing from a stop string on."""
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self.stops = [stop for stop in stops if stop]
-        self.stopped = False
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._held = ""
-
-    def spell(self, piece: bytes) -> str:
-        """The text that is certain after one more token."""
-        if self.stopped:
-            return ""
-        if not self.stops:
-            return self._decoder.decode(piece)
-        self._held += self._decoder.decode(piece)
-        ends = [place for stop in self.stops if (place := self._held.find(stop)) >= 0]
-        if ends:
-            self.stopped = True
-            return self._give(min(ends))
-        return self._give(len(self._held) - self._count_undecided())
-
-    def finish(self) -> str:
-        """What was held back because it might have become a stop string. Half a character is dropped."""
-        return "" if self.stopped else self._give(len(self._held))
-
-    def _give(self, n_characters: int) -> str:
-        text, self._held = self._held[:n_characters], self._held[n_characters:]
-        return text
-
-    def _count_undecided(self) -> int:
-        """Characters at the end that may be the beginning of a stop string."""
-        longest = max((len(stop) for stop in self.stops), default=1) - 1
-        ends = (self._held[-n:] for n in range(min(longest, len(self._held)), 0, -1))
-        return next((len(end) for end in ends if any(stop.startswith(end) for stop in self.stops)), 0)

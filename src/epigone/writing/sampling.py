@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from transformers import (
+    LogitsProcessor,
     LogitsProcessorList,
     NoBadWordsLogitsProcessor,
     NoRepeatNGramLogitsProcessor,
@@ -15,6 +16,8 @@ from epigone.settings import WritingSettings
 TRIES = 8
 """Draws from all tokens before the allowed ones are sorted out; each fails with a probability of 1 - top_p at most."""
 DRAWN_AT_ONCE = 64
+LONGEST_LOOP, SHORTEST_LOOP, ROUNDS = 64, 6, 3
+"""In tokens; what is shorter has to go on for as long as the shortest."""
 
 
 def make_processors(settings: WritingSettings, bad_words: list[list[int]]) -> LogitsProcessorList:
@@ -26,7 +29,36 @@ def make_processors(settings: WritingSettings, bad_words: list[list[int]]) -> Lo
         processors.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram))
     if bad_words:
         processors.append(NoBadWordsLogitsProcessor(bad_words))
+    if settings.loop_guard == "on":
+        processors.append(LoopGuard())
     return processors
+
+
+class LoopGuard(LogitsProcessor):
+    """Strikes out the token that would begin a loop's next round. It has to see every token of its texts."""
+
+    def __init__(self) -> None:
+        distances = torch.arange(1, LONGEST_LOOP + 1)
+        self._enough = (ROUNDS - 1) * distances.clamp(min=SHORTEST_LOOP)
+        self._n_equal: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The scores with loops struck out. input_ids: int64 [count, time]; scores: fp32 [count, vocabulary]."""
+        earlier = input_ids[:, :-1][:, -LONGEST_LOOP:].flip(1)  # at distances 1, 2, and so on
+        equal = earlier == input_ids[:, -1:]
+        if self._n_equal is None:
+            self._n_equal = torch.zeros(len(scores), LONGEST_LOOP, dtype=torch.int64, device=scores.device)
+            self._enough = self._enough.to(scores.device)
+        counts = self._n_equal[:, : equal.shape[1]]
+        counts += 1
+        counts *= equal
+        loops = counts >= self._enough[: equal.shape[1]]
+        if not bool(loops.any()):
+            return scores
+        scores = scores.clone()
+        for row, place in loops.nonzero().tolist():
+            scores[row, input_ids[row, -1 - place]] = -torch.inf
+        return scores
 
 
 class Noise:

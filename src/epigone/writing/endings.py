@@ -1,0 +1,116 @@
+"""The bytes of one token after another in; text that is certain out, up to where it should end.
+
+No piece ends within a character. A text ends before a stop string, at its length, or, where that is asked, at the
+first sentence, line, paragraph or speech that ends after its length.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from epigone.settings import WritingSettings
+
+LONGER = 1.5
+ALLOWANCE = {"tokens": 60, "words": 40, "characters": 200}
+"""A text that finds no end after its length is cut where it has this many times its length and so much more."""
+TOKENS_PER_UNIT = {"tokens": 1, "words": 12, "characters": 4}
+"""At most: a character may have four bytes, and each of them be a token."""
+BOUNDARIES = {
+    "sentence": re.compile(
+        r"(?:[!?…]|(?<!\b[A-Z])(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)\.)[\"'”’»)\]]*(?=\s)|[。！？][”’」』]*(?=.)", re.S
+    ),
+    "line": re.compile(r"(?=\n)"),
+    "paragraph": re.compile(r"(?=\n[^\S\n]*\n)"),
+    "speech": re.compile(r"(?=\n[^\S\n]*\n)|(?=\n[^\W\d_a-z][\w'’ -]{0,30}[.:]\s)"),
+}
+"""A text may end where a match ends. A speech ends at an empty line, or where the next one's speaker is named."""
+UNDECIDED = {"paragraph": re.compile(r"\n[^\S\n]*\Z"), "speech": re.compile(r"\n[^\n]{0,34}\Z")}
+"""A rest that may turn out to stand after the end."""
+LOOK_BACK = 40
+WORD_ENDS = re.compile(r"\S(?=\s)")
+
+
+def count_most_tokens(settings: WritingSettings) -> int:
+    """Tokens after which every text that is asked for has ended."""
+    most = find_latest_end(settings) if settings.end in BOUNDARIES else settings.length
+    return most * TOKENS_PER_UNIT[settings.unit]
+
+
+def find_latest_end(settings: WritingSettings) -> int:
+    """The length, in the unit asked for, at which a text is cut that does not end by itself."""
+    return int(LONGER * settings.length) + ALLOWANCE[settings.unit]
+
+
+class Scribe:
+    """Writes down one text; `stopped` says whether it has ended."""
+
+    def __init__(self, settings: WritingSettings) -> None:
+        self.settings, self.stopped = settings, False
+        self._stops = [stop for stop in settings.stop if stop]
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text = ""
+        self._n_tokens = self._n_words = self._n_given = 0
+        self._reached: int | None = None
+
+    def take(self, piece: bytes, *, last: bool = False) -> str:
+        """What is certain after one token more. `last` says that the model ends the text here."""
+        if self.stopped:
+            return ""
+        fresh = self._decoder.decode(piece)
+        self._n_tokens += 1
+        self._n_words += len(WORD_ENDS.findall(self._text[-1:] + fresh))
+        self._text += fresh
+        end = len(self._text) if last else self._find_end()
+        self.stopped = end is not None
+        return self._give(len(self._text) - self._count_undecided() if end is None else end)
+
+    def finish(self) -> str:
+        """What was held back because it might have been the beginning of an end. Half a character is dropped."""
+        return "" if self.stopped else self._give(len(self._text))
+
+    def _give(self, end: int) -> str:
+        given = self._text[self._n_given : end]
+        self._n_given = max(end, self._n_given)
+        return given
+
+    def _find_end(self) -> int | None:
+        """Where the text ends, if it does by now."""
+        ends = [place for stop in self._stops if (place := self._text.find(stop, self._n_given)) >= 0]
+        if self._reached is None and self._measure() >= self.settings.length:
+            self._reached = self._find_length()
+        if self._reached is not None:
+            if self.settings.end not in BOUNDARIES:
+                ends.append(self._reached)
+            elif self._measure() >= find_latest_end(self.settings):
+                ends.append(len(self._text))
+            ends += self._find_boundaries(self._reached)
+        return min(ends, default=None)
+
+    def _measure(self) -> int:
+        lengths = {"tokens": self._n_tokens, "words": self._n_words, "characters": len(self._text)}
+        return lengths[self.settings.unit]
+
+    def _find_length(self) -> int:
+        """The place where the text has its length, just after a token that has brought it there."""
+        if self.settings.unit == "characters":
+            return self.settings.length
+        if self.settings.unit == "tokens":
+            return len(self._text)
+        return [word.start() + 1 for word in WORD_ENDS.finditer(self._text)][self.settings.length - 1]
+
+    def _find_boundaries(self, reached: int) -> list[int]:
+        if self.settings.end not in BOUNDARIES:
+            return []
+        found = BOUNDARIES[self.settings.end].finditer(self._text, max(0, reached - LOOK_BACK))
+        return [match.end() for match in found if match.end() >= reached][:1]
+
+    def _count_undecided(self) -> int:
+        """Characters at the end that may be the beginning of a stop string or of a boundary."""
+        longest = max((len(stop) for stop in self._stops), default=1) - 1
+        ends = (self._text[-n:] for n in range(min(longest, len(self._text)), 0, -1))
+        held = next((len(end) for end in ends if any(stop.startswith(end) for stop in self._stops)), 0)
+        if self.settings.end not in UNDECIDED:
+            return held
+        rest = UNDECIDED[self.settings.end].search(self._text, max(0, len(self._text) - LOOK_BACK))
+        return max(held, len(self._text) - rest.start()) if rest else held

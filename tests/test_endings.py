@@ -1,0 +1,109 @@
+"""A text ends where it was asked to: at its length, at a stop string, or with a sentence, line, paragraph or speech."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from epigone.settings import WritingSettings
+from epigone.writing.endings import LONGER, Scribe, count_most_tokens
+
+PROSE = 'Mr. A. Smith came in. "Who is there?" he cried. Nobody spoke… Then a door fell shut!\nA new line.\n\nThe end.'
+PLAY = "ROMEO:\nIs the day so young?\nBut new.\n\nBENVOLIO:\nBut new struck nine.\nROMEO: Ay me!\nSad hours.\n"
+
+
+def take(text: str, n_bytes: int = 3, **how: Any) -> tuple[str, list[str], Scribe]:
+    """What a scribe writes down of a text that comes in tokens of so many bytes, as one and in pieces."""
+    scribe, raw = Scribe(WritingSettings(**how)), text.encode()
+    pieces = [scribe.take(raw[start : start + n_bytes]) for start in range(0, len(raw), n_bytes)]
+    pieces.append(scribe.finish())
+    return "".join(pieces), pieces, scribe
+
+
+@pytest.mark.parametrize("n_bytes", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize(
+    ("text", "how", "kept"),
+    [
+        (PROSE, {"end": "sentence", "length": 1}, "Mr. A. Smith came in."),
+        (PROSE, {"end": "sentence", "length": 21}, "Mr. A. Smith came in."),
+        (PROSE, {"end": "sentence", "length": 22}, 'Mr. A. Smith came in. "Who is there?"'),
+        (PROSE, {"end": "sentence", "length": 40}, 'Mr. A. Smith came in. "Who is there?" he cried.'),
+        (PROSE, {"end": "line", "length": 60}, PROSE[: PROSE.index("\n")]),
+        (PROSE, {"end": "paragraph", "length": 60}, PROSE[: PROSE.index("\n\n")]),
+        (PLAY, {"end": "speech", "length": 30}, PLAY[: PLAY.index("\n\n")]),
+        (PLAY, {"end": "speech", "length": 50}, PLAY[: PLAY.index("\nROMEO: Ay")]),
+        ("行きます。はい。さようなら。", {"end": "sentence", "length": 6}, "行きます。はい。"),
+        ("one two three four", {"unit": "words", "length": 3}, "one two three"),
+        ("one  two\nthree four", {"unit": "words", "length": 2}, "one  two"),
+        ("Größe 🦊 ok", {"unit": "characters", "length": 7}, "Größe 🦊"),
+    ],
+)
+def test_a_text_ends_where_it_should(text: str, how: dict[str, Any], kept: str, n_bytes: int) -> None:
+    written, _, scribe = take(text, n_bytes, **{"unit": "characters"} | how)
+    assert (written, scribe.stopped) == (kept, True)
+
+
+@pytest.mark.parametrize("end", ["sentence", "line", "paragraph", "speech"])
+def test_a_text_without_an_end_is_cut(end: str) -> None:
+    written, _, scribe = take("word " * 100, 5, end=end, length=100, unit="characters")
+    assert scribe.stopped and 100 <= len(written) <= LONGER * 100 + 205
+
+
+def test_without_a_wish_it_has_exactly_its_tokens() -> None:
+    written, pieces, scribe = take("abc" * 30, 3, length=7)
+    assert written == "abc" * 7 and scribe.stopped and len([piece for piece in pieces if piece]) == 7
+
+
+def test_where_the_model_ends_a_text_it_ends() -> None:
+    scribe = Scribe(WritingSettings(end="document", length=50))
+    assert [scribe.take(b"ab"), scribe.take(b"c"), scribe.take(b"", last=True), scribe.take(b"d")] == [
+        "ab",
+        "c",
+        "",
+        "",
+    ]
+    assert scribe.stopped
+
+
+def test_nothing_that_might_begin_a_stop_string_is_shown_before_it_is_sure() -> None:
+    _, pieces, _ = take("one STOX two STOP three", 1, length=100, stop=("STOP",))
+    assert "".join(pieces) == "one STOX two "
+    shown = ""
+    for piece in pieces:
+        shown += piece
+        assert not shown.endswith(("S", "ST", "STO")) or shown.endswith("STOX")
+
+
+WISHES = st.fixed_dictionaries(
+    {"length": st.integers(1, 60)},
+    optional={
+        "unit": st.sampled_from(["tokens", "words", "characters"]),
+        "end": st.sampled_from(["anywhere", "sentence", "line", "paragraph", "speech", "document"]),
+        "stop": st.lists(st.text(min_size=1, max_size=4), max_size=2).map(tuple),
+    },
+)
+
+
+@given(st.text(max_size=120), st.integers(1, 9), WISHES)
+@hypothesis_settings(max_examples=300, deadline=None)
+def test_whatever_comes_and_is_asked_a_beginning_of_the_text_is_written(
+    text: str, n_bytes: int, how: dict[str, Any]
+) -> None:
+    written, _, scribe = take(text, n_bytes, **how)
+    assert text.startswith(written)
+    assert scribe.stopped or written == text or how.get("stop")
+    for stop in how.get("stop", ()):
+        assert stop not in written
+
+
+@given(WISHES)
+def test_the_most_tokens_are_enough_for_any_length_in_tokens_or_characters(how: dict[str, Any]) -> None:
+    settings = WritingSettings(**how | {"stop": ()})
+    scribe = Scribe(settings)
+    for _ in range(count_most_tokens(settings)):
+        scribe.take(b"ab ")
+    assert scribe.stopped or settings.end == "document"
