@@ -11,7 +11,7 @@ from transformers import GPT2LMHeadModel
 from epigone.errors import SettingsError
 from epigone.model.adapters import add_adapters
 from epigone.model.hardware import Hardware
-from epigone.writing.decoder import Decoder, ReferenceDecoder, choose_weight_format, make_decoder
+from epigone.writing.decoder import Decoder, ReferenceDecoder, StyledDecoder, choose_weight_format, make_decoder
 from test_forward import make_model
 
 TOLERANCE = {"fp32": 2e-5, "bf16": 0.05, "int8": 0.05}
@@ -114,6 +114,25 @@ def test_eight_bits_cost_little() -> None:
     ]
     assert abs(losses[1] / losses[0] - 1) < 0.005
     assert not torch.equal(exact, rounded)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.5])
+def test_style_goes_from_the_base_to_the_tuned_model_and_beyond(strength: float) -> None:
+    base, tuned, ids = make_model(), make_model(n_layer=1), make_ids(2, 8)
+    styled = StyledDecoder(Decoder(tuned), Decoder(base), strength)
+    theirs = [look_up(model, ids).log_softmax(-1) for model in (base, tuned)]
+    expected = theirs[0] + strength * (theirs[1] - theirs[0])
+    assert_near(styled.begin(ids[:, :6], 12, 2), expected[:, 5], "fp32")
+    assert_near(styled.step(ids[:, 6]), expected[:, 6], "fp32")
+    assert_near(styled.step(ids[:, 7]), expected[:, 7], "fp32")
+
+
+def test_two_models_go_on_as_far_as_the_one_with_fewer_positions() -> None:
+    styled = StyledDecoder(Decoder(make_model(n_positions=12)), Decoder(make_model()), 2.0)
+    styled.begin(make_ids(1, 11), 100, 1)
+    assert not styled.is_full
+    styled.step(torch.tensor([1]))
+    assert styled.is_full
 
 
 def test_the_format_is_chosen_by_the_model_and_the_machine() -> None:

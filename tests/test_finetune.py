@@ -11,15 +11,18 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import epigone
+from epigone import WritingSettings, api
+from epigone.errors import SettingsError
 from epigone.model.gpt2 import build_model
 from epigone.tokens.vocabulary import end_of_text_id
 from epigone.training.events import Evaluated
 from epigone.training.loop import Learner
-from helpers_front import Outcome, command, finish, sonnets, start, workshop
+from helpers_front import Outcome, command, finish, shared_run, sonnets, start, workshop
 from hub_server import HubServer
 from standin import make_standin
 
 QUICK = ("--epochs", "1", "--batch-size", "8", "--block-size", "64", "--samples", "0", "--learning-rate", "1e-3")
+LITTLE = {"epochs": 1.0, "batch_size": 8, "block_size": 64, "samples": 0, "learning_rate": 1e-3}
 DEAD = "http://127.0.0.1:9"
 
 
@@ -130,6 +133,19 @@ def test_a_cold_cache_without_a_network_is_one_error_and_blocks_nothing(tmp_path
 def test_any_gpt2_in_a_folder_can_write() -> None:
     outcome = command("write", hub_root() / "gpt2", "--prompt", "Thou", "--length", "10")
     assert outcome.code == 0 and outcome.out.startswith("Thou")
+
+
+def test_the_style_of_a_fine_tuned_run_can_be_toned_down_to_its_base() -> None:
+    """Its own base lies in another cache than this process's, so a run with a folder as its base is asked."""
+    run = epigone.train(text(), out=workshop() / "styled", base=str(hub_root() / "gpt2"), **LITTLE)
+    base = api.open_writer(hub_root() / "gpt2").write("Thou", WritingSettings(length=20, seed=1))
+    how = {"length": 20, "seed": 1}
+    assert run.write("Thou", **how, style_strength=0.0) == base
+    assert run.write("Thou", **how) == run.write("Thou", **how, style_strength=1.0)
+    assert len({run.write("Thou", **how, style_strength=strength)[0] for strength in (0.0, 1.0, 3.0)}) > 1
+    fresh = shared_run()
+    with pytest.raises(SettingsError, match="fine-tuned from a base"):
+        fresh.write("Thou", style_strength=2.0)
 
 
 @pytest.mark.parametrize("name", ["one", "two"])

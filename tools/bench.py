@@ -36,7 +36,7 @@ from epigone.tokens.stream import Part, Tokens
 from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary
 from epigone.training.batches import Batches
 from epigone.training.loop import Learner
-from epigone.writing.decoder import WeightFormat
+from epigone.writing.decoder import WeightFormat, make_decoder
 from epigone.writing.engine import Writer
 
 VOCABULARY = 1024
@@ -312,7 +312,7 @@ def make_writing(
     generator: Any = model  # its declared types fit no model
     prompt, end = "Shall I compare", end_of_text_id(vocabulary)
     ids = torch.tensor([encode(prompt, vocabulary)] * count)
-    writer = Writer(model, vocabulary, precision=form)
+    writer = Writer(model, vocabulary, decoder=make_decoder(model, form))
     writer.token_bytes += [b"?"] * (model.config.vocab_size - len(writer.token_bytes))  # of random weights
     asked = WritingSettings(length=length, count=count)
     how = {"do_sample": True, "temperature": 0.8, "top_p": 0.95, "top_k": 0, "pad_token_id": end}

@@ -19,7 +19,7 @@ from epigone import __version__
 from epigone.errors import RunNotFound, SettingsError
 from epigone.files import write_json
 from epigone.model.gpt2 import WEIGHTS, build_frame, build_model, load_model
-from epigone.model.hardware import choose_precision, find_hardware
+from epigone.model.hardware import Hardware, choose_precision, find_hardware
 from epigone.model.hub import find_base
 from epigone.model.plan import Plan, set_length
 from epigone.preparing import Preparation, prepare
@@ -32,7 +32,7 @@ from epigone.tokens.vocabulary import end_of_text_id, load_vocabulary
 from epigone.training.events import CheckpointDue, Evaluated, Event
 from epigone.training.loop import Learner
 from epigone.training.state import is_main_process
-from epigone.writing.decoder import choose_weight_format
+from epigone.writing.decoder import AnyDecoder, StyledDecoder, choose_weight_format, make_decoder
 from epigone.writing.engine import Piece, Writer
 from epigone.writing.samples import Sampler
 
@@ -249,7 +249,7 @@ class Run:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self._writers: dict[tuple[str, str], Writer] = {}
+        self._writers: dict[tuple[str, str, float], Writer] = {}
 
     @property
     def path(self) -> Path:
@@ -267,23 +267,25 @@ class Run:
         return find_best(self.evaluations)
 
     def write(self, prompt: str = "", **settings: Any) -> list[str]:
-        """`count` texts of `length` tokens that follow the prompt, without it; `settings` as in `WritingSettings`.
+        """`count` texts that follow the prompt, without it; `settings` as in `WritingSettings`.
 
-        Text n is drawn with seed + n. Raises SettingsError, RunNotFound, RunDamaged.
+        Text n is drawn with seed + n. Raises SettingsError, RunNotFound, RunDamaged, BaseError.
         """
         asked = make_settings(WritingSettings, settings, source="write()")
-        return self.open_writer(asked.device, asked.precision).write(prompt, asked)
+        return self.open_writer(asked).write(prompt, asked)
 
     def stream(self, prompt: str = "", **settings: Any) -> Iterator[Piece]:
         """The same texts, piece by piece as they are written."""
         asked = make_settings(WritingSettings, settings, source="stream()")
-        return self.open_writer(asked.device, asked.precision).stream(prompt, asked)
+        return self.open_writer(asked).stream(prompt, asked)
 
-    def open_writer(self, device: str = "auto", precision: str = "auto") -> Writer:
-        """The best model, loaded once."""
-        if (device, precision) not in self._writers:
-            self._writers[device, precision] = open_writer(self.path, device, precision)
-        return self._writers[device, precision]
+    def open_writer(self, settings: WritingSettings | None = None) -> Writer:
+        """The best model, loaded once for each way in which it is to compute."""
+        settings = settings or WritingSettings()
+        way = (settings.device, settings.precision, settings.style_strength)
+        if way not in self._writers:
+            self._writers[way] = open_writer(self.path, settings)
+        return self._writers[way]
 
 
 def open_run(path: Text) -> Run:
@@ -291,24 +293,34 @@ def open_run(path: Text) -> Run:
     return Run(RunFolder.open(Path(path)))
 
 
-def open_writer(name: Text, device: str = "auto", precision: str = "auto", *, progress: bool = False) -> Writer:
+def open_writer(name: Text, settings: WritingSettings | None = None, *, progress: bool = False) -> Writer:
     """Something to write with: a run's folder, or any GPT-2, from a folder or by its name on the hub.
 
-    Raises RunNotFound, RunDamaged, BaseError, SettingsError.
+    Of the settings those count that say how to compute. Raises RunNotFound, RunDamaged, BaseError, SettingsError.
     """
-    hardware = find_hardware(device)
-    path, start_text = Path(name), ""
+    settings = settings or WritingSettings()
+    hardware = find_hardware(settings.device)
+    path, start_text, base = Path(name), "", "none"
     if RunFolder.is_run(path):
         run = RunFolder(path)
-        start_text = run.read_plan()[0].start_text
-        path = run.model
+        plan = run.read_plan()[0]
+        path, start_text, base = run.model, plan.start_text, plan.base
         if not (path / WEIGHTS).exists():
             raise RunNotFound(
                 f"{run.path} holds no model yet: it stopped before its first evaluation.",
                 hint=f"Go on with it: epigone resume {run.path}",
             )
     path = find_base(str(path), progress=progress).folder
+    model, decoder = _open_decoder(path, settings, hardware)
+    if settings.style_strength != 1:
+        if base == "none":
+            raise SettingsError("--style-strength needs a run that was fine-tuned from a base.", hint="Leave it out.")
+        _, other = _open_decoder(find_base(base, progress=progress).folder, settings, hardware)
+        decoder = StyledDecoder(decoder, other, settings.style_strength)
+    return Writer(model, load_vocabulary(path), start_text=start_text, decoder=decoder)
+
+
+def _open_decoder(path: Path, settings: WritingSettings, hardware: Hardware) -> tuple[GPT2LMHeadModel, AnyDecoder]:
     model = load_model(path)
     model.to(torch.device(hardware.device))  # type: ignore[arg-type]
-    form = choose_weight_format(precision, model.num_parameters(), hardware)
-    return Writer(model, load_vocabulary(path), start_text=start_text, precision=form)
+    return model, make_decoder(model, choose_weight_format(settings.precision, model.num_parameters(), hardware))

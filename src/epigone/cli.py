@@ -238,7 +238,7 @@ def _write(run: str, prompt: str, out: Path | None, settings: WritingSettings, *
     from epigone import api
     from epigone.files import write_text
 
-    writer = api.open_writer(run, settings.device, settings.precision, progress=not quiet)
+    writer = api.open_writer(run, settings, progress=not quiet)
     if out is None and not as_json and settings.count == 1:
         _print_piece(prompt)
         for piece in writer.stream(prompt, settings):

@@ -206,6 +206,9 @@ class WritingSettings(Frozen):
     """Choose among the likeliest tokens that together have this probability."""
     min_p: Share = 0.0
     """Choose among tokens at least this likely, as a share of the likeliest one's probability."""
+    style_strength: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """Above 1 exaggerates what a fine-tuned model has learned of the style, below 1 tones it down; 0 is the base, which
+    has to be at hand."""
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
     """Above 1 makes tokens that were already written less likely."""
     no_repeat_ngram: Annotated[int, Field(ge=0)] = 0

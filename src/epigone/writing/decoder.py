@@ -149,7 +149,41 @@ class ReferenceDecoder:
         return logits
 
 
-def make_decoder(model: GPT2LMHeadModel, form: WeightFormat) -> Decoder | ReferenceDecoder:
+class StyledDecoder:
+    """Two models over one vocabulary as one: their log-probabilities, the first one's carried beyond the second's.
+
+    `strength` 0 is the second model, 1 the first one, and above 1 what it has learned since is exaggerated (Liu et al.
+    2021 steer so).
+    """
+
+    def __init__(self, tuned: AnyDecoder, base: AnyDecoder, strength: float) -> None:
+        self.tuned, self.base, self.strength = tuned, base, strength
+        self.device: torch.device = tuned.device
+        self.n_positions: int = min(tuned.n_positions, base.n_positions)
+
+    def begin(self, ids: torch.Tensor, room: int, count: int) -> torch.Tensor:
+        """As in `Decoder`."""
+        room = min(room, self.n_positions)
+        return self._mix(self.tuned.begin(ids, room, count), self.base.begin(ids, room, count))
+
+    @property
+    def is_full(self) -> bool:
+        """As in `Decoder`."""
+        return self.tuned.is_full or self.base.is_full
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        """As in `Decoder`."""
+        return self._mix(self.tuned.step(ids), self.base.step(ids))
+
+    @torch.inference_mode()
+    def _mix(self, tuned: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        return torch.lerp(base.log_softmax(-1), tuned.log_softmax(-1), self.strength)
+
+
+AnyDecoder = Decoder | ReferenceDecoder | StyledDecoder
+
+
+def make_decoder(model: GPT2LMHeadModel, form: WeightFormat = "fp32") -> Decoder | ReferenceDecoder:
     """The fast one where it knows the model."""
     return Decoder(model, form) if is_plain(model.config) else ReferenceDecoder(model)
 

@@ -10,7 +10,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from epigone.settings import WritingSettings
 from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
-from epigone.writing.decoder import WeightFormat, make_decoder
+from epigone.writing.decoder import AnyDecoder, make_decoder
 from epigone.writing.endings import Scribe, count_most_tokens
 from epigone.writing.sampling import Chooser, make_processors
 
@@ -35,10 +35,13 @@ class Writer:
         vocabulary: PreTrainedTokenizerFast,
         *,
         start_text: str = "",
-        precision: WeightFormat = "fp32",
+        decoder: AnyDecoder | None = None,
     ) -> None:
-        """`start_text` stands before a text without a prompt; if it is empty, the end-of-text token does."""
-        self.model, self.decoder = model, make_decoder(model, precision)
+        """`start_text` stands before a text without a prompt; if it is empty, the end-of-text token does.
+
+        `decoder` computes; without one the model's own weights do, in fp32.
+        """
+        self.model, self.decoder = model, decoder or make_decoder(model)
         self.vocabulary = vocabulary
         self.end_of_text = end_of_text_id(vocabulary)
         self.token_bytes = list_token_bytes(vocabulary)
