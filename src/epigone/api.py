@@ -300,11 +300,11 @@ def open_writer(name: Text, settings: WritingSettings | None = None, *, progress
     """
     settings = settings or WritingSettings()
     hardware = find_hardware(settings.device)
-    path, start_text, base = Path(name), "", "none"
+    path, start_text, base, read_documents = Path(name), "", "none", None
     if RunFolder.is_run(path):
         run = RunFolder(path)
         plan = run.read_plan()[0]
-        path, start_text, base = run.model, plan.start_text, plan.base
+        path, start_text, base, read_documents = run.model, plan.start_text, plan.base, run.read_documents
         if not (path / WEIGHTS).exists():
             raise RunNotFound(
                 f"{run.path} holds no model yet: it stopped before its first evaluation.",
@@ -317,7 +317,8 @@ def open_writer(name: Text, settings: WritingSettings | None = None, *, progress
             raise SettingsError("--style-strength needs a run that was fine-tuned from a base.", hint="Leave it out.")
         _, other = _open_decoder(find_base(base, progress=progress).folder, settings, hardware)
         decoder = StyledDecoder(decoder, other, settings.style_strength)
-    return Writer(model, load_vocabulary(path), start_text=start_text, decoder=decoder)
+    vocabulary = load_vocabulary(path)
+    return Writer(model, vocabulary, start_text=start_text, decoder=decoder, read_documents=read_documents)
 
 
 def _open_decoder(path: Path, settings: WritingSettings, hardware: Hardware) -> tuple[GPT2LMHeadModel, AnyDecoder]:

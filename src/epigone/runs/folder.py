@@ -18,6 +18,8 @@ from epigone.model.shape import Shape
 from epigone.runs.checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from epigone.runs.metrics import append_event, read_events
 from epigone.settings import Settings, make_settings, read_settings, write_toml
+from epigone.tokens.stream import load_tokens, spell_documents
+from epigone.tokens.vocabulary import load_vocabulary
 from epigone.training.events import Event, Sampled
 from epigone.training.state import Packed
 
@@ -143,6 +145,11 @@ class RunFolder:
             with self.metrics.open("rb+") as file:
                 file.truncate(size)
         return packed, broken
+
+    def read_documents(self) -> list[str]:
+        """The texts that the run learned from. Raises RunDamaged."""
+        _, more = self.read_plan()
+        return spell_documents(load_tokens(self.tokens / more["tokens"]).train, load_vocabulary(self.model))
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
         """Put the model's weights into model/, in place of those of an earlier epoch."""

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from epigone.errors import RunDamaged
 from epigone.files import write_json
-from epigone.tokens.vocabulary import encode_blocks, end_of_text_id
+from epigone.tokens.vocabulary import encode_blocks, end_of_text_id, list_token_bytes
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 Stretches = Sequence[Sequence[str]]
@@ -74,6 +74,15 @@ def load_tokens(place: Path) -> Tokens:
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise RunDamaged(f"The tokens in {place} cannot be read: {error}.", hint="Train again from the text.") from None
     return Tokens(**parts, key=place.name)
+
+
+def spell_documents(part: Part, vocabulary: PreTrainedTokenizerFast) -> list[str]:
+    """The texts of a part's documents, as they were encoded."""
+    pieces, end = list_token_bytes(vocabulary), end_of_text_id(vocabulary)
+    starts = np.flatnonzero(part.ids == end)
+    stretches = np.split(np.asarray(part.ids), starts) if len(starts) else []
+    raw = (b"".join(map(pieces.__getitem__, ids[1:].tolist())) for ids in stretches[1:])
+    return [text.decode("utf-8", "replace") for text in raw]
 
 
 def _name_content(train: Stretches, validation: Stretches, vocabulary: PreTrainedTokenizerFast) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from epigone.errors import SettingsError
 from epigone.settings import WritingSettings
 from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
+from epigone.writing.copying import CopyGuard, CopyIndex
 from epigone.writing.decoder import AnyDecoder, make_decoder
 from epigone.writing.endings import Scribe, count_most_tokens
 from epigone.writing.sampling import Chooser, make_processors
@@ -36,12 +38,17 @@ class Writer:
         *,
         start_text: str = "",
         decoder: AnyDecoder | None = None,
+        read_documents: Callable[[], list[str]] | None = None,
     ) -> None:
         """`start_text` stands before a text without a prompt; if it is empty, the end-of-text token does.
 
-        `decoder` computes; without one the model's own weights do, in fp32.
+        `decoder` computes; without one the model's own weights do, in fp32. `read_documents` gives what was learned
+        from, where that is known.
         """
         self.model, self.decoder = model, decoder or make_decoder(model)
+        self._read_documents = read_documents
+        self._documents: list[str] | None = None
+        self._indices: dict[int, CopyIndex] = {}
         self.vocabulary = vocabulary
         self.end_of_text = end_of_text_id(vocabulary)
         self.token_bytes = list_token_bytes(vocabulary)
@@ -66,8 +73,28 @@ class Writer:
             numbers = range(first, min(first + LARGEST_BATCH, settings.count))
             chain = make_processors(settings, bad_words)
             chain.extend(processors)
-            chooser = Chooser(settings, [settings.seed + number for number in numbers], chain)
+            guards = self._make_guards(settings, len(numbers))
+            chooser = Chooser(settings, [settings.seed + number for number in numbers], chain, guards)
             yield from self._stream_batch(prompt_ids, settings, numbers, chooser)
+
+    def _make_guards(self, settings: WritingSettings, count: int) -> list[CopyGuard]:
+        if settings.max_copy == "none":
+            return []
+        if settings.max_copy not in self._indices:
+            self._indices[settings.max_copy] = CopyIndex(self.documents, settings.max_copy)
+        return [CopyGuard(self._indices[settings.max_copy], self.token_bytes) for _ in range(count)]
+
+    @property
+    def documents(self) -> list[str]:
+        """What the model has learned from. Raises SettingsError where that is not known."""
+        if self._read_documents is None:
+            raise SettingsError(
+                "It is not known what this model has learned from.",
+                hint="Write with a run of epigone, in its own folder.",
+            )
+        if self._documents is None:
+            self._documents = self._read_documents()
+        return self._documents
 
     def _stream_batch(
         self, prompt_ids: list[int], settings: WritingSettings, numbers: range, chooser: Chooser

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from transformers import (
     LogitsProcessor,
@@ -12,6 +14,7 @@ from transformers import (
 )
 
 from epigone.settings import WritingSettings
+from epigone.writing.copying import CopyGuard
 
 TRIES = 8
 """Draws from all tokens before the allowed ones are sorted out; each fails with a probability of 1 - top_p at most."""
@@ -78,8 +81,15 @@ class Noise:
 class Chooser:
     """Chooses tokens for a batch. What one text gets does not depend on the others."""
 
-    def __init__(self, settings: WritingSettings, seeds: list[int], processors: LogitsProcessorList) -> None:
-        self.settings, self.processors = settings, processors
+    def __init__(
+        self,
+        settings: WritingSettings,
+        seeds: list[int],
+        processors: LogitsProcessorList,
+        guards: Sequence[CopyGuard] = (),
+    ) -> None:
+        """`guards`, one for each text, forbid tokens that would complete a copied passage."""
+        self.settings, self.processors, self.guards = settings, processors, guards
         self.noise = [Noise(seed) for seed in seeds]
 
     def choose(self, logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
@@ -88,33 +98,48 @@ class Chooser:
         logits: fp32 [count, vocabulary]; written: int64 [count, time].
         """
         scores = self.processors(written, logits) if self.processors else logits  # type: ignore[arg-type]
+        tokens = self._pick(scores, range(len(scores)))
+        for row, guard in enumerate(self.guards):
+            tokens[row] = self._avoid(scores[row : row + 1].clone(), int(tokens[row]), row)
+            guard.take(int(tokens[row]))
+        return tokens
+
+    def _avoid(self, scores: torch.Tensor, token: int, row: int) -> int:
+        """The token, or another one where the text's guard forbids it; any where it forbids all. scores: [1, -]."""
+        while self.guards[row].forbids(token):
+            scores[0, token] = -torch.inf
+            if not bool(scores.isfinite().any()):
+                break
+            token = int(self._pick(scores, [row]))
+        return token
+
+    def _pick(self, scores: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """A token for each of the rows, whose scores are given, in order."""
         if self.settings.temperature == 0:
             return scores.argmax(-1)
         chances = (scores / self.settings.temperature).softmax(-1)
-        if self.settings.top_k:
-            return self._choose_sorted(chances, list(range(len(chances))))
-        return self._choose_unsorted(chances)
+        return self._pick_sorted(chances, rows) if self.settings.top_k else self._pick_unsorted(chances, rows)
 
-    def _choose_unsorted(self, chances: torch.Tensor) -> torch.Tensor:
-        """Draw from all tokens, and again where the token is not among the allowed: what comes out is distributed as
+    def _pick_unsorted(self, chances: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Draw from all tokens, and again where the token is not among the allowed.
 
-        if the others had been struck out before, and nothing needs sorting.
+        What comes is distributed as if the others had been struck out before, and nothing needs sorting.
         """
         sums = chances.cumsum(-1)
-        tokens = self._draw(sums, range(len(sums)))
+        tokens = self._draw(sums, rows)
         allowed = self._allow(chances, tokens)
         for _ in range(TRIES):
-            rows = (~allowed).nonzero()[:, 0].tolist()
-            if not rows:
+            left = (~allowed).nonzero()[:, 0].tolist()
+            if not left:
                 return tokens
-            tokens[rows] = self._draw(sums[rows], rows)
-            allowed[rows] = self._allow(chances[rows], tokens[rows])
-        rows = (~allowed).nonzero()[:, 0].tolist()
-        if rows:
-            tokens[rows] = self._choose_sorted(chances[rows], rows)
+            tokens[left] = self._draw(sums[left], [rows[place] for place in left])
+            allowed[left] = self._allow(chances[left], tokens[left])
+        left = (~allowed).nonzero()[:, 0].tolist()
+        if left:
+            tokens[left] = self._pick_sorted(chances[left], [rows[place] for place in left])
         return tokens
 
-    def _draw(self, sums: torch.Tensor, rows: list[int] | range) -> torch.Tensor:
+    def _draw(self, sums: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         """A token each by its chance. sums: cumulated chances [rows, vocabulary]."""
         drawn = torch.tensor([[self.noise[row].draw()] for row in rows], dtype=torch.float32, device=sums.device)
         found = torch.searchsorted(sums, drawn * sums[:, -1:], right=True)
@@ -130,7 +155,7 @@ class Chooser:
             allowed &= own[:, 0] >= self.settings.min_p * chances.amax(-1)
         return allowed
 
-    def _choose_sorted(self, chances: torch.Tensor, rows: list[int]) -> torch.Tensor:
+    def _pick_sorted(self, chances: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         """The same over the likeliest tokens in order, which top_k needs."""
         best, tokens = chances.topk(min(self.settings.top_k or chances.shape[1], chances.shape[1]))
         best = best / best.sum(-1, keepdim=True)
