@@ -124,7 +124,7 @@ def test_the_version_and_the_help_load_no_torch() -> None:
 
 def test_without_a_verb_the_verbs_are_listed() -> None:
     outcome = command()
-    assert outcome.code == 0 and all(verb in outcome.out for verb in ("train", "plan", "write", "resume"))
+    assert outcome.code == 0 and all(verb in outcome.out for verb in ("train", "plan", "write", "score", "resume"))
 
 
 # -- what is read

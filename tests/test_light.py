@@ -9,7 +9,7 @@ import pytest
 
 HEAVY = {"torch", "transformers", "numpy", "accelerate", "tokenizers", "matplotlib", "huggingface_hub"}
 MOST_SECONDS = 0.5
-HELPS = [[], ["--help"], ["--version"], ["train", "--help"], ["write", "--help"]]
+HELPS = [[], ["--help"], ["--version"], ["train", "--help"], ["write", "--help"], ["score", "--help"]]
 RUN = """
 import json, sys
 from epigone.cli import main

@@ -35,6 +35,7 @@ from epigone.training.state import is_main_process
 from epigone.writing.decoder import AnyDecoder, StyledDecoder, choose_weight_format, make_decoder
 from epigone.writing.engine import Piece, Writer
 from epigone.writing.samples import Sampler
+from epigone.writing.scoring import Score, score_text
 
 Text = str | PathLike[str]
 Stop = Callable[[], bool]
@@ -279,6 +280,14 @@ class Run:
         asked = make_settings(WritingSettings, settings, source="stream()")
         return self.open_writer(asked).stream(prompt, asked)
 
+    def score(self, text: str, device: str = "auto") -> Score:
+        """What the best model thinks of a text: loss, perplexity, bits per byte, and each line and token of it.
+
+        Computed in fp32. Raises TextTooShort, TextUnreadable, SettingsError, RunNotFound, RunDamaged.
+        """
+        writer = self.open_writer(make_settings(WritingSettings, {"device": device, "precision": "fp32"}))
+        return score_text(writer.model, writer.vocabulary, text)
+
     def open_writer(self, settings: WritingSettings | None = None) -> Writer:
         """The best model, loaded once for each way in which it is to compute."""
         settings = settings or WritingSettings()
@@ -291,6 +300,17 @@ class Run:
 def open_run(path: Text) -> Run:
     """The run in a folder. Raises RunNotFound."""
     return Run(RunFolder.open(Path(path)))
+
+
+def score(name: Text, text: str, device: str = "auto", *, progress: bool = False) -> Score:
+    """The same of anything that can write: a run's folder, or any GPT-2, from a folder or by its name on the hub.
+
+    Raises what `Run.score` does, and BaseError.
+    """
+    writer = open_writer(
+        name, make_settings(WritingSettings, {"device": device, "precision": "fp32"}), progress=progress
+    )
+    return score_text(writer.model, writer.vocabulary, text)
 
 
 def open_writer(name: Text, settings: WritingSettings | None = None, *, progress: bool = False) -> Writer:

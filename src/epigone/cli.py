@@ -17,9 +17,12 @@ from pydantic import ValidationError
 from tyro.conf import Positional
 
 from epigone import __version__
-from epigone.errors import EpigoneError, OutputError, TextNotFound
+from epigone.errors import EpigoneError, TextNotFound
 from epigone.flags import check_words
 from epigone.settings import Settings, WritingSettings, explain, make_settings, read_settings
+from epigone.using import choose_manner
+from epigone.using import score as _score
+from epigone.using import write as _write
 
 if TYPE_CHECKING:  # these load torch, which takes seconds: each verb imports what it needs
     from epigone.display import Screen
@@ -30,6 +33,8 @@ INTERRUPTED = 130
 SAMPLE = "sample:sonnets"
 Learning = Annotated[Settings, tyro.conf.arg(name="")]
 Writing = Annotated[WritingSettings, tyro.conf.arg(name="")]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Interactive = Annotated[bool, tyro.conf.arg(aliases=["-i"])]
 WRITING = WritingSettings()
 LISTS = ("sample_prompt", "schedule_arguments", "stop")
 """Settings that may be given several times; what is given replaces what the file says."""
@@ -134,12 +139,13 @@ def make_verbs(defaults: Settings) -> tuple[tyro.extras.SubcommandApp, dict[str,
         return _plan(text, learning, quiet=quiet, as_json=json)
 
     @verbs.command
-    def write(
+    def write(  # noqa: PLR0913  # its arguments are its flags
         run: Positional[str],
         *,
         prompt: str = "",
         out: Path | None = None,
         writing: Writing = WRITING,
+        interactive: Interactive = False,
         quiet: bool = False,
         json: bool = False,
     ) -> int:
@@ -150,10 +156,34 @@ def make_verbs(defaults: Settings) -> tuple[tyro.extras.SubcommandApp, dict[str,
             prompt: What the text follows.
             out: Write to this new file instead of the screen.
             writing: How to write.
+            interactive: Write in turns with the model: it goes on, you choose, undo and add.
             quiet: Print the text alone.
             json: Print one JSON object on standard output, and nothing else there.
         """
-        return _write(run, prompt, out, writing, quiet=quiet, as_json=json)
+        manner = choose_manner(json=json, interactive=interactive)
+        return _write(run, prompt, out, writing, manner, quiet=quiet)
+
+    @verbs.command
+    def score(
+        run: Positional[str],
+        file: Positional[str],
+        *,
+        encoding: str = "auto",
+        keep_boilerplate: bool = False,
+        device: Device = "auto",
+        json: bool = False,
+    ) -> int:
+        """Say how likely a model finds a text: as a whole, and its worst lines.
+
+        Args:
+            run: A run's folder, a model's folder, or a name on the Hugging Face hub.
+            file: The text: a file, an address (https://…), or "-" for standard input.
+            encoding: Encoding of the text, for example "cp1252".
+            keep_boilerplate: Keep Project Gutenberg's header and licence instead of cutting them.
+            device: What computes.
+            json: Print one JSON object on standard output, with the log-probability of each token.
+        """
+        return _score(run, file, device, encoding, keep_boilerplate=keep_boilerplate, json=json)
 
     @verbs.command
     def resume(
@@ -179,7 +209,7 @@ def make_verbs(defaults: Settings) -> tuple[tyro.extras.SubcommandApp, dict[str,
         changes = {name: value for name, value in asked.items() if value is not None}
         return _resume(run, changes, quiet=quiet, as_json=json)
 
-    return verbs, {"train": train, "plan": plan, "write": write, "resume": resume}
+    return verbs, {"train": train, "plan": plan, "write": write, "score": score, "resume": resume}
 
 
 # -- the verbs
@@ -211,6 +241,7 @@ def _train(text: Sequence[str], out: Path | None, settings: Settings, *, quiet: 
 def _plan(text: Sequence[str], settings: Settings, *, quiet: bool, as_json: bool) -> int:
     names = _require_text(text)
     from epigone import api
+    from epigone.display import print_json
     from epigone.reporting.facts import describe_plan, describe_receipt
 
     with _open_screen(quiet, as_json) as screen:
@@ -219,7 +250,7 @@ def _plan(text: Sequence[str], settings: Settings, *, quiet: bool, as_json: bool
         screen.show_facts("Read", describe_receipt(found.receipt))
         screen.show_facts("Plan", describe_plan(found.plan, found.estimate))
     if as_json:
-        _print_json({"plan": asdict(found.plan), "estimate": asdict(found.estimate), "receipt": found.receipt})
+        print_json({"plan": asdict(found.plan), "estimate": asdict(found.estimate), "receipt": found.receipt})
     return 0
 
 
@@ -230,30 +261,6 @@ def _resume(run: Path, changes: dict[str, Any], *, quiet: bool, as_json: bool) -
     with _open_screen(quiet, as_json) as screen, api.hold(folder), catch_signals(screen) as was_stopped:
         events = api.go_on(folder, changes, should_stop=was_stopped, on_note=screen.show_warning)
         return _watch(folder, events, screen, as_json)
-
-
-def _write(run: str, prompt: str, out: Path | None, settings: WritingSettings, *, quiet: bool, as_json: bool) -> int:
-    if out is not None and out.exists():
-        raise OutputError(f"{out} is already there.", hint="Choose another name after --out, or delete it.")
-    from epigone import api
-    from epigone.files import write_text
-
-    writer = api.open_writer(run, settings, progress=not quiet)
-    if out is None and not as_json and settings.count == 1:
-        _print_piece(prompt)
-        for piece in writer.stream(prompt, settings):
-            _print_piece(piece.text)
-        _print_piece("\n")
-        return 0
-    texts = writer.write(prompt, settings)
-    found = [{"prompt": prompt, "text": text, "seed": settings.seed + i} for i, text in enumerate(texts)]
-    if as_json:
-        _print_json({"texts": found, "settings": settings.model_dump()})
-    elif out is None:
-        _print_piece(_join(prompt, texts))
-    if out is not None:
-        write_text(out, _join(prompt, texts))
-    return 0
 
 
 # -- showing
@@ -276,6 +283,7 @@ def _show_warnings(screen: "Screen", receipt: dict[str, Any]) -> None:
 
 def _watch(folder: "RunFolder", events: Iterator["Event"], screen: "Screen", as_json: bool) -> int:
     """Show the events, then where everything lies; or all of it as JSON."""
+    from epigone.display import print_json
     from epigone.training.events import Evaluated, Finished
     from epigone.training.state import is_main_process
 
@@ -292,23 +300,8 @@ def _watch(folder: "RunFolder", events: Iterator["Event"], screen: "Screen", as_
         screen.show_note(f"The model is in {folder.model}, its curves in {folder.path / 'curves.png'}.")
         screen.show_note(f'Write with it: epigone write {folder.path} --prompt "…"')
     if as_json and is_main_process():
-        _print_json({"run": str(folder.path), "reason": reason, "evaluations": evaluations})
+        print_json({"run": str(folder.path), "reason": reason, "evaluations": evaluations})
     return INTERRUPTED if reason == "interrupted" else 0
-
-
-def _join(prompt: str, texts: Sequence[str]) -> str:
-    if len(texts) == 1:
-        return f"{prompt}{texts[0]}\n"
-    return "\n".join(f"--- {number} of {len(texts)}\n{prompt}{text}\n" for number, text in enumerate(texts, 1))
-
-
-def _print_piece(text: str) -> None:
-    sys.stdout.write(text.encode(sys.stdout.encoding, "replace").decode(sys.stdout.encoding))
-    sys.stdout.flush()
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 @contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from textwrap import shorten
 from typing import Protocol, TextIO
 
@@ -75,6 +76,35 @@ def _forgive(stream: TextIO) -> TextIO:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
     return stream
+
+
+# -- text as it comes
+
+
+def print_piece(text: str, *, dim: bool = False) -> None:
+    """Print a part of a text and nothing else, "?" for what the encoding lacks; on a terminal `dim` if so asked."""
+    text = text.encode(sys.stdout.encoding, "replace").decode(sys.stdout.encoding)
+    sys.stdout.write(f"\x1b[2m{text}\x1b[22m" if dim and text and _is_live(sys.stdout) else text)
+    sys.stdout.flush()
+
+
+def print_json(value: object) -> None:
+    """Print a value for programs."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def ask_line(mark: str) -> str | None:
+    """The line that somebody types after the mark, or the next one that is piped in; None where there are no more."""
+    if isinstance(sys.stdin, io.TextIOWrapper) and sys.stdin.errors != "replace":
+        sys.stdin.reconfigure(errors="replace")  # possible before the first line only
+    mark = mark if sys.stdin.isatty() else ""
+    with suppress(ImportError):
+        import readline  # noqa: F401  # input() then knows the arrow keys
+    try:
+        return input(mark)
+    except EOFError:
+        print_piece("\n" if mark else "")
+        return None
 
 
 def name_sample(event: Sampled, number: int) -> str:

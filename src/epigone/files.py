@@ -46,6 +46,18 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "surrogatepass"))
 
 
+def append_text(path: Path, text: str) -> None:
+    """Put a text at the end of a UTF-8 file, which is made if it is not there. Raises OutputError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8", errors="surrogatepass", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}.", hint="Is there room, and may we write there?"
+        ) from None
+
+
 def write_json(path: Path, value: object) -> None:
     """A JSON file for programs and people, written whole."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

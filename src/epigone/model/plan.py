@@ -59,7 +59,7 @@ class Plan:
     shape: Shape
     n_parameters: int
     dropout: float
-    lora: int | None
+    lora: int | None = None
     """Rank of the adapters that are learned in place of the base's own weights; None for all weights."""
     attention: Attention
     compilation: Compilation

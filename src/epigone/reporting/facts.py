@@ -1,4 +1,4 @@
-"""A plan and a receipt in, rows of name, value and reason for people out."""
+"""A plan, a receipt or a score in, rows of name, value and reason for people out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from textwrap import shorten
 from typing import Any
 
 from epigone.model.plan import Plan
-from epigone.reporting.history import format_seconds
+from epigone.reporting.history import format_perplexity, format_seconds
 from epigone.training.speed import Estimate
+from epigone.writing.scoring import Score
 
 Row = tuple[str, str, str]
 MOST_FILES_SHOWN = 8
+MOST_LINES_SHOWN = 5
+SHORTEST_LINE = 16
+"""Letters. In a shorter line one rare name is everything, so it is passed over where there are others."""
 COMPUTED = {"eager": "plain", "sdpa": "fused"}
 COMPILED = {"none": "no", "blocks": "block by block", "whole": "as a whole"}
 
@@ -89,8 +93,7 @@ def describe_receipt(receipt: Mapping[str, Any]) -> list[Row]:
 
 def _describe_file(file: Mapping[str, Any]) -> list[Row]:
     rows = [(file["name"], f"{file['n_bytes']:,} bytes, {file['encoding']}", file["reason"])]
-    for cut in file["cuts"]:
-        rows.append(("  cut", f"{cut['n_characters']:,} characters: {cut['what']}", cut["reason"]))
+    rows += [("  cut", value, reason) for _, value, reason in describe_cuts(file)]
     kept = f"{file['n_characters']:,} characters in {file['n_lines']:,} lines"
     newlines = f"{file['n_bytes_newlines']:,} bytes of line ends made one" if file["n_bytes_newlines"] else ""
     rows.append(("  kept", kept, newlines))
@@ -99,3 +102,32 @@ def _describe_file(file: Mapping[str, Any]) -> list[Row]:
     if file["first_lines"]:
         rows.append(("  begins", shorten(" / ".join(file["first_lines"]), 60, placeholder=" …"), ""))
     return rows
+
+
+def describe_cuts(file: Mapping[str, Any]) -> list[Row]:
+    """What was cut from a file, by its receipt."""
+    return [("cut", f"{cut['n_characters']:,} characters: {cut['what']}", cut["reason"]) for cut in file["cuts"]]
+
+
+def describe_score(score: Score) -> list[Row]:
+    """What a model thinks of a text as a whole."""
+    length = f"{score.n_characters:,} characters, {score.n_bytes:,} bytes"
+    return [
+        ("tokens", f"{score.n_tokens:,}", length),
+        ("total", f"{score.nats:,.1f} nats", "minus the logarithm of the text's probability"),
+        ("loss", f"{score.loss:.3f} nats per token", ""),
+        ("perplexity", format_perplexity(score.perplexity), "as unsure as among so many tokens, all equally likely"),
+        ("bits per byte", f"{score.bits_per_byte:.3f}", "comparable between vocabularies"),
+        ("accuracy", f"{score.accuracy:.1%}".replace("%", " %"), "tokens that were the likeliest"),
+    ]
+
+
+def describe_worst_lines(score: Score) -> list[Row]:
+    """The lines that the model finds least likely, the least likely first."""
+    lines = [line for line in score.lines if not line.text.isspace()]
+    long = [line for line in lines if len(line.text.strip()) >= SHORTEST_LINE]
+    worst = sorted(long or lines, key=lambda line: -line.bits_per_byte)[:MOST_LINES_SHOWN]
+    return [
+        (f"line {line.number:,}", f"{line.bits_per_byte:.3f} bits per byte", shorten(line.text, 60, placeholder=" …"))
+        for line in worst
+    ]

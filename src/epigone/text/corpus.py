@@ -85,10 +85,17 @@ class Corpus:
         return sum(document.receipt.n_bytes_utf8 for document in self.documents)
 
 
-def read_corpus(texts: Sequence[str], *, encoding: str = "auto", keep_boilerplate: bool = False) -> Corpus:
+def read_corpus(
+    texts: Sequence[str],
+    *,
+    encoding: str = "auto",
+    keep_boilerplate: bool = False,
+    smallest_bytes: int = SMALLEST_CORPUS,
+) -> Corpus:
     """Everything that `texts` name (files, folders, globs, "-", addresses, "sample:sonnets"), read and cleaned.
 
-    What a folder or a glob holds besides text is skipped and named; what was named itself must be text.
+    What a folder or a glob holds besides text is skipped and named; what was named itself must be text. To learn from
+    it takes SMALLEST_CORPUS bytes; who wants something else of a text may ask for fewer.
     Raises TextNotFound, TextUnreadable or TextTooShort.
     """
     if encoding != "auto":
@@ -102,19 +109,19 @@ def read_corpus(texts: Sequence[str], *, encoding: str = "auto", keep_boilerplat
             if source.named:
                 raise
             skipped.append(str(error))
-    _check_size(documents, skipped)
+    _check_size(documents, skipped, smallest_bytes)
     return make_corpus(documents, skipped)
 
 
-def _check_size(documents: Sequence[Document], skipped: Sequence[str]) -> None:
+def _check_size(documents: Sequence[Document], skipped: Sequence[str], smallest_bytes: int) -> None:
     if not documents:
         shown = " ".join(skipped[:3]) + (" …" if len(skipped) > 3 else "")
         raise TextNotFound(f"There is no text to read. {shown}".strip(), hint="Give at least one file with text in it.")
     n_bytes = sum(document.receipt.n_bytes_utf8 for document in documents)
-    if n_bytes < SMALLEST_CORPUS:
+    if n_bytes < smallest_bytes:
         where = documents[0].name if len(documents) == 1 else f"all {len(documents):,} files together"
         raise TextTooShort(
-            f"There is too little text in {where}: {n_bytes:,} bytes; the smallest run needs {SMALLEST_CORPUS:,}.",
+            f"There is too little text in {where}: {n_bytes:,} bytes; the smallest run needs {smallest_bytes:,}.",
             hint="Give more text, or several files. From about 50,000 bytes on a style can be heard.",
         )
 
