@@ -146,6 +146,7 @@ def make_verbs(defaults: Settings) -> tuple[tyro.extras.SubcommandApp, dict[str,
         out: Path | None = None,
         writing: Writing = WRITING,
         interactive: Interactive = False,
+        show_source: bool = False,
         quiet: bool = False,
         json: bool = False,
     ) -> int:
@@ -154,13 +155,15 @@ def make_verbs(defaults: Settings) -> tuple[tyro.extras.SubcommandApp, dict[str,
         Args:
             run: A run's folder, a model's folder, or a name on the Hugging Face hub.
             prompt: What the text follows.
-            out: Write to this new file instead of the screen.
+            out: Write to this new file instead of the screen. A .jsonl file gets a line for each text, with all
+                that is known of it, and is gone on with if it was stopped.
             writing: How to write.
             interactive: Write in turns with the model: it goes on, you choose, undo and add.
+            show_source: Say after each text which passage of it is the longest that was copied, and from where.
             quiet: Print the text alone.
             json: Print one JSON object on standard output, and nothing else there.
         """
-        manner = choose_manner(json=json, interactive=interactive)
+        manner = choose_manner(json=json, interactive=interactive, show_source=show_source)
         return _write(run, prompt, out, writing, manner, quiet=quiet)
 
     @verbs.command

@@ -93,6 +93,13 @@ def print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
+def show_progress(what: str, n_done: int, n_all: int) -> None:
+    """Keep somebody who watches informed, on standard error."""
+    if sys.stderr.isatty():
+        end = "" if n_done < n_all else "\n"
+        print(f"\r{n_done:,} of {n_all:,} {what}", end=end, file=sys.stderr, flush=True)
+
+
 def ask_line(mark: str) -> str | None:
     """The line that somebody types after the mark, or the next one that is piped in; None where there are no more."""
     if isinstance(sys.stdin, io.TextIOWrapper) and sys.stdin.errors != "replace":

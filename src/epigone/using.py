@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,31 +13,39 @@ from epigone.settings import WritingSettings
 
 if TYPE_CHECKING:  # these load torch, which takes seconds: each function imports what it needs
     from epigone.text.corpus import Document
-    from epigone.writing.engine import Writer
+    from epigone.writing.engine import Record, Writer
     from epigone.writing.scoring import Score
 
-Manner = Literal["text", "json", "dialogue"]
+Manner = Literal["text", "json", "dialogue", "sources"]
 """How what is written comes out."""
 
 
 # -- writing
 
 
-def choose_manner(*, json: bool, interactive: bool) -> Manner:
+def choose_manner(*, json: bool, interactive: bool, show_source: bool) -> Manner:
     """Raises SettingsError."""
     if json and interactive:
         raise _refuse_beside_dialogue("--json")
-    return "json" if json else "dialogue" if interactive else "text"
+    if show_source and interactive:
+        raise _refuse_beside_dialogue("--show-source")
+    return "json" if json else "dialogue" if interactive else "sources" if show_source else "text"
 
 
 def write(run: str, prompt: str, out: Path | None, settings: WritingSettings, manner: Manner, *, quiet: bool) -> int:
-    """What `epigone write` does. Raises EpigoneError."""
+    """What `epigone write` does. With the manner "sources" each text is followed by where it comes nearest to the text
+    that was learned from. Raises EpigoneError.
+    """
     _check_writing(out, settings, manner)
     from epigone import api
 
     writer = api.open_writer(run, settings, progress=not quiet)
     if manner == "dialogue":
         _hold_dialogue(writer, prompt, settings, quiet=quiet)
+    elif out is not None and out.suffix == ".jsonl":
+        _write_lines(writer, prompt, out, settings)
+    elif manner == "sources":
+        _write_with_sources(writer, prompt, settings)
     elif out is None and manner == "text" and settings.count == 1:
         _stream(writer, prompt, settings)
     else:
@@ -45,12 +54,16 @@ def write(run: str, prompt: str, out: Path | None, settings: WritingSettings, ma
 
 
 def _check_writing(out: Path | None, settings: WritingSettings, manner: Manner) -> None:
+    if manner == "sources" and out is not None:
+        raise SettingsError(
+            "--show-source is for the screen.", hint="A file whose name ends in .jsonl holds it anyway."
+        )
     if manner == "dialogue":
         if out is not None:
             raise _refuse_beside_dialogue("--out")
         if settings.count != 1:
             raise _refuse_beside_dialogue("--count")
-    if out is not None and out.exists():
+    if out is not None and out.exists() and out.suffix != ".jsonl":
         raise OutputError(f"{out} is already there.", hint="Choose another name after --out, or delete it.")
 
 
@@ -67,6 +80,27 @@ def _hold_dialogue(writer: Writer, prompt: str, settings: WritingSettings, *, qu
         Dialogue(Conversation(writer, settings), screen, quiet=quiet).hold(prompt)
 
 
+def _write_with_sources(writer: Writer, prompt: str, settings: WritingSettings) -> None:
+    from epigone.display import print_piece
+
+    for number, text in enumerate(writer.write(prompt, settings), 1):
+        print_piece(f"--- {number} of {settings.count}\n" if settings.count > 1 else "")
+        print_piece(f"{prompt}{text}\n\n{describe_source(writer, text)}\n")
+
+
+def describe_source(writer: Writer, text: str) -> str:
+    """The longest passage that a text shares with what was learned from, and where that stands."""
+    from epigone.writing.copying import find_longest_shared
+
+    found = find_longest_shared(text, writer.documents)
+    if found is None:
+        return "It shares nothing with the text that was learned from."
+    where = f"line {found.line:,}" + (f" of text {found.document + 1}" if len(writer.documents) > 1 else "")
+    passage = " ".join(found.passage.split())
+    learned = "the text that was learned from"
+    return f"Longest passage shared with {learned}: {found.n_characters} characters, {where}:\n{passage}"
+
+
 def _stream(writer: Writer, prompt: str, settings: WritingSettings) -> None:
     from epigone.display import print_piece
 
@@ -80,14 +114,57 @@ def _write_whole(writer: Writer, prompt: str, out: Path | None, settings: Writin
     from epigone.display import print_json, print_piece
     from epigone.files import write_text
 
-    texts = writer.write(prompt, settings)
-    found = [{"prompt": prompt, "text": text, "seed": settings.seed + i} for i, text in enumerate(texts)]
     if manner == "json":
+        records = writer.write_records(prompt, settings)
+        found = [describe_record(prompt, record) for record in records]
         print_json({"texts": found, "settings": settings.model_dump()})
-    elif out is None:
-        print_piece(_join(prompt, texts))
+        texts = [record["text"] for record in found]
+    else:
+        texts = writer.write(prompt, settings)
+        if out is None:
+            print_piece(_join(prompt, texts))
     if out is not None:
         write_text(out, _join(prompt, texts))
+
+
+def _write_lines(writer: Writer, prompt: str, out: Path, settings: WritingSettings) -> None:
+    """One JSON object a line for each text; goes on where an earlier call with the same wishes was stopped."""
+    from epigone.display import show_progress
+    from epigone.files import append_text
+
+    first = count_written(out, prompt, settings)
+    for number, record in enumerate(writer.write_records(prompt, settings, first), first + 1):
+        line = describe_record(prompt, record) | {"settings": settings.model_dump(exclude={"count"})}
+        append_text(out, json.dumps(line, ensure_ascii=False) + "\n")
+        show_progress("texts", number, settings.count)
+
+
+def count_written(out: Path, prompt: str, settings: WritingSettings) -> int:
+    """Texts that a .jsonl file already holds of those that are asked for. Raises OutputError where it holds others."""
+    from epigone.files import write_text
+
+    if not out.exists():
+        return 0
+    asked = settings.model_dump(mode="json", exclude={"count"})
+    try:
+        whole = out.read_text("utf-8")
+        if not whole.endswith("\n"):  # the last line was cut short
+            whole = whole[: whole.rfind("\n") + 1]
+            write_text(out, whole)
+        lines = [json.loads(line) for line in whole.split("\n") if line]
+        kept = [(line["prompt"], line["settings"], line["seed"]) for line in lines]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise OutputError(f"{out} is there and does not hold texts.", hint="Choose another name after --out.") from None
+    if kept != [(prompt, asked, settings.seed + number) for number in range(len(kept))]:
+        raise OutputError(f"{out} holds texts that were asked for otherwise.", hint="Choose another name after --out.")
+    return len(kept)
+
+
+def describe_record(prompt: str, record: Record) -> dict[str, Any]:
+    """A text as plain values. "longest_shared" is None where it is not known what was learned from."""
+    found = {"prompt": prompt, **record._asdict()}
+    source = found.pop("source")
+    return found | {"longest_shared": None if source is None else asdict(source)}
 
 
 def _join(prompt: str, texts: Sequence[str]) -> str:

@@ -43,14 +43,14 @@ def find_latest_end(settings: WritingSettings) -> int:
 
 
 class Scribe:
-    """Writes down one text; `stopped` says whether it has ended."""
+    """Writes down one text; `stopped` says whether it has ended, `n_tokens` how many tokens it took."""
 
     def __init__(self, settings: WritingSettings) -> None:
         self.settings, self.stopped = settings, False
         self._stops = [stop for stop in settings.stop if stop]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
-        self._n_tokens = self._n_words = self._n_given = 0
+        self.n_tokens = self._n_words = self._n_given = 0
         self._reached: int | None = None
 
     def take(self, piece: bytes, *, last: bool = False) -> str:
@@ -58,7 +58,7 @@ class Scribe:
         if self.stopped:
             return ""
         fresh = self._decoder.decode(piece)
-        self._n_tokens += 1
+        self.n_tokens += 1
         self._n_words += len(WORD_ENDS.findall(self._text[-1:] + fresh))
         self._text += fresh
         end = len(self._text) if last else self._find_end()
@@ -88,7 +88,7 @@ class Scribe:
         return min(ends, default=None)
 
     def _measure(self) -> int:
-        lengths = {"tokens": self._n_tokens, "words": self._n_words, "characters": len(self._text)}
+        lengths = {"tokens": self.n_tokens, "words": self._n_words, "characters": len(self._text)}
         return lengths[self.settings.unit]
 
     def _find_length(self) -> int:

@@ -11,7 +11,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 from epigone.errors import SettingsError
 from epigone.settings import WritingSettings
 from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
-from epigone.writing.copying import CopyGuard, CopyIndex
+from epigone.writing.copying import CopyGuard, CopyIndex, Shared, find_longest_shared
 from epigone.writing.decoder import AnyDecoder, make_decoder
 from epigone.writing.endings import Scribe, count_most_tokens
 from epigone.writing.sampling import Chooser, make_processors
@@ -26,6 +26,16 @@ class Piece(NamedTuple):
 
     sequence: int
     text: str
+
+
+class Record(NamedTuple):
+    """A text and what is known of it. `log_probability` is that of its tokens under the model alone, in nats."""
+
+    text: str
+    seed: int
+    n_tokens: int
+    log_probability: float
+    source: Shared | None
 
 
 class Writer:
@@ -67,15 +77,33 @@ class Writer:
         Text n is drawn with seed `settings.seed` + n, however many are written together. `processors` change the
         logits before a token is drawn; they are what transformers calls logits processors.
         """
-        prompt_ids = encode(prompt, self.vocabulary) or self.start
+        for numbers in _list_batches(0, settings.count):
+            chooser = self._make_chooser(settings, numbers, processors)
+            yield from self._stream_batch(prompt, numbers, [Scribe(settings) for _ in numbers], chooser)
+
+    def write_records(self, prompt: str, settings: WritingSettings, first: int = 0) -> Iterator[Record]:
+        """The texts from number `first` on, with what is known of each, as their batches are done."""
+        for numbers in _list_batches(first, settings.count):
+            chooser, scribes = self._make_chooser(settings, numbers), [Scribe(settings) for _ in numbers]
+            steps: list[list[float]] = []
+            chooser.log_probabilities = steps
+            texts = [""] * len(numbers)
+            for piece in self._stream_batch(prompt, numbers, scribes, chooser):
+                texts[piece.sequence - numbers.start] += piece.text
+            for place, (number, scribe, text) in enumerate(zip(numbers, scribes, texts, strict=True)):
+                log_probability = sum(step[place] for step in steps[: scribe.n_tokens])
+                yield Record(text, settings.seed + number, scribe.n_tokens, log_probability, self.find_source(text))
+
+    def find_source(self, text: str) -> Shared | None:
+        """The longest passage that the text shares with what was learned from; None where that is not known."""
+        return find_longest_shared(text, self.documents) if self._read_documents else None
+
+    def _make_chooser(self, settings: WritingSettings, numbers: range, processors: Sequence[Processor] = ()) -> Chooser:
         bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.vocabulary))]
-        for first in range(0, settings.count, LARGEST_BATCH):
-            numbers = range(first, min(first + LARGEST_BATCH, settings.count))
-            chain = make_processors(settings, bad_words)
-            chain.extend(processors)
-            guards = self._make_guards(settings, len(numbers))
-            chooser = Chooser(settings, [settings.seed + number for number in numbers], chain, guards)
-            yield from self._stream_batch(prompt_ids, settings, numbers, chooser)
+        chain = make_processors(settings, bad_words)
+        chain.extend(processors)
+        seeds = [settings.seed + number for number in numbers]
+        return Chooser(settings, seeds, chain, self._make_guards(settings, len(numbers)))
 
     def _make_guards(self, settings: WritingSettings, count: int) -> list[CopyGuard]:
         if settings.max_copy == "none":
@@ -97,10 +125,10 @@ class Writer:
         return self._documents
 
     def _stream_batch(
-        self, prompt_ids: list[int], settings: WritingSettings, numbers: range, chooser: Chooser
+        self, prompt: str, numbers: range, scribes: Sequence[Scribe], chooser: Chooser
     ) -> Iterator[Piece]:
-        scribes = [Scribe(settings) for _ in numbers]
-        for tokens in self._write_tokens(prompt_ids, len(numbers), count_most_tokens(settings), chooser):
+        prompt_ids, n_most = encode(prompt, self.vocabulary) or self.start, count_most_tokens(chooser.settings)
+        for tokens in self._write_tokens(prompt_ids, len(numbers), n_most, chooser):
             for number, scribe, token in zip(numbers, scribes, tokens, strict=True):
                 text = scribe.take(self.token_bytes[token], last=token == self.end_of_text)
                 if text:
@@ -129,3 +157,8 @@ class Writer:
             if end < written.shape[1]:  # where the window is full, its second half is read again
                 again = decoder.is_full
                 logits = decoder.begin(written[:, end - half : end], end, count) if again else decoder.step(tokens)
+
+
+def _list_batches(first: int, count: int) -> Iterator[range]:
+    for start in range(first, count, LARGEST_BATCH):
+        yield range(start, min(start + LARGEST_BATCH, count))

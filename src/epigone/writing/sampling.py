@@ -91,6 +91,8 @@ class Chooser:
         """`guards`, one for each text, forbid tokens that would complete a copied passage."""
         self.settings, self.processors, self.guards = settings, processors, guards
         self.noise = [Noise(seed) for seed in seeds]
+        self.log_probabilities: list[list[float]] | None = None
+        """For each step those of the texts' tokens under the model itself, if a list is put here."""
 
     def choose(self, logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
         """The next token of each text: int64 [count].
@@ -102,6 +104,8 @@ class Chooser:
         for row, guard in enumerate(self.guards):
             tokens[row] = self._avoid(scores[row : row + 1].clone(), int(tokens[row]), row)
             guard.take(int(tokens[row]))
+        if self.log_probabilities is not None:
+            self.log_probabilities.append(logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist())
         return tokens
 
     def _avoid(self, scores: torch.Tensor, token: int, row: int) -> int:

@@ -1,0 +1,91 @@
+"""Many texts go to a file line by line, with what is known of each; a call that was stopped is gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epigone.settings import WritingSettings
+from epigone.writing.scoring import score_text
+from helpers_front import command, shared_run, sonnets
+
+ASKED = ("--prompt", "Thou", "--length", "12", "--precision", "fp32")
+
+
+def write(out: Path, *more: str) -> Any:
+    return command("write", shared_run().path, *ASKED, "--out", out, *more)
+
+
+def read(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+
+
+def test_each_text_has_a_line_with_what_is_known_of_it(tmp_path: Path) -> None:
+    out = tmp_path / "texts.jsonl"
+    assert write(out, "--count", "40").code == 0
+    lines = read(out)
+    assert [line["text"] for line in lines] == shared_run().write("Thou", length=12, count=40, precision="fp32")
+    assert [line["seed"] for line in lines] == list(range(40))
+    for line in lines:
+        assert line["settings"]["length"] == 12 and line["n_tokens"] == 12 and line["prompt"] == "Thou"
+        shared = line["longest_shared"]
+        assert shared["passage"] in line["text"] and shared["original"] in sonnets(12_000)
+
+
+def test_the_log_probability_is_that_of_the_model(tmp_path: Path) -> None:
+    """Where the text falls into the same tokens again, all of it but the prompt is scored as it was written."""
+    run = shared_run()
+    writer = run.open_writer(WritingSettings(precision="fp32"))
+    agreed = 0
+    for record in writer.write_records("", WritingSettings(length=30, count=6, end="document")):
+        found = score_text(writer.model, writer.vocabulary, record.text)
+        starts_anew = writer.start == [writer.end_of_text]
+        if starts_anew and found.n_tokens == record.n_tokens:
+            assert record.log_probability == pytest.approx(-found.nats, rel=1e-3)
+            agreed += 1
+    assert agreed or writer.start != [writer.end_of_text]
+
+
+@pytest.mark.parametrize("torn", ["", '{"prompt": "Thou", "te'])
+def test_what_was_stopped_is_gone_on_with(tmp_path: Path, torn: str) -> None:
+    whole, stopped = tmp_path / "whole.jsonl", tmp_path / "stopped.jsonl"
+    write(whole, "--count", "5")
+    lines = whole.read_text("utf-8").splitlines(keepends=True)
+    stopped.write_text("".join(lines[:2]) + torn, "utf-8")
+    assert write(stopped, "--count", "5").code == 0
+    assert read(stopped) == read(whole)
+
+
+@pytest.mark.parametrize("content", ["a poem\n", "[1, 2]\n", '{"prompt": "Other", "settings": {}, "seed": 0}\n'])
+def test_a_file_that_holds_something_else_is_left_alone(tmp_path: Path, content: str) -> None:
+    out = tmp_path / "texts.jsonl"
+    out.write_text(content, "utf-8")
+    outcome = write(out)
+    assert outcome.code == 2 and "Choose another name after --out" in outcome.err
+    assert out.read_text("utf-8") == content
+
+
+def test_other_wishes_do_not_go_into_the_same_file(tmp_path: Path) -> None:
+    out = tmp_path / "texts.jsonl"
+    write(out, "--count", "2")
+    outcome = write(out, "--count", "3", "--temperature", "1.5")
+    assert outcome.code == 2 and "asked for otherwise" in outcome.err
+    assert len(read(out)) == 2
+
+
+def test_the_source_of_the_longest_copied_passage_is_shown() -> None:
+    outcome = command("write", shared_run().path, *ASKED, "--show-source", "--count", "2", "--quiet")
+    assert outcome.code == 0
+    assert outcome.out.count("Longest passage shared with the text that was learned from") == 2
+    assert "--- 2 of 2" in outcome.out and "line " in outcome.out
+    refused = command("write", shared_run().folder.model, *ASKED, "--show-source")
+    assert refused.code == 2 and "not known what this model has learned from" in refused.err
+
+
+def test_json_on_the_screen_says_the_same() -> None:
+    outcome = command("write", shared_run().path, *ASKED, "--count", "2", "--json")
+    texts = json.loads(outcome.out)["texts"]
+    assert all(text["longest_shared"]["n_characters"] > 0 and text["log_probability"] < 0 for text in texts)
