@@ -77,3 +77,20 @@ def test_what_is_read_few_times_is_learned_without_dropout() -> None:
     assert plan_for(5_000_000, 1.0).dropout == 0
     dropouts = [plan_for(n_bytes, "none").dropout for n_bytes in (20_000, 60_000, 300_000)]
     assert dropouts == sorted(dropouts, reverse=True) and 0.3 >= dropouts[0] > dropouts[-1] > 0
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "minutes", "block_size"),
+    [
+        (100_000, "none", 64),
+        (1_000_000, 1.0, 64),
+        (1_000_000, 3.0, 64),
+        (1_000_000, 10.0, 128),
+        (1_000_000, "none", 128),
+    ],
+)
+def test_short_texts_and_short_times_are_learned_in_short_blocks(
+    n_bytes: int, minutes: float | str, block_size: int
+) -> None:
+    assert plan_for(n_bytes, minutes).block_size == block_size
+    assert plan_for(n_bytes, minutes).batch_size * block_size == 2048

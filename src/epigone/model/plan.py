@@ -215,7 +215,8 @@ def _choose_compilation(settings: Settings, plan: Plan, hardware: Hardware) -> t
 def _choose_block(pick: Chooser, facts: Facts) -> int:
     n_tokens = len(facts.tokens.train.ids)
     if facts.base_shape is None:
-        limit, best = 8192, rule.choose_block(facts.tokens.train.n_bytes, facts.hardware.device == "cpu")
+        seconds = math.inf if pick.settings.minutes == "none" else 60 * pick.settings.minutes
+        limit, best = 8192, rule.choose_block(facts.tokens.train.n_bytes, facts.hardware.device == "cpu", seconds)
     else:
         limit = facts.base_shape.n_positions
         best = min(limit, 256 if facts.hardware.device == "cpu" else 1024)

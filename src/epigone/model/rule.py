@@ -14,6 +14,8 @@ SIZES_BY_BYTES = {
     False: (("pico", "micro", "small", "medium", "gpt2"), (20_000, 200_000, 5_000_000, 100_000_000)),
 }
 """By whether a processor computes: sizes, and the bytes of text from which on the next one may be taken."""
+SECONDS_FOR_LONG_BLOCKS = 360
+"""Of a run on two cores that compute in bf16."""
 FEWEST_TOKENS_PER_PARAMETER = 2
 """A model that would see fewer in the time learns less than a smaller one that sees more."""
 
@@ -26,9 +28,15 @@ def choose_vocabulary(n_bytes: int) -> tuple[int, str]:
     return 4096, "a text this long has enough examples of each entry"
 
 
-def choose_block(n_bytes: int, on_processor: bool) -> int:
-    """Tokens that the model sees at once."""
-    return 128 if on_processor and n_bytes < 20_000_000 else 256
+def choose_block(n_bytes: int, on_processor: bool, seconds: float) -> int:
+    """Tokens that the model sees at once. Short blocks teach faster; long ones pay when there is time.
+
+    `seconds` is the time allowed, inf if it is open.
+    """
+    if not on_processor:
+        return 256
+    short = n_bytes < 400_000 or seconds < SECONDS_FOR_LONG_BLOCKS
+    return 64 if short else 128 if n_bytes < 20_000_000 else 256
 
 
 def choose_size(n_bytes: int, on_processor: bool, count_tokens: Callable[[str], float]) -> tuple[str, str]:
@@ -50,7 +58,7 @@ def choose_epochs(n_bytes: int) -> float:
 
 def choose_dropout(passes: float, parameters_per_byte: float) -> tuple[float, str]:
     """Share of activations to drop: more where a large model reads a short text often."""
-    dropout = min(0.3, round(0.003 * passes * math.sqrt(parameters_per_byte), 2))
-    if dropout < 0.03:
+    dropout = min(0.3, round(0.004 * passes * math.sqrt(parameters_per_byte) - 0.03, 2))
+    if dropout < 0.02:
         return 0.0, "the text is read a few times only"
     return dropout, f"against learning by heart what is read some {passes:.0f} times"
