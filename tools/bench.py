@@ -98,7 +98,7 @@ NOTES = (
 RECIPES = (
     "Whole processes one after another, start and reading included, each on the first nine tenths of the text and",
     "tested on all of the last tenth; what they are is in `tools/peers.py`. nanoGPT's recipe has a fixed length, and",
-    "the others get about the time that it took. Nothing else is set for epigone but `--split tail`.",
+    "the others get about the time that it took. epigone is told that, `--split tail` and `--base none`, no more.",
 )
 
 
@@ -113,7 +113,8 @@ def measure_processor(*, quick: bool, text: Path | None) -> list[str]:
     lines += ["| --- | --- | --- | --- | --- |"]
     for name, form in WRITTEN:
         if name in names:
-            rows = compare_writing(name, form, length if name != "124M" else length // 4, n_rounds)
+            large = name == "124M"
+            rows = compare_writing(name, form, length // 4 if large else length, 5 if large else n_rounds)
             lines += rows
     if not quick:
         peaks = [run_whole([__file__, "--alone", who])[2] / 1e9 for who in ("transformers", "epigone")]
