@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import platform
 import statistics
 import subprocess
@@ -13,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import psutil
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
@@ -51,6 +52,7 @@ DROPOUT = 0.1
 PRODUCT = (1024, 768, 3072)
 SECONDS_TO_START = 8.0
 """What a process takes besides learning, roughly."""
+SECONDS_BETWEEN_LOOKS = 0.02
 NANOGPT_BEST = 1.47
 """nanoGPT's README: tinyshakespeare, three minutes of an A100."""
 Work = Callable[[], object]
@@ -132,23 +134,23 @@ def compare_recipes(text: Path | None) -> list[str]:
             text = Path(folder, "sonnets.txt")
             text.write_text(read_sonnets(), "utf-8", newline="\n")
         peers, run = str(Path(__file__).with_name("peers.py")), Path(folder, "run")
-        found, seconds, peak = run_whole([peers, "nanogpt", str(text)])
+        found, seconds, _ = run_whole([peers, "nanogpt", str(text)])
         rows = [_show_recipe("nanoGPT, for a processor", json.loads(found.splitlines()[-1]), seconds, peak)]
         given = seconds - SECONDS_TO_START
-        found, took, peak = run_whole([peers, "trainer", str(text), "--seconds", str(given)])
-        rows.append(_show_recipe("transformers, run_clm.py", json.loads(found.splitlines()[-1]), took, peak))
+        found, took, _ = run_whole([peers, "trainer", str(text), "--seconds", str(given)])
+        rows.append(_show_recipe("transformers, run_clm.py", json.loads(found.splitlines()[-1]), took))
         asked = ["--split", "tail", "--minutes", f"{given / 60:.3f}", "--samples", "0", "--out", str(run)]
-        _, took, peak = run_whole(["-m", "epigone", "train", str(text), "--base", "none", *asked])
-        rows.append(_show_recipe("epigone", read_result(run), took, peak))
+        _, took, _ = run_whole(["-m", "epigone", "train", str(text), "--base", "none", *asked])
+        rows.append(_show_recipe("epigone", read_result(run), took))
         size = text.stat().st_size
     lines = ["", f"## The text learned in the same time, {text.name}, {size:,} bytes", "", *RECIPES, ""]
-    lines += ["| recipe | seconds | nats a character | bits a byte | memory, GB |", "| --- | --- | --- | --- | --- |"]
+    lines += ["| recipe | seconds | nats a character | bits a byte |", "| --- | --- | --- | --- |"]
     return lines + rows
 
 
-def _show_recipe(name: str, found: dict[str, float], seconds: float, peak: int) -> str:
+def _show_recipe(name: str, found: dict[str, float], seconds: float) -> str:
     numbers = f"{found['nats_per_character']:.3f} | {found['bits_per_byte']:.3f}"
-    return f"| {name} | {seconds:.0f} | {numbers} | {peak / 1e9:.2f} |"
+    return f"| {name} | {seconds:.0f} | {numbers} |"
 
 
 def read_result(run: Path) -> dict[str, float]:
@@ -163,16 +165,23 @@ def read_result(run: Path) -> dict[str, float]:
 
 
 def run_whole(arguments: list[str]) -> tuple[str, float, int]:
-    """Run Python with arguments: what it printed, the seconds it took and the most bytes of memory it held."""
-    began = time.monotonic()
-    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as process:
-        printed = process.stdout.read() if process.stdout else ""
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{arguments} ended with {process.returncode}")
-    peak = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
-    return printed, time.monotonic() - began, peak
+    """Run Python with arguments: what it printed, the seconds it took and the most bytes of memory it held.
+
+    The kernel's own peak for a child would be its parent's if that was larger, so the memory is looked at meanwhile.
+    """
+    began, peak = time.monotonic(), 0
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as printed,
+        subprocess.Popen([sys.executable, *arguments], stdout=printed, text=True) as process,
+    ):
+        while process.poll() is None:
+            with suppress(psutil.Error):
+                peak = max(peak, psutil.Process(process.pid).memory_info().rss)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        printed.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"{arguments} ended with {process.returncode}")
+        return printed.read(), time.monotonic() - began, peak
 
 
 def take_steps_alone(who: str) -> None:
