@@ -135,7 +135,7 @@ def compare_recipes(text: Path | None) -> list[str]:
             text.write_text(read_sonnets(), "utf-8", newline="\n")
         peers, run = str(Path(__file__).with_name("peers.py")), Path(folder, "run")
         found, seconds, _ = run_whole([peers, "nanogpt", str(text)])
-        rows = [_show_recipe("nanoGPT, for a processor", json.loads(found.splitlines()[-1]), seconds, peak)]
+        rows = [_show_recipe("nanoGPT, for a processor", json.loads(found.splitlines()[-1]), seconds)]
         given = seconds - SECONDS_TO_START
         found, took, _ = run_whole([peers, "trainer", str(text), "--seconds", str(given)])
         rows.append(_show_recipe("transformers, run_clm.py", json.loads(found.splitlines()[-1]), took))
