@@ -16,6 +16,8 @@ import trials
 from epigone.settings import Settings
 from helpers_front import sonnets
 
+HOLD_300_MB = "import time; x = bytearray(300_000_000); time.sleep(0.5); print(len(x))"
+
 
 def test_nanogpts_model_has_as_many_parameters_as_its_readme_says() -> None:
     model = peers.CharacterModel(65)
@@ -54,7 +56,7 @@ def test_the_trainers_recipe_learns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_whole_process_is_timed_and_weighed() -> None:
-    printed, seconds, peak = bench.run_whole(["-c", "x = bytearray(300_000_000); print(len(x))"])
+    printed, seconds, peak = bench.run_whole(["-c", HOLD_300_MB])
     assert printed == "300000000\n" and 0 < seconds < 30 and 3e8 < peak < 6e8
     with pytest.raises(RuntimeError, match="ended with 3"):
         bench.run_whole(["-c", "raise SystemExit(3)"])
