@@ -49,23 +49,41 @@ def test_the_log_probability_is_that_of_the_model(tmp_path: Path) -> None:
     assert agreed or writer.start != [writer.end_of_text]
 
 
-@pytest.mark.parametrize("torn", ["", '{"prompt": "Thou", "te'])
+@pytest.mark.parametrize("torn", ["", '{"prompt": "Thou", "te', '{"prompt": "Thou", "text": "é'])
 def test_what_was_stopped_is_gone_on_with(tmp_path: Path, torn: str) -> None:
     whole, stopped = tmp_path / "whole.jsonl", tmp_path / "stopped.jsonl"
     write(whole, "--count", "5")
     lines = whole.read_text("utf-8").splitlines(keepends=True)
-    stopped.write_text("".join(lines[:2]) + torn, "utf-8")
+    stopped.write_bytes(("".join(lines[:2]) + torn).encode()[: None if torn.isascii() else -1])  # half an é
     assert write(stopped, "--count", "5").code == 0
     assert read(stopped) == read(whole)
 
 
-@pytest.mark.parametrize("content", ["a poem\n", "[1, 2]\n", '{"prompt": "Other", "settings": {}, "seed": 0}\n'])
+@pytest.mark.parametrize(
+    "content",
+    ["a poem\n", "a poem", "a poem\nof two lines", "[1, 2]\n", '{"prompt": "Other", "settings": {}, "seed": 0}\n'],
+)
 def test_a_file_that_holds_something_else_is_left_alone(tmp_path: Path, content: str) -> None:
     out = tmp_path / "texts.jsonl"
     out.write_text(content, "utf-8")
     outcome = write(out)
     assert outcome.code == 2 and "Choose another name after --out" in outcome.err
     assert out.read_text("utf-8") == content
+
+
+def test_a_first_line_that_was_cut_short_is_written_anew(tmp_path: Path) -> None:
+    out = tmp_path / "texts.jsonl"
+    out.write_text('{"prompt": "Thou", "te', "utf-8")
+    assert write(out, "--count", "2").code == 0 and len(read(out)) == 2
+
+
+def test_texts_asked_for_otherwise_keep_even_a_line_that_was_cut_short(tmp_path: Path) -> None:
+    out = tmp_path / "texts.jsonl"
+    write(out, "--count", "2")
+    torn = out.read_bytes()[:-10]
+    out.write_bytes(torn)
+    assert write(out, "--temperature", "1.5").code == 2
+    assert out.read_bytes() == torn
 
 
 def test_other_wishes_do_not_go_into_the_same_file(tmp_path: Path) -> None:

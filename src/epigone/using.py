@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # these load torch, which takes seconds: each function import
 Manner = Literal["text", "json", "dialogue", "sources"]
 """How what is written comes out."""
 
+FIRST_LETTERS = b'{"prompt": '
+"""Of every line of a .jsonl file."""
+
 
 # -- writing
 
@@ -141,22 +144,23 @@ def _write_lines(writer: Writer, prompt: str, out: Path, settings: WritingSettin
 
 def count_written(out: Path, prompt: str, settings: WritingSettings) -> int:
     """Texts that a .jsonl file already holds of those that are asked for. Raises OutputError where it holds others."""
-    from epigone.files import write_text
+    from epigone.files import write_bytes
 
     if not out.exists():
         return 0
     asked = settings.model_dump(mode="json", exclude={"count"})
     try:
-        whole = out.read_text("utf-8")
-        if not whole.endswith("\n"):  # the last line was cut short
-            whole = whole[: whole.rfind("\n") + 1]
-            write_text(out, whole)
-        lines = [json.loads(line) for line in whole.split("\n") if line]
+        whole, end, torn = out.read_bytes().rpartition(b"\n")
+        lines = [json.loads(line) for line in whole.split(b"\n") if line]
         kept = [(line["prompt"], line["settings"], line["seed"]) for line in lines]
+        if torn and not kept and not torn.startswith(FIRST_LETTERS):
+            raise ValueError("somebody else's line")
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputError(f"{out} is there and does not hold texts.", hint="Choose another name after --out.") from None
     if kept != [(prompt, asked, settings.seed + number) for number in range(len(kept))]:
         raise OutputError(f"{out} holds texts that were asked for otherwise.", hint="Choose another name after --out.")
+    if torn:  # the last line was cut short when a call was stopped
+        write_bytes(out, whole + end)
     return len(kept)
 
 
