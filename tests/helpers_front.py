@@ -163,3 +163,11 @@ def train_once() -> tuple[Run, Outcome]:
 def shared_run() -> Run:
     """The run of `train_once`."""
     return train_once()[0]
+
+
+@cache
+def early_sonnets() -> Path:
+    """A text that `standin.hub_root`'s gpt2 has not learned from."""
+    path = workshop() / "early.txt"
+    path.write_text(sonnets(12_000), "utf-8")
+    return path

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GPT2Config, GPT2LMHeadModel
+
+from helpers_front import sonnets, workshop
 
 END = "<|endoftext|>"
 
@@ -84,3 +87,11 @@ def train(model: GPT2LMHeadModel, ids: torch.Tensor, *, steps: int, learning_rat
         optimizer.step()
         optimizer.zero_grad()
     model.train(False)
+
+
+@cache
+def hub_root() -> Path:
+    """A hub's folder with a gpt2 that has learned something of the later sonnets."""
+    root = workshop() / "hub"
+    make_standin(root / "gpt2", text=sonnets(95_000)[20_000:], steps=60, n_positions=64, vocabulary=1_500)
+    return root

@@ -19,32 +19,22 @@ from epigone.model.gpt2 import load_model
 from epigone.runs.folder import RunFolder
 from epigone.settings import Settings
 from epigone.training.events import CheckpointDue
-from helpers_front import command, sonnets, workshop
-from standin import make_standin
+from helpers_front import command, early_sonnets, workshop
+from standin import hub_root
 from test_forward import assert_equal, compute, look_up, make_batch, make_model
 
-ASKED = {"lora": 4, "epochs": 2.0, "batch_size": 8, "block_size": 64, "samples": 0, "learning_rate": 2e-2}
+ASKED = {"lora": 4, "epochs": 4.0, "batch_size": 8, "block_size": 64, "samples": 0, "learning_rate": 2e-2}
 
 
-@cache
 def base() -> Path:
-    folder = workshop() / "base-to-adapt"
-    make_standin(folder, text=sonnets(95_000)[20_000:], steps=40, n_positions=64, vocabulary=800)
-    return folder
-
-
-@cache
-def text() -> Path:
-    path = workshop() / "to-adapt-to.txt"
-    path.write_text(sonnets(12_000), "utf-8")
-    return path
+    return hub_root() / "gpt2"
 
 
 @cache
 def adapted() -> Path:
     """A finished run."""
     run = workshop() / "adapted"
-    epigone.train(text(), out=run, base=str(base()), **ASKED)
+    epigone.train(early_sonnets(), out=run, base=str(base()), **ASKED)
     return run
 
 
@@ -107,9 +97,9 @@ def test_the_bases_own_weights_outside_the_blocks_matrices_stay_as_they_were() -
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     settings = Settings(base=str(base()), **ASKED)
-    folder = begin([str(text())], tmp_path / "run")
+    folder = begin([str(early_sonnets())], tmp_path / "run")
     with hold(folder):
-        preparation = prepare_run(folder, [str(text())], settings, progress=False)
+        preparation = prepare_run(folder, [str(early_sonnets())], settings, progress=False)
         seen: list[bool] = []
         events = learn(folder, preparation, should_stop=lambda: bool(seen.append(True)) or len(seen) > 4)
         assert [event for event in events if isinstance(event, CheckpointDue)][-1].step == 4
@@ -120,7 +110,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_the_plan_says_that_there_are_adapters() -> None:
-    outcome = command("plan", text(), "--base", base(), "--lora", "4", "--block-size", "64", "--samples", "0")
+    outcome = command("plan", early_sonnets(), "--base", base(), "--lora", "4", "--block-size", "64", "--samples", "0")
     assert outcome.code == 0 and "of rank 4" in outcome.out
 
 
@@ -133,15 +123,15 @@ def test_the_plan_says_that_there_are_adapters() -> None:
 )
 def test_what_does_not_go_together_is_refused(asked: dict[str, str], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
-        epigone.plan(text(), **{"base": str(base()), "lora": 4, "block_size": 64, "samples": 0} | asked)
+        epigone.plan(early_sonnets(), **{"base": str(base()), "lora": 4, "block_size": 64, "samples": 0} | asked)
 
 
 def test_without_peft_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "can_adapt", lambda: False)
     with pytest.raises(SettingsError, match="needs the package peft") as caught:
-        epigone.plan(text(), base=str(base()), lora=4, block_size=64, samples=0)
+        epigone.plan(early_sonnets(), base=str(base()), lora=4, block_size=64, samples=0)
     assert "epigone[lora]" in str(caught.value.hint)
-    assert epigone.plan(text(), base=str(base()), block_size=64, samples=0).plan.lora is None
+    assert epigone.plan(early_sonnets(), base=str(base()), block_size=64, samples=0).plan.lora is None
 
 
 def test_a_plan_with_adapters_survives_being_written_and_read() -> None:

@@ -17,29 +17,13 @@ from epigone.model.gpt2 import build_model
 from epigone.tokens.vocabulary import end_of_text_id
 from epigone.training.events import Evaluated
 from epigone.training.loop import Learner
-from helpers_front import Outcome, command, finish, shared_run, sonnets, start, workshop
+from helpers_front import Outcome, command, early_sonnets, finish, shared_run, sonnets, start, workshop
 from hub_server import HubServer
-from standin import make_standin
+from standin import hub_root
 
 QUICK = ("--epochs", "1", "--batch-size", "8", "--block-size", "64", "--samples", "0", "--learning-rate", "1e-3")
 LITTLE = {"epochs": 1.0, "batch_size": 8, "block_size": 64, "samples": 0, "learning_rate": 1e-3}
 DEAD = "http://127.0.0.1:9"
-
-
-@cache
-def hub_root() -> Path:
-    """A hub's folder with a gpt2 that has learned something of the later sonnets."""
-    root = workshop() / "hub"
-    make_standin(root / "gpt2", text=sonnets(95_000)[20_000:], steps=60, n_positions=64, vocabulary=1_500)
-    return root
-
-
-@cache
-def text() -> Path:
-    """Earlier sonnets."""
-    path = workshop() / "early.txt"
-    path.write_text(sonnets(12_000), "utf-8")
-    return path
 
 
 @dataclass(frozen=True)
@@ -56,10 +40,10 @@ def fetch_then_go_without() -> Fetched:
     folder = workshop() / "fetched"
     cache_folder = str(folder / "cache")
     with HubServer(hub_root()) as hub:
-        arguments = ("train", text(), *QUICK, "--base", "gpt2", "--out", folder / "one")
+        arguments = ("train", early_sonnets(), *QUICK, "--base", "gpt2", "--out", folder / "one")
         first = finish(start(*arguments, HF_ENDPOINT=hub.url, HF_HOME=cache_folder))
         requests = hub.requests.total()
-    arguments = ("train", text(), *QUICK, "--out", folder / "two")
+    arguments = ("train", early_sonnets(), *QUICK, "--out", folder / "two")
     second = finish(start(*arguments, HF_ENDPOINT=DEAD, HF_HOME=cache_folder))
     return Fetched(first=first, second=second, requests=requests, folder=folder)
 
@@ -106,7 +90,9 @@ def test_a_fine_tuned_model_loads_without_us() -> None:
 
 def test_a_base_is_worth_its_start() -> None:
     """Beside a fresh model of the same shape on the same tokens, before the first step and after as many."""
-    found = epigone.plan(text(), base=str(hub_root() / "gpt2"), block_size=64, batch_size=8, epochs=1.0, samples=0)
+    found = epigone.plan(
+        early_sonnets(), base=str(hub_root() / "gpt2"), block_size=64, batch_size=8, epochs=1.0, samples=0
+    )
     plan = replace(found.plan, learning_rate=1e-3, precision="fp32")
     fresh = build_model(replace(plan, base="none"), None, end_of_text_id(found.vocabulary))
     losses: dict[str, list[float]] = {}
@@ -120,13 +106,15 @@ def test_a_base_is_worth_its_start() -> None:
 
 @pytest.mark.slow
 def test_a_cold_cache_without_a_network_is_one_error_and_blocks_nothing(tmp_path: Path) -> None:
-    arguments = ("train", text(), *QUICK, "--base", "gpt2", "--out", tmp_path / "run")
+    arguments = ("train", early_sonnets(), *QUICK, "--base", "gpt2", "--out", tmp_path / "run")
     outcome = finish(start(*arguments, HF_ENDPOINT=DEAD, HF_HOME=str(tmp_path / "cold")))
     assert (outcome.code, outcome.out) == (2, "")
     first, second = outcome.err.splitlines()
     assert first.startswith("error: gpt2 is neither a folder nor complete in the cache")
     assert "--base none" in second
-    again = command("train", text(), *QUICK, "--base", "none", "--size", "1x32", "--quiet", "--out", tmp_path / "run")
+    again = command(
+        "train", early_sonnets(), *QUICK, "--base", "none", "--size", "1x32", "--quiet", "--out", tmp_path / "run"
+    )
     assert again.code == 0, again.err
 
 
@@ -137,7 +125,7 @@ def test_any_gpt2_in_a_folder_can_write() -> None:
 
 def test_the_style_of_a_fine_tuned_run_can_be_toned_down_to_its_base() -> None:
     """Its own base lies in another cache than this process's, so a run with a folder as its base is asked."""
-    run = epigone.train(text(), out=workshop() / "styled", base=str(hub_root() / "gpt2"), **LITTLE)
+    run = epigone.train(early_sonnets(), out=workshop() / "styled", base=str(hub_root() / "gpt2"), **LITTLE)
     base = api.open_writer(hub_root() / "gpt2").write("Thou", WritingSettings(length=20, seed=1))
     how = {"length": 20, "seed": 1}
     assert run.write("Thou", **how, style_strength=0.0) == base

@@ -167,11 +167,6 @@ def test_adamw_moves_a_wider_model_more_gently() -> None:
     assert rates == sorted(rates, reverse=True) and rates[-1] < rates[0]
 
 
-def test_what_is_read_often_is_learned_with_more_dropout() -> None:
-    dropouts = [plan_for(epochs=epochs).dropout for epochs in (0.5, 2.0, 20.0, 60.0)]
-    assert dropouts == sorted(dropouts) and dropouts[-1] > dropouts[0]
-
-
 def test_a_fresh_model_sees_one_block_and_a_base_keeps_its_shape() -> None:
     fresh, base = plan_for(), plan_for(base="gpt2", base_shape=GPT2_SMALL, base_revision="abc", start_text="\n")
     assert fresh.fresh and fresh.shape.n_positions == fresh.block_size

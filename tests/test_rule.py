@@ -8,28 +8,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from epigone.model.hardware import Hardware
-from epigone.model.plan import Facts, Plan, make_plan
-from epigone.model.route import Route
+from epigone.model.plan import Plan
 from epigone.model.rule import choose_dropout, choose_epochs, choose_size, choose_vocabulary
-from epigone.settings import Settings
-from epigone.tokens.stream import Tokens
-from helpers_tokens import make_part
+from helpers_tokens import plan_for
 
 MACHINE = Hardware(device="cpu", name="two cores", n_threads=2, memory_bytes=2**34, bf16=True, compiles=True)
 BYTES = st.integers(1_000, 10**9)
 
 
-def plan_for(n_bytes: int, minutes: float | str, machine: Hardware = MACHINE) -> Plan:
+def plan_for_bytes(n_bytes: int, minutes: float | str, machine: Hardware = MACHINE) -> Plan:
     """The plan for a text of so many bytes, with nothing set but the minutes."""
-    vocabulary, _ = choose_vocabulary(n_bytes)
-    part = make_part(n_bytes * 2 // 5, bytes_per_token=2.5)
-    facts = Facts(
-        tokens=Tokens(train=part, validation=part, key=""),
-        hardware=machine,
-        route=Route(base="none", vocabulary_size=vocabulary, reason="", vocabulary_reason=""),
-        vocabulary_size=vocabulary,
-    )
-    return make_plan(Settings(base="none", device="cpu", minutes=minutes), facts)
+    return plan_for(n_bytes // 2, hardware=machine, base="none", device="cpu", minutes=minutes)
 
 
 @pytest.mark.parametrize("on_processor", [True, False])
@@ -50,7 +39,7 @@ def test_a_longer_text_makes_no_smaller_a_model_vocabulary_or_dropout(on_process
 
 @pytest.mark.parametrize("n_bytes", [50_000, 300_000, 1_000_000, 5_000_000, 30_000_000])
 def test_more_time_makes_a_larger_model_until_the_text_is_the_limit(n_bytes: int) -> None:
-    plans = [plan_for(n_bytes, minutes) for minutes in (0.5, 1.0, 3.0, 10.0, 60.0, 600.0, "none")]
+    plans = [plan_for_bytes(n_bytes, minutes) for minutes in (0.5, 1.0, 3.0, 10.0, 60.0, 600.0, "none")]
     sizes = [plan.n_parameters for plan in plans]
     assert sizes == sorted(sizes)
     assert sizes[-1] == sizes[-2]
@@ -58,11 +47,11 @@ def test_more_time_makes_a_larger_model_until_the_text_is_the_limit(n_bytes: int
 
 def test_a_slow_machine_makes_a_smaller_model_in_the_same_time() -> None:
     slow = Hardware(device="cpu", name="one core", n_threads=1, memory_bytes=2**34, bf16=False)
-    assert plan_for(5_000_000, 10.0, slow).n_parameters < plan_for(5_000_000, 10.0).n_parameters
+    assert plan_for_bytes(5_000_000, 10.0, slow).n_parameters < plan_for_bytes(5_000_000, 10.0).n_parameters
 
 
 def test_with_little_time_any_text_is_learned_by_the_smallest_model() -> None:
-    assert plan_for(30_000_000, 0.01).shape.n_embd == 64
+    assert plan_for_bytes(30_000_000, 0.01).shape.n_embd == 64
 
 
 @given(st.floats(1, 60), st.floats(0.001, 50))
@@ -74,8 +63,8 @@ def test_dropout_grows_with_the_passes_and_the_parameters_and_is_bounded(passes:
 
 
 def test_what_is_read_few_times_is_learned_without_dropout() -> None:
-    assert plan_for(5_000_000, 1.0).dropout == 0
-    dropouts = [plan_for(n_bytes, "none").dropout for n_bytes in (20_000, 60_000, 300_000)]
+    assert plan_for_bytes(5_000_000, 1.0).dropout == 0
+    dropouts = [plan_for_bytes(n_bytes, "none").dropout for n_bytes in (20_000, 60_000, 300_000)]
     assert dropouts == sorted(dropouts, reverse=True) and 0.3 >= dropouts[0] > dropouts[-1] > 0
 
 
@@ -92,5 +81,10 @@ def test_what_is_read_few_times_is_learned_without_dropout() -> None:
 def test_short_texts_and_short_times_are_learned_in_short_blocks(
     n_bytes: int, minutes: float | str, block_size: int
 ) -> None:
-    assert plan_for(n_bytes, minutes).block_size == block_size
-    assert plan_for(n_bytes, minutes).batch_size * block_size == 2048
+    assert plan_for_bytes(n_bytes, minutes).block_size == block_size
+    assert plan_for_bytes(n_bytes, minutes).batch_size * block_size == 2048
+
+
+def test_what_is_read_often_is_learned_with_more_dropout() -> None:
+    dropouts = [plan_for(epochs=epochs).dropout for epochs in (0.5, 2.0, 20.0, 60.0)]
+    assert dropouts == sorted(dropouts) and dropouts[-1] > dropouts[0]

@@ -285,7 +285,7 @@ class Run:
 
         Computed in fp32. Raises TextTooShort, TextUnreadable, SettingsError, RunNotFound, RunDamaged.
         """
-        writer = self.open_writer(make_settings(WritingSettings, {"device": device, "precision": "fp32"}))
+        writer = self.open_writer(_ask_for_exactness(device))
         return score_text(writer.model, writer.vocabulary, text)
 
     def open_writer(self, settings: WritingSettings | None = None) -> Writer:
@@ -307,10 +307,12 @@ def score(name: Text, text: str, device: str = "auto", *, progress: bool = False
 
     Raises what `Run.score` does, and BaseError.
     """
-    writer = open_writer(
-        name, make_settings(WritingSettings, {"device": device, "precision": "fp32"}), progress=progress
-    )
+    writer = open_writer(name, _ask_for_exactness(device), progress=progress)
     return score_text(writer.model, writer.vocabulary, text)
+
+
+def _ask_for_exactness(device: str) -> WritingSettings:
+    return make_settings(WritingSettings, {"device": device, "precision": "fp32"})
 
 
 def open_writer(name: Text, settings: WritingSettings | None = None, *, progress: bool = False) -> Writer:

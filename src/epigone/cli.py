@@ -36,7 +36,7 @@ Writing = Annotated[WritingSettings, tyro.conf.arg(name="")]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Interactive = Annotated[bool, tyro.conf.arg(aliases=["-i"])]
 WRITING = WritingSettings()
-LISTS = ("sample_prompt", "schedule_arguments", "stop")
+LISTS = {name for name, field in Settings.model_fields.items() if isinstance(field.default, tuple)}
 """Settings that may be given several times; what is given replaces what the file says."""
 
 
@@ -92,6 +92,9 @@ def _read_settings_file(arguments: Sequence[str]) -> Settings:
     return make_settings(Settings, values)
 
 
+# -- the verbs and their flags
+
+
 def make_verbs(defaults: Settings) -> tuple[tyro.extras.SubcommandApp, dict[str, Callable[..., int]]]:
     """The verbs, with `defaults` as what train and plan do when nothing else is said."""
     verbs = tyro.extras.SubcommandApp()
@@ -138,84 +141,86 @@ def make_verbs(defaults: Settings) -> tuple[tyro.extras.SubcommandApp, dict[str,
         """
         return _plan(text, learning, quiet=quiet, as_json=json)
 
-    @verbs.command
-    def write(  # noqa: PLR0913  # its arguments are its flags
-        run: Positional[str],
-        *,
-        prompt: str = "",
-        out: Path | None = None,
-        writing: Writing = WRITING,
-        interactive: Interactive = False,
-        show_source: bool = False,
-        quiet: bool = False,
-        json: bool = False,
-    ) -> int:
-        """Write with the best model of a run, or with any GPT-2.
-
-        Args:
-            run: A run's folder, a model's folder, or a name on the Hugging Face hub.
-            prompt: What the text follows.
-            out: Write to this new file instead of the screen. A .jsonl file gets a line for each text, with all
-                that is known of it, and is gone on with if it was stopped.
-            writing: How to write.
-            interactive: Write in turns with the model: it goes on, you choose, undo and add.
-            show_source: Say after each text which passage of it is the longest that was copied, and from where.
-            quiet: Print the text alone.
-            json: Print one JSON object on standard output, and nothing else there.
-        """
-        manner = choose_manner(json=json, interactive=interactive, show_source=show_source)
-        return _write(run, prompt, out, writing, manner, quiet=quiet)
-
-    @verbs.command
-    def score(
-        run: Positional[str],
-        file: Positional[str],
-        *,
-        encoding: str = "auto",
-        keep_boilerplate: bool = False,
-        device: Device = "auto",
-        json: bool = False,
-    ) -> int:
-        """Say how likely a model finds a text: as a whole, and its worst lines.
-
-        Args:
-            run: A run's folder, a model's folder, or a name on the Hugging Face hub.
-            file: The text: a file, an address (https://…), or "-" for standard input.
-            encoding: Encoding of the text, for example "cp1252".
-            keep_boilerplate: Keep Project Gutenberg's header and licence instead of cutting them.
-            device: What computes.
-            json: Print one JSON object on standard output, with the log-probability of each token.
-        """
-        return _score(run, file, device, encoding, keep_boilerplate=keep_boilerplate, json=json)
-
-    @verbs.command
-    def resume(
-        run: Positional[Path],
-        *,
-        epochs: float | None = None,
-        minutes: float | None = None,
-        patience: int | Literal["none"] | None = None,
-        quiet: bool = False,
-        json: bool = False,
-    ) -> int:
-        """Go on with a run after a crash, a Ctrl-C, or for longer.
-
-        Args:
-            run: The run's folder.
-            epochs: Passes over the text in all, counted from the start.
-            minutes: Minutes of training in all, counted from the start.
-            patience: Stop after this many evaluations without a better one; "none" never does.
-            quiet: Say nothing but errors.
-            json: Print one JSON object on standard output, and nothing else there.
-        """
-        asked = {"epochs": epochs, "minutes": minutes, "patience": patience}
-        changes = {name: value for name, value in asked.items() if value is not None}
-        return _resume(run, changes, quiet=quiet, as_json=json)
-
+    for verb in (write, score, resume):
+        verbs.command(verb)
     return verbs, {"train": train, "plan": plan, "write": write, "score": score, "resume": resume}
 
 
-# -- the verbs
+def write(  # noqa: PLR0913  # its arguments are its flags
+    run: Positional[str],
+    *,
+    prompt: str = "",
+    out: Path | None = None,
+    writing: Writing = WRITING,
+    interactive: Interactive = False,
+    show_source: bool = False,
+    quiet: bool = False,
+    json: bool = False,
+) -> int:
+    """Write with the best model of a run, or with any GPT-2.
+
+    Args:
+        run: A run's folder, a model's folder, or a name on the Hugging Face hub.
+        prompt: What the text follows.
+        out: Write to this new file instead of the screen. A .jsonl file gets a line for each text, with all
+            that is known of it, and is gone on with if it was stopped.
+        writing: How to write.
+        interactive: Write in turns with the model: it goes on, you choose, undo and add.
+        show_source: Say after each text which passage of it is the longest that was copied, and from where.
+        quiet: Print the text alone.
+        json: Print one JSON object on standard output, and nothing else there.
+    """
+    manner = choose_manner(json=json, interactive=interactive, show_source=show_source)
+    return _write(run, prompt, out, writing, manner, quiet=quiet)
+
+
+def score(
+    run: Positional[str],
+    file: Positional[str],
+    *,
+    encoding: str = "auto",
+    keep_boilerplate: bool = False,
+    device: Device = "auto",
+    json: bool = False,
+) -> int:
+    """Say how likely a model finds a text: as a whole, and its worst lines.
+
+    Args:
+        run: A run's folder, a model's folder, or a name on the Hugging Face hub.
+        file: The text: a file, an address (https://…), or "-" for standard input.
+        encoding: Encoding of the text, for example "cp1252".
+        keep_boilerplate: Keep Project Gutenberg's header and licence instead of cutting them.
+        device: What computes.
+        json: Print one JSON object on standard output, with the log-probability of each token.
+    """
+    return _score(run, file, device, encoding, keep_boilerplate=keep_boilerplate, json=json)
+
+
+def resume(
+    run: Positional[Path],
+    *,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    patience: int | Literal["none"] | None = None,
+    quiet: bool = False,
+    json: bool = False,
+) -> int:
+    """Go on with a run after a crash, a Ctrl-C, or for longer.
+
+    Args:
+        run: The run's folder.
+        epochs: Passes over the text in all, counted from the start.
+        minutes: Minutes of training in all, counted from the start.
+        patience: Stop after this many evaluations without a better one; "none" never does.
+        quiet: Say nothing but errors.
+        json: Print one JSON object on standard output, and nothing else there.
+    """
+    asked = {"epochs": epochs, "minutes": minutes, "patience": patience}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    return _resume(run, changes, quiet=quiet, as_json=json)
+
+
+# -- what they do
 
 
 def _require_text(text: Sequence[str]) -> list[str]:

@@ -13,11 +13,12 @@ from epigone.settings import WritingSettings
 
 if TYPE_CHECKING:  # these load torch, which takes seconds: each function imports what it needs
     from epigone.text.corpus import Document
+    from epigone.writing.copying import Shared
     from epigone.writing.engine import Record, Writer
     from epigone.writing.scoring import Score
 
 Manner = Literal["text", "json", "dialogue", "sources"]
-"""How what is written comes out."""
+"""How what is written comes out; with "sources" the longest copied passage of each text is shown behind it."""
 
 FIRST_LETTERS = b'{"prompt": '
 """Of every line of a .jsonl file."""
@@ -36,9 +37,7 @@ def choose_manner(*, json: bool, interactive: bool, show_source: bool) -> Manner
 
 
 def write(run: str, prompt: str, out: Path | None, settings: WritingSettings, manner: Manner, *, quiet: bool) -> int:
-    """What `epigone write` does. With the manner "sources" each text is followed by where it comes nearest to the text
-    that was learned from. Raises EpigoneError.
-    """
+    """What `epigone write` does. Raises EpigoneError."""
     _check_writing(out, settings, manner)
     from epigone import api
 
@@ -86,19 +85,17 @@ def _hold_dialogue(writer: Writer, prompt: str, settings: WritingSettings, *, qu
 def _write_with_sources(writer: Writer, prompt: str, settings: WritingSettings) -> None:
     from epigone.display import print_piece
 
+    n_documents = len(writer.documents)  # before anything is written: it may not be known
     for number, text in enumerate(writer.write(prompt, settings), 1):
         print_piece(f"--- {number} of {settings.count}\n" if settings.count > 1 else "")
-        print_piece(f"{prompt}{text}\n\n{describe_source(writer, text)}\n")
+        print_piece(f"{prompt}{text}\n\n{describe_source(writer.find_source(text), n_documents)}\n")
 
 
-def describe_source(writer: Writer, text: str) -> str:
+def describe_source(found: Shared | None, n_documents: int) -> str:
     """The longest passage that a text shares with what was learned from, and where that stands."""
-    from epigone.writing.copying import find_longest_shared
-
-    found = find_longest_shared(text, writer.documents)
     if found is None:
         return "It shares nothing with the text that was learned from."
-    where = f"line {found.line:,}" + (f" of text {found.document + 1}" if len(writer.documents) > 1 else "")
+    where = f"line {found.line:,}" + (f" of text {found.document + 1}" if n_documents > 1 else "")
     passage = " ".join(found.passage.split())
     learned = "the text that was learned from"
     return f"Longest passage shared with {learned}: {found.n_characters} characters, {where}:\n{passage}"

@@ -135,7 +135,8 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
     pick = Chooser(settings)
     hardware, train = facts.hardware, facts.tokens.train
     block_size = _choose_block(pick, facts)
-    shape = facts.base_shape or _choose_shape(pick, facts, block_size)
+    epochs = _choose_epochs(pick, train.n_bytes, facts.base_shape is None)
+    shape = facts.base_shape or _choose_shape(pick, facts, block_size, epochs)
     eager = hardware.device == "cpu" and shape.n_parameters < SMALL_PARAMETERS
     precision, pick.reasons["precision"] = choose_precision(settings.precision, hardware)
     pick.reasons["base"], pick.reasons["vocabulary"] = facts.route.reason, facts.route.vocabulary_reason
@@ -159,7 +160,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         batch_size=_choose_batch(pick, facts, block_size, n_blocks),
         accumulation=pick.choose("accumulation", 1, "the batch is large enough"),
         lora=_choose_lora(pick, facts),
-        **_choose_learning(pick, facts, shape),
+        **_choose_learning(pick, facts, shape, epochs),
         minutes=None if settings.minutes == "none" else settings.minutes,
         n_steps=0,
         evaluations_per_epoch=1,
@@ -238,13 +239,13 @@ def _choose_block(pick: Chooser, facts: Facts) -> int:
     return block_size
 
 
-def _choose_shape(pick: Chooser, facts: Facts, block_size: int) -> Shape:
+def _choose_shape(pick: Chooser, facts: Facts, block_size: int, epochs: float) -> Shape:
     def make(size: str) -> Shape:
-        return make_shape(str(size), block_size=block_size, vocabulary_size=facts.vocabulary_size)
+        return make_shape(size, block_size=block_size, vocabulary_size=facts.vocabulary_size)
 
     def count_tokens(size: str) -> float:
         shape = make(size)
-        passes = min(_choose_epochs(pick, train.n_bytes, True), _guess_passes(pick.settings, facts, shape))
+        passes = min(epochs, _guess_passes(pick.settings, facts, shape))
         return passes * train.n_tokens / shape.n_parameters
 
     train, on_processor = facts.tokens.train, facts.hardware.device == "cpu"
@@ -276,10 +277,9 @@ def _choose_lora(pick: Chooser, facts: Facts) -> int | None:
     return rank
 
 
-def _choose_learning(pick: Chooser, facts: Facts, shape: Shape) -> dict[str, Any]:
-    """Epochs and how fast, how far and how carefully to learn; docs/findings.md says from where the numbers are."""
+def _choose_learning(pick: Chooser, facts: Facts, shape: Shape, epochs: float) -> dict[str, Any]:
+    """How fast, how far and how carefully to learn; docs/findings.md says from where the numbers are."""
     n_bytes, fresh = facts.tokens.train.n_bytes, facts.base_shape is None
-    epochs = _choose_epochs(pick, n_bytes, fresh)
     passes = min(epochs, _guess_passes(pick.settings, facts, shape))
     optimizer = pick.choose("optimizer", *BEST_OPTIMIZER[fresh])
     dropout = rule.choose_dropout(passes, shape.n_parameters / n_bytes) if fresh else (0.1, "as GPT-2 was made")

@@ -147,7 +147,7 @@ class Said(NamedTuple):
 class CopyGuard:
     """Knows for one text which tokens would complete a passage of more than n_characters from the documents.
 
-    Only what was taken counts as the text, so a prompt may be copied. Bytes become text as in `engine.Speller`.
+    Only what was taken counts as the text, so a prompt may be copied. Bytes become text as in `endings.Scribe`.
     """
 
     def __init__(self, index: CopyIndex, token_bytes: Sequence[bytes]) -> None:

@@ -36,6 +36,7 @@ class Record(NamedTuple):
     n_tokens: int
     log_probability: float
     source: Shared | None
+    """The longest passage that was copied; None if there is none, or where it is not known what was learned from."""
 
 
 class Writer:
@@ -92,11 +93,12 @@ class Writer:
                 texts[piece.sequence - numbers.start] += piece.text
             for place, (number, scribe, text) in enumerate(zip(numbers, scribes, texts, strict=True)):
                 log_probability = sum(step[place] for step in steps[: scribe.n_tokens])
-                yield Record(text, settings.seed + number, scribe.n_tokens, log_probability, self.find_source(text))
+                source = self.find_source(text) if self._read_documents else None
+                yield Record(text, settings.seed + number, scribe.n_tokens, log_probability, source)
 
     def find_source(self, text: str) -> Shared | None:
-        """The longest passage that the text shares with what was learned from; None where that is not known."""
-        return find_longest_shared(text, self.documents) if self._read_documents else None
+        """The longest passage that the text shares with what was learned from. Raises what `documents` does."""
+        return find_longest_shared(text, self.documents)
 
     def _make_chooser(self, settings: WritingSettings, numbers: range, processors: Sequence[Processor] = ()) -> Chooser:
         bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.vocabulary))]

@@ -102,14 +102,16 @@ class Chooser:
         scores = self.processors(written, logits) if self.processors else logits  # type: ignore[arg-type]
         tokens = self._pick(scores, range(len(scores)))
         for row, guard in enumerate(self.guards):
-            tokens[row] = self._avoid(scores[row : row + 1].clone(), int(tokens[row]), row)
-            guard.take(int(tokens[row]))
+            token = int(tokens[row])
+            if guard.forbids(token):
+                tokens[row] = token = self._avoid(scores[row : row + 1].clone(), token, row)
+            guard.take(token)
         if self.log_probabilities is not None:
             self.log_probabilities.append(logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist())
         return tokens
 
     def _avoid(self, scores: torch.Tensor, token: int, row: int) -> int:
-        """The token, or another one where the text's guard forbids it; any where it forbids all. scores: [1, -]."""
+        """A token instead of a forbidden one; that one where the text's guard forbids all. scores: [1, vocabulary]."""
         while self.guards[row].forbids(token):
             scores[0, token] = -torch.inf
             if not bool(scores.isfinite().any()):
@@ -132,15 +134,14 @@ class Chooser:
         sums = chances.cumsum(-1)
         tokens = self._draw(sums, rows)
         allowed = self._allow(chances, tokens)
-        for _ in range(TRIES):
+        for number in range(TRIES + 1):
             left = (~allowed).nonzero()[:, 0].tolist()
             if not left:
-                return tokens
-            tokens[left] = self._draw(sums[left], [rows[place] for place in left])
-            allowed[left] = self._allow(chances[left], tokens[left])
-        left = (~allowed).nonzero()[:, 0].tolist()
-        if left:
-            tokens[left] = self._pick_sorted(chances[left], [rows[place] for place in left])
+                break
+            rest, their_rows = chances[left], [rows[place] for place in left]
+            last = number == TRIES
+            tokens[left] = self._pick_sorted(rest, their_rows) if last else self._draw(sums[left], their_rows)
+            allowed[left] = self._allow(rest, tokens[left])
         return tokens
 
     def _draw(self, sums: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
