@@ -12,6 +12,7 @@ import torch
 
 import bench
 import peers
+import recipes
 import trials
 from epigone.settings import Settings
 from helpers_front import sonnets
@@ -56,10 +57,10 @@ def test_the_trainers_recipe_learns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_whole_process_is_timed_and_weighed() -> None:
-    printed, seconds, peak = bench.run_whole(["-c", HOLD_300_MB])
+    printed, seconds, peak = recipes.run_whole(["-c", HOLD_300_MB])
     assert printed == "300000000\n" and 0 < seconds < 30 and 3e8 < peak < 6e8
     with pytest.raises(RuntimeError, match="ended with 3"):
-        bench.run_whole(["-c", "raise SystemExit(3)"])
+        recipes.run_whole(["-c", "raise SystemExit(3)"])
 
 
 def test_a_trial_goes_by_the_plan_and_finds_what_the_run_would(tmp_path: Path) -> None:

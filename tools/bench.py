@@ -7,12 +7,9 @@ import json
 import math
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from importlib.metadata import version
@@ -20,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
@@ -32,13 +28,13 @@ from epigone.model.plan import Facts, Plan, make_plan
 from epigone.model.route import Route
 from epigone.model.shape import Shape
 from epigone.settings import Settings, WritingSettings
-from epigone.text.corpus import read_corpus
 from epigone.tokens.stream import Part, Tokens
 from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary
 from epigone.training.batches import Batches
 from epigone.training.loop import Learner
 from epigone.writing.decoder import WeightFormat, make_decoder
 from epigone.writing.engine import Writer
+from recipes import compare_recipes, read_result, read_sonnets, run_whole
 
 VOCABULARY = 1024
 SHAPES = {
@@ -50,9 +46,6 @@ SHAPES = {
 BATCHES = {"2M": 16, "5M": 16, "124M": 4}
 DROPOUT = 0.1
 PRODUCT = (1024, 768, 3072)
-SECONDS_TO_START = 8.0
-"""What a process takes besides learning, roughly."""
-SECONDS_BETWEEN_LOOKS = 0.02
 NANOGPT_BEST = 1.47
 """nanoGPT's README: tinyshakespeare, three minutes of an A100."""
 Work = Callable[[], object]
@@ -97,11 +90,6 @@ NOTES = (
     "fp32, epigone in the format that stands beside the model. Memory is the most that three steps took, in a process",
     "of their own.",
 )
-RECIPES = (
-    "Whole processes one after another, start and reading included, each on the first nine tenths of the text and",
-    "tested on all of the last tenth; what they are is in `tools/peers.py`. nanoGPT's recipe has a fixed length, and",
-    "the others get about the time that it took. epigone is told that, `--split tail` and `--base none`, no more.",
-)
 
 
 def measure_processor(*, quick: bool, text: Path | None) -> list[str]:
@@ -125,63 +113,6 @@ def measure_processor(*, quick: bool, text: Path | None) -> list[str]:
         lines += [f"| {peaks[0]:.2f} | {peaks[1]:.2f} | {peaks[1] / peaks[0]:.2f} |"]
         lines += compare_recipes(text)
     return lines
-
-
-def compare_recipes(text: Path | None) -> list[str]:
-    """What each recipe makes of a text in about the same time."""
-    with tempfile.TemporaryDirectory() as folder:
-        if text is None:
-            text = Path(folder, "sonnets.txt")
-            text.write_text(read_sonnets(), "utf-8", newline="\n")
-        peers, run = str(Path(__file__).with_name("peers.py")), Path(folder, "run")
-        found, seconds, _ = run_whole([peers, "nanogpt", str(text)])
-        rows = [_show_recipe("nanoGPT, for a processor", json.loads(found.splitlines()[-1]), seconds)]
-        given = seconds - SECONDS_TO_START
-        found, took, _ = run_whole([peers, "trainer", str(text), "--seconds", str(given)])
-        rows.append(_show_recipe("transformers, run_clm.py", json.loads(found.splitlines()[-1]), took))
-        asked = ["--split", "tail", "--minutes", f"{given / 60:.3f}", "--samples", "0", "--out", str(run)]
-        _, took, _ = run_whole(["-m", "epigone", "train", str(text), "--base", "none", *asked])
-        rows.append(_show_recipe("epigone", read_result(run), took))
-        size = text.stat().st_size
-    lines = ["", f"## The text learned in the same time, {text.name}, {size:,} bytes", "", *RECIPES, ""]
-    lines += ["| recipe | seconds | nats a character | bits a byte |", "| --- | --- | --- | --- |"]
-    return lines + rows
-
-
-def _show_recipe(name: str, found: dict[str, float], seconds: float) -> str:
-    numbers = f"{found['nats_per_character']:.3f} | {found['bits_per_byte']:.3f}"
-    return f"| {name} | {seconds:.0f} | {numbers} |"
-
-
-def read_result(run: Path) -> dict[str, float]:
-    """A run's best held-out loss in the units of all recipes."""
-    best, part = open_run(run).best, json.loads((run / "receipt.json").read_text("utf-8"))["validation"]
-    if best is None:
-        raise RuntimeError(f"{run} was never evaluated")
-    return {
-        "nats_per_character": best.loss * best.n_tokens / part["n_characters"],
-        "bits_per_byte": best.bits_per_byte,
-    }
-
-
-def run_whole(arguments: list[str]) -> tuple[str, float, int]:
-    """Run Python with arguments: what it printed, the seconds it took and the most bytes of memory it held.
-
-    The kernel's own peak for a child would be its parent's if that was larger, so the memory is looked at meanwhile.
-    """
-    began, peak = time.monotonic(), 0
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as printed,
-        subprocess.Popen([sys.executable, *arguments], stdout=printed, text=True) as process,
-    ):
-        while process.poll() is None:
-            with suppress(psutil.Error):
-                peak = max(peak, psutil.Process(process.pid).memory_info().rss)
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        printed.seek(0)
-        if process.returncode:
-            raise RuntimeError(f"{arguments} ended with {process.returncode}")
-        return printed.read(), time.monotonic() - began, peak
 
 
 def take_steps_alone(who: str) -> None:
@@ -334,11 +265,6 @@ def make_writing(
             raise RuntimeError("generate emitted another number of tokens than asked")
 
     return generate, lambda: writer.write(prompt, asked)
-
-
-def read_sonnets() -> str:
-    """The text that comes with epigone."""
-    return read_corpus(["sample:sonnets"], encoding="auto", keep_boilerplate=False).documents[0].text
 
 
 def make_plain_model(shape: Shape) -> GPT2LMHeadModel:
