@@ -99,7 +99,9 @@ class Chooser:
 
         logits: fp32 [count, vocabulary]; written: int64 [count, time].
         """
-        scores = self.processors(written, logits) if self.processors else logits  # type: ignore[arg-type]
+        scores = logits
+        for processor in self.processors:  # the list's own call looks at each one's signature, at every token
+            scores = processor(written, scores)
         tokens = self._pick(scores, range(len(scores)))
         for row, guard in enumerate(self.guards):
             token = int(tokens[row])
