@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers_front import environment, workshop
-from test_finetune import DEAD, QUICK, fetch_then_go_without, text
+from helpers_front import early_sonnets, environment, workshop
+from test_finetune import DEAD, QUICK, fetch_then_go_without
 
 NO_NETWORK = """
 import socket
@@ -40,7 +40,7 @@ def run_without_network(folder: Path, *arguments: str | Path) -> subprocess.Comp
 
 def test_a_whole_run_makes_no_connection(tmp_path: Path) -> None:
     assert fetch_then_go_without().first.code == 0
-    train = ["train", text(), *QUICK, "--base", "gpt2", "--quiet", "--out", tmp_path / "run"]
+    train = ["train", early_sonnets(), *QUICK, "--base", "gpt2", "--quiet", "--out", tmp_path / "run"]
     resume = ["resume", tmp_path / "run", "--epochs", "1.5", "--quiet"]
     write = ["write", tmp_path / "run", "--length", "5", "--quiet"]
     done = run_without_network(tmp_path / "site", train, resume, write)  # type: ignore[arg-type]
