@@ -1,4 +1,4 @@
-"""What a judgement is made of: verdicts, each with its evidence, and each number of that beside a floor and a ceiling."""
+"""What a judgement is made of: verdicts with their evidence, each number of that beside a floor and a ceiling."""
 
 from __future__ import annotations
 
