@@ -130,6 +130,15 @@ def test_more_texts_than_a_batch_holds_keep_their_seeds(monkeypatch: pytest.Monk
     assert shared_run().write(count=5, length=6) == together
 
 
+def test_where_memory_is_short_fewer_texts_are_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, asked = shared_run().open_writer(), WritingSettings(count=5, length=3)
+    together, done = writer.write("", asked), []
+    writer.watch = lambda n_done, n_all: done.append((n_done, n_all))
+    monkeypatch.setattr("epigone.writing.engine.find_free_bytes", lambda device: 1)
+    assert writer.write("", asked) == together
+    assert done == [(n_done, 15) for n_done in range(1, 16)]
+
+
 @pytest.mark.parametrize("prompt", ["", "Shall I compare"])
 @pytest.mark.parametrize("length", [1, 17, 3 * 64 + 1])
 def test_a_text_has_exactly_the_tokens_that_were_asked_for(

@@ -139,11 +139,13 @@ def test_the_format_is_chosen_by_the_model_and_the_machine() -> None:
     machine = Hardware(device="cpu", name="a processor", n_threads=2, memory_bytes=2**33, bf16=True)
     plain = Hardware(device="cpu", name="a processor", n_threads=2, memory_bytes=2**33, bf16=False)
     card = Hardware(device="cuda", name="a card", n_threads=2, memory_bytes=2**33, bf16=True)
-    assert choose_weight_format("auto", 5_000_000, machine) == "int8"
-    assert choose_weight_format("auto", 5_000_000, plain) == "fp32"
-    assert choose_weight_format("auto", 5_000_000, card) == "fp32"
-    assert choose_weight_format("auto", 124_000_000, machine) == "bf16"
-    assert choose_weight_format("auto", 124_000_000, plain) == "fp32"
-    assert choose_weight_format("int8", 124_000_000, plain) == "int8"
+    assert choose_weight_format("auto", 5_000_000, 1, machine) == "int8"
+    assert choose_weight_format("auto", 5_000_000, 100, machine) == "bf16"
+    assert choose_weight_format("auto", 5_000_000, 100, card) == "fp32"
+    assert choose_weight_format("auto", 5_000_000, 1, plain) == "fp32"
+    assert choose_weight_format("auto", 5_000_000, 1, card) == "fp32"
+    assert choose_weight_format("auto", 124_000_000, 1, machine) == "bf16"
+    assert choose_weight_format("auto", 124_000_000, 1, plain) == "fp32"
+    assert choose_weight_format("int8", 124_000_000, 1, plain) == "int8"
     with pytest.raises(SettingsError, match="for processors"):
-        choose_weight_format("int8", 124_000_000, card)
+        choose_weight_format("int8", 124_000_000, 1, card)

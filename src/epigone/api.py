@@ -32,7 +32,7 @@ from epigone.tokens.vocabulary import end_of_text_id, load_vocabulary
 from epigone.training.events import CheckpointDue, Evaluated, Event
 from epigone.training.loop import Learner
 from epigone.training.state import is_main_process
-from epigone.writing.decoder import AnyDecoder, StyledDecoder, choose_weight_format, make_decoder
+from epigone.writing.decoder import MANY_TEXTS, AnyDecoder, StyledDecoder, choose_weight_format, make_decoder
 from epigone.writing.engine import Piece, Writer
 from epigone.writing.samples import Sampler
 from epigone.writing.scoring import Score, score_text
@@ -250,7 +250,7 @@ class Run:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self._writers: dict[tuple[str, str, float], Writer] = {}
+        self._writers: dict[tuple[object, ...], Writer] = {}
 
     @property
     def path(self) -> Path:
@@ -291,7 +291,7 @@ class Run:
     def open_writer(self, settings: WritingSettings | None = None) -> Writer:
         """The best model, loaded once for each way in which it is to compute."""
         settings = settings or WritingSettings()
-        way = (settings.device, settings.precision, settings.style_strength)
+        way = (settings.device, settings.precision, settings.style_strength, settings.count >= MANY_TEXTS)
         if way not in self._writers:
             self._writers[way] = open_writer(self.path, settings)
         return self._writers[way]
@@ -346,4 +346,5 @@ def open_writer(name: Text, settings: WritingSettings | None = None, *, progress
 def _open_decoder(path: Path, settings: WritingSettings, hardware: Hardware) -> tuple[GPT2LMHeadModel, AnyDecoder]:
     model = load_model(path)
     model.to(torch.device(hardware.device))  # type: ignore[arg-type]
-    return model, make_decoder(model, choose_weight_format(settings.precision, model.num_parameters(), hardware))
+    form = choose_weight_format(settings.precision, model.num_parameters(), settings.count, hardware)
+    return model, make_decoder(model, form)

@@ -6,13 +6,14 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from textwrap import shorten
 from typing import Protocol, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -90,14 +91,25 @@ def print_piece(text: str, *, dim: bool = False) -> None:
 
 def print_json(value: object) -> None:
     """Print a value for programs."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    print(spell_json(value))
 
 
-def show_progress(what: str, n_done: int, n_all: int) -> None:
-    """Keep somebody who watches informed, on standard error."""
-    if sys.stderr.isatty():
-        end = "" if n_done < n_all else "\n"
-        print(f"\r{n_done:,} of {n_all:,} {what}", end=end, file=sys.stderr, flush=True)
+def spell_json(value: object) -> str:
+    """A value for programs."""
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+@contextmanager
+def show_progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error for somebody who watches, moved by calls with what is done and what there is at most."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda n_done, n_all: None
+        return
+    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
+        task = bar.add_task(what)
+        yield lambda n_done, n_all: bar.update(task, completed=n_done, total=n_all)
 
 
 def ask_line(mark: str) -> str | None:

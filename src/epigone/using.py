@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,18 +40,17 @@ def write(run: str, prompt: str, out: Path | None, settings: WritingSettings, ma
     """What `epigone write` does. Raises EpigoneError."""
     _check_writing(out, settings, manner)
     from epigone import api
+    from epigone.display import print_piece, show_progress
 
     writer = api.open_writer(run, settings, progress=not quiet)
     if manner == "dialogue":
         _hold_dialogue(writer, prompt, settings, quiet=quiet)
-    elif out is not None and out.suffix == ".jsonl":
-        _write_lines(writer, prompt, out, settings)
-    elif manner == "sources":
-        _write_with_sources(writer, prompt, settings)
     elif out is None and manner == "text" and settings.count == 1:
         _stream(writer, prompt, settings)
     else:
-        _write_whole(writer, prompt, out, settings, manner)
+        with show_progress("Writing", quiet=quiet) as writer.watch:
+            shown = _write_whole(writer, prompt, out, settings, manner)
+        print_piece(shown)
     return 0
 
 
@@ -82,13 +81,11 @@ def _hold_dialogue(writer: Writer, prompt: str, settings: WritingSettings, *, qu
         Dialogue(Conversation(writer, settings), screen, quiet=quiet).hold(prompt)
 
 
-def _write_with_sources(writer: Writer, prompt: str, settings: WritingSettings) -> None:
-    from epigone.display import print_piece
-
+def _write_with_sources(writer: Writer, prompt: str, settings: WritingSettings) -> Iterator[str]:
     n_documents = len(writer.documents)  # before anything is written: it may not be known
     for number, text in enumerate(writer.write(prompt, settings), 1):
-        print_piece(f"--- {number} of {settings.count}\n" if settings.count > 1 else "")
-        print_piece(f"{prompt}{text}\n\n{describe_source(writer.find_source(text), n_documents)}\n")
+        yield f"--- {number} of {settings.count}\n" if settings.count > 1 else ""
+        yield f"{prompt}{text}\n\n{describe_source(writer.find_source(text), n_documents)}\n"
 
 
 def describe_source(found: Shared | None, n_documents: int) -> str:
@@ -110,33 +107,36 @@ def _stream(writer: Writer, prompt: str, settings: WritingSettings) -> None:
     print_piece("\n")
 
 
-def _write_whole(writer: Writer, prompt: str, out: Path | None, settings: WritingSettings, manner: Manner) -> None:
-    from epigone.display import print_json, print_piece
+def _write_whole(writer: Writer, prompt: str, out: Path | None, settings: WritingSettings, manner: Manner) -> str:
+    """Write all texts, into a file if so asked; what is to be shown then."""
+    from epigone.display import spell_json
     from epigone.files import write_text
 
+    if out is not None and out.suffix == ".jsonl":
+        _write_lines(writer, prompt, out, settings)
+        return ""
+    if manner == "sources":
+        return "".join(_write_with_sources(writer, prompt, settings))
     if manner == "json":
-        records = writer.write_records(prompt, settings)
-        found = [describe_record(prompt, record) for record in records]
-        print_json({"texts": found, "settings": settings.model_dump()})
+        found = [describe_record(prompt, record) for record in writer.write_records(prompt, settings)]
         texts = [record["text"] for record in found]
+        shown = spell_json({"texts": found, "settings": settings.model_dump()}) + "\n"
     else:
         texts = writer.write(prompt, settings)
-        if out is None:
-            print_piece(_join(prompt, texts))
+        shown = _join(prompt, texts) if out is None else ""
     if out is not None:
         write_text(out, _join(prompt, texts))
+    return shown
 
 
 def _write_lines(writer: Writer, prompt: str, out: Path, settings: WritingSettings) -> None:
     """One JSON object a line for each text; goes on where an earlier call with the same wishes was stopped."""
-    from epigone.display import show_progress
     from epigone.files import append_text
 
     first = count_written(out, prompt, settings)
-    for number, record in enumerate(writer.write_records(prompt, settings, first), first + 1):
+    for record in writer.write_records(prompt, settings, first):
         line = describe_record(prompt, record) | {"settings": settings.model_dump(exclude={"count"})}
         append_text(out, json.dumps(line, ensure_ascii=False) + "\n")
-        show_progress("texts", number, settings.count)
 
 
 def count_written(out: Path, prompt: str, settings: WritingSettings) -> int:

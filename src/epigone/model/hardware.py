@@ -67,6 +67,11 @@ def find_hardware(device: str = "auto") -> Hardware:
     )
 
 
+def find_free_bytes(device: str) -> int:
+    """Memory that can still be had, on a GPU or in the machine."""
+    return torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+
+
 def _how_to_see(device: str) -> str:
     if device == "cuda":
         return "Is a CUDA build of torch installed? The README says how. Without --device it runs on the processor."

@@ -22,12 +22,14 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 """Rows [rows, in] to [rows, out]: times a matrix, plus a bias."""
 WeightFormat = Literal["fp32", "bf16", "int8"]
 SMALL_PARAMETERS = 20_000_000
-"""With fewer weights than this bf16's longer calls cost more than it saves."""
+"""With fewer weights than this bf16's longer calls cost more than it saves, while the texts are few."""
+MANY_TEXTS = 24
+"""From so many rows on a product in bf16 is quicker than one in int8 (docs/findings.md)."""
 LEVELS = 127
 """Eight-bit weights are whole numbers from -127 to 127 times a scale for each output."""
 
 
-def choose_weight_format(asked: str, n_parameters: int, hardware: Hardware) -> WeightFormat:
+def choose_weight_format(asked: str, n_parameters: int, n_texts: int, hardware: Hardware) -> WeightFormat:
     """What the weights are packed as. Raises SettingsError."""
     if asked == "int8" and hardware.device != "cpu":
         raise SettingsError("--precision int8 is for processors.", hint="Leave it out, or add --device cpu.")
@@ -35,9 +37,9 @@ def choose_weight_format(asked: str, n_parameters: int, hardware: Hardware) -> W
         return cast(WeightFormat, asked)
     if not hardware.bf16:
         return "fp32"
-    if n_parameters >= SMALL_PARAMETERS:
-        return "bf16"
-    return "int8" if hardware.device == "cpu" else "fp32"
+    if hardware.device != "cpu":
+        return "bf16" if n_parameters >= SMALL_PARAMETERS else "fp32"
+    return "bf16" if n_parameters >= SMALL_PARAMETERS or n_texts >= MANY_TEXTS else "int8"
 
 
 class Layer:
@@ -52,7 +54,10 @@ class Layer:
 
 
 class Decoder:
-    """The model's own function, for writing. `begin` reads the texts so far, `step` one token more of each."""
+    """The model's own function, for writing. `begin` reads the texts so far, `step` one token more of each.
+
+    Like the other decoders it is called in inference mode.
+    """
 
     def __init__(self, model: GPT2LMHeadModel, form: WeightFormat = "fp32") -> None:
         """With `form` "fp32" the model's own tensors are used, else packed copies of them."""
@@ -67,14 +72,13 @@ class Decoder:
         self._cache = torch.empty(0)
         self.n_read = 0
 
-    @torch.inference_mode()
     def begin(self, ids: torch.Tensor, room: int, count: int) -> torch.Tensor:
         """Read texts anew, with room for `room` tokens: logits after their last ones, fp32 [count, vocabulary].
 
         ids: int64 [count, time], or [1, time] where all texts begin alike.
         """
         room = max(1, min(room, self.n_positions))
-        shape = (len(self._layers), len(ids), 2, self.n_head, room, self.width // self.n_head)
+        shape = (len(self._layers), len(ids), room, 2 * self.width)
         self._cache = torch.empty(shape, dtype=self._kept, device=self.device)
         self.n_read = 0
         logits = self._read(ids)
@@ -86,9 +90,8 @@ class Decoder:
     @property
     def is_full(self) -> bool:
         """Whether there is no room for another token."""
-        return self.n_read >= self._cache.shape[4]
+        return self.n_read >= self._cache.shape[2]
 
-    @torch.inference_mode()
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """Read one token more of each text: fp32 [count, vocabulary]. ids: int64 [count]."""
         return self._read(ids[:, None])
@@ -97,9 +100,15 @@ class Decoder:
         count, n_time = ids.shape
         start, end = self.n_read, self.n_read + n_time
         x = (functional.embedding(ids, self._tokens) + self._positions[start:end]).view(-1, self.width)
-        for layer, cache in zip(self._layers, self._cache.unbind(0), strict=True):
-            mixed = self._attend(layer.attention(self._normalise(x, layer.first)), cache, (count, start, end))
-            x = layer.out(mixed) + x
+        fresh = self._cache[:, :, start:end].unbind(0)
+        read = self._cache[:, :, :end].view(-1, count, end, 2, self.n_head, self.width // self.n_head)
+        keys, values = (part.unbind(0) for part in read.permute(3, 0, 1, 4, 2, 5).unbind(0))
+        for layer, room, known in zip(self._layers, fresh, zip(keys, values, strict=True), strict=True):
+            qkv = layer.attention(self._normalise(x, layer.first))
+            room.copy_(qkv[:, self.width :].view(room.shape))
+            query = qkv[:, : self.width].view(count, n_time, self.n_head, -1).transpose(1, 2)
+            mixed = functional.scaled_dot_product_attention(query, *known, is_causal=n_time > 1)
+            x = layer.out(mixed.transpose(1, 2).reshape(-1, self.width)) + x
             x = layer.narrow(functional.gelu(layer.widen(self._normalise(x, layer.second)), approximate="tanh")) + x
         self.n_read = end
         last = x.view(count, n_time, self.width)[:, -1]
@@ -107,15 +116,6 @@ class Decoder:
 
     def _normalise(self, x: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         return torch.layer_norm(x, (self.width,), *norm, self.epsilon)
-
-    def _attend(self, qkv: torch.Tensor, cache: torch.Tensor, place: tuple[int, int, int]) -> torch.Tensor:
-        """Attention of new tokens to all so far. qkv: [count x time, 3 width]; cache: [count, 2, head, room, -]."""
-        count, start, end = place
-        parts = qkv.view(count, end - start, 3, self.n_head, -1).permute(0, 2, 3, 1, 4)
-        cache[:, :, :, start:end] = parts[:, 1:]
-        keys, values = cache[:, :, :, :end].unbind(1)
-        mixed = functional.scaled_dot_product_attention(parts[:, 0], keys, values, is_causal=end - start > 1)
-        return mixed.transpose(1, 2).reshape(-1, self.width)
 
 
 class ReferenceDecoder:
@@ -139,7 +139,6 @@ class ReferenceDecoder:
         """As in `Decoder`."""
         return self._read(ids[:, None])
 
-    @torch.inference_mode()
     def _read(self, ids: torch.Tensor) -> torch.Tensor:
         was_training = self.model.training
         self.model.eval()  # type: ignore[no-untyped-call]
@@ -175,7 +174,6 @@ class StyledDecoder:
         """As in `Decoder`."""
         return self._mix(self.tuned.step(ids), self.base.step(ids))
 
-    @torch.inference_mode()
     def _mix(self, tuned: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
         return torch.lerp(base.log_softmax(-1), tuned.log_softmax(-1), self.strength)
 

@@ -43,14 +43,20 @@ def find_latest_end(settings: WritingSettings) -> int:
 
 
 class Scribe:
-    """Writes down one text; `stopped` says whether it has ended, `n_tokens` how many tokens it took."""
+    """Writes down one text; `stopped` says whether it has ended, `n_tokens` how many tokens it took.
+
+    It keeps no more of the text than it may have to look at again.
+    """
 
     def __init__(self, settings: WritingSettings) -> None:
         self.settings, self.stopped = settings, False
         self._stops = [stop for stop in settings.stop if stop]
+        self._longest_stop = max(map(len, self._stops), default=0)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
-        self.n_tokens = self._n_words = self._n_given = 0
+        """The end of the text: what is not yet given, and LOOK_BACK characters before that."""
+        self.n_tokens = self._n_words = self._n_characters = self._n_given = 0
+        """`_n_given` counts from the beginning of what is kept."""
         self._reached: int | None = None
 
     def take(self, piece: bytes, *, last: bool = False) -> str:
@@ -59,7 +65,9 @@ class Scribe:
             return ""
         fresh = self._decoder.decode(piece)
         self.n_tokens += 1
-        self._n_words += len(WORD_ENDS.findall(self._text[-1:] + fresh))
+        self._n_characters += len(fresh)
+        if self.settings.unit == "words":
+            self._n_words += len(WORD_ENDS.findall(self._text[-1:] + fresh))
         self._text += fresh
         end = len(self._text) if last else self._find_end()
         self.stopped = end is not None
@@ -72,7 +80,13 @@ class Scribe:
     def _give(self, end: int) -> str:
         given = self._text[self._n_given : end]
         self._n_given = max(end, self._n_given)
+        self._forget(self._n_given - LOOK_BACK)
         return given
+
+    def _forget(self, n_characters: int) -> None:
+        if n_characters > 0:
+            self._text, self._n_given = self._text[n_characters:], self._n_given - n_characters
+            self._reached = None if self._reached is None else self._reached - n_characters
 
     def _find_end(self) -> int | None:
         """Where the text ends, if it does by now."""
@@ -88,16 +102,17 @@ class Scribe:
         return min(ends, default=None)
 
     def _measure(self) -> int:
-        lengths = {"tokens": self.n_tokens, "words": self._n_words, "characters": len(self._text)}
-        return lengths[self.settings.unit]
+        unit = self.settings.unit
+        return self.n_tokens if unit == "tokens" else self._n_words if unit == "words" else self._n_characters
 
     def _find_length(self) -> int:
         """The place where the text has its length, just after a token that has brought it there."""
         if self.settings.unit == "characters":
-            return self.settings.length
+            return len(self._text) - (self._n_characters - self.settings.length)
         if self.settings.unit == "tokens":
             return len(self._text)
-        return [word.start() + 1 for word in WORD_ENDS.finditer(self._text)][self.settings.length - 1]
+        ends = [word.start() + 1 for word in WORD_ENDS.finditer(self._text)]
+        return ends[self.settings.length - 1 - self._n_words]
 
     def _find_boundaries(self, reached: int) -> list[int]:
         if self.settings.end not in BOUNDARIES:
@@ -107,10 +122,12 @@ class Scribe:
 
     def _count_undecided(self) -> int:
         """Characters at the end that may be the beginning of a stop string or of a boundary."""
-        longest = max((len(stop) for stop in self._stops), default=1) - 1
-        ends = (self._text[-n:] for n in range(min(longest, len(self._text)), 0, -1))
-        held = next((len(end) for end in ends if any(stop.startswith(end) for stop in self._stops)), 0)
+        held = self._count_held() if self._stops else 0
         if self.settings.end not in UNDECIDED:
             return held
         rest = UNDECIDED[self.settings.end].search(self._text, max(0, len(self._text) - LOOK_BACK))
         return max(held, len(self._text) - rest.start()) if rest else held
+
+    def _count_held(self) -> int:
+        ends = (self._text[-n:] for n in range(min(self._longest_stop - 1, len(self._text)), 0, -1))
+        return next((len(end) for end in ends if any(stop.startswith(end) for stop in self._stops)), 0)

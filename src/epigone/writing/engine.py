@@ -9,6 +9,7 @@ import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from epigone.errors import SettingsError
+from epigone.model.hardware import find_free_bytes
 from epigone.settings import WritingSettings
 from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
 from epigone.writing.copying import CopyGuard, CopyIndex, Shared, find_longest_shared
@@ -18,7 +19,10 @@ from epigone.writing.sampling import Chooser, make_processors
 
 Processor = Any
 """A function of ids [count, time] and logits [count, vocabulary] that returns logits, as in transformers."""
-LARGEST_BATCH = 32
+LARGEST_BATCH = 128
+"""Texts. More at once were no quicker."""
+SHARE_OF_MEMORY = 0.25
+"""Of what is free, for the keys and values of a batch and the chances of its next tokens."""
 
 
 class Piece(NamedTuple):
@@ -57,6 +61,8 @@ class Writer:
         from, where that is known.
         """
         self.model, self.decoder = model, decoder or make_decoder(model)
+        self.watch: Callable[[int, int], None] = lambda n_done, n_all: None
+        """Called after each step with the tokens that are done and those that may be needed at most."""
         self._read_documents = read_documents
         self._documents: list[str] | None = None
         self._indices: dict[int, CopyIndex] = {}
@@ -67,10 +73,7 @@ class Writer:
 
     def write(self, prompt: str, settings: WritingSettings, processors: Sequence[Processor] = ()) -> list[str]:
         """`settings.count` texts that follow the prompt, which they do not repeat."""
-        texts = [""] * settings.count
-        for piece in self.stream(prompt, settings, processors):
-            texts[piece.sequence] += piece.text
-        return texts
+        return _join(self.stream(prompt, settings, processors), range(settings.count))
 
     def stream(self, prompt: str, settings: WritingSettings, processors: Sequence[Processor] = ()) -> Iterator[Piece]:
         """The same texts, piece by piece as they are written. No piece ends within a character.
@@ -78,19 +81,17 @@ class Writer:
         Text n is drawn with seed `settings.seed` + n, however many are written together. `processors` change the
         logits before a token is drawn; they are what transformers calls logits processors.
         """
-        for numbers in _list_batches(0, settings.count):
+        for numbers in _list_batches(0, settings.count, self._count_at_once()):
             chooser = self._make_chooser(settings, numbers, processors)
             yield from self._stream_batch(prompt, numbers, [Scribe(settings) for _ in numbers], chooser)
 
     def write_records(self, prompt: str, settings: WritingSettings, first: int = 0) -> Iterator[Record]:
         """The texts from number `first` on, with what is known of each, as their batches are done."""
-        for numbers in _list_batches(first, settings.count):
+        for numbers in _list_batches(first, settings.count, self._count_at_once()):
             chooser, scribes = self._make_chooser(settings, numbers), [Scribe(settings) for _ in numbers]
             steps: list[list[float]] = []
             chooser.log_probabilities = steps
-            texts = [""] * len(numbers)
-            for piece in self._stream_batch(prompt, numbers, scribes, chooser):
-                texts[piece.sequence - numbers.start] += piece.text
+            texts = _join(self._stream_batch(prompt, numbers, scribes, chooser), numbers)
             for place, (number, scribe, text) in enumerate(zip(numbers, scribes, texts, strict=True)):
                 log_probability = sum(step[place] for step in steps[: scribe.n_tokens])
                 source = self.find_source(text) if self._read_documents else None
@@ -99,6 +100,12 @@ class Writer:
     def find_source(self, text: str) -> Shared | None:
         """The longest passage that the text shares with what was learned from. Raises what `documents` does."""
         return find_longest_shared(text, self.documents)
+
+    def _count_at_once(self) -> int:
+        """Texts in a batch, as the memory at hand allows."""
+        shape = self.model.config
+        per_text = 4 * (2 * shape.n_layer * shape.n_embd * self.decoder.n_positions + 4 * shape.vocab_size)
+        return max(1, min(LARGEST_BATCH, int(SHARE_OF_MEMORY * find_free_bytes(self.decoder.device.type)) // per_text))
 
     def _make_chooser(self, settings: WritingSettings, numbers: range, processors: Sequence[Processor] = ()) -> Chooser:
         bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.vocabulary))]
@@ -130,7 +137,9 @@ class Writer:
         self, prompt: str, numbers: range, scribes: Sequence[Scribe], chooser: Chooser
     ) -> Iterator[Piece]:
         prompt_ids, n_most = encode(prompt, self.vocabulary) or self.start, count_most_tokens(chooser.settings)
-        for tokens in self._write_tokens(prompt_ids, len(numbers), n_most, chooser):
+        n_all = n_most * chooser.settings.count
+        for n_done, tokens in enumerate(self._write_tokens(prompt_ids, len(numbers), n_most, chooser), 1):
+            self.watch(n_most * numbers.start + n_done * len(numbers), n_all)
             for number, scribe, token in zip(numbers, scribes, tokens, strict=True):
                 text = scribe.take(self.token_bytes[token], last=token == self.end_of_text)
                 if text:
@@ -143,24 +152,35 @@ class Writer:
 
     def _write_tokens(self, prompt_ids: list[int], count: int, length: int, chooser: Chooser) -> Iterator[list[int]]:
         """`length` times a token for each sequence."""
-        decoder, end = self.decoder, len(prompt_ids)
+        decoder, n_read = self.decoder, len(prompt_ids)
         half = max(1, decoder.n_positions // 2)
-        start = 0 if end < decoder.n_positions else end - half
-        written = torch.empty(count, end + length, dtype=torch.int64, device=decoder.device)
-        written[:, :end] = torch.tensor(prompt_ids)
-        logits = decoder.begin(written[:1, start:end], end - start + length, count)
-        while end < written.shape[1]:
+        written = torch.empty(count, n_read + length, dtype=torch.int64, device=decoder.device)
+        written[:, :n_read] = torch.tensor(prompt_ids)
+        tokens = written[:, n_read - 1]
+        for end in range(n_read, n_read + length):
             with torch.inference_mode():
+                if end == n_read:
+                    start = 0 if end < decoder.n_positions else end - half
+                    logits = decoder.begin(written[:1, start:end], end - start + length, count)
+                elif decoder.is_full:  # the second half of the window is read again
+                    logits = decoder.begin(written[:, end - half : end], written.shape[1], count)
+                else:
+                    logits = decoder.step(tokens)
                 if chooser.settings.end != "document":
-                    logits[:, self.end_of_text] = -torch.inf  # a text has the length that was asked for
-                tokens = written[:, end] = chooser.choose(logits, written[:, :end])
+                    logits[:, self.end_of_text].fill_(-torch.inf)  # a text has the length that was asked for
+                tokens = chooser.choose(logits, written[:, :end])
+                written[:, end].copy_(tokens)
             yield tokens.tolist()
-            end += 1
-            if end < written.shape[1]:  # where the window is full, its second half is read again
-                again = decoder.is_full
-                logits = decoder.begin(written[:, end - half : end], end, count) if again else decoder.step(tokens)
 
 
-def _list_batches(first: int, count: int) -> Iterator[range]:
-    for start in range(first, count, LARGEST_BATCH):
-        yield range(start, min(start + LARGEST_BATCH, count))
+def _join(pieces: Iterator[Piece], numbers: range) -> list[str]:
+    """The whole text of each of these sequences."""
+    texts: list[list[str]] = [[] for _ in numbers]
+    for piece in pieces:
+        texts[piece.sequence - numbers.start].append(piece.text)
+    return ["".join(text) for text in texts]
+
+
+def _list_batches(first: int, count: int, largest: int) -> Iterator[range]:
+    for start in range(first, count, largest):
+        yield range(start, min(start + largest, count))

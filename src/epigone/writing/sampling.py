@@ -19,6 +19,7 @@ from epigone.writing.copying import CopyGuard
 TRIES = 8
 """Draws from all tokens before the allowed ones are sorted out; each fails with a probability of 1 - top_p at most."""
 DRAWN_AT_ONCE = 64
+LARGEST_DRAWN = 1 - 2**-22
 LONGEST_LOOP, SHORTEST_LOOP, ROUNDS = 64, 6, 3
 """In tokens; what is shorter has to go on for as long as the shortest."""
 
@@ -41,27 +42,38 @@ class LoopGuard(LogitsProcessor):
     """Strikes out the token that would begin a loop's next round. It has to see every token of its texts."""
 
     def __init__(self) -> None:
-        distances = torch.arange(1, LONGEST_LOOP + 1)
-        self._enough = (ROUNDS - 1) * distances.clamp(min=SHORTEST_LOOP)
-        self._n_equal: torch.Tensor | None = None
+        self._runs: list[dict[int, int]] = []
+        """For each text, by distance, how many tokens in a row have been equal to the one so far before them."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The scores with loops struck out. input_ids: int64 [count, time]; scores: fp32 [count, vocabulary]."""
-        earlier = input_ids[:, :-1][:, -LONGEST_LOOP:].flip(1)  # at distances 1, 2, and so on
-        equal = earlier == input_ids[:, -1:]
-        if self._n_equal is None:
-            self._n_equal = torch.zeros(len(scores), LONGEST_LOOP, dtype=torch.int64, device=scores.device)
-            self._enough = self._enough.to(scores.device)
-        counts = self._n_equal[:, : equal.shape[1]]
-        counts += 1
-        counts *= equal
-        loops = counts >= self._enough[: equal.shape[1]]
-        if not bool(loops.any()):
+        recent = input_ids[:, -LONGEST_LOOP - 1 :].tolist()
+        self._runs = self._runs or [{} for _ in recent]
+        struck = []
+        for row, tokens in enumerate(recent):
+            runs = self._runs[row]
+            self._runs[row] = {distance: runs.get(distance, 0) + 1 for distance in _find_distances(tokens)}
+            struck += [(row, tokens[-distance]) for distance, run in self._runs[row].items() if _is_loop(distance, run)]
+        if not struck:
             return scores
         scores = scores.clone()
-        for row, place in loops.nonzero().tolist():
-            scores[row, input_ids[row, -1 - place]] = -torch.inf
+        for row, token in struck:
+            scores[row, token] = -torch.inf
         return scores
+
+
+def _find_distances(tokens: list[int]) -> list[int]:
+    """How far before the last token the same one stands, each time."""
+    last, end, found = tokens[-1], len(tokens) - 1, []
+    place = tokens.index(last)
+    while place < end:
+        found.append(end - place)
+        place = tokens.index(last, place + 1)
+    return found
+
+
+def _is_loop(distance: int, run: int) -> bool:
+    return run >= (ROUNDS - 1) * max(distance, SHORTEST_LOOP)
 
 
 class Noise:
@@ -72,9 +84,10 @@ class Noise:
         self._drawn: list[float] = []
 
     def draw(self) -> float:
-        """The next number, at least 0 and below 1."""
+        """The next number, at least 0 and so far below 1 that in fp32 no product with it is rounded up to the whole."""
         if not self._drawn:
-            self._drawn = torch.rand(DRAWN_AT_ONCE, generator=self._generator, dtype=torch.float64).tolist()[::-1]
+            drawn = torch.rand(DRAWN_AT_ONCE, generator=self._generator, dtype=torch.float64)
+            self._drawn = drawn.clamp_(max=LARGEST_DRAWN).tolist()[::-1]
         return self._drawn.pop()
 
 
@@ -135,32 +148,34 @@ class Chooser:
         """
         sums = chances.cumsum(-1)
         tokens = self._draw(sums, rows)
-        allowed = self._allow(chances, tokens)
+        left = self._find_refused(chances, tokens)
         for number in range(TRIES + 1):
-            left = (~allowed).nonzero()[:, 0].tolist()
             if not left:
                 break
             rest, their_rows = chances[left], [rows[place] for place in left]
             last = number == TRIES
             tokens[left] = self._pick_sorted(rest, their_rows) if last else self._draw(sums[left], their_rows)
-            allowed[left] = self._allow(rest, tokens[left])
+            left = [left[place] for place in self._find_refused(rest, tokens[left])]
         return tokens
 
     def _draw(self, sums: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """A token each by its chance. sums: cumulated chances [rows, vocabulary]."""
+        """A token each by its chance, never one without any. sums: cumulated chances [rows, vocabulary]."""
         drawn = torch.tensor([[self.noise[row].draw()] for row in rows], dtype=torch.float32, device=sums.device)
-        found = torch.searchsorted(sums, drawn * sums[:, -1:], right=True)
-        return found.clamp_(max=sums.shape[1] - 1)[:, 0]
+        found = torch.searchsorted(sums, drawn * sums[:, -1:], right=True)[:, 0]
+        return found.clamp_(max=sums.shape[1] - 1)  # where no token has a chance
 
-    def _allow(self, chances: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Whether all likelier tokens together have less than top_p, and the token itself enough."""
+    def _find_refused(self, chances: torch.Tensor, tokens: torch.Tensor) -> list[int]:
+        """The rows whose token is too unlikely: all likelier ones together have top_p, or it has not enough itself."""
+        top_p, min_p = self.settings.top_p, self.settings.min_p
+        if top_p == 1 and not min_p:
+            return []
         own = chances.gather(1, tokens[:, None])
-        allowed = own[:, 0] > 0
-        if self.settings.top_p < 1:
-            allowed &= (chances * (chances > own)).sum(-1) < self.settings.top_p
-        if self.settings.min_p:
-            allowed &= own[:, 0] >= self.settings.min_p * chances.amax(-1)
-        return allowed
+        if not min_p and min(own.flatten().tolist()) > 1 - top_p:
+            return []  # what is likelier has less than top_p, then
+        refused = (chances * (chances > own)).sum(-1) >= top_p
+        if min_p:
+            refused |= own[:, 0] < min_p * chances.amax(-1)
+        return [row for row, no in enumerate(refused.tolist()) if no]
 
     def _pick_sorted(self, chances: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         """The same over the likeliest tokens in order, which top_k needs."""
