@@ -146,7 +146,7 @@ def test_a_text_has_exactly_the_tokens_that_were_asked_for(
 ) -> None:
     """The context has 64 positions; a text three times as long is as long as asked all the same."""
     writer = shared_run().open_writer()
-    assert writer.model.config.n_positions == 64
+    assert writer.decoder.n_positions == 64
     counts = count_tokens(writer, monkeypatch)
     writer.write(prompt, WritingSettings(length=length, count=2))
     assert counts == [2] * length

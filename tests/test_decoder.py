@@ -38,7 +38,7 @@ def assert_near(ours: torch.Tensor, theirs: torch.Tensor, form: str) -> None:
 @pytest.mark.parametrize("config", [{}, {"n_head": 1}, {"n_layer": 1, "n_embd": 96, "n_head": 3}], ids=str)
 def test_step_by_step_the_logits_are_those_of_transformers(form: Any, config: dict[str, int]) -> None:
     model, ids = make_model(**config), make_ids(3, 12)
-    theirs, decoder = look_up(model, ids), Decoder(model, form)
+    theirs, decoder = look_up(model, ids), make_decoder(model, form)
     assert_near(decoder.begin(ids[:, :4], 12, 3), theirs[:, 3], form)
     for place in range(4, 12):
         assert not decoder.is_full
@@ -46,7 +46,7 @@ def test_step_by_step_the_logits_are_those_of_transformers(form: Any, config: di
     assert decoder.is_full
 
 
-@pytest.mark.parametrize("make", [Decoder, ReferenceDecoder])
+@pytest.mark.parametrize("make", [make_decoder, ReferenceDecoder])
 def test_a_beginning_that_all_texts_share_is_read_once(make: Any) -> None:
     model, ids = make_model(), make_ids(1, 6).expand(4, -1)
     more = make_ids(4, 2)
@@ -56,7 +56,7 @@ def test_a_beginning_that_all_texts_share_is_read_once(make: Any) -> None:
     assert_near(decoder.step(more[:, 1]), theirs[:, 7], "fp32")
 
 
-@pytest.mark.parametrize("make", [Decoder, ReferenceDecoder])
+@pytest.mark.parametrize("make", [make_decoder, ReferenceDecoder])
 def test_beginning_anew_forgets(make: Any) -> None:
     model, ids = make_model(), make_ids(2, 9)
     decoder = make(model)
@@ -65,7 +65,7 @@ def test_beginning_anew_forgets(make: Any) -> None:
 
 
 def test_no_more_room_is_taken_than_the_model_has_positions() -> None:
-    decoder = Decoder(make_model())
+    decoder = make_decoder(make_model())
     decoder.begin(make_ids(1, 31), 10_000, 1)
     assert not decoder.is_full
     decoder.step(torch.tensor([1]))
@@ -74,7 +74,7 @@ def test_no_more_room_is_taken_than_the_model_has_positions() -> None:
 
 def test_in_fp32_it_follows_a_model_that_goes_on_learning() -> None:
     model, ids = make_model(), make_ids(1, 5)
-    decoder = Decoder(model)
+    decoder = make_decoder(model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter *= 1.1
@@ -88,7 +88,7 @@ def test_adapters_count() -> None:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter += 0.05
-    assert_near(Decoder(model).begin(ids, 8, 1), look_up(model, ids)[:, -1], "fp32")
+    assert_near(make_decoder(model).begin(ids, 8, 1), look_up(model, ids)[:, -1], "fp32")
 
 
 def test_what_it_does_not_know_is_left_to_transformers() -> None:
@@ -106,7 +106,7 @@ def test_what_it_does_not_know_is_left_to_transformers() -> None:
 def test_eight_bits_cost_little() -> None:
     """Rounded weights change the loss on what the model knows by far less than a percent."""
     model, ids = make_model(), make_ids(4, 32)
-    decoder = Decoder(model, "int8")
+    decoder = make_decoder(model, "int8")
     exact = look_up(model, ids)
     rounded = torch.stack([decoder.begin(ids[:, : place + 1], 32, 4) for place in range(32)], dim=1)
     losses = [
@@ -119,7 +119,7 @@ def test_eight_bits_cost_little() -> None:
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.5])
 def test_style_goes_from_the_base_to_the_tuned_model_and_beyond(strength: float) -> None:
     base, tuned, ids = make_model(), make_model(n_layer=1), make_ids(2, 8)
-    styled = StyledDecoder(Decoder(tuned), Decoder(base), strength)
+    styled = StyledDecoder(make_decoder(tuned), make_decoder(base), strength)
     theirs = [look_up(model, ids).log_softmax(-1) for model in (base, tuned)]
     expected = theirs[0] + strength * (theirs[1] - theirs[0])
     assert_near(styled.begin(ids[:, :6], 12, 2), expected[:, 5], "fp32")
@@ -128,7 +128,7 @@ def test_style_goes_from_the_base_to_the_tuned_model_and_beyond(strength: float)
 
 
 def test_two_models_go_on_as_far_as_the_one_with_fewer_positions() -> None:
-    styled = StyledDecoder(Decoder(make_model(n_positions=12)), Decoder(make_model()), 2.0)
+    styled = StyledDecoder(make_decoder(make_model(n_positions=12)), make_decoder(make_model()), 2.0)
     styled.begin(make_ids(1, 11), 100, 1)
     assert not styled.is_full
     styled.step(torch.tensor([1]))

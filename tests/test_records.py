@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from epigone.settings import WritingSettings
-from epigone.writing.scoring import score_text
 from helpers_front import command, shared_run, sonnets
 
 ASKED = ("--prompt", "Thou", "--length", "12", "--precision", "fp32")
@@ -41,7 +40,7 @@ def test_the_log_probability_is_that_of_the_model(tmp_path: Path) -> None:
     writer = run.open_writer(WritingSettings(precision="fp32"))
     agreed = 0
     for record in writer.write_records("", WritingSettings(length=30, count=6, end="document")):
-        found = score_text(writer.model, writer.vocabulary, record.text)
+        found = run.score(record.text)
         starts_anew = writer.start == [writer.end_of_text]
         if starts_anew and found.n_tokens == record.n_tokens:
             assert record.log_probability == pytest.approx(-found.nats, rel=1e-3)

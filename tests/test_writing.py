@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -12,8 +12,10 @@ import torch
 from scipy.stats import chisquare
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from epigone.model.gpt2 import load_model
 from epigone.settings import WritingSettings
-from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary
+from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary, load_vocabulary
+from epigone.writing.decoder import ReferenceDecoder, make_decoder
 from epigone.writing.engine import Writer
 from epigone.writing.sampling import ROUNDS, SHORTEST_LOOP, Chooser, LoopGuard, make_processors
 from helpers_front import shared_run, sonnets
@@ -39,6 +41,10 @@ class Parrot(torch.nn.Module):
         return SimpleNamespace(logits=logits)
 
 
+def parrot_writer(parrot: Parrot, vocabulary: PreTrainedTokenizerFast) -> Writer:
+    return Writer(ReferenceDecoder(parrot), vocabulary)  # type: ignore[arg-type]
+
+
 def make_chooser(seeds: Sequence[int], **how: Any) -> Chooser:
     settings = WritingSettings(**{"loop_guard": "off"} | how)
     return Chooser(settings, list(seeds), make_processors(settings, []))
@@ -50,26 +56,29 @@ def bytes_only() -> PreTrainedTokenizerFast:
     return learn_vocabulary(["ab"], 257)
 
 
-@pytest.fixture(scope="module")
-def random_writer() -> Iterator[Writer]:
+def make_random_model(vocabulary: PreTrainedTokenizerFast, **more: Any) -> GPT2LMHeadModel:
     """An untrained model with sharp, far from uniform probabilities."""
-    vocabulary = learn_vocabulary([sonnets(20_000)], 300)
+    end = end_of_text_id(vocabulary)
+    shape = {"n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.4} | more
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model = GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=len(vocabulary),
-                n_positions=48,
-                n_embd=32,
-                n_layer=2,
-                n_head=2,
-                initializer_range=0.4,
-                bos_token_id=end_of_text_id(vocabulary),
-                eos_token_id=end_of_text_id(vocabulary),
-            )
-        )
-    model.eval()
-    yield Writer(model, vocabulary)
+        config = GPT2Config(vocab_size=len(vocabulary), bos_token_id=end, eos_token_id=end, **shape)
+        return GPT2LMHeadModel(config).eval()
+
+
+@pytest.fixture(scope="module")
+def random_vocabulary() -> PreTrainedTokenizerFast:
+    return learn_vocabulary([sonnets(20_000)], 300)
+
+
+@pytest.fixture(scope="module")
+def random_model(random_vocabulary: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
+    return make_random_model(random_vocabulary)
+
+
+@pytest.fixture(scope="module")
+def random_writer(random_model: GPT2LMHeadModel, random_vocabulary: PreTrainedTokenizerFast) -> Writer:
+    return Writer(make_decoder(random_model), random_vocabulary)
 
 
 # -- characters
@@ -78,27 +87,27 @@ def random_writer() -> Iterator[Writer]:
 def test_pieces_never_end_within_a_character(bytes_only: PreTrainedTokenizerFast) -> None:
     ids = encode(LETTERS, bytes_only)
     assert len(ids) == len(LETTERS.encode())
-    writer = Writer(Parrot(ids, len(bytes_only)), bytes_only)  # type: ignore[arg-type]
+    writer = parrot_writer(Parrot(ids, len(bytes_only)), bytes_only)
     pieces = [piece.text for piece in writer.stream("x", WritingSettings(length=len(ids), temperature=0))]
     assert "".join(pieces) == LETTERS and all(len(piece) == 1 for piece in pieces)
 
 
 def test_half_a_character_at_the_end_is_not_shown(bytes_only: PreTrainedTokenizerFast) -> None:
     ids = encode("a🦊", bytes_only)
-    writer = Writer(Parrot(ids, len(bytes_only)), bytes_only)  # type: ignore[arg-type]
+    writer = parrot_writer(Parrot(ids, len(bytes_only)), bytes_only)
     assert writer.write("x", WritingSettings(length=len(ids) - 1, temperature=0)) == ["a"]
 
 
 def test_bytes_that_are_no_character_become_replacement_characters(bytes_only: PreTrainedTokenizerFast) -> None:
     ids = [encode("é", bytes_only)[0], *encode("ok", bytes_only)]
-    writer = Writer(Parrot(ids, len(bytes_only)), bytes_only)  # type: ignore[arg-type]
+    writer = parrot_writer(Parrot(ids, len(bytes_only)), bytes_only)
     assert writer.write("x", WritingSettings(length=3, temperature=0)) == ["\ufffdok"]
 
 
 def test_a_stop_string_is_found_across_tokens_and_characters(bytes_only: PreTrainedTokenizerFast) -> None:
     text = "one 🦊🦊 two"
     for stop, kept in (("🦊🦊", "one "), ("🦊 t", "one 🦊"), ("wo", "one 🦊🦊 t"), ("one", ""), ("x", text)):
-        writer = Writer(Parrot(encode(text, bytes_only), len(bytes_only)), bytes_only)  # type: ignore[arg-type]
+        writer = parrot_writer(Parrot(encode(text, bytes_only), len(bytes_only)), bytes_only)
         settings = WritingSettings(length=len(text.encode()), temperature=0, stop=(stop,))
         assert writer.write("x", settings) == [kept]
 
@@ -106,7 +115,7 @@ def test_a_stop_string_is_found_across_tokens_and_characters(bytes_only: PreTrai
 def test_the_end_of_text_is_never_written(bytes_only: PreTrainedTokenizerFast) -> None:
     """A model that wants nothing else has to say something else."""
     end = end_of_text_id(bytes_only)
-    writer = Writer(Parrot([end], len(bytes_only)), bytes_only)  # type: ignore[arg-type]
+    writer = parrot_writer(Parrot([end], len(bytes_only)), bytes_only)
     for temperature in (0.0, 1.0):
         chooser = make_chooser([0], temperature=temperature)
         tokens = [ids[0] for ids in writer._write_tokens([1], 1, 50, chooser)]
@@ -116,28 +125,43 @@ def test_the_end_of_text_is_never_written(bytes_only: PreTrainedTokenizerFast) -
 # -- the model's probabilities
 
 
-def test_without_daring_it_is_transformers_generate_token_for_token(random_writer: Writer) -> None:
-    prompt = encode("From fairest", random_writer.vocabulary)
-    n_new = 48 - len(prompt)
+def trained_model() -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
+    folder = shared_run().folder.model
+    return load_model(folder), load_vocabulary(folder)
+
+
+@pytest.mark.parametrize("which", ["small", "deep", "trained"])
+def test_without_daring_it_is_transformers_generate_token_for_token(
+    random_vocabulary: PreTrainedTokenizerFast, which: str
+) -> None:
+    deep = {"n_layer": 5, "n_embd": 96, "n_head": 6, "n_positions": 64, "initializer_range": 0.2}
+    model, vocabulary = make_random_model(random_vocabulary, **(deep if which == "deep" else {})), random_vocabulary
+    if which == "trained":
+        model, vocabulary = trained_model()
+    prompt, end = encode("From fairest", vocabulary), end_of_text_id(vocabulary)
+    n_new = model.config.n_positions - len(prompt)
     chooser = make_chooser([0], temperature=0)
-    ours = [ids[0] for ids in random_writer._write_tokens(prompt, 1, n_new, chooser)]
-    theirs = random_writer.model.generate(
+    writer = Writer(make_decoder(model), vocabulary)
+    ours = [ids[0] for ids in writer._write_tokens(prompt, 1, n_new, chooser)]
+    theirs = model.generate(
         torch.tensor([prompt]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
         do_sample=False,
         max_new_tokens=n_new,
-        suppress_tokens=[random_writer.end_of_text],
-        pad_token_id=random_writer.end_of_text,
+        suppress_tokens=[end],
+        pad_token_id=end,
     )
     assert ours == theirs[0, len(prompt) :].tolist()
     assert len(set(ours)) > 3, "a model that repeats itself shows little"
 
 
-def test_greedy_writing_with_a_penalty_is_transformers_too(random_writer: Writer) -> None:
+def test_greedy_writing_with_a_penalty_is_transformers_too(
+    random_model: GPT2LMHeadModel, random_writer: Writer
+) -> None:
     prompt = encode("From fairest", random_writer.vocabulary)
     chooser = make_chooser([0], temperature=0, repetition_penalty=1.5)
     ours = [ids[0] for ids in random_writer._write_tokens(prompt, 1, 20, chooser)]
-    theirs = random_writer.model.generate(
+    theirs = random_model.generate(
         torch.tensor([prompt]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
         do_sample=False,
@@ -182,12 +206,14 @@ def their_probabilities(model: GPT2LMHeadModel, written: torch.Tensor, **how: fl
     ],
     ids=str,
 )
-def test_the_probabilities_are_those_of_transformers(random_writer: Writer, how: dict[str, float]) -> None:
+def test_the_probabilities_are_those_of_transformers(
+    random_model: GPT2LMHeadModel, random_writer: Writer, how: dict[str, float]
+) -> None:
     written = torch.tensor([encode("From fairest creatures we", random_writer.vocabulary)])
     with torch.no_grad():
-        logits = random_writer.model(input_ids=written).logits[:, -1]
+        logits = random_model(input_ids=written).logits[:, -1]
     with torch.random.fork_rng(devices=[]):
-        theirs = their_probabilities(random_writer.model, written, **how)[0].double()
+        theirs = their_probabilities(random_model, written, **how)[0].double()
     n_draws = 4_000
     chooser = make_chooser(range(n_draws), **how)
     drawn = chooser.choose(logits.expand(n_draws, -1).contiguous(), written.expand(n_draws, -1))
@@ -235,14 +261,16 @@ def test_a_batch_writes_what_its_texts_alone_would_be() -> None:
     assert sum(one == other for one, other in zip(together, alone, strict=True)) >= 0.99 * 40
 
 
-def test_past_the_context_a_text_goes_on_from_its_second_half(random_writer: Writer) -> None:
+def test_past_the_context_a_text_goes_on_from_its_second_half(
+    random_model: GPT2LMHeadModel, random_writer: Writer
+) -> None:
     """A fresh reading of the last 24 tokens foretells what comes when the 48 positions are used up."""
     prompt = encode("From", random_writer.vocabulary)
     chooser = make_chooser([0], temperature=0)
     tokens = [ids[0] for ids in random_writer._write_tokens(prompt, 1, 100, chooser)]
     written = prompt + tokens
     with torch.no_grad():
-        logits = random_writer.model(input_ids=torch.tensor([written[49 - 24 : 49]])).logits[0, -1]
+        logits = random_model(input_ids=torch.tensor([written[49 - 24 : 49]])).logits[0, -1]
     logits[random_writer.end_of_text] = -torch.inf
     assert written[49] == int(logits.argmax())
 
@@ -265,8 +293,10 @@ def test_the_global_random_numbers_do_not_move_a_text() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_writing_leaves_the_model_as_it_was(random_writer: Writer, training: bool) -> None:
-    model = random_writer.model
+def test_writing_leaves_the_model_as_it_was(
+    random_model: GPT2LMHeadModel, random_vocabulary: PreTrainedTokenizerFast, training: bool
+) -> None:
+    model, random_writer = random_model, Writer(ReferenceDecoder(random_model), random_vocabulary)
     model.train(training)
     first = random_writer.write("From", WritingSettings(length=5))
     assert model.training is training and all(parameter.grad is None for parameter in model.parameters())
@@ -317,7 +347,7 @@ def test_each_text_has_its_own_loops() -> None:
 
 def test_a_model_that_only_repeats_itself_is_brought_to_say_something_else(bytes_only: PreTrainedTokenizerFast) -> None:
     def speak(loop_guard: Literal["on", "off"]) -> str:
-        writer = Writer(Parrot(encode("ab", bytes_only), len(bytes_only)), bytes_only)  # type: ignore[arg-type]
+        writer = parrot_writer(Parrot(encode("ab", bytes_only), len(bytes_only)), bytes_only)
         return writer.write("x", WritingSettings(length=60, temperature=0, loop_guard=loop_guard))[0]
 
     assert speak("off") == "ab" * 30

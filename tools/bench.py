@@ -253,7 +253,7 @@ def make_writing(
     generator: Any = model  # its declared types fit no model
     prompt, end = "Shall I compare", end_of_text_id(vocabulary)
     ids = torch.tensor([encode(prompt, vocabulary)] * count)
-    writer = Writer(model, vocabulary, decoder=make_decoder(model, form))
+    writer = Writer(make_decoder(model, form), vocabulary)
     writer.token_bytes += [b"?"] * (model.config.vocab_size - len(writer.token_bytes))  # of random weights
     asked = WritingSettings(length=length, count=count)
     how = {"do_sample": True, "temperature": 0.8, "top_p": 0.95, "top_k": 0, "pad_token_id": end}

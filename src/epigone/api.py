@@ -12,14 +12,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from epigone import __version__
 from epigone.errors import RunNotFound, SettingsError
 from epigone.files import write_json
 from epigone.model.gpt2 import WEIGHTS, build_frame, build_model, load_model
-from epigone.model.hardware import Hardware, choose_precision, find_hardware
+from epigone.model.hardware import choose_precision, find_hardware
 from epigone.model.hub import find_base
 from epigone.model.plan import Plan, set_length
 from epigone.preparing import Preparation, prepare
@@ -32,7 +31,7 @@ from epigone.tokens.vocabulary import end_of_text_id, load_vocabulary
 from epigone.training.events import CheckpointDue, Evaluated, Event
 from epigone.training.loop import Learner
 from epigone.training.state import is_main_process
-from epigone.writing.decoder import MANY_TEXTS, AnyDecoder, StyledDecoder, choose_weight_format, make_decoder
+from epigone.writing.decoder import MANY_TEXTS, AnyDecoder, StyledDecoder, open_decoder
 from epigone.writing.engine import Piece, Writer
 from epigone.writing.samples import Sampler
 from epigone.writing.scoring import Score, score_text
@@ -285,8 +284,7 @@ class Run:
 
         Computed in fp32. Raises TextTooShort, TextUnreadable, SettingsError, RunNotFound, RunDamaged.
         """
-        writer = self.open_writer(_ask_for_exactness(device))
-        return score_text(writer.model, writer.vocabulary, text)
+        return score(self.path, text, device)
 
     def open_writer(self, settings: WritingSettings | None = None) -> Writer:
         """The best model, loaded once for each way in which it is to compute."""
@@ -307,12 +305,8 @@ def score(name: Text, text: str, device: str = "auto", *, progress: bool = False
 
     Raises what `Run.score` does, and BaseError.
     """
-    writer = open_writer(name, _ask_for_exactness(device), progress=progress)
-    return score_text(writer.model, writer.vocabulary, text)
-
-
-def _ask_for_exactness(device: str) -> WritingSettings:
-    return make_settings(WritingSettings, {"device": device, "precision": "fp32"})
+    hardware, folder = find_hardware(device), _find_model(name, progress=progress)
+    return score_text(load_model(folder, device=hardware.device), load_vocabulary(folder), text)
 
 
 def open_writer(name: Text, settings: WritingSettings | None = None, *, progress: bool = False) -> Writer:
@@ -321,30 +315,31 @@ def open_writer(name: Text, settings: WritingSettings | None = None, *, progress
     Of the settings those count that say how to compute. Raises RunNotFound, RunDamaged, BaseError, SettingsError.
     """
     settings = settings or WritingSettings()
-    hardware = find_hardware(settings.device)
-    path, start_text, base, read_documents = Path(name), "", "none", None
-    if RunFolder.is_run(path):
-        run = RunFolder(path)
+    hardware, folder = find_hardware(settings.device), _find_model(name, progress=progress)
+    start_text, base, read_documents = "", "none", None
+    if RunFolder.is_run(Path(name)):
+        run = RunFolder(Path(name))
         plan = run.read_plan()[0]
-        path, start_text, base, read_documents = run.model, plan.start_text, plan.base, run.read_documents
-        if not (path / WEIGHTS).exists():
-            raise RunNotFound(
-                f"{run.path} holds no model yet: it stopped before its first evaluation.",
-                hint=f"Go on with it: epigone resume {run.path}",
-            )
-    path = find_base(str(path), progress=progress).folder
-    model, decoder = _open_decoder(path, settings, hardware)
+        start_text, base, read_documents = plan.start_text, plan.base, run.read_documents
+    decoder: AnyDecoder = open_decoder(folder, settings.precision, settings.count, hardware)
     if settings.style_strength != 1:
         if base == "none":
             raise SettingsError("--style-strength needs a run that was fine-tuned from a base.", hint="Leave it out.")
-        _, other = _open_decoder(find_base(base, progress=progress).folder, settings, hardware)
-        decoder = StyledDecoder(decoder, other, settings.style_strength)
-    vocabulary = load_vocabulary(path)
-    return Writer(model, vocabulary, start_text=start_text, decoder=decoder, read_documents=read_documents)
+        other = find_base(base, progress=progress).folder
+        decoder = StyledDecoder(
+            decoder, open_decoder(other, settings.precision, settings.count, hardware), settings.style_strength
+        )
+    return Writer(decoder, load_vocabulary(folder), start_text=start_text, read_documents=read_documents)
 
 
-def _open_decoder(path: Path, settings: WritingSettings, hardware: Hardware) -> tuple[GPT2LMHeadModel, AnyDecoder]:
-    model = load_model(path)
-    model.to(torch.device(hardware.device))  # type: ignore[arg-type]
-    form = choose_weight_format(settings.precision, model.num_parameters(), settings.count, hardware)
-    return model, make_decoder(model, form)
+def _find_model(name: Text, *, progress: bool) -> Path:
+    """The checked folder with the model of a run, or with any GPT-2. Raises RunNotFound, BaseError."""
+    path = Path(name)
+    if RunFolder.is_run(path):
+        path = RunFolder(path).model
+        if not (path / WEIGHTS).exists():
+            raise RunNotFound(
+                f"{name} holds no model yet: it stopped before its first evaluation.",
+                hint=f"Go on with it: epigone resume {name}",
+            )
+    return find_base(str(path), progress=progress).folder

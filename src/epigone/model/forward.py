@@ -14,14 +14,15 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
 from epigone.model.adapters import find_weight
+from epigone.model.weights import is_plain
 
 Attention = Literal["eager", "sdpa"]
 Compilation = Literal["none", "blocks", "whole"]
 """What torch.compile is given: nothing, one block, which serves for all, or the whole function."""
-Weights = tuple[torch.Tensor, ...]
+Tensors = tuple[torch.Tensor, ...]
 Part = Callable[..., torch.Tensor]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ROWS = 64
@@ -30,8 +31,6 @@ LEVELS = 256
 """Dropout on a processor compares random bytes, so its rate is a multiple of 1/256."""
 SMALLEST = torch.iinfo(torch.int64).min
 """Without it `random_` leaves out the highest bit of an int64."""
-GELU = ("gelu_new", "gelu_pytorch_tanh")
-"""The tanh form of GELU, GPT-2's own (Hendrycks & Gimpel 2016), as transformers calls it."""
 
 
 class Manner(NamedTuple):
@@ -79,17 +78,6 @@ class NextTokenLoss(nn.Module):
             return self._whole((ids, targets), list_outer_weights(self.model), blocks, noise, manner, self._parts)
 
 
-def is_plain(config: GPT2Config) -> bool:
-    """Whether a model computes as GPT-2 does, and not as one of the variants that transformers' config allows."""
-    return (
-        config.activation_function in GELU
-        and config.scale_attn_weights
-        and not config.scale_attn_by_inverse_layer_idx
-        and not config.reorder_and_upcast_attn
-        and not config.add_cross_attention
-    )
-
-
 @cache
 def compile_once(function: Part) -> Part:
     """The compiled function, one for all models: equal shapes are compiled once in a process."""
@@ -104,13 +92,13 @@ def make_mask(n_positions: int, device: torch.device) -> torch.Tensor:
     return torch.full((n_positions, n_positions), -torch.inf, device=device).triu(1)
 
 
-def list_outer_weights(model: GPT2LMHeadModel) -> Weights:
+def list_outer_weights(model: GPT2LMHeadModel) -> Tensors:
     """The weights outside the blocks, in the order in which `compute_loss` takes them."""
     body = model.transformer
     return body.wte.weight, body.wpe.weight, body.ln_f.weight, body.ln_f.bias, model.lm_head.weight
 
 
-def list_weights(block: Any) -> Weights:
+def list_weights(block: Any) -> Tensors:
     """A block's weights, in the order in which `pass_block` takes them."""
     layers = (block.ln_1, block.attn.c_attn, block.attn.c_proj, block.ln_2, block.mlp.c_fc, block.mlp.c_proj)
     return tuple(weight for layer in layers for weight in (find_weight(layer), layer.bias))
@@ -143,8 +131,8 @@ def drop(x: torch.Tensor, noise: torch.Tensor | None, dropout: float) -> torch.T
 
 def compute_loss(
     batch: tuple[torch.Tensor, torch.Tensor],
-    outer: Weights,
-    blocks: list[Weights],
+    outer: Tensors,
+    blocks: list[Tensors],
     noise: torch.Tensor | None,
     manner: Manner,
     parts: tuple[Part, Part],
@@ -161,7 +149,7 @@ def compute_loss(
 
 
 def pass_block(
-    x: torch.Tensor, weights: Weights, noise: tuple[torch.Tensor, torch.Tensor] | None, manner: Manner
+    x: torch.Tensor, weights: Tensors, noise: tuple[torch.Tensor, torch.Tensor] | None, manner: Manner
 ) -> torch.Tensor:
     """One GPT-2 block: attention, then the perceptron. x: fp32 [batch, time, width]."""
     norm_1, shift_1, attention, bias, out, out_bias, norm_2, shift_2, *perceptron = weights
@@ -199,7 +187,7 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
     return x * torch.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
 
 
-def measure_loss(x: torch.Tensor, weights: Weights, targets: torch.Tensor, manner: Manner) -> torch.Tensor:
+def measure_loss(x: torch.Tensor, weights: Tensors, targets: torch.Tensor, manner: Manner) -> torch.Tensor:
     """The last norm, the head and the mean cross-entropy."""
     norm, shift, head = weights
     h = functional.layer_norm(x, (x.shape[-1],), norm, shift, manner.epsilon).to(manner.dtype)

@@ -116,8 +116,8 @@ def _dropouts(plan: Plan) -> dict[str, float]:
     return {"resid_pdrop": plan.dropout, "embd_pdrop": plan.dropout, "attn_pdrop": 0.0}
 
 
-def load_model(folder: Path, *, attention: str = "sdpa") -> GPT2LMHeadModel:
-    """A finished model for writing, in fp32 and in evaluation mode. Raises RunDamaged."""
+def load_model(folder: Path, *, attention: str = "sdpa", device: str = "cpu") -> GPT2LMHeadModel:
+    """A finished model in fp32 and in evaluation mode. Raises RunDamaged."""
     try:
         model = _read_weights(folder, attn_implementation=attention)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -126,6 +126,7 @@ def load_model(folder: Path, *, attention: str = "sdpa") -> GPT2LMHeadModel:
             hint="epigone resume makes it anew from the last checkpoint of its run.",
         ) from None
     model.eval()  # type: ignore[no-untyped-call]
+    model.to(torch.device(device))  # type: ignore[arg-type]
     return model
 
 

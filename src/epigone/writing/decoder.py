@@ -6,17 +6,20 @@ writing takes is the way of the weights through memory, and the calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, cast
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch.nn import functional
-from transformers import DynamicCache, GPT2LMHeadModel
+from transformers import DynamicCache
 
 from epigone.errors import SettingsError
-from epigone.model.adapters import find_weight
-from epigone.model.forward import is_plain
 from epigone.model.hardware import Hardware
+from epigone.model.weights import PREFIX, Weights, is_plain, read_weights
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 """Rows [rows, in] to [rows, out]: times a matrix, plus a bias."""
@@ -45,12 +48,13 @@ def choose_weight_format(asked: str, n_parameters: int, n_texts: int, hardware: 
 class Layer:
     """One block's norms and packed matrices."""
 
-    def __init__(self, block: Any, form: WeightFormat) -> None:
-        self.first, self.second = (_list_norm(norm) for norm in (block.ln_1, block.ln_2))
-        self.attention = _pack_layer(block.attn.c_attn, form)
-        self.out = _pack_layer(block.attn.c_proj, form)
-        self.widen = _pack_layer(block.mlp.c_fc, form)
-        self.narrow = _pack_layer(block.mlp.c_proj, form)
+    def __init__(self, tensors: Mapping[str, torch.Tensor], number: int, form: WeightFormat) -> None:
+        def find(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+            return _find(tensors, f"h.{number}.{name}")
+
+        self.first, self.second = find("ln_1"), find("ln_2")
+        self.attention, self.out = _pack(*find("attn.c_attn"), form), _pack(*find("attn.c_proj"), form)
+        self.widen, self.narrow = _pack(*find("mlp.c_fc"), form), _pack(*find("mlp.c_proj"), form)
 
 
 class Decoder:
@@ -59,18 +63,23 @@ class Decoder:
     Like the other decoders it is called in inference mode.
     """
 
-    def __init__(self, model: GPT2LMHeadModel, form: WeightFormat = "fp32") -> None:
-        """With `form` "fp32" the model's own tensors are used, else packed copies of them."""
-        body, config = model.transformer, model.config
+    def __init__(self, weights: Weights, form: WeightFormat = "fp32") -> None:
+        """With `form` "fp32" the tensors themselves are used, else packed copies of them."""
+        config, tensors = weights
         self.n_positions, self.n_head, self.width = config.n_positions, config.n_head, config.n_embd
-        self.epsilon, self.device = config.layer_norm_epsilon, body.wte.weight.device
-        self._tokens, self._positions = body.wte.weight.detach(), body.wpe.weight.detach()
-        self._layers = [Layer(block, form) for block in body.h]
-        self._norm = _list_norm(body.ln_f)
-        self._head = _pack(model.lm_head.weight.detach().t(), None, form)
+        self._tokens, self._positions = (tensors[f"{PREFIX}{name}.weight"].detach() for name in ("wte", "wpe"))
+        self.epsilon, self.device = config.layer_norm_epsilon, self._tokens.device
+        self._layers = [Layer(tensors, number, form) for number in range(config.n_layer)]
+        self._norm = _find(tensors, "ln_f")
+        self._head = _pack(weights.head.detach().t(), None, form)
         self._kept = torch.float32 if form == "fp32" else torch.bfloat16
         self._cache = torch.empty(0)
         self.n_read = 0
+
+    def count_bytes(self, room: int) -> int:
+        """Memory that each text takes with room for `room` tokens, its next one's logits and chances included."""
+        per_token = 2 * len(self._layers) * self.width * self._kept.itemsize
+        return per_token * min(room, self.n_positions) + 16 * len(self._tokens)
 
     def begin(self, ids: torch.Tensor, room: int, count: int) -> torch.Tensor:
         """Read texts anew, with room for `room` tokens: logits after their last ones, fp32 [count, vocabulary].
@@ -125,6 +134,11 @@ class ReferenceDecoder:
         self.model, self.n_positions, self.device = model, int(model.config.n_positions), model.device
         self._cache = DynamicCache(config=model.config)
 
+    def count_bytes(self, room: int) -> int:
+        """As in `Decoder`."""
+        shape = self.model.config
+        return 8 * shape.n_layer * shape.n_embd * min(room, self.n_positions) + 16 * int(shape.vocab_size)
+
     def begin(self, ids: torch.Tensor, room: int, count: int) -> torch.Tensor:
         """As in `Decoder`."""
         self._cache = DynamicCache(config=self.model.config)
@@ -160,6 +174,10 @@ class StyledDecoder:
         self.device: torch.device = tuned.device
         self.n_positions: int = min(tuned.n_positions, base.n_positions)
 
+    def count_bytes(self, room: int) -> int:
+        """As in `Decoder`."""
+        return self.tuned.count_bytes(room) + self.base.count_bytes(room)
+
     def begin(self, ids: torch.Tensor, room: int, count: int) -> torch.Tensor:
         """As in `Decoder`."""
         room = min(room, self.n_positions)
@@ -182,16 +200,28 @@ AnyDecoder = Decoder | ReferenceDecoder | StyledDecoder
 
 
 def make_decoder(model: GPT2LMHeadModel, form: WeightFormat = "fp32") -> Decoder | ReferenceDecoder:
-    """The fast one where it knows the model."""
-    return Decoder(model, form) if is_plain(model.config) else ReferenceDecoder(model)
+    """For a model that is at hand, with its adapters if it has any: the fast one where it knows the model."""
+    if not is_plain(model.config):
+        return ReferenceDecoder(model)
+    from epigone.model.adapters import merge_weights
+
+    return Decoder(Weights(model.config, merge_weights(model)), form)
 
 
-def _list_norm(norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return norm.weight.detach(), norm.bias.detach()
+def open_decoder(folder: Path, asked: str, n_texts: int, hardware: Hardware) -> Decoder | ReferenceDecoder:
+    """For the GPT-2 in a folder, to write so many texts with it. Raises RunDamaged, SettingsError."""
+    weights = read_weights(folder, hardware.device)
+    form = choose_weight_format(asked, weights.n_parameters, n_texts, hardware)
+    if is_plain(weights.config):
+        return Decoder(weights, form)
+    from epigone.model.gpt2 import load_model  # seconds, which only the variants need
+
+    return ReferenceDecoder(load_model(folder, device=hardware.device))
 
 
-def _pack_layer(layer: Any, form: WeightFormat) -> Product:
-    return _pack(find_weight(layer).detach(), layer.bias.detach(), form)
+def _find(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """A layer's weight, which of a matrix is [in, out], and its bias."""
+    return tensors[f"{PREFIX}{name}.weight"].detach(), tensors[f"{PREFIX}{name}.bias"].detach()
 
 
 def _pack(weight: torch.Tensor, bias: torch.Tensor | None, form: WeightFormat) -> Product:

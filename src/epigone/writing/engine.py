@@ -1,4 +1,4 @@
-"""A model, its vocabulary and a prompt in; texts of any length out, in batches or piece by piece."""
+"""A decoder, its vocabulary and a prompt in; texts of any length out, in batches or piece by piece."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from epigone.errors import SettingsError
 from epigone.model.hardware import find_free_bytes
 from epigone.settings import WritingSettings
 from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
 from epigone.writing.copying import CopyGuard, CopyIndex, Shared, find_longest_shared
-from epigone.writing.decoder import AnyDecoder, make_decoder
+from epigone.writing.decoder import AnyDecoder
 from epigone.writing.endings import Scribe, count_most_tokens
 from epigone.writing.sampling import Chooser, make_processors
 
@@ -48,19 +48,17 @@ class Writer:
 
     def __init__(
         self,
-        model: GPT2LMHeadModel,
+        decoder: AnyDecoder,
         vocabulary: PreTrainedTokenizerFast,
         *,
         start_text: str = "",
-        decoder: AnyDecoder | None = None,
         read_documents: Callable[[], list[str]] | None = None,
     ) -> None:
         """`start_text` stands before a text without a prompt; if it is empty, the end-of-text token does.
 
-        `decoder` computes; without one the model's own weights do, in fp32. `read_documents` gives what was learned
-        from, where that is known.
+        `read_documents` gives what was learned from, where that is known.
         """
-        self.model, self.decoder = model, decoder or make_decoder(model)
+        self.decoder = decoder
         self.watch: Callable[[int, int], None] = lambda n_done, n_all: None
         """Called after each step with the tokens that are done and those that may be needed at most."""
         self._read_documents = read_documents
@@ -103,9 +101,8 @@ class Writer:
 
     def _count_at_once(self) -> int:
         """Texts in a batch, as the memory at hand allows."""
-        shape = self.model.config
-        per_text = 4 * (2 * shape.n_layer * shape.n_embd * self.decoder.n_positions + 4 * shape.vocab_size)
-        return max(1, min(LARGEST_BATCH, int(SHARE_OF_MEMORY * find_free_bytes(self.decoder.device.type)) // per_text))
+        free_bytes = int(SHARE_OF_MEMORY * find_free_bytes(self.decoder.device.type))
+        return max(1, min(LARGEST_BATCH, free_bytes // self.decoder.count_bytes(self.decoder.n_positions)))
 
     def _make_chooser(self, settings: WritingSettings, numbers: range, processors: Sequence[Processor] = ()) -> Chooser:
         bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.vocabulary))]

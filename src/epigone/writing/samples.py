@@ -8,6 +8,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from epigone.settings import Settings, WritingSettings
 from epigone.training.events import Sample
+from epigone.writing.decoder import make_decoder
 from epigone.writing.engine import Writer
 
 
@@ -34,7 +35,7 @@ class Sampler:
     def _write(self, model: GPT2LMHeadModel, length: int) -> tuple[Sample, ...]:
         if self.count == 0:
             return ()
-        writer = Writer(model, self.vocabulary, start_text=self.start_text)
+        writer = Writer(make_decoder(model), self.vocabulary, start_text=self.start_text)
         how = WritingSettings(length=length, count=self.count, seed=self.seed)
         return tuple(
             Sample(prompt=prompt, text=text, seed=self.seed + number)

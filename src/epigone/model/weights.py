@@ -1,0 +1,76 @@
+"""A GPT-2's folder in; its config and its tensors out, without the model that transformers would build of them.
+
+That model's code takes longer to load than a small one takes to write a page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import GPT2Config
+
+from epigone.errors import RunDamaged
+from epigone.model.checkpoint import INDEX, WEIGHTS
+
+PREFIX = "transformer."
+"""Before the names of all tensors but the head's; GPT-2's own files leave it out."""
+GELU = ("gelu_new", "gelu_pytorch_tanh")
+"""The tanh form of GELU, GPT-2's own (Hendrycks & Gimpel 2016), as transformers calls it."""
+
+
+class Weights(NamedTuple):
+    """A GPT-2 as it lies on the disk: the tensors are named as in `GPT2LMHeadModel`."""
+
+    config: GPT2Config
+    tensors: Mapping[str, torch.Tensor]
+
+    @property
+    def head(self) -> torch.Tensor:
+        """[vocabulary, width]; most often that of the embedding."""
+        return self.tensors.get("lm_head.weight", self.tensors[f"{PREFIX}wte.weight"])
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers in all tensors, a shared one counted once."""
+        return sum({tensor.data_ptr(): tensor.numel() for tensor in self.tensors.values()}.values())
+
+
+def read_weights(folder: Path, device: str) -> Weights:
+    """What a checked folder holds, in fp32 on the device. Raises RunDamaged."""
+    try:
+        config = GPT2Config.from_pretrained(folder, local_files_only=True)
+        found: dict[str, torch.Tensor] = {}
+        for file in _list_files(folder):
+            found |= load_file(file, device=device)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise RunDamaged(
+            f"The model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
+            hint="epigone resume makes it anew from the last checkpoint of its run.",
+        ) from None
+    whole = (PREFIX, "lm_head.")
+    named = {name if name.startswith(whole) else PREFIX + name: tensor.float() for name, tensor in found.items()}
+    return Weights(config, named)
+
+
+def _list_files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if (folder / WEIGHTS).exists() or not index.exists():
+        return [folder / WEIGHTS]
+    return [folder / name for name in sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))]
+
+
+def is_plain(config: GPT2Config) -> bool:
+    """Whether a model computes as GPT-2 does, and not as one of the variants that transformers' config allows."""
+    return (
+        config.activation_function in GELU
+        and config.scale_attn_weights
+        and not config.scale_attn_by_inverse_layer_idx
+        and not config.reorder_and_upcast_attn
+        and not config.add_cross_attention
+    )
