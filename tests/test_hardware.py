@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from epigone.errors import SettingsError
-from epigone.model.hardware import choose_precision, find_hardware
+from epigone.model.hardware import choose_precision, count_idle_threads, find_hardware
 from helpers_tokens import make_hardware
 
 AVX2 = {"avx2": True, "avx512_f": False, "avx512_bf16": False, "amx_tile": False, "amx_bf16": False}
@@ -143,3 +143,12 @@ def test_fp16_without_a_card_is_refused(device: Any) -> None:
 def test_every_choice_has_its_reason() -> None:
     for hardware in (make_hardware(), make_hardware(bf16=True), make_hardware("cuda"), make_hardware("mps")):
         assert hardware.name in choose_precision("auto", hardware)[1]
+
+
+@pytest.mark.parametrize(("load", "expected"), [(0.0, 8), (4.0, 6), (8.0, 4), (15.9, 1), (40.0, 1)])
+def test_only_idle_cores_are_counted_on(monkeypatch: pytest.MonkeyPatch, load: float, expected: int) -> None:
+    """Of sixteen cores, where torch would use eight threads."""
+    monkeypatch.setattr("psutil.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    assert count_idle_threads() == expected

@@ -42,6 +42,7 @@ def write(run: str, prompt: str, out: Path | None, settings: WritingSettings, ma
     from epigone import api
     from epigone.display import print_piece, show_progress
 
+    spare_cores()
     writer = api.open_writer(run, settings, progress=not quiet)
     if manner == "dialogue":
         _hold_dialogue(writer, prompt, settings, quiet=quiet)
@@ -52,6 +53,15 @@ def write(run: str, prompt: str, out: Path | None, settings: WritingSettings, ma
             shown = _write_whole(writer, prompt, out, settings, manner)
         print_piece(shown)
     return 0
+
+
+def spare_cores() -> None:
+    """Let torch use only as many threads as the machine has cores to spare."""
+    import torch
+
+    from epigone.model.hardware import count_idle_threads
+
+    torch.set_num_threads(count_idle_threads())
 
 
 def _check_writing(out: Path | None, settings: WritingSettings, manner: Manner) -> None:
