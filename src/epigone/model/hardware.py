@@ -80,7 +80,7 @@ def count_idle_threads() -> int:
 def find_free_bytes(device: str) -> int:
     """Memory that can still be had, on a GPU or in the machine."""
     if device == "cuda":
-        return torch.cuda.mem_get_info()[0]
+        return int(torch.cuda.mem_get_info()[0])
     return int(psutil.virtual_memory().available)
 
 
