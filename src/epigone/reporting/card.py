@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
 from epigone.files import write_bytes
 from epigone.reporting.harmless import code_markdown, escape_markdown, fence_text
 from epigone.reporting.history import COLUMNS, epoch_table, format_epoch
+from epigone.reporting.rulers import describe_judged, list_verdicts, write_verdicts
 from epigone.training.events import Evaluated, Sample
 
 
@@ -42,6 +44,8 @@ class CardFacts:
     """Name, value and the reason for it, which may be empty."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """What it was made with: package and version."""
+    judgement: Mapping[str, Any] | None = None
+    """What `Judgement.as_json` gives; None where it has not been judged."""
     licence: str | None = None
     """An identifier that the hub knows, such as "mit"; None leaves it for the user to state."""
 
@@ -58,6 +62,7 @@ def build_card(facts: CardFacts) -> str:
         _explain_loading(),
         _show_epochs(facts.evaluations),
         _show_samples(facts.samples, facts.sample_epoch),
+        _show_verdicts(facts.judgement),
         _show_sources(facts.sources),
         _show_settings(facts.settings, facts.versions),
         _warn_of_copies(),
@@ -125,6 +130,13 @@ def _show_samples(samples: Sequence[Sample], epoch: float) -> str:
         start = f"After the prompt {code_markdown(sample.prompt)}" if sample.prompt else "Without a prompt"
         blocks += [f"{start}, seed {sample.seed}:", fence_text(sample.prompt + sample.text)]
     return "\n\n".join(blocks)
+
+
+def _show_verdicts(judgement: Mapping[str, Any] | None) -> str:
+    if not judgement or not list_verdicts(judgement):
+        return ""
+    about = escape_markdown(describe_judged(judgement))
+    return f"## How close it comes, and how much it copies\n\n{about}\n\n{write_verdicts(judgement)}"
 
 
 def _show_sources(sources: Sequence[Source]) -> str:

@@ -37,6 +37,8 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.samples = path / "samples"
         self.model = path / "model"
+        self.report = path / "report.html"
+        self.judgement = path / "judgement.json"
         self._lock = FileLock(path / ".lock")
 
     # -- beginning and opening
@@ -112,6 +114,22 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunDamaged(f"{self.plan} cannot be read: {error}.", hint="Train again from the text.") from None
 
+    def read_receipt(self) -> dict[str, Any]:
+        """What was read, and every change made to it. Raises RunDamaged."""
+        try:
+            receipt: dict[str, Any] = json.loads(self.receipt.read_text("utf-8"))
+            return receipt
+        except (OSError, ValueError) as error:
+            raise RunDamaged(f"{self.receipt} cannot be read: {error}.", hint="Train again from the text.") from None
+
+    def read_judgement(self) -> dict[str, Any] | None:
+        """What `Judgement.as_json` gave; None where the run has not been judged, or where that cannot be read."""
+        try:
+            judgement = json.loads(self.judgement.read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return judgement if isinstance(judgement, dict) else None
+
     # -- what comes while it learns
 
     def record(self, event: Event) -> None:
@@ -150,6 +168,11 @@ class RunFolder:
         """The texts that the run learned from. Raises RunDamaged."""
         _, more = self.read_plan()
         return spell_documents(load_tokens(self.tokens / more["tokens"]).train, load_vocabulary(self.model))
+
+    def read_held_out(self) -> list[str]:
+        """The texts that it was tested on, which it did not learn from. Raises RunDamaged."""
+        _, more = self.read_plan()
+        return spell_documents(load_tokens(self.tokens / more["tokens"]).validation, load_vocabulary(self.model))
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
         """Put the model's weights into model/, in place of those of an earlier epoch."""
