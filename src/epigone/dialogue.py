@@ -133,7 +133,7 @@ def find_end(text: str) -> str:
 
 
 def hold_quiz(questions: Sequence[Question], screen: Screen) -> Result:
-    """Show one passage after another and ask who wrote it; at the end, or when it is broken off, say what came of it."""
+    """Show one passage after another and ask who wrote it; when it is over or broken off, say what came of it."""
     answers: dict[int, bool] = {}
     screen.show_note(f"{len(questions)} passages: half of them the author's, held out, half of them the model's.")
     try:

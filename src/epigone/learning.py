@@ -31,6 +31,7 @@ def _require_text(text: Sequence[str]) -> list[str]:
 
 
 def train(text: Sequence[str], out: Path | None, settings: Settings, *, quiet: bool, as_json: bool) -> int:
+    """What `epigone train` does. Raises EpigoneError."""
     names = _require_text(text)
     from epigone import api
     from epigone.reporting.facts import describe_plan, describe_receipt
@@ -45,6 +46,8 @@ def train(text: Sequence[str], out: Path | None, settings: Settings, *, quiet: b
 
 
 def plan(text: Sequence[str], settings: Settings, *, quiet: bool, as_json: bool) -> int:
+    """What `epigone plan` does. Raises EpigoneError."""
+    """What `epigone plan` does. Raises EpigoneError."""
     names = _require_text(text)
     from epigone import api
     from epigone.display import print_json
@@ -61,6 +64,7 @@ def plan(text: Sequence[str], settings: Settings, *, quiet: bool, as_json: bool)
 
 
 def resume(run: Path, changes: dict[str, Any], *, quiet: bool, as_json: bool) -> int:
+    """What `epigone resume` does. Raises EpigoneError."""
     from epigone import api
 
     folder = api.open_run(run).folder

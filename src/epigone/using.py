@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # these load torch, which takes seconds: each function import
 class Quizzing(NamedTuple):
     """How a quiz is to be."""
 
-    count: int
-    length: int
+    n_passages: int
+    n_words: int
     seed: int
     device: str
 
@@ -253,9 +253,9 @@ def quiz(run: Path, how: Quizzing, page: Path | None) -> int:
     from epigone.reporting.publishing import write_quiz
     from epigone.run import open_run
 
-    questions = open_run(run).quiz(how.count, how.length, seed=how.seed, device=how.device)
+    questions = open_run(run).quiz(how.n_passages, how.n_words, seed=how.seed, device=how.device)
     with open_screen(quiet=False, json=False) as screen:
-        if len(questions) < how.count:
+        if len(questions) < how.n_passages:
             screen.show_note(f"There is room for {len(questions)} passages.")
         if page is None:
             hold_quiz(questions, screen)

@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from epigone.errors import TextTooShort
@@ -136,7 +137,7 @@ def _find_word_end(text: str, start: int, n_words: int) -> int | None:
 def is_known(passage: str, known: Sequence[str]) -> bool:
     """Whether a long sentence of the passage stands in a normalised document."""
     ends = [0, *(match.end() for match in BOUNDARIES["sentence"].finditer(passage)), len(passage)]
-    sentences = [normalise(passage[a:b]).strip() for a, b in zip(ends, ends[1:], strict=False)]
+    sentences = [normalise(passage[a:b]).strip() for a, b in pairwise(ends)]
     long = [sentence for sentence in sentences if len(sentence) >= TELLING_CHARACTERS]
     return any(sentence in document for sentence in long for document in known)
 

@@ -102,12 +102,10 @@ def build_figure(events: Sequence[Event], title: str, layout: Layout = TITLED) -
     epochs = [step.epoch for step in steps] + [item.epoch for item in evaluations]
     last_epoch = max((epoch for epoch in epochs if 0 < epoch < math.inf), default=1.0)
     panels = [
-        _add_panel(figure, "loss", layout.loss, "Loss, nats per token", last_epoch),
+        _add_panel(figure, "loss", layout.loss, "Loss, nats per token", last_epoch, layout.n_epochs),
         _add_panel(figure, "accuracy", layout.accuracy, "Next-token accuracy", last_epoch),
         _add_panel(figure, "rate", layout.rate, "Learning rate", last_epoch),
     ]
-    if layout.n_epochs != TITLED.n_epochs:
-        panels[0].xaxis.get_major_locator().set_params(nbins=layout.n_epochs)
     _draw_loss(panels[0], steps, evaluations)
     _draw_accuracy(panels[1], evaluations)
     _draw_rate(panels[2], steps or evaluations)
@@ -139,7 +137,7 @@ def _add_panel(
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_xlim(-0.012 * last_epoch, 1.012 * last_epoch)  # a dot at either end is a whole dot
-    n_epochs, n_values = (12, 7) if name == "loss" else (6, 5)
+    n_values = 7 if name == "loss" else 5
     axes.xaxis.set_major_locator(MaxNLocator(n_epochs, steps=[1, 2, 5, 10], integer=last_epoch >= 2))
     axes.yaxis.set_major_locator(MaxNLocator(n_values, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda epoch, _: format_epoch(epoch)))

@@ -166,13 +166,8 @@ def _show_course(events: Sequence[Event], evaluations: Sequence[Evaluated]) -> I
     table = epoch_table(evaluations)
     kept = choose_evenly(len(table), MOST_ROWS, {evaluations.index(best)})
     rows = [[table[number][column.name] for column in COLUMNS] for number in kept]
-    yield draw_table(
-        "Losses in nats per token",
-        [column.name for column in COLUMNS],
-        rows,
-        "numbers",
-        kept.index(evaluations.index(best)),
-    )
+    names, best_row = [column.name for column in COLUMNS], kept.index(evaluations.index(best))
+    yield draw_table("Losses in nats per token", names, rows, "numbers", best_row)
     if len(kept) < len(table):
         yield draw_paragraph(f"{len(table) - len(kept):,} more evaluations are in metrics.jsonl.", "quiet")
 

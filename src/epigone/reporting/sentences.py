@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from epigone.writing.copying import normalise
 from epigone.writing.endings import BOUNDARIES
@@ -51,7 +52,7 @@ def list_sentences(text: str) -> Iterator[str]:
 def _is_fit(sentence: str) -> bool:
     """Long and short enough, not begun in the middle, no word group twice, no empty line in it."""
     words = WORDS.findall(sentence.casefold())
-    groups = list(zip(words, words[1:], strict=False))
+    groups = list(pairwise(words))
     first = next((letter for letter in sentence if letter.isalpha()), "a")
     return (
         FEWEST_WORDS <= len(words) <= MOST_WORDS
