@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
 from epigone.files import write_bytes
-from epigone.reporting.harmless import code_markdown, escape_markdown, fence_text
-from epigone.reporting.history import COLUMNS, epoch_table, format_epoch
+from epigone.reporting.harmless import code_markdown, escape_markdown, fence_text, on_one_line
+from epigone.reporting.history import COLUMNS, epoch_table, find_best, format_epoch
 from epigone.reporting.rulers import describe_judged, list_verdicts, write_verdicts
 from epigone.training.events import Evaluated, Sample
 
@@ -73,7 +74,10 @@ def build_card(facts: CardFacts) -> str:
 
 def _build_metadata(facts: CardFacts) -> str:
     """YAML for the hub. `ModelCard.validate` would send it there; keys and types are checked here without that."""
+    best = find_best(facts.evaluations)
     data = ModelCardData(
+        model_name=on_one_line(facts.title) or "model",
+        eval_results=[] if best is None else _list_results(best),
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["gpt2", "style-imitation", "epigone"],
@@ -81,6 +85,29 @@ def _build_metadata(facts: CardFacts) -> str:
         license=facts.licence,
     )
     return data.to_yaml()
+
+
+def _list_results(best: Evaluated) -> list[EvalResult]:
+    """The numbers of the best evaluation, as the hub's model index knows them."""
+    numbers = {
+        "loss": ("Validation loss, nats per token", best.loss),
+        "perplexity": ("Validation perplexity", best.perplexity),
+        "bits_per_byte": ("Validation bits per byte", best.bits_per_byte),
+        "accuracy": ("Next-token accuracy", best.accuracy),
+    }
+    return [
+        EvalResult(
+            task_type="text-generation",
+            task_name="Text generation",
+            dataset_type="held-out",
+            dataset_name="held-out part of the text",
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(value, 6),
+        )
+        for kind, (name, value) in numbers.items()
+        if math.isfinite(value)
+    ]
 
 
 # -- the chapters

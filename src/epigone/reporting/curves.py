@@ -125,9 +125,7 @@ def _render(figure: Figure, kind: str, metadata: dict[str, str | None], letters:
 # -- the three panels
 
 
-def _add_panel(
-    figure: Figure, name: str, box: tuple[float, float, float, float], heading: str, last_epoch: float
-) -> Axes:
+def _add_panel(figure: Figure, name: str, box: Box, heading: str, last_epoch: float, n_epochs: int = 6) -> Axes:
     """Empty axes with a quiet frame, a light grid and the epochs below."""
     axes = figure.add_axes(box, label=name)
     axes.set_title(heading, loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=9)
