@@ -9,7 +9,16 @@ import pytest
 
 HEAVY = {"torch", "transformers", "numpy", "accelerate", "tokenizers", "matplotlib", "huggingface_hub"}
 MOST_SECONDS = 0.5
-HELPS = [[], ["--help"], ["--version"], ["train", "--help"], ["write", "--help"], ["score", "--help"]]
+HELPS = [
+    [],
+    ["--help"],
+    ["--version"],
+    ["train", "--help"],
+    ["write", "--help"],
+    ["score", "--help"],
+    ["report", "--help"],
+    ["quiz", "--help"],
+]
 RUN = """
 import json, sys
 from epigone.cli import main

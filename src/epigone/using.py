@@ -246,7 +246,7 @@ def report(run: Path, out: Path | None) -> int:
 
 def quiz(run: Path, how: Quizzing, page: Path | None) -> int:
     """What `epigone quiz` does. Raises EpigoneError."""
-    if page is None and not sys.stdin.isatty():
+    if page is None and not can_answer():
         raise SettingsError("A quiz asks, and nobody can answer here.", hint="Make a page of it: --page quiz.html")
     from epigone.dialogue import hold_quiz
     from epigone.display import open_screen
@@ -262,3 +262,8 @@ def quiz(run: Path, how: Quizzing, page: Path | None) -> int:
         else:
             screen.show_note(f"The quiz is in {write_quiz(questions, run.resolve().name, page)}.")
     return 0
+
+
+def can_answer() -> bool:
+    """Whether somebody sits at standard input."""
+    return sys.stdin.isatty()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,7 @@ def _build_metadata(facts: CardFacts) -> str:
     """YAML for the hub. `ModelCard.validate` would send it there; keys and types are checked here without that."""
     best = find_best(facts.evaluations)
     data = ModelCardData(
-        model_name=on_one_line(facts.title) or "model",
+        model_name=re.sub(r"[^\w .-]+", " ", on_one_line(facts.title)).strip() or "model",
         eval_results=[] if best is None else _list_results(best),
         library_name="transformers",
         pipeline_tag="text-generation",

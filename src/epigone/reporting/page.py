@@ -123,7 +123,7 @@ def describe_learning(evaluations: Sequence[Evaluated]) -> list[str]:
     epoch = f"epoch {format_epoch(best.epoch)}"
     score = (
         f"There the validation loss was {best.loss:.3f} nats per token ({best.bits_per_byte:.3f} bits per byte of "
-        f"held-out text), and {100 * best.accuracy:.1f}\u00a0% of the tokens were foretold."
+        f"held-out text), and {100 * best.accuracy:.1f}\u00a0% of its tokens were predicted."
     )
     parts = [score + (f" It began at {first.loss:.3f}." if first is not best else "")]
     if best.training_loss is not None:

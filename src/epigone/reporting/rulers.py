@@ -116,7 +116,7 @@ def place_on_ruler(measure: Mapping[str, Any]) -> dict[str, float]:
 def _draw_measure(measure: Mapping[str, Any]) -> str:
     ends = _list_ends(measure)
     keys = {"floor": '<span class="key"></span>floor: ', "ceiling": '<span class="key top"></span>ceiling: '}
-    told = " · ".join(keys[end] + quote(words, 120) for end, words in ends.items() if words)
+    told = "".join(f'<span class="end">{keys[end]}{quote(words, 120)}</span>' for end, words in ends.items() if words)
     return (
         f"<li>{quote(measure['name'], 120)}: <strong>{escape(_tell_value(measure))}</strong>\n{_draw_ruler(measure)}"
         + (f'<div class="quiet">{told}</div>' if told else "")
@@ -139,8 +139,9 @@ def _draw_ruler(measure: Mapping[str, Any]) -> str:
 
 def _tell_value(measure: Mapping[str, Any]) -> str:
     unit = str(measure.get("unit", ""))
-    low, high = _number(measure.get("low")), _number(measure.get("high"))
-    band = f" (95 %: {format_value(low, unit)} to {format_value(high, unit)})" if None not in (low, high) else ""  # type: ignore[arg-type]
+    ends = [end for end in map(_number, (measure.get("low"), measure.get("high"))) if end is not None]
+    low_and_high = " to ".join(format_value(end, unit).split()[0] for end in ends)
+    band = f" (95 %: {low_and_high})" if len(ends) == 2 else ""
     return format_value(float(measure["value"]), unit) + band
 
 

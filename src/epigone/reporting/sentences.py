@@ -43,7 +43,7 @@ def choose_sentences(texts: Sequence[str], documents: Sequence[str], count: int)
 def list_sentences(text: str) -> Iterator[str]:
     """The whole sentences of a text: each begins where another has ended, so what stands first is passed over."""
     start = None
-    for match in BOUNDARIES["sentence"].finditer(text):
+    for match in BOUNDARIES["sentence"].finditer(text + "\n"):
         if start is not None:
             yield text[start : match.end()].strip()
         start = match.end()

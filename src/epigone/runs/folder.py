@@ -118,8 +118,10 @@ class RunFolder:
         """What was read, and every change made to it. Raises RunDamaged."""
         try:
             receipt: dict[str, Any] = json.loads(self.receipt.read_text("utf-8"))
+            for name in ("files", "held_out_files", "skipped", "split", "train", "validation"):
+                receipt[name]
             return receipt
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunDamaged(f"{self.receipt} cannot be read: {error}.", hint="Train again from the text.") from None
 
     def read_judgement(self) -> dict[str, Any] | None:
