@@ -325,8 +325,8 @@ def test_values_are_told_in_their_unit() -> None:
         {"copies": 3},
         {"copies": {"sentence": "s", "measures": 7}},
         {"copies": {"sentence": "s", "measures": [{}, 1]}},
-    ]
-    + [{"copies": {"sentence": "s", "measures": [{"name": "n", "value": "x"}]}, "notes": 5, "text": None}],
+        {"copies": {"sentence": "s", "measures": [{"name": "n", "value": "x"}]}, "notes": 5, "text": None},
+    ],
 )
 def test_a_judgement_that_is_not_as_it_should_be_breaks_no_page(facts: PageFacts, judgement: dict[str, object]) -> None:
     assert Reader(build_page(replace(facts, judgement=judgement))).faults == []

@@ -238,10 +238,10 @@ def _show_verdicts(judgement: Mapping[str, Any] | None, name: str) -> Iterator[s
     if not judgement or not list_verdicts(judgement):
         yield f"<p>Not judged yet: <code>{quote(f'epigone judge {shlex.quote(name)}')}</code></p>"
         return
-    yield draw_paragraph(shorten_text(describe_judged(judgement), 600), "quiet")
+    yield f'<p class="quiet">{quote(describe_judged(judgement), 600)}</p>'
     for question, verdict in list_verdicts(judgement):
         yield draw_verdict(question, verdict)
-    yield from (draw_paragraph(shorten_text(note, 600), "quiet") for note in list_notes(judgement))
+    yield from (f'<p class="quiet">{quote(note, 600)}</p>' for note in list_notes(judgement))
 
 
 def _show_sentences(sentences: Sequence[str] | None) -> Iterator[str]:
