@@ -236,7 +236,8 @@ def _tell_left_out(n_epochs: int, n_prompts: int) -> str:
 
 def _show_verdicts(judgement: Mapping[str, Any] | None, name: str) -> Iterator[str]:
     if not judgement or not list_verdicts(judgement):
-        yield f"<p>Not judged yet: <code>{quote(f'epigone judge {shlex.quote(name)}')}</code></p>"
+        command = escape(f"epigone judge {shlex.quote(name)}")
+        yield f'<p>Not judged yet: <code dir="ltr">{command}</code></p>'
         return
     yield f'<p class="quiet">{quote(describe_judged(judgement), 600)}</p>'
     for question, verdict in list_verdicts(judgement):
@@ -283,9 +284,11 @@ def _show_commands(name: str) -> Iterator[str]:
         (f"epigone score {run} other.txt", "how likely it finds another text"),
         (f"epigone report {run}", "make this page anew"),
     )
-    width = max(len(command) for command, _ in lines)
-    yield "<pre>" + escape("\n".join(f"{command:<{width}}  # {what}" for command, what in lines)) + "</pre>"
+    items = [
+        f'<li><span class="quiet">{what}</span><code dir="ltr">{escape(command)}</code></li>' for command, what in lines
+    ]
+    yield f'<ul class="commands">{"".join(items)}</ul>'
     yield "<p>From Python, with epigone or without it:</p>"
     folder = f"{name}/model"
     code = f"epigone.open_run({name!r}).write('Once')\ntransformers.AutoModelForCausalLM.from_pretrained({folder!r})"
-    yield f"<pre>{escape(code)}</pre>"
+    yield f'<pre dir="ltr">{escape(code)}</pre>'
