@@ -20,7 +20,7 @@ demo: setup ## learn Shakespeare's sonnets for at most two minutes, then write (
 	$(BIN)/epigone train sample:sonnets --minutes 2 --out runs/demo
 	$(BIN)/epigone write runs/demo --prompt "Shall I compare" --length 200
 	@echo
-	@echo "The curves are in runs/demo/curves.png and curves.svg, the model and its card in runs/demo/model/."
+	@echo "All about it is on one page: runs/demo/report.html. The model and its card are in runs/demo/model/."
 
 check: setup ## style, types, spelling, and whether the generated pages are current
 	$(BIN)/ruff check

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from epigone import cli
-from epigone.api import Run, open_run
+from epigone.run import Run, open_run
 
 SOURCE = Path(__file__).parents[1] / "src"
 SONNETS = SOURCE / "epigone" / "sample" / "sonnets.txt"

@@ -10,8 +10,8 @@ import pytest
 
 import epigone
 from epigone import Settings, WritingSettings, api
-from epigone.api import Run
 from epigone.errors import RunNotFound, SettingsError
+from epigone.run import Run
 from epigone.training.events import Evaluated, Event, Finished, Started
 from epigone.writing.engine import Writer
 from helpers_front import shared_run, write_sonnets

@@ -52,12 +52,36 @@ def render(markdown: str) -> str:
 
 def test_the_hub_client_reads_the_metadata_back(tmp_path: Path) -> None:
     data = ModelCard.load(write_card(FACTS, tmp_path)).data
-    assert data.to_dict() == {
+    told = data.to_dict()
+    assert told.pop("model-index")
+    assert told == {
         "base_model": "gpt2",
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["gpt2", "style-imitation", "epigone"],
     }
+
+
+def test_the_model_index_tells_the_best_evaluation(tmp_path: Path) -> None:
+    data = ModelCard.load(write_card(FACTS, tmp_path)).data
+    assert data.model_name == "Sonnets" and data.eval_results is not None
+    found = {result.metric_type: result.metric_value for result in data.eval_results}
+    assert found == {"loss": 3.0, "perplexity": round(math.exp(3), 6), "bits_per_byte": 1.5, "accuracy": 0.25}
+
+
+def test_a_number_that_is_none_is_not_in_the_model_index(tmp_path: Path) -> None:
+    facts = replace(FACTS, evaluations=[replace(evaluated(1, 3.0), perplexity=math.inf)])
+    results = ModelCard.load(write_card(facts, tmp_path)).data.eval_results or []
+    assert [result.metric_type for result in results] == ["loss", "bits_per_byte", "accuracy"]
+
+
+def test_verdicts_stand_in_the_card_with_their_numbers() -> None:
+    verdict = {"tone": "fair", "sentence": "It *copies* a little.", "measures": [{"name": "a|b", "value": 0.012}]}
+    verdict["measures"][0] |= {"unit": "share", "ceiling": {"name": "the text", "value": 1.0}}
+    facts = replace(FACTS, judgement={"text": "t", "against": "a", "n_characters": 10, "copies": verdict})
+    card = render(build_card(facts))
+    assert "It *copies* a little." in card and "<td>1.2 %</td>" in card and "<td>the text, 100 %</td>" in card
+    assert "How close it comes" not in build_card(FACTS)
 
 
 @pytest.mark.parametrize("base", [None, "some/folder"])

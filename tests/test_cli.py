@@ -12,7 +12,7 @@ from typing import get_args
 
 import pytest
 
-from epigone.api import open_run
+from epigone.run import open_run
 from epigone.runs.folder import RunFolder
 from epigone.settings import Schedule, Settings
 from helpers_front import (

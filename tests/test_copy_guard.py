@@ -9,8 +9,8 @@ import pytest
 
 import epigone
 from epigone import WritingSettings
-from epigone.api import Run, open_writer
 from epigone.errors import SettingsError
+from epigone.run import Run, open_writer
 from epigone.tokens.stream import encode_parts, spell_documents
 from epigone.tokens.vocabulary import learn_vocabulary
 from epigone.writing.copying import find_longest_shared

@@ -7,9 +7,20 @@ import sys
 
 import pytest
 
+from helpers_front import shared_run
+
 HEAVY = {"torch", "transformers", "numpy", "accelerate", "tokenizers", "matplotlib", "huggingface_hub"}
 MOST_SECONDS = 0.5
-HELPS = [[], ["--help"], ["--version"], ["train", "--help"], ["write", "--help"], ["score", "--help"]]
+HELPS = [
+    [],
+    ["--help"],
+    ["--version"],
+    ["train", "--help"],
+    ["write", "--help"],
+    ["score", "--help"],
+    ["report", "--help"],
+    ["quiz", "--help"],
+]
 RUN = """
 import json, sys
 from epigone.cli import main
@@ -56,3 +67,12 @@ def measure_processor_seconds(arguments: list[str]) -> float:
     subprocess.run([sys.executable, "-m", "epigone", *arguments], capture_output=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_to_write_with_a_model_nothing_is_loaded_that_only_learning_needs() -> None:
+    """A page of a small model is written in less time than these take to load."""
+    path = shared_run().path
+    heavy = ("transformers.models.gpt2.modeling_gpt2", "torch._dynamo", "matplotlib", "scipy")
+    script = f"import sys; from epigone.run import open_writer; open_writer({str(path)!r}); print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    assert not set(heavy) & set(found)

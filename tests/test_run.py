@@ -33,7 +33,15 @@ def test_a_run_holds_everything_that_the_design_lists() -> None:
     run = shared_run().path
     there = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     model = ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json", "README.md", "curves.png")
-    assert {"settings.toml", "plan.json", "receipt.json", "metrics.jsonl", "curves.png", "curves.svg"} <= there
+    assert {
+        "settings.toml",
+        "plan.json",
+        "receipt.json",
+        "metrics.jsonl",
+        "curves.png",
+        "curves.svg",
+        "report.html",
+    } <= there
     assert {f"model/{name}" for name in model} <= there
     (tokens,) = (run / "tokens").iterdir()
     assert {path.name for path in tokens.iterdir()} == {"tokens.json", "train.npy", "validation.npy"}

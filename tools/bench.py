@@ -21,12 +21,12 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from epigone.api import open_run
 from epigone.model.gpt2 import build_model
 from epigone.model.hardware import choose_precision, find_hardware
 from epigone.model.plan import Facts, Plan, make_plan
 from epigone.model.route import Route
 from epigone.model.shape import Shape
+from epigone.run import open_run
 from epigone.settings import Settings, WritingSettings
 from epigone.tokens.stream import Part, Tokens
 from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary

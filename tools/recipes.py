@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from epigone.api import open_run
+from epigone.run import open_run
 from epigone.text.corpus import read_corpus
 
 SECONDS_TO_START = 8.0

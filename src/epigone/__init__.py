@@ -23,16 +23,17 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "16000")
 
 if TYPE_CHECKING:
-    from epigone.api import Run, open_run, plan, resume, train
+    from epigone.api import plan, resume, train
     from epigone.errors import EpigoneError
+    from epigone.run import Run, open_run
     from epigone.settings import Settings, WritingSettings
 
 _HOMES = {
     "EpigoneError": "epigone.errors",
-    "Run": "epigone.api",
+    "Run": "epigone.run",
     "Settings": "epigone.settings",
     "WritingSettings": "epigone.settings",
-    "open_run": "epigone.api",
+    "open_run": "epigone.run",
     "plan": "epigone.api",
     "resume": "epigone.api",
     "train": "epigone.api",

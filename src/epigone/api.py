@@ -1,4 +1,4 @@
-"""The library's front door: texts in, a run out; a run or a GPT-2 in, text out. The command is made of the same."""
+"""The library's front door: texts in, a run out. The command is made of the same."""
 
 from __future__ import annotations
 
@@ -8,36 +8,33 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from epigone import __version__
-from epigone.errors import RunNotFound, SettingsError
+from epigone.errors import SettingsError
 from epigone.files import write_json
-from epigone.model.gpt2 import WEIGHTS, build_frame, build_model, load_model
+from epigone.model.gpt2 import build_frame, build_model
 from epigone.model.hardware import choose_precision, find_hardware
 from epigone.model.hub import find_base
 from epigone.model.plan import Plan, set_length
 from epigone.preparing import Preparation, prepare
-from epigone.reporting.history import find_best, follow_course
-from epigone.reporting.publishing import publish
+from epigone.reporting.publishing import is_quick, publish, write_report
+from epigone.run import Run, Text, open_run, open_writer, score
 from epigone.runs.folder import RunFolder
-from epigone.settings import Settings, WritingSettings, make_settings
+from epigone.settings import Settings, make_settings
 from epigone.tokens.stream import load_tokens
 from epigone.tokens.vocabulary import end_of_text_id, load_vocabulary
-from epigone.training.events import CheckpointDue, Evaluated, Event
+from epigone.training.events import CheckpointDue, Evaluated, Event, Finished
 from epigone.training.loop import Learner
 from epigone.training.state import is_main_process
-from epigone.writing.decoder import MANY_TEXTS, AnyDecoder, StyledDecoder, open_decoder
-from epigone.writing.engine import Piece, Writer
 from epigone.writing.samples import Sampler
-from epigone.writing.scoring import Score, score_text
 
-Text = str | PathLike[str]
 Stop = Callable[[], bool]
+__all__ = ["Run", "open_run", "open_writer", "plan", "resume", "score", "train"]
+"""What those who use the library need; the command takes the steps between as well."""
 
 
 def _never() -> bool:
@@ -232,6 +229,8 @@ def _follow(folder: RunFolder, learner: Learner, vocabulary: PreTrainedTokenizer
             elif isinstance(event, CheckpointDue):
                 folder.save_checkpoint(event.step, learner.pack())
                 publish(folder)
+            elif isinstance(event, Finished):
+                write_report(folder, with_sentences=is_quick(folder))
         yield event
 
 
@@ -239,107 +238,3 @@ def list_versions() -> dict[str, str]:
     """What a run was made with."""
     packages = {name: version(name) for name in ("torch", "transformers", "tokenizers", "accelerate")}
     return {"epigone": __version__, "python": platform.python_version(), **packages}
-
-
-# -- a run
-
-
-class Run:
-    """A finished or interrupted run: its numbers, and its best model to write with."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        self._writers: dict[tuple[object, ...], Writer] = {}
-
-    @property
-    def path(self) -> Path:
-        """The run's folder."""
-        return self.folder.path
-
-    @property
-    def evaluations(self) -> list[Evaluated]:
-        """One for each look at the held-out text, in order."""
-        return [event for event in follow_course(self.folder.read_events()) if isinstance(event, Evaluated)]
-
-    @property
-    def best(self) -> Evaluated | None:
-        """The evaluation whose weights model/ holds; None before the first one."""
-        return find_best(self.evaluations)
-
-    def write(self, prompt: str = "", **settings: Any) -> list[str]:
-        """`count` texts that follow the prompt, without it; `settings` as in `WritingSettings`.
-
-        Text n is drawn with seed + n. Raises SettingsError, RunNotFound, RunDamaged, BaseError.
-        """
-        asked = make_settings(WritingSettings, settings, source="write()")
-        return self.open_writer(asked).write(prompt, asked)
-
-    def stream(self, prompt: str = "", **settings: Any) -> Iterator[Piece]:
-        """The same texts, piece by piece as they are written."""
-        asked = make_settings(WritingSettings, settings, source="stream()")
-        return self.open_writer(asked).stream(prompt, asked)
-
-    def score(self, text: str, device: str = "auto") -> Score:
-        """What the best model thinks of a text: loss, perplexity, bits per byte, and each line and token of it.
-
-        Computed in fp32. Raises TextTooShort, TextUnreadable, SettingsError, RunNotFound, RunDamaged.
-        """
-        return score(self.path, text, device)
-
-    def open_writer(self, settings: WritingSettings | None = None) -> Writer:
-        """The best model, loaded once for each way in which it is to compute."""
-        settings = settings or WritingSettings()
-        way = (settings.device, settings.precision, settings.style_strength, settings.count >= MANY_TEXTS)
-        if way not in self._writers:
-            self._writers[way] = open_writer(self.path, settings)
-        return self._writers[way]
-
-
-def open_run(path: Text) -> Run:
-    """The run in a folder. Raises RunNotFound."""
-    return Run(RunFolder.open(Path(path)))
-
-
-def score(name: Text, text: str, device: str = "auto", *, progress: bool = False) -> Score:
-    """The same of anything that can write: a run's folder, or any GPT-2, from a folder or by its name on the hub.
-
-    Raises what `Run.score` does, and BaseError.
-    """
-    hardware, folder = find_hardware(device), _find_model(name, progress=progress)
-    return score_text(load_model(folder, device=hardware.device), load_vocabulary(folder), text)
-
-
-def open_writer(name: Text, settings: WritingSettings | None = None, *, progress: bool = False) -> Writer:
-    """Something to write with: a run's folder, or any GPT-2, from a folder or by its name on the hub.
-
-    Of the settings those count that say how to compute. Raises RunNotFound, RunDamaged, BaseError, SettingsError.
-    """
-    settings = settings or WritingSettings()
-    hardware, folder = find_hardware(settings.device), _find_model(name, progress=progress)
-    start_text, base, read_documents = "", "none", None
-    if RunFolder.is_run(Path(name)):
-        run = RunFolder(Path(name))
-        plan = run.read_plan()[0]
-        start_text, base, read_documents = plan.start_text, plan.base, run.read_documents
-    decoder: AnyDecoder = open_decoder(folder, settings.precision, settings.count, hardware)
-    if settings.style_strength != 1:
-        if base == "none":
-            raise SettingsError("--style-strength needs a run that was fine-tuned from a base.", hint="Leave it out.")
-        other = find_base(base, progress=progress).folder
-        decoder = StyledDecoder(
-            decoder, open_decoder(other, settings.precision, settings.count, hardware), settings.style_strength
-        )
-    return Writer(decoder, load_vocabulary(folder), start_text=start_text, read_documents=read_documents)
-
-
-def _find_model(name: Text, *, progress: bool) -> Path:
-    """The checked folder with the model of a run, or with any GPT-2. Raises RunNotFound, BaseError."""
-    path = Path(name)
-    if RunFolder.is_run(path):
-        path = RunFolder(path).model
-        if not (path / WEIGHTS).exists():
-            raise RunNotFound(
-                f"{name} holds no model yet: it stopped before its first evaluation.",
-                hint=f"Go on with it: epigone resume {name}",
-            )
-    return find_base(str(path), progress=progress).folder

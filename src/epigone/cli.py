@@ -4,33 +4,29 @@
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import tyro
 from pydantic import ValidationError
 from tyro.conf import Positional
 
 from epigone import __version__
-from epigone.errors import EpigoneError, TextNotFound
+from epigone.errors import EpigoneError
 from epigone.flags import check_words
+from epigone.learning import INTERRUPTED
+from epigone.learning import plan as _plan
+from epigone.learning import resume as _resume
+from epigone.learning import train as _train
 from epigone.settings import Settings, WritingSettings, explain, make_settings, read_settings
-from epigone.using import choose_manner
+from epigone.using import Quizzing, choose_manner
+from epigone.using import quiz as _quiz
+from epigone.using import report as _report
 from epigone.using import score as _score
 from epigone.using import write as _write
 
-if TYPE_CHECKING:  # these load torch, which takes seconds: each verb imports what it needs
-    from epigone.display import Screen
-    from epigone.runs.folder import RunFolder
-    from epigone.training.events import Event
-
-INTERRUPTED = 130
-SAMPLE = "sample:sonnets"
 Learning = Annotated[Settings, tyro.conf.arg(name="")]
 Writing = Annotated[WritingSettings, tyro.conf.arg(name="")]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -46,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         sys.exit(run(arguments))
     except EpigoneError as error:
-        _report(error, as_json="--json" in arguments)
+        _complain(error, as_json="--json" in arguments)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
@@ -74,7 +70,7 @@ __doc_for_help__ = "Learn to write on in the voice of a text. Begin with: epigon
 _HOW = (tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction)
 
 
-def _report(error: EpigoneError, *, as_json: bool) -> None:
+def _complain(error: EpigoneError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": str(error), "hint": error.hint, "kind": type(error).__name__}))
     print(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
@@ -141,9 +137,10 @@ def make_verbs(defaults: Settings) -> tuple[tyro.extras.SubcommandApp, dict[str,
         """
         return _plan(text, learning, quiet=quiet, as_json=json)
 
-    for verb in (write, score, resume):
+    others = (write, score, resume, report, quiz)
+    for verb in others:
         verbs.command(verb)
-    return verbs, {"train": train, "plan": plan, "write": write, "score": score, "resume": resume}
+    return verbs, {"train": train, "plan": plan} | {verb.__name__: verb for verb in others}
 
 
 def write(  # noqa: PLR0913  # its arguments are its flags
@@ -220,111 +217,33 @@ def resume(
     return _resume(run, changes, quiet=quiet, as_json=json)
 
 
-# -- what they do
+def report(run: Positional[Path], *, out: Path | None = None) -> int:
+    """Write one page about a run: curves, samples, verdicts, what was read, the plan.
+
+    Args:
+        run: The run's folder.
+        out: Write to this file instead of report.html in the run's folder.
+    """
+    return _report(run, out)
 
 
-def _require_text(text: Sequence[str]) -> list[str]:
-    if not text:
-        raise TextNotFound(
-            "No text was given.",
-            hint=f"Give one: epigone train my.txt. Or try the bundled sonnets of Shakespeare: epigone train {SAMPLE}",
-        )
-    return list(text)
+def quiz(
+    run: Positional[Path],
+    *,
+    count: int = 20,
+    length: int = 60,
+    seed: int = 0,
+    page: Path | None = None,
+    device: Device = "auto",
+) -> int:
+    """Ask whether you can tell the author's held-out text from the model's.
 
-
-def _train(text: Sequence[str], out: Path | None, settings: Settings, *, quiet: bool, as_json: bool) -> int:
-    names = _require_text(text)
-    from epigone import api
-    from epigone.reporting.facts import describe_plan, describe_receipt
-
-    folder = api.begin(names, out)
-    with _open_screen(quiet, as_json) as screen, api.hold(folder), catch_signals(screen) as was_stopped:
-        preparation = api.prepare_run(folder, names, settings, progress=not quiet)
-        _show_warnings(screen, preparation.receipt)
-        screen.show_facts("Read", describe_receipt(preparation.receipt))
-        screen.show_facts("Plan", describe_plan(preparation.plan, preparation.estimate))
-        return _watch(folder, api.learn(folder, preparation, should_stop=was_stopped), screen, as_json)
-
-
-def _plan(text: Sequence[str], settings: Settings, *, quiet: bool, as_json: bool) -> int:
-    names = _require_text(text)
-    from epigone import api
-    from epigone.display import print_json
-    from epigone.reporting.facts import describe_plan, describe_receipt
-
-    with _open_screen(quiet, as_json) as screen:
-        found = api.plan(*names, settings=settings)
-        _show_warnings(screen, found.receipt)
-        screen.show_facts("Read", describe_receipt(found.receipt))
-        screen.show_facts("Plan", describe_plan(found.plan, found.estimate))
-    if as_json:
-        print_json({"plan": asdict(found.plan), "estimate": asdict(found.estimate), "receipt": found.receipt})
-    return 0
-
-
-def _resume(run: Path, changes: dict[str, Any], *, quiet: bool, as_json: bool) -> int:
-    from epigone import api
-
-    folder = api.open_run(run).folder
-    with _open_screen(quiet, as_json) as screen, api.hold(folder), catch_signals(screen) as was_stopped:
-        events = api.go_on(folder, changes, should_stop=was_stopped, on_note=screen.show_warning)
-        return _watch(folder, events, screen, as_json)
-
-
-# -- showing
-
-
-@contextmanager
-def _open_screen(quiet: bool, as_json: bool) -> Iterator["Screen"]:
-    from epigone.display import open_screen
-    from epigone.training.state import is_main_process
-
-    with open_screen(quiet=quiet or not is_main_process(), json=as_json) as screen:
-        yield screen
-
-
-def _show_warnings(screen: "Screen", receipt: dict[str, Any]) -> None:
-    for file in [*receipt["files"], *receipt["held_out_files"]]:
-        if file["warning"]:
-            screen.show_warning(f"{file['name']}: {file['warning']}")
-
-
-def _watch(folder: "RunFolder", events: Iterator["Event"], screen: "Screen", as_json: bool) -> int:
-    """Show the events, then where everything lies; or all of it as JSON."""
-    from epigone.display import print_json
-    from epigone.training.events import Evaluated, Finished
-    from epigone.training.state import is_main_process
-
-    evaluations, reason = [], ""
-    for event in events:
-        screen.show(event)
-        if isinstance(event, Evaluated):
-            evaluations.append(asdict(event))
-        if isinstance(event, Finished):
-            reason = event.reason
-    if reason == "interrupted":
-        screen.show_note(f"Saved. Go on with: epigone resume {folder.path}")
-    else:
-        screen.show_note(f"The model is in {folder.model}, its curves in {folder.path / 'curves.png'}.")
-        screen.show_note(f'Write with it: epigone write {folder.path} --prompt "…"')
-    if as_json and is_main_process():
-        print_json({"run": str(folder.path), "reason": reason, "evaluations": evaluations})
-    return INTERRUPTED if reason == "interrupted" else 0
-
-
-@contextmanager
-def catch_signals(screen: "Screen") -> Iterator[Any]:
-    """Gives what says whether somebody asked to stop. The first signal asks, the second ends the process at once."""
-    asked: list[int] = []
-
-    def ask(number: int, _frame: object) -> None:
-        asked.append(number)
-        signal.signal(number, signal.SIG_DFL)
-        screen.show_note("Stopping after this step; once more stops at once.")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    Args:
+        run: The run's folder.
+        count: Passages to show, half of them the author's.
+        length: Words of each passage, about.
+        seed: Start of all random numbers; the same seed makes the same quiz.
+        page: Write the quiz to this file, as one page for a browser, instead of asking here.
+        device: What computes.
+    """
+    return _quiz(run, Quizzing(count, length, seed, device), page)

@@ -1,12 +1,13 @@
-"""Lines that somebody types in, a text that the model and they write in turns out: what `write --interactive` does."""
+"""Lines that somebody types in; a text that they and the model write in turns, or the answers to a quiz, out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from epigone.display import Screen, ask_line, print_piece
 from epigone.errors import OutputError
+from epigone.judging.quiz import Question, Result, describe_result, judge_answers
 from epigone.reporting.harmless import clean_text
 from epigone.writing.conversation import Conversation
 
@@ -126,3 +127,37 @@ def find_end(text: str) -> str:
     """The last line of a text, or its end where it is long."""
     line = clean_text(text.rpartition("\n")[2])
     return line if len(line) <= LONGEST_END else "…" + line[-LONGEST_END:]
+
+
+# -- a quiz
+
+
+def hold_quiz(questions: Sequence[Question], screen: Screen) -> Result:
+    """Show one passage after another and ask who wrote it; when it is over or broken off, say what came of it."""
+    answers: dict[int, bool] = {}
+    screen.show_note(f"{len(questions)} passages: half of them the author's, held out, half of them the model's.")
+    try:
+        for number, question in enumerate(questions):
+            print_piece(f"\n--- {number + 1} of {len(questions)}\n")
+            print_piece(f"{clean_text(question.text)}\n\n")
+            answer = _ask_for_writer()
+            if answer is None:
+                break
+            answers[number] = answer
+    except KeyboardInterrupt:
+        print_piece("\n")
+    result = judge_answers(questions, answers)
+    print_piece("\n" + "\n".join(describe_result(result, questions)) + "\n")
+    return result
+
+
+def _ask_for_writer() -> bool | None:
+    """Whether the author is said to have written it; None where somebody has had enough."""
+    while (line := ask_line("written by the author (a) or the model (m)? ")) is not None:
+        letter = line.strip().casefold()[:1]
+        if letter == "q":
+            return None
+        if letter in ("a", "m"):
+            return letter == "a"
+        print_piece("a or m; q quits\n")
+    return None

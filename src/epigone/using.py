@@ -1,12 +1,13 @@
-"""A model's name and what is asked of it in; its texts or its opinion of one, on the screen or as JSON, out."""
+"""A model's name and what is asked of it in; texts, an opinion of one, a page or a quiz out."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from epigone.errors import OutputError, SettingsError, TextError
 from epigone.settings import WritingSettings
@@ -16,6 +17,16 @@ if TYPE_CHECKING:  # these load torch, which takes seconds: each function import
     from epigone.writing.copying import Shared
     from epigone.writing.engine import Record, Writer
     from epigone.writing.scoring import Score
+
+
+class Quizzing(NamedTuple):
+    """How a quiz is to be."""
+
+    n_passages: int
+    n_words: int
+    seed: int
+    device: str
+
 
 Manner = Literal["text", "json", "dialogue", "sources"]
 """How what is written comes out; with "sources" the longest copied passage of each text is shown behind it."""
@@ -39,11 +50,11 @@ def choose_manner(*, json: bool, interactive: bool, show_source: bool) -> Manner
 def write(run: str, prompt: str, out: Path | None, settings: WritingSettings, manner: Manner, *, quiet: bool) -> int:
     """What `epigone write` does. Raises EpigoneError."""
     _check_writing(out, settings, manner)
-    from epigone import api
     from epigone.display import print_piece, show_progress
+    from epigone.run import open_writer
 
     spare_cores()
-    writer = api.open_writer(run, settings, progress=not quiet)
+    writer = open_writer(run, settings, progress=not quiet)
     if manner == "dialogue":
         _hold_dialogue(writer, prompt, settings, quiet=quiet)
     elif out is None and manner == "text" and settings.count == 1:
@@ -189,11 +200,11 @@ def _join(prompt: str, texts: Sequence[str]) -> str:
 
 def score(run: str, file: str, device: str, encoding: str, *, keep_boilerplate: bool, json: bool) -> int:
     """What `epigone score` does. Raises EpigoneError."""
-    from epigone import api
+    from epigone import run as runs
     from epigone.display import print_json
 
     document = _read_document(file, encoding, keep_boilerplate=keep_boilerplate)
-    found = api.score(run, document.text, device, progress=not json)
+    found = runs.score(run, document.text, device, progress=not json)
     if json:
         print_json({"run": run, "text": document.name, **list_numbers(found)})
     else:
@@ -227,3 +238,42 @@ def _show_score(document: Document, found: Score) -> None:
             screen.show_warning(f"{document.name}: {document.receipt.warning}")
         screen.show_facts(document.name, [*describe_cuts(asdict(document.receipt)), *describe_score(found)])
         screen.show_facts("Least likely lines", describe_worst_lines(found))
+
+
+# -- a page about it, and a blind test
+
+
+def report(run: Path, out: Path | None) -> int:
+    """What `epigone report` does. Raises EpigoneError."""
+    from epigone.display import open_screen
+    from epigone.run import open_run
+
+    path = open_run(run).report(out)
+    with open_screen(quiet=False, json=False) as screen:
+        screen.show_note(f"The report is in {path}.")
+    return 0
+
+
+def quiz(run: Path, how: Quizzing, page: Path | None) -> int:
+    """What `epigone quiz` does. Raises EpigoneError."""
+    if page is None and not can_answer():
+        raise SettingsError("A quiz asks, and nobody can answer here.", hint="Make a page of it: --page quiz.html")
+    from epigone.dialogue import hold_quiz
+    from epigone.display import open_screen
+    from epigone.reporting.publishing import write_quiz
+    from epigone.run import open_run
+
+    questions = open_run(run).quiz(how.n_passages, how.n_words, seed=how.seed, device=how.device)
+    with open_screen(quiet=False, json=False) as screen:
+        if len(questions) < how.n_passages:
+            screen.show_note(f"There is room for {len(questions)} passages.")
+        if page is None:
+            hold_quiz(questions, screen)
+        else:
+            screen.show_note(f"The quiz is in {write_quiz(questions, run.resolve().name, page)}.")
+    return 0
+
+
+def can_answer() -> bool:
+    """Whether somebody sits at standard input."""
+    return sys.stdin.isatty()

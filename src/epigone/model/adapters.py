@@ -6,10 +6,12 @@ LoRA (Hu et al. 2021): a matrix stays as it is, and the product of two thin ones
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GPT2LMHeadModel
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 MATRICES = ["c_attn", "c_proj", "c_fc"]
 """The names of the matrices in GPT-2's blocks; both c_proj are meant."""

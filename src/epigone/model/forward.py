@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import GPT2LMHeadModel
 
 from epigone.model.adapters import find_weight
 from epigone.model.weights import is_plain
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 Attention = Literal["eager", "sdpa"]
 Compilation = Literal["none", "blocks", "whole"]

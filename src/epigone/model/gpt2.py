@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, GPT2Config, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from epigone.errors import BaseUnusable, RunDamaged
@@ -19,6 +19,9 @@ from epigone.model.adapters import add_adapters, merge_weights
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
 from epigone.tokens.vocabulary import end_of_text_id
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 WEIGHTS = "model.safetensors"
 
@@ -48,7 +51,7 @@ def build_frame(plan: Plan, folder: Path) -> GPT2LMHeadModel:
     """A model of the config in a run's `folder`, for weights from one of the run's checkpoints."""
     config = GPT2Config.from_pretrained(folder, local_files_only=True)
     config._attn_implementation = plan.attention
-    model = GPT2LMHeadModel(config)
+    model = _make_model(config)
     if plan.lora is not None:
         add_adapters(model, plan.lora, plan.seed)
     return model
@@ -69,7 +72,13 @@ def _build_fresh(plan: Plan, end_of_text: int) -> GPT2LMHeadModel:
     config._attn_implementation = plan.attention
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        return GPT2LMHeadModel(config)
+        return _make_model(config)
+
+
+def _make_model(config: GPT2Config) -> GPT2LMHeadModel:
+    from transformers import GPT2LMHeadModel  # its code takes over a second to load, and writing does without it
+
+    return GPT2LMHeadModel(config)
 
 
 @contextmanager
@@ -99,6 +108,8 @@ def _load_base(plan: Plan, folder: Path) -> GPT2LMHeadModel:
 
 def _read_weights(folder: Path, **more: Any) -> GPT2LMHeadModel:
     """A checkpoint in fp32: transformers 5 would keep the file's format, and small updates vanish in half precision."""
+    from transformers import GPT2LMHeadModel
+
     with _without_progress_bar():
         model: GPT2LMHeadModel = GPT2LMHeadModel.from_pretrained(
             folder,

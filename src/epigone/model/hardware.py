@@ -73,14 +73,15 @@ def count_idle_threads() -> int:
     Writing waits for the slowest of its threads a hundred times a token; one that shares its core with another program
     makes a small model sixty times slower.
     """
-    busy = psutil.getloadavg()[0] / (os.cpu_count() or 1)
+    busy = float(psutil.getloadavg()[0]) / (os.cpu_count() or 1)
     return max(1, round(torch.get_num_threads() * (1 - busy)))
 
 
 def find_free_bytes(device: str) -> int:
     """Memory that can still be had, on a GPU or in the machine."""
     if device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+        n_free, _ = torch.cuda.mem_get_info()
+        return int(n_free)
     return int(psutil.virtual_memory().available)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import EvalResult, ModelCardData
 
 from epigone.files import write_bytes
-from epigone.reporting.harmless import code_markdown, escape_markdown, fence_text
-from epigone.reporting.history import COLUMNS, epoch_table, format_epoch
+from epigone.reporting.harmless import code_markdown, escape_markdown, fence_text, on_one_line
+from epigone.reporting.history import COLUMNS, epoch_table, find_best, format_epoch
+from epigone.reporting.rulers import describe_judged, list_verdicts, write_verdicts
 from epigone.training.events import Evaluated, Sample
 
 
@@ -42,6 +46,8 @@ class CardFacts:
     """Name, value and the reason for it, which may be empty."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """What it was made with: package and version."""
+    judgement: Mapping[str, Any] | None = None
+    """What `Judgement.as_json` gives; None where it has not been judged."""
     licence: str | None = None
     """An identifier that the hub knows, such as "mit"; None leaves it for the user to state."""
 
@@ -58,6 +64,7 @@ def build_card(facts: CardFacts) -> str:
         _explain_loading(),
         _show_epochs(facts.evaluations),
         _show_samples(facts.samples, facts.sample_epoch),
+        _show_verdicts(facts.judgement),
         _show_sources(facts.sources),
         _show_settings(facts.settings, facts.versions),
         _warn_of_copies(),
@@ -68,7 +75,10 @@ def build_card(facts: CardFacts) -> str:
 
 def _build_metadata(facts: CardFacts) -> str:
     """YAML for the hub. `ModelCard.validate` would send it there; keys and types are checked here without that."""
+    best = find_best(facts.evaluations)
     data = ModelCardData(
+        model_name=re.sub(r"[^\w .-]+", " ", on_one_line(facts.title)).strip() or "model",
+        eval_results=[] if best is None else _list_results(best),
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["gpt2", "style-imitation", "epigone"],
@@ -76,6 +86,29 @@ def _build_metadata(facts: CardFacts) -> str:
         license=facts.licence,
     )
     return data.to_yaml()
+
+
+def _list_results(best: Evaluated) -> list[EvalResult]:
+    """The numbers of the best evaluation, as the hub's model index knows them."""
+    numbers = {
+        "loss": ("Validation loss, nats per token", best.loss),
+        "perplexity": ("Validation perplexity", best.perplexity),
+        "bits_per_byte": ("Validation bits per byte", best.bits_per_byte),
+        "accuracy": ("Next-token accuracy", best.accuracy),
+    }
+    return [
+        EvalResult(
+            task_type="text-generation",
+            task_name="Text generation",
+            dataset_type="held-out",
+            dataset_name="held-out part of the text",
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(value, 6),
+        )
+        for kind, (name, value) in numbers.items()
+        if math.isfinite(value)
+    ]
 
 
 # -- the chapters
@@ -125,6 +158,13 @@ def _show_samples(samples: Sequence[Sample], epoch: float) -> str:
         start = f"After the prompt {code_markdown(sample.prompt)}" if sample.prompt else "Without a prompt"
         blocks += [f"{start}, seed {sample.seed}:", fence_text(sample.prompt + sample.text)]
     return "\n\n".join(blocks)
+
+
+def _show_verdicts(judgement: Mapping[str, Any] | None) -> str:
+    if not judgement or not list_verdicts(judgement):
+        return ""
+    about = escape_markdown(describe_judged(judgement))
+    return f"## How close it comes, and how much it copies\n\n{about}\n\n{write_verdicts(judgement)}"
 
 
 def _show_sources(sources: Sequence[Source]) -> str:

@@ -6,6 +6,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -19,12 +20,44 @@ from epigone.files import write_bytes
 from epigone.reporting.history import find_best, follow_course, format_epoch, format_rate
 from epigone.training.events import Evaluated, Event, Stepped
 
-SIZE_INCHES = (10.0, 6.6)
 DPI = 160
-LOSS_BOX = (0.065, 0.445, 0.795, 0.42)
-ACCURACY_BOX = (0.065, 0.085, 0.325, 0.235)
-RATE_BOX = (0.535, 0.085, 0.325, 0.235)
-"""Left, bottom, width and height of the panels, in parts of the picture; the right margin holds the lines' names."""
+Box = tuple[float, float, float, float]
+"""Left, bottom, width and height of a panel, in parts of the picture; the right margin holds the lines' names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Where the panels stand in a picture of this size."""
+
+    size_inches: tuple[float, float]
+    loss: Box
+    accuracy: Box
+    rate: Box
+    n_epochs: int = 12
+    """Epochs that are named below the losses, about."""
+
+
+TITLED = Layout(
+    size_inches=(10.0, 6.6),
+    loss=(0.065, 0.445, 0.795, 0.42),
+    accuracy=(0.065, 0.085, 0.325, 0.235),
+    rate=(0.535, 0.085, 0.325, 0.235),
+)
+WIDE = Layout(
+    size_inches=(9.6, 5.8),
+    loss=(0.055, 0.475, 0.79, 0.46),
+    accuracy=(0.055, 0.085, 0.325, 0.255),
+    rate=(0.52, 0.085, 0.325, 0.255),
+)
+"""For a page on a desk or on paper; the title stands outside."""
+NARROW = Layout(
+    size_inches=(4.6, 7.6),
+    loss=(0.095, 0.6, 0.645, 0.36),
+    accuracy=(0.095, 0.335, 0.645, 0.165),
+    rate=(0.115, 0.06, 0.625, 0.165),
+    n_epochs=6,
+)
+"""For a page on a phone: one panel above the other, letters as large as those around them."""
 
 # Dark blue and orange differ to every kind of eye, and in greyscale by their lightness (21 % and 47 %).
 VALIDATION = "#17375e"
@@ -51,22 +84,27 @@ def draw_curves(events: Sequence[Event], folder: Path, *, title: str) -> tuple[P
     )
 
 
-def build_figure(events: Sequence[Event], title: str) -> Figure:
+def draw_svg(events: Sequence[Event], layout: Layout) -> str:
+    """The course of a run as an SVG document without a title. Its words are text, in whatever font is at hand."""
+    return _render(build_figure(events, "", layout), "svg", {"Date": None, "Creator": "epigone"}, "none").decode()
+
+
+def build_figure(events: Sequence[Event], title: str, layout: Layout = TITLED) -> Figure:
     """The picture before it is rendered; its axes are labelled "loss", "accuracy" and "rate"."""
     course = follow_course(events)
     steps = [event for event in course if isinstance(event, Stepped)]
     evaluations = [event for event in course if isinstance(event, Evaluated)]
-    figure = Figure(figsize=SIZE_INCHES, dpi=DPI, facecolor="white")
+    figure = Figure(figsize=layout.size_inches, dpi=DPI, facecolor="white")
     # A dollar sign in a title is no formula.
     figure.text(
-        LOSS_BOX[0], 0.94, _shorten(title), fontsize=15, fontweight="bold", color=INK, va="bottom", parse_math=False
+        layout.loss[0], 0.94, _shorten(title), fontsize=15, fontweight="bold", color=INK, va="bottom", parse_math=False
     )
     epochs = [step.epoch for step in steps] + [item.epoch for item in evaluations]
     last_epoch = max((epoch for epoch in epochs if 0 < epoch < math.inf), default=1.0)
     panels = [
-        _add_panel(figure, "loss", LOSS_BOX, "Loss, nats per token", last_epoch),
-        _add_panel(figure, "accuracy", ACCURACY_BOX, "Next-token accuracy", last_epoch),
-        _add_panel(figure, "rate", RATE_BOX, "Learning rate", last_epoch),
+        _add_panel(figure, "loss", layout.loss, "Loss, nats per token", last_epoch, layout.n_epochs),
+        _add_panel(figure, "accuracy", layout.accuracy, "Next-token accuracy", last_epoch),
+        _add_panel(figure, "rate", layout.rate, "Learning rate", last_epoch),
     ]
     _draw_loss(panels[0], steps, evaluations)
     _draw_accuracy(panels[1], evaluations)
@@ -74,10 +112,10 @@ def build_figure(events: Sequence[Event], title: str) -> Figure:
     return figure
 
 
-def _render(figure: Figure, kind: str, metadata: dict[str, str | None]) -> bytes:
+def _render(figure: Figure, kind: str, metadata: dict[str, str | None], letters: str = "path") -> bytes:
     """The same bytes for the same figure: no date, and names in the SVG hashed with a fixed salt."""
     picture = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "epigone", "svg.fonttype": "path"}), warnings.catch_warnings():
+    with matplotlib.rc_context({"svg.hashsalt": "epigone", "svg.fonttype": letters}), warnings.catch_warnings():
         # A title in a script that the bundled font lacks shows boxes; it is not worth a word on the terminal.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(picture, format=kind, metadata=metadata)
@@ -87,9 +125,7 @@ def _render(figure: Figure, kind: str, metadata: dict[str, str | None]) -> bytes
 # -- the three panels
 
 
-def _add_panel(
-    figure: Figure, name: str, box: tuple[float, float, float, float], heading: str, last_epoch: float
-) -> Axes:
+def _add_panel(figure: Figure, name: str, box: Box, heading: str, last_epoch: float, n_epochs: int = 6) -> Axes:
     """Empty axes with a quiet frame, a light grid and the epochs below."""
     axes = figure.add_axes(box, label=name)
     axes.set_title(heading, loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=9)
@@ -99,7 +135,7 @@ def _add_panel(
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_xlim(-0.012 * last_epoch, 1.012 * last_epoch)  # a dot at either end is a whole dot
-    n_epochs, n_values = (12, 7) if name == "loss" else (6, 5)
+    n_values = 7 if name == "loss" else 5
     axes.xaxis.set_major_locator(MaxNLocator(n_epochs, steps=[1, 2, 5, 10], integer=last_epoch >= 2))
     axes.yaxis.set_major_locator(MaxNLocator(n_values, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda epoch, _: format_epoch(epoch)))
@@ -203,6 +239,7 @@ def _choose_range(lines: Sequence[Line], background: Line | None = None, least: 
 
 def _plot(axes: Axes, line: Line, color: str, gid: str) -> None:
     """A line with a dot per evaluation, as long as dots can be told apart."""
+    line = _thin_out(line)
     dots = {"marker": "o", "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
     look = dots if len(line) <= 40 else {}
     axes.plot(*line.T, color=color, linewidth=2, solid_capstyle="round", gid=gid, **look)  # type: ignore[arg-type]
@@ -215,7 +252,7 @@ def _name_lines(axes: Axes, lines: Sequence[tuple[str, Line, str]], unit: str = 
     """Name and last value of each (name, line, colour), in the margin beside its end, kept from overlapping."""
     named = [(name, _numbers(line)[-1], color) for name, line, color in lines if len(_numbers(line))]
     low, high = axes.get_ylim()
-    height_points = axes.get_position().height * SIZE_INCHES[1] * 72
+    height_points = axes.get_window_extent().height * 72 / DPI
     gap = 1.35 * LABEL_POINTS / height_points * (high - low)
     place = -math.inf
     for name, value, color in sorted(named, key=lambda item: item[1]):

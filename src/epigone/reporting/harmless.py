@@ -13,6 +13,24 @@ def clean_text(text: str) -> str:
     return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
 
 
+_TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+"""Characters that turn the direction of what follows, even of the words around them."""
+
+
+def show_controls(text: str) -> str:
+    """The text with a sign in place of each character that would act and not show: "␛" for escape, "⟨202E⟩"."""
+    return "".join(_SIGNS.get(letter) or _sign(letter) for letter in text.replace("\r\n", "\n"))
+
+
+def _sign(letter: str) -> str:
+    code = ord(letter)
+    acts = code in _TURNING or (unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\n\t")
+    return f"⟨{code:04X}⟩" if acts else letter
+
+
+_SIGNS = {chr(code): chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {"\x7f": "␡"}
+
+
 def on_one_line(text: str) -> str:
     """The clean text with every stretch of white space as one space."""
     return " ".join(clean_text(text).split())

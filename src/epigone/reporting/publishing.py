@@ -1,21 +1,40 @@
-"""A run's folder in; its curves, and beside the model the card, the curves and the samples, out."""
+"""A run's folder in; its curves, its page, and beside the model the card, the curves and the samples, out."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+from epigone.errors import OutputError, RunDamaged
+from epigone.files import write_bytes
+from epigone.judging.quiz import Question
 from epigone.reporting.card import CardFacts, Source, write_card
 from epigone.reporting.curves import draw_curves
+from epigone.reporting.elements import GENERATOR
 from epigone.reporting.facts import describe_plan
 from epigone.reporting.history import find_best, follow_course
+from epigone.reporting.page import PageFacts, build_page
+from epigone.reporting.quizpage import build_quiz_page
+from epigone.reporting.sentences import choose_sentences
 from epigone.runs.folder import RunFolder
-from epigone.training.events import Evaluated, Sampled
+from epigone.settings import Settings
+from epigone.training.events import Evaluated, Event, Sample, Sampled
+from epigone.training.speed import Estimate
+
+SECONDS_BETWEEN_PAGES = 30.0
+"""While it learns. A page takes a quarter of a second, which short runs with many evaluations would feel."""
+QUICK_BYTES = 20_000_000
+"""Of text to learn from, up to which looking for copies in it takes a moment."""
+MOST_SENTENCES = 8
 
 
 def publish(folder: RunFolder) -> None:
-    """Draw the curves and write the model's card from what the folder holds."""
+    """Draw the curves and write the model's card and, now and then, the page, from what the folder holds."""
     events = follow_course(folder.read_events())
     evaluations = [event for event in events if isinstance(event, Evaluated)]
     best = find_best(evaluations)
@@ -25,8 +44,7 @@ def publish(folder: RunFolder) -> None:
     for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
         shutil.copyfile(picture, folder.model / picture.name)
     shutil.copytree(folder.samples, folder.model / "samples", dirs_exist_ok=True)
-    receipt = json.loads(folder.receipt.read_text("utf-8"))
-    sampled = [event for event in events if isinstance(event, Sampled) and event.step == best.step]
+    receipt = folder.read_receipt()
     facts = CardFacts(
         title=folder.path.resolve().name,
         n_parameters=plan.n_parameters,
@@ -42,9 +60,92 @@ def publish(folder: RunFolder) -> None:
         ],
         base=None if plan.fresh else plan.base if plan.base_revision else Path(plan.base).resolve().name,
         base_on_hub=bool(plan.base_revision),
-        samples=sampled[-1].samples if sampled else (),
+        samples=_find_samples(events, best),
         sample_epoch=best.epoch,
         settings=describe_plan(plan),
         versions=more["versions"],
+        judgement=folder.read_judgement(),
     )
     write_card(facts, folder.model)
+    if not folder.report.exists() or abs(time.time() - folder.report.stat().st_mtime) > SECONDS_BETWEEN_PAGES:
+        write_report(folder)
+
+
+def _find_samples(events: Sequence[Event], best: Evaluated) -> tuple[Sample, ...]:
+    """What it wrote at the best evaluation."""
+    sampled = [event for event in events if isinstance(event, Sampled) and event.step == best.step]
+    return sampled[-1].samples if sampled else ()
+
+
+# -- the page
+
+
+def is_quick(folder: RunFolder) -> bool:
+    """Whether the text that was learned from is so short that the best sentences are soon found."""
+    return int(folder.read_receipt()["train"]["n_bytes"]) <= QUICK_BYTES
+
+
+def write_report(folder: RunFolder, out: Path | None = None, *, with_sentences: bool = False) -> Path:
+    """Write the page about a run, report.html in its folder or `out`, and return its path.
+
+    Raises RunDamaged, and OutputError where another file than a page of ours is there already.
+    """
+    page = build_page(gather_facts(folder, with_sentences=with_sentences))
+    return _write_page(page, out) if out is not None else write_bytes(folder.report, page.encode("utf-8", "replace"))
+
+
+def write_quiz(questions: Sequence[Question], name: str, path: Path) -> Path:
+    """Write a page that asks the questions of a quiz, and return its path. Raises OutputError as `write_report`."""
+    return _write_page(build_quiz_page(questions, name), path)
+
+
+def _write_page(page: str, path: Path) -> Path:
+    if path.exists() and not _is_ours(path):
+        raise OutputError(f"{path} is already there.", hint="Choose another name, or delete it.")
+    return write_bytes(path, page.encode("utf-8", "replace"))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is a page that epigone wrote."""
+    try:
+        with path.open("rb") as file:
+            return GENERATOR.encode() in file.read(300)
+    except OSError:
+        return False
+
+
+def gather_facts(folder: RunFolder, *, with_sentences: bool) -> PageFacts:
+    """All that the page tells, from the files of a run. Raises RunDamaged."""
+    events = follow_course(folder.read_events())
+    plan, more = folder.read_plan()
+    best = find_best([event for event in events if isinstance(event, Evaluated)])
+    sentences = None
+    if with_sentences and best is not None:
+        texts = [sample.text for sample in _find_samples(events, best)]
+        sentences = choose_sentences(texts, folder.read_documents(), MOST_SENTENCES)
+    try:
+        return PageFacts(
+            name=folder.path.resolve().name,
+            events=events,
+            plan=plan,
+            estimate=_read_estimate(more.get("estimate")),
+            receipt=folder.read_receipt(),
+            settings=list_changed(folder.read_settings()),
+            versions=more["versions"],
+            judgement=folder.read_judgement(),
+            sentences=sentences,
+        )
+    except KeyError as error:
+        raise RunDamaged(f"{folder.plan} has no {error}.", hint="Train again from the text.") from None
+
+
+def _read_estimate(values: Any) -> Estimate | None:
+    names = {item.name for item in fields(Estimate)}
+    return Estimate(**values) if isinstance(values, dict) and set(values) == names else None
+
+
+def list_changed(settings: Settings) -> list[tuple[str, str]]:
+    """Name and value of the settings that are not the defaults."""
+    usual = Settings().model_dump()
+    changed = {name: value for name, value in settings.model_dump().items() if value != usual[name]}
+    return [(name, json.dumps(value, ensure_ascii=False)) for name, value in changed.items()]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from epigone.errors import OutputError, RunDamaged, RunExists, RunLocked, RunNotFound
 from epigone.files import write_json, write_text
@@ -22,6 +22,9 @@ from epigone.tokens.stream import load_tokens, spell_documents
 from epigone.tokens.vocabulary import load_vocabulary
 from epigone.training.events import Event, Sampled
 from epigone.training.state import Packed
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 
 class RunFolder:
@@ -37,6 +40,8 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.samples = path / "samples"
         self.model = path / "model"
+        self.report = path / "report.html"
+        self.judgement = path / "judgement.json"
         self._lock = FileLock(path / ".lock")
 
     # -- beginning and opening
@@ -112,6 +117,24 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunDamaged(f"{self.plan} cannot be read: {error}.", hint="Train again from the text.") from None
 
+    def read_receipt(self) -> dict[str, Any]:
+        """What was read, and every change made to it. Raises RunDamaged."""
+        try:
+            receipt: dict[str, Any] = json.loads(self.receipt.read_text("utf-8"))
+            for name in ("files", "held_out_files", "skipped", "split", "train", "validation"):
+                receipt[name]
+            return receipt
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunDamaged(f"{self.receipt} cannot be read: {error}.", hint="Train again from the text.") from None
+
+    def read_judgement(self) -> dict[str, Any] | None:
+        """What `Judgement.as_json` gave; None where the run has not been judged, or where that cannot be read."""
+        try:
+            judgement = json.loads(self.judgement.read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return judgement if isinstance(judgement, dict) else None
+
     # -- what comes while it learns
 
     def record(self, event: Event) -> None:
@@ -150,6 +173,11 @@ class RunFolder:
         """The texts that the run learned from. Raises RunDamaged."""
         _, more = self.read_plan()
         return spell_documents(load_tokens(self.tokens / more["tokens"]).train, load_vocabulary(self.model))
+
+    def read_held_out(self) -> list[str]:
+        """The texts that it was tested on, which it did not learn from. Raises RunDamaged."""
+        _, more = self.read_plan()
+        return spell_documents(load_tokens(self.tokens / more["tokens"]).validation, load_vocabulary(self.model))
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
         """Put the model's weights into model/, in place of those of an earlier epoch."""

@@ -1,0 +1,159 @@
+"""A run's folder, or a GPT-2's name, in; texts, and the opinion of one, out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from epigone.errors import RunNotFound, SettingsError
+from epigone.judging.quiz import Question, find_contexts, find_genuine, make_pair, make_quiz
+from epigone.model.checkpoint import WEIGHTS
+from epigone.model.hardware import find_hardware
+from epigone.model.hub import find_base
+from epigone.reporting.history import find_best, follow_course
+from epigone.runs.folder import RunFolder
+from epigone.settings import WritingSettings, make_settings
+from epigone.tokens.vocabulary import load_vocabulary
+from epigone.training.events import Evaluated
+from epigone.writing.decoder import MANY_TEXTS, AnyDecoder, StyledDecoder, open_decoder
+from epigone.writing.engine import Piece, Writer
+
+if TYPE_CHECKING:
+    from epigone.writing.scoring import Score
+
+Text = str | PathLike[str]
+
+
+class Run:
+    """A finished or interrupted run: its numbers, and its best model to write with."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._writers: dict[tuple[object, ...], Writer] = {}
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    @property
+    def evaluations(self) -> list[Evaluated]:
+        """One for each look at the held-out text, in order."""
+        return [event for event in follow_course(self.folder.read_events()) if isinstance(event, Evaluated)]
+
+    @property
+    def best(self) -> Evaluated | None:
+        """The evaluation whose weights model/ holds; None before the first one."""
+        return find_best(self.evaluations)
+
+    def write(self, prompt: str = "", **settings: Any) -> list[str]:
+        """`count` texts that follow the prompt, without it; `settings` as in `WritingSettings`.
+
+        Text n is drawn with seed + n. Raises SettingsError, RunNotFound, RunDamaged, BaseError.
+        """
+        asked = make_settings(WritingSettings, settings, source="write()")
+        return self.open_writer(asked).write(prompt, asked)
+
+    def stream(self, prompt: str = "", **settings: Any) -> Iterator[Piece]:
+        """The same texts, piece by piece as they are written."""
+        asked = make_settings(WritingSettings, settings, source="stream()")
+        return self.open_writer(asked).stream(prompt, asked)
+
+    def score(self, text: str, device: str = "auto") -> Score:
+        """What the best model thinks of a text: loss, perplexity, bits per byte, and each line and token of it.
+
+        Computed in fp32. Raises TextTooShort, TextUnreadable, SettingsError, RunNotFound, RunDamaged.
+        """
+        return score(self.path, text, device)
+
+    def report(self, out: Text | None = None) -> Path:
+        """Write the page about the run, report.html in its folder or `out`, and return its path.
+
+        Raises RunDamaged, OutputError.
+        """
+        from epigone.reporting.publishing import write_report  # it loads matplotlib
+
+        return write_report(self.folder, None if out is None else Path(out), with_sentences=True)
+
+    def quiz(self, count: int = 20, length: int = 60, *, seed: int = 0, device: str = "auto") -> tuple[Question, ...]:
+        """A blind test: at most `count` passages of about `length` words, half held-out text and half the model's.
+
+        Raises SettingsError, TextTooShort, RunNotFound, RunDamaged.
+        """
+        if count < 2 or length < 5:
+            raise SettingsError("A quiz has 2 passages or more, of 5 words or more.", hint="See --count and --length.")
+        settings = make_settings(WritingSettings, {"device": device, "unit": "words", "length": 3 * length})
+        writer, generator = self.open_writer(settings), random.Random(seed)
+        documents = self.folder.read_held_out()
+        spans = find_genuine(documents, writer.documents, count // 2, length, generator)
+        contexts = find_contexts(documents, spans, len(spans), generator)
+        pairs = []
+        for number, (span, context) in enumerate(zip(spans, contexts, strict=True)):
+            written = writer.write(context, settings.model_copy(update={"seed": (seed + number) % 2**32}))[0]
+            pair = make_pair(documents[span.document][span.start : span.end], written, length)
+            pairs += [] if pair is None else [pair]
+        return make_quiz(pairs, generator)
+
+    def open_writer(self, settings: WritingSettings | None = None) -> Writer:
+        """The best model, loaded once for each way in which it is to compute."""
+        settings = settings or WritingSettings()
+        way = (settings.device, settings.precision, settings.style_strength, settings.count >= MANY_TEXTS)
+        if way not in self._writers:
+            self._writers[way] = open_writer(self.path, settings)
+        return self._writers[way]
+
+
+def open_run(path: Text) -> Run:
+    """The run in a folder. Raises RunNotFound."""
+    return Run(RunFolder.open(Path(path)))
+
+
+def score(name: Text, text: str, device: str = "auto", *, progress: bool = False) -> Score:
+    """The same of anything that can write: a run's folder, or any GPT-2, from a folder or by its name on the hub.
+
+    Raises what `Run.score` does, and BaseError.
+    """
+    from epigone.model.gpt2 import load_model  # it takes seconds to load, and writing does without
+    from epigone.writing.scoring import score_text
+
+    hardware, folder = find_hardware(device), _find_model(name, progress=progress)
+    return score_text(load_model(folder, device=hardware.device), load_vocabulary(folder), text)
+
+
+def open_writer(name: Text, settings: WritingSettings | None = None, *, progress: bool = False) -> Writer:
+    """Something to write with: a run's folder, or any GPT-2, from a folder or by its name on the hub.
+
+    Of the settings those count that say how to compute. Raises RunNotFound, RunDamaged, BaseError, SettingsError.
+    """
+    settings = settings or WritingSettings()
+    hardware, folder = find_hardware(settings.device), _find_model(name, progress=progress)
+    start_text, base, read_documents = "", "none", None
+    if RunFolder.is_run(Path(name)):
+        run = RunFolder(Path(name))
+        plan = run.read_plan()[0]
+        start_text, base, read_documents = plan.start_text, plan.base, run.read_documents
+    decoder: AnyDecoder = open_decoder(folder, settings.precision, settings.count, hardware)
+    if settings.style_strength != 1:
+        if base == "none":
+            raise SettingsError("--style-strength needs a run that was fine-tuned from a base.", hint="Leave it out.")
+        other = find_base(base, progress=progress).folder
+        decoder = StyledDecoder(
+            decoder, open_decoder(other, settings.precision, settings.count, hardware), settings.style_strength
+        )
+    return Writer(decoder, load_vocabulary(folder), start_text=start_text, read_documents=read_documents)
+
+
+def _find_model(name: Text, *, progress: bool) -> Path:
+    """The checked folder with the model of a run, or with any GPT-2. Raises RunNotFound, BaseError."""
+    path = Path(name)
+    if RunFolder.is_run(path):
+        path = RunFolder(path).model
+        if not (path / WEIGHTS).exists():
+            raise RunNotFound(
+                f"{name} holds no model yet: it stopped before its first evaluation.",
+                hint=f"Go on with it: epigone resume {name}",
+            )
+    return find_base(str(path), progress=progress).folder
