@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import safe_open
@@ -87,6 +88,9 @@ def load_authors() -> Authors:
 def write_authors(authors: Authors, path: Path) -> None:
     """Write the file that `load_authors` reads. Equal authors make equal bytes."""
     names = {"authors": authors.names, "words": authors.features.words, "grams": authors.features.grams}
-    tables = {"counts": authors.counts.astype(np.uint16), "owners": np.array(authors.owners, np.uint8)}
+    tables: dict[str, np.ndarray[Any, Any]] = {
+        "counts": authors.counts.astype(np.uint16),
+        "owners": np.array(authors.owners, np.uint8),
+    }
     data = save(tables, {"names": json.dumps(names)})
     write_whole(path, lambda beside: beside.write_bytes(data))

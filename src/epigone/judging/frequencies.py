@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def cut_evenly(text: str, n_characters: int) -> list[str]:
     """The text in equal pieces of at least `n_characters`, or whole if it is shorter than two."""
     n_pieces = max(1, len(text) // n_characters)
     edges = [len(text) * edge // n_pieces for edge in range(n_pieces + 1)]
-    return [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(edges)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,15 @@ class Features:
         return len(self.words)
 
     def count(self, texts: Iterable[str]) -> Counts:
-        """How often each stands in each normalised text, and then how many words and n-grams there are: [text, feature + 2]."""
+        """How often each stands in each normalised text, then the words and n-grams in all: [text, feature + 2]."""
         places = {word: place for place, word in enumerate(self.words)}
         codes = np.array([_encode(gram, len(_units(gram)))[0] for gram in self.grams], np.uint64)
         order = np.argsort(codes)
         return np.array([self._count_one(text, places, codes[order], order) for text in texts], np.float64)
 
-    def _count_one(self, text: str, places: dict[str, int], codes: NDArray[np.uint64], order: NDArray[np.intp]) -> Counts:
+    def _count_one(
+        self, text: str, places: dict[str, int], codes: NDArray[np.uint64], order: NDArray[np.intp]
+    ) -> Counts:
         counts = np.zeros(len(self.words) + len(self.grams) + 2)
         words = WORD.findall(text)
         for word, n in Counter(words).items():

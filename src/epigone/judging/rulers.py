@@ -1,8 +1,8 @@
-"""An author's text, held-out text of his and other authors in; rulers on which a text is 0 like others and 100 like him out.
+"""An author's text, held-out text of his and other authors in; rulers, from 0 for others to 100 for him, out.
 
 Four of them. Two see which words and which character n-grams he uses how often; one sees how well his text helps to
-compress another; and one, to which frequencies are nothing, sees the order of words: how much better the two words before
-a word tell what kind of word it is than the one word does. In a text of a bigram model they tell less than that.
+compress another; and one, to which frequencies are nothing, sees the order of words: how much better the two words
+before a word tell what kind of word it is than the one word does. In a bigram model's text they tell it worse.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Sample:
         """The mean distance of the windows from an author: [1 + draw]."""
         n_draws, n_windows, n_pieces = self.draws.shape
         windows = self.draws.reshape(-1, n_pieces) @ counts
-        return measure(space.place_texts(windows), author)[:, 0].reshape(n_draws, n_windows).mean(1)
+        distances = measure(space.place_texts(windows), author)[:, 0]
+        return np.asarray(distances.reshape(n_draws, n_windows).mean(1))
 
 
 def draw_sample(text: str, size: int, source: np.random.Generator) -> Sample:
@@ -92,7 +93,7 @@ class Ruler:
 
     @property
     def tells(self) -> bool:
-        """Whether held-out text is surely nearer than what is 0."""
+        """Whether held-out text is surely nearer than what is 0. Readings mean something only then."""
         return bool(np.quantile(self.ceilings[1:], 0.975) < self.floor)
 
     def read(self, sample: Sample) -> Reading:
@@ -136,7 +137,7 @@ def _take_distance(authors: Authors, space: Space, author: Values) -> Callable[[
 def make_compression_ruler(
     train: str, held_out: Sample, others: Mapping[str, Sequence[str]], source: np.random.Generator
 ) -> Ruler:
-    """How many bits a character needs, given the author's text; 0 is what other authors need, or else his own words shuffled."""
+    """Bits for a character, given the author's text; 0 is what others need, or else his own words shuffled."""
     symbols = number_characters(train[-CHARACTERS_READ:])
     chain = Chain(symbols, COMPRESSION_ORDER, 1 + len(np.unique(symbols)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,8 @@ LEAST_TRAINING = 60_000
 """Characters of the author's text beside what is held out."""
 SAME_AUTHOR = 100.0
 """An author who is nearer than held-out text is the author himself."""
+LONELY, LEAD = 50.0, 20.0
+"""So is one who is half as near, and nearer than the next one by so much."""
 GOOD, BAD = 40.0, 40.0
 """Good: the whole band lies above; bad: the score itself lies below."""
 NO_SERVICE = (
@@ -65,8 +68,8 @@ def judge_style(
     """Judge whether a text sounds like the author.
 
     `train_documents` is what was learned from and `held_out` what was not; `others`: texts of other authors by their
-    names, in place of the ones that come with the package. Facts: "score", "low" and "high" of the least part, "nearest"
-    of the other authors, "left_out", "n_others", "size_needed" and "notes".
+    names, in place of the ones that come with the package. Facts: "score", "low" and "high" of the least part,
+    which is "least"; "nearest" of the other authors, "left_out", "n_others", "size_needed" and "notes".
     """
     own, held, borrowed = divide_own(train_documents, held_out)
     n_characters = len(normalise(text))
@@ -76,7 +79,7 @@ def judge_style(
         return Verdict(topic="sounds like", tone="unsure", sentence=lacking, facts=facts)
     yardstick = make_yardstick(own, held, choose_size(n_characters, len(held)), others, seed=seed)
     readings = yardstick.read(text, seed)
-    return _decide(yardstick, readings, [BORROWED] if borrowed else [])
+    return decide(yardstick, readings, [BORROWED] if borrowed else [])
 
 
 def divide_own(train_documents: Sequence[str], held_out: str) -> tuple[str, str, bool]:
@@ -89,7 +92,7 @@ def divide_own(train_documents: Sequence[str], held_out: str) -> tuple[str, str,
 
 
 def choose_size(n_characters: int, n_held_out: int) -> int:
-    """Of windows: the text and the held-out text each have at least one, and none is longer than those of other authors."""
+    """Of windows: the text and the held-out text each have one or more, none longer than the other authors' are."""
     return n_characters // math.ceil(n_characters / min(WINDOW, n_held_out))
 
 
@@ -98,7 +101,9 @@ def _find_lack(n_characters: int, n_own: int, n_held: int) -> str:
         return f"Not enough text to say: {n_characters:,} characters; {LEAST:,} are needed."
     if n_own < LEAST_TRAINING or n_held < LEAST:
         needed = LEAST_TRAINING + LEAST
-        return f"Not enough text to say: the author's own text has {n_own + n_held:,} characters; {needed:,} are needed."
+        return (
+            f"Not enough text to say: the author's own text has {n_own + n_held:,} characters; {needed:,} are needed."
+        )
     return ""
 
 
@@ -113,8 +118,8 @@ def make_yardstick(own: str, held_out: str, size: int, others: Texts | None = No
     left_out = tuple(name for name in find_same(scores) if serves and len(scores) > 1)
     if left_out:
         rulers, scores = make_frequency_rulers(authors.without(left_out), own, held, size, source)
-    others = {name: texts for name, texts in (others or {}).items() if serves and name not in left_out}
-    rulers += [make_compression_ruler(own, held, others, source), make_order_ruler(own, held, size, source)]
+    readable = {name: texts for name, texts in (others or {}).items() if serves and name not in left_out}
+    rulers += [make_compression_ruler(own, held, readable, source), make_order_ruler(own, held, size, source)]
     if not serves:
         rulers = [_rename(ruler) for ruler in rulers]
     return Yardstick(tuple(rulers), size, scores, left_out, () if serves else (NO_SERVICE,))
@@ -122,7 +127,12 @@ def make_yardstick(own: str, held_out: str, size: int, others: Texts | None = No
 
 def find_same(scores: Mapping[str, float]) -> list[str]:
     """The other authors who are so near that they must be the author."""
-    return [name for name, score in scores.items() if score > SAME_AUTHOR]
+    ranked = sorted(scores.items(), key=lambda one: -one[1])
+    same = [name for name, score in ranked if score > SAME_AUTHOR]
+    if same or len(ranked) < 3:
+        return same
+    (first, score), (_, second) = ranked[:2]
+    return [first] if score >= LONELY and score - second >= LEAD else []
 
 
 def imitate(own: str, source: np.random.Generator) -> Authors:
@@ -144,20 +154,29 @@ def _rename(ruler: Ruler) -> Ruler:
 # -- the verdict
 
 
-def _decide(yardstick: Yardstick, readings: Mapping[str, Reading], notes: list[str]) -> Verdict:
-    telling = {ruler.name for ruler in yardstick.rulers if ruler.tells}
-    least = min(readings, key=lambda name: readings[name].score)
-    reading, untold = readings[least], sorted(set(readings) - telling)
-    nearest = sorted(yardstick.scores, key=lambda name: -yardstick.scores[name])[:3]
-    facts = {
-        **{"score": reading.score, "low": reading.low, "high": reading.high, "least": least, "nearest": nearest},
-        **{"left_out": list(yardstick.left_out), "n_others": len(yardstick.scores), "size_needed": LEAST},
-        "notes": [*yardstick.notes, *notes],
-    }
-    measures = tuple(_show(ruler, readings[ruler.name]) for ruler in yardstick.rulers)
-    tone: Tone = "unsure" if untold else grade(reading)
-    sentence = _UNTOLD.format(", ".join(untold)) if untold else _SENTENCES[tone].format(_describe(reading, least))
+def decide(yardstick: Yardstick, readings: Mapping[str, Reading], notes: Sequence[str] = ()) -> Verdict:
+    """The verdict that readings on a yardstick come to."""
+    measures = tuple(_show(ruler, readings[ruler.name]) for ruler in yardstick.rulers if ruler.tells)
+    untold = [ruler.name for ruler in yardstick.rulers if not ruler.tells]
+    facts = _list_facts(yardstick, notes)
+    if not measures:
+        return Verdict(topic="sounds like", tone="unsure", sentence=_UNTOLD.format(" and ".join(untold)), facts=facts)
+    least = min(measures, key=lambda measure: measure.value).name
+    reading = readings[least]
+    tone = grade(reading)
+    if untold and tone != "bad":
+        tone, sentence = "unsure", _UNTOLD.format(" and ".join(untold))
+    else:
+        sentence = _SENTENCES[tone].format(_describe(reading, least))
+    facts |= {"least": least, "score": reading.score, "low": reading.low, "high": reading.high}
     return Verdict(topic="sounds like", tone=tone, sentence=sentence, measures=measures, facts=facts)
+
+
+def _list_facts(yardstick: Yardstick, notes: Sequence[str]) -> dict[str, Any]:
+    nearest = sorted(yardstick.scores, key=lambda name: -yardstick.scores[name])[:3]
+    others = {"nearest": nearest, "left_out": list(yardstick.left_out), "n_others": len(yardstick.scores)}
+    needed = {"size_needed": LEAST, "training_needed": LEAST_TRAINING}
+    return others | needed | {"notes": [*yardstick.notes, *notes]}
 
 
 def grade(reading: Reading) -> Tone:
