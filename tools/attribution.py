@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 from numpy.typing import NDArray
 
 from authors import AUTHORS, read_books
 from epigone.judging.authors import WINDOW, load_authors
+from epigone.judging.authors import WINDOWS as OWN_WINDOWS
 from epigone.judging.chains import shuffle, split_words, write_chain
 from epigone.judging.frequencies import Counts, cut_evenly, normalise
-from epigone.judging.nearness import Space, measure
+from epigone.judging.nearness import Space, measure, thin
 from epigone.judging.style import choose_size, decide, make_yardstick
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "attribution.md"
@@ -59,7 +61,7 @@ PROSE = {line.split()[0]: line.split()[1:] for line in STORIES.split("\n")}
 """Novels, tales and sketches in prose, by the author alone; translations only where one translator made them all."""
 SIZES = (10_000, 25_000, 50_000)
 AMONG = (8, 20, 63)
-WINDOWS = 3
+WINDOWS = 4
 """Of each book, spread over it."""
 
 
@@ -78,15 +80,22 @@ def main() -> None:
     parser.add_argument("library", type=Path, help="a folder of folders, as library.tar.xz has it")
     parser.add_argument("--write", action="store_true", help="write docs/attribution.md")
     asked = parser.parse_args()
-    lines = [
-        _HEAD.format(n=len(AUTHORS), names=", ".join(sorted(AUTHORS.values(), key=_by_family))),
-        *attribute(asked.library),
-    ]
-    lines += [_BETWEEN, *score_kinds(asked.library), _END]
-    page = "\n".join(lines) + "\n"
-    print(page)
+    lines = []
+    for line in write_page(asked.library):
+        print(line, flush=True)
+        lines.append(line)
     if asked.write:
-        PAGE.write_text(page, "utf-8", newline="\n")
+        PAGE.write_text("\n".join(lines) + "\n", "utf-8", newline="\n")
+
+
+def write_page(library: Path) -> Iterator[str]:
+    """The page in parts, each as soon as it is measured."""
+    names = ", ".join(sorted(AUTHORS.values(), key=_by_family))
+    yield "\n".join([_HEAD, *wrap(f"They are: {names}.", 116), _ATTRIBUTION])
+    yield from attribute(library)
+    yield _BETWEEN
+    yield from score_kinds(library)
+    yield _END
 
 
 def _by_family(name: str) -> str:
@@ -102,7 +111,7 @@ def attribute(library: Path) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     samples = collect(library)
     for size in SIZES:
-        distances = measure_all(samples[size], size)
+        distances = measure_all(samples[size], samples[WINDOW], size)
         for part, table in distances.items():
             shares = [share_right(table, samples[size], among) for among in AMONG]
             any_kind = share_right(table, samples[size], 8, prose_only=False)
@@ -126,7 +135,7 @@ def collect(library: Path) -> dict[int, list[Sample]]:
     return found
 
 
-def measure_all(samples: list[Sample], size: int) -> dict[str, NDArray[np.float64]]:
+def measure_all(samples: list[Sample], known: list[Sample], size: int) -> dict[str, NDArray[np.float64]]:
     """The distance of each sample to each author, by part: its own one is known by his other books."""
     authors, n_words = load_authors(), load_authors().features.n_words
     parts = {"words": slice(0, n_words), "character n-grams": slice(n_words, len(samples[0].counts) - 2)}
@@ -134,21 +143,28 @@ def measure_all(samples: list[Sample], size: int) -> dict[str, NDArray[np.float6
     for author in PROSE:
         for part, columns in parts.items():
             space = Space(authors.without([AUTHORS[author]]), columns, size, np.random.default_rng(0))
-            _measure_author(samples, author, space, found[part])
+            _measure_author([samples, known], author, space, size, found[part])
     return found | {"both": found["words"] + found["character n-grams"]}
 
 
-def _measure_author(samples: list[Sample], author: str, space: Space, found: NDArray[np.float64]) -> None:
+def _measure_author(
+    lists: list[list[Sample]], author: str, space: Space, size: int, found: NDArray[np.float64]
+) -> None:
+    """Fill in the rows of one author: as much is known of him as of the others, and in the same way."""
+    samples, known = lists
     mine = [row for row, sample in enumerate(samples) if sample.author == author]
     own = load_authors().names.index(AUTHORS[author])
     others = [place for place in range(found.shape[1]) if place != own]
     for book in sorted({samples[row].book for row in mine}):
         rows = [row for row in mine if samples[row].book == book]
-        rest = [samples[row].counts for row in mine if samples[row].book != book]
         vectors = space.place_texts(np.array([samples[row].counts for row in rows]))
         found[np.ix_(rows, others)] = measure(vectors, space.centres)
+        rest = [sample.counts for sample in known if sample.author == author and sample.book != book]
         if rest:
-            found[rows, own] = measure(vectors, space.place_author(np.array(rest)))[:, 0]
+            n_kept = min(OWN_WINDOWS, len(rest))
+            spread = np.array([rest[turn * len(rest) // n_kept] for turn in range(n_kept)])
+            thinned = thin(spread, size / WINDOW, np.random.default_rng(0))
+            found[rows, own] = measure(vectors, space.place_author(thinned))[:, 0]
 
 
 def is_prose(sample: Sample) -> bool:
@@ -200,21 +216,22 @@ def judge_author(library: Path, author: str) -> Iterator[tuple[str, float, str]]
     held = pieces[4::8]
     own = "\n".join(piece for place, piece in enumerate(pieces) if place % 8 != 4)
     stand_in, tested = "\n".join(held[::2]), "\n".join(held[1::2])
+    kinds = make_kinds(library, author, own, tested, books[last])
     for size in (25_000, 50_000):
         yardstick = make_yardstick(own, stand_in, choose_size(size, len(stand_in)))
-        for kind, sample in make_kinds(library, author, own, tested, books[last], size).items():
+        for kind, sample in kinds.items():
             if len(sample) >= size:
                 verdict = decide(yardstick, yardstick.read(sample[:size]))
                 yield kind, verdict.facts.get("score", np.nan), verdict.tone
 
 
-def make_kinds(library: Path, author: str, own: str, tested: str, last: str, size: int) -> dict[str, str]:
+def make_kinds(library: Path, author: str, own: str, tested: str, last: str) -> dict[str, str]:
     """Texts that should pass and texts that should not."""
     source, words = np.random.default_rng(0), split_words(own)
     place = (list(PROSE).index(author) + 7) % len(PROSE)
     stranger = normalise(next(iter(read_books(library, list(PROSE)[place]).values())))
     sentences = tested.split(". ")
-    n_words = int(1.1 * len(words) * size / len(own)) + 500
+    n_words = int(1.2 * len(words) * WINDOW / len(own))
     return {
         "held-out text of the same books": tested,
         "another book of the author": last[len(last) // 4 :],
@@ -230,19 +247,19 @@ _HEAD = """<!-- Written by `python tools/attribution.py LIBRARY --write`. -->
 
 # Who wrote it
 
-"Sounds like" compares a text with its author and with others. The others that come with the package are {n}
-authors of public-domain books, as counts of 800 words and 1,000 character 4-grams in four windows of 50,000
+"Sounds like" compares a text with its author and with others. The others that come with the package are 63
+authors of public-domain books, as counts of 800 words and 1,000 character 4-grams in eight windows of 50,000
 characters each (`src/epigone/judging/authors.safetensors`, made by `python tools/authors.py LIBRARY --write`); no
-text can be had from them. Some are known in English translation. They are: {names}.
-
+text can be had from them. Some are known in English translation."""
+_ATTRIBUTION = """
 ## Attribution
 
-Each sample is from one book, and its author is known by his other books only. The author is left out of all that is
-learned from the tables. The right one has to be the nearest. Every author counts alike; among 8 and among 20 are
-means over all ways to draw the rivals from the 35 authors with samples, among 63 is with all that there are.
-The samples are from novels, tales and sketches in prose by the author's hand alone. In the last column they are
-from whatever lies in his folder: also letters, verse, plays, mathematics and co-authored books, which are known by
-his stories and the other way round.
+Each sample is from one book. Its author is known by eight windows of his other books, as the others are by eight
+of theirs (who is known by more is nearer to everybody), and he is left out of all that is learned
+from the tables. The right one has to be the nearest. Every author counts alike; among 8 and among 20 are means over
+all ways to draw the rivals from the 35 authors with samples, among 63 is with all that there are. The samples are
+from novels, tales and sketches in prose by the author's hand alone. In the last column they are from whatever lies
+in his folder: also letters, verse, plays, mathematics and books with two authors.
 """
 _BETWEEN = """
 ## What texts reach
