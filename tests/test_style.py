@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from authors import AUTHORS, read_books
+from authors import read_books
+from epigone.errors import TextTooShort
 from epigone.judging.authors import WINDOW, load_authors, read_authors, write_authors
 from epigone.judging.chains import Chain, Skeleton, shuffle, split_words, write_chain
 from epigone.judging.frequencies import Features, choose_features, choose_length, cut_evenly, normalise
 from epigone.judging.nearness import Space, measure, thin
 from epigone.judging.rulers import Reading, draw_sample
-from epigone.judging.style import LEAST, choose_size, divide_own, find_same, grade, judge_style
+from epigone.judging.style import LEAST, Texts, choose_size, divide_own, find_same, grade, judge_style
 from epigone.judging.verdicts import Verdict
 from helpers_front import sonnets
 
@@ -34,11 +35,11 @@ def read_book(name: str) -> str:
     return (BOOKS / f"{name}.txt").read_text("utf-8-sig")
 
 
-def judge(text: str, book: str, **asked: object) -> Verdict:
+def judge(text: str, book: str, others: Texts | None = None) -> Verdict:
     """Hold a text against a book whose last tenth is held out."""
     own = read_book(book)
     edge = len(own) * 9 // 10
-    return judge_style(text, [own[:edge]], own[edge:], **asked)  # type: ignore[arg-type]
+    return judge_style(text, [own[:edge]], own[edge:], others)
 
 
 def take_words(book: str) -> list[str]:
@@ -156,9 +157,10 @@ def test_each_author_s_windows_are_nearest_to_him() -> None:
 
 def test_a_thinned_text_has_the_same_frequencies_and_more_noise() -> None:
     counts = load_authors().counts
-    thinned = thin(counts, 0.25, np.random.default_rng(0))
-    assert thinned[:, :-2].sum() == pytest.approx(counts[:, :-2].sum() / 4, rel=0.01)
-    assert (thinned[:, -1] == counts[:, -1] / 4).all() and thin(counts, 1.0, np.random.default_rng(0)) is counts
+    thinned = thin(counts, 12_500, np.random.default_rng(0))
+    assert np.allclose(thinned[:, -1], 12_500)
+    assert (thinned[:, :-2] / 12_500).mean() == pytest.approx((counts[:, :-2] / counts[:, -1:]).mean(), rel=0.01)
+    assert (thin(counts, 1e6, np.random.default_rng(0)) == counts).all()
 
 
 # -- chains
@@ -213,7 +215,7 @@ def test_a_band_and_not_only_a_score_makes_a_verdict() -> None:
 
 def test_too_little_text_is_said() -> None:
     verdict = judge_style(sonnets(20_000), [sonnets(90_000)], "")
-    assert verdict.tone == "unsure" and "20," not in verdict.sentence[:0]
+    assert verdict.tone == "unsure" and not verdict.measures
     assert verdict.sentence.startswith("Not enough text to say: ") and f"{LEAST:,} are needed" in verdict.sentence
     little = judge_style(sonnets(30_000), [sonnets(30_000)], "")
     assert little.tone == "unsure" and "the author's own text has" in little.sentence and not little.measures
@@ -302,6 +304,11 @@ def test_the_user_s_own_others_take_the_place_of_the_bundle() -> None:
     assert compression.floor is not None and compression.floor.name == "other authors' median"
     stranger = judge(read_book("dickens-98")[30_000:80_000], "austen-1342", others=others)
     assert stranger.tone == "bad"
+
+
+def test_other_authors_with_too_little_text_are_refused() -> None:
+    with pytest.raises(TextTooShort, match="other authors"):
+        judge_style(sonnets(30_000), [sonnets(95_000)], "", {"one": [sonnets(9_000)], "two": []})
 
 
 @needs_data

@@ -163,7 +163,7 @@ def _measure_author(
         if rest:
             n_kept = min(OWN_WINDOWS, len(rest))
             spread = np.array([rest[turn * len(rest) // n_kept] for turn in range(n_kept)])
-            thinned = thin(spread, size / WINDOW, np.random.default_rng(0))
+            thinned = thin(spread, size, np.random.default_rng(0))
             found[rows, own] = measure(vectors, space.place_author(thinned))[:, 0]
 
 

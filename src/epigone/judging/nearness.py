@@ -12,12 +12,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from epigone.judging.authors import WINDOW, Authors
+from epigone.judging.authors import Authors
 from epigone.judging.frequencies import Counts
 
 Vectors = NDArray[np.float64]
 SHRINKAGE = 0.3
 """Of 0.1, 0.3 and 0.5 the best or as good as it for words and for n-grams."""
+LEAST_SPREAD = 0.25
+"""Half of the noise that a root of a frequency has by chance, for a text of one word: no feature is steadier."""
 
 
 class Space:
@@ -26,19 +28,20 @@ class Space:
     def __init__(self, authors: Authors, columns: slice, size: float, source: np.random.Generator) -> None:
         """`columns`: the features that count; `size`: characters of the texts that will be compared."""
         self.columns, self.total = columns, -2 if columns.start in (None, 0) else -1
-        rooted = self._root(thin(authors.counts, min(1.0, size / WINDOW), source))
+        rooted = self._root(thin(authors.counts, size, source))
         owners = np.array(authors.owners)
         centres = np.array([rooted[owners == owner].mean(0) for owner in range(len(authors.names))])
         self.middle = centres.mean(0)
-        self._whiten(_differ_within(rooted, owners, centres))
+        least = LEAST_SPREAD / np.sqrt(np.median(authors.counts[:, self.total]))
+        self._whiten(_differ_within(rooted, owners, centres), float(least))
         self.windows, self.owners = self.place(rooted), owners
         self.centres = self.place(centres)
 
     def _root(self, counts: Counts) -> Vectors:
         return np.sqrt(counts[:, self.columns] / counts[:, [self.total]])
 
-    def _whiten(self, within: Vectors) -> None:
-        self.spread = np.sqrt((within**2).mean(0)) + 1e-7
+    def _whiten(self, within: Vectors, least: float) -> None:
+        self.spread = np.maximum(np.sqrt((within**2).mean(0)), least)
         scaled = within / self.spread / np.sqrt(len(within))
         values, vectors = np.linalg.eigh(scaled @ scaled.T)
         kept = values > 1e-9
@@ -65,12 +68,11 @@ def measure(vectors: Vectors, author: Vectors) -> Vectors:
     return np.asarray(1 - vectors @ author.T)
 
 
-def thin(counts: Counts, share: float, source: np.random.Generator) -> Counts:
-    """The counts of a text as if only a share of it had been there."""
-    if share >= 1:
-        return counts
-    thinned = source.binomial(counts.astype(np.int64), share).astype(np.float64)
-    thinned[:, -2:] = np.maximum(1, counts[:, -2:] * share)
+def thin(counts: Counts, size: float, source: np.random.Generator) -> Counts:
+    """The counts of texts as if each had had no more than `size` characters."""
+    shares = np.minimum(1.0, size / counts[:, -1:])
+    thinned = source.binomial(counts.astype(np.int64), shares).astype(np.float64)
+    thinned[:, -2:] = np.maximum(1.0, counts[:, -2:] * shares)
     return thinned
 
 

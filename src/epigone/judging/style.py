@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from epigone.errors import TextTooShort
 from epigone.judging.authors import WINDOW, Authors, load_authors, read_authors
 from epigone.judging.chains import write_chain
 from epigone.judging.frequencies import normalise
@@ -68,7 +69,8 @@ def judge_style(
     """Judge whether a text sounds like the author.
 
     `train_documents` is what was learned from and `held_out` what was not; `others`: texts of other authors by their
-    names, in place of the ones that come with the package. Facts: "score", "low" and "high" of the least part,
+    names, in place of the ones that come with the package; who has fewer than 25,000 characters does not count, and
+    TextTooShort is raised if nobody does. Facts: "score", "low" and "high" of the least part,
     which is "least"; "nearest" of the other authors, "left_out", "n_others", "size_needed" and "notes".
     """
     own, held, borrowed = divide_own(train_documents, held_out)
@@ -111,6 +113,7 @@ def make_yardstick(own: str, held_out: str, size: int, others: Texts | None = No
     """Make the rulers from normalised text of the author, to judge texts in windows of `size` characters."""
     source = np.random.default_rng(seed)
     held = draw_sample(held_out, size, source)
+    others = _drop_small(others) if others else {}
     authors = read_authors(others) if others else load_authors()
     serves = authors.serves(own)
     authors = authors if serves else imitate(own, source)
@@ -118,11 +121,19 @@ def make_yardstick(own: str, held_out: str, size: int, others: Texts | None = No
     left_out = tuple(name for name in find_same(scores) if serves and len(scores) > 1)
     if left_out:
         rulers, scores = make_frequency_rulers(authors.without(left_out), own, held, size, source)
-    readable = {name: texts for name, texts in (others or {}).items() if serves and name not in left_out}
+    readable = {name: texts for name, texts in others.items() if serves and name not in left_out}
     rulers += [make_compression_ruler(own, held, readable, source), make_order_ruler(own, held, size, source)]
     if not serves:
         rulers = [_rename(ruler) for ruler in rulers]
     return Yardstick(tuple(rulers), size, scores, left_out, () if serves else (NO_SERVICE,))
+
+
+def _drop_small(others: Texts) -> Texts:
+    kept = {name: texts for name, texts in others.items() if sum(map(len, texts)) >= LEAST}
+    if not kept:
+        hint = "Give more of their texts, or none: then those that come with epigone are taken."
+        raise TextTooShort(f"None of the other authors has {LEAST:,} characters.", hint=hint)
+    return kept
 
 
 def find_same(scores: Mapping[str, float]) -> list[str]:
@@ -137,13 +148,10 @@ def find_same(scores: Mapping[str, float]) -> list[str]:
 
 def imitate(own: str, source: np.random.Generator) -> Authors:
     """In place of other authors: what models of pairs and triples of the author's own letters write."""
-    start = own[:500_000]
-    return read_authors(
-        {
-            name: ["".join(write_chain(start, WINDOW, order, source)) for _ in range(4)]
-            for order, name in enumerate(("a model of letter pairs", "a model of letter triples"), 1)
-        }
-    )
+    texts = {}
+    for order, name in enumerate(("a model of letter pairs", "a model of letter triples"), 1):
+        texts[name] = ["".join(write_chain(own[:200_000], 4 * WINDOW, order, source))]
+    return read_authors(texts)
 
 
 def _rename(ruler: Ruler) -> Ruler:
