@@ -1,8 +1,8 @@
 """A text in; the bits that a chain of words or characters learned from it needs for another, and texts it makes, out.
 
 The chain predicts each symbol from those before it, mixing orders by how often a context led to something new
-(Witten and Bell 1991): what an arithmetic coder would need that had read the first text (as in PPM, J. G. Cleary and
-Witten 1984).
+(Witten and Bell 1991): what an arithmetic coder would need that had read the first text, as in prediction by partial
+matching.
 """
 
 from __future__ import annotations
