@@ -19,7 +19,17 @@ from epigone.judging.chains import Chain, Skeleton, shuffle, split_words, write_
 from epigone.judging.frequencies import Features, choose_features, choose_length, cut_evenly, normalise
 from epigone.judging.nearness import Space, measure, thin
 from epigone.judging.rulers import Reading, draw_sample
-from epigone.judging.style import LEAST, Texts, choose_size, divide_own, find_same, grade, judge_style
+from epigone.judging.style import (
+    LEAST,
+    Texts,
+    choose_size,
+    decide,
+    divide_own,
+    find_same,
+    grade,
+    judge_style,
+    make_yardstick,
+)
 from epigone.judging.verdicts import Verdict
 from helpers_front import sonnets
 
@@ -40,11 +50,6 @@ def judge(text: str, book: str, others: Texts | None = None) -> Verdict:
     own = read_book(book)
     edge = len(own) * 9 // 10
     return judge_style(text, [own[:edge]], own[edge:], others)
-
-
-def take_words(book: str) -> list[str]:
-    own = read_book(book)
-    return split_words(normalise(own[: len(own) * 9 // 10]))
 
 
 def write_invented(seed: int, n_characters: int) -> str:
@@ -237,12 +242,14 @@ def test_a_text_without_spaces_is_judged_by_itself() -> None:
     own, stranger = write_invented(1, 180_000), write_invented(2, 30_000)
     words = split_words(normalise(own[:120_000]))
     source = np.random.default_rng(0)
-    verdicts = {
-        "own": judge_style(own[150_000:], [own[:120_000]], own[120_000:150_000]),
-        "other": judge_style(stranger, [own[:120_000]], own[120_000:150_000]),
-        "pairs": judge_style("".join(write_chain(words, 30_000, 1, source)), [own[:120_000]], own[120_000:150_000]),
-        "shuffled": judge_style("".join(shuffle(words, source)[:30_000]), [own[:120_000]], own[120_000:150_000]),
+    yardstick = make_yardstick(normalise(own[:120_000]), normalise(own[120_000:150_000]), 30_000)
+    texts = {
+        "own": own[150_000:],
+        "other": stranger,
+        "pairs": "".join(write_chain(words, 30_000, 1, source)),
+        "shuffled": "".join(shuffle(words, source)[:30_000]),
     }
+    verdicts = {name: decide(yardstick, yardstick.read(text)) for name, text in texts.items()}
     assert {name: verdict.tone != "bad" for name, verdict in verdicts.items()} == {
         "own": True,
         "other": False,
@@ -272,14 +279,20 @@ def test_an_author_s_other_book_passes_and_he_is_left_out_of_the_others() -> Non
 @needs_data
 @pytest.mark.parametrize("book", ["austen-1342", "dickens-98", "melville-15"])
 def test_neither_shuffled_words_nor_a_bigram_model_nor_another_author_pass(book: str) -> None:
-    words, source = take_words(book), np.random.default_rng(0)
-    shuffled = judge(" ".join(shuffle(words, source)[:12_000])[:50_000], book)
-    assert shuffled.tone == "bad" and shuffled.facts["least"] == "order of words" and shuffled.facts["high"] < 0
-    pairs = judge(" ".join(write_chain(words, 12_000, 1, source))[:50_000], book)
-    assert pairs.tone == "bad" and pairs.facts["least"] == "order of words"
-    assert next(measure.value for measure in pairs.measures if measure.name == "words") > 60
-    stranger = judge(read_book("twain-76")[30_000:80_000], book)
-    assert stranger.tone == "bad" and stranger.facts["score"] < 40
+    own = normalise(read_book(book))
+    own, held_out = own[: len(own) * 9 // 10], own[len(own) * 9 // 10 :]
+    yardstick = make_yardstick(own, held_out, choose_size(50_000, len(held_out)))
+    words, source = split_words(own), np.random.default_rng(0)
+    texts = {
+        "shuffled": " ".join(shuffle(words, source)[:12_000])[:50_000],
+        "pairs": " ".join(write_chain(words, 12_000, 1, source))[:50_000],
+        "stranger": read_book("twain-76")[30_000:80_000],
+    }
+    verdicts = {name: decide(yardstick, yardstick.read(text)) for name, text in texts.items()}
+    assert {verdict.tone for verdict in verdicts.values()} == {"bad"}
+    assert verdicts["shuffled"].facts["high"] < 0 and verdicts["stranger"].facts["score"] < 40
+    assert {verdicts[name].facts["least"] for name in ("shuffled", "pairs")} == {"order of words"}
+    assert next(measure.value for measure in verdicts["pairs"].measures if measure.name == "words") > 60
 
 
 @needs_data
