@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from epigone.judging.verdicts import Judgement, Mark, Measure, Verdict
 from epigone.reporting.elements import read_style
 from epigone.reporting.harmless import show_controls
 from epigone.reporting.page import PageFacts, build_page, choose_evenly, describe_learning
-from epigone.reporting.publishing import gather_facts, list_changed
+from epigone.reporting.publishing import gather_facts, list_changed, publish
 from epigone.reporting.quizpage import build_quiz_page
 from epigone.reporting.rulers import format_value, place_on_ruler
 from epigone.runs.folder import RunFolder
@@ -392,6 +393,20 @@ def test_a_run_without_samples_has_a_page(tmp_path: Path) -> None:
     assert command("train", text, *TINY, "--quiet", "--out", tmp_path / "run").code == 0
     page = Reader((tmp_path / "run" / "report.html").read_text("utf-8"))
     assert page.faults == [] and "No samples were asked for." in page.text
+
+
+def test_while_it_learns_the_page_is_written_only_now_and_then(tmp_path: Path) -> None:
+    shutil.copytree(shared_run().path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    folder.report.write_text("old", "utf-8")
+    publish(folder)
+    assert folder.report.read_text("utf-8") == "old"
+    os.utime(folder.report, (0, 0))
+    publish(folder)
+    assert Reader(folder.report.read_text("utf-8")).faults == []
+    folder.report.unlink()
+    publish(folder)
+    assert "They are chosen when the run is finished" in folder.report.read_text("utf-8")
 
 
 # -- the page of a quiz

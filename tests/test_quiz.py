@@ -143,6 +143,8 @@ def test_a_run_asks_about_its_own_text() -> None:
     quiz = run.quiz(count=6, length=12, seed=3)
     assert quiz == run.quiz(count=6, length=12, seed=3)
     assert sum(question.genuine for question in quiz) == len(quiz) / 2 >= 1
+    cut = [question.genuine for question in quiz if question.text.endswith(CUT)]
+    assert sum(cut) * 2 == len(cut), "a cut passage must not tell who wrote it"
     (held_out,), (learned,) = run.folder.read_held_out(), run.folder.read_documents()
     for question in quiz:
         stands = question.text.removesuffix(CUT) in held_out
