@@ -11,9 +11,9 @@ import epigone
 from epigone import WritingSettings
 from epigone.errors import SettingsError
 from epigone.run import Run, open_writer
+from epigone.text.passages import find_longest_shared
 from epigone.tokens.stream import encode_parts, spell_documents
 from epigone.tokens.vocabulary import learn_vocabulary
-from epigone.writing.copying import find_longest_shared
 from helpers_front import command, shared_run, sonnets, workshop
 
 LIMIT = 30

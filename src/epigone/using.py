@@ -14,7 +14,7 @@ from epigone.settings import WritingSettings
 
 if TYPE_CHECKING:  # these load torch, which takes seconds: each function imports what it needs
     from epigone.text.corpus import Document
-    from epigone.writing.copying import Shared
+    from epigone.text.passages import Shared
     from epigone.writing.engine import Record, Writer
     from epigone.writing.scoring import Score
 

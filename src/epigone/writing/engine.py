@@ -11,8 +11,10 @@ from transformers import PreTrainedTokenizerFast
 from epigone.errors import SettingsError
 from epigone.model.hardware import find_free_bytes
 from epigone.settings import WritingSettings
+from epigone.text.index import CopyIndex
+from epigone.text.passages import Shared, find_longest_shared
 from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
-from epigone.writing.copying import CopyGuard, CopyIndex, Shared, find_longest_shared
+from epigone.writing.copying import CopyGuard
 from epigone.writing.decoder import AnyDecoder
 from epigone.writing.endings import Scribe, count_most_tokens
 from epigone.writing.sampling import Chooser, make_processors

@@ -1,0 +1,50 @@
+"""Texts in which passages recur, and the plainest ways to normalise and compare them, to hold the others against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+from hypothesis import strategies as st
+
+from epigone.text import folding, hashes, overlaps, passages
+from epigone.writing import copying
+
+LETTERS = "aabbAs\u00dfS\u0130i\u0307\u017f\u00e9\u6f22\U0001f98a \n\t\u00a0"
+"""Few, so that passages recur: with cases, foldings that are longer, a combining dot, emoji, kinds of white space."""
+texts = st.text(st.sampled_from(LETTERS), max_size=24)
+documents = st.lists(texts, max_size=4)
+sizes = st.integers(1, 6)
+SECRET = "Nobody may say these words again, neither soon nor late."
+
+
+def normalise_slowly(text: str) -> str:
+    normalised = ""
+    for character in text:
+        if not character.isspace():
+            normalised += character.casefold()
+        elif not normalised.endswith(" "):
+            normalised += " "
+    return normalised
+
+
+def list_windows(text: str, size: int) -> list[str]:
+    return [text[start : start + size] for start in range(len(text) - size + 1)]
+
+
+def stands_in(window: str, written: Sequence[str]) -> bool:
+    return any(window in normalise_slowly(document) for document in written)
+
+
+@pytest.fixture(params=["hashes", "collisions", "blocks"])
+def hashing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The hashes as they are; such that nearly all windows have the same; and all in blocks of a few characters."""
+    if request.param == "collisions":
+        monkeypatch.setattr(hashes, "BASE", 1)
+        monkeypatch.setattr(copying, "BASE", 1)
+    if request.param == "blocks":
+        monkeypatch.setattr(hashes, "WINDOWS_AT_ONCE", 3)
+        monkeypatch.setattr(folding, "BLOCK_CHARACTERS", 4)
+        monkeypatch.setattr(passages, "BLOCK_CHARACTERS", 4)
+        monkeypatch.setattr(overlaps, "HELD_CHARACTERS", 5)
+    yield

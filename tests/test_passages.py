@@ -1,0 +1,144 @@
+"""What is called copied stands in the text that was learned from, all of it is found, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from epigone.text.folding import locate_characters
+from epigone.text.passages import Found, Shared, find_longest_shared, find_passages
+from helpers_copies import SECRET, documents, hashing, list_windows, normalise_slowly, sizes, stands_in, texts
+from helpers_front import sonnets
+
+__all__ = ["hashing"]
+
+
+def find_slowly(text: str, written: Sequence[str]) -> tuple[int, int, int] | None:
+    """The size of the longest passage, the first document that has it, and how far into it normalised."""
+    text = normalise_slowly(text)
+    for size in range(len(text), 0, -1):
+        windows = list_windows(text, size)
+        for number, document in enumerate(map(normalise_slowly, written)):
+            places = [document.find(window) for window in windows if window in document]
+            if places:
+                return size, number, min(places)
+    return None
+
+
+def check_shared(shared: Shared, text: str, written: Sequence[str]) -> None:
+    document = written[shared.document]
+    assert shared.passage in text
+    assert document[shared.offset :].startswith(shared.original)
+    ours, theirs = normalise_slowly(shared.passage), normalise_slowly(shared.original)
+    assert any(window in theirs for window in list_windows(ours, shared.n_characters))
+    assert max(len(ours), len(theirs)) <= shared.n_characters + 2, "no more than the rest of a folded character"
+    visible = document[: shared.offset + len(shared.original) - len(shared.original.lstrip())]
+    assert shared.line == len(visible.split("\n"))
+
+
+@pytest.mark.usefixtures("hashing")
+@settings(deadline=None)
+@given(texts, documents)
+@example("", ["a"])
+@example("a", [])
+@example("STRASSE", ["stra\u00dfe"])
+@example("x\u0130", ["i\u0307"])
+def test_the_longest_shared_passage_is_found(text: str, written: list[str]) -> None:
+    found, expected = find_longest_shared(text, written), find_slowly(text, written)
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert (found.n_characters, found.document) == expected[:2]
+        assert found.offset == locate_characters(written[found.document])[expected[2]]
+        check_shared(found, text, written)
+
+
+def test_a_passage_is_shown_as_it_stands_on_both_sides() -> None:
+    poem = "First line\n\nShall  I compare\nthee, STRASSE?\n"
+    found = find_longest_shared("He said: shall i\tcompare thee, Stra\u00dfe!", ["nothing of it", poem])
+    assert found == Shared(
+        passage=" shall i\tcompare thee, Stra\u00dfe",
+        original="\n\nShall  I compare\nthee, STRASSE",
+        n_characters=30,
+        document=1,
+        offset=10,
+        line=3,
+    )
+
+
+def test_a_long_passage_is_found_in_a_real_text() -> None:
+    poems = sonnets(60_000)
+    copied = poems[31_000:33_500]
+    found = find_longest_shared("\U0001f98a" + copied.upper() + "\U0001f98a", [poems[:30_000], poems[30_000:]])
+    assert found is not None and found.document == 1 and found.original.split() == copied.split()
+    assert 1_000 - 3 <= found.offset <= 1_000
+    assert (
+        found.line == poems[30_000:31_000].count("\n") + copied.count("\n", 0, len(copied) - len(copied.lstrip())) + 1
+    )
+
+
+# -- all passages
+
+
+def measure_slowly(text: str, written: Sequence[str], n_characters: int) -> float:
+    text = normalise_slowly(text)
+    covered: set[int] = set()
+    for start, window in enumerate(list_windows(text, n_characters)):
+        if stands_in(window, written):
+            covered.update(range(start, start + n_characters))
+    return len(covered) / max(1, len(text))
+
+
+def find_all_slowly(text: str, written: Sequence[str], n_characters: int) -> list[tuple[int, int]]:
+    """Where each maximal passage begins and ends in the normalised text."""
+    text = normalise_slowly(text)
+    spans = [(start, end) for start in range(len(text)) for end in range(start + n_characters, len(text) + 1)]
+    spans = [span for span in spans if stands_in(text[slice(*span)], written)]
+    return [span for span in spans if not any(a <= span[0] and span[1] <= b and (a, b) != span for a, b in spans)]
+
+
+def check_passages(found: Found, text: str, written: Sequence[str]) -> None:
+    """That each passage stands where it is said to, on both sides."""
+    for passage in found.passages:
+        ours = normalise_slowly(text[passage.start : passage.end])
+        theirs = normalise_slowly(written[passage.document][passage.offset :])
+        windows = list_windows(ours, passage.n_characters)
+        assert any(theirs.find(window) in (0, 1) for window in windows), "a folded character may begin before it"
+
+
+@pytest.mark.usefixtures("hashing")
+@settings(deadline=None)
+@given(st.lists(texts, min_size=1, max_size=3), documents, sizes)
+@example(["aaaaaaaaaa"], ["aaaa", "aa"], 2)
+@example(["aaaa"], ["a" * 40], 2)
+@example(["abab"], ["ab" * 20], 3)
+@example(["", "a"], ["a"], 1)
+def test_all_maximal_passages_are_found(judged: list[str], written: list[str], n_characters: int) -> None:
+    all_found = find_passages(judged, written, n_characters)
+    for text, found in zip(judged, all_found, strict=True):
+        expected = find_all_slowly(text, written, n_characters)
+        origins = locate_characters(text).tolist()
+        shown = [(origins[start], origins[end - 1] + 1, end - start) for start, end in expected]
+        assert [(passage.start, passage.end, passage.n_characters) for passage in found.passages] == shown
+        assert found.share == pytest.approx(measure_slowly(text, written, n_characters))
+        assert found.longest == find_longest_shared(text, written)
+        check_passages(found, text, written)
+
+
+def test_one_text_is_one_document() -> None:
+    assert find_longest_shared("e two", "one two") == find_longest_shared("e two", ["one two"])
+    assert find_passages(["e two"], "one two", 3) == find_passages(["e two"], iter(["one two"]), 3)
+
+
+def test_shares_of_known_texts() -> None:
+    def share(text: str, written: list[str], n_characters: int) -> float:
+        return find_passages([text], written, n_characters)[0].share
+
+    assert share("", ["a"], 1) == 0
+    assert share("short", [SECRET], 6) == 0
+    assert share(SECRET.upper(), ["other", SECRET], 20) == 1
+    assert share("0123456789" + "may say\nTHESE" + "0123456", [SECRET], 13) == pytest.approx(13 / 30)
+    with pytest.raises(ValueError, match="0 characters"):
+        share("a", ["a"], 0)
