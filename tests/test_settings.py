@@ -16,6 +16,7 @@ from epigone.errors import SettingsError
 from epigone.settings import (
     SIZES,
     Frozen,
+    JudgingSettings,
     Schedule,
     Settings,
     WritingSettings,
@@ -132,13 +133,16 @@ def test_seed_zero_is_a_seed() -> None:
     assert (Settings().seed, make_settings(Settings, {"seed": 0}).seed) == (0, 0)
 
 
-@pytest.mark.parametrize("kind", [Settings, WritingSettings])
+@pytest.mark.parametrize("kind", [Settings, WritingSettings, JudgingSettings])
 def test_every_setting_has_help_on_one_line(kind: type[Frozen]) -> None:
     helps = {name: field.description or "" for name, field in kind.model_fields.items()}
     assert all(text.endswith(".") and "\n" not in text for text in helps.values()), helps
 
 
-@pytest.mark.parametrize(("verb", "kind"), [("train", Settings), ("plan", Settings), ("write", WritingSettings)])
+@pytest.mark.parametrize(
+    ("verb", "kind"),
+    [("train", Settings), ("plan", Settings), ("write", WritingSettings), ("judge", JudgingSettings)],
+)
 def test_the_help_of_a_verb_lists_every_setting(verb: str, kind: type[Frozen]) -> None:
     shown = command(verb, "--help").out
     assert [name for name in kind.model_fields if f"--{name.replace('_', '-')}" not in shown] == []

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from epigone.settings import Frozen, Settings, WritingSettings, spell, write_toml
+from epigone.settings import Frozen, JudgingSettings, Settings, WritingSettings, spell, write_toml
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "epigone"
 ROOMS = (
     *("errors", "files", "settings", "text", "tokens", "model", "training", "runs", "writing", "judging"),
-    *("reporting", "serving", "preparing", "run", "api", "display", "dialogue", "using"),
+    *("reporting", "serving", "preparing", "run", "api", "display", "dialogue", "using", "opinions"),
     *("learning", "flags", "cli"),
 )
 """From the ground up: a room imports only from itself and from those before it. Not all are built yet."""
@@ -57,6 +57,9 @@ def write_settings() -> str:
     lines += ["## Writing", "", _describe(WritingSettings), ""]
     for names in group_fields(WritingSettings).values():
         lines += [*_draw_table(WritingSettings, names), ""]
+    lines += ["## Judging", "", _describe(JudgingSettings), ""]
+    for names in group_fields(JudgingSettings).values():
+        lines += [*_draw_table(JudgingSettings, names), ""]
     lines += ["## A settings file", "", _FILE_HEAD, "", "```toml", write_toml(Settings()).rstrip(), "```"]
     return "\n".join(lines) + "\n"
 
@@ -71,8 +74,8 @@ Each run keeps one like it as `settings.toml`."""
 
 
 def _describe(kind: type[Frozen]) -> str:
-    verbs = "`epigone train` and `epigone plan`" if kind is Settings else "`epigone write`"
-    return f"{inspect.getdoc(kind)} Flags of {verbs}."
+    verbs = {Settings: "`epigone train` and `epigone plan`", WritingSettings: "`epigone write`"}
+    return f"{inspect.getdoc(kind)} Flags of {verbs.get(kind, '`epigone judge`')}."
 
 
 def group_fields(kind: type[Frozen]) -> dict[str, list[str]]:

@@ -20,18 +20,21 @@ from epigone.learning import INTERRUPTED
 from epigone.learning import plan as _plan
 from epigone.learning import resume as _resume
 from epigone.learning import train as _train
-from epigone.settings import Settings, WritingSettings, explain, make_settings, read_settings
+from epigone.opinions import judge as _judge
+from epigone.opinions import score as _score
+from epigone.settings import JudgingSettings, Settings, WritingSettings, explain, make_settings, read_settings
 from epigone.using import Quizzing, choose_manner
 from epigone.using import quiz as _quiz
 from epigone.using import report as _report
-from epigone.using import score as _score
 from epigone.using import write as _write
 
 Learning = Annotated[Settings, tyro.conf.arg(name="")]
 Writing = Annotated[WritingSettings, tyro.conf.arg(name="")]
+Judging = Annotated[JudgingSettings, tyro.conf.arg(name="")]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Interactive = Annotated[bool, tyro.conf.arg(aliases=["-i"])]
 WRITING = WritingSettings()
+JUDGING = JudgingSettings()
 LISTS = {name for name, field in Settings.model_fields.items() if isinstance(field.default, tuple)}
 """Settings that may be given several times; what is given replaces what the file says."""
 
@@ -62,8 +65,8 @@ def run(arguments: list[str]) -> int:
         check_words(arguments, verbs)
         return int(command.cli(args=arguments or ["--help"], prog="epigone", description=__doc_for_help__, config=_HOW))
     except ValidationError as error:
-        kind = WritingSettings if error.title == WritingSettings.__name__ else Settings
-        raise explain(kind, error) from None
+        kinds = {kind.__name__: kind for kind in (Settings, WritingSettings, JudgingSettings)}
+        raise explain(kinds[error.title], error) from None
 
 
 __doc_for_help__ = "Learn to write on in the voice of a text. Begin with: epigone train my.txt"
@@ -137,7 +140,7 @@ def make_verbs(defaults: Settings) -> tuple[tyro.extras.SubcommandApp, dict[str,
         """
         return _plan(text, learning, quiet=quiet, as_json=json)
 
-    others = (write, score, resume, report, quiz)
+    others = (write, score, resume, judge, report, quiz)
     for verb in others:
         verbs.command(verb)
     return verbs, {"train": train, "plan": plan} | {verb.__name__: verb for verb in others}
@@ -215,6 +218,17 @@ def resume(
     asked = {"epochs": epochs, "minutes": minutes, "patience": patience}
     changes = {name: value for name, value in asked.items() if value is not None}
     return _resume(run, changes, quiet=quiet, as_json=json)
+
+
+def judge(text: Positional[str], *, judging: Judging = JUDGING, json: bool = False) -> int:
+    """Say whether it sounds like the author, copies him, repeats itself, and what was learned.
+
+    Args:
+        text: The folder of a run, which writes what is judged; or any text, together with --against.
+        judging: How to judge.
+        json: Print one JSON object on standard output.
+    """
+    return _judge(text, judging, json=json)
 
 
 def report(run: Positional[Path], *, out: Path | None = None) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epigone.errors import RunNotFound, SettingsError
+from epigone.files import write_json
 from epigone.judging.quiz import Question, find_contexts, find_genuine, make_pair, make_quiz
 from epigone.model.checkpoint import WEIGHTS
 from epigone.model.hardware import find_hardware
@@ -22,9 +24,12 @@ from epigone.writing.decoder import MANY_TEXTS, AnyDecoder, StyledDecoder, open_
 from epigone.writing.engine import Piece, Writer
 
 if TYPE_CHECKING:
+    from epigone.judging.verdicts import Judgement
     from epigone.writing.scoring import Score
 
 Text = str | PathLike[str]
+LONGEST_JUDGED = 2_500
+"""Characters of each of the texts that are written to be judged: many beginnings show more than one long text."""
 
 
 class Run:
@@ -97,6 +102,48 @@ class Run:
             pairs += [] if pair is None else [pair]
         return make_quiz(pairs, generator)
 
+    def judge(
+        self,
+        n_characters: int = 50_000,
+        *,
+        others: Mapping[str, Sequence[str]] | None = None,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> Judgement:
+        """Let the best model write so much, and judge the text and the model; judgement.json and the page keep it.
+
+        `others`: texts of other authors by their names, instead of those that come with the package. Raises
+        SettingsError, TextTooShort, RunNotFound, RunDamaged, OutputError.
+        """
+        from epigone.judging.judge import Author, judge_model, measure_learning  # they load what learning needs
+        from epigone.reporting.publishing import publish, write_report
+
+        best = self.best
+        if best is None:
+            raise _miss_model(self.path)
+        author = Author(
+            name=", ".join(file["name"] for file in self.folder.read_receipt()["files"][:3]),
+            documents=self.folder.read_documents(),
+            held_out=self.folder.read_held_out(),
+        )
+        texts, writer = self._write_to_be_judged(n_characters, seed, device)
+        first = self.evaluations[0]
+        base = first.bits_per_byte if first.step == 0 and not self.folder.read_plan()[0].fresh else None
+        learning = measure_learning(self.folder, author, best.bits_per_byte, base, others)
+        judgement = judge_model(texts, author, writer, learning, others)
+        write_json(self.folder.judgement, judgement.as_json())
+        publish(self.folder)
+        write_report(self.folder, with_sentences=True)
+        return judgement
+
+    def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], Writer]:
+        length = min(LONGEST_JUDGED, n_characters)
+        count = math.ceil(n_characters / length)
+        how = {"length": length, "unit": "characters", "count": count, "seed": seed, "device": device}
+        asked = make_settings(WritingSettings, how, source="judge()")
+        writer = self.open_writer(asked)
+        return writer.write("", asked), writer
+
     def open_writer(self, settings: WritingSettings | None = None) -> Writer:
         """The best model, loaded once for each way in which it is to compute."""
         settings = settings or WritingSettings()
@@ -152,8 +199,12 @@ def _find_model(name: Text, *, progress: bool) -> Path:
     if RunFolder.is_run(path):
         path = RunFolder(path).model
         if not (path / WEIGHTS).exists():
-            raise RunNotFound(
-                f"{name} holds no model yet: it stopped before its first evaluation.",
-                hint=f"Go on with it: epigone resume {name}",
-            )
+            raise _miss_model(name)
     return find_base(str(path), progress=progress).folder
+
+
+def _miss_model(run: Text) -> RunNotFound:
+    return RunNotFound(
+        f"{run} holds no model yet: it stopped before its first evaluation.",
+        hint=f"Go on with it: epigone resume {run}",
+    )

@@ -231,6 +231,24 @@ class WritingSettings(Frozen):
     small model and bf16 otherwise. fp32 is exact; int8 was seen to change the loss in its sixth digit."""
 
 
+class JudgingSettings(Frozen):
+    """How to judge."""
+
+    against: tuple[str, ...] = ()
+    """A text of the author's, or a folder of them, to hold any text against; may be given several times. A run knows
+    its own."""
+    others: str = ""
+    """A folder with a folder or a file for each other author to compare with, instead of those that come along."""
+    characters: Annotated[int, Field(ge=1)] = 50_000
+    """How much a run writes to be judged."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Start of all random numbers; the same seed gives the same judgement."""
+    encoding: str = "auto"
+    """Encoding of the texts, for example "cp1252"."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What computes."""
+
+
 def read_settings(path: Path, kind: type[S]) -> dict[str, Any]:
     """The values in a TOML file, checked against `kind`. Raises SettingsError that names the file and the key."""
     try:

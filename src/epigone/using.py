@@ -9,14 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from epigone.errors import OutputError, SettingsError, TextError
+from epigone.errors import OutputError, SettingsError
 from epigone.settings import WritingSettings
 
 if TYPE_CHECKING:  # these load torch, which takes seconds: each function imports what it needs
-    from epigone.text.corpus import Document
     from epigone.text.passages import Shared
     from epigone.writing.engine import Record, Writer
-    from epigone.writing.scoring import Score
 
 
 class Quizzing(NamedTuple):
@@ -193,51 +191,6 @@ def _join(prompt: str, texts: Sequence[str]) -> str:
     if len(texts) == 1:
         return f"{prompt}{texts[0]}\n"
     return "\n".join(f"--- {number} of {len(texts)}\n{prompt}{text}\n" for number, text in enumerate(texts, 1))
-
-
-# -- scoring
-
-
-def score(run: str, file: str, device: str, encoding: str, *, keep_boilerplate: bool, json: bool) -> int:
-    """What `epigone score` does. Raises EpigoneError."""
-    from epigone import run as runs
-    from epigone.display import print_json
-
-    document = _read_document(file, encoding, keep_boilerplate=keep_boilerplate)
-    found = runs.score(run, document.text, device, progress=not json)
-    if json:
-        print_json({"run": run, "text": document.name, **list_numbers(found)})
-    else:
-        _show_score(document, found)
-    return 0
-
-
-def _read_document(file: str, encoding: str, *, keep_boilerplate: bool) -> Document:
-    from epigone.text.corpus import read_corpus
-
-    corpus = read_corpus([file], encoding=encoding, keep_boilerplate=keep_boilerplate, smallest_bytes=1)
-    if len(corpus.documents) > 1:
-        raise TextError(f"{file} holds {len(corpus.documents):,} texts; score reads one.", hint="Name one file.")
-    return corpus.documents[0]
-
-
-def list_numbers(score: Score) -> dict[str, Any]:
-    """All that JSON says of a score."""
-    names = ("nats", "loss", "perplexity", "bits_per_byte", "accuracy", "n_tokens", "n_bytes", "n_characters")
-    lines = [asdict(line) | {"bits_per_byte": line.bits_per_byte} for line in score.lines]
-    numbers = {name: getattr(score, name) for name in names}
-    return numbers | {"lines": lines, "tokens": [token._asdict() for token in score.tokens]}
-
-
-def _show_score(document: Document, found: Score) -> None:
-    from epigone.display import open_screen
-    from epigone.reporting.facts import describe_cuts, describe_score, describe_worst_lines
-
-    with open_screen(quiet=False, json=False) as screen:
-        if document.receipt.warning:
-            screen.show_warning(f"{document.name}: {document.receipt.warning}")
-        screen.show_facts(document.name, [*describe_cuts(asdict(document.receipt)), *describe_score(found)])
-        screen.show_facts("Least likely lines", describe_worst_lines(found))
 
 
 # -- a page about it, and a blind test

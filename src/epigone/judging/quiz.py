@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from epigone.errors import TextTooShort
-from epigone.writing.copying import normalise
+from epigone.text.folding import normalise
 from epigone.writing.endings import BOUNDARIES
 
 WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")

@@ -49,8 +49,7 @@ def describe_judged(judgement: Mapping[str, Any]) -> str:
 
 def draw_verdict(question: str, verdict: Mapping[str, Any]) -> str:
     """The answer, and under it each number between its floor and its ceiling."""
-    measures = verdict.get("measures")
-    found = [item for item in measures if _is_measure(item)] if isinstance(measures, Sequence) else []
+    found = _list_measures(verdict)
     shown = "\n".join(_draw_measure(item) for item in found[:MOST_MEASURES])
     rest = len(found) - MOST_MEASURES
     return (
@@ -66,13 +65,25 @@ def list_answers(judgement: Mapping[str, Any]) -> str:
     return f"<ul>{''.join(lines)}</ul>" if lines else ""
 
 
+def list_rows(judgement: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Each question with its answer, and the numbers as rows of name, value and what it is to be seen by."""
+    found = []
+    for question, verdict in list_verdicts(judgement):
+        answer = f"{question} {TONES.get(str(verdict.get('tone')), '').capitalize()}. {verdict['sentence']}"
+        rows = []
+        for item in _list_measures(verdict):
+            ends = [f"{end}: {words}" for end, words in _list_ends(item).items() if words]
+            rows.append((str(item["name"]), _tell_value(item), "; ".join(ends)))
+        found.append((answer, rows))
+    return found
+
+
 def write_verdicts(judgement: Mapping[str, Any]) -> str:
     """The verdicts as Markdown: a paragraph each, and a table of the numbers."""
     parts = []
     for question, verdict in list_verdicts(judgement):
         parts.append(f"**{escape_markdown(question)}** {escape_markdown(str(verdict['sentence']))}")
-        measures = verdict.get("measures")
-        found = [item for item in measures if _is_measure(item)] if isinstance(measures, Sequence) else []
+        found = _list_measures(verdict)
         rows = [[item["name"], _tell_value(item), *_list_ends(item).values()] for item in found[:MOST_MEASURES]]
         lines = [
             ["measure", "value", "floor", "ceiling"],
@@ -135,6 +146,11 @@ def _draw_ruler(measure: Mapping[str, Any]) -> str:
         if name in places
     ]
     return f'<div class="ruler" aria-hidden="true"><i class="track"></i>{band}{"".join(marks)}</div>\n'
+
+
+def _list_measures(verdict: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    measures = verdict.get("measures")
+    return [item for item in measures if _is_measure(item)] if isinstance(measures, Sequence) else []
 
 
 def _tell_value(measure: Mapping[str, Any]) -> str:

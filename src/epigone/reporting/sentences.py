@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from epigone.writing.copying import normalise
+from epigone.text.folding import normalise
 from epigone.writing.endings import BOUNDARIES
 
 FEWEST_WORDS, MOST_WORDS = 6, 30

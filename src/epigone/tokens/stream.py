@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from epigone.tokens.vocabulary import encode_blocks, end_of_text_id, list_token_
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 Stretches = Sequence[Sequence[str]]
 """For each document the stretches of its text."""
+LONGEST_TOKEN = 16
+"""Characters; hardly a text has more for each token on average."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +77,20 @@ def load_tokens(place: Path) -> Tokens:
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise RunDamaged(f"The tokens in {place} cannot be read: {error}.", hint="Train again from the text.") from None
     return Tokens(**parts, key=place.name)
+
+
+def make_part(text: str, vocabulary: PreTrainedTokenizerFast, n_most: int) -> Part:
+    """The beginning of a text, of at most so many tokens, as a part."""
+    pieces = list_token_bytes(vocabulary)
+    ids = list(islice(chain.from_iterable(encode_blocks(text[: LONGEST_TOKEN * n_most], vocabulary)), n_most))
+    n_bytes = sum(len(pieces[token]) for token in ids)
+    return Part(
+        ids=np.array([end_of_text_id(vocabulary), *ids], np.uint32),
+        n_tokens=len(ids),
+        n_documents=1,
+        n_characters=len(b"".join(pieces[token] for token in ids).decode("utf-8", "replace")),
+        n_bytes=n_bytes,
+    )
 
 
 def spell_documents(part: Part, vocabulary: PreTrainedTokenizerFast) -> list[str]:

@@ -1,0 +1,118 @@
+"""A run, or any text beside its author's, is judged: in words, as JSON, and on the run's page."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from epigone.errors import RunNotFound
+from epigone.judging.judge import Author, judge_text
+from epigone.run import Run, open_run
+from epigone.runs.folder import RunFolder
+from helpers_front import command, shared_run, sonnets
+
+TOPICS = ("sounds_like", "copies", "repeats", "learned")
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    path = tmp_path_factory.mktemp("judged") / "run"
+    shutil.copytree(shared_run().path, path)
+    run = open_run(path)
+    run.judge(6_000, seed=1)
+    return run
+
+
+def test_a_run_is_judged_by_what_it_writes_and_the_judgement_is_kept(judged: Run) -> None:
+    kept = judged.folder.read_judgement()
+    assert kept and all(kept[topic]["sentence"] for topic in TOPICS)
+    assert kept["n_characters"] >= 6_000
+    assert kept["learned"]["held_out"] == judged.best.bits_per_byte if judged.best else False
+    assert kept["sounds_like"]["tone"] == "unsure", "6,000 characters are too few"
+    again = open_run(judged.path).judge(6_000, seed=1).as_json()
+    assert json.loads(json.dumps(again)) == kept
+
+
+def test_the_page_and_the_card_tell_what_was_judged(judged: Run) -> None:
+    kept = judged.folder.read_judgement()
+    assert kept is not None
+    page, card = judged.folder.report.read_text("utf-8"), (judged.folder.model / "README.md").read_text("utf-8")
+    for words in ("Does it copy?", "counts of letters", "learned text continued word for word"):
+        assert words in page and words in card
+
+
+def test_a_model_that_says_its_text_by_heart_is_a_copier_and_a_trained_one_of_its_text_is_not() -> None:
+    text = sonnets(90_000)
+    author = Author(name="Shakespeare", documents=[text[:60_000]], held_out=[text[60_000:70_000]])
+    by_heart = judge_text(text[20_000:32_000], "by heart", author).as_json()
+    unseen = judge_text(text[70_000:82_000], "unseen", author).as_json()
+    assert by_heart["copies"]["tone"] == "bad" and by_heart["copies"]["share"] == pytest.approx(1.0)
+    assert unseen["copies"]["tone"] == "good" and unseen["copies"]["share"] < 0.01
+
+
+def test_a_text_goes_round_in_circles_or_it_does_not() -> None:
+    text = sonnets(60_000)
+    author = Author(name="Shakespeare", documents=[text[:30_000]], held_out=[text[30_000:]])
+    looped = judge_text("and all in war with Time for love of you\n" * 200, "a loop", author).as_json()
+    assert looped["repeats"]["tone"] == "bad"
+    assert judge_text(text[:9_000], "his own", author).as_json()["repeats"]["tone"] == "good"
+
+
+def test_the_whole_of_the_authors_text_is_searched_for_copies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = sonnets(60_000)
+    for number in range(6):
+        place = number * 10_000 + 500
+        text = tmp_path / f"text{number}.txt"
+        text.write_text("x" * 300 + "\n" + whole[place : place + 200] + "\n" + "y" * 2_000, "utf-8")
+        author = tmp_path / "author.txt"
+        author.write_text(whole, "utf-8")
+        found = json.loads(command("judge", text, "--against", author, "--json").out)["copies"]
+        assert found["longest_characters"] == pytest.approx(200, abs=8)
+        assert 0 < found["share"] < 0.2
+
+
+def test_other_authors_may_be_given(tmp_path: Path) -> None:
+    words, source = sonnets(90_000).split(), random.Random(0)
+    for name in ("one", "two"):
+        (tmp_path / "others" / name).mkdir(parents=True)
+        source.shuffle(words)
+        (tmp_path / "others" / name / "text.txt").write_text(" ".join(words), "utf-8")
+    author, text = tmp_path / "author.txt", tmp_path / "text.txt"
+    author.write_text(sonnets(90_000), "utf-8")
+    text.write_text(sonnets(30_000), "utf-8")
+    done = command("judge", text, "--against", author, "--others", tmp_path / "others", "--json")
+    found = json.loads(done.out)
+    assert set(found) >= {"sounds_like", "copies", "repeats"} and "learned" not in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("text.txt",), "whose shall it be"),
+        (("text.txt", "--against", "nothing.txt"), "nothing.txt"),
+        (("text.txt", "--against", "text.txt", "--others", "nothing"), "nothing is no folder"),
+        (("text.txt", "--characters", "0"), "--characters"),
+        (("text.txt", "--agianst", "text.txt"), "--against"),
+        (("nothing",), "nothing"),
+    ],
+)
+def test_what_cannot_be_judged_is_said_in_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(sonnets(6_000), "utf-8")
+    done = command("judge", *arguments)
+    assert done.code == 2 and says in done.err and "Traceback" not in done.err
+
+
+def test_a_run_without_a_model_cannot_be_judged(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    shutil.copy(shared_run().folder.plan, folder.plan)
+    with pytest.raises(RunNotFound, match="holds no model yet"):
+        Run(folder).judge(1_000)
