@@ -54,9 +54,9 @@ def timed_plan(minutes: float | None, *, n_steps: int = 100, **settings: object)
 def timed_learner(plan: Plan, clock: Clock, *, step: float, look: float = 0.0) -> Learner:
     """A step takes so many seconds; so does an evaluation, while its samples are written."""
 
-    def write(model: object) -> tuple[Sample, ...]:
+    def write(model: object) -> tuple[tuple[Sample, ...], None]:
         clock.now += look
-        return ()
+        return (), None
 
     learner = make_learner(plan, TOKENS, sample=write)
     slow_down(learner.batches, clock, step)

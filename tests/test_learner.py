@@ -70,7 +70,7 @@ def test_events_come_in_order() -> None:
     """Ten steps: an epoch ends within the seventh, and the run in the middle of the next."""
     plan = plan_with(epochs=1.5)
     sample = Sample(prompt="a", text="b", seed=0)
-    events = list(make_learner(plan, TOKENS, sample=lambda model: (sample,)).learn())
+    events = list(make_learner(plan, TOKENS, sample=lambda model: ((sample,), None)).learn())
     look = [Evaluated, Sampled, CheckpointDue]
     assert kinds(events) == [Started, *[Stepped] * 7, *look, *[Stepped] * 3, *look, Finished]
     assert [event.step for event in events] == [0, 1, 2, 3, 4, 5, 6, *[7] * 4, 8, 9, *[10] * 4, 10]

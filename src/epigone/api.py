@@ -16,6 +16,7 @@ from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 from epigone import __version__
 from epigone.errors import SettingsError
 from epigone.files import write_json
+from epigone.judging.critic import Critic
 from epigone.model.gpt2 import build_frame, build_model
 from epigone.model.hardware import choose_precision, find_hardware
 from epigone.model.hub import find_base
@@ -25,7 +26,7 @@ from epigone.reporting.publishing import is_quick, publish, write_report
 from epigone.run import Run, Text, open_run, open_writer, score
 from epigone.runs.folder import RunFolder
 from epigone.settings import Settings, make_settings
-from epigone.tokens.stream import load_tokens
+from epigone.tokens.stream import Tokens, load_tokens
 from epigone.tokens.vocabulary import end_of_text_id, load_vocabulary
 from epigone.training.events import CheckpointDue, Evaluated, Event, Finished
 from epigone.training.loop import Learner
@@ -136,11 +137,15 @@ def learn(folder: RunFolder, preparation: Preparation, *, should_stop: Stop = _n
         preparation.build_model(),
         preparation.tokens,
         preparation.plan,
-        sample=sampler,
+        sample=_make_critic(sampler, preparation.tokens, preparation.plan),
         should_stop=should_stop,
         seconds_spent=preparation.estimate.compile_seconds,
     )
     yield from _follow(folder, learner, preparation.vocabulary)
+
+
+def _make_critic(sampler: Sampler, tokens: Tokens, plan: Plan) -> Critic:
+    return Critic(sampler, tokens, n_tokens_between=plan.n_blocks * plan.block_size / plan.evaluations_per_epoch)
 
 
 def go_on(
@@ -160,11 +165,12 @@ def go_on(
     packed, broken = folder.load_checkpoint()
     for line in broken:
         on_note(f"{line}.")
+    tokens = load_tokens(folder.tokens / more["tokens"])
     learner = Learner(
         _rebuild_model(folder, plan, vocabulary, fresh_start=packed is None),
-        load_tokens(folder.tokens / more["tokens"]),
+        tokens,
         plan,
-        sample=Sampler(vocabulary, settings, plan.start_text),
+        sample=_make_critic(Sampler(vocabulary, settings, plan.start_text), tokens, plan),
         should_stop=should_stop,
     )
     if packed is None:

@@ -21,14 +21,16 @@ from rich.text import Text
 from epigone.reporting.harmless import clean_text, on_one_line
 from epigone.reporting.history import (
     COLUMNS,
+    COPYING,
     Column,
+    describe_criticism,
     describe_end,
     describe_start,
     describe_step,
     epoch_table,
     format_epoch,
 )
-from epigone.training.events import Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
+from epigone.training.events import Criticism, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
 
 Fact = tuple[str, str, str]
 """A name, its value and the reason for it, which may be empty."""
@@ -133,6 +135,17 @@ def name_sample(event: Sampled, number: int) -> str:
     return f'{where}, after "{prompt}"' if prompt else where
 
 
+def show_criticism(screen: Screen, found: Criticism | None, *, copied: bool) -> bool:
+    """Say what is to be said of the samples, and warn when they begin to copy; whether they do."""
+    if found is None:
+        return copied
+    screen.show_note(describe_criticism(found))
+    copies = found.copying == "bad"
+    if copies and not copied:
+        screen.show_warning(COPYING)
+    return copies
+
+
 # -- nothing
 
 
@@ -161,6 +174,7 @@ class PlainScreen:
     def __init__(self, stream: TextIO) -> None:
         self._stream = _forgive(stream)
         self._pace = Pace()
+        self._copies = False
 
     def show(self, event: Event) -> None:
         """Write the event's lines, if it is its turn."""
@@ -171,6 +185,7 @@ class PlainScreen:
             for number, sample in enumerate(event.samples, 1):
                 self._write(name_sample(event, number))
                 self._write("  | " + clean_text(sample.prompt + sample.text).replace("\n", "\n  | "))
+            self._copies = show_criticism(self, event.found, copied=self._copies)
         elif isinstance(event, Evaluated):
             row = epoch_table([event])[0]
             row["best"] = "best so far" if event.best else ""
@@ -229,6 +244,7 @@ class LiveScreen:
         self._console = console
         self._live = Live(console=console, transient=True, refresh_per_second=4)
         self._columns: list[Column] = []
+        self._copies = False
 
     def __enter__(self) -> LiveScreen:
         return self
@@ -246,6 +262,7 @@ class LiveScreen:
             for number, sample in enumerate(event.samples, 1):
                 self._console.print(Text(name_sample(event, number), style="dim"))
                 self._console.print(draw_sample(sample, self._console))
+            self._copies = show_criticism(self, event.found, copied=self._copies)
             self._console.print()
         elif isinstance(event, Started):
             self._console.print(Text(describe_start(event), style="dim"))

@@ -51,7 +51,7 @@ def judge_copying(text: str, documents: Iterable[str], held_out: Sequence[str]) 
     stretches = _pick_stretches([held_out] if isinstance(held_out, str) else held_out)
     found, *others = find_passages([text, *stretches], documents, PASSAGE_CHARACTERS)
     floor = _make_floor(others)
-    tone = _choose_tone(found, floor)
+    tone = choose_tone(found, floor)
     return Verdict(
         topic="copies",
         tone=tone,
@@ -85,7 +85,9 @@ def _measure_longest(found: Found) -> int:
     return found.longest.n_characters if found.longest else 0
 
 
-def _choose_tone(found: Found, floor: Floor) -> Tone:
+def choose_tone(found: Found, floor: Floor | None = None) -> Tone:
+    """What the numbers come to; without a floor, fixed ones decide."""
+    floor = floor or Floor(n_characters=0, share=0.0, longest_characters=0)
     longest, usual = _measure_longest(found), FLOORS * floor.share
     copies = longest >= max(BAD_LONGEST, floor.longest_characters + 1)
     if found.n_characters < SHORT_CHARACTERS:

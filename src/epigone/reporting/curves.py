@@ -6,7 +6,6 @@ import io
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -18,47 +17,10 @@ from numpy.typing import NDArray
 
 from epigone.files import write_bytes
 from epigone.reporting.history import find_best, follow_course, format_epoch, format_rate
-from epigone.training.events import Evaluated, Event, Stepped
+from epigone.reporting.layouts import TITLED, Box, Layouts
+from epigone.training.events import Evaluated, Event, Sampled, Stepped
 
 DPI = 160
-Box = tuple[float, float, float, float]
-"""Left, bottom, width and height of a panel, in parts of the picture; the right margin holds the lines' names."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
-    """Where the panels stand in a picture of this size."""
-
-    size_inches: tuple[float, float]
-    loss: Box
-    accuracy: Box
-    rate: Box
-    n_epochs: int = 12
-    """Epochs that are named below the losses, about."""
-
-
-TITLED = Layout(
-    size_inches=(10.0, 6.6),
-    loss=(0.065, 0.445, 0.795, 0.42),
-    accuracy=(0.065, 0.085, 0.325, 0.235),
-    rate=(0.535, 0.085, 0.325, 0.235),
-)
-WIDE = Layout(
-    size_inches=(9.6, 5.8),
-    loss=(0.055, 0.475, 0.79, 0.46),
-    accuracy=(0.055, 0.085, 0.325, 0.255),
-    rate=(0.52, 0.085, 0.325, 0.255),
-)
-"""For a page on a desk or on paper; the title stands outside."""
-NARROW = Layout(
-    size_inches=(4.6, 7.6),
-    loss=(0.095, 0.6, 0.645, 0.36),
-    accuracy=(0.095, 0.335, 0.645, 0.165),
-    rate=(0.115, 0.06, 0.625, 0.165),
-    n_epochs=6,
-)
-"""For a page on a phone: one panel above the other, letters as large as those around them."""
-
 # Dark blue and orange differ to every kind of eye, and in greyscale by their lightness (21 % and 47 %).
 VALIDATION = "#17375e"
 TRAINING = "#c8700a"
@@ -84,14 +46,16 @@ def draw_curves(events: Sequence[Event], folder: Path, *, title: str) -> tuple[P
     )
 
 
-def draw_svg(events: Sequence[Event], layout: Layout) -> str:
+def draw_svg(events: Sequence[Event], layouts: Layouts) -> str:
     """The course of a run as an SVG document without a title. Its words are text, in whatever font is at hand."""
-    return _render(build_figure(events, "", layout), "svg", {"Date": None, "Creator": "epigone"}, "none").decode()
+    return _render(build_figure(events, "", layouts), "svg", {"Date": None, "Creator": "epigone"}, "none").decode()
 
 
-def build_figure(events: Sequence[Event], title: str, layout: Layout = TITLED) -> Figure:
-    """The picture before it is rendered; its axes are labelled "loss", "accuracy" and "rate"."""
+def build_figure(events: Sequence[Event], title: str, layouts: Layouts = TITLED) -> Figure:
+    """The picture before it is rendered; its axes are labelled "loss", "accuracy", "samples" (if any) and "rate"."""
     course = follow_course(events)
+    looked_at = [event for event in course if isinstance(event, Sampled) and event.found is not None]
+    layout = layouts[bool(looked_at)]
     steps = [event for event in course if isinstance(event, Stepped)]
     evaluations = [event for event in course if isinstance(event, Evaluated)]
     figure = Figure(figsize=layout.size_inches, dpi=DPI, facecolor="white")
@@ -109,6 +73,9 @@ def build_figure(events: Sequence[Event], title: str, layout: Layout = TITLED) -
     _draw_loss(panels[0], steps, evaluations)
     _draw_accuracy(panels[1], evaluations)
     _draw_rate(panels[2], steps or evaluations)
+    if layout.samples is not None:
+        panel = _add_panel(figure, "samples", layout.samples, "Copied and repeated", last_epoch)
+        _draw_samples(panel, looked_at)
     return figure
 
 
@@ -122,7 +89,7 @@ def _render(figure: Figure, kind: str, metadata: dict[str, str | None], letters:
     return picture.getvalue()
 
 
-# -- the three panels
+# -- the panels
 
 
 def _add_panel(figure: Figure, name: str, box: Box, heading: str, last_epoch: float, n_epochs: int = 6) -> Axes:
@@ -183,6 +150,19 @@ def _draw_rate(axes: Axes, events: Sequence[Stepped] | Sequence[Evaluated]) -> N
     axes.plot(*rate.T, color=QUIET, linewidth=1.8, solid_capstyle="round", clip_on=False, gid="rate")
     if len(rate) == 1:
         axes.plot(*rate.T, "o", color=QUIET, markersize=5, clip_on=False)
+
+
+def _draw_samples(axes: Axes, looked_at: Sequence[Sampled]) -> None:
+    """What share of the samples is copied, and what share of their passages of four words comes again."""
+    copied, repeated = (
+        _as_line((event.epoch, 100 * getattr(event.found, name)) for event in looked_at)
+        for name in ("copied", "repeated")
+    )
+    axes.set_ylim(0, max(2.0, _choose_range([copied, repeated])[1]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda percent, _: f"{percent:g} %"))
+    _plot(axes, repeated, TRAINING, gid="repeated")
+    _plot(axes, copied, VALIDATION, gid="copied")
+    _name_lines(axes, [("copied", copied, VALIDATION), ("repeated", repeated, TRAINING)], unit=" %", digits=1)
 
 
 # -- lines

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from epigone.training.events import Evaluated, Event, Finished, Started, Stepped
+from epigone.training.events import Criticism, Evaluated, Event, Finished, Started, Stepped
 
 NOTHING = "–"
 """Stands where there is no number."""
@@ -122,6 +122,22 @@ def describe_step(event: Stepped) -> list[str]:
         f"{format_seconds(event.seconds_left)} left",
     ]
 
+
+def describe_criticism(found: Criticism) -> str:
+    """One line on what the samples copy and repeat, and whether they sound like the author."""
+    parts = [
+        f"copied {found.copied:.1%}, the longest passage {found.longest_copied} characters",
+        f"repeated {found.repeated:.1%}",
+    ]
+    if found.sounds_like is not None:
+        parts.append(f"sounds like the author: {found.sounds_like:.0f} of 100")
+    return "; ".join(parts).replace("%", " %")
+
+
+COPYING = (
+    "It begins to copy: passages of its samples stand word for word in the text. What is kept is the epoch with the "
+    "lowest validation loss."
+)
 
 WHY_ENDED = {
     "done": "Done in {time}.",

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from epigone.training.events import Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
+from epigone.training.events import Criticism, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
 
 KINDS: dict[str, type[Event]] = {
     kind.__name__.lower(): kind for kind in (Started, Stepped, Evaluated, Sampled, Finished)
@@ -40,6 +40,7 @@ def _read_event(line: bytes) -> Event | None:
         kind = KINDS[values.pop("event")]
         if kind is Sampled:
             values["samples"] = tuple(Sample(**sample) for sample in values["samples"])
+            values["found"] = Criticism(**values["found"]) if values.get("found") else None
         return kind(**values)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

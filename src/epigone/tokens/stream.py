@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from epigone.tokens.vocabulary import encode_blocks, end_of_text_id, list_token_
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 Stretches = Sequence[Sequence[str]]
 """For each document the stretches of its text."""
+PIECE_TOKENS, OVERLAP_TOKENS = 1 << 18, 256
 LONGEST_TOKEN = 16
 """Characters; hardly a text has more for each token on average."""
 
@@ -100,6 +101,15 @@ def spell_documents(part: Part, vocabulary: PreTrainedTokenizerFast) -> list[str
     stretches = np.split(np.asarray(part.ids), starts) if len(starts) else []
     raw = (b"".join(map(pieces.__getitem__, ids[1:].tolist())) for ids in stretches[1:])
     return [text.decode("utf-8", "replace") for text in raw]
+
+
+def spell_pieces(part: Part, vocabulary: PreTrainedTokenizerFast) -> Iterator[str]:
+    """The same text piece by piece, whatever its length. Where a document is cut, a little is spelled twice."""
+    pieces, end = list_token_bytes(vocabulary), end_of_text_id(vocabulary)
+    for first in range(0, len(part.ids), PIECE_TOKENS):
+        ids = np.asarray(part.ids[first : first + PIECE_TOKENS + OVERLAP_TOKENS])
+        for stretch in np.split(ids, np.flatnonzero(ids == end)):
+            yield b"".join(map(pieces.__getitem__, stretch.tolist())).decode("utf-8", "replace")
 
 
 def _name_content(train: Stretches, validation: Stretches, vocabulary: PreTrainedTokenizerFast) -> str:

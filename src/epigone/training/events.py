@@ -18,6 +18,24 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Criticism:
+    """What is to be said of a model's samples."""
+
+    n_characters: int
+    """Of the samples, and of what else it wrote to be judged."""
+    copied: float
+    """Share of them in passages of 50 characters or more that stand in the text that is learned from."""
+    longest_copied: int
+    """Characters of the longest passage that stands there, whatever its length."""
+    copying: Literal["good", "fair", "bad", "unsure"]
+    """What these two come to; unsure where the samples are short."""
+    repeated: float
+    """Share of passages of four words that came before within 256 words."""
+    sounds_like: float | None
+    """Likeness to the author, 0 that of others and 100 his own; None where it was not measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Started:
     """Training begins, or goes on after a resume (`step` > 0)."""
 
@@ -78,6 +96,7 @@ class Sampled:
     step: int
     epoch: float
     samples: tuple[Sample, ...]
+    found: Criticism | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,7 +21,18 @@ from epigone.model.plan import Plan
 from epigone.tokens.stream import Tokens
 from epigone.training.batches import Batches
 from epigone.training.evaluation import evaluate
-from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Reason, Sample, Sampled, Started, Stepped
+from epigone.training.events import (
+    CheckpointDue,
+    Criticism,
+    Evaluated,
+    Event,
+    Finished,
+    Reason,
+    Sample,
+    Sampled,
+    Started,
+    Stepped,
+)
 from epigone.training.optimizers import make_optimizer, pack_state, unpack_state
 from epigone.training.rate import LearningRate
 from epigone.training.state import Packed, Progress, make_accelerator, pack_random_state, unpack_random_state
@@ -33,7 +44,8 @@ SECONDS_LEARNED_PER_SECOND_EVALUATED = 8
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
 """Besides those at evaluations: what a crash may cost at most."""
 
-Sampler = Callable[[GPT2LMHeadModel], tuple[Sample, ...]]
+Sampler = Callable[[GPT2LMHeadModel], tuple[tuple[Sample, ...], Criticism | None]]
+"""Lets the model write, and says what is to be said of it."""
 
 
 class Learner:
@@ -241,8 +253,8 @@ class Learner:
         began = progress.seconds
         yield self._measure()
         if self.sample is not None:
-            samples = self.sample(self.model) if self.accelerator.is_main_process else ()
-            yield Sampled(step=progress.step, epoch=self.epoch, samples=samples)
+            samples, found = self.sample(self.model) if self.accelerator.is_main_process else ((), None)
+            yield Sampled(step=progress.step, epoch=self.epoch, samples=samples, found=found)
         self._pass_time()
         yield CheckpointDue(step=progress.step)
         self._pass_time()
