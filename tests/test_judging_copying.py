@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import epigone
-from epigone.api import Run
 from epigone.judging.copying import PASSAGE_CHARACTERS, find_copied, judge_copying
 from epigone.judging.memory import probe_memory
+from epigone.judging.verdicts import Verdict
 from epigone.text.folding import normalise
 from epigone.text.passages import find_passages
-from helpers_front import SONNETS, shared_run, sonnets, workshop
+from helpers_copies import parrot
+from helpers_front import SONNETS, shared_run, sonnets
 from helpers_tokens import DATA, needs_data
 
 NOVELS = ("austen-1342", "austen-158", "dickens-98", "melville-15", "twain-76")
@@ -155,7 +156,7 @@ def test_verdicts_on_texts_that_copy_more_and_less() -> None:
     own = make_noise(chance, 20_000)
     held_out = [make_noise(chance, 30_000)]
 
-    def judge(n_copied: int, n_times: int = 1) -> epigone.judging.verdicts.Verdict:
+    def judge(n_copied: int, n_times: int = 1) -> Verdict:
         copied = "#".join(poems[number * 1_000 :][:n_copied] for number in range(n_times))
         return judge_copying(own + "#" + copied, [poems], held_out)
 
@@ -202,16 +203,6 @@ def test_much_held_out_text_is_taken_from_all_over() -> None:
 
 
 # -- what is known by heart
-
-
-@cache
-def parrot() -> Run:
-    """A run that knows 3 KB of the sonnets by heart."""
-    text = workshop() / "judged-by-heart.txt"
-    text.write_text(sonnets(3_000), "utf-8")
-    how = {"size": "2x128", "epochs": 100.0, "dropout": 0.0, "patience": "none", "samples": 0, "block_size": 64}
-    more = {"validation": str(text), "batch_size": 4, "base": "none", "precision": "fp32", "compilation": "none"}
-    return epigone.train(text, out=workshop() / "judged-by-heart", **how, **more)
 
 
 def test_a_model_that_knows_its_text_by_heart_is_seen_to() -> None:
