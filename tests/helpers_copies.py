@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import pytest
 from hypothesis import strategies as st
 
+import epigone
+from epigone.api import Run
 from epigone.text import folding, hashes, overlaps, passages
 from epigone.writing import copying
+from helpers_front import sonnets, workshop
 
 LETTERS = "aabbAs\u00dfS\u0130i\u0307\u017f\u00e9\u6f22\U0001f98a \n\t\u00a0"
 """Few, so that passages recur: with cases, foldings that are longer, a combining dot, emoji, kinds of white space."""
@@ -48,3 +52,13 @@ def hashing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(passages, "BLOCK_CHARACTERS", 4)
         monkeypatch.setattr(overlaps, "HELD_CHARACTERS", 5)
     yield
+
+
+@cache
+def parrot(n_characters: int = 3_000, size: str = "2x128", epochs: float = 100.0, block_size: int = 64) -> Run:
+    """A run that knows the beginning of the sonnets by heart: 3 KB of it, if nothing else is said."""
+    text = workshop() / f"by-heart-{n_characters}.txt"
+    text.write_text(sonnets(n_characters), "utf-8")
+    how = {"size": size, "epochs": epochs, "dropout": 0.0, "patience": "none", "samples": 0, "block_size": block_size}
+    more = {"validation": str(text), "batch_size": block_size // 16, "base": "none", "precision": "fp32"}
+    return epigone.train(text, out=workshop() / text.stem, compilation="none", **how, **more)

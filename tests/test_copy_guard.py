@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from functools import cache
+import statistics
+import time
 from pathlib import Path
 
 import pytest
 
-import epigone
 from epigone import WritingSettings
 from epigone.errors import SettingsError
-from epigone.run import Run, open_writer
-from epigone.text.passages import find_longest_shared
+from epigone.judging.copying import find_copied
+from epigone.run import open_writer
+from epigone.text.passages import find_longest_shared, find_passages
 from epigone.tokens.stream import encode_parts, spell_documents
 from epigone.tokens.vocabulary import learn_vocabulary
-from helpers_front import command, shared_run, sonnets, workshop
+from helpers_copies import parrot
+from helpers_front import command, shared_run, sonnets
 
 LIMIT = 30
-
-
-@cache
-def parrot() -> Run:
-    """A run that knows 3 KB of the sonnets by heart."""
-    text = workshop() / "by-heart.txt"
-    text.write_text(sonnets(3_000), "utf-8")
-    how = {"size": "2x128", "epochs": 100.0, "dropout": 0.0, "patience": "none", "samples": 0, "block_size": 64}
-    more = {"validation": str(text), "batch_size": 4, "base": "none", "precision": "fp32", "compilation": "none"}
-    return epigone.train(text, out=workshop() / "by-heart", **how, **more)
 
 
 def longest_copy(texts: list[str]) -> int:
@@ -81,3 +73,38 @@ def test_the_command_takes_the_limit() -> None:
     outcome = command("write", parrot().path, *asked)
     assert outcome.code == 0, outcome.err
     assert longest_copy([outcome.out.removeprefix("From fairest").rstrip("\n")]) <= LIMIT
+
+
+# -- the proof
+
+
+PROVEN = 50
+"""Characters."""
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_characters_of_a_parrot_hold_no_copy_and_take_hardly_longer() -> None:
+    """It knows 30 KB by heart, and is asked for them in many tempers; with and without a guard, by turns."""
+    run = parrot(30_000, "3x192", 60.0, 128)
+    documents = run.folder.read_documents()
+    texts: list[str] = []
+    free: list[str] = []
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    how = {"length": 300, "count": 16}
+    run.write("", max_copy=PROVEN, **how)  # the index is made before the clock runs
+    while sum(map(len, texts)) < 200_000:
+        number = len(texts)
+        wish = {"temperature": (0.3, 0.8, 1.0)[number // 16 % 3], "seed": number}
+        for guarded in (True, False):
+            start = time.process_time()
+            written = run.write("", **how, **wish, **({"max_copy": PROVEN} if guarded else {}))
+            seconds[guarded].append(time.process_time() - start)
+            (texts if guarded else free).extend(written)
+    found = find_passages(texts, documents, PROVEN + 1)
+    assert [one.passages for one in found] == [()] * len(texts)
+    assert max(one.longest.n_characters for one in found if one.longest) == PROVEN, "what is allowed is used"
+    copied = find_copied("#".join(free), documents)
+    slower = statistics.median(guarded / alone for guarded, alone in zip(*seconds.values(), strict=True)) - 1
+    print(f"{sum(map(len, texts)):,} characters; without a guard {copied.share:.1%} copied; {slower:.1%} slower")
+    assert copied.share > 0.5
+    assert slower <= 0.15

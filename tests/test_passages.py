@@ -127,6 +127,13 @@ def test_all_maximal_passages_are_found(judged: list[str], written: list[str], n
         check_passages(found, text, written)
 
 
+@pytest.mark.usefixtures("hashing")
+@pytest.mark.parametrize("n_before", range(20))
+def test_a_passage_is_found_wherever_it_stands_among_what_is_alike(n_before: int) -> None:
+    found = find_passages(["aab"], ["b" * n_before + "aab" + "b" * 20], 1)[0]
+    assert [(one.n_characters, one.offset) for one in found.passages] == [(3, n_before)]
+
+
 def test_one_text_is_one_document() -> None:
     assert find_longest_shared("e two", "one two") == find_longest_shared("e two", ["one two"])
     assert find_passages(["e two"], "one two", 3) == find_passages(["e two"], iter(["one two"]), 3)

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from epigone.model.plan import Plan
-from epigone.reporting.curves import NARROW, WIDE, draw_svg
+from epigone.reporting.curves import draw_svg
 from epigone.reporting.elements import (
     draw_chapter,
     draw_page,
@@ -25,6 +25,7 @@ from epigone.reporting.elements import (
 )
 from epigone.reporting.facts import Row, describe_plan, describe_receipt
 from epigone.reporting.history import COLUMNS, describe_end, epoch_table, find_best, follow_course, format_epoch
+from epigone.reporting.layouts import NARROW, WIDE
 from epigone.reporting.rulers import describe_judged, draw_verdict, list_answers, list_notes, list_verdicts
 from epigone.reporting.sentences import HOW_CHOSEN
 from epigone.training.events import Evaluated, Event, Finished, Sample, Sampled

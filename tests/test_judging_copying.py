@@ -1,0 +1,291 @@
+"""All that was planted is found and nothing else; how much of it is too much; what a model knows by heart is seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import epigone
+from epigone.judging.copying import PASSAGE_CHARACTERS, find_copied, judge_copying
+from epigone.judging.memory import probe_memory
+from epigone.judging.verdicts import Verdict
+from epigone.text.folding import normalise
+from epigone.text.passages import find_passages
+from helpers_copies import parrot
+from helpers_front import SONNETS, shared_run, sonnets
+from helpers_tokens import DATA, needs_data
+
+NOVELS = ("austen-1342", "austen-158", "dickens-98", "melville-15", "twain-76")
+
+
+@cache
+def read_novel(name: str) -> str:
+    """Without what its publisher put before and behind it."""
+    text = (DATA / "gutenberg" / f"{name}.txt").read_text("utf-8", "replace")
+    return text[len(text) // 20 : -len(text) // 10]
+
+
+def make_noise(chance: random.Random, n_characters: int) -> str:
+    """Words that stand in no other text."""
+    return "".join(chance.choices("qxzvjkw ", k=n_characters))
+
+
+def disguise(chance: random.Random, passage: str) -> str:
+    """The same in other cases, and with other white space where it has some."""
+    spaces = ("\n", "\t", "  ", " \n ", "\u00a0")
+    return "".join(
+        chance.choice(spaces) if character == " " else chance.choice((character.upper(), character))
+        for character in passage
+    )
+
+
+def plant(chance: random.Random, original: str, count: int) -> tuple[str, list[tuple[int, int, str]]]:
+    """A text with passages of 50 to 500 characters, and where each begins and ends in it."""
+    parts, planted, n_before = [], [], 0
+    for _ in range(count):
+        size = chance.randint(PASSAGE_CHARACTERS + 2, 500)
+        start = chance.randrange(len(original) - size)
+        noise = make_noise(chance, chance.randint(10, 60)) + "#"
+        passage = disguise(chance, original[start : start + size].strip())
+        planted.append((n_before + len(noise), n_before + len(noise) + len(passage), passage))
+        parts += [noise, passage + "#"]
+        n_before += len(noise) + len(passage) + 1
+    return "".join(parts), planted
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_planted_passage_is_found_as_long_as_it_is(seed: int) -> None:
+    chance = random.Random(seed)
+    original = normalise(SONNETS.read_text("utf-8"))
+    text, planted = plant(chance, original, 1_000)
+    documents = [original[:40_000], "nothing of it", original[39_000:]]
+    found = find_copied(text, documents)
+    spans = [(passage.start, passage.end, passage.n_characters) for passage in found.passages]
+    expected = [(start, end, len(normalise(passage))) for start, end, passage in planted]
+    assert spans == expected
+    assert found.n_covered == sum(n_characters for _, _, n_characters in expected)
+    for passage, (start, end, _) in zip(found.passages, planted, strict=True):
+        assert normalise(text[start:end]).startswith(documents[passage.document][passage.offset :][:40])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(1, 49))
+def test_what_is_shorter_is_not_called_copied_but_shown(seed: int, size: int) -> None:
+    chance, original = random.Random(seed), normalise(sonnets(20_000))
+    start = chance.randrange(len(original) - size)
+    text = make_noise(chance, 500) + "#" + original[start : start + size] + "#" + make_noise(chance, 500)
+    found = find_copied(text, [original])
+    assert found.share == 0 and not found.passages
+    assert found.longest is not None and found.longest.n_characters >= size
+
+
+@needs_data
+def test_nothing_is_found_in_another_author_s_text() -> None:
+    judged = (SONNETS.read_text("utf-8") + read_novel("dickens-98"))[:1_000_000]
+    found = find_copied(judged, [read_novel("austen-1342")])
+    assert len(judged) > 700_000
+    by_chance = [judged[one.start : one.end] for one in found.passages]
+    assert found.share < 0.000_2, by_chance
+    assert all(normalise(one).strip() in normalise(read_novel("austen-1342")) for one in by_chance)
+
+
+@needs_data
+@pytest.mark.parametrize("name", NOVELS)
+def test_an_author_hardly_copies_himself(name: str) -> None:
+    text = read_novel(name)
+    cut = len(text) * 9 // 10
+    assert find_copied(text[cut:], [text[:cut]]).share <= 0.000_5
+    verdict = judge_copying(text[cut : cut + 50_000], [text[:cut]], [text[cut + 50_000 :]])
+    assert verdict.tone == "good"
+
+
+@needs_data
+def test_fifty_thousand_characters_are_held_against_a_megabyte_in_less_than_a_second() -> None:
+    text, judged = (DATA / "tinyshakespeare.txt").read_text("utf-8"), SONNETS.read_text("utf-8")[:50_000]
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        find_copied(judged, [text])
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 1
+
+
+# -- what is repeated without end
+
+
+@pytest.mark.parametrize(
+    ("judged", "written", "n_longest"),
+    [
+        ("a" * 20_000, "a" * 300_000, 20_000),
+        ("a" * 20_000, "a" * 700, 700),
+        ("All work and no play. " * 1_000, "All work and no play. " * 20_000, 22_000),
+    ],
+    ids=["longer", "shorter", "sentences"],
+)
+def test_a_text_of_nothing_but_repetition_takes_no_time(judged: str, written: str, n_longest: int) -> None:
+    start = time.process_time()
+    found = find_copied(judged, [written])
+    assert time.process_time() - start < 10
+    assert found.share == 1 and found.longest is not None and found.longest.n_characters == n_longest
+
+
+def test_sentences_that_come_hundreds_of_times_take_no_time() -> None:
+    chance, text = random.Random(5), normalise(sonnets(50_000))
+    sentences = [text[start : start + 100] for start in range(0, 49_000, 100)]
+    written = "".join(chance.choices(sentences, k=20_000))
+    start = time.process_time()
+    assert find_copied("".join(chance.sample(sentences, 490)), [written]).share > 0.99
+    assert time.process_time() - start < 20
+
+
+# -- verdicts
+
+
+def test_verdicts_on_texts_that_copy_more_and_less() -> None:
+    poems, chance = normalise(sonnets(60_000)), random.Random(7)
+    own = make_noise(chance, 20_000)
+    held_out = [make_noise(chance, 30_000)]
+
+    def judge(n_copied: int, n_times: int = 1) -> Verdict:
+        copied = "#".join(poems[number * 1_000 :][:n_copied] for number in range(n_times))
+        return judge_copying(own + "#" + copied, [poems], held_out)
+
+    assert judge(80).tone == "good"
+    assert judge(120).tone == "fair" and judge(80, 5).tone == "fair"
+    assert judge(160).tone == "bad" and judge(80, 20).tone == "bad"
+    facts = judge(160).facts
+    assert facts["longest_characters"] >= 160 and facts["document"] == 0 and facts["line"] == 1
+    assert normalise(facts["original"]) == normalise(facts["passage"]) and facts["floor_share"] == 0
+    json.dumps(facts)
+
+
+def test_a_short_text_is_called_a_copy_only_where_it_plainly_is() -> None:
+    poems, chance = normalise(sonnets(30_000)), random.Random(7)
+    noise = make_noise(chance, 500)
+    assert judge_copying(noise + "#" + poems[:90], [poems], []).tone == "unsure"
+    assert judge_copying(noise + "#" + poems[:160], [poems], []).tone == "bad"
+    assert judge_copying(poems[:80], [poems], []).tone == "bad"
+    assert judge_copying("", [poems], []).tone == "unsure"
+
+
+def test_what_an_author_says_again_himself_he_may_be_followed_in() -> None:
+    poems, chance = normalise(sonnets(60_000)), random.Random(9)
+    refrain = poems[:200]
+    held_out = make_noise(chance, 20_000) + refrain * 10
+    text = make_noise(chance, 20_000) + "#" + refrain
+    assert judge_copying(text, [poems], [held_out]).tone == "good"
+    assert judge_copying(text, [poems], [make_noise(chance, 20_000)]).tone == "bad"
+
+
+def test_a_verdict_says_how_little_it_is_held_against() -> None:
+    noise = make_noise(random.Random(1), 3_000)
+    assert "There is no held-out text" in judge_copying(noise, ["text"], []).sentence
+    little = judge_copying(noise, ["text"], "one two three")
+    assert "only 13 characters" in little.sentence and little.facts["floor_characters"] == 13
+    assert judge_copying(noise, ["text"], []).measures[0].floor is None
+
+
+def test_much_held_out_text_is_taken_from_all_over() -> None:
+    chance, poems = random.Random(3), normalise(sonnets(30_000))
+    held_out = make_noise(chance, 900_000) + poems[:2_000]
+    verdict = judge_copying(make_noise(chance, 3_000), [poems], [held_out])
+    assert verdict.facts["floor_characters"] <= 200_000 and verdict.facts["floor_longest_characters"] >= 2_000
+
+
+# -- what is known by heart
+
+
+def test_a_model_that_knows_its_text_by_heart_is_seen_to() -> None:
+    documents, held_out = parrot().folder.read_documents(), [sonnets(20_000)[8_000:]]
+    continued, exact = probe_memory(parrot().open_writer(), documents, held_out, n_probes=16)
+    assert continued.value > 0.7 and exact.value > 0.5
+    assert continued.floor is not None and continued.floor.value < 0.1
+    assert exact.floor is not None and exact.floor.value == 0
+
+
+def test_a_model_that_has_just_begun_knows_nothing_by_heart() -> None:
+    continued, exact = probe_memory(shared_run().open_writer(), shared_run().folder.read_documents(), [], n_probes=8)
+    assert continued.value < 0.2 and exact.value == 0 and continued.floor is None
+
+
+def test_documents_too_short_to_ask_for_give_no_number() -> None:
+    assert probe_memory(shared_run().open_writer(), ["short", ""], []) == ()
+    assert probe_memory(shared_run().open_writer(), [], []) == ()
+
+
+# -- much text
+
+MUCH = """
+import json, random, resource, sys, time
+from pathlib import Path
+from epigone.judging.copying import find_copied
+texts = [Path(name).read_text("utf-8").encode("ascii", "ignore").decode() for name in sys.argv[2:]]
+chance, documents, n_left = random.Random(0), [], int(sys.argv[1])
+while n_left > 0:
+    text = chance.choice(texts)
+    start, size = chance.randrange(len(text)), chance.randint(10_000, 1_000_000)
+    documents.append(text[start : start + size])
+    n_left -= len(documents[-1])
+copied = documents[len(documents) // 2][1_000:3_000]
+judged = "".join(chance.choices("qxzvjkw ", k=48_000)) + "#" + copied.upper() + "#"
+start = time.monotonic()
+found = find_copied(judged, documents)
+print(json.dumps({
+    "seconds": time.monotonic() - start,
+    "gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    "n_characters": sum(map(len, documents)),
+    "share": found.share,
+    "longest": found.longest.original.split() == copied.split(),
+}))
+"""
+
+
+@pytest.mark.slow
+@needs_data
+def test_a_gigabyte_is_read_in_minutes_and_less_than_two_gigabytes() -> None:
+    names = [DATA / "tinyshakespeare.txt", *(DATA / "gutenberg" / f"{name}.txt" for name in NOVELS)]
+    done = subprocess.run(
+        [sys.executable, "-c", MUCH, "1000000000", *map(str, names)],
+        env=os.environ | {"PYTHONPATH": str(Path(epigone.__file__).parents[1]), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    print(found)
+    assert found["n_characters"] >= 1e9 and found["longest"] and found["share"] == pytest.approx(0.04, abs=0.005)
+    assert found["gigabytes"] < 2
+    assert found["seconds"] < 600
+
+
+@needs_data
+@pytest.mark.slow
+def test_the_floor_of_a_library_is_low(tmp_path: Path) -> None:
+    """Of each of eight authors the last tenth of a book against the rest, without its ends."""
+    import tarfile
+
+    authors = ("austen", "collins", "conrad", "doyle", "hardy", "henty", "james", "trollope")
+    with tarfile.open(DATA / "library.tar.xz") as archive:
+        names = [name for name in archive.getnames() if any(f"/{author}/01.txt" in name for author in authors)]
+        assert len(names) == len(authors)
+        archive.extractall(tmp_path, [archive.getmember(name) for name in names], filter="data")
+    all_found = []
+    for path in tmp_path.rglob("01.txt"):
+        text = path.read_text("utf-8")
+        text = text[len(text) // 20 : -len(text) // 20]
+        cut = len(text) * 9 // 10
+        all_found += find_passages([text[cut:]], [text[:cut]], PASSAGE_CHARACTERS)
+    for found in all_found:
+        print(f"{found.share:.4%} {found.longest.n_characters if found.longest else 0}")
+    shares = [found.share for found in all_found]
+    assert sum(shares) / len(shares) <= 0.000_5
