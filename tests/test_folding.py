@@ -13,8 +13,9 @@ from epigone.text.folding import locate_characters, locate_in_block, normalise, 
 from helpers_copies import normalise_slowly, texts
 
 
-def test_every_character_is_folded_and_every_white_space_is_a_space() -> None:
-    characters = [chr(code) for code in range(sys.maxunicode + 1)]
+@pytest.mark.parametrize("n_codes", [128, sys.maxunicode + 1])
+def test_every_character_is_folded_and_every_white_space_is_a_space(n_codes: int) -> None:
+    characters = [chr(code) for code in range(n_codes)]
     expected = "x".join(" " if character.isspace() else character.casefold() for character in characters)
     assert normalise("x".join(characters)) == expected
 

@@ -9,7 +9,7 @@ from epigone.judging.verdicts import Mark, Measure, Tone, Verdict
 from epigone.text.passages import Found, Shared, find_passages
 
 PASSAGE_CHARACTERS = 50
-"""Shorter ones are shared by chance: of novels, 0.03 % stands in the same author's others in passages this long."""
+"""Shorter ones are shared by chance: the longest that the last tenth of eight novels has of the rest is of 42."""
 GOOD_SHARE, BAD_SHARE = 0.01, 0.05
 FLOORS = 3
 """The share may be so many times that of the author's own held-out text, whatever that is: some live by refrains."""
