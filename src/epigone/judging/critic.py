@@ -7,6 +7,7 @@ from functools import cached_property
 from transformers import GPT2LMHeadModel
 
 from epigone.judging.copying import choose_tone, find_copied
+from epigone.judging.judge import COPIES_END, TEXTS_BEGIN
 from epigone.judging.repetition import Range, check_repetition, measure_range
 from epigone.judging.style import LEAST, Yardstick, choose_size, divide_own, make_yardstick
 from epigone.settings import WritingSettings
@@ -20,7 +21,6 @@ TOKENS_BETWEEN = 100
 """Tokens learned from between two evaluations for each one that is written to hear the style: it takes 5 % at most."""
 LENGTH, COUNT = 2_600, 10
 """Characters and number of the texts that are written for that."""
-TEXTS_BEGIN = "\n\n"
 
 
 class Critic:
@@ -44,7 +44,7 @@ class Critic:
 
     def _criticise(self, model: GPT2LMHeadModel, samples: tuple[Sample, ...]) -> Criticism:
         more = self._write(model) if self.listens and self._yardstick else ""
-        text = TEXTS_BEGIN.join([*(sample.text for sample in samples), more] if more else [s.text for s in samples])
+        text = COPIES_END.join(filter(None, [*(sample.text for sample in samples), more]))
         copied = find_copied(text, spell_pieces(self.tokens.train, self.vocabulary))
         repeated, _ = check_repetition(text, self._usual)
         return Criticism(

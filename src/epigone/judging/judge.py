@@ -30,6 +30,8 @@ RANGE_CHARACTERS = 400_000
 PARAMETERS_AND_TOKENS = 2e11
 """Of a text that is learned from so many tokens are read again as this allows for the model: some seconds."""
 TEXTS_BEGIN = "\n\n"
+COPIES_END = "\n#\n"
+"""Between texts: no passage goes from one to the next, as over white space it might."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,17 +47,21 @@ class Author:
     """Where copies are looked for, if not in `documents`."""
 
 
-def judge_text(text: str, name: str, author: Author, others: Texts | None = None, *, seed: int = 0) -> Judgement:
-    """Judge any text, by whatever it was made. `others`: texts of other authors instead of the bundled ones.
+def judge_text(
+    text: str | Sequence[str], name: str, author: Author, others: Texts | None = None, *, seed: int = 0
+) -> Judgement:
+    """Judge any text, or several as one, by whatever they were made.
 
-    Raises TextTooShort where none of the others has enough text.
+    `others`: texts of other authors instead of the bundled ones. Raises TextTooShort where none of them has enough.
     """
+    texts = [text] if isinstance(text, str) else text
+    text = TEXTS_BEGIN.join(texts)
     held_out = TEXTS_BEGIN.join(author.held_out)
     style = judge_style(text, author.documents, held_out, others, seed=seed)
     searched = author.documents if author.searched is None else author.searched
     verdicts = (
         style,
-        judge_copying(text, searched, author.held_out if author.searched is None else ()),
+        judge_copying(COPIES_END.join(texts), searched, author.held_out if author.searched is None else ()),
         judge_repetition(text, _find_usual(author)),
     )
     notes = tuple(style.facts.get("notes", ()))
@@ -74,7 +80,7 @@ def judge_model(
 ) -> Judgement:
     """Judge what a model has written, and the model."""
     name = f"{len(texts):,} texts that the model wrote"
-    judgement = judge_text(TEXTS_BEGIN.join(texts), name, author, others)
+    judgement = judge_text(texts, name, author, others)
     probed = probe_memory(writer, author.documents, author.held_out)
     verdicts = [_add_probe(verdict, probed) if verdict.topic == "copies" else verdict for verdict in judgement.verdicts]
     return replace(judgement, verdicts=(*verdicts, judge_learning(learning)))
