@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,10 +18,12 @@ from epigone import __version__
 from epigone.errors import SettingsError
 from epigone.files import write_json
 from epigone.judging.critic import Critic
-from epigone.model.gpt2 import build_frame, build_model
+from epigone.judging.tuning import choose_temperature
+from epigone.model.gpt2 import build_frame, build_model, load_model
 from epigone.model.hardware import choose_precision, find_hardware
 from epigone.model.hub import find_base
 from epigone.model.plan import Plan, set_length
+from epigone.model.weights import keep_temperature
 from epigone.preparing import Preparation, prepare
 from epigone.reporting.publishing import is_quick, publish, write_report
 from epigone.run import Run, Text, open_run, open_writer, score
@@ -236,8 +239,23 @@ def _follow(folder: RunFolder, learner: Learner, vocabulary: PreTrainedTokenizer
                 folder.save_checkpoint(event.step, learner.pack())
                 publish(folder)
             elif isinstance(event, Finished):
+                tune(folder, event)
                 write_report(folder, with_sentences=is_quick(folder))
         yield event
+
+
+def tune(folder: RunFolder, finished: Finished) -> None:
+    """Find the temperature at which the best model writes like its author, and keep it beside the model."""
+    if finished.reason == "interrupted" or not math.isfinite(finished.best_loss):
+        return
+    plan, _ = folder.read_plan()
+    vocabulary = load_vocabulary(folder.model)
+    tuning = choose_temperature(
+        load_model(folder.model), vocabulary, folder.read_held_out(), plan.start_text, plan.seed
+    )
+    if tuning is not None:
+        keep_temperature(folder.model, tuning.temperature)
+        write_json(folder.sampling, asdict(tuning))
 
 
 def list_versions() -> dict[str, str]:

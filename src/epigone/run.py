@@ -15,6 +15,7 @@ from epigone.judging.quiz import Question, find_contexts, find_genuine, make_pai
 from epigone.model.checkpoint import WEIGHTS
 from epigone.model.hardware import find_hardware
 from epigone.model.hub import find_base
+from epigone.model.weights import read_temperature
 from epigone.reporting.history import find_best, follow_course
 from epigone.runs.folder import RunFolder
 from epigone.settings import WritingSettings, make_settings
@@ -190,7 +191,13 @@ def open_writer(name: Text, settings: WritingSettings | None = None, *, progress
         decoder = StyledDecoder(
             decoder, open_decoder(other, settings.precision, settings.count, hardware), settings.style_strength
         )
-    return Writer(decoder, load_vocabulary(folder), start_text=start_text, read_documents=read_documents)
+    return Writer(
+        decoder,
+        load_vocabulary(folder),
+        start_text=start_text,
+        temperature=read_temperature(folder),
+        read_documents=read_documents,
+    )
 
 
 def _find_model(name: Text, *, progress: bool) -> Path:

@@ -53,6 +53,7 @@ def write(run: str, prompt: str, out: Path | None, settings: WritingSettings, ma
 
     spare_cores()
     writer = open_writer(run, settings, progress=not quiet)
+    settings = writer.settle(settings)
     if manner == "dialogue":
         _hold_dialogue(writer, prompt, settings, quiet=quiet)
     elif out is None and manner == "text" and settings.count == 1:

@@ -18,6 +18,7 @@ from epigone.files import write_whole
 from epigone.model.adapters import add_adapters, merge_weights
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
+from epigone.model.weights import TEMPERATURE
 from epigone.tokens.vocabulary import end_of_text_id
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def save_frame(model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, fold
     model.config.save_pretrained(folder)
     end = end_of_text_id(vocabulary)
     GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=True, temperature=0.8, top_p=0.95, bos_token_id=end, eos_token_id=end
+        do_sample=True, temperature=TEMPERATURE, top_p=0.95, bos_token_id=end, eos_token_id=end
     ).save_pretrained(folder)
     vocabulary.model_max_length = model.config.n_positions
     vocabulary.save_pretrained(folder)

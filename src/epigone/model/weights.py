@@ -16,8 +16,12 @@ from safetensors.torch import load_file
 from transformers import GPT2Config
 
 from epigone.errors import RunDamaged
+from epigone.files import write_json
 from epigone.model.checkpoint import INDEX, WEIGHTS
 
+GENERATION = "generation_config.json"
+TEMPERATURE = 0.8
+"""Where none is given or known."""
 PREFIX = "transformer."
 """Before the names of all tensors but the head's; GPT-2's own files leave it out."""
 GELU = ("gelu_new", "gelu_pytorch_tanh")
@@ -63,6 +67,21 @@ def _list_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).exists() or not index.exists():
         return [folder / WEIGHTS]
     return [folder / name for name in sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))]
+
+
+def read_temperature(folder: Path) -> float:
+    """What generation_config.json says, where it is there and says something sensible; otherwise 0.8."""
+    try:
+        found = json.loads((folder / GENERATION).read_text("utf-8")).get("temperature")
+    except (OSError, ValueError, AttributeError):
+        found = None
+    return float(found) if isinstance(found, int | float) and 0 < found <= 5 else TEMPERATURE
+
+
+def keep_temperature(folder: Path, temperature: float) -> None:
+    """Say in generation_config.json at which temperature to write."""
+    values = json.loads((folder / GENERATION).read_text("utf-8"))
+    write_json(folder / GENERATION, values | {"temperature": temperature})
 
 
 def is_plain(config: GPT2Config) -> bool:

@@ -42,6 +42,7 @@ class RunFolder:
         self.model = path / "model"
         self.report = path / "report.html"
         self.judgement = path / "judgement.json"
+        self.sampling = path / "sampling.json"
         self._lock = FileLock(path / ".lock")
 
     # -- beginning and opening

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from epigone.errors import SettingsError
 from epigone.model.hardware import find_free_bytes
+from epigone.model.weights import TEMPERATURE
 from epigone.settings import WritingSettings
 from epigone.text.index import CopyIndex
 from epigone.text.passages import Shared, find_longest_shared
@@ -54,13 +55,15 @@ class Writer:
         vocabulary: PreTrainedTokenizerFast,
         *,
         start_text: str = "",
+        temperature: float = TEMPERATURE,
         read_documents: Callable[[], list[str]] | None = None,
     ) -> None:
         """`start_text` stands before a text without a prompt; if it is empty, the end-of-text token does.
 
+        `temperature` is taken where the settings leave it to the model.
         `read_documents` gives what was learned from, where that is known.
         """
-        self.decoder = decoder
+        self.decoder, self.temperature = decoder, temperature
         self.watch: Callable[[int, int], None] = lambda n_done, n_all: None
         """Called after each step with the tokens that are done and those that may be needed at most."""
         self._read_documents = read_documents
@@ -70,6 +73,11 @@ class Writer:
         self.end_of_text = end_of_text_id(vocabulary)
         self.token_bytes = list_token_bytes(vocabulary)
         self.start = encode(start_text, vocabulary) or [self.end_of_text]
+
+    def settle(self, settings: WritingSettings) -> WritingSettings:
+        """The settings with what they leave to the model."""
+        auto = settings.temperature == "auto"
+        return settings.model_copy(update={"temperature": self.temperature}) if auto else settings
 
     def write(self, prompt: str, settings: WritingSettings, processors: Sequence[Processor] = ()) -> list[str]:
         """`settings.count` texts that follow the prompt, which they do not repeat."""
@@ -108,6 +116,7 @@ class Writer:
 
     def _make_chooser(self, settings: WritingSettings, numbers: range, processors: Sequence[Processor] = ()) -> Chooser:
         bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.vocabulary))]
+        settings = self.settle(settings)
         chain = make_processors(settings, bad_words)
         chain.extend(processors)
         seeds = [settings.seed + number for number in numbers]

@@ -13,6 +13,7 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
+from epigone.model.weights import TEMPERATURE
 from epigone.settings import WritingSettings
 from epigone.writing.copying import CopyGuard
 
@@ -103,6 +104,7 @@ class Chooser:
     ) -> None:
         """`guards`, one for each text, forbid tokens that would complete a copied passage."""
         self.settings, self.processors, self.guards = settings, processors, guards
+        self.temperature = TEMPERATURE if settings.temperature == "auto" else settings.temperature
         self.noise = [Noise(seed) for seed in seeds]
         self.log_probabilities: list[list[float]] | None = None
         """For each step those of the texts' tokens under the model itself, if a list is put here."""
@@ -136,9 +138,9 @@ class Chooser:
 
     def _pick(self, scores: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         """A token for each of the rows, whose scores are given, in order."""
-        if self.settings.temperature == 0:
+        if self.temperature == 0:
             return scores.argmax(-1)
-        chances = (scores / self.settings.temperature).softmax(-1)
+        chances = (scores / self.temperature).softmax(-1)
         return self._pick_sorted(chances, rows) if self.settings.top_k else self._pick_unsorted(chances, rows)
 
     def _pick_unsorted(self, chances: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:

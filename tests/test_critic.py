@@ -1,0 +1,100 @@
+"""While a model learns its samples are looked at: copies, repetition and, where there is time, whose voice it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from transformers import GPT2LMHeadModel
+
+from epigone.display import PlainScreen
+from epigone.judging.critic import TOKENS_BETWEEN, Critic
+from epigone.runs.metrics import append_event, read_events
+from epigone.settings import Settings
+from epigone.tokens.stream import Tokens, load_tokens, spell_documents, spell_pieces
+from epigone.tokens.vocabulary import load_vocabulary
+from epigone.training.events import Criticism, Sample, Sampled
+from epigone.writing.samples import Sampler
+from helpers_front import Path, shared_run, sonnets
+
+
+def read_tokens() -> Tokens:
+    folder = shared_run().folder
+    return load_tokens(folder.tokens / folder.read_plan()[1]["tokens"])
+
+
+class Speaker(Sampler):
+    """Says what it is told to."""
+
+    def __init__(self, *texts: str) -> None:
+        super().__init__(load_vocabulary(shared_run().folder.model), Settings(), "")
+        self.texts = texts
+
+    def __call__(self, model: GPT2LMHeadModel) -> tuple[Sample, ...]:
+        return tuple(Sample(prompt="", text=text, seed=number) for number, text in enumerate(self.texts))
+
+
+def criticise(*texts: str) -> Criticism:
+    samples, found = Critic(Speaker(*texts), read_tokens())(None)  # type: ignore[arg-type]
+    assert len(samples) == len(texts) and found is not None
+    return found
+
+
+def test_samples_that_are_the_text_are_called_copied_and_others_are_not() -> None:
+    learned = spell_documents(read_tokens().train, load_vocabulary(shared_run().folder.model))[0]
+    copied = criticise(learned[500:900], learned[2000:2400])
+    assert copied.copied > 0.99 and copied.longest_copied >= 395 and copied.copying == "bad"
+    other = criticise("Nothing of this was ever written by him, nor by anybody else, I should think. " * 3)
+    assert other.copied == 0.0 and other.longest_copied < 30 and other.copying == "unsure"
+
+
+def test_samples_that_go_round_in_circles_are_seen() -> None:
+    assert criticise("to be or not to be " * 60).repeated > 0.9
+    assert criticise(sonnets(3_000)[1_000:]).repeated < 0.05
+
+
+def test_without_samples_there_is_nothing_to_say() -> None:
+    assert Critic(Speaker(), read_tokens())(None) == ((), None)  # type: ignore[arg-type]
+
+
+def test_style_is_listened_to_where_it_costs_little() -> None:
+    tokens = read_tokens()
+    n_written = 26_000 * tokens.train.n_tokens / tokens.train.n_characters
+    assert Critic(Speaker("a"), tokens, TOKENS_BETWEEN * n_written * 1.1).listens
+    assert not Critic(Speaker("a"), tokens, TOKENS_BETWEEN * n_written * 0.9).listens
+
+
+def test_the_text_goes_by_in_pieces_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    part, vocabulary = read_tokens().train, load_vocabulary(shared_run().folder.model)
+    whole = spell_documents(part, vocabulary)
+    assert [piece for piece in spell_pieces(part, vocabulary) if piece] == whole
+    monkeypatch.setattr("epigone.tokens.stream.PIECE_TOKENS", 50)
+    monkeypatch.setattr("epigone.tokens.stream.OVERLAP_TOKENS", 10)
+    pieces = [piece for piece in spell_pieces(part, vocabulary) if piece]
+    assert len(pieces) > 20 and all(piece in whole[0] for piece in pieces if "\ufffd" not in piece)
+
+
+FOUND = Criticism(n_characters=900, copied=0.25, longest_copied=180, copying="bad", repeated=0.02, sounds_like=None)
+EVENT = Sampled(step=3, epoch=1.0, samples=(Sample(prompt="", text="a", seed=0),), found=FOUND)
+
+
+def test_what_was_found_is_kept_with_the_other_numbers(tmp_path: Path) -> None:
+    append_event(tmp_path / "metrics.jsonl", EVENT)
+    assert list(read_events(tmp_path / "metrics.jsonl")) == [EVENT]
+    line = json.loads((tmp_path / "metrics.jsonl").read_text("utf-8"))
+    del line["found"]  # as before it was looked at
+    (tmp_path / "old.jsonl").write_text(json.dumps(line) + "\n", "utf-8")
+    assert list(read_events(tmp_path / "old.jsonl")) == [replace(EVENT, found=None)]
+
+
+def test_the_warning_comes_when_it_begins_to_copy_and_not_at_each_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    import sys
+
+    screen = PlainScreen(sys.stdout)
+    good = replace(EVENT, found=replace(FOUND, copied=0.0, copying="good"))
+    for event in (good, EVENT, EVENT, good, EVENT):
+        screen.show(event)
+    shown = capsys.readouterr().out
+    assert shown.count("warning: It begins to copy") == 2
+    assert "copied 25.0 %, the longest passage 180 characters; repeated 2.0 %" in shown

@@ -1,0 +1,81 @@
+"""The temperature is the lowest at which a model is no more predictable and repeats itself no more than the author."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from epigone import WritingSettings
+from epigone.judging import tuning
+from epigone.judging.tuning import TEMPERATURES, Trial, choose_temperature
+from epigone.model.gpt2 import load_model
+from epigone.model.weights import keep_temperature, read_temperature
+from epigone.run import open_run, open_writer
+from epigone.tokens.vocabulary import load_vocabulary
+from helpers_front import command, shared_run, sonnets
+
+
+def tune(monkeypatch: pytest.MonkeyPatch, surprisal_at: float, repeats_below: float) -> float:
+    """The temperature that is chosen for a model whose surprisal is its temperature less `surprisal_at`, plus low."""
+    folder = shared_run().folder
+    model, vocabulary = load_model(folder.model), load_vocabulary(folder.model)
+    low = 3.0
+
+    def attempt(writer: object, usual: str, temperature: float, seed: int) -> Trial:
+        surprisal = low + temperature - surprisal_at
+        return Trial(temperature=temperature, surprisal=surprisal, repeated=0.0, repeats=temperature < repeats_below)
+
+    monkeypatch.setattr(tuning, "_try", attempt)
+    monkeypatch.setattr(tuning.np, "percentile", lambda *_: tuning.np.array([low, low + 1]))
+    found = choose_temperature(model, vocabulary, [sonnets(9_000)], "", 0)
+    assert found is not None and len(found.trials) <= 4
+    return found.temperature
+
+
+@pytest.mark.parametrize(
+    ("surprisal_at", "repeats_below", "chosen"),
+    [(0.84, 0.0, 0.85), (0.6, 0.0, 0.6), (0.6, 0.97, 1.0), (0.0, 0.0, TEMPERATURES[0]), (9.0, 0.0, TEMPERATURES[-1])],
+)
+def test_the_lowest_temperature_in_the_authors_range_is_found(
+    monkeypatch: pytest.MonkeyPatch, surprisal_at: float, repeats_below: float, chosen: float
+) -> None:
+    assert tune(monkeypatch, surprisal_at, repeats_below) == chosen
+
+
+def test_a_real_model_is_tuned_and_the_trials_follow_the_temperature() -> None:
+    folder = shared_run().folder
+    model, vocabulary = load_model(folder.model), load_vocabulary(folder.model)
+    found = choose_temperature(model, vocabulary, [sonnets(30_000)[20_000:]], "", 0)
+    assert found is not None and found.low < found.high
+    ordered = sorted(found.trials, key=lambda trial: trial.temperature)
+    assert [trial.surprisal for trial in ordered] == sorted(trial.surprisal for trial in ordered)
+    assert found == choose_temperature(model, vocabulary, [sonnets(30_000)[20_000:]], "", 0)
+
+
+def test_with_little_held_out_nothing_is_chosen() -> None:
+    folder = shared_run().folder
+    assert choose_temperature(load_model(folder.model), load_vocabulary(folder.model), [sonnets(400)], "", 0) is None
+
+
+def test_what_was_chosen_is_what_is_written_with(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(shared_run().path, path)
+    keep_temperature(open_run(path).folder.model, 0.55)
+    writer = open_writer(path)
+    assert writer.temperature == 0.55
+    cold = writer.write("Shall", WritingSettings(length=40, temperature=0.55))
+    assert writer.write("Shall", WritingSettings(length=40)) == cold
+    assert writer.write("Shall", WritingSettings(length=40, temperature=1.2)) != cold
+    shown = json.loads(command("write", path, "--length", "5", "--json").out)
+    assert shown["settings"]["temperature"] == 0.55
+
+
+@pytest.mark.parametrize(
+    "kept", ["{", "[]", '{"temperature": "hot"}', '{"temperature": -1}', '{"temperature": 1e9}', "{}"]
+)
+def test_what_is_no_temperature_is_passed_over(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "generation_config.json").write_text(kept, "utf-8")
+    assert read_temperature(tmp_path) == 0.8 == read_temperature(tmp_path / "nothing")
