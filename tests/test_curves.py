@@ -21,7 +21,8 @@ from epigone.reporting.history import (
     format_rate,
     format_seconds,
 )
-from epigone.training.events import Evaluated, Event, Started, Stepped
+from epigone.reporting.layouts import NARROW, TITLED, WIDE, Layouts
+from epigone.training.events import Criticism, Evaluated, Event, Sampled, Started, Stepped
 
 
 def evaluated(step: int, loss: float, training_loss: float | None = 5.0) -> Evaluated:
@@ -182,3 +183,27 @@ def test_seconds_are_said_as_one_says_them(seconds: float, words: str) -> None:
 def test_epochs_and_rates_are_short() -> None:
     assert [format_epoch(epoch) for epoch in (3.0, 2.5, 0.25, 10.0)] == ["3", "2.5", "0.25", "10"]
     assert [format_rate(rate) for rate in (4.75e-5, 0.02, 0.0)] == ["4.75e-5", "2.00e-2", "0"]
+
+
+def sampled(step: int, copied: float | None) -> Sampled:
+    found = None
+    if copied is not None:
+        numbers = {"longest_copied": 80, "copying": "good", "repeated": 0.01, "sounds_like": None}
+        found = Criticism(n_characters=900, copied=copied, **numbers)
+    return Sampled(step=step, epoch=step / 10, samples=(), found=found)
+
+
+@pytest.mark.parametrize("layouts", [TITLED, WIDE, NARROW], ids=["titled", "wide", "narrow"])
+def test_what_samples_copy_has_a_panel_of_its_own_where_it_is_known(layouts: Layouts) -> None:
+    events = course([4.0, 3.5, 3.2])
+    assert [axes.get_label() for axes in build_figure(events, "", layouts).axes] == ["loss", "accuracy", "rate"]
+    unknown = [*events, sampled(30, None)]
+    assert len(build_figure(unknown, "", layouts).axes) == 3
+    figure = build_figure([*events, sampled(10, 0.0), sampled(20, 0.25), sampled(30, 0.5)], "", layouts)
+    panel = next(axes for axes in figure.axes if axes.get_label() == "samples")
+    lines = {line.get_gid(): line.get_ydata() for line in panel.get_lines()}
+    assert list(lines["copied"]) == [0, 25, 50] and list(lines["repeated"]) == [1, 1, 1]
+    assert panel.get_ylim()[1] >= 50
+    boxes = [axes.get_position() for axes in figure.axes]
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])

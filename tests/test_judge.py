@@ -43,6 +43,8 @@ def test_the_page_and_the_card_tell_what_was_judged(judged: Run) -> None:
     page, card = judged.folder.report.read_text("utf-8"), (judged.folder.model / "README.md").read_text("utf-8")
     for words in ("Does it copy?", "counts of letters", "learned text continued word for word"):
         assert words in page and words in card
+    passage = " ".join(kept["copies"]["passage"].split())
+    assert passage in page and "in the author" in page
 
 
 def test_a_model_that_says_its_text_by_heart_is_a_copier_and_a_trained_one_of_its_text_is_not() -> None:

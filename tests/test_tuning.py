@@ -1,4 +1,4 @@
-"""The temperature is the lowest at which a model is no more predictable and repeats itself no more than the author."""
+"""The temperature is the lowest at which a model is as varied as the author, and repeats itself no more."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from epigone import WritingSettings
 from epigone.judging import tuning
+from epigone.judging.repetition import Range
 from epigone.judging.tuning import TEMPERATURES, Trial, choose_temperature
 from epigone.model.gpt2 import load_model
 from epigone.model.weights import keep_temperature, read_temperature
@@ -18,41 +19,41 @@ from epigone.tokens.vocabulary import load_vocabulary
 from helpers_front import command, shared_run, sonnets
 
 
-def tune(monkeypatch: pytest.MonkeyPatch, surprisal_at: float, repeats_below: float) -> float:
-    """The temperature that is chosen for a model whose surprisal is its temperature less `surprisal_at`, plus low."""
+def tune(monkeypatch: pytest.MonkeyPatch, dull_below: float, repeats_below: float) -> float:
+    """The temperature that is chosen for a model that is too dull, or repeats itself, below others."""
     folder = shared_run().folder
     model, vocabulary = load_model(folder.model), load_vocabulary(folder.model)
-    low = 3.0
 
-    def attempt(writer: object, usual: str, temperature: float, seed: int) -> Trial:
-        surprisal = low + temperature - surprisal_at
-        return Trial(temperature=temperature, surprisal=surprisal, repeated=0.0, repeats=temperature < repeats_below)
+    def attempt(writer: object, usual: Range, temperature: float, seed: int) -> Trial:
+        compression = usual.compression[1] + (0.1 if temperature < dull_below else -0.1)
+        repeated = usual.repeated[1] + (0.1 if temperature < repeats_below else 0)
+        return Trial(temperature=temperature, compression=compression, repeated=repeated)
 
     monkeypatch.setattr(tuning, "_try", attempt)
-    monkeypatch.setattr(tuning.np, "percentile", lambda *_: tuning.np.array([low, low + 1]))
     found = choose_temperature(model, vocabulary, [sonnets(9_000)], "", 0)
     assert found is not None and len(found.trials) <= 4
     return found.temperature
 
 
 @pytest.mark.parametrize(
-    ("surprisal_at", "repeats_below", "chosen"),
+    ("dull_below", "repeats_below", "chosen"),
     [(0.84, 0.0, 0.85), (0.6, 0.0, 0.6), (0.6, 0.97, 1.0), (0.0, 0.0, TEMPERATURES[0]), (9.0, 0.0, TEMPERATURES[-1])],
 )
 def test_the_lowest_temperature_in_the_authors_range_is_found(
-    monkeypatch: pytest.MonkeyPatch, surprisal_at: float, repeats_below: float, chosen: float
+    monkeypatch: pytest.MonkeyPatch, dull_below: float, repeats_below: float, chosen: float
 ) -> None:
-    assert tune(monkeypatch, surprisal_at, repeats_below) == chosen
+    assert tune(monkeypatch, dull_below, repeats_below) == chosen
 
 
-def test_a_real_model_is_tuned_and_the_trials_follow_the_temperature() -> None:
+def test_a_real_model_is_tuned_and_the_same_each_time() -> None:
     folder = shared_run().folder
     model, vocabulary = load_model(folder.model), load_vocabulary(folder.model)
-    found = choose_temperature(model, vocabulary, [sonnets(30_000)[20_000:]], "", 0)
-    assert found is not None and found.low < found.high
-    ordered = sorted(found.trials, key=lambda trial: trial.temperature)
-    assert [trial.surprisal for trial in ordered] == sorted(trial.surprisal for trial in ordered)
-    assert found == choose_temperature(model, vocabulary, [sonnets(30_000)[20_000:]], "", 0)
+    held_out = [sonnets(30_000)[20_000:]]
+    found = choose_temperature(model, vocabulary, held_out, "", 0)
+    assert found is not None and found == choose_temperature(model, vocabulary, held_out, "", 0)
+    for trial in found.trials:
+        fits = trial.compression <= found.most_compression and trial.repeated <= found.most_repeated
+        assert fits == (trial.temperature >= found.temperature)
 
 
 def test_with_little_held_out_nothing_is_chosen() -> None:

@@ -200,8 +200,7 @@ class WritingSettings(Frozen):
     """Texts to write."""
     temperature: Annotated[float, Field(ge=0)] | Auto = "auto"
     """Daring: below 1 safer, above 1 wilder; 0 always takes the likeliest token. "auto": what was found for the model
-    when its training ended, the lowest at which it is no more predictable and repeats itself no more than the author;
-    otherwise 0.8."""
+    when its training ended, the lowest at which it is as varied as the author; otherwise 0.8."""
     top_k: Annotated[int, Field(ge=0)] = 0
     """Choose among this many likeliest tokens; 0 for all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95

@@ -55,6 +55,7 @@ def draw_verdict(question: str, verdict: Mapping[str, Any]) -> str:
     return (
         f"<h3>{escape(question)}</h3>\n<p>{_draw_tone(verdict)}{quote(str(verdict['sentence']), 600)}</p>\n"
         + (f'<ul class="measures">\n{shown}\n</ul>' if shown else "")
+        + "".join(f'<p class="quiet">{quote(name)}: “{quote(text, 600)}”</p>' for name, text in _list_passages(verdict))
         + (draw_paragraph(f"{rest} more numbers are in judgement.json.", "quiet") if rest > 0 else "")
     )
 
@@ -74,6 +75,7 @@ def list_rows(judgement: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, s
         for item in _list_measures(verdict):
             ends = [f"{end}: {words}" for end, words in _list_ends(item).items() if words]
             rows.append((str(item["name"]), _tell_value(item), "; ".join(ends)))
+        rows += [(name, text, "") for name, text in _list_passages(verdict)]
         found.append((answer, rows))
     return found
 
@@ -146,6 +148,17 @@ def _draw_ruler(measure: Mapping[str, Any]) -> str:
         if name in places
     ]
     return f'<div class="ruler" aria-hidden="true"><i class="track"></i>{band}{"".join(marks)}</div>\n'
+
+
+def _list_passages(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The longest passage that was found in what was learned from, as it stands on both sides."""
+    sides = [verdict.get("passage"), verdict.get("original")]
+    ours, theirs = (" ".join(side.split()) if isinstance(side, str) else "" for side in sides)
+    if not ours or not theirs:
+        return []
+    line, document = _number(verdict.get("line")), _number(verdict.get("document"))
+    where = f"line {line:,.0f} of text {document + 1:,.0f}" if line is not None and document is not None else "its text"
+    return [("longest, in what was judged", ours), (f"the same in the author's text ({where})", theirs)]
 
 
 def _list_measures(verdict: Mapping[str, Any]) -> list[Mapping[str, Any]]:
