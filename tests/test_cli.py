@@ -198,6 +198,7 @@ ASKED = {
     "weight_decay": 0.05,
     "clip": 0.5,
     "patience": 4,
+    "keep_best": "verdict",
     "seed": 3,
     "device": "cpu",
     "precision": "fp32",
@@ -222,7 +223,7 @@ def test_every_option_of_train_is_taken_up(text: Path, tmp_path: Path) -> None:
     plan = folder.read_plan()[0]
     same = {"block_size", "dropout", "batch_size", "accumulation", "learning_rate", "warmup", "clip", "patience"}
     same |= {"seed", "device", "precision", "schedule", "weight_decay", "evaluate_every", "minutes", "epochs"}
-    same |= {"optimizer", "compilation"}
+    same |= {"optimizer", "compilation", "keep_best"}
     assert {name: getattr(plan, name) for name in same} == {name: ASKED[name] for name in same}
     assert (plan.shape.n_layer, plan.shape.n_embd, plan.shape.vocabulary_size) == (1, 32, 300)
     sampled = next((tmp_path / "run" / "samples").iterdir()).read_text("utf-8")

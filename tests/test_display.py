@@ -135,7 +135,7 @@ def test_eighty_columns_show_everything_but_the_step() -> None:
 @pytest.mark.parametrize("show", [show_plain, show_live])
 def test_the_end_says_why_and_what_was_kept(show: object) -> None:
     text = " ".join(show(EVENTS).split())  # type: ignore[operator]
-    assert text.endswith("no longer got better. Kept epoch 1 of 2: validation loss 4.321, the lowest.")
+    assert text.endswith("no longer got better. Kept epoch 1 of 2: validation loss 4.321, the best.")
 
 
 def test_a_log_stays_short_and_a_slow_run_gives_a_sign_of_life() -> None:

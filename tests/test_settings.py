@@ -61,6 +61,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "weight_decay": numbers(0, 1e300) | AUTO,
     "clip": numbers(0, 1e300),
     "patience": st.integers(1) | st.sampled_from(["auto", "none"]),
+    "keep_best": st.sampled_from(["loss", "verdict"]),
     "seed": st.integers(0, 2**32 - 1),
     "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
     "precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),

@@ -102,6 +102,8 @@ class Plan:
     n_train_tokens: int
     n_validation_tokens: int
     n_validation_bytes: int
+    keep_best: Literal["loss", "verdict"] = "loss"
+    """Whether an epoch whose samples copy can be the best one."""
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -167,6 +169,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         evaluate_every=None if settings.evaluate_every == "auto" else settings.evaluate_every,
         report_every=1,
         clip=settings.clip,
+        keep_best=settings.keep_best,
         start_text=facts.start_text,
         seed=settings.seed,
         n_train_tokens=train.n_tokens,

@@ -23,8 +23,9 @@ def follow_course(events: Iterable[Event]) -> list[Event]:
 
 
 def find_best(evaluations: Sequence[Evaluated]) -> Evaluated | None:
-    """The evaluation with the lowest loss, the first of equals; None where no loss is a number."""
-    return min((item for item in evaluations if math.isfinite(item.loss)), key=lambda item: item.loss, default=None)
+    """The evaluation whose weights were kept: of those that were the best so far the one with the lowest loss."""
+    kept = (item for item in evaluations if item.best and math.isfinite(item.loss))
+    return min(kept, key=lambda item: item.loss, default=None)
 
 
 # -- numbers in words
@@ -134,10 +135,7 @@ def describe_criticism(found: Criticism) -> str:
     return "; ".join(parts).replace("%", " %")
 
 
-COPYING = (
-    "It begins to copy: passages of its samples stand word for word in the text. What is kept is the epoch with the "
-    "lowest validation loss."
-)
+COPYING = "It begins to copy: passages of its samples stand word for word in the text. The best epoch so far is kept."
 
 WHY_ENDED = {
     "done": "Done in {time}.",
@@ -153,4 +151,4 @@ def describe_end(event: Finished) -> str:
     if not math.isfinite(event.best_loss):
         return f"{why} Nothing was kept: no evaluation gave a number."
     kept = f"epoch {format_epoch(event.best_epoch)} of {format_epoch(event.epoch)}"
-    return f"{why} Kept {kept}: validation loss {event.best_loss:.3f}, the lowest."
+    return f"{why} Kept {kept}: validation loss {event.best_loss:.3f}, the best."

@@ -86,7 +86,7 @@ class Evaluated:
     learning_rate: float
     seconds: float
     best: bool
-    """The lowest loss so far; the model folder now holds it."""
+    """The best so far, by its loss and, if so asked, its samples; the model folder now holds it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
