@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from transformers import GPT2LMHeadModel
 
+import epigone
 from epigone.display import PlainScreen
 from epigone.judging.critic import TOKENS_BETWEEN, Critic
 from epigone.runs.metrics import append_event, read_events
 from epigone.settings import Settings
 from epigone.tokens.stream import Tokens, load_tokens, spell_documents, spell_pieces
 from epigone.tokens.vocabulary import load_vocabulary
-from epigone.training.events import Criticism, Sample, Sampled
+from epigone.training.events import Criticism, Event, Finished, Sample, Sampled
 from epigone.writing.samples import Sampler
 from helpers_front import Path, shared_run, sonnets
 
@@ -98,3 +99,21 @@ def test_the_warning_comes_when_it_begins_to_copy_and_not_at_each_epoch(capsys: 
     shown = capsys.readouterr().out
     assert shown.count("warning: It begins to copy") == 2
     assert "copied 25.0 %, the longest passage 180 characters; repeated 2.0 %" in shown
+
+
+@pytest.mark.slow
+def test_a_model_that_learns_by_heart_is_called_a_copier_and_at_its_best_epoch_it_was_none(tmp_path: Path) -> None:
+    """The same run, judged while it learned: at the epoch that was kept, and at the last one."""
+    text = tmp_path / "text.txt"
+    text.write_text(sonnets(24_000), "utf-8")
+    seen: list[Event] = []
+    how = {"base": "none", "size": "2x192", "vocabulary": 512, "dropout": 0.0, "epochs": 120.0, "patience": "none"}
+    how |= {"samples": 3, "sample_length": 400, "seed": 1}
+    epigone.train(text, out=tmp_path / "run", on_event=seen.append, **how)
+    found = {event.step: event.found for event in seen if isinstance(event, Sampled) and event.found}
+    (finished,) = (event for event in seen if isinstance(event, Finished))
+    best, last = found[finished.best_step], found[max(found)]
+    assert best.copying != "bad" and best.copied < 0.01
+    assert last.copying == "bad" and last.copied > 0.5
+    judged = epigone.open_run(tmp_path / "run").judge(8_000).as_json()
+    assert judged["copies"]["tone"] == "good"
