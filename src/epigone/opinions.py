@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from epigone.errors import SettingsError, TextError, TextNotFound
 from epigone.settings import JudgingSettings
+from epigone.using import spare_cores
 
 if TYPE_CHECKING:  # these load torch, which takes seconds: each function imports what it needs
     from epigone.judging.judge import Author
@@ -87,6 +88,7 @@ def _judge_run(target: str, how: JudgingSettings, others: Mapping[str, Sequence[
         raise SettingsError(
             f"{target} is a text: whose shall it be?", hint="Name what it is held against: --against FILE"
         )
+    spare_cores()
     return open_run(target).judge(how.characters, others=others, seed=how.seed, device=how.device)
 
 

@@ -217,6 +217,7 @@ def quiz(run: Path, how: Quizzing, page: Path | None) -> int:
     from epigone.reporting.publishing import write_quiz
     from epigone.run import open_run
 
+    spare_cores()
     questions = open_run(run).quiz(how.n_passages, how.n_words, seed=how.seed, device=how.device)
     with open_screen(quiet=False, json=False) as screen:
         if len(questions) < how.n_passages:
