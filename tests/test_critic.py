@@ -76,7 +76,9 @@ def test_the_text_goes_by_in_pieces_and_nothing_is_lost(monkeypatch: pytest.Monk
     assert len(pieces) > 20 and all(piece in whole[0] for piece in pieces if "\ufffd" not in piece)
 
 
-FOUND = Criticism(n_characters=900, copied=0.25, longest_copied=180, copying="bad", repeated=0.02, sounds_like=None)
+FOUND = Criticism(
+    n_characters=900, copied=0.25, longest_copied=180, copying="bad", repeated=0.02, repeating="good", sounds_like=None
+)
 EVENT = Sampled(step=3, epoch=1.0, samples=(Sample(prompt="", text="a", seed=0),), found=FOUND)
 
 

@@ -188,7 +188,7 @@ def test_epochs_and_rates_are_short() -> None:
 def sampled(step: int, copied: float | None) -> Sampled:
     found = None
     if copied is not None:
-        numbers = {"longest_copied": 80, "copying": "good", "repeated": 0.01, "sounds_like": None}
+        numbers = {"longest_copied": 80, "copying": "good", "repeated": 0.01, "repeating": "good", "sounds_like": None}
         found = Criticism(n_characters=900, copied=copied, **numbers)
     return Sampled(step=step, epoch=step / 10, samples=(), found=found)
 

@@ -88,9 +88,12 @@ def test_events_come_in_order() -> None:
     assert all(event.samples == (sample,) for event in pick(events, Sampled))
 
 
+@pytest.mark.parametrize("what", ["copies", "repeats"])
 @pytest.mark.parametrize(("keep_best", "kept"), [("loss", 3), ("verdict", 2)])
-def test_an_epoch_that_copies_is_not_the_best_one_if_so_asked(scripted: list[float], keep_best: str, kept: int) -> None:
-    """The losses fall to the third of four epochs, and from there on the samples copy."""
+def test_an_epoch_with_spoiled_samples_is_not_the_best_one_if_so_asked(
+    scripted: list[float], keep_best: str, kept: int, what: str
+) -> None:
+    """The losses fall to the third of four epochs, and from there on the samples copy or repeat themselves."""
     scripted[:] = [4.0, 3.0, 2.0, 2.5]
     plan = replace(plan_with(epochs=4), keep_best=keep_best)
     n_seen = 0
@@ -99,7 +102,9 @@ def test_an_epoch_that_copies_is_not_the_best_one_if_so_asked(scripted: list[flo
         nonlocal n_seen
         n_seen += 1
         numbers = {"n_characters": 9, "copied": 0.0, "longest_copied": 9, "repeated": 0.0, "sounds_like": None}
-        return (), Criticism(copying="bad" if n_seen >= 3 else "good", **numbers)
+        tone = "bad" if n_seen >= 3 else "good"
+        tones = {"copying": tone, "repeating": "good"} if what == "copies" else {"copying": "good", "repeating": tone}
+        return (), Criticism(**tones, **numbers)
 
     events = list(make_learner(plan, TOKENS, sample=sample).learn())
     evaluations = pick(events, Evaluated)

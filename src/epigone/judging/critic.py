@@ -46,13 +46,14 @@ class Critic:
         more = self._write(model) if self.listens and self._yardstick else ""
         text = COPIES_END.join(filter(None, [*(sample.text for sample in samples), more]))
         copied = find_copied(text, spell_pieces(self.tokens.train, self.vocabulary))
-        repeated, _ = check_repetition(text, self._usual)
+        repeated, repeating = check_repetition(text, self._usual)
         return Criticism(
             n_characters=len(text),
             copied=copied.share,
             longest_copied=copied.longest.n_characters if copied.longest else 0,
             copying=choose_tone(copied),
             repeated=repeated.mean_repeated,
+            repeating=repeating,
             sounds_like=self._listen(more) if more else None,
         )
 

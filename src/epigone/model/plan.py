@@ -103,7 +103,7 @@ class Plan:
     n_validation_tokens: int
     n_validation_bytes: int
     keep_best: Literal["loss", "verdict"] = "loss"
-    """Whether an epoch whose samples copy can be the best one."""
+    """Whether an epoch whose samples copy or repeat themselves can be the best one."""
     reasons: dict[str, str] = field(default_factory=dict)
 
     @property

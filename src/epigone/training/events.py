@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Reason = Literal["done", "time", "patience", "interrupted"]
+Tone = Literal["good", "fair", "bad", "unsure"]
+"""As it should be; to be looked at; not as it should be; not enough to say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,12 +29,19 @@ class Criticism:
     """Share of them in passages of 50 characters or more that stand in the text that is learned from."""
     longest_copied: int
     """Characters of the longest passage that stands there, whatever its length."""
-    copying: Literal["good", "fair", "bad", "unsure"]
+    copying: Tone
     """What these two come to; unsure where the samples are short."""
     repeated: float
     """Share of passages of four words that came before within 256 words."""
+    repeating: Tone
+    """What this and the compression of the samples come to, beside the author's own range."""
     sounds_like: float | None
     """Likeness to the author, 0 that of others and 100 his own; None where it was not measured."""
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether the samples plainly copy or repeat themselves."""
+        return "bad" in (self.copying, self.repeating)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

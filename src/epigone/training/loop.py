@@ -252,7 +252,7 @@ class Learner:
         self._pass_time()
         began = progress.seconds
         samples, found = self.sample(self.model) if self.sample and self.accelerator.is_main_process else ((), None)
-        yield self._measure(copies=found is not None and found.copying == "bad")
+        yield self._measure(spoiled=found is not None and found.spoiled)
         if self.sample is not None:
             yield Sampled(step=progress.step, epoch=self.epoch, samples=samples, found=found)
         self._pass_time()
@@ -261,7 +261,7 @@ class Learner:
         progress.evaluation_seconds = progress.seconds - began
         self._reported_at = self._evaluated_at = progress.seconds
 
-    def _measure(self, *, copies: bool) -> Evaluated:
+    def _measure(self, *, spoiled: bool) -> Evaluated:
         """Evaluate, remember the best, and begin a new interval. Raises TrainingDiverged."""
         progress, plan = self.progress, self.plan
         found = evaluate(
@@ -272,8 +272,8 @@ class Learner:
             accelerator=self.accelerator,
         )
         best = self._check(found.loss) < progress.best_loss
-        if plan.keep_best == "verdict" and bool(self._agree(float(copies))[0]):
-            best = best and not math.isfinite(progress.best_loss)  # better one that copies than none
+        if plan.keep_best == "verdict" and bool(self._agree(float(spoiled))[0]):
+            best = best and not math.isfinite(progress.best_loss)  # better one than none
         if best:
             progress.best_loss, progress.best_step, progress.best_epoch = found.loss, progress.step, self.epoch
         progress.n_worse = 0 if best else progress.n_worse + 1
