@@ -11,24 +11,13 @@ from markdown_it import MarkdownIt
 from epigone.reporting.card import CardFacts, Source, build_card, write_card
 from epigone.reporting.harmless import clean_text, escape_markdown, fence_text
 from epigone.training.events import Evaluated, Sample
+from test_page import evaluated as evaluated_at
 
 HOSTILE = "<script>alert(1)</script> | **bold** `code` [link](http://x) # $x$ \x1b[31m\n## heading"
 
 
 def evaluated(epoch: int, loss: float) -> Evaluated:
-    return Evaluated(
-        step=10 * epoch,
-        epoch=float(epoch),
-        training_loss=loss,
-        loss=loss,
-        accuracy=0.25,
-        perplexity=math.exp(loss),
-        bits_per_byte=1.5,
-        n_tokens=100,
-        learning_rate=5e-5,
-        seconds=60.0,
-        best=True,
-    )
+    return evaluated_at(epoch, loss, training=loss)
 
 
 FACTS = CardFacts(

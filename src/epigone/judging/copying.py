@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from epigone.judging.verdicts import Mark, Measure, Tone, Verdict
+from epigone.judging.verdicts import HELD_OUT, Mark, Measure, Verdict
 from epigone.text.passages import Found, Shared, find_passages
+from epigone.training.events import Tone
 
 PASSAGE_CHARACTERS = 50
 """Shorter ones are shared by chance: the longest that the last tenth of eight novels has of the rest is of 42."""
@@ -23,7 +24,6 @@ FLOOR_CHARACTERS, FLOOR_STRETCHES = 200_000, 10
 """The held-out text that is compared: so much at most, from so many places."""
 LITTLE_CHARACTERS = 20_000
 """Less held-out text than this says little of how much an author repeats himself."""
-HELD_OUT = "the author's own held-out text"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import torch
 
-from epigone.judging.verdicts import Mark, Measure
+from epigone.judging.verdicts import HELD_OUT, Mark, Measure
 from epigone.tokens.vocabulary import encode
 from epigone.writing.decoder import AnyDecoder
 from epigone.writing.engine import Writer
@@ -20,7 +20,6 @@ PREFIX_TOKENS = 50
 TOKEN_CHARACTERS = 12
 """Hardly any text has more for each token on average."""
 TRIES = 20
-HELD_OUT = "the author's own held-out text"
 
 
 def probe_memory(

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from epigone.judging.verdicts import Mark, Measure, Tone, Verdict
+from epigone.judging.verdicts import Mark, Measure, Verdict
 from epigone.text.folding import normalise
+from epigone.training.events import Tone
 
 Unit = Literal["words", "characters"]
 WINDOW_UNITS = 256

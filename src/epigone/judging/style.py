@@ -25,7 +25,8 @@ from epigone.judging.rulers import (
     make_frequency_rulers,
     make_order_ruler,
 )
-from epigone.judging.verdicts import Mark, Measure, Tone, Verdict
+from epigone.judging.verdicts import HELD_OUT, Mark, Measure, Verdict
+from epigone.training.events import Tone
 
 Texts = Mapping[str, Sequence[str]]
 LEAST = 25_000
@@ -207,6 +208,6 @@ def _describe(reading: Reading, least: str) -> str:
 
 
 def _show(ruler: Ruler, reading: Reading) -> Measure:
-    floor, ceiling = Mark(name=ruler.floor_name, value=0.0), Mark(name="the author's own held-out text", value=100.0)
+    floor, ceiling = Mark(name=ruler.floor_name, value=0.0), Mark(name=HELD_OUT, value=100.0)
     band = {"low": reading.low, "high": reading.high}
     return Measure(name=ruler.name, value=reading.score, unit="of 100", floor=floor, ceiling=ceiling, **band)

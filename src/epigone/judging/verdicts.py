@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from epigone.training.events import Tone
+
 Topic = Literal["sounds like", "copies", "repeats", "learned"]
-Tone = Literal["good", "fair", "bad", "unsure"]
-"""Of a verdict: as it should be; to be looked at; not as it should be; not enough to say."""
+HELD_OUT = "the author's own held-out text"
+"""The name of a mark that many numbers have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from epigone.judging.verdicts import Mark, Measure, Tone, Verdict
+from epigone.judging.verdicts import Mark, Measure, Verdict
+from epigone.training.events import Tone
 
 Grams = npt.NDArray[np.uint64]
 ORDER = 4
