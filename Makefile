@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test slow docs bench
+.PHONY: help setup demo check test slow docs bench base
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,3 +40,6 @@ docs: setup ## write the generated pages of docs/ anew
 
 bench: setup ## measure epigone beside others (TEXT=FILE: on that text); writes docs/benchmarks.md
 	$(BIN)/python tools/bench.py --write $(if $(TEXT),--text $(TEXT))
+
+base: setup ## make the small base of LIBRARY, a folder or an archive of books, in MINUTES (120); goes on where it was
+	$(BIN)/python tools/base.py $(LIBRARY) $(if $(MINUTES),--minutes $(MINUTES))

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from epigone import Settings
 from epigone.model.hardware import Hardware
 from epigone.model.plan import Facts, Plan, make_plan
-from epigone.model.route import Route, choose_route
+from epigone.model.route import Fits, Route, choose_route
 from epigone.model.shape import Shape
 from epigone.tokens.stream import Part, Tokens
 from epigone.tokens.vocabulary import learn_vocabulary, load_vocabulary
@@ -57,10 +57,8 @@ def make_hardware(device: Any = "cpu", **more: Any) -> Hardware:
 
 
 def route_to(settings: Settings, n_bytes: int, hardware: Hardware) -> Route:
-    """The route of a text that no GPT-2 lies beside."""
-    return choose_route(
-        settings, n_bytes=n_bytes, bytes_per_gpt2_token=lambda: 0.0, gpt2_at_hand=False, hardware=hardware
-    )
+    """The route of a text that no base fits."""
+    return choose_route(settings, n_bytes=n_bytes, fits=Fits(gpt2=None, small=lambda: 9.0), hardware=hardware)
 
 
 def plan_for(n_tokens: int = 50_000, *, hardware: Hardware | None = None, **asked: Any) -> Plan:

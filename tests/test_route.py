@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from epigone import Settings
 from epigone.errors import SettingsError
 from epigone.model.hardware import Hardware
-from epigone.model.route import Route, choose_route
+from epigone.model.route import Fits, Route, choose_route
 from epigone.tokens.vocabulary import encode
 from helpers_tokens import DATA, gpt2_vocabulary, make_hardware, needs_data
 
 ENGLISH = 4.0
 """Bytes of English that one of GPT-2's tokens stands for."""
+PROSE, CHINESE = 1.9, 5.0
+"""Bits per byte by the untouched small base."""
 POEM_OF_ANOTHER_SCRIPT = (
     "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。\n床前明月光，疑是地上霜。举头望明月，低头思故乡。\n"
 )
@@ -31,15 +34,14 @@ def route(
     n_bytes: int = 100_000,
     fit: float | Callable[[], float] = ENGLISH,
     at_hand: bool = True,
+    small: float | Callable[[], float] = PROSE,
     hardware: Hardware | None = None,
 ) -> Route:
-    return choose_route(
-        settings,
-        n_bytes=n_bytes,
-        bytes_per_gpt2_token=fit if callable(fit) else lambda: fit,
-        gpt2_at_hand=at_hand,
-        hardware=hardware or make_hardware(),
+    fits = Fits(
+        gpt2=(fit if callable(fit) else lambda: fit) if at_hand else None,
+        small=small if callable(small) else lambda: small,
     )
+    return choose_route(settings, n_bytes=n_bytes, fits=fits, hardware=hardware or make_hardware())
 
 
 # -- left to the plan
@@ -51,28 +53,46 @@ def test_an_english_text_starts_from_the_gpt2_that_is_at_hand() -> None:
     assert chosen.reason and chosen.vocabulary_reason == "gpt2's own"
 
 
-def test_without_gpt2_a_fresh_model_learns_and_it_is_said_how_to_get_gpt2() -> None:
+def test_without_gpt2_the_small_base_is_taken_and_it_is_said_how_to_get_gpt2() -> None:
     chosen = route(Settings(), at_hand=False, fit=must_not_be_asked)
-    assert chosen.base == "none"
+    assert (chosen.base, chosen.vocabulary_size) == ("small", 0)
     assert "not on this machine" in chosen.reason and "--base gpt2" in chosen.reason
 
 
-def test_a_text_that_gpt2_would_spell_out_byte_by_byte_gets_a_model_of_its_own() -> None:
-    chosen = route(Settings(), fit=1.3)
-    assert chosen.base == "none" and "does not fit" in chosen.reason and "1.3 bytes" in chosen.reason
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_a_text_that_no_base_fits_gets_a_model_of_its_own(at_hand: bool) -> None:
+    chosen = route(Settings(), fit=1.3, small=CHINESE, at_hand=at_hand)
+    assert chosen.base == "none" and "does not fit" in chosen.reason and "5.0 bits" in chosen.reason
+    assert ("1.3 bytes" in chosen.reason) == at_hand
+
+
+def test_the_library_of_a_lifetime_gets_a_model_of_its_own() -> None:
+    chosen = route(Settings(), n_bytes=GIGABYTE, at_hand=False, small=must_not_be_asked)
+    assert chosen.base == "none" and "1,000,000,000 bytes" in chosen.reason
+
+
+@pytest.mark.parametrize("asked", [{"size": "6x256"}, {"vocabulary": 512}])
+def test_whoever_asks_for_a_size_or_a_vocabulary_asks_for_a_fresh_model(asked: dict[str, Any]) -> None:
+    chosen = route(Settings(**asked), fit=must_not_be_asked, small=must_not_be_asked)
+    assert chosen.base == "none" and f"--{next(iter(asked))} asks for a fresh model" in chosen.reason
+
+
+def test_gpt2_is_not_begun_with_where_the_minutes_allow_no_pass() -> None:
+    allowed = [route(Settings(minutes=minutes)).base for minutes in (2.0, 20.0)]
+    assert allowed == ["small", "gpt2"]
 
 
 @needs_data
 def test_what_fits_is_told_by_gpt2_s_own_tokenizer() -> None:
     play = (DATA / "tinyshakespeare.txt").read_text("utf-8")[:100_000]
-    for text, base in ((play, "gpt2"), (POEM_OF_ANOTHER_SCRIPT * 50, "none")):
+    for text, base in ((play, "gpt2"), (POEM_OF_ANOTHER_SCRIPT * 50, "small")):
         fit = len(text.encode()) / len(encode(text, gpt2_vocabulary()))
         assert route(Settings(), fit=fit).base == base
 
 
-def test_a_machine_that_would_take_hours_for_one_pass_learns_afresh() -> None:
-    chosen = route(Settings(), n_bytes=GIGABYTE)
-    assert chosen.base == "none" and "minutes" in chosen.reason
+def test_a_machine_that_would_take_hours_for_one_pass_begins_with_less() -> None:
+    chosen = route(Settings(), n_bytes=10_000_000)
+    assert chosen.base == "small" and "minutes" in chosen.reason
 
 
 def test_what_is_too_slow_for_one_machine_is_not_for_another() -> None:
@@ -124,9 +144,9 @@ def test_longer_texts_get_larger_vocabularies() -> None:
     assert all(each.vocabulary_reason for each in chosen)
 
 
-@pytest.mark.parametrize("base", ["gpt2", "auto"])
+@pytest.mark.parametrize("base", ["gpt2", "small"])
 def test_a_base_brings_its_own_vocabulary_and_another_cannot_be_asked_for(base: str) -> None:
-    with pytest.raises(SettingsError, match="--vocabulary 500 needs a fresh model, but gpt2") as caught:
+    with pytest.raises(SettingsError, match=f"--vocabulary 500 needs a fresh model, but {base}") as caught:
         route(Settings(base=base, vocabulary=500))
     assert "--base none" in caught.value.hint
     assert route(Settings(base="none", vocabulary=500)).vocabulary_size == 500

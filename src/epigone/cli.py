@@ -23,7 +23,7 @@ from epigone.learning import train as _train
 from epigone.opinions import judge as _judge
 from epigone.opinions import score as _score
 from epigone.settings import JudgingSettings, Settings, WritingSettings, explain, make_settings, read_settings
-from epigone.using import Quizzing, choose_manner
+from epigone.using import Quizzing, choose_manner, choose_model
 from epigone.using import quiz as _quiz
 from epigone.using import report as _report
 from epigone.using import write as _write
@@ -147,8 +147,9 @@ def make_verbs(defaults: Settings) -> tuple[tyro.extras.SubcommandApp, dict[str,
 
 
 def write(  # noqa: PLR0913  # its arguments are its flags
-    run: Positional[str],
+    run: Positional[str] = "",
     *,
+    base: str = "",
     prompt: str = "",
     out: Path | None = None,
     writing: Writing = WRITING,
@@ -161,6 +162,7 @@ def write(  # noqa: PLR0913  # its arguments are its flags
 
     Args:
         run: A run's folder, a model's folder, or a name on the Hugging Face hub.
+        base: Instead of a run: a base that learned nothing from you. "small" comes along.
         prompt: What the text follows.
         out: Write to this new file instead of the screen. A .jsonl file gets a line for each text, with all
             that is known of it, and is gone on with if it was stopped.
@@ -171,7 +173,7 @@ def write(  # noqa: PLR0913  # its arguments are its flags
         json: Print one JSON object on standard output, and nothing else there.
     """
     manner = choose_manner(json=json, interactive=interactive, show_source=show_source)
-    return _write(run, prompt, out, writing, manner, quiet=quiet)
+    return _write(choose_model(run, base), prompt, out, writing, manner, quiet=quiet)
 
 
 def score(

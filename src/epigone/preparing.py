@@ -13,11 +13,11 @@ from accelerate.utils import broadcast_object_list
 from torch._dynamo.exc import TorchDynamoException
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from epigone.model.gpt2 import build_model, read_shape
+from epigone.model.gpt2 import build_model, load_model, read_shape
 from epigone.model.hardware import Hardware, find_hardware
 from epigone.model.hub import Base, find_base, is_cached
 from epigone.model.plan import Facts, Plan, make_plan, set_length
-from epigone.model.route import Route, choose_route
+from epigone.model.route import SMALL, Fits, Route, choose_route
 from epigone.settings import Settings
 from epigone.text.corpus import Corpus, read_corpus
 from epigone.text.splitting import Split, Stretch, split_corpus
@@ -26,9 +26,12 @@ from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary, 
 from epigone.training.speed import Estimate, count_steps_in_time, expect, measure_speed
 from epigone.training.state import count_processes
 from epigone.writing.samples import Sampler
+from epigone.writing.scoring import score_text
 
 FEW_DOCUMENTS = 8
 """With fewer documents than this, the start of one says little about how to begin a text."""
+STRETCHES, STRETCH = 4, 2_500
+"""Of how many characters are read to see whether the small base fits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,13 +110,9 @@ def _read_held_out(settings: Settings) -> Corpus | None:
 
 
 def _find_route(settings: Settings, corpus: Corpus, hardware: Hardware) -> Route:
-    return choose_route(
-        settings,
-        n_bytes=corpus.n_bytes,
-        bytes_per_gpt2_token=lambda: _fit_gpt2(corpus),
-        gpt2_at_hand=settings.base == "auto" and is_cached("gpt2"),
-        hardware=hardware,
-    )
+    has_gpt2 = settings.base == "auto" and is_cached("gpt2")
+    fits = Fits(gpt2=(lambda: _fit_gpt2(corpus)) if has_gpt2 else None, small=lambda: _fit_small(corpus))
+    return choose_route(settings, n_bytes=corpus.n_bytes, fits=fits, hardware=hardware)
 
 
 def _fit_gpt2(corpus: Corpus) -> float:
@@ -121,6 +120,26 @@ def _fit_gpt2(corpus: Corpus) -> float:
     vocabulary = load_vocabulary(find_base("gpt2", download=False).folder)
     text = corpus.documents[0].text[:100_000]
     return len(text.encode()) / max(1, len(encode(text, vocabulary)))
+
+
+def _fit_small(corpus: Corpus) -> float:
+    """Bits per byte by the untouched small base, over a few stretches of the text."""
+    folder = find_base(SMALL).folder
+    model, vocabulary = load_model(folder), load_vocabulary(folder)
+    bits = n_bytes = 0.0
+    for stretch in _sample_stretches(corpus):
+        scored = score_text(model, vocabulary, stretch)
+        bits += scored.bits_per_byte * len(stretch.encode())
+        n_bytes += len(stretch.encode())
+    return bits / max(1.0, n_bytes)
+
+
+def _sample_stretches(corpus: Corpus) -> list[str]:
+    """As many stretches as STRETCHES says, spread over the documents."""
+    documents = corpus.documents
+    texts = [documents[i * len(documents) // STRETCHES].text for i in range(STRETCHES)]
+    starts = [i * max(0, len(text) - STRETCH) // STRETCHES for i, text in enumerate(texts)]
+    return [text[start : start + STRETCH] for text, start in zip(texts, starts, strict=True)]
 
 
 def _find_vocabulary(base: Base | None, route: Route, train: Sequence[Sequence[str]]) -> PreTrainedTokenizerFast:

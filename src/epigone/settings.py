@@ -120,8 +120,8 @@ class Settings(Frozen):
 
     # -- the model
     base: str = "auto"
-    """Where to start: "gpt2" or another GPT-2 on the Hugging Face hub, a folder, or "none" for a fresh model with a
-    vocabulary of its own. "auto": the plan chooses and says why."""
+    """Where to start: "small", which comes along; "gpt2" or another GPT-2 on the Hugging Face hub; a folder; or "none"
+    for a fresh model with a vocabulary of its own. "auto": the plan chooses and says why."""
     size: Annotated[str, AfterValidator(_check_size)] = "auto"
     """Size of a fresh model: pico, nano, micro, mini, small, medium, gpt2, gpt2-medium, or LAYERSxWIDTH (6x256)."""
     vocabulary: Annotated[int, Field(ge=257, le=65_536)] | Auto = "auto"

@@ -45,6 +45,15 @@ def choose_manner(*, json: bool, interactive: bool, show_source: bool) -> Manner
     return "json" if json else "dialogue" if interactive else "sources" if show_source else "text"
 
 
+def choose_model(run: str, base: str) -> str:
+    """What is to write: one of the two. Raises SettingsError."""
+    if run and base:
+        raise SettingsError(f"--base {base} does not go with {run}.", hint="Leave one of the two out.")
+    if not run and not base:
+        raise SettingsError("write needs a run.", hint="Try: epigone write runs/NAME, or epigone write --base small")
+    return run or base
+
+
 def write(run: str, prompt: str, out: Path | None, settings: WritingSettings, manner: Manner, *, quiet: bool) -> int:
     """What `epigone write` does. Raises EpigoneError."""
     _check_writing(out, settings, manner)

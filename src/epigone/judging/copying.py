@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from epigone.judging.library import PASSAGE_CHARACTERS, Library, open_library
 from epigone.judging.verdicts import HELD_OUT, Mark, Measure, Verdict
 from epigone.text.passages import Found, Shared, find_passages
 from epigone.training.events import Tone
 
-PASSAGE_CHARACTERS = 50
-"""Shorter ones are shared by chance: the longest that the last tenth of eight novels has of the rest is of 42."""
 GOOD_SHARE, BAD_SHARE = 0.01, 0.05
 FLOORS = 3
 """The share may be so many times that of the author's own held-out text, whatever that is: some live by refrains."""
@@ -24,6 +23,10 @@ FLOOR_CHARACTERS, FLOOR_STRETCHES = 200_000, 10
 """The held-out text that is compared: so much at most, from so many places."""
 LITTLE_CHARACTERS = 20_000
 """Less held-out text than this says little of how much an author repeats himself."""
+LEAST_LOOKED_AT = 100
+"""Passages of a text that are looked up in the library: of fewer, chance makes a share."""
+WORSE: tuple[Tone, ...] = ("good", "unsure", "fair", "bad")
+"""The one that comes later counts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,14 +54,61 @@ def judge_copying(text: str, documents: Iterable[str], held_out: Sequence[str]) 
     stretches = _pick_stretches([held_out] if isinstance(held_out, str) else held_out)
     found, *others = find_passages([text, *stretches], documents, PASSAGE_CHARACTERS)
     floor = _make_floor(others)
-    tone = choose_tone(found, floor)
+    own = stretches
+    if sum(map(len, own)) < LITTLE_CHARACTERS and isinstance(documents, Sequence):
+        own = _pick_stretches([*own, *documents])  # is he himself one of those whom the base has read?
+    others_books = search_library(text, "\n".join(own))
+    tone = max(choose_tone(found, floor), others_books.tone, key=WORSE.index)
+    sentences = (_describe(found, choose_tone(found, floor)), _describe_floor(floor), others_books.sentence)
     return Verdict(
         topic="copies",
         tone=tone,
-        sentence=f"{_describe(found, tone)} {_describe_floor(floor)}",
-        measures=_list_measures(found, floor),
-        facts=_list_facts(found, floor),
+        sentence=" ".join(filter(None, sentences)),
+        measures=(*_list_measures(found, floor), *others_books.measures),
+        facts=_list_facts(found, floor) | {"library_share": others_books.share},
     )
+
+
+# -- from other books
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OthersBooks:
+    """What a text shares with the books that the small base has read."""
+
+    tone: Tone = "good"
+    share: float | None = None
+    """None where the text is too short to say."""
+    sentence: str = ""
+    measures: tuple[Measure, ...] = ()
+
+
+def search_library(text: str, own: str, library: Library | None = None) -> OthersBooks:
+    """Whether a text that is not copied from its author is copied from others' books.
+
+    `own`, text of the author's, says how much of these he has himself: he may be one of their authors.
+    """
+    library = library or open_library()
+    share, n_looked_at = library.measure_share(text)
+    if n_looked_at < LEAST_LOOKED_AT:
+        return OthersBooks()
+    usual, n_usual = library.measure_share(own)
+    floor = usual if n_usual >= LEAST_LOOKED_AT else 0.0
+    tone: Tone = (
+        "bad" if share > max(BAD_SHARE, FLOORS * floor) else "fair" if share > max(GOOD_SHARE, 2 * floor) else "good"
+    )
+    name = "text in copied passages of books that the small base has read"
+    mark = Mark(name="the author's own text", value=usual) if n_usual >= LEAST_LOOKED_AT else None
+    percent = f"{share:.1%}".replace("%", " %")
+    return OthersBooks(
+        tone=tone,
+        share=share,
+        sentence="" if tone == "good" else f"{percent} of it stands in other books, which the small base has read.",
+        measures=(Measure(name=name, value=share, unit="share", floor=mark),),
+    )
+
+
+# -- from what was learned
 
 
 def _pick_stretches(held_out: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ from epigone.model.checkpoint import (
     read_object,
     read_shard_names,
 )
+from epigone.model.route import SMALL
 
 # The hub's client is imported inside the functions that need it: it is slow to import, and reads its environment then.
 
@@ -38,6 +39,8 @@ SMALL_FILES = (
 )
 GPT2 = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 WELL_KNOWN = (*GPT2, "distilgpt2", *(f"openai-community/{name}" for name in GPT2), "distilbert/distilgpt2")
+BUNDLED = {SMALL: Path(__file__).with_name(SMALL)}
+"""Bases that come with the package. A folder of the same name is meant by ./small."""
 SCRATCH = "or --base none to learn from scratch."
 
 
@@ -47,7 +50,7 @@ class Base:
 
     name: str
     folder: Path
-    source: Literal["folder", "cache", "download"]
+    source: Literal["package", "folder", "cache", "download"]
     revision: str
     """Commit on the hub; "" for a folder."""
     config: Mapping[str, Any]
@@ -55,14 +58,18 @@ class Base:
 
 
 def find_base(name: str, *, download: bool = True, progress: bool = True) -> Base:
-    """The base of that name: a folder, else the Hugging Face cache, else (with `download`) the hub.
+    """The base of that name: a bundled one, else a folder, else the cache, else (with `download`) the hub.
 
     Nothing is asked of the network when the cache has all that is needed. No weights are loaded, no code is run.
     Raises BaseNotFound, BaseUnusable, and OutputError when the cache cannot be written.
     """
-    folder = _as_folder(name)
+    if name in BUNDLED:
+        folder: Path | None = BUNDLED[name]
+        place: Literal["package", "folder"] = "package"
+    else:
+        folder, place = _as_folder(name), "folder"
     if folder is not None:
-        return Base(name=name, folder=folder, source="folder", revision="", config=check_folder(name, folder))
+        return Base(name=name, folder=folder, source=place, revision="", config=check_folder(name, folder))
     source: Literal["cache", "download"] = "cache"
     with _client_errors_explained(name):
         snapshot = _look_in_cache(name)

@@ -12,10 +12,16 @@ from typing import Any
 from epigone.errors import SettingsError
 from epigone.model.hardware import Hardware
 from epigone.model.rule import choose_vocabulary
-from epigone.settings import Settings
+from epigone.settings import Settings, spell
 
+SMALL = "small"
+"""The base that comes with the package."""
 SLOWEST_EPOCH_SECONDS = 900
-"""Fine-tuning is only chosen unasked where a pass over the text takes less than this."""
+"""GPT-2 is only chosen unasked where a pass over the text takes less than this, or than the minutes allowed."""
+MOST_BITS_BY_SMALL = 3.0
+"""A byte. Where the untouched small base needs more, a fresh model learns the text sooner."""
+LONGEST_FOR_SMALL = 20_000_000
+"""Bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,18 +49,21 @@ class Chooser:
         return best if asked == "auto" else asked
 
 
-def choose_route(
-    settings: Settings,
-    *,
-    n_bytes: int,
-    bytes_per_gpt2_token: Callable[[], float],
-    gpt2_at_hand: bool,
-    hardware: Hardware,
-) -> Route:
-    """Fine-tune or learn from scratch. `bytes_per_gpt2_token` is asked only where GPT-2's weights are at hand."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fits:
+    """How well bases fit the text: measured only when it is asked for."""
+
+    gpt2: Callable[[], float] | None
+    """Bytes of the text for each token of GPT-2's; None where its weights are not at hand."""
+    small: Callable[[], float]
+    """Bits for each byte of the text by the untouched small base."""
+
+
+def choose_route(settings: Settings, *, n_bytes: int, fits: Fits, hardware: Hardware) -> Route:
+    """Fine-tune or learn from scratch. Raises SettingsError."""
     base, reason = settings.base, "as asked"
     if base == "auto":
-        base, reason = _choose_base(n_bytes, bytes_per_gpt2_token, gpt2_at_hand, hardware)
+        base, reason = _choose_base(settings, n_bytes, fits, hardware)
     if base != "none":
         if settings.vocabulary != "auto":
             raise SettingsError(
@@ -67,18 +76,34 @@ def choose_route(
     return Route(base="none", vocabulary_size=size, reason=reason, vocabulary_reason=chooser.reasons["vocabulary"])
 
 
-def _choose_base(
-    n_bytes: int, bytes_per_gpt2_token: Callable[[], float], gpt2_at_hand: bool, hardware: Hardware
-) -> tuple[str, str]:
-    if not gpt2_at_hand:
-        return "none", "GPT-2's weights are not on this machine; --base gpt2 fetches them once (0.5 GB)"
-    fit = bytes_per_gpt2_token()
+def _choose_base(settings: Settings, n_bytes: int, fits: Fits, hardware: Hardware) -> tuple[str, str]:
+    for name in ("size", "vocabulary"):
+        if getattr(settings, name) != "auto":
+            return "none", f"{spell(name)} asks for a fresh model"
+    why_not = _refuse_gpt2(settings, n_bytes, fits, hardware)
+    if not why_not:
+        return "gpt2", "GPT-2's weights are on this machine, and a text learns best from more than itself"
+    if n_bytes > LONGEST_FOR_SMALL:
+        return "none", f"{n_bytes:,} bytes teach a fresh model more than the small base knows; {why_not}"
+    bits = fits.small()
+    if bits > MOST_BITS_BY_SMALL:
+        fit = f"the small base does not fit this text ({bits:.1f} bits per byte; it has about 2 for English prose)"
+        return "none", f"{fit}; {why_not}"
+    return SMALL, f"a text learns best from more than itself; {why_not}"
+
+
+def _refuse_gpt2(settings: Settings, n_bytes: int, fits: Fits, hardware: Hardware) -> str:
+    """Why not to start from GPT-2; "" if nothing speaks against it."""
+    if fits.gpt2 is None:
+        return "GPT-2's weights are not on this machine (--base gpt2 fetches them once, 0.5 GB)"
+    fit = fits.gpt2()
     if fit < 2.5:
-        return "none", f"GPT-2's vocabulary does not fit this text ({fit:.1f} bytes per token; English has about 4)"
+        return f"GPT-2's vocabulary does not fit this text ({fit:.1f} bytes per token; English has about 4)"
+    allowed = SLOWEST_EPOCH_SECONDS if settings.minutes == "none" else 60 * settings.minutes
     seconds = n_bytes / fit / _guess_tokens_per_second(hardware)
-    if seconds > SLOWEST_EPOCH_SECONDS:
-        return "none", f"a pass of GPT-2 over this text would take about {seconds / 60:.0f} minutes here"
-    return "gpt2", "GPT-2's weights are on this machine, and a text learns best from more than itself"
+    if seconds > allowed:
+        return f"a pass of GPT-2 over this text would take about {seconds / 60:.0f} minutes here"
+    return ""
 
 
 def _guess_tokens_per_second(hardware: Hardware) -> float:

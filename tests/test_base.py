@@ -1,0 +1,148 @@
+"""The small base that comes with the package: stock, small, ready to write, and strange to what we measure on."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from epigone.judging.copying import judge_copying, search_library
+from epigone.judging.library import open_library, read_library
+from epigone.model.hub import find_base
+from epigone.run import open_run
+from helpers_front import SONNETS, command, write_sonnets
+from helpers_tokens import DATA, needs_data
+
+LIBRARY = Path(os.environ.get("EPIGONE_LIBRARY", DATA / "library"))
+needs_library = pytest.mark.skipif(not LIBRARY.is_dir(), reason="no unpacked library at EPIGONE_LIBRARY")
+PACKAGE = Path(__file__).parents[1] / "src" / "epigone"
+SENTENCE = "The old man looked out of the window and said that"
+POEM = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。\n床前明月光，疑是地上霜。举头望明月，低头思故乡。\n"
+CODE = "def f(x):\n    if x is None:\n        return {'a': [i for i in range(10)]}\n    return self._f(x) != 0x1F\n\n\n"
+
+
+def test_it_is_found_by_its_name_and_by_no_request() -> None:
+    base = find_base("small", download=False)
+    assert (base.name, base.source) == ("small", "package")
+    assert 4_000_000 < sum(n for n in count_parameters(base.folder).values()) < 8_000_000
+
+
+def count_parameters(folder: Path) -> dict[str, int]:
+    with safe_open(folder / "model.safetensors", "pt") as found:
+        tensors = {name: found.get_tensor(name) for name in found.keys()}  # noqa: SIM118  # it is no dict
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+    return {name: tensor.numel() for name, tensor in tensors.items()}
+
+
+def test_transformers_loads_it_and_finds_english_likely() -> None:
+    folder = find_base("small").folder
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert type(model).__name__ == "GPT2LMHeadModel" and 256 <= model.config.n_positions <= 512
+    losses = []
+    for text in (SENTENCE, " ".join(reversed(SENTENCE.split()))):
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        with torch.inference_mode():
+            losses.append(float(model(ids, labels=ids).loss))
+    assert losses[0] < losses[1] - 0.5
+
+
+def test_it_writes_before_any_training() -> None:
+    done = command("write", "--base", "small", "--prompt", SENTENCE, "--length", "20", "--temperature", "0")
+    assert done.code == 0 and done.out.startswith(SENTENCE) and len(done.out) > len(SENTENCE) + 20
+
+
+@pytest.mark.parametrize("words", [[], ["runs/a", "--base", "small"]])
+def test_write_needs_a_run_or_a_base_and_not_both(words: list[str]) -> None:
+    done = command("write", *words)
+    assert done.code == 2 and "error:" in done.err
+
+
+@pytest.mark.parametrize("text", [POEM * 200, CODE * 100], ids=["chinese", "code"])
+def test_a_text_that_it_does_not_fit_goes_to_a_fresh_model_by_itself(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(text, "utf-8")
+    plan = json.loads(command("plan", path, "--json").out)["plan"]
+    assert plan["base"] == "none" and "does not fit" in plan["reasons"]["base"]
+
+
+def test_a_short_english_text_starts_from_it_and_the_untouched_base_is_epoch_0(tmp_path: Path) -> None:
+    text = write_sonnets(tmp_path, 12_000)
+    done = command("train", text, "--out", tmp_path / "run", "--epochs", "0.5", "--samples", "0")
+    assert done.code == 0 and "small" in done.out
+    run = open_run(tmp_path / "run")
+    assert run.evaluations[0].epoch == 0 and run.folder.read_plan()[0].base == "small"
+    assert run.best is not None and run.best.loss <= run.evaluations[0].loss
+
+
+# -- what it has read, and what it has not
+
+
+def test_the_texts_that_come_along_are_strange_to_it() -> None:
+    assert open_library().measure_share(SONNETS.read_text("utf-8"))[0] < 0.01
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["tinyshakespeare.txt", *(path.name for path in sorted(DATA.glob("unseen/*.txt")))])
+def test_the_texts_that_we_measure_on_are_strange_to_it(name: str) -> None:
+    path = next(DATA.rglob(name))
+    share, n_looked_at = open_library().measure_share(path.read_text("utf-8"))
+    assert n_looked_at > 1_000 and share < 0.005
+
+
+@needs_data
+def test_a_book_that_it_has_read_is_known() -> None:
+    huckleberry = (DATA / "gutenberg" / "twain-76.txt").read_text("utf-8")
+    assert open_library().measure_share(huckleberry)[0] > 0.3
+
+
+@needs_library
+def test_what_is_kept_of_the_library_is_what_stands_in_it() -> None:
+    book = next(iter(sorted(LIBRARY.glob("dickens/*.txt")))).read_text("utf-8", errors="replace")
+    assert open_library().measure_share(book)[0] > 0.95
+
+
+# -- the filter
+
+
+def test_the_share_of_a_copied_text_is_measured_as_it_is() -> None:
+    """Half of a text copied, half written by nobody: the estimate is within chance of a half."""
+    book = SONNETS.read_text("utf-8")
+    library = read_library([book[: len(book) // 2]])
+    share, n_looked_at = library.measure_share(book)
+    assert n_looked_at > 1_000 and abs(share - 0.5) < 0.05
+    assert (
+        library.measure_share(book[len(book) // 2 :])[0]
+        < 0.01
+        < 0.99
+        < library.measure_share(book[: len(book) // 3])[0]
+    )
+
+
+def test_case_and_white_space_hide_nothing() -> None:
+    book = SONNETS.read_text("utf-8")
+    library = read_library([book])
+    assert library.measure_share(book.upper().replace("\n", "\n\n  "))[0] > 0.99
+
+
+def test_a_text_copied_from_other_books_is_no_original() -> None:
+    book, own = (
+        SONNETS.read_text("utf-8"),
+        "Nobody ever wrote a word of all that stands in here, and nobody reads it. " * 200,
+    )
+    library = read_library([book])
+    assert search_library(book[:30_000], own, library).tone == "bad"
+    assert search_library(own, own, library).tone == "good"
+    assert search_library(book[:30_000], book[40_000:70_000], library).tone == "good"  # his own books are among them
+    assert search_library(book[:1_000], own, library).share is None
+
+
+def test_the_verdict_on_copying_tells_of_other_books() -> None:
+    verdict = judge_copying(SONNETS.read_text("utf-8")[:30_000], ["Another text."], [])
+    assert verdict.facts["library_share"] < 0.01
+    assert any("small base" in measure.name for measure in verdict.measures)
