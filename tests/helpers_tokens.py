@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import PreTrainedTokenizerFast
 
 from epigone import Settings
 from epigone.model.hardware import Hardware
@@ -18,7 +17,7 @@ from epigone.model.plan import Facts, Plan, make_plan
 from epigone.model.route import Fits, Route, choose_route
 from epigone.model.shape import Shape
 from epigone.tokens.stream import Part, Tokens
-from epigone.tokens.vocabulary import learn_vocabulary, load_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, learn_vocabulary, load_vocabulary
 from helpers_front import sonnets, workshop
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
@@ -27,13 +26,13 @@ GPT2_SMALL = Shape(n_layer=12, n_embd=768, n_head=12, n_positions=1024, vocabula
 
 
 @cache
-def small_vocabulary() -> PreTrainedTokenizerFast:
+def small_vocabulary() -> Vocabulary:
     """400 entries learned from the first sonnets. Shared: none may change it."""
     return learn_vocabulary([sonnets(20_000)], 400)
 
 
 @cache
-def gpt2_vocabulary() -> PreTrainedTokenizerFast:
+def gpt2_vocabulary() -> Vocabulary:
     """GPT-2's own, from the two files that it was published in."""
     folder = workshop() / "gpt2-tokenizer"
     folder.mkdir()

@@ -97,7 +97,7 @@ def test_a_language_is_learned_and_written_in_whole_characters(tmp_path: Path, l
 def test_every_text_survives_its_vocabulary(tmp_path: Path, language: str) -> None:
     train_and_write(tmp_path, TEXTS[language].encode(), length=1)
     vocabulary = load_vocabulary(tmp_path / "run" / "model")
-    assert vocabulary.decode(encode(TEXTS[language], vocabulary)) == TEXTS[language]
+    assert vocabulary.tokenizer.decode(encode(TEXTS[language], vocabulary)) == TEXTS[language]
 
 
 def test_a_poem_keeps_its_lines_in_what_is_written(tmp_path: Path) -> None:

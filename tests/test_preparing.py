@@ -53,7 +53,7 @@ def knows(preparation: Preparation, letter: str) -> bool:
 def read_part(preparation: Preparation, part: str) -> str:
     """The text that a part's ids stand for."""
     ids = getattr(preparation.tokens, part).ids.tolist()
-    return str(preparation.vocabulary.decode(ids)).replace(END_OF_TEXT, "")
+    return str(preparation.vocabulary.tokenizer.decode(ids)).replace(END_OF_TEXT, "")
 
 
 # -- what is held out stays apart
@@ -64,7 +64,7 @@ def test_the_vocabulary_knows_nothing_of_a_held_out_file(tmp_path: Path) -> None
     prepared = prepare_quickly(text, tmp_path, validation=str(held_out))
     assert not knows(prepared, "ꙮ")
     from_train_alone = learn_vocabulary([text.read_text("utf-8")], len(prepared.vocabulary))
-    assert prepared.vocabulary.get_vocab() == from_train_alone.get_vocab()
+    assert prepared.vocabulary.tokenizer.get_vocab() == from_train_alone.tokenizer.get_vocab()
     assert read_part(prepared, "train") == text.read_text("utf-8")
     assert read_part(prepared, "validation") == STRANGE * 300
     both = learn_vocabulary([text.read_text("utf-8"), STRANGE * 300], len(prepared.vocabulary))
@@ -222,7 +222,7 @@ def test_the_model_is_not_the_one_that_was_measured_with() -> None:
 def test_a_base_brings_its_vocabulary_its_shape_and_its_weights(tmp_path: Path) -> None:
     base = make_standin(tmp_path / "base", text=sonnets(8_000), n_positions=64, seed=5)
     prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path, base=str(base), size="auto")
-    assert prepared.vocabulary.get_vocab() == load_vocabulary(base).get_vocab()
+    assert prepared.vocabulary.tokenizer.get_vocab() == load_vocabulary(base).tokenizer.get_vocab()
     assert prepared.base is not None and prepared.base.folder == base
     plan = prepared.plan
     assert (plan.base, plan.base_revision, plan.shape.n_positions, plan.shape.n_embd) == (str(base), "", 64, 64)

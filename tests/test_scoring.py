@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from epigone import api
 from epigone.errors import TextTooShort, TextUnreadable
 from epigone.reporting.facts import describe_worst_lines
-from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, learn_vocabulary
 from epigone.writing.scoring import Score, list_windows, score_text
 from helpers_front import command, shared_run, sonnets, write_sonnets
 
@@ -25,12 +25,12 @@ ODD = "Größe 🦊 漢字 e\u0301 <|endoftext|>\n\n\tz\u00a0\n"
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> PreTrainedTokenizerFast:
+def vocabulary() -> Vocabulary:
     return learn_vocabulary([sonnets(20_000)], 300)
 
 
 @pytest.fixture(scope="module")
-def model(vocabulary: PreTrainedTokenizerFast) -> Iterator[GPT2LMHeadModel]:
+def model(vocabulary: Vocabulary) -> Iterator[GPT2LMHeadModel]:
     """Untrained, with 48 positions, dropout and far from uniform probabilities."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
@@ -74,9 +74,7 @@ def agree(score: Score, other: Score) -> bool:
 # -- the numbers
 
 
-def test_a_text_within_the_context_has_the_loss_of_transformers(
-    model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast
-) -> None:
+def test_a_text_within_the_context_has_the_loss_of_transformers(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
     text = "From fairest creatures we desire"
     ids = torch.tensor([[end_of_text_id(vocabulary), *encode(text, vocabulary)]])
     assert ids.shape[1] <= 48
@@ -88,9 +86,7 @@ def test_a_text_within_the_context_has_the_loss_of_transformers(
     assert found.accuracy == pytest.approx(right.double().mean().item())
 
 
-def test_the_log_probabilities_add_up_to_everything_else(
-    model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast
-) -> None:
+def test_the_log_probabilities_add_up_to_everything_else(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
     text = sonnets(700) + ODD
     found = score_text(model, vocabulary, text)
     nats = -math.fsum(token.log_probability for token in found.tokens)
@@ -105,14 +101,14 @@ def test_the_log_probabilities_add_up_to_everything_else(
     )
 
 
-def test_a_model_that_knows_nothing_is_as_unsure_as_it_has_entries(vocabulary: PreTrainedTokenizerFast) -> None:
+def test_a_model_that_knows_nothing_is_as_unsure_as_it_has_entries(vocabulary: Vocabulary) -> None:
     found = score_text(Uniform(len(vocabulary)), vocabulary, sonnets(500))  # type: ignore[arg-type]
     assert found.perplexity == pytest.approx(len(vocabulary))
     assert found.accuracy == encode(sonnets(500), vocabulary).count(0) / found.n_tokens
 
 
 @pytest.mark.parametrize("n_positions", [1, 2, 7, 48, 10_000])
-def test_every_token_is_foretold_once_and_in_order(vocabulary: PreTrainedTokenizerFast, n_positions: int) -> None:
+def test_every_token_is_foretold_once_and_in_order(vocabulary: Vocabulary, n_positions: int) -> None:
     """Where only the last token matters, windows of any length must give the same."""
     text = sonnets(1_500)
     model = Pairs(len(vocabulary), n_positions)
@@ -135,9 +131,7 @@ def test_after_the_first_window_every_token_sees_half_a_context(n_tokens: int, n
         counted += window.n_counted
 
 
-def test_a_long_text_is_read_as_transformers_reads_its_windows(
-    model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast
-) -> None:
+def test_a_long_text_is_read_as_transformers_reads_its_windows(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
     text = sonnets(1_000)
     stream = torch.tensor([end_of_text_id(vocabulary), *encode(text, vocabulary)])
     logs: list[torch.Tensor] = []
@@ -154,7 +148,7 @@ def test_a_long_text_is_read_as_transformers_reads_its_windows(
 
 
 def test_batches_change_nothing(
-    model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+    model: GPT2LMHeadModel, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = score_text(model, vocabulary, sonnets(3_000))
     monkeypatch.setattr("epigone.writing.scoring.TOKENS_AT_ONCE", 1)
@@ -163,7 +157,7 @@ def test_batches_change_nothing(
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_score_leaves_the_model_as_it_was_and_has_no_dropout(
-    model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, training: bool
+    model: GPT2LMHeadModel, vocabulary: Vocabulary, training: bool
 ) -> None:
     found = score_text(model, vocabulary, "From fairest")
     model.train(training)
@@ -175,16 +169,14 @@ def test_a_score_leaves_the_model_as_it_was_and_has_no_dropout(
 # -- tokens and lines
 
 
-def test_the_tokens_spell_the_text(model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast) -> None:
+def test_the_tokens_spell_the_text(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
     found = score_text(model, vocabulary, ODD)
     assert "".join(token.text for token in found.tokens) == ODD
     assert "<|endoftext|>" in [token.text for token in found.tokens]
     assert "".join(line.text for line in found.lines) == ODD
 
 
-def test_a_line_has_its_number_its_text_and_its_nats(
-    model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast
-) -> None:
+def test_a_line_has_its_number_its_text_and_its_nats(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
     text = "From fairest\ncreatures we\n\nincrease"
     found = score_text(model, vocabulary, text)
     lines = {line.number: line for line in found.lines}

@@ -19,6 +19,7 @@ from epigone.tokens import vocabulary as room
 from epigone.tokens.stream import encode_parts
 from epigone.tokens.vocabulary import (
     END_OF_TEXT,
+    Vocabulary,
     cut_into_blocks,
     encode,
     end_of_text_id,
@@ -40,8 +41,8 @@ TEXTS = {
 }
 
 
-def decode(ids: list[int], vocabulary: PreTrainedTokenizerFast) -> str:
-    text = vocabulary.decode(ids)
+def decode(ids: list[int], vocabulary: Vocabulary) -> str:
+    text = vocabulary.tokenizer.decode(ids, skip_special_tokens=False)
     assert isinstance(text, str)
     return text
 
@@ -51,17 +52,19 @@ def decode(ids: list[int], vocabulary: PreTrainedTokenizerFast) -> str:
 
 def test_it_is_a_stock_fast_gpt2_tokenizer() -> None:
     vocabulary = small_vocabulary()
-    assert type(vocabulary) is GPT2Tokenizer and vocabulary.is_fast
-    assert vocabulary.get_vocab().keys() >= set(pre_tokenizers.ByteLevel.alphabet())
-    assert vocabulary.eos_token == vocabulary.bos_token == END_OF_TEXT
-    assert encode(f"a{END_OF_TEXT}", vocabulary)[1] == end_of_text_id(vocabulary) == vocabulary.eos_token_id
+    stock = vocabulary.as_stock()
+    assert type(stock) is GPT2Tokenizer and stock.is_fast and len(stock) == len(vocabulary)
+    assert stock.get_vocab().keys() >= set(pre_tokenizers.ByteLevel.alphabet())
+    assert stock.eos_token == stock.bos_token == END_OF_TEXT
+    assert encode(f"a{END_OF_TEXT}", vocabulary)[1] == end_of_text_id(vocabulary) == stock.eos_token_id
+    assert stock("".join(TEXTS.values()))["input_ids"] == encode("".join(TEXTS.values()), vocabulary)
 
 
 @pytest.mark.parametrize("size", [257, 258, 400, 1_000])
 def test_the_size_is_honoured(size: int) -> None:
     vocabulary = learn_vocabulary([sonnets(20_000)], size)
     assert len(vocabulary) == size
-    assert sorted(vocabulary.get_vocab().values()) == list(range(size))
+    assert sorted(vocabulary.tokenizer.get_vocab().values()) == list(range(size))
 
 
 @pytest.mark.parametrize(("text", "size"), [("", 257), ("a", 257), ("abab", 259), ("xyz xyz xyz", 260)])
@@ -78,18 +81,18 @@ def test_what_is_frequent_gets_an_entry() -> None:
 
 def test_equal_texts_give_equal_vocabularies() -> None:
     first, again = (learn_vocabulary(iter([sonnets(9_000), "tail"]), 350) for _ in range(2))
-    assert first.backend_tokenizer.to_str() == again.backend_tokenizer.to_str()
+    assert first.tokenizer.to_str() == again.tokenizer.to_str()
     other = learn_vocabulary([sonnets(9_000).swapcase(), "tail"], 350)
-    assert other.get_vocab() != first.get_vocab()
+    assert other.tokenizer.get_vocab() != first.tokenizer.get_vocab()
 
 
 def test_learning_stops_where_more_text_would_cost_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     text = sonnets(9_000)
     edge = text.index(" ", 3_000)
-    beginning = learn_vocabulary([text[:5_000]], 350).get_vocab()
-    assert learn_vocabulary([text], 350).get_vocab() != beginning
+    beginning = learn_vocabulary([text[:5_000]], 350).tokenizer.get_vocab()
+    assert learn_vocabulary([text], 350).tokenizer.get_vocab() != beginning
     monkeypatch.setattr(room, "LEARNING_CHARACTERS", 5_000)
-    assert learn_vocabulary([text[:edge], text[edge:], "and more"], 350).get_vocab() == beginning
+    assert learn_vocabulary([text[:edge], text[edge:], "and more"], 350).tokenizer.get_vocab() == beginning
 
 
 def test_a_long_run_without_white_space_is_learned_from_in_time() -> None:
@@ -157,7 +160,7 @@ odd_pieces = st.text(st.sampled_from("ab1 's!é中🙂\n \t\r\x0b\x1c\x1f\x85\u0
 def test_the_tokens_of_the_blocks_are_the_tokens_of_the_whole(pieces: list[str], edge: str) -> None:
     """Wherever a block holds a place to cut at: a blank or a line's end behind something else."""
     text, vocabulary = edge.join(pieces), small_vocabulary()
-    whole = vocabulary.backend_tokenizer.encode(text, add_special_tokens=False).ids
+    whole = vocabulary.tokenizer.encode(text, add_special_tokens=False).ids
     assert [i for block in cut_into_blocks(text, 24) for i in encode(block, vocabulary)] == whole
 
 
@@ -165,7 +168,7 @@ def test_the_tokens_of_the_blocks_are_the_tokens_of_the_whole(pieces: list[str],
 def test_a_text_of_many_blocks_has_the_tokens_of_the_whole(between: str) -> None:
     text, vocabulary = sonnets(70_000).replace(" ", between) * 2, small_vocabulary()
     assert len(list(cut_into_blocks(text))) > 2
-    assert encode(text, vocabulary) == vocabulary.backend_tokenizer.encode(text, add_special_tokens=False).ids
+    assert encode(text, vocabulary) == vocabulary.tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def test_a_long_run_is_cut_in_time() -> None:
@@ -181,12 +184,27 @@ def test_a_long_run_is_cut_in_time() -> None:
 
 def test_a_saved_vocabulary_is_loaded_by_transformers_alone(tmp_path: Path) -> None:
     vocabulary = small_vocabulary()
-    vocabulary.save_pretrained(tmp_path)
+    vocabulary.as_stock().save_pretrained(tmp_path)
     text = "".join(TEXTS.values()) + END_OF_TEXT
-    for loaded in (AutoTokenizer.from_pretrained(tmp_path), load_vocabulary(tmp_path)):
-        assert loaded(text)["input_ids"] == encode(text, vocabulary)
-        assert decode(loaded(text)["input_ids"], loaded) == text
-        assert (len(loaded), loaded.eos_token_id) == (400, end_of_text_id(vocabulary))
+    stock, ours = AutoTokenizer.from_pretrained(tmp_path), load_vocabulary(tmp_path)
+    assert stock(text)["input_ids"] == encode(text, ours) == encode(text, vocabulary)
+    assert stock.decode(stock(text)["input_ids"]) == decode(encode(text, ours), ours) == text
+    assert len(stock) == len(ours) == 400
+    assert stock.eos_token_id == end_of_text_id(ours) == end_of_text_id(vocabulary)
+
+
+def test_a_tokenizer_that_would_cut_texts_short_does_not(tmp_path: Path) -> None:
+    small_vocabulary().as_stock().save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    values["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values), "utf-8")
+    assert encode(sonnets(500), load_vocabulary(tmp_path)) == encode(sonnets(500), small_vocabulary())
+
+
+def test_where_it_is_not_said_the_end_of_text_has_gpt2_s_name(tmp_path: Path) -> None:
+    small_vocabulary().as_stock().save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    assert end_of_text_id(load_vocabulary(tmp_path)) == end_of_text_id(small_vocabulary())
 
 
 def damage_by(folder: Path, name: str) -> None:
@@ -207,7 +225,7 @@ def damage_by(folder: Path, name: str) -> None:
     elif name == "only its configuration":
         tokenizer.unlink()
     elif name == "no end of text":
-        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}', "utf-8")
+        (folder / "tokenizer_config.json").write_text('{"eos_token": "<end>"}', "utf-8")
 
 
 DAMAGES = [
@@ -224,7 +242,7 @@ DAMAGES = [
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_folder_without_a_sound_vocabulary_is_told(tmp_path: Path, damage: str) -> None:
-    small_vocabulary().save_pretrained(tmp_path)
+    small_vocabulary().as_stock().save_pretrained(tmp_path)
     damage_by(tmp_path, damage)
     with pytest.raises(BaseUnusable) as caught:
         load_vocabulary(tmp_path)

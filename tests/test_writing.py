@@ -10,11 +10,11 @@ from typing import Any, Literal
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from epigone.model.gpt2 import load_model
 from epigone.settings import WritingSettings
-from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary, load_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, learn_vocabulary, load_vocabulary
 from epigone.writing.decoder import ReferenceDecoder, make_decoder
 from epigone.writing.engine import Writer
 from epigone.writing.sampling import ROUNDS, SHORTEST_LOOP, Chooser, LoopGuard, make_processors
@@ -41,7 +41,7 @@ class Parrot(torch.nn.Module):
         return SimpleNamespace(logits=logits)
 
 
-def parrot_writer(parrot: Parrot, vocabulary: PreTrainedTokenizerFast) -> Writer:
+def parrot_writer(parrot: Parrot, vocabulary: Vocabulary) -> Writer:
     return Writer(ReferenceDecoder(parrot), vocabulary)  # type: ignore[arg-type]
 
 
@@ -51,12 +51,12 @@ def make_chooser(seeds: Sequence[int], **how: Any) -> Chooser:
 
 
 @pytest.fixture(scope="module")
-def bytes_only() -> PreTrainedTokenizerFast:
+def bytes_only() -> Vocabulary:
     """A vocabulary of the 256 bytes and the end of text."""
     return learn_vocabulary(["ab"], 257)
 
 
-def make_random_model(vocabulary: PreTrainedTokenizerFast, **more: Any) -> GPT2LMHeadModel:
+def make_random_model(vocabulary: Vocabulary, **more: Any) -> GPT2LMHeadModel:
     """An untrained model with sharp, far from uniform probabilities."""
     end = end_of_text_id(vocabulary)
     shape = {"n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.4} | more
@@ -67,24 +67,24 @@ def make_random_model(vocabulary: PreTrainedTokenizerFast, **more: Any) -> GPT2L
 
 
 @pytest.fixture(scope="module")
-def random_vocabulary() -> PreTrainedTokenizerFast:
+def random_vocabulary() -> Vocabulary:
     return learn_vocabulary([sonnets(20_000)], 300)
 
 
 @pytest.fixture(scope="module")
-def random_model(random_vocabulary: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
+def random_model(random_vocabulary: Vocabulary) -> GPT2LMHeadModel:
     return make_random_model(random_vocabulary)
 
 
 @pytest.fixture(scope="module")
-def random_writer(random_model: GPT2LMHeadModel, random_vocabulary: PreTrainedTokenizerFast) -> Writer:
+def random_writer(random_model: GPT2LMHeadModel, random_vocabulary: Vocabulary) -> Writer:
     return Writer(make_decoder(random_model), random_vocabulary)
 
 
 # -- characters
 
 
-def test_pieces_never_end_within_a_character(bytes_only: PreTrainedTokenizerFast) -> None:
+def test_pieces_never_end_within_a_character(bytes_only: Vocabulary) -> None:
     ids = encode(LETTERS, bytes_only)
     assert len(ids) == len(LETTERS.encode())
     writer = parrot_writer(Parrot(ids, len(bytes_only)), bytes_only)
@@ -92,19 +92,19 @@ def test_pieces_never_end_within_a_character(bytes_only: PreTrainedTokenizerFast
     assert "".join(pieces) == LETTERS and all(len(piece) == 1 for piece in pieces)
 
 
-def test_half_a_character_at_the_end_is_not_shown(bytes_only: PreTrainedTokenizerFast) -> None:
+def test_half_a_character_at_the_end_is_not_shown(bytes_only: Vocabulary) -> None:
     ids = encode("a🦊", bytes_only)
     writer = parrot_writer(Parrot(ids, len(bytes_only)), bytes_only)
     assert writer.write("x", WritingSettings(length=len(ids) - 1, temperature=0)) == ["a"]
 
 
-def test_bytes_that_are_no_character_become_replacement_characters(bytes_only: PreTrainedTokenizerFast) -> None:
+def test_bytes_that_are_no_character_become_replacement_characters(bytes_only: Vocabulary) -> None:
     ids = [encode("é", bytes_only)[0], *encode("ok", bytes_only)]
     writer = parrot_writer(Parrot(ids, len(bytes_only)), bytes_only)
     assert writer.write("x", WritingSettings(length=3, temperature=0)) == ["\ufffdok"]
 
 
-def test_a_stop_string_is_found_across_tokens_and_characters(bytes_only: PreTrainedTokenizerFast) -> None:
+def test_a_stop_string_is_found_across_tokens_and_characters(bytes_only: Vocabulary) -> None:
     text = "one 🦊🦊 two"
     for stop, kept in (("🦊🦊", "one "), ("🦊 t", "one 🦊"), ("wo", "one 🦊🦊 t"), ("one", ""), ("x", text)):
         writer = parrot_writer(Parrot(encode(text, bytes_only), len(bytes_only)), bytes_only)
@@ -112,7 +112,7 @@ def test_a_stop_string_is_found_across_tokens_and_characters(bytes_only: PreTrai
         assert writer.write("x", settings) == [kept]
 
 
-def test_the_end_of_text_is_never_written(bytes_only: PreTrainedTokenizerFast) -> None:
+def test_the_end_of_text_is_never_written(bytes_only: Vocabulary) -> None:
     """A model that wants nothing else has to say something else."""
     end = end_of_text_id(bytes_only)
     writer = parrot_writer(Parrot([end], len(bytes_only)), bytes_only)
@@ -125,15 +125,13 @@ def test_the_end_of_text_is_never_written(bytes_only: PreTrainedTokenizerFast) -
 # -- the model's probabilities
 
 
-def trained_model() -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
+def trained_model() -> tuple[GPT2LMHeadModel, Vocabulary]:
     folder = shared_run().folder.model
     return load_model(folder), load_vocabulary(folder)
 
 
 @pytest.mark.parametrize("which", ["small", "deep", "trained"])
-def test_without_daring_it_is_transformers_generate_token_for_token(
-    random_vocabulary: PreTrainedTokenizerFast, which: str
-) -> None:
+def test_without_daring_it_is_transformers_generate_token_for_token(random_vocabulary: Vocabulary, which: str) -> None:
     deep = {"n_layer": 5, "n_embd": 96, "n_head": 6, "n_positions": 64, "initializer_range": 0.2}
     model, vocabulary = make_random_model(random_vocabulary, **(deep if which == "deep" else {})), random_vocabulary
     if which == "trained":
@@ -294,7 +292,7 @@ def test_the_global_random_numbers_do_not_move_a_text() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_writing_leaves_the_model_as_it_was(
-    random_model: GPT2LMHeadModel, random_vocabulary: PreTrainedTokenizerFast, training: bool
+    random_model: GPT2LMHeadModel, random_vocabulary: Vocabulary, training: bool
 ) -> None:
     model, random_writer = random_model, Writer(ReferenceDecoder(random_model), random_vocabulary)
     model.train(training)
@@ -345,7 +343,7 @@ def test_each_text_has_its_own_loops() -> None:
     assert torch.isinf(scores[0]).sum() == 1 and not torch.isinf(scores[1]).any()
 
 
-def test_a_model_that_only_repeats_itself_is_brought_to_say_something_else(bytes_only: PreTrainedTokenizerFast) -> None:
+def test_a_model_that_only_repeats_itself_is_brought_to_say_something_else(bytes_only: Vocabulary) -> None:
     def speak(loop_guard: Literal["on", "off"]) -> str:
         writer = parrot_writer(Parrot(encode("ab", bytes_only), len(bytes_only)), bytes_only)
         return writer.write("x", WritingSettings(length=60, temperature=0, loop_guard=loop_guard))[0]

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
 from epigone.model.gpt2 import build_model
@@ -29,7 +29,7 @@ from epigone.model.shape import Shape
 from epigone.run import open_run
 from epigone.settings import Settings, WritingSettings
 from epigone.tokens.stream import Part, Tokens
-from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, learn_vocabulary
 from epigone.training.batches import Batches
 from epigone.training.loop import Learner
 from epigone.writing.decoder import WeightFormat, make_decoder
@@ -246,7 +246,7 @@ def compare_writing(name: str, form: WeightFormat, length: int, n_rounds: int) -
 
 
 def make_writing(
-    model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, form: WeightFormat, sizes: tuple[int, int]
+    model: GPT2LMHeadModel, vocabulary: Vocabulary, form: WeightFormat, sizes: tuple[int, int]
 ) -> tuple[Work, Work]:
     """The same texts' worth of tokens by `generate`, and by epigone's writer."""
     count, length = sizes

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel
 
 from epigone import __version__
 from epigone.errors import SettingsError
@@ -30,7 +30,7 @@ from epigone.run import Run, Text, open_run, open_writer, score
 from epigone.runs.folder import RunFolder
 from epigone.settings import Settings, make_settings
 from epigone.tokens.stream import Tokens, load_tokens
-from epigone.tokens.vocabulary import end_of_text_id, load_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, end_of_text_id, load_vocabulary
 from epigone.training.events import CheckpointDue, Evaluated, Event, Finished
 from epigone.training.loop import Learner
 from epigone.training.state import is_main_process
@@ -218,9 +218,7 @@ def _fit_to_machine(plan: Plan, settings: Settings, on_note: Callable[[str], Non
         )
 
 
-def _rebuild_model(
-    folder: RunFolder, plan: Plan, vocabulary: PreTrainedTokenizerFast, *, fresh_start: bool
-) -> GPT2LMHeadModel:
+def _rebuild_model(folder: RunFolder, plan: Plan, vocabulary: Vocabulary, *, fresh_start: bool) -> GPT2LMHeadModel:
     """The model that training started from, or just its frame where a checkpoint brings the weights."""
     if fresh_start:
         base = None if plan.fresh else find_base(plan.base).folder
@@ -228,7 +226,7 @@ def _rebuild_model(
     return build_frame(plan, folder.model)
 
 
-def _follow(folder: RunFolder, learner: Learner, vocabulary: PreTrainedTokenizerFast) -> Iterator[Event]:
+def _follow(folder: RunFolder, learner: Learner, vocabulary: Vocabulary) -> Iterator[Event]:
     """Pass on what the learner tells, and keep in the folder what each event calls for."""
     for event in learner.learn():
         if is_main_process():

@@ -11,18 +11,18 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch._dynamo.exc import TorchDynamoException
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel
 
 from epigone.model.gpt2 import build_model, load_model, read_shape
 from epigone.model.hardware import Hardware, find_hardware
-from epigone.model.hub import Base, find_base, is_cached
+from epigone.model.hub import SMALL, Base, find_base, is_cached
 from epigone.model.plan import Facts, Plan, make_plan, set_length
-from epigone.model.route import SMALL, Fits, Route, choose_route
+from epigone.model.route import Fits, Route, choose_route
 from epigone.settings import Settings
 from epigone.text.corpus import Corpus, read_corpus
 from epigone.text.splitting import Split, Stretch, split_corpus
 from epigone.tokens.stream import Part, Tokens, encode_parts
-from epigone.tokens.vocabulary import encode, end_of_text_id, learn_vocabulary, load_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, learn_vocabulary, load_vocabulary
 from epigone.training.speed import Estimate, count_steps_in_time, expect, measure_speed
 from epigone.training.state import count_processes
 from epigone.writing.samples import Sampler
@@ -42,7 +42,7 @@ class Preparation:
     corpus: Corpus
     split: Split
     base: Base | None
-    vocabulary: PreTrainedTokenizerFast
+    vocabulary: Vocabulary
     tokens: Tokens
     plan: Plan
     estimate: Estimate
@@ -142,7 +142,7 @@ def _sample_stretches(corpus: Corpus) -> list[str]:
     return [text[start : start + STRETCH] for text, start in zip(texts, starts, strict=True)]
 
 
-def _find_vocabulary(base: Base | None, route: Route, train: Sequence[Sequence[str]]) -> PreTrainedTokenizerFast:
+def _find_vocabulary(base: Base | None, route: Route, train: Sequence[Sequence[str]]) -> Vocabulary:
     if base is not None:
         return load_vocabulary(base.folder)
     return learn_vocabulary((stretch for document in train for stretch in document), route.vocabulary_size)
@@ -167,7 +167,7 @@ def _choose_start(train: Sequence[Sequence[str]]) -> str:
 
 
 def _measure(
-    model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, tokens: Tokens, plan: Plan, settings: Settings
+    model: GPT2LMHeadModel, vocabulary: Vocabulary, tokens: Tokens, plan: Plan, settings: Settings
 ) -> tuple[Plan, Estimate]:
     """The plan with the steps that its minutes allow, and what was measured, by the first process for all."""
     sampler = Sampler(vocabulary, settings, plan.start_text)

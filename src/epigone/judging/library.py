@@ -61,7 +61,8 @@ class Library:
 def choose_passages(text: str) -> Hashes:
     """The hashes of the passages of a text that count."""
     hashes = hash_windows(normalise(text), PASSAGE_CHARACTERS)
-    return hashes[hashes % np.uint64(ONE_IN) == 0]
+    chosen: Hashes = hashes[hashes % np.uint64(ONE_IN) == 0]
+    return chosen
 
 
 def list_places(passages: Hashes) -> Iterable[Hashes]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from epigone.judging.repetition import Range, check_repetition, measure_range
 from epigone.settings import WritingSettings
+from epigone.tokens.vocabulary import Vocabulary
 from epigone.writing.decoder import make_decoder
 from epigone.writing.engine import Writer
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 TEMPERATURES = tuple(round(0.5 + 0.05 * step, 2) for step in range(15))
 COUNT, LENGTH = 16, 256
@@ -41,7 +44,7 @@ class Tuning:
 
 
 def choose_temperature(
-    model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, held_out: Sequence[str], start_text: str, seed: int
+    model: GPT2LMHeadModel, vocabulary: Vocabulary, held_out: Sequence[str], start_text: str, seed: int
 ) -> Tuning | None:
     """The lowest temperature at which what the model writes is no more repetitive than its author's text.
 

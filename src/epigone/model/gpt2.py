@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import GenerationConfig, GPT2Config, PreTrainedTokenizerFast
+from transformers import GenerationConfig, GPT2Config
 from transformers.utils import logging
 
 from epigone.errors import BaseUnusable, RunDamaged
@@ -19,7 +19,7 @@ from epigone.model.adapters import add_adapters, merge_weights
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
 from epigone.model.weights import TEMPERATURE
-from epigone.tokens.vocabulary import end_of_text_id
+from epigone.tokens.vocabulary import Vocabulary, end_of_text_id
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -142,7 +142,7 @@ def load_model(folder: Path, *, attention: str = "sdpa", device: str = "cpu") ->
     return model
 
 
-def save_frame(model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, folder: Path) -> None:
+def save_frame(model: GPT2LMHeadModel, vocabulary: Vocabulary, folder: Path) -> None:
     """Everything of a stock model folder but the weights: config.json, generation_config.json and the tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = ["GPT2LMHeadModel"]
@@ -152,8 +152,9 @@ def save_frame(model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, fold
     GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True, temperature=TEMPERATURE, top_p=0.95, bos_token_id=end, eos_token_id=end
     ).save_pretrained(folder)
-    vocabulary.model_max_length = model.config.n_positions
-    vocabulary.save_pretrained(folder)
+    stock = vocabulary.as_stock()
+    stock.model_max_length = model.config.n_positions
+    stock.save_pretrained(folder)
 
 
 def save_weights(model: GPT2LMHeadModel, path: Path) -> None:

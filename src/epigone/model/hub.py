@@ -25,7 +25,6 @@ from epigone.model.checkpoint import (
     read_object,
     read_shard_names,
 )
-from epigone.model.route import SMALL
 
 # The hub's client is imported inside the functions that need it: it is slow to import, and reads its environment then.
 
@@ -39,6 +38,7 @@ SMALL_FILES = (
 )
 GPT2 = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 WELL_KNOWN = (*GPT2, "distilgpt2", *(f"openai-community/{name}" for name in GPT2), "distilbert/distilgpt2")
+SMALL = "small"
 BUNDLED = {SMALL: Path(__file__).with_name(SMALL)}
 """Bases that come with the package. A folder of the same name is meant by ./small."""
 SCRATCH = "or --base none to learn from scratch."

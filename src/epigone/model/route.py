@@ -11,11 +11,10 @@ from typing import Any
 
 from epigone.errors import SettingsError
 from epigone.model.hardware import Hardware
+from epigone.model.hub import SMALL
 from epigone.model.rule import choose_vocabulary
 from epigone.settings import Settings, spell
 
-SMALL = "small"
-"""The base that comes with the package."""
 SLOWEST_EPOCH_SECONDS = 900
 """GPT-2 is only chosen unasked where a pass over the text takes less than this, or than the minutes allowed."""
 MOST_BITS_BY_SMALL = 3.0

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import GPT2Config
 
 from epigone.errors import RunDamaged
 from epigone.files import write_json
-from epigone.model.checkpoint import INDEX, WEIGHTS
+from epigone.model.checkpoint import CONFIG, INDEX, OTHER_SPELLINGS, WEIGHTS
+
+if TYPE_CHECKING:
+    from transformers import GPT2Config
 
 GENERATION = "generation_config.json"
 TEMPERATURE = 0.8
@@ -28,10 +31,33 @@ GELU = ("gelu_new", "gelu_pytorch_tanh")
 """The tanh form of GELU, GPT-2's own (Hendrycks & Gimpel 2016), as transformers calls it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How a GPT-2 computes: what its config.json says, by the same names, or GPT-2's own values."""
+
+    n_layer: int = 12
+    n_head: int = 12
+    n_embd: int = 768
+    n_positions: int = 1024
+    layer_norm_epsilon: float = 1e-5
+    activation_function: str = "gelu_new"
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    reorder_and_upcast_attn: bool = False
+    add_cross_attention: bool = False
+
+
+def read_config(folder: Path) -> Config:
+    """From a folder's config.json. Raises OSError, ValueError."""
+    values = json.loads((folder / CONFIG).read_text("utf-8"))
+    values |= {size: values[name] for size, name in OTHER_SPELLINGS.items() if name in values}
+    return Config(**{field.name: values[field.name] for field in fields(Config) if field.name in values})
+
+
 class Weights(NamedTuple):
     """A GPT-2 as it lies on the disk: the tensors are named as in `GPT2LMHeadModel`."""
 
-    config: GPT2Config
+    config: Config | GPT2Config
     tensors: Mapping[str, torch.Tensor]
 
     @property
@@ -48,7 +74,7 @@ class Weights(NamedTuple):
 def read_weights(folder: Path, device: str) -> Weights:
     """What a checked folder holds, in fp32 on the device. Raises RunDamaged."""
     try:
-        config = GPT2Config.from_pretrained(folder, local_files_only=True)
+        config = read_config(folder)
         found: dict[str, torch.Tensor] = {}
         for file in _list_files(folder):
             found |= load_file(file, device=device)
@@ -84,7 +110,7 @@ def keep_temperature(folder: Path, temperature: float) -> None:
     write_json(folder / GENERATION, values | {"temperature": temperature})
 
 
-def is_plain(config: GPT2Config) -> bool:
+def is_plain(config: Config | GPT2Config) -> bool:
     """Whether a model computes as GPT-2 does, and not as one of the variants that transformers' config allows."""
     return (
         config.activation_function in GELU

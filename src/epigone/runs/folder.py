@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
-from transformers import PreTrainedTokenizerFast
 
 from epigone.errors import OutputError, RunDamaged, RunExists, RunLocked, RunNotFound
 from epigone.files import write_json, write_text
-from epigone.model.gpt2 import WEIGHTS, save_frame, save_weights
+from epigone.model.checkpoint import WEIGHTS
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
 from epigone.runs.checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from epigone.runs.metrics import append_event, read_events
 from epigone.settings import Settings, make_settings, read_settings, write_toml
 from epigone.tokens.stream import load_tokens, spell_documents
-from epigone.tokens.vocabulary import load_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, load_vocabulary
 from epigone.training.events import Event, Sampled
 from epigone.training.state import Packed
 
@@ -182,10 +181,14 @@ class RunFolder:
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
         """Put the model's weights into model/, in place of those of an earlier epoch."""
+        from epigone.model.gpt2 import save_weights  # seconds, which only learning needs
+
         save_weights(model, self.model / WEIGHTS)
 
-    def write_frame(self, model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast) -> None:
+    def write_frame(self, model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
         """Everything of model/ but its weights."""
+        from epigone.model.gpt2 import save_frame
+
         save_frame(model, vocabulary, self.model)
 
 

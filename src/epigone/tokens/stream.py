@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedTokenizerFast
 
 from epigone.errors import RunDamaged
 from epigone.files import write_json
-from epigone.tokens.vocabulary import encode_blocks, end_of_text_id, list_token_bytes
+from epigone.tokens.vocabulary import Vocabulary, encode_blocks, end_of_text_id, list_token_bytes
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 Stretches = Sequence[Sequence[str]]
@@ -56,7 +55,7 @@ class Tokens:
     key: str
 
 
-def encode_parts(train: Stretches, validation: Stretches, vocabulary: PreTrainedTokenizerFast, folder: Path) -> Tokens:
+def encode_parts(train: Stretches, validation: Stretches, vocabulary: Vocabulary, folder: Path) -> Tokens:
     """Encode both parts into `folder`/KEY, or find them there: equal texts and vocabulary have equal keys."""
     key = _name_content(train, validation, vocabulary)
     place = folder / key
@@ -80,7 +79,7 @@ def load_tokens(place: Path) -> Tokens:
     return Tokens(**parts, key=place.name)
 
 
-def make_part(text: str, vocabulary: PreTrainedTokenizerFast, n_most: int) -> Part:
+def make_part(text: str, vocabulary: Vocabulary, n_most: int) -> Part:
     """The beginning of a text, of at most so many tokens, as a part."""
     pieces = list_token_bytes(vocabulary)
     ids = list(islice(chain.from_iterable(encode_blocks(text[: LONGEST_TOKEN * n_most], vocabulary)), n_most))
@@ -94,7 +93,7 @@ def make_part(text: str, vocabulary: PreTrainedTokenizerFast, n_most: int) -> Pa
     )
 
 
-def spell_documents(part: Part, vocabulary: PreTrainedTokenizerFast) -> list[str]:
+def spell_documents(part: Part, vocabulary: Vocabulary) -> list[str]:
     """The texts of a part's documents, as they were encoded."""
     pieces, end = list_token_bytes(vocabulary), end_of_text_id(vocabulary)
     starts = np.flatnonzero(part.ids == end)
@@ -103,7 +102,7 @@ def spell_documents(part: Part, vocabulary: PreTrainedTokenizerFast) -> list[str
     return [text.decode("utf-8", "replace") for text in raw]
 
 
-def spell_pieces(part: Part, vocabulary: PreTrainedTokenizerFast) -> Iterator[str]:
+def spell_pieces(part: Part, vocabulary: Vocabulary) -> Iterator[str]:
     """The same text piece by piece, whatever its length. Where a document is cut, a little is spelled twice."""
     pieces, end = list_token_bytes(vocabulary), end_of_text_id(vocabulary)
     for first in range(0, len(part.ids), PIECE_TOKENS):
@@ -112,8 +111,8 @@ def spell_pieces(part: Part, vocabulary: PreTrainedTokenizerFast) -> Iterator[st
             yield b"".join(map(pieces.__getitem__, stretch.tolist())).decode("utf-8", "replace")
 
 
-def _name_content(train: Stretches, validation: Stretches, vocabulary: PreTrainedTokenizerFast) -> str:
-    content = hashlib.sha256(vocabulary.backend_tokenizer.to_str().encode())
+def _name_content(train: Stretches, validation: Stretches, vocabulary: Vocabulary) -> str:
+    content = hashlib.sha256(vocabulary.tokenizer.to_str().encode())
     for part in (train, validation):
         for document in part:
             for stretch in document:
@@ -123,7 +122,7 @@ def _name_content(train: Stretches, validation: Stretches, vocabulary: PreTraine
     return content.hexdigest()[:16]
 
 
-def _write_part(part: Stretches, vocabulary: PreTrainedTokenizerFast, path: Path) -> dict[str, int | str]:
+def _write_part(part: Stretches, vocabulary: Vocabulary, path: Path) -> dict[str, int | str]:
     kind = np.uint16 if len(vocabulary) <= 2**16 else np.uint32
     pieces = []
     for document in part:

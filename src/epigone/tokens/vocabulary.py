@@ -1,4 +1,4 @@
-"""Text or a checkpoint's folder in; a stock GPT-2 tokenizer (byte-level BPE) out."""
+"""Text or a checkpoint's folder in; a byte-level BPE out, which transformers knows as a stock GPT-2 tokenizer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
 from epigone.errors import BaseUnusable
+
+if TYPE_CHECKING:
+    from transformers import GPT2Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 BLOCK_CHARACTERS = 65_536
@@ -23,14 +26,42 @@ LEARNING_CHARACTERS = 100_000_000
 """A vocabulary is learned from at most this much text; more changes few merges and costs gigabytes."""
 
 
-def learn_vocabulary(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
+class Vocabulary:
+    """A byte-level BPE, and which of its tokens stands between documents."""
+
+    def __init__(self, tokenizer: Tokenizer, end_of_text: str = END_OF_TEXT) -> None:
+        """Raises ValueError where there is no such token."""
+        number = tokenizer.token_to_id(end_of_text)
+        if number is None:
+            raise ValueError(f"it has no token {end_of_text}")
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.tokenizer, self.end_of_text, self.end_of_text_id = tokenizer, end_of_text, int(number)
+
+    def __len__(self) -> int:
+        return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def as_stock(self) -> GPT2Tokenizer:
+        """The same as transformers has it, to be saved beside a model."""
+        from transformers import GPT2Tokenizer  # it takes a second to load, and writing does without
+
+        merges = [tuple(pair) for pair in _list_merges(json.loads(self.tokenizer.to_str()))]
+        names = dict.fromkeys(("unk_token", "bos_token", "eos_token"), self.end_of_text)
+        return GPT2Tokenizer(vocab=self.tokenizer.get_vocab(), merges=merges, **names)  # type: ignore[arg-type]
+
+
+def _list_merges(values: dict[str, Any]) -> list[Any]:
+    """Pairs; older files hold each as one string."""
+    merges = values["model"]["merges"]
+    return [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
+
+
+def learn_vocabulary(texts: Iterable[str], size: int) -> Vocabulary:
     """A byte-level BPE of at most `size` entries, the 256 bytes and the end-of-text token among them.
 
     A short text may have too few repeated pairs to fill it.
     """
-    learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    learner.decoder = decoders.ByteLevel()
+    learner = _make_byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         special_tokens=[END_OF_TEXT],
@@ -38,8 +69,14 @@ def learn_vocabulary(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast
         show_progress=False,
     )
     learner.train_from_iterator(_pieces_to_learn_from(texts), trainer)
-    merges = json.loads(learner.to_str())["model"]["merges"]
-    return GPT2Tokenizer(vocab=learner.get_vocab(), merges=[tuple(pair) for pair in merges])  # type: ignore[misc]
+    return Vocabulary(learner)
+
+
+def _make_byte_level(model: models.Model) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def _pieces_to_learn_from(texts: Iterable[str]) -> Iterator[str]:
@@ -50,27 +87,43 @@ def _pieces_to_learn_from(texts: Iterable[str]) -> Iterator[str]:
         left -= min(left, len(text))
 
 
-def load_vocabulary(folder: Path) -> PreTrainedTokenizerFast:
-    """The fast tokenizer in a checkpoint's folder. Raises BaseUnusable."""
+def load_vocabulary(folder: Path) -> Vocabulary:
+    """The tokenizer in a checkpoint's folder. Raises BaseUnusable."""
     try:
-        vocabulary = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        vocabulary = Vocabulary(_read_tokenizer(folder), _read_end_of_text(folder))
+        if len(vocabulary) < 2:
+            raise ValueError("it has no tokens")
+    except Exception as error:  # noqa: BLE001  # tokenizers raises nothing more special
         raise BaseUnusable(
-            f"{folder} holds no tokenizer that transformers can load: {str(error).splitlines()[0]}",
+            f"{folder} holds no whole byte-level BPE with an end-of-text token: {str(error).splitlines()[0]}",
             hint="Put the tokenizer.json that belongs to the weights beside them.",
         ) from None
-    # Where tokenizer.json is missing, transformers may make up a vocabulary of nothing but the end of text.
-    if not isinstance(vocabulary, PreTrainedTokenizerFast) or vocabulary.eos_token_id is None or len(vocabulary) < 2:
-        raise BaseUnusable(
-            f"The tokenizer in {folder} is not a whole GPT-2 tokenizer with an end-of-text token.",
-            hint="Put the tokenizer.json that belongs to the weights beside them.",
-        )
     return vocabulary
 
 
-def end_of_text_id(vocabulary: PreTrainedTokenizerFast) -> int:
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    whole = folder / "tokenizer.json"
+    if not whole.exists():
+        tokenizer = _make_byte_level(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+        tokenizer.add_special_tokens([END_OF_TEXT])
+        return tokenizer
+    tokenizer = Tokenizer.from_file(str(whole))
+    if not isinstance(tokenizer.model, models.BPE) or "ByteLevel" not in str(tokenizer.pre_tokenizer):
+        raise ValueError("tokenizer.json is of another kind")
+    return tokenizer
+
+
+def _read_end_of_text(folder: Path) -> str:
+    """What tokenizer_config.json calls it, or GPT-2's own name."""
+    path = folder / "tokenizer_config.json"
+    found = json.loads(path.read_text("utf-8")).get("eos_token") if path.exists() else None
+    found = found.get("content") if isinstance(found, dict) else found
+    return found if isinstance(found, str) else END_OF_TEXT
+
+
+def end_of_text_id(vocabulary: Vocabulary) -> int:
     """The id of the token between documents."""
-    return int(vocabulary.eos_token_id)
+    return vocabulary.end_of_text_id
 
 
 def cut_into_blocks(text: str, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
@@ -93,25 +146,26 @@ def cut_into_blocks(text: str, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
 _LAST_EDGE = re.compile(r"(?s:.*)(?<=\S)([ \n])")
 
 
-def encode(text: str, vocabulary: PreTrainedTokenizerFast) -> list[int]:
+def encode(text: str, vocabulary: Vocabulary) -> list[int]:
     """The ids of a text, without any token added."""
     return [token for ids in encode_blocks(text, vocabulary) for token in ids]
 
 
-def encode_blocks(text: str, vocabulary: PreTrainedTokenizerFast) -> Iterator[list[int]]:
+def encode_blocks(text: str, vocabulary: Vocabulary) -> Iterator[list[int]]:
     """The ids of a text of any length, block by block, on all cores."""
     blocks = cut_into_blocks(text)
     while some := list(islice(blocks, BLOCKS_AT_ONCE)):
-        for encoding in vocabulary.backend_tokenizer.encode_batch_fast(some, add_special_tokens=False):
+        for encoding in vocabulary.tokenizer.encode_batch_fast(some, add_special_tokens=False):
             yield encoding.ids
 
 
-def list_token_bytes(vocabulary: PreTrainedTokenizerFast) -> list[bytes]:
+def list_token_bytes(vocabulary: Vocabulary) -> list[bytes]:
     """The bytes that each id stands for; b"" for the end of text and for ids without a token."""
     byte_of = _byte_of_character()
     pieces = [b""] * len(vocabulary)
-    for token, number in vocabulary.get_vocab().items():
-        if number not in vocabulary.all_special_ids and number < len(pieces):
+    special = {number for number, token in vocabulary.tokenizer.get_added_tokens_decoder().items() if token.special}
+    for token, number in vocabulary.tokenizer.get_vocab().items():
+        if number not in special and number < len(pieces):
             pieces[number] = b"".join(byte_of.get(c, c.encode()) for c in token)
     return pieces
 

@@ -7,12 +7,12 @@ writing takes is the way of the weights through memory, and the calls.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch.nn import functional
-from transformers import DynamicCache
 
 from epigone.errors import SettingsError
 from epigone.model.hardware import Hardware
@@ -131,8 +131,11 @@ class ReferenceDecoder:
     """The same with transformers' own forward, for the variants of GPT-2 that its config allows."""
 
     def __init__(self, model: GPT2LMHeadModel) -> None:
+        from transformers import DynamicCache  # it takes a second to load, and other models do without
+
         self.model, self.n_positions, self.device = model, int(model.config.n_positions), model.device
-        self._cache = DynamicCache(config=model.config)
+        self._make_cache = partial(DynamicCache, config=model.config)
+        self._cache = self._make_cache()
 
     def count_bytes(self, room: int) -> int:
         """As in `Decoder`."""
@@ -141,13 +144,13 @@ class ReferenceDecoder:
 
     def begin(self, ids: torch.Tensor, room: int, count: int) -> torch.Tensor:
         """As in `Decoder`."""
-        self._cache = DynamicCache(config=self.model.config)
+        self._cache = self._make_cache()
         return self._read(ids.expand(count, -1))
 
     @property
     def is_full(self) -> bool:
         """As in `Decoder`."""
-        return self._cache.get_seq_length() >= self.n_positions
+        return int(self._cache.get_seq_length()) >= self.n_positions
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """As in `Decoder`."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from epigone.errors import SettingsError
 from epigone.model.hardware import find_free_bytes
@@ -14,14 +13,12 @@ from epigone.model.weights import TEMPERATURE
 from epigone.settings import WritingSettings
 from epigone.text.index import CopyIndex
 from epigone.text.passages import Shared, find_longest_shared
-from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
+from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, list_token_bytes
 from epigone.writing.copying import CopyGuard
 from epigone.writing.decoder import AnyDecoder
 from epigone.writing.endings import Scribe, count_most_tokens
-from epigone.writing.sampling import Chooser, make_processors
+from epigone.writing.sampling import Chooser, Processor, make_processors
 
-Processor = Any
-"""A function of ids [count, time] and logits [count, vocabulary] that returns logits, as in transformers."""
 LARGEST_BATCH = 128
 """Texts. More at once were no quicker."""
 SHARE_OF_MEMORY = 0.25
@@ -52,7 +49,7 @@ class Writer:
     def __init__(
         self,
         decoder: AnyDecoder,
-        vocabulary: PreTrainedTokenizerFast,
+        vocabulary: Vocabulary,
         *,
         start_text: str = "",
         temperature: float = TEMPERATURE,

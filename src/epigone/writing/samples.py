@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from epigone.settings import Settings, WritingSettings
+from epigone.tokens.vocabulary import Vocabulary
 from epigone.training.events import Sample
 from epigone.writing.decoder import make_decoder
 from epigone.writing.engine import Writer
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 
 class Sampler:
     """Writes `settings.samples` samples for each prompt, or for none. Its random numbers are its own."""
 
-    def __init__(self, vocabulary: PreTrainedTokenizerFast, settings: Settings, start_text: str) -> None:
+    def __init__(self, vocabulary: Vocabulary, settings: Settings, start_text: str) -> None:
         self.vocabulary, self.start_text = vocabulary, start_text
         self.prompts = settings.sample_prompt or ("",)
         self.count, self.length, self.seed = settings.samples, settings.sample_length, settings.seed

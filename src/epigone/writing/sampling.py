@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from transformers import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    NoBadWordsLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-)
 
 from epigone.model.weights import TEMPERATURE
 from epigone.settings import WritingSettings
@@ -19,27 +12,40 @@ from epigone.writing.copying import CopyGuard
 
 TRIES = 8
 """Draws from all tokens before the allowed ones are sorted out; each fails with a probability of 1 - top_p at most."""
+Processor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Ids so far, int64 [count, time], and scores, fp32 [count, vocabulary], to scores: transformers' LogitsProcessor."""
 DRAWN_AT_ONCE = 64
 LARGEST_DRAWN = 1 - 2**-22
 LONGEST_LOOP, SHORTEST_LOOP, ROUNDS = 64, 6, 3
 """In tokens; what is shorter has to go on for as long as the shortest."""
 
 
-def make_processors(settings: WritingSettings, bad_words: list[list[int]]) -> LogitsProcessorList:
-    """transformers' own processors for what is not a matter of drawing."""
-    processors = LogitsProcessorList()
-    if settings.repetition_penalty != 1:
-        processors.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
-    if settings.no_repeat_ngram:
-        processors.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram))
-    if bad_words:
-        processors.append(NoBadWordsLogitsProcessor(bad_words))
+def make_processors(settings: WritingSettings, bad_words: list[list[int]]) -> list[Processor]:
+    """transformers' own processors for what is not a matter of drawing, and the loop guard."""
+    processors: list[Processor] = []
+    if settings.repetition_penalty != 1 or settings.no_repeat_ngram or bad_words:
+        processors += _borrow_processors(settings, bad_words)
     if settings.loop_guard == "on":
         processors.append(LoopGuard())
     return processors
 
 
-class LoopGuard(LogitsProcessor):
+def _borrow_processors(settings: WritingSettings, bad_words: list[list[int]]) -> Iterator[Processor]:
+    from transformers import (  # they take seconds to load
+        NoBadWordsLogitsProcessor,
+        NoRepeatNGramLogitsProcessor,
+        RepetitionPenaltyLogitsProcessor,
+    )
+
+    if settings.repetition_penalty != 1:
+        yield RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)
+    if settings.no_repeat_ngram:
+        yield NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram)
+    if bad_words:
+        yield NoBadWordsLogitsProcessor(bad_words)
+
+
+class LoopGuard:
     """Strikes out the token that would begin a loop's next round. It has to see every token of its texts."""
 
     def __init__(self) -> None:
@@ -99,7 +105,7 @@ class Chooser:
         self,
         settings: WritingSettings,
         seeds: list[int],
-        processors: LogitsProcessorList,
+        processors: Sequence[Processor],
         guards: Sequence[CopyGuard] = (),
     ) -> None:
         """`guards`, one for each text, forbid tokens that would complete a copied passage."""
@@ -115,7 +121,7 @@ class Chooser:
         logits: fp32 [count, vocabulary]; written: int64 [count, time].
         """
         scores = logits
-        for processor in self.processors:  # the list's own call looks at each one's signature, at every token
+        for processor in self.processors:
             scores = processor(written, scores)
         tokens = self._pick(scores, range(len(scores)))
         for row, guard in enumerate(self.guards):

@@ -6,14 +6,16 @@ import codecs
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from epigone.errors import TextTooShort, TextUnreadable
-from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
+from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, list_token_bytes
 from epigone.training.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 TOKENS_AT_ONCE = 1024
 """Computed in one batch: the logits of so many are 0.2 GB with GPT-2's vocabulary."""
@@ -79,7 +81,7 @@ class Window(NamedTuple):
     n_counted: int
 
 
-def score_text(model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, text: str) -> Score:
+def score_text(model: GPT2LMHeadModel, vocabulary: Vocabulary, text: str) -> Score:
     """What the model thinks of a text, by transformers' own forward in the model's number format.
 
     An end-of-text token is put before the text, as before each document in training, so every token of the text is
@@ -112,11 +114,11 @@ def _check_text(text: str) -> str:
     return text
 
 
-def spell_tokens(ids: Sequence[int], vocabulary: PreTrainedTokenizerFast) -> Iterator[str]:
+def spell_tokens(ids: Sequence[int], vocabulary: Vocabulary) -> Iterator[str]:
     """The text of each token; joined they are the text."""
     token_bytes, decoder = list_token_bytes(vocabulary), codecs.getincrementaldecoder("utf-8")("replace")
     for number in ids:
-        special = "" if token_bytes[number] else str(vocabulary.convert_ids_to_tokens(number))
+        special = "" if token_bytes[number] else str(vocabulary.tokenizer.id_to_token(number) or "")
         yield decoder.decode(token_bytes[number] or special.encode())
 
 
