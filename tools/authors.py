@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import tarfile
-import tempfile
 from pathlib import Path
 
 from epigone.judging.authors import BUNDLE, Authors, read_authors, write_authors
+from library import open_library
 
 PLACE = Path(__file__).resolve().parent.parent / "src" / "epigone" / "judging" / BUNDLE
 NAMES = """
@@ -46,13 +45,8 @@ def main() -> None:
     parser.add_argument("library", type=Path, help="a folder of folders, or library.tar.xz")
     parser.add_argument("--write", action="store_true", help=f"write {BUNDLE}")
     asked = parser.parse_args()
-    if asked.library.is_dir():
-        authors = read_library(asked.library)
-    else:
-        with tempfile.TemporaryDirectory() as folder, tarfile.open(asked.library) as archive:
-            archive.extractall(folder, filter="data")
-            (library,) = Path(folder).iterdir()
-            authors = read_library(library)
+    with open_library(asked.library) as library:
+        authors = read_library(library)
     print(f"{len(authors.names)} authors, {len(authors.counts)} windows, {authors.counts.shape[1] - 2} features")
     if asked.write:
         write_authors(authors, PLACE)
