@@ -382,7 +382,7 @@ def test_a_run_with_a_damaged_receipt_is_reported_as_such(tmp_path: Path, receip
 def test_a_judgement_in_the_folder_is_shown_and_a_broken_one_is_not(tmp_path: Path) -> None:
     shutil.copytree(shared_run().path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    folder.judgement.write_text(json.dumps(JUDGEMENT), "utf-8")
+    folder.write_judgement(JUDGEMENT, folder.hash_model())
     assert command("report", folder.path).code == 0 and "It copies a little." in folder.report.read_text("utf-8")
     folder.judgement.write_text("{", "utf-8")
     assert command("report", folder.path).code == 0 and "Not judged yet" in folder.report.read_text("utf-8")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 from torch.nn import functional
-from transformers import GPT2LMHeadModel
 
 from epigone.tokens.stream import Part
 from epigone.training.batches import read_in_order
+
+if TYPE_CHECKING:  # they take over a second to load, and judging does without
+    from accelerate import Accelerator
+    from transformers import GPT2LMHeadModel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

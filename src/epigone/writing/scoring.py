@@ -6,14 +6,17 @@ import codecs
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from epigone.errors import TextTooShort, TextUnreadable
 from epigone.tokens.vocabulary import encode, end_of_text_id, list_token_bytes
 from epigone.training.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 TOKENS_AT_ONCE = 1024
 """Computed in one batch: the logits of so many are 0.2 GB with GPT-2's vocabulary."""
