@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from epigone.reporting.card import CardFacts, Source, build_card, write_card
 from epigone.reporting.harmless import clean_text, escape_markdown, fence_text
 from epigone.training.events import Evaluated, Sample
-from test_page import evaluated as evaluated_at
+from helpers_page import evaluated as evaluated_at
 
 HOSTILE = "<script>alert(1)</script> | **bold** `code` [link](http://x) # $x$ \x1b[31m\n## heading"
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from epigone.errors import RunNotFound
-from epigone.judging.judge import Author, judge_text
+from epigone.judging.judge import Author, judge_model, judge_text
+from epigone.judging.yardsticks import Learning, judge_learning, measure_model
+from epigone.model.gpt2 import load_model
+from epigone.reporting import publishing
+from epigone.reporting.page import PageFacts
+from epigone.reporting.publishing import publish
 from epigone.run import Run, open_run
 from epigone.runs.folder import RunFolder
+from epigone.tokens.stream import cut_part, load_tokens, spell_documents
+from epigone.tokens.vocabulary import list_token_bytes, load_vocabulary
+from epigone.training.evaluation import evaluate
+from epigone.training.state import make_accelerator
+from epigone.writing.decoder import ReferenceDecoder, make_decoder
 from helpers_front import command, shared_run, sonnets
 
 TOPICS = ("sounds_like", "copies", "repeats", "learned")
@@ -35,6 +47,68 @@ def test_a_run_is_judged_by_what_it_writes_and_the_judgement_is_kept(judged: Run
     assert kept["sounds_like"]["tone"] == "unsure", "6,000 characters are too few"
     again = open_run(judged.path).judge(6_000, seed=1).as_json()
     assert json.loads(json.dumps(again)) == kept
+
+
+def test_a_judgement_is_drawn_anew_with_another_seed_and_the_same_with_the_same() -> None:
+    text = sonnets(94_000)
+    author = Author(name="Shakespeare", documents=[text[:62_000]], held_out=[text[62_000:]])
+    writer, learning = shared_run().open_writer(), Learning(held_out=2.0, counts=2.5, packed=2.7)
+    one, again, other = (
+        judge_model([text[:27_000]], author, writer, learning, seed=seed).as_json() for seed in (1, 1, 2)
+    )
+    assert one == again
+    bands = [[measure["low"] for measure in found["sounds_like"]["measures"]] for found in (one, other)]
+    assert bands[0] and bands[0] != bands[1]
+
+
+def test_a_judgement_counts_only_for_the_model_that_was_judged(judged: Run, tmp_path: Path) -> None:
+    shutil.copytree(judged.path, tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert run.judgement == judged.judgement and run.judgement is not None
+    model = load_model(run.folder.model)
+    with torch.no_grad():
+        model.transformer.wpe.weight[0, 0] += 0.01
+    run.folder.keep_best(model)  # as resume does when a better epoch comes
+    assert run.judgement is None
+    run.folder.report.unlink()
+    publish(run.folder)
+    page, card = run.folder.report.read_text("utf-8"), (run.folder.model / "README.md").read_text("utf-8")
+    assert "Not judged yet" in page and "Does it copy?" not in page and "Does it copy?" not in card
+    run.judge(2_000)
+    assert run.judgement is not None and "Does it copy?" in run.folder.report.read_text("utf-8")
+
+
+def test_a_judgement_draws_the_page_once_and_no_curves(judged: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[PageFacts] = []
+    build = publishing.build_page
+    monkeypatch.setattr(publishing, "build_page", lambda facts: pages.append(facts) or build(facts))
+    monkeypatch.setattr(publishing, "draw_curves", lambda *_, **__: pytest.fail("the curves are what they were"))
+    os.utime(judged.folder.report, (0, 0))
+    judged.judge(6_000, seed=1)
+    assert len(pages) == 1 and pages[0].judgement is not None
+
+
+def test_it_is_said_that_other_authors_were_not_read(judged: Run) -> None:
+    kept = judged.judgement
+    assert kept and any("foretells other authors was not measured" in note for note in kept["notes"])
+    assert "foretells other authors was not measured" in judged.folder.report.read_text("utf-8")
+    learned = Learning(held_out=2.0, counts=2.5, packed=2.7, others={"the same of Bacon": 3.0})
+    assert judge_learning(learned).facts["notes"] == []
+
+
+def test_what_was_learned_from_is_read_as_evaluation_reads_it(judged: Run) -> None:
+    folder = judged.folder
+    (plan, more), vocabulary = folder.read_plan(), load_vocabulary(folder.model)
+    tokens = load_tokens(folder.tokens / more["tokens"])
+    part = cut_part(tokens.train, 700, 900, vocabulary)
+    theirs = evaluate(
+        load_model(folder.model), part, block_size=plan.block_size, batch_size=3, accelerator=make_accelerator(plan)
+    )
+    for decoder in (make_decoder(load_model(folder.model)), ReferenceDecoder(load_model(folder.model))):
+        assert measure_model(decoder, part, plan.block_size) == pytest.approx(theirs.bits_per_byte, rel=1e-5)
+    whole = "".join(spell_documents(tokens.train, vocabulary))
+    spelled = b"".join(list_token_bytes(vocabulary)[token] for token in part.ids[1:].tolist()).decode()
+    assert part.n_tokens == 900 and part.n_bytes == len(spelled.encode()) and spelled in whole
 
 
 def test_the_page_and_the_card_tell_what_was_judged(judged: Run) -> None:

@@ -11,11 +11,9 @@ import torch
 
 from epigone.errors import TrainingDiverged
 from epigone.model.plan import Plan
-from epigone.reporting.history import find_best
 from epigone.training.evaluation import Evaluation, evaluate
 from epigone.training.events import (
     CheckpointDue,
-    Criticism,
     Evaluated,
     Event,
     Finished,
@@ -86,31 +84,6 @@ def test_events_come_in_order() -> None:
     assert kinds(events) == [Started, *[Stepped] * 7, *look, *[Stepped] * 3, *look, Finished]
     assert [event.step for event in events] == [0, 1, 2, 3, 4, 5, 6, *[7] * 4, 8, 9, *[10] * 4, 10]
     assert all(event.samples == (sample,) for event in pick(events, Sampled))
-
-
-@pytest.mark.parametrize("what", ["copies", "repeats"])
-@pytest.mark.parametrize(("keep_best", "kept"), [("loss", 3), ("verdict", 2)])
-def test_an_epoch_with_spoiled_samples_is_not_the_best_one_if_so_asked(
-    scripted: list[float], keep_best: str, kept: int, what: str
-) -> None:
-    """The losses fall to the third of four epochs, and from there on the samples copy or repeat themselves."""
-    scripted[:] = [4.0, 3.0, 2.0, 2.5]
-    plan = replace(plan_with(epochs=4), keep_best=keep_best)
-    n_seen = 0
-
-    def sample(model: object) -> tuple[tuple[Sample, ...], Criticism]:
-        nonlocal n_seen
-        n_seen += 1
-        numbers = {"n_characters": 9, "copied": 0.0, "longest_copied": 9, "repeated": 0.0, "sounds_like": None}
-        tone = "bad" if n_seen >= 3 else "good"
-        tones = {"copying": tone, "repeating": "good"} if what == "copies" else {"copying": "good", "repeating": tone}
-        return (), Criticism(**tones, **numbers)
-
-    events = list(make_learner(plan, TOKENS, sample=sample).learn())
-    evaluations = pick(events, Evaluated)
-    assert [event.best for event in evaluations] == [number <= kept for number in (1, 2, 3, 9)]
-    assert find_best(evaluations) is evaluations[kept - 1]
-    assert pick(events, Finished)[0].best_loss == evaluations[kept - 1].loss
 
 
 def test_it_begins_and_ends_with_the_whole() -> None:

@@ -18,7 +18,8 @@ from epigone.model.gpt2 import build_model
 from epigone.model.plan import Plan
 from epigone.preparing import Preparation, prepare
 from epigone.tokens.vocabulary import END_OF_TEXT, end_of_text_id, learn_vocabulary, list_token_bytes, load_vocabulary
-from epigone.training.speed import Estimate, count_evaluations
+from epigone.training.events import Estimate
+from epigone.training.speed import count_evaluations
 from helpers_front import sonnets, workshop, write_sonnets
 from standin import make_standin
 

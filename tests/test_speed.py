@@ -12,9 +12,9 @@ from epigone.model.plan import Plan
 from epigone.tokens.stream import Part
 from epigone.training import speed
 from epigone.training.evaluation import Evaluation
-from epigone.training.events import Evaluated
+from epigone.training.events import Estimate, Evaluated
 from epigone.training.loop import Learner
-from epigone.training.speed import Estimate, count_evaluations, count_steps_in_time, expect, measure_speed
+from epigone.training.speed import count_evaluations, count_steps_in_time, expect, measure_speed
 from helpers_training import make_learner, make_tokens, pick, plan_for, random_ids, tiny_model
 
 TOKENS = make_tokens(validation=random_ids(3_001))

@@ -27,9 +27,9 @@ from epigone import preparing
 from epigone.model.hardware import Hardware
 from epigone.model.plan import Plan
 from epigone.settings import Settings
-from epigone.training.events import Evaluated
+from epigone.training.events import Estimate, Evaluated
 from epigone.training.loop import Learner
-from epigone.training.speed import Estimate, expect
+from epigone.training.speed import expect
 
 MACHINE = Hardware(device="cpu", name="2 processor cores", n_threads=2, memory_bytes=24 << 30, bf16=True, compiles=True)
 """What every trial is planned for, whatever it runs on."""

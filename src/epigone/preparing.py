@@ -23,7 +23,8 @@ from epigone.text.corpus import Corpus, read_corpus
 from epigone.text.splitting import Split, Stretch, split_corpus
 from epigone.tokens.stream import Part, Tokens, encode_parts
 from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, learn_vocabulary, load_vocabulary
-from epigone.training.speed import Estimate, count_steps_in_time, expect, measure_speed
+from epigone.training.events import Estimate
+from epigone.training.speed import count_steps_in_time, expect, measure_speed
 from epigone.training.state import count_processes
 from epigone.writing.samples import Sampler
 from epigone.writing.scoring import score_text

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epigone.errors import RunNotFound, SettingsError
-from epigone.files import write_json
 from epigone.judging.quiz import Question, find_contexts, find_genuine, make_pair, make_quiz
 from epigone.model.checkpoint import WEIGHTS
 from epigone.model.hardware import find_hardware
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from epigone.writing.scoring import Score
 
 Text = str | PathLike[str]
-LONGEST_JUDGED = 2_500
+LONGEST_JUDGED = 2_000
 """Characters of each of the texts that are written to be judged: many beginnings show more than one long text."""
 
 
@@ -54,6 +53,11 @@ class Run:
     def best(self) -> Evaluated | None:
         """The evaluation whose weights model/ holds; None before the first one."""
         return find_best(self.evaluations)
+
+    @property
+    def judgement(self) -> dict[str, Any] | None:
+        """What `judge` found of the best model, as plain values; None where it was not judged since it is the best."""
+        return self.folder.read_judgement()
 
     def write(self, prompt: str = "", **settings: Any) -> list[str]:
         """`count` texts that follow the prompt, without it; `settings` as in `WritingSettings`.
@@ -117,9 +121,9 @@ class Run:
         SettingsError, TextTooShort, RunNotFound, RunDamaged, OutputError.
         """
         from epigone.judging.judge import Author, judge_model, measure_learning  # they load what learning needs
-        from epigone.reporting.publishing import publish, write_report
+        from epigone.reporting.publishing import publish_card, write_report
 
-        best = self.best
+        best, model = self.best, self.folder.hash_model()
         if best is None:
             raise _miss_model(self.path)
         author = Author(
@@ -130,10 +134,10 @@ class Run:
         texts, writer = self._write_to_be_judged(n_characters, seed, device)
         first = self.evaluations[0]
         base = first.bits_per_byte if first.step == 0 and not self.folder.read_plan()[0].fresh else None
-        learning = measure_learning(self.folder, author, best.bits_per_byte, base, others)
-        judgement = judge_model(texts, author, writer, learning, others)
-        write_json(self.folder.judgement, judgement.as_json())
-        publish(self.folder)
+        learning = measure_learning(self.folder, author, best.bits_per_byte, base, others, device=device)
+        judgement = judge_model(texts, author, writer, learning, others, seed=seed)
+        self.folder.write_judgement(judgement.as_json(), model)
+        publish_card(self.folder)
         write_report(self.folder, with_sentences=True)
         return judgement
 

@@ -164,7 +164,7 @@ class Settings(Frozen):
     """Stop after this many evaluations without a better one; "none" never does."""
     keep_best: Literal["loss", "verdict"] = "loss"
     """Which epoch is kept: the one with the lowest validation loss, or with "verdict" the lowest of those whose samples
-    neither copy nor repeat themselves."""
+    neither copy nor repeat themselves and, where epochs are long enough for that to be heard, sound like the author."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Start of all random numbers."""
 

@@ -6,19 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from accelerate import Accelerator
-
 from epigone.judging.copying import judge_copying
 from epigone.judging.memory import probe_memory
 from epigone.judging.repetition import judge_repetition
 from epigone.judging.style import judge_style
 from epigone.judging.verdicts import Judgement, Measure, Verdict
-from epigone.judging.yardsticks import Learning, judge_learning, measure_counts, measure_packed
-from epigone.model.gpt2 import load_model
+from epigone.judging.yardsticks import Learning, judge_learning, measure_counts, measure_model, measure_packed
+from epigone.model.hardware import find_hardware
 from epigone.runs.folder import RunFolder
-from epigone.tokens.stream import load_tokens, make_part
+from epigone.tokens.stream import cut_part, load_tokens, make_part
 from epigone.tokens.vocabulary import load_vocabulary
-from epigone.training.evaluation import evaluate
+from epigone.writing.decoder import open_decoder
 
 if TYPE_CHECKING:
     from epigone.writing.engine import Writer
@@ -76,14 +74,20 @@ def _find_usual(author: Author) -> str:
 
 
 def judge_model(
-    texts: Sequence[str], author: Author, writer: Writer, learning: Learning, others: Texts | None = None
+    texts: Sequence[str],
+    author: Author,
+    writer: Writer,
+    learning: Learning,
+    others: Texts | None = None,
+    *,
+    seed: int = 0,
 ) -> Judgement:
     """Judge what a model has written, and the model."""
     name = f"{len(texts):,} texts that the model wrote"
-    judgement = judge_text(texts, name, author, others)
-    probed = probe_memory(writer, author.documents, author.held_out)
+    judgement = judge_text(texts, name, author, others, seed=seed)
+    probed, learned = probe_memory(writer, author.documents, author.held_out, seed=seed), judge_learning(learning)
     verdicts = [_add_probe(verdict, probed) if verdict.topic == "copies" else verdict for verdict in judgement.verdicts]
-    return replace(judgement, verdicts=(*verdicts, judge_learning(learning)))
+    return replace(judgement, verdicts=(*verdicts, learned), notes=(*judgement.notes, *learned.facts["notes"]))
 
 
 def _add_probe(verdict: Verdict, probed: Sequence[Measure]) -> Verdict:
@@ -91,29 +95,25 @@ def _add_probe(verdict: Verdict, probed: Sequence[Measure]) -> Verdict:
 
 
 def measure_learning(
-    folder: RunFolder, author: Author, held_out: float, base: float | None, others: Texts | None = None
+    folder: RunFolder, author: Author, held_out: float, base: float | None, others: Texts | None = None, *, device: str
 ) -> Learning:
     """Bits per byte of the run's best model and of simpler means; `held_out` and `base` are known from the run."""
     plan, more = folder.read_plan()
-    vocabulary, n_validation = (
-        load_vocabulary(folder.model),
-        len(load_tokens(folder.tokens / more["tokens"]).validation.ids),
+    vocabulary, tokens = load_vocabulary(folder.model), load_tokens(folder.tokens / more["tokens"])
+    hardware = find_hardware(device)
+    form = "bf16" if plan.precision == "bf16" and hardware.bf16 else "fp32"  # as what is held out was measured
+    decoder = open_decoder(folder.model, form, 1, hardware)
+    n_tokens = min(max(1000, len(tokens.validation.ids)), int(PARAMETERS_AND_TOKENS / plan.n_parameters))
+    parts = {name: make_part(TEXTS_BEGIN.join(texts), vocabulary, n_tokens) for name, texts in (others or {}).items()}
+    known = cut_part(tokens.train, len(tokens.train.ids) // 3, n_tokens, vocabulary)
+    learned, unseen = (
+        TEXTS_BEGIN.join(texts).encode("utf-8", "replace") for texts in (author.documents, author.held_out)
     )
-    model, accelerator = load_model(folder.model), Accelerator()
-    model.to(accelerator.device)
-    n_tokens = min(max(1000, n_validation), int(PARAMETERS_AND_TOKENS / model.num_parameters()))
-
-    def measure(text: str) -> float:
-        part = make_part(text, vocabulary, n_tokens)
-        sizes = {"block_size": plan.block_size, "batch_size": plan.batch_size}
-        return evaluate(model, part, accelerator=accelerator, **sizes).bits_per_byte
-
-    learned, unseen = TEXTS_BEGIN.join(author.documents), TEXTS_BEGIN.join(author.held_out)
     return Learning(
         held_out=held_out,
-        training=measure(learned[len(learned) // 3 :]),
+        training=measure_model(decoder, known, plan.block_size),
         base=base,
-        counts=measure_counts(learned.encode("utf-8", "replace"), unseen.encode("utf-8", "replace")),
-        packed=measure_packed(learned.encode("utf-8", "replace"), unseen.encode("utf-8", "replace")),
-        others={f"the same of {name}": measure(TEXTS_BEGIN.join(texts)) for name, texts in (others or {}).items()},
+        counts=measure_counts(learned, unseen),
+        packed=measure_packed(learned, unseen),
+        others={f"the same of {name}": measure_model(decoder, part, plan.block_size) for name, part in parts.items()},
     )

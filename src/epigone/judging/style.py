@@ -26,7 +26,7 @@ from epigone.judging.rulers import (
     make_order_ruler,
 )
 from epigone.judging.verdicts import HELD_OUT, Mark, Measure, Verdict
-from epigone.training.events import Tone
+from epigone.training.events import LEAST_LIKENESS, Tone
 
 Texts = Mapping[str, Sequence[str]]
 LEAST = 25_000
@@ -37,7 +37,7 @@ SAME_AUTHOR = 100.0
 """An author who is nearer than held-out text is the author himself."""
 LONELY, LEAD = 50.0, 20.0
 """So is one who is half as near, and nearer than the next one by so much."""
-GOOD, BAD = 40.0, 40.0
+GOOD = BAD = LEAST_LIKENESS
 """Good: the whole band lies above; bad: the score itself lies below."""
 NO_SERVICE = (
     "The other authors to compare with do not write the language of this text: "

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from epigone.model.plan import Plan
 from epigone.reporting.history import format_perplexity, format_seconds
-from epigone.training.speed import Estimate
-from epigone.writing.scoring import Score
+from epigone.training.events import Estimate
+
+if TYPE_CHECKING:
+    from epigone.writing.scoring import Score
 
 Row = tuple[str, str, str]
 MOST_FILES_SHOWN = 8

@@ -23,9 +23,9 @@ def follow_course(events: Iterable[Event]) -> list[Event]:
 
 
 def find_best(evaluations: Sequence[Evaluated]) -> Evaluated | None:
-    """The evaluation whose weights were kept: of those that were the best so far the one with the lowest loss."""
+    """The evaluation whose weights were kept: of those that were the best so far the best, as training ranks them."""
     kept = (item for item in evaluations if item.best and math.isfinite(item.loss))
-    return min(kept, key=lambda item: item.loss, default=None)
+    return min(kept, key=lambda item: (item.spoiled, item.loss), default=None)
 
 
 # -- numbers in words

@@ -28,8 +28,7 @@ from epigone.reporting.history import COLUMNS, describe_end, epoch_table, find_b
 from epigone.reporting.layouts import NARROW, WIDE
 from epigone.reporting.rulers import describe_judged, draw_verdict, list_answers, list_notes, list_verdicts
 from epigone.reporting.sentences import HOW_CHOSEN
-from epigone.training.events import Evaluated, Event, Finished, Sample, Sampled
-from epigone.training.speed import Estimate
+from epigone.training.events import Estimate, Evaluated, Event, Finished, Sample, Sampled
 
 MOST_ROWS = 60
 MOST_EPOCHS = 6
@@ -238,7 +237,7 @@ def _tell_left_out(n_epochs: int, n_prompts: int) -> str:
 def _show_verdicts(judgement: Mapping[str, Any] | None, name: str) -> Iterator[str]:
     if not judgement or not list_verdicts(judgement):
         command = escape(f"epigone judge {shlex.quote(name)}")
-        yield f'<p>Not judged yet: <code dir="ltr">{command}</code></p>'
+        yield f'<p>Not judged yet, as the model is now: <code dir="ltr">{command}</code></p>'
         return
     yield f'<p class="quiet">{quote(describe_judged(judgement), 600)}</p>'
     for question, verdict in list_verdicts(judgement):

@@ -23,8 +23,7 @@ from epigone.reporting.quizpage import build_quiz_page
 from epigone.reporting.sentences import choose_sentences
 from epigone.runs.folder import RunFolder
 from epigone.settings import Settings
-from epigone.training.events import Evaluated, Event, Sample, Sampled
-from epigone.training.speed import Estimate
+from epigone.training.events import Estimate, Evaluated, Event, Sample, Sampled
 
 SECONDS_BETWEEN_PAGES = 30.0
 """While it learns. A page takes a quarter of a second, which short runs with many evaluations would feel."""
@@ -36,15 +35,24 @@ MOST_SENTENCES = 8
 def publish(folder: RunFolder) -> None:
     """Draw the curves and write the model's card and, now and then, the page, from what the folder holds."""
     events = follow_course(folder.read_events())
+    if not any(isinstance(event, Evaluated) for event in events):
+        return
+    for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
+        shutil.copyfile(picture, folder.model / picture.name)
+    shutil.copytree(folder.samples, folder.model / "samples", dirs_exist_ok=True)
+    publish_card(folder)
+    if not folder.report.exists() or abs(time.time() - folder.report.stat().st_mtime) > SECONDS_BETWEEN_PAGES:
+        write_report(folder)
+
+
+def publish_card(folder: RunFolder) -> None:
+    """Write the model's card from what the folder holds, where there is an evaluation."""
+    events = follow_course(folder.read_events())
     evaluations = [event for event in events if isinstance(event, Evaluated)]
     best = find_best(evaluations)
     if best is None:
         return
-    plan, more = folder.read_plan()
-    for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
-        shutil.copyfile(picture, folder.model / picture.name)
-    shutil.copytree(folder.samples, folder.model / "samples", dirs_exist_ok=True)
-    receipt = folder.read_receipt()
+    (plan, more), receipt = folder.read_plan(), folder.read_receipt()
     facts = CardFacts(
         title=folder.path.resolve().name,
         n_parameters=plan.n_parameters,
@@ -67,8 +75,6 @@ def publish(folder: RunFolder) -> None:
         judgement=folder.read_judgement(),
     )
     write_card(facts, folder.model)
-    if not folder.report.exists() or abs(time.time() - folder.report.stat().st_mtime) > SECONDS_BETWEEN_PAGES:
-        write_report(folder)
 
 
 def _find_samples(events: Sequence[Event], best: Evaluated) -> tuple[Sample, ...]:

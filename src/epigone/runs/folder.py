@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from epigone.errors import OutputError, RunDamaged, RunExists, RunLocked, RunNotFound
-from epigone.files import write_json, write_text
+from epigone.files import hash_file, write_json, write_text
 from epigone.model.checkpoint import WEIGHTS
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
@@ -127,13 +128,24 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunDamaged(f"{self.receipt} cannot be read: {error}.", hint="Train again from the text.") from None
 
+    def hash_model(self) -> str:
+        """The sha256 of the best model's weights; "" where there are none yet."""
+        weights = self.model / WEIGHTS
+        return hash_file(weights) if weights.exists() else ""
+
+    def write_judgement(self, judgement: Mapping[str, Any], model: str) -> None:
+        """judgement.json: what `Judgement.as_json` gave, and the hash of the model that was judged."""
+        write_json(self.judgement, {**judgement, "model_sha256": model})
+
     def read_judgement(self) -> dict[str, Any] | None:
-        """What `Judgement.as_json` gave; None where the run has not been judged, or where that cannot be read."""
+        """What was written of the model that is there now; None where that was not judged or cannot be read."""
         try:
             judgement = json.loads(self.judgement.read_text("utf-8"))
         except (OSError, ValueError):
             return None
-        return judgement if isinstance(judgement, dict) else None
+        if not isinstance(judgement, dict) or judgement.pop("model_sha256", None) != self.hash_model():
+            return None  # it learned on, and a better model has taken the place of the one that was judged
+        return judgement
 
     # -- what comes while it learns
 

@@ -81,15 +81,25 @@ def load_tokens(place: Path) -> Tokens:
 
 def make_part(text: str, vocabulary: Vocabulary, n_most: int) -> Part:
     """The beginning of a text, of at most so many tokens, as a part."""
-    pieces = list_token_bytes(vocabulary)
-    ids = list(islice(chain.from_iterable(encode_blocks(text[: LONGEST_TOKEN * n_most], vocabulary)), n_most))
-    n_bytes = sum(len(pieces[token]) for token in ids)
+    ids = islice(chain.from_iterable(encode_blocks(text[: LONGEST_TOKEN * n_most], vocabulary)), n_most)
+    return _measure_part(np.array([end_of_text_id(vocabulary), *ids], np.uint32), vocabulary)
+
+
+def cut_part(part: Part, first: int, n_most: int, vocabulary: Vocabulary) -> Part:
+    """At most so many tokens of a part, behind its id number `first`."""
+    return _measure_part(part.ids[first : first + n_most + 1], vocabulary)
+
+
+def _measure_part(ids: Ids, vocabulary: Vocabulary) -> Part:
+    """The ids as a part; the first is only there for the others to follow it."""
+    pieces, own = list_token_bytes(vocabulary), ids[1:].tolist()
+    raw, n_ends = b"".join(map(pieces.__getitem__, own)), own.count(end_of_text_id(vocabulary))
     return Part(
-        ids=np.array([end_of_text_id(vocabulary), *ids], np.uint32),
-        n_tokens=len(ids),
-        n_documents=1,
-        n_characters=len(b"".join(pieces[token] for token in ids).decode("utf-8", "replace")),
-        n_bytes=n_bytes,
+        ids=ids,
+        n_tokens=len(own) - n_ends,
+        n_documents=1 + n_ends,
+        n_characters=len(raw.decode("utf-8", "replace")),
+        n_bytes=len(raw),
     )
 
 

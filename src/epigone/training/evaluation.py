@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 from torch.nn import functional
 
 from epigone.tokens.stream import Part
 from epigone.training.batches import read_in_order
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they take over a second to load, and judging does without
+    from accelerate import Accelerator
     from transformers import GPT2LMHeadModel
 
 

@@ -8,6 +8,23 @@ from typing import Literal
 Reason = Literal["done", "time", "patience", "interrupted"]
 Tone = Literal["good", "fair", "bad", "unsure"]
 """As it should be; to be looked at; not as it should be; not enough to say."""
+LEAST_LIKENESS = 40.0
+"""Of 100: what is further from the author than this does not sound like him."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What was measured on a few steps, and what follows from it for the whole run."""
+
+    seconds_per_step: float
+    seconds_per_evaluation: float
+    """With its samples."""
+    n_evaluations: int
+    seconds: float
+    memory_bytes: int
+    """Largest memory of this process, or of the GPU, so far."""
+    compile_seconds: float = 0.0
+    """What torch.compile took; it counts as time of training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +57,9 @@ class Criticism:
 
     @property
     def spoiled(self) -> bool:
-        """Whether the samples plainly copy or repeat themselves."""
-        return "bad" in (self.copying, self.repeating)
+        """Whether the samples plainly copy, repeat themselves or, where that was measured, sound like somebody else."""
+        unlike = self.sounds_like is not None and self.sounds_like < LEAST_LIKENESS
+        return unlike or "bad" in (self.copying, self.repeating)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +114,8 @@ class Evaluated:
     seconds: float
     best: bool
     """The best so far, by its loss and, if so asked, its samples; the model folder now holds it."""
+    spoiled: bool = False
+    """Whether its samples are no good, where those were asked to count: any other is better, then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -271,10 +271,11 @@ class Learner:
             batch_size=plan.batch_size,
             accelerator=self.accelerator,
         )
-        best = self._check(found.loss) < progress.best_loss
-        if plan.keep_best == "verdict" and bool(self._agree(float(spoiled))[0]):
-            best = best and not math.isfinite(progress.best_loss)  # better one than none
+        spoiled = plan.keep_best == "verdict" and bool(self._agree(float(spoiled))[0])
+        rank = spoiled, self._check(found.loss)  # one that is not spoiled is better, whatever its loss
+        best = not math.isfinite(progress.best_loss) or rank < (progress.best_spoiled, progress.best_loss)
         if best:
+            progress.best_spoiled = spoiled
             progress.best_loss, progress.best_step, progress.best_epoch = found.loss, progress.step, self.epoch
         progress.n_worse = 0 if best else progress.n_worse + 1
         progress.evaluated_step = progress.step
@@ -295,6 +296,7 @@ class Learner:
             learning_rate=progress.learning_rate,
             seconds=progress.seconds,
             best=best,
+            spoiled=spoiled,
         )
 
     def _finish(self, reason: Reason) -> Finished:

@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from transformers import GPT2LMHeadModel
@@ -15,25 +15,11 @@ from transformers import GPT2LMHeadModel
 from epigone.model.plan import Plan
 from epigone.tokens.stream import Tokens
 from epigone.training.evaluation import evaluate
+from epigone.training.events import Estimate
 from epigone.training.loop import Learner
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 3
 TIMED_BLOCKS = 32
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """What was measured on a few steps, and what follows from it for the whole run."""
-
-    seconds_per_step: float
-    seconds_per_evaluation: float
-    """With its samples."""
-    n_evaluations: int
-    seconds: float
-    memory_bytes: int
-    """Largest memory of this process, or of the GPU, so far."""
-    compile_seconds: float = 0.0
-    """What torch.compile took; it counts as time of training."""
 
 
 def measure_speed(

@@ -7,14 +7,15 @@ import math
 import os
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import distributed
 
 from epigone.model.plan import Plan
+
+if TYPE_CHECKING:  # writing and judging do without it
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +41,8 @@ class Progress:
     best_step: int = 0
     best_epoch: float = 0.0
     best_loss: float = math.inf
+    best_spoiled: bool = False
+    """Whether the best one's samples were no good, as far as that counts."""
     n_worse: int = 0
     """Evaluations since the best one."""
     n_losses: int = 0
@@ -66,6 +69,9 @@ def is_main_process() -> bool:
 
 def make_accelerator(plan: Plan) -> Accelerator:
     """accelerate's view of devices and precision, with the machine's arithmetic made repeatable."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
     if count_processes() == 1:  # accelerate keeps one state a process and would refuse a second run's precision
         AcceleratorState._reset_state(reset_partial_state=True)
     else:

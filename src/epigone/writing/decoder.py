@@ -86,11 +86,8 @@ class Decoder:
 
         ids: int64 [count, time], or [1, time] where all texts begin alike.
         """
-        room = max(1, min(room, self.n_positions))
-        shape = (len(self._layers), len(ids), room, 2 * self.width)
-        self._cache = torch.empty(shape, dtype=self._kept, device=self.device)
-        self.n_read = 0
-        logits = self._read(ids)
+        self._make_room(len(ids), max(1, min(room, self.n_positions)))
+        logits = self._foretell(self._read(ids)[:, -1])
         if len(ids) == count:
             return logits
         self._cache = self._cache.repeat_interleave(count, dim=1)
@@ -103,9 +100,20 @@ class Decoder:
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """Read one token more of each text: fp32 [count, vocabulary]. ids: int64 [count]."""
-        return self._read(ids[:, None])
+        return self._foretell(self._read(ids[:, None])[:, -1])
+
+    def read_all(self, ids: torch.Tensor) -> torch.Tensor:
+        """The logits after each token of texts: fp32 [count * time, vocabulary]. ids: int64 [count, time]."""
+        self._make_room(*ids.shape)
+        return self._foretell(self._read(ids).flatten(0, 1))
+
+    def _make_room(self, count: int, room: int) -> None:
+        shape = (len(self._layers), count, room, 2 * self.width)
+        self._cache = torch.empty(shape, dtype=self._kept, device=self.device)
+        self.n_read = 0
 
     def _read(self, ids: torch.Tensor) -> torch.Tensor:
+        """What the blocks make of the texts' next tokens: [count, time, width]. ids: int64 [count, time]."""
         count, n_time = ids.shape
         start, end = self.n_read, self.n_read + n_time
         x = (functional.embedding(ids, self._tokens) + self._positions[start:end]).view(-1, self.width)
@@ -120,8 +128,10 @@ class Decoder:
             x = layer.out(mixed.transpose(1, 2).reshape(-1, self.width)) + x
             x = layer.narrow(functional.gelu(layer.widen(self._normalise(x, layer.second)), approximate="tanh")) + x
         self.n_read = end
-        last = x.view(count, n_time, self.width)[:, -1]
-        return self._head(self._normalise(last, self._norm)).float()
+        return x.view(count, n_time, self.width)
+
+    def _foretell(self, x: torch.Tensor) -> torch.Tensor:
+        return self._head(self._normalise(x, self._norm)).float()
 
     def _normalise(self, x: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         return torch.layer_norm(x, (self.width,), *norm, self.epsilon)
@@ -156,13 +166,18 @@ class ReferenceDecoder:
         """As in `Decoder`."""
         return self._read(ids[:, None])
 
-    def _read(self, ids: torch.Tensor) -> torch.Tensor:
+    def read_all(self, ids: torch.Tensor) -> torch.Tensor:
+        """As in `Decoder`."""
+        self._cache = self._make_cache()
+        return self._read(ids, 0).flatten(0, 1)
+
+    def _read(self, ids: torch.Tensor, n_kept: int = 1) -> torch.Tensor:
         was_training = self.model.training
         self.model.eval()  # type: ignore[no-untyped-call]
-        read = self.model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        read = self.model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=n_kept)
         self.model.train(was_training)
-        logits: torch.Tensor = read.logits[:, -1].float()
-        return logits
+        logits: torch.Tensor = read.logits.float()
+        return logits[:, -1] if n_kept else logits
 
 
 class StyledDecoder:

@@ -1,0 +1,78 @@
+"""What the tests of writing share: a parrot for a model, random ones, and their vocabularies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from epigone.settings import WritingSettings
+from epigone.tokens.vocabulary import Vocabulary, end_of_text_id, learn_vocabulary
+from epigone.writing.decoder import ReferenceDecoder, make_decoder
+from epigone.writing.engine import Writer
+from epigone.writing.sampling import Chooser, make_processors
+from helpers_front import sonnets
+
+LETTERS = "Größe 🦊 漢字 e\u0301 ﬁn 🇩🇪 ok"
+"""Characters of one to four bytes, and some that are made of several."""
+
+
+class Parrot(torch.nn.Module):
+    """A model that says given ids, one after another, whatever it reads."""
+
+    def __init__(self, ids: Sequence[int], n_entries: int) -> None:
+        super().__init__()
+        self.ids, self.n_entries, self.said = list(ids), n_entries, 0
+        self.config = GPT2Config(n_positions=1024, n_layer=1, n_embd=32, n_head=1, vocab_size=n_entries)
+        self.config.activation_function = "relu"  # no GPT-2 that could be computed otherwise than by calling it
+        self.device = torch.device("cpu")
+
+    def forward(self, input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
+        logits = torch.full((len(input_ids), 1, self.n_entries), -1e4)
+        logits[:, :, self.ids[self.said % len(self.ids)]] = 0.0
+        self.said += 1
+        return SimpleNamespace(logits=logits)
+
+
+def parrot_writer(parrot: Parrot, vocabulary: Vocabulary) -> Writer:
+    return Writer(ReferenceDecoder(parrot), vocabulary)  # type: ignore[arg-type]
+
+
+def make_chooser(seeds: Sequence[int], **how: Any) -> Chooser:
+    settings = WritingSettings(**{"loop_guard": "off"} | how)
+    return Chooser(settings, list(seeds), make_processors(settings, []))
+
+
+@pytest.fixture(scope="module")
+def bytes_only() -> Vocabulary:
+    """A vocabulary of the 256 bytes and the end of text."""
+    return learn_vocabulary(["ab"], 257)
+
+
+def make_random_model(vocabulary: Vocabulary, **more: Any) -> GPT2LMHeadModel:
+    """An untrained model with sharp, far from uniform probabilities."""
+    end = end_of_text_id(vocabulary)
+    shape = {"n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.4} | more
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        config = GPT2Config(vocab_size=len(vocabulary), bos_token_id=end, eos_token_id=end, **shape)
+        return GPT2LMHeadModel(config).eval()
+
+
+@pytest.fixture(scope="module")
+def random_vocabulary() -> Vocabulary:
+    return learn_vocabulary([sonnets(20_000)], 300)
+
+
+@pytest.fixture(scope="module")
+def random_model(random_vocabulary: Vocabulary) -> GPT2LMHeadModel:
+    return make_random_model(random_vocabulary)
+
+
+@pytest.fixture(scope="module")
+def random_writer(random_model: GPT2LMHeadModel, random_vocabulary: Vocabulary) -> Writer:
+    return Writer(make_decoder(random_model), random_vocabulary)

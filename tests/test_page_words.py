@@ -1,0 +1,185 @@
+"""What the page says of a run is right, and the command writes it where it should."""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from epigone.reporting.page import PageFacts, build_page, choose_evenly, describe_learning
+from epigone.reporting.publishing import list_changed, publish
+from epigone.reporting.rulers import format_value, place_on_ruler
+from epigone.runs.folder import RunFolder
+from epigone.settings import Settings
+from helpers_front import TINY, command, shared_run, train_once, write_sonnets
+from helpers_page import JUDGEMENT, Reader, evaluated, facts, sampled
+
+__all__ = ["facts"]
+
+
+# -- what it says
+
+
+@pytest.mark.parametrize(
+    ("losses", "beginning"),
+    [
+        ([4.0, 3.0, 3.5], "It overfitted after epoch 2;"),
+        ([4.0, 3.5, 3.0], "It did not overfit: it was best at the end, at epoch 3. It was still getting better"),
+        ([4.0, 3.001, 3.0], "It did not overfit: it was best at the end, at epoch 3."),
+        ([4.0, 3.0, 3.001], "It was best at epoch 2 and got no better from there"),
+        ([math.nan], "There is no evaluation yet"),
+        ([], "There is no evaluation yet"),
+    ],
+)
+def test_the_first_sentence_says_whether_it_overfitted(losses: Sequence[float], beginning: str) -> None:
+    said = describe_learning([evaluated(number, loss) for number, loss in enumerate(losses, 1)])
+    assert said[0].startswith(beginning)
+    assert said[0].endswith("help.") == ("still" in beginning)
+
+
+def test_the_gap_is_that_of_the_best_epoch() -> None:
+    said = " ".join(describe_learning([evaluated(1, 3.5, 3.4), evaluated(2, 3.0, 2.75), evaluated(3, 3.2, 2.0)]))
+    assert "a gap of 0.250" in said and "rose by 0.200" in said and "the training loss came to 2.000" in said
+
+
+def test_the_same_prompt_stands_side_by_side(facts: PageFacts) -> None:
+    events = [
+        *(sampled(1, ("Once", " one"), ("", "two")), evaluated(1, 4.0)),
+        *(sampled(2, ("Once", " three"), ("", "four")), evaluated(2, 3.0)),
+    ]
+    page = build_page(replace(facts, events=events))
+    groups = re.findall(r'<div class="epochs">(.*?)</div>', page, re.S)
+    shown = [re.findall(r"<h4>(.*?)</h4>.*?<p[^>]*>(.*?)</p>", group) for group in groups]
+    once = '<span class="prompt">Once</span>'
+    assert shown == [
+        [("epoch 1", f"{once} one"), ("epoch 2, the best", f"{once} three")],
+        [("epoch 1", "two"), ("epoch 2, the best", "four")],
+    ]
+
+
+def test_first_last_and_best_are_among_those_chosen() -> None:
+    assert choose_evenly(5, 6, {2}) == [0, 1, 2, 3, 4]
+    for best in (0, 37, 99):
+        chosen = choose_evenly(100, 6, {best})
+        assert {0, best, 99} <= set(chosen) and len(chosen) <= 6
+
+
+def test_a_verdict_is_shown_with_its_ruler(facts: PageFacts) -> None:
+    page = build_page(replace(facts, judgement=JUDGEMENT))
+    said = html.unescape(re.sub(r"<[^>]+>", "", page))
+    assert "share of copied text: 25 % (95 %: 20 to 30)" in said and "A note on it." in said
+    assert said.count("It copies a little.") == 2, "at the top and in its chapter"
+    assert 'class="value" style="left:25.0%"' in page and 'style="left:20.0%;width:10.0%"' in page
+    assert "Not judged yet" not in said and "Not judged yet" in build_page(facts)
+
+
+def test_places_on_a_ruler_are_in_proportion() -> None:
+    bits = {"value": 2.0, "unit": "bits per byte", "floor": {"value": 4.0}, "ceiling": {"value": 1.0}}
+    assert place_on_ruler(bits) == {"value": 33.33, "floor": 100.0, "ceiling": 0.0}
+    assert place_on_ruler({"value": 50, "unit": "of 100", "floor": None}) == {"value": 50.0}
+    assert place_on_ruler({"value": 0.0, "unit": "share"}) == {"value": 0.0}
+    assert place_on_ruler({"value": 5, "low": None, "high": math.inf}) == {"value": 100.0}
+
+
+def test_values_are_told_in_their_unit() -> None:
+    told = [(0.0003, "share"), (1.0, "share"), (61.0, "characters"), (62.4, "of 100"), (2.45, "bits per byte")]
+    assert [format_value(*item) for item in told] == [
+        *("0.03 %", "100 %", "61 characters", "62 of 100", "2.450 bits per byte"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "judgement",
+    [
+        {},
+        {"copies": 3},
+        {"copies": {"sentence": "s", "measures": 7}},
+        {"copies": {"sentence": "s", "measures": [{}, 1]}},
+        {"copies": {"sentence": "s", "measures": [{"name": "n", "value": "x"}]}, "notes": 5, "text": None},
+    ],
+)
+def test_a_judgement_that_is_not_as_it_should_be_breaks_no_page(facts: PageFacts, judgement: dict[str, object]) -> None:
+    assert Reader(build_page(replace(facts, judgement=judgement))).faults == []
+
+
+def test_only_settings_that_were_changed_are_listed() -> None:
+    assert list_changed(Settings()) == []
+    assert list_changed(Settings(seed=3, sample_prompt=("é",))) == [("seed", "3"), ("sample_prompt", '["é"]')]
+
+
+# -- the command
+
+
+def test_a_run_leaves_its_page_and_says_where() -> None:
+    run, outcome = train_once()
+    page = (run.path / "report.html").read_text("utf-8")
+    assert f"all about it in {run.path / 'report.html'}." in outcome.out
+    assert "Done in" in page, "it was written when training was over"
+    assert str(run.path.parent) not in page, "it names no folder of this machine"
+    assert "sonnets.txt" in page and "They are chosen when" not in page
+
+
+def test_the_page_is_made_anew_by_its_verb(tmp_path: Path) -> None:
+    run = shared_run().path
+    assert command("report", run, "--out", tmp_path / "a.html").code == 0
+    assert (tmp_path / "a.html").read_bytes() == (run / "report.html").read_bytes()
+    assert command("report", run, "--out", tmp_path / "a.html").code == 0, "a page of ours may be made anew"
+
+
+def test_a_file_that_is_no_page_of_ours_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.html").write_text("<p>mine</p>", "utf-8")
+    outcome = command("report", shared_run().path, "--out", tmp_path / "thesis.html")
+    assert outcome.code == 2 and "is already there" in outcome.err
+    assert (tmp_path / "thesis.html").read_text("utf-8") == "<p>mine</p>"
+
+
+def test_no_page_without_a_run(tmp_path: Path) -> None:
+    outcome = command("report", tmp_path / "nothing")
+    assert outcome.code == 2 and "does not exist" in outcome.err
+
+
+@pytest.mark.parametrize("receipt", [None, "{", "[]", "{}"])
+def test_a_run_with_a_damaged_receipt_is_reported_as_such(tmp_path: Path, receipt: str | None) -> None:
+    shutil.copytree(shared_run().path, tmp_path / "run")
+    (tmp_path / "run" / "receipt.json").unlink()
+    if receipt is not None:
+        (tmp_path / "run" / "receipt.json").write_text(receipt, "utf-8")
+    outcome = command("report", tmp_path / "run")
+    assert outcome.code == 2 and "receipt.json" in outcome.err
+
+
+def test_a_judgement_in_the_folder_is_shown_and_a_broken_one_is_not(tmp_path: Path) -> None:
+    shutil.copytree(shared_run().path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    folder.write_judgement(JUDGEMENT, folder.hash_model())
+    assert command("report", folder.path).code == 0 and "It copies a little." in folder.report.read_text("utf-8")
+    folder.judgement.write_text("{", "utf-8")
+    assert command("report", folder.path).code == 0 and "Not judged yet" in folder.report.read_text("utf-8")
+
+
+def test_a_run_without_samples_has_a_page(tmp_path: Path) -> None:
+    text = write_sonnets(tmp_path)
+    assert command("train", text, *TINY, "--quiet", "--out", tmp_path / "run").code == 0
+    page = Reader((tmp_path / "run" / "report.html").read_text("utf-8"))
+    assert page.faults == [] and "No samples were asked for." in page.text
+
+
+def test_while_it_learns_the_page_is_written_only_now_and_then(tmp_path: Path) -> None:
+    shutil.copytree(shared_run().path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    folder.report.write_text("old", "utf-8")
+    publish(folder)
+    assert folder.report.read_text("utf-8") == "old"
+    os.utime(folder.report, (0, 0))
+    publish(folder)
+    assert Reader(folder.report.read_text("utf-8")).faults == []
+    folder.report.unlink()
+    publish(folder)
+    assert "They are chosen when the run is finished" in folder.report.read_text("utf-8")

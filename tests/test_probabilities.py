@@ -1,0 +1,214 @@
+"""Tokens are drawn with the probabilities that transformers has, and loops are left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from transformers import GPT2LMHeadModel
+
+from epigone.model.gpt2 import load_model
+from epigone.settings import WritingSettings
+from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, load_vocabulary
+from epigone.writing.decoder import make_decoder
+from epigone.writing.engine import Writer
+from epigone.writing.sampling import ROUNDS, SHORTEST_LOOP, LoopGuard
+from helpers_front import shared_run
+from helpers_writing import (
+    Parrot,
+    bytes_only,
+    make_chooser,
+    make_random_model,
+    parrot_writer,
+    random_model,
+    random_vocabulary,
+    random_writer,
+)
+
+__all__ = ["bytes_only", "random_model", "random_vocabulary", "random_writer"]
+
+
+# -- the model's probabilities
+
+
+def trained_model() -> tuple[GPT2LMHeadModel, Vocabulary]:
+    folder = shared_run().folder.model
+    return load_model(folder), load_vocabulary(folder)
+
+
+@pytest.mark.parametrize("which", ["small", "deep", "trained"])
+def test_without_daring_it_is_transformers_generate_token_for_token(random_vocabulary: Vocabulary, which: str) -> None:
+    deep = {"n_layer": 5, "n_embd": 96, "n_head": 6, "n_positions": 64, "initializer_range": 0.2}
+    model, vocabulary = make_random_model(random_vocabulary, **(deep if which == "deep" else {})), random_vocabulary
+    if which == "trained":
+        model, vocabulary = trained_model()
+    prompt, end = encode("From fairest", vocabulary), end_of_text_id(vocabulary)
+    n_new = model.config.n_positions - len(prompt)
+    chooser = make_chooser([0], temperature=0)
+    writer = Writer(make_decoder(model), vocabulary)
+    ours = [ids[0] for ids in writer._write_tokens(prompt, 1, n_new, chooser)]
+    theirs = model.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=n_new,
+        suppress_tokens=[end],
+        pad_token_id=end,
+    )
+    assert ours == theirs[0, len(prompt) :].tolist()
+    assert len(set(ours)) > 3, "a model that repeats itself shows little"
+
+
+def test_greedy_writing_with_a_penalty_is_transformers_too(
+    random_model: GPT2LMHeadModel, random_writer: Writer
+) -> None:
+    prompt = encode("From fairest", random_writer.vocabulary)
+    chooser = make_chooser([0], temperature=0, repetition_penalty=1.5)
+    ours = [ids[0] for ids in random_writer._write_tokens(prompt, 1, 20, chooser)]
+    theirs = random_model.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        do_sample=False,
+        repetition_penalty=1.5,
+        max_new_tokens=20,
+        suppress_tokens=[random_writer.end_of_text],
+        pad_token_id=random_writer.end_of_text,
+    )
+    assert ours == theirs[0, len(prompt) :].tolist()
+
+
+def their_probabilities(model: GPT2LMHeadModel, written: torch.Tensor, **how: float) -> torch.Tensor:
+    """What transformers' generate would draw the next token from."""
+    found = model.generate(
+        written,
+        attention_mask=torch.ones_like(written),
+        do_sample=True,
+        max_new_tokens=1,
+        output_scores=True,
+        return_dict_in_generate=True,
+        pad_token_id=0,
+        no_repeat_ngram_size=int(how.pop("no_repeat_ngram", 0)),
+        **{"top_k": 0, "top_p": 1.0, "temperature": 1.0, "repetition_penalty": 1.0} | how,
+    )
+    return torch.softmax(found.scores[0].float(), -1)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"temperature": 1.0, "top_p": 1.0},
+        {"temperature": 0.5, "top_p": 1.0},
+        {"temperature": 1.7, "top_p": 1.0},
+        {"temperature": 1.0, "top_k": 5, "top_p": 1.0},
+        {"temperature": 1.0, "top_p": 0.6},
+        {"temperature": 1.0, "top_p": 0.05},
+        {"temperature": 1.0, "min_p": 0.2, "top_p": 1.0},
+        {"temperature": 1.0, "top_k": 9, "min_p": 0.1, "top_p": 1.0},
+        {"temperature": 1.0, "no_repeat_ngram": 1, "top_p": 0.9},
+        {"temperature": 1.3, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.4},
+        {"temperature": 0.6, "top_k": 7, "top_p": 0.5, "repetition_penalty": 2.0},
+    ],
+    ids=str,
+)
+def test_the_probabilities_are_those_of_transformers(
+    random_model: GPT2LMHeadModel, random_writer: Writer, how: dict[str, float]
+) -> None:
+    written = torch.tensor([encode("From fairest creatures we", random_writer.vocabulary)])
+    with torch.no_grad():
+        logits = random_model(input_ids=written).logits[:, -1]
+    with torch.random.fork_rng(devices=[]):
+        theirs = their_probabilities(random_model, written, **how)[0].double()
+    n_draws = 4_000
+    chooser = make_chooser(range(n_draws), **how)
+    drawn = chooser.choose(logits.expand(n_draws, -1).contiguous(), written.expand(n_draws, -1))
+    counts = torch.bincount(drawn, minlength=len(theirs))
+    assert not counts[theirs == 0].any()
+    often = theirs * n_draws >= 5
+    seen, expected = (torch.cat([one[often], one[~often].sum()[None]]) for one in (counts, theirs * n_draws))
+    if expected[-1] == 0:
+        seen, expected = seen[:-1], expected[:-1]
+    assert len(seen) == 1 or chisquare(seen, expected * seen.sum() / expected.sum()).pvalue > 0.001
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
+    probabilities = torch.tensor([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
+    n_draws = 6_000
+    chooser = make_chooser(range(n_draws), temperature=1, top_p=1)
+    drawn = chooser.choose(probabilities.log().expand(n_draws, -1), torch.zeros(n_draws, 1, dtype=torch.long))
+    counts = torch.bincount(drawn, minlength=len(probabilities))
+    assert chisquare(counts, probabilities.double() / probabilities.double().sum() * n_draws).pvalue > 0.01
+
+
+def test_draws_of_one_seed_do_not_hang_together() -> None:
+    """The next token of a sequence is as independent of its last as another sequence's is."""
+    chooser = make_chooser([5], temperature=1, top_p=1)
+    written = torch.zeros(1, 1, dtype=torch.long)
+    drawn = [int(chooser.choose(torch.zeros(1, 4), written)[0]) for _ in range(4_000)]
+    pairs = torch.bincount(torch.tensor([4 * a + b for a, b in pairwise(drawn)]), minlength=16)
+    assert chisquare(pairs).pvalue > 0.01
+
+
+@pytest.mark.parametrize("how", [{"temperature": 1e-3}, {"top_k": 1}, {"top_p": 1e-6}], ids=str)
+def test_the_safest_settings_take_the_likeliest_token(random_writer: Writer, how: dict[str, float]) -> None:
+    greedy = random_writer.write("From", WritingSettings(length=12, temperature=0))
+    assert random_writer.write("From", WritingSettings(length=12, seed=4, **how)) == greedy
+
+
+# -- loops
+
+
+def follow(guard: LoopGuard, ids: Sequence[int], n_entries: int = 40) -> list[int]:
+    """For each token of a text, whether the guard would have struck it out when its turn came."""
+    struck = []
+    for place in range(1, len(ids)):
+        scores = guard(torch.tensor([ids[:place]]), torch.zeros(1, n_entries))
+        if scores[0, ids[place]] == -torch.inf:
+            struck.append(place)
+    return struck
+
+
+@pytest.mark.parametrize("round_of", [[1], [1, 2], [1, 2, 3, 4, 5, 6, 7], list(range(30))])
+def test_a_loop_is_left_when_it_would_begin_its_fourth_round(round_of: list[int]) -> None:
+    n_rounds = max(4, 30 // len(round_of))
+    struck = follow(LoopGuard(), [39, *round_of * n_rounds])
+    if len(round_of) >= SHORTEST_LOOP:
+        assert struck[0] == 1 + ROUNDS * len(round_of)
+    else:
+        assert 2 * SHORTEST_LOOP <= struck[0] <= 3 * SHORTEST_LOOP
+
+
+def test_what_is_no_loop_is_left_alone() -> None:
+    refrain = [7, 8, 9, 10, 11, 12, 13]
+    song = [token for verse in range(20, 32) for token in (verse, verse + 1, *refrain)]
+    assert follow(LoopGuard(), song) == []
+
+
+def test_each_text_has_its_own_loops() -> None:
+    guard = LoopGuard()
+    looping, other = [1, 2] * 15, list(range(30))
+    for place in range(1, 30):
+        scores = guard(torch.tensor([looping[:place], other[:place]]), torch.zeros(2, 40))
+    assert torch.isinf(scores[0]).sum() == 1 and not torch.isinf(scores[1]).any()
+
+
+def test_a_model_that_only_repeats_itself_is_brought_to_say_something_else(bytes_only: Vocabulary) -> None:
+    def speak(loop_guard: Literal["on", "off"]) -> str:
+        writer = parrot_writer(Parrot(encode("ab", bytes_only), len(bytes_only)), bytes_only)
+        return writer.write("x", WritingSettings(length=60, temperature=0, loop_guard=loop_guard))[0]
+
+    assert speak("off") == "ab" * 30
+    assert speak("on").startswith("ab" * SHORTEST_LOOP) and "ab" * (2 * SHORTEST_LOOP) not in speak("on")
+
+
+@pytest.mark.parametrize("word", ["the", "e", "From"])
+def test_a_bad_word_is_never_written(word: str) -> None:
+    texts = shared_run().write("From", length=60, count=4, bad_words=(word,), temperature=1.0)
+    vocabulary = shared_run().open_writer().vocabulary
+    ids = encode(word, vocabulary)
+    for text in texts:
+        written = encode(text, vocabulary)
+        assert not any(written[start : start + len(ids)] == ids for start in range(len(written)))
