@@ -77,6 +77,17 @@ class Stepped:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Divided:
+    """Memory ran out in a step; it was taken again, and so are those to come, with each batch in smaller parts."""
+
+    step: int
+    batch_size: int
+    """Blocks of a batch in each process, which stay what they were."""
+    parts: int
+    """In how many parts it is computed from now on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
     """The held-out text was read, every token once."""
 
@@ -129,4 +140,4 @@ class CheckpointDue:
     step: int
 
 
-Event = Started | Stepped | Evaluated | Sampled | CheckpointDue | Finished
+Event = Started | Stepped | Divided | Evaluated | Sampled | CheckpointDue | Finished

@@ -34,6 +34,8 @@ class Estimate:
     """Largest memory of this process, or of the GPU, so far."""
     compile_seconds: float = 0.0
     """What torch.compile took; it counts as time of training."""
+    parts: int = 1
+    """In so many parts a batch had to be computed to fit into memory."""
 
 
 def measure_speed(
@@ -52,7 +54,11 @@ def measure_speed(
     few = replace(tokens.validation, ids=tokens.validation.ids[: n_timed + 1])
     seconds = _time(
         lambda: evaluate(
-            model, few, block_size=plan.block_size, batch_size=plan.batch_size, accelerator=learner.accelerator
+            model,
+            few,
+            block_size=plan.block_size,
+            batch_size=learner.plan.largest_part,
+            accelerator=learner.accelerator,
         ),
         learner,
     )
@@ -64,6 +70,7 @@ def measure_speed(
         seconds=0.0,
         memory_bytes=_find_peak_memory(learner.accelerator.device),
         compile_seconds=max(0.0, compile_seconds - seconds_per_step),
+        parts=learner.plan.parts,
     )
     return expect(plan, estimate)
 
