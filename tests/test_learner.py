@@ -217,7 +217,7 @@ def test_a_loss_that_is_no_number_is_an_error_and_nothing_is_called_the_best(bas
     with torch.no_grad():
         learner.model.transformer.ln_f.weight[3] = torch.nan
     events = []
-    with pytest.raises(TrainingDiverged, match="loss became nan") as caught:
+    with pytest.raises(TrainingDiverged, match="became nan") as caught:
         events.extend(learner.learn())
     assert "--learning-rate" in caught.value.hint
     assert not pick(events, Evaluated) and learner.progress.best_loss == math.inf

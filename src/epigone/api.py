@@ -15,7 +15,7 @@ from typing import Any
 from transformers import GPT2LMHeadModel
 
 from epigone import __version__
-from epigone.errors import SettingsError
+from epigone.errors import SettingsError, TrainingDiverged
 from epigone.files import write_json
 from epigone.judging.critic import Critic
 from epigone.judging.tuning import choose_temperature
@@ -31,7 +31,7 @@ from epigone.runs.folder import RunFolder
 from epigone.settings import Settings, make_settings
 from epigone.tokens.stream import Tokens, load_tokens
 from epigone.tokens.vocabulary import Vocabulary, end_of_text_id, load_vocabulary
-from epigone.training.events import CheckpointDue, Evaluated, Event, Finished
+from epigone.training.events import CheckpointDue, Divided, Evaluated, Event, Finished
 from epigone.training.loop import Learner
 from epigone.training.state import is_main_process
 from epigone.writing.samples import Sampler
@@ -86,7 +86,7 @@ def resume(
 ) -> Run:
     """Go on with a run from its last good checkpoint, or from the start.
 
-    `changes` may be epochs and minutes, both counted from the start, and patience. Raises EpigoneError.
+    `changes` may be epochs and minutes, both counted from the start, patience and learning_rate. Raises EpigoneError.
     """
     folder = RunFolder.open(Path(run))
     with hold(folder):
@@ -159,7 +159,7 @@ def go_on(
     on_note: Callable[[str], None] = lambda note: None,
 ) -> Iterator[Event]:
     """Resume a run and keep in its folder what comes of it; `on_note` hears what is unusual. Raises EpigoneError."""
-    if unfit := sorted(set(changes) - {"epochs", "minutes", "patience"}):
+    if unfit := sorted(set(changes) - {"epochs", "minutes", "patience", "learning_rate"}):
         raise SettingsError(f"{unfit[0]} cannot change within a run.", hint="Train into another folder.")
     settings = make_settings(Settings, {**folder.read_settings().model_dump(), **changes})
     plan, more = folder.read_plan()
@@ -187,7 +187,7 @@ def go_on(
 
 
 def _lengthen(plan: Plan, settings: Settings, changes: Mapping[str, Any]) -> Plan:
-    """The plan with another length or patience; what it had derived itself stays where nothing else is said."""
+    """The plan with another length, patience or rate; what it had derived itself stays where nothing else is said."""
     if not changes:
         return plan
     minutes = None if settings.minutes == "none" else settings.minutes
@@ -195,8 +195,13 @@ def _lengthen(plan: Plan, settings: Settings, changes: Mapping[str, Any]) -> Pla
     if minutes is not None and plan.minutes is not None:
         in_time = round(plan.n_steps * minutes / plan.minutes)
     patience = plan.patience if settings.patience == "auto" else settings.patience
+    rate = changes.get("learning_rate", plan.learning_rate)
+    reasons = {"learning_rate": "as asked for when it was resumed"} if "learning_rate" in changes else {}
     longer = replace(
         plan,
+        learning_rate=rate,
+        matrix_learning_rate=rate * (plan.matrix_learning_rate / plan.learning_rate),
+        reasons=plan.reasons | reasons,
         epochs=changes.get("epochs", plan.epochs),
         minutes=minutes,
         patience=None if patience == "none" else patience,
@@ -228,18 +233,35 @@ def _rebuild_model(folder: RunFolder, plan: Plan, vocabulary: Vocabulary, *, fre
 
 def _follow(folder: RunFolder, learner: Learner, vocabulary: Vocabulary) -> Iterator[Event]:
     """Pass on what the learner tells, and keep in the folder what each event calls for."""
-    for event in learner.learn():
-        if is_main_process():
-            folder.record(event)
-            if isinstance(event, Evaluated) and event.best:
-                folder.keep_best(learner.model)
-            elif isinstance(event, CheckpointDue):
-                folder.save_checkpoint(event.step, learner.pack())
-                publish(folder)
-            elif isinstance(event, Finished):
-                tune(folder, event)
-                write_report(folder, with_sentences=is_quick(folder))
-        yield event
+    try:
+        for event in learner.learn():
+            if is_main_process():
+                _keep(folder, learner, event)
+            yield event
+    except TrainingDiverged as error:
+        error.hint += f" To go on from the last good checkpoint: epigone resume {folder.path} --learning-rate …"
+        raise
+
+
+def _keep(folder: RunFolder, learner: Learner, event: Event) -> None:
+    folder.record(event)
+    if isinstance(event, Evaluated) and event.best:
+        folder.keep_best(learner.model)
+    elif isinstance(event, CheckpointDue):
+        folder.save_checkpoint(event.step, learner.pack())
+        publish(folder)
+    elif isinstance(event, Divided):
+        _remember_parts(folder, event)
+    elif isinstance(event, Finished):
+        tune(folder, event)
+        write_report(folder, with_sentences=is_quick(folder))
+
+
+def _remember_parts(folder: RunFolder, event: Divided) -> None:
+    """In the plan, so that the run begins with them when it goes on, wherever it stopped."""
+    plan, more = folder.read_plan()
+    reason = f"in parts since memory ran out in step {event.step:,}"
+    folder.write_plan(replace(plan, parts=event.parts, reasons=plan.reasons | {"batch_size": reason}), **more)
 
 
 def tune(folder: RunFolder, finished: Finished) -> None:

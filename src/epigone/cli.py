@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tyro.conf import Positional
 
 from epigone import __version__
-from epigone.errors import EpigoneError
+from epigone.errors import EpigoneError, OutOfMemory
 from epigone.flags import check_words
 from epigone.learning import INTERRUPTED
 from epigone.learning import plan as _plan
@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except EpigoneError as error:
         _complain(error, as_json="--json" in arguments)
         sys.exit(error.exit_code)
+    except (RuntimeError, MemoryError) as error:
+        _complain(_explain_shortage(error), as_json="--json" in arguments)
+        sys.exit(OutOfMemory.exit_code)
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -71,6 +74,18 @@ def run(arguments: list[str]) -> int:
 
 __doc_for_help__ = "Learn to write on in the voice of a text. Begin with: epigone train my.txt"
 _HOW = (tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction)
+
+
+def _explain_shortage(error: Exception) -> OutOfMemory:
+    """That memory ran out where nothing could be done about it. Raises the error if it is another one."""
+    from epigone.model.memory import is_shortage
+
+    if not is_shortage(error):
+        raise error
+    return OutOfMemory(
+        f"Memory ran out: {str(error).partition(chr(10))[0]:.200}",
+        hint="End what else needs memory, or ask for less at once. What is saved stays: epigone resume goes on.",
+    )
 
 
 def _complain(error: EpigoneError, *, as_json: bool) -> None:
@@ -198,12 +213,13 @@ def score(
     return _score(run, file, device, encoding, keep_boilerplate=keep_boilerplate, json=json)
 
 
-def resume(
+def resume(  # noqa: PLR0913  # its arguments are its flags
     run: Positional[Path],
     *,
     epochs: float | None = None,
     minutes: float | None = None,
     patience: int | Literal["none"] | None = None,
+    learning_rate: float | None = None,
     quiet: bool = False,
     json: bool = False,
 ) -> int:
@@ -214,10 +230,11 @@ def resume(
         epochs: Passes over the text in all, counted from the start.
         minutes: Minutes of training in all, counted from the start.
         patience: Stop after this many evaluations without a better one; "none" never does.
+        learning_rate: Another peak step size from here on, for a run that went astray.
         quiet: Say nothing but errors.
         json: Print one JSON object on standard output, and nothing else there.
     """
-    asked = {"epochs": epochs, "minutes": minutes, "patience": patience}
+    asked = {"epochs": epochs, "minutes": minutes, "patience": patience, "learning_rate": learning_rate}
     changes = {name: value for name, value in asked.items() if value is not None}
     return _resume(run, changes, quiet=quiet, as_json=json)
 

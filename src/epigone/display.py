@@ -24,13 +24,14 @@ from epigone.reporting.history import (
     COPYING,
     Column,
     describe_criticism,
+    describe_division,
     describe_end,
     describe_start,
     describe_step,
     epoch_table,
     format_epoch,
 )
-from epigone.training.events import Criticism, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
+from epigone.training.events import Criticism, Divided, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
 
 Fact = tuple[str, str, str]
 """A name, its value and the reason for it, which may be empty."""
@@ -192,6 +193,8 @@ class PlainScreen:
             self._write("  ".join(f"{name} {value}" if name != "best" else value for name, value in row.items()))
         elif isinstance(event, Started):
             self._write(describe_start(event))
+        elif isinstance(event, Divided):
+            self.show_warning(describe_division(event))
         elif isinstance(event, Finished):
             self._write(describe_end(event))
 
@@ -264,6 +267,8 @@ class LiveScreen:
                 self._console.print(draw_sample(sample, self._console))
             self._copies = show_criticism(self, event.found, copied=self._copies)
             self._console.print()
+        elif isinstance(event, Divided):
+            self.show_warning(describe_division(event))
         elif isinstance(event, Started):
             self._console.print(Text(describe_start(event), style="dim"))
             self._live.update(Text("first step …", style="dim"))

@@ -15,7 +15,8 @@ EpigoneError
 │   ├── RunLocked          another process is at work in it
 │   └── RunDamaged         a file in it is missing or is not what was written
 ├── OutputError            a place that cannot be written to
-└── TrainingDiverged       the loss is no longer a number
+├── OutOfMemory            not even the smallest piece of work fits
+└── TrainingDiverged       the loss, or a weight, is no longer a number
 """
 
 from __future__ import annotations
@@ -87,7 +88,13 @@ class OutputError(EpigoneError):
     """A file or folder cannot be written."""
 
 
+class OutOfMemory(EpigoneError):
+    """Memory ran out, and to do less at once does not help."""
+
+    exit_code = 1
+
+
 class TrainingDiverged(EpigoneError):
-    """The loss became infinite or not a number."""
+    """The loss or a weight became infinite or not a number."""
 
     exit_code = 1

@@ -180,6 +180,9 @@ def _measure(
         found = measure_speed(model, tokens, plan, time_samples=sampler.time)
     if plan.n_processes > 1:
         (found,) = broadcast_object_list([found])
+    if found.parts > plan.parts:
+        why = "in parts: it does not fit into memory at once"
+        plan = replace(plan, parts=found.parts, reasons=plan.reasons | {"batch_size": why})
     if plan.minutes is not None:
         plan = set_length(plan, settings, count_steps_in_time(plan, found))
     return plan, expect(plan, found)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from epigone.errors import SettingsError, TextTooShort
@@ -72,8 +73,10 @@ class Plan:
     n_blocks: int
     """Blocks in one pass over the text."""
     batch_size: int
-    """Blocks that one process computes at once."""
+    """Blocks of a batch in one process, which computes them at once if they fit into memory."""
     accumulation: int
+    parts: int = 1
+    """In so many parts, as equal as can be, a batch is computed, where it does not fit into memory at once."""
     epochs: float
     """Passes over the text, at most: minutes or patience may end the run before."""
     minutes: float | None
@@ -115,6 +118,17 @@ class Plan:
     def blocks_per_step(self) -> int:
         """Blocks in one step."""
         return self.batch_size * self.accumulation * self.n_processes
+
+    @property
+    def largest_part(self) -> int:
+        """Blocks that one process computes at once."""
+        return -(-self.batch_size // self.parts)
+
+    def list_rows(self, process: int) -> list[slice]:
+        """The blocks of a step that one process computes, part by part."""
+        edges = [part * self.batch_size // self.parts for part in range(self.parts + 1)]
+        firsts = [(number * self.n_processes + process) * self.batch_size for number in range(self.accumulation)]
+        return [slice(first + start, first + end) for first in firsts for start, end in pairwise(edges)]
 
     @property
     def tokens_per_step(self) -> int:

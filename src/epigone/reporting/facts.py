@@ -54,6 +54,7 @@ def _describe_optimizer(plan: Plan) -> str:
 
 def _describe_batch(plan: Plan) -> str:
     factors = [f"{plan.batch_size} blocks"]
+    factors[0] += f" in {plan.parts} parts" if plan.parts > 1 else ""
     factors += [f"{plan.accumulation} accumulated"] if plan.accumulation > 1 else []
     factors += [f"{plan.n_processes} processes"] if plan.n_processes > 1 else []
     return " x ".join(factors)

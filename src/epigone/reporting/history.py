@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from epigone.training.events import Criticism, Evaluated, Event, Finished, Started, Stepped
+from epigone.training.events import Criticism, Divided, Evaluated, Event, Finished, Started, Stepped
 
 NOTHING = "–"
 """Stands where there is no number."""
@@ -122,6 +122,15 @@ def describe_step(event: Stepped) -> list[str]:
         f"{event.tokens_per_second:,.0f} tokens/s",
         f"{format_seconds(event.seconds_left)} left",
     ]
+
+
+def describe_division(event: Divided) -> str:
+    """What was done when memory ran out."""
+    at_once = -(-event.batch_size // event.parts)
+    return (
+        f"Memory ran out in step {event.step:,}, which was taken again: a batch of {event.batch_size} blocks is now "
+        f"computed in {event.parts} parts of {at_once} at most. What is learned stays the same."
+    )
 
 
 def describe_criticism(found: Criticism) -> str:

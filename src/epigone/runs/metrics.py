@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from epigone.training.events import Criticism, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
+from epigone.training.events import Criticism, Divided, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
 
 KINDS: dict[str, type[Event]] = {
-    kind.__name__.lower(): kind for kind in (Started, Stepped, Evaluated, Sampled, Finished)
+    kind.__name__.lower(): kind for kind in (Started, Stepped, Divided, Evaluated, Sampled, Finished)
 }
 
 

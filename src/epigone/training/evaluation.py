@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
+from epigone.model.memory import halve_until_it_fits
 from epigone.tokens.stream import Part
-from epigone.training.batches import read_in_order
+from epigone.training.batches import Batch, read_in_order
 
 if TYPE_CHECKING:  # they take over a second to load, and judging does without
     from accelerate import Accelerator
@@ -43,7 +45,8 @@ def evaluate(
 ) -> Evaluation:
     """Read all of a part in blocks that do not overlap; each token is predicted exactly once.
 
-    The logits are computed in the run's precision, the loss from them in fp32 and its sum in fp64.
+    The logits are computed in the run's precision, the loss from them in fp32 and its sum in fp64. Where memory runs
+    out a batch is read in smaller parts. Raises OutOfMemory.
     """
     was_training = model.training
     model.eval()  # type: ignore[no-untyped-call]
@@ -55,15 +58,30 @@ def evaluate(
         part=accelerator.process_index,
         n_parts=accelerator.num_processes,
     )
-    for ids, targets in batches:
-        with accelerator.autocast():
-            logits = model(input_ids=ids.to(accelerator.device), use_cache=False).logits
-        sums += _measure(logits, targets.to(accelerator.device))
+    at_once = batch_size
+    for batch in batches:
+        found, at_once = halve_until_it_fits(
+            partial(_measure_in_parts, model, batch, accelerator),
+            at_once,
+            what=f"one block of {block_size:,} tokens of the held-out text",
+            hint="Train with a smaller --block-size or --size.",
+        )
+        sums += found
     if accelerator.num_processes > 1:
         sums = accelerator.reduce(sums.to(accelerator.device), reduction="sum").cpu()
     model.train(was_training)
     nats, right, n_tokens = sums.tolist()
     return Evaluation(loss=nats / n_tokens, accuracy=right / n_tokens, n_tokens=int(n_tokens), n_bytes=part.n_bytes)
+
+
+def _measure_in_parts(model: GPT2LMHeadModel, batch: Batch, accelerator: Accelerator, at_once: int) -> torch.Tensor:
+    """What `_measure` gives for a batch, of which so many blocks are computed at once."""
+    sums = torch.zeros(3, dtype=torch.float64)
+    for ids, targets in zip(*(torch.split(each, at_once) for each in batch), strict=True):
+        with accelerator.autocast():
+            logits = model(input_ids=ids.to(accelerator.device), use_cache=False).logits
+        sums += _measure(logits, targets.to(accelerator.device))
+    return sums
 
 
 def _measure(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

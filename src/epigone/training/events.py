@@ -25,6 +25,8 @@ class Estimate:
     """Largest memory of this process, or of the GPU, so far."""
     compile_seconds: float = 0.0
     """What torch.compile took; it counts as time of training."""
+    parts: int = 1
+    """In so many parts a batch had to be computed to fit into memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +97,17 @@ class Stepped:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Divided:
+    """Memory ran out in a step; it was taken again, and so are those to come, with each batch in smaller parts."""
+
+    step: int
+    batch_size: int
+    """Blocks of a batch in each process, which stay what they were."""
+    parts: int
+    """In how many parts it is computed from now on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
     """The held-out text was read, every token once."""
 
@@ -149,4 +162,4 @@ class CheckpointDue:
     step: int
 
 
-Event = Started | Stepped | Evaluated | Sampled | CheckpointDue | Finished
+Event = Started | Stepped | Divided | Evaluated | Sampled | CheckpointDue | Finished

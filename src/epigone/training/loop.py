@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import asdict
 
 import torch
 from transformers import GPT2LMHeadModel
 
-from epigone.errors import TrainingDiverged
 from epigone.model.forward import DTYPES, NextTokenLoss
+from epigone.model.memory import explain_shortage
 from epigone.model.plan import Plan
 from epigone.tokens.stream import Tokens
 from epigone.training.batches import Batches
@@ -24,6 +23,7 @@ from epigone.training.evaluation import evaluate
 from epigone.training.events import (
     CheckpointDue,
     Criticism,
+    Divided,
     Evaluated,
     Event,
     Finished,
@@ -33,9 +33,11 @@ from epigone.training.events import (
     Started,
     Stepped,
 )
+from epigone.training.gradients import Gradients
 from epigone.training.optimizers import make_optimizer, pack_state, unpack_state
 from epigone.training.rate import LearningRate
-from epigone.training.state import Packed, Progress, make_accelerator, pack_random_state, unpack_random_state
+from epigone.training.soundness import are_finite, check_loss, explain_divergence
+from epigone.training.state import Packed, Progress, agree, make_accelerator, pack_random_state, unpack_random_state
 
 TIED = "lm_head.weight"
 """The same tensor as transformer.wte.weight; kept once."""
@@ -43,7 +45,7 @@ SECONDS_LEARNED_PER_SECOND_EVALUATED = 8
 """Under a time limit: evaluations, with their samples and saves, take at most a ninth of it."""
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
 """Besides those at evaluations: what a crash may cost at most."""
-
+SMALLER = "Train with a smaller --size or --base, or --lora 16; to go on with what is saved: epigone resume."
 Sampler = Callable[[GPT2LMHeadModel], tuple[tuple[Sample, ...], Criticism | None]]
 """Lets the model write, and says what is to be said of it."""
 
@@ -62,16 +64,17 @@ class Learner:
         seconds_spent: float = 0.0,
     ) -> None:
         """`seconds_spent`, on compiling, say, count as time of training."""
-        self.tokens, self.plan, self.sample, self.should_stop = tokens, plan, sample, should_stop
+        self.tokens, self.sample, self.should_stop = tokens, sample, should_stop
         self.accelerator = make_accelerator(plan)
-        self.model = model.to(self.accelerator.device)
+        with explain_shortage(f"the model does not fit on {plan.device}", SMALLER):
+            self.model = model.to(self.accelerator.device)
         self.model.train()
         self.optimizer = make_optimizer(self.model, plan)
         loss = NextTokenLoss(
             self.model, attention=plan.attention, dtype=DTYPES[plan.precision], compilation=plan.compilation
         )
         # accelerate casts outputs to fp32: of the loss, which is one number, and not of all logits.
-        self._wrapped, self._stepper = self.accelerator.prepare(loss, self.optimizer)
+        loss, self._stepper = self.accelerator.prepare(loss, self.optimizer)
         self.rate = LearningRate(
             plan.schedule,
             peak=plan.learning_rate,
@@ -82,10 +85,16 @@ class Learner:
         self.batches = Batches(
             tokens.train.ids, block_size=plan.block_size, blocks_per_step=plan.blocks_per_step, seed=plan.seed
         )
+        self.gradients = Gradients(loss, self.batches, self.accelerator, plan)
         self.progress = Progress(seconds=seconds_spent, seconds_before=seconds_spent)
         self._losses = torch.zeros(2, dtype=torch.float64, device="cpu" if plan.device == "mps" else plan.device)
         torch.manual_seed(plan.seed + self.accelerator.process_index)
         self._start_clock()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan, in which the parts of a batch grow where memory runs out."""
+        return self.gradients.plan
 
     @property
     def epoch(self) -> float:
@@ -107,7 +116,10 @@ class Learner:
             yield from self._evaluate()  # the untouched base counts as epoch 0
         last_checkpoint = progress.seconds
         while (reason := self._find_reason_to_stop()) is None:
+            parts = self.plan.parts
             self.step()
+            if self.plan.parts > parts:
+                yield Divided(step=progress.step, batch_size=plan.batch_size, parts=self.plan.parts)
             due = self._is_evaluation_due()
             if due or progress.step % plan.report_every == 0:
                 yield self._report()
@@ -115,10 +127,10 @@ class Learner:
                 yield from self._evaluate()
                 last_checkpoint = progress.seconds
             elif progress.seconds - last_checkpoint > SECONDS_BETWEEN_CHECKPOINTS:
-                yield CheckpointDue(step=progress.step)
+                yield self._save()
                 last_checkpoint = progress.seconds
         if reason == "interrupted":
-            yield CheckpointDue(step=progress.step)
+            yield self._save()
         elif progress.evaluated_step < progress.step:
             yield from self._evaluate()
         yield self._finish(reason)
@@ -147,7 +159,7 @@ class Learner:
         return min(1.0, max(by_steps, self._seconds_of_steps / (allowed - reserve)))
 
     def _find_reason_to_stop(self) -> Reason | None:
-        share, stop = self._agree(self.share_done, float(self.should_stop()))
+        share, stop = agree(self.accelerator, self.share_done, float(self.should_stop()))
         if stop:
             return "interrupted"
         if self.progress.step >= self.plan.most_steps:
@@ -158,13 +170,6 @@ class Learner:
             return "patience"
         return None
 
-    def _agree(self, *values: float) -> list[float]:
-        """The greatest of each value over all processes, so that they stop at the same step."""
-        if self.accelerator.num_processes == 1:
-            return list(values)
-        gathered = self.accelerator.gather(torch.tensor([values], device=self.accelerator.device))
-        return [float(value) for value in gathered.max(dim=0).values]
-
     # -- one step
 
     def step(self) -> None:
@@ -173,17 +178,11 @@ class Learner:
         rate = progress.learning_rate = self._find_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        for number in range(plan.accumulation):
-            first = (number * plan.n_processes + self.accelerator.process_index) * plan.batch_size
-            ids, targets = self.batches.read(progress.step, rows=slice(first, first + plan.batch_size))
-            more_to_come = number + 1 < plan.accumulation
-            with self.accelerator.no_sync(self._wrapped) if more_to_come else nullcontext():
-                loss = self._wrapped(ids.to(self.accelerator.device), targets.to(self.accelerator.device))
-                self.accelerator.backward(loss / plan.accumulation)
-            self._losses += loss.detach().to(self._losses) / plan.accumulation
-        if plan.clip:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), plan.clip)
-        self._stepper.step()
+        self._losses += self.gradients.add(progress.step)
+        with explain_shortage("the optimizer's state does not fit beside the model and its gradient", SMALLER):
+            if plan.clip:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), plan.clip)
+            self._stepper.step()
         self._stepper.zero_grad()
         progress.step += 1
         progress.n_losses += 1
@@ -222,16 +221,19 @@ class Learner:
         total = self._losses[which].clone()
         if self.accelerator.num_processes > 1:
             total = self.accelerator.reduce(total.to(self.accelerator.device), reduction="mean")
-        return self._check(float(total) / n_steps)
+        return check_loss(float(total) / n_steps, self.plan, self.progress)
 
-    def _check(self, loss: float) -> float:
-        """The loss. Raises TrainingDiverged where it is no number."""
-        if not math.isfinite(loss):
-            raise TrainingDiverged(
-                f"The loss became {loss} before step {self.progress.step}; the best epoch so far is kept.",
-                hint="Lower --learning-rate, or use --precision fp32.",
-            )
-        return loss
+    def _check_weights(self) -> None:
+        """A step's gradient may spoil them though its loss was a number. Raises TrainingDiverged."""
+        state = (value for entries in self.optimizer.state.values() for value in entries.values())
+        sound = are_finite([self._losses, *self.model.parameters(), *state])
+        if agree(self.accelerator, float(not sound))[0]:
+            raise explain_divergence("The loss or a weight became nan or infinite", self.plan, self.progress)
+
+    def _save(self) -> CheckpointDue:
+        """Nothing that is no number is saved in place of what is sound. Raises TrainingDiverged."""
+        self._check_weights()
+        return CheckpointDue(step=self.progress.step)
 
     # -- one look at the held-out text
 
@@ -245,18 +247,20 @@ class Learner:
             return passed or asked
         waited = self.progress.seconds - self._evaluated_at
         affordable = waited >= SECONDS_LEARNED_PER_SECOND_EVALUATED * self.progress.evaluation_seconds
-        return bool(self._agree(asked or (passed and affordable))[0])
+        return bool(agree(self.accelerator, asked or (passed and affordable))[0])
 
     def _evaluate(self) -> Iterator[Event]:
         progress = self.progress
         self._pass_time()
         began = progress.seconds
+        self._check_weights()  # before it writes: there is nothing to draw from chances that are no numbers
+        self.gradients.doubt()
         samples, found = self.sample(self.model) if self.sample and self.accelerator.is_main_process else ((), None)
         yield self._measure(spoiled=found is not None and found.spoiled)
         if self.sample is not None:
             yield Sampled(step=progress.step, epoch=self.epoch, samples=samples, found=found)
         self._pass_time()
-        yield CheckpointDue(step=progress.step)
+        yield self._save()
         self._pass_time()
         progress.evaluation_seconds = progress.seconds - began
         self._reported_at = self._evaluated_at = progress.seconds
@@ -268,11 +272,11 @@ class Learner:
             self.model,
             self.tokens.validation,
             block_size=plan.block_size,
-            batch_size=plan.batch_size,
+            batch_size=plan.largest_part,
             accelerator=self.accelerator,
         )
-        spoiled = plan.keep_best == "verdict" and bool(self._agree(float(spoiled))[0])
-        rank = spoiled, self._check(found.loss)  # one that is not spoiled is better, whatever its loss
+        spoiled = plan.keep_best == "verdict" and bool(agree(self.accelerator, float(spoiled))[0])
+        rank = spoiled, check_loss(found.loss, plan, progress)  # one that is not spoiled is better, whatever its loss
         best = not math.isfinite(progress.best_loss) or rank < (progress.best_spoiled, progress.best_loss)
         if best:
             progress.best_spoiled = spoiled

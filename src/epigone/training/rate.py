@@ -16,6 +16,8 @@ from epigone.errors import SettingsError
 DRIVEN_BY_METRIC = ("reduce_lr_on_plateau", "greedy")
 """Schedules that look at the validation loss, at each evaluation, and not at the step."""
 
+RATES = {"min_lrs", "max_lrs", "_last_lr", "_init_lrs"}
+"""What the state of those holds that is a learning rate, for each group of parameters."""
 TAKES_NO_ARGUMENTS = ("constant", "constant_with_warmup")
 
 
@@ -23,7 +25,7 @@ class LearningRate:
     """The learning rate by step, or by evaluation for the schedules that are driven by a metric."""
 
     def __init__(self, name: str, *, peak: float, n_steps: int, warmup: float, arguments: tuple[str, ...] = ()) -> None:
-        self.name = name
+        self.name, self.peak = name, peak
         self.n_steps = n_steps
         self._warmup = warmup
         if arguments and name in TAKES_NO_ARGUMENTS:
@@ -72,13 +74,17 @@ class LearningRate:
         """What a checkpoint keeps of it: plain values, empty for schedules that only know the step."""
         if self.name not in DRIVEN_BY_METRIC:
             return {}
-        return {"scheduler": _plain(self._scheduler.state_dict()), "rate": self.at(0)}
+        return {"scheduler": _plain(self._scheduler.state_dict()), "rate": self.at(0), "peak": self.peak}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave."""
+        """Take up what `state` gave, at another height if the peak has changed since."""
         if state:
-            self._scheduler.load_state_dict(state["scheduler"])
-            self._stand_in.param_groups[0]["lr"] = state["rate"]
+            scale = self.peak / state.get("peak", self.peak)
+            rates = {
+                name: [scale * rate for rate in state["scheduler"][name]] for name in RATES & set(state["scheduler"])
+            }
+            self._scheduler.load_state_dict(state["scheduler"] | rates)
+            self._stand_in.param_groups[0]["lr"] = scale * state["rate"]
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

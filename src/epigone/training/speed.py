@@ -38,7 +38,11 @@ def measure_speed(
     few = replace(tokens.validation, ids=tokens.validation.ids[: n_timed + 1])
     seconds = _time(
         lambda: evaluate(
-            model, few, block_size=plan.block_size, batch_size=plan.batch_size, accelerator=learner.accelerator
+            model,
+            few,
+            block_size=plan.block_size,
+            batch_size=learner.plan.largest_part,
+            accelerator=learner.accelerator,
         ),
         learner,
     )
@@ -50,6 +54,7 @@ def measure_speed(
         seconds=0.0,
         memory_bytes=_find_peak_memory(learner.accelerator.device),
         compile_seconds=max(0.0, compile_seconds - seconds_per_step),
+        parts=learner.plan.parts,
     )
     return expect(plan, estimate)
 

@@ -94,6 +94,14 @@ def _leave_group_at_end() -> None:
     atexit.register(lambda: distributed.is_initialized() and distributed.destroy_process_group())
 
 
+def agree(accelerator: Accelerator, *values: float) -> list[float]:
+    """The greatest of each value over all processes, so that all of them do the same."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    gathered = accelerator.gather(torch.tensor([values], device=accelerator.device))
+    return [float(value) for value in gathered.max(dim=0).values]
+
+
 def pack_random_state(device: torch.device) -> dict[str, torch.Tensor]:
     """The state of the generators that dropout draws from: uint8 tensors."""
     states = {"cpu": torch.get_rng_state()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from epigone.errors import SettingsError
 from epigone.model.hardware import find_free_bytes
+from epigone.model.memory import halve_until_it_fits
 from epigone.model.weights import TEMPERATURE
 from epigone.settings import WritingSettings
 from epigone.text.index import CopyIndex
@@ -23,6 +25,7 @@ LARGEST_BATCH = 128
 """Texts. More at once were no quicker."""
 SHARE_OF_MEMORY = 0.25
 """Of what is free, for the keys and values of a batch and the chances of its next tokens."""
+T = TypeVar("T")
 
 
 class Piece(NamedTuple):
@@ -77,8 +80,16 @@ class Writer:
         return settings.model_copy(update={"temperature": self.temperature}) if auto else settings
 
     def write(self, prompt: str, settings: WritingSettings, processors: Sequence[Processor] = ()) -> list[str]:
-        """`settings.count` texts that follow the prompt, which they do not repeat."""
-        return _join(self.stream(prompt, settings, processors), range(settings.count))
+        """`settings.count` texts that follow the prompt, which they do not repeat.
+
+        Where memory runs out fewer are written at once. Raises OutOfMemory.
+        """
+
+        def write_batch(numbers: range) -> list[str]:
+            chooser, scribes = self._make_chooser(settings, numbers, processors), [Scribe(settings) for _ in numbers]
+            return _join(self._stream_batch(prompt, numbers, scribes, chooser), numbers)
+
+        return list(self._write_what_fits(write_batch, 0, settings.count))
 
     def stream(self, prompt: str, settings: WritingSettings, processors: Sequence[Processor] = ()) -> Iterator[Piece]:
         """The same texts, piece by piece as they are written. No piece ends within a character.
@@ -91,16 +102,38 @@ class Writer:
             yield from self._stream_batch(prompt, numbers, [Scribe(settings) for _ in numbers], chooser)
 
     def write_records(self, prompt: str, settings: WritingSettings, first: int = 0) -> Iterator[Record]:
-        """The texts from number `first` on, with what is known of each, as their batches are done."""
-        for numbers in _list_batches(first, settings.count, self._count_at_once()):
+        """The texts from number `first` on, with what is known of each, as their batches are done. As `write`."""
+
+        def write_batch(numbers: range) -> list[Record]:
             chooser, scribes = self._make_chooser(settings, numbers), [Scribe(settings) for _ in numbers]
             steps: list[list[float]] = []
             chooser.log_probabilities = steps
             texts = _join(self._stream_batch(prompt, numbers, scribes, chooser), numbers)
-            for place, (number, scribe, text) in enumerate(zip(numbers, scribes, texts, strict=True)):
-                log_probability = sum(step[place] for step in steps[: scribe.n_tokens])
-                source = self.find_source(text) if self._read_documents else None
-                yield Record(text, settings.seed + number, scribe.n_tokens, log_probability, source)
+            return [
+                Record(
+                    text=text,
+                    seed=settings.seed + number,
+                    n_tokens=scribe.n_tokens,
+                    log_probability=sum(step[place] for step in steps[: scribe.n_tokens]),
+                    source=self.find_source(text) if self._read_documents else None,
+                )
+                for place, (number, scribe, text) in enumerate(zip(numbers, scribes, texts, strict=True))
+            ]
+
+        return self._write_what_fits(write_batch, first, settings.count)
+
+    def _write_what_fits(self, write_batch: Callable[[range], list[T]], first: int, count: int) -> Iterator[T]:
+        """What `write_batch` gives for the texts up to `count`, in batches that fit into memory."""
+        at_once = self._count_at_once()
+        while first < count:
+            texts, at_once = halve_until_it_fits(
+                partial(_take, write_batch, range(first, count)),
+                min(at_once, count - first),
+                what="the writing of one text",
+                hint="Ask for a shorter one, or write with --device cpu.",
+            )
+            yield from texts
+            first += at_once
 
     def find_source(self, text: str) -> Shared | None:
         """The longest passage that the text shares with what was learned from. Raises what `documents` does."""
@@ -184,6 +217,10 @@ def _join(pieces: Iterator[Piece], numbers: range) -> list[str]:
     for piece in pieces:
         texts[piece.sequence - numbers.start].append(piece.text)
     return ["".join(text) for text in texts]
+
+
+def _take(write_batch: Callable[[range], list[T]], numbers: range, at_once: int) -> list[T]:
+    return write_batch(numbers[:at_once])
 
 
 def _list_batches(first: int, count: int, largest: int) -> Iterator[range]:
