@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from epigone.errors import RunNotFound, SettingsError
 from epigone.judging.quiz import Question, find_contexts, find_genuine, make_pair, make_quiz
+from epigone.judging.verdicts import UNTOUCHED
 from epigone.model.checkpoint import WEIGHTS
 from epigone.model.hardware import find_hardware
-from epigone.model.hub import find_base
+from epigone.model.hub import BUNDLED, find_base
 from epigone.model.weights import read_temperature
 from epigone.reporting.history import find_best, follow_course
 from epigone.runs.folder import RunFolder
@@ -25,6 +26,7 @@ from epigone.writing.engine import Piece, Writer
 
 if TYPE_CHECKING:
     from epigone.judging.verdicts import Judgement
+    from epigone.model.plan import Plan
     from epigone.writing.scoring import Score
 
 Text = str | PathLike[str]
@@ -120,7 +122,7 @@ class Run:
         `others`: texts of other authors by their names, instead of those that come with the package. Raises
         SettingsError, TextTooShort, RunNotFound, RunDamaged, OutputError.
         """
-        from epigone.judging.judge import Author, judge_model, measure_learning  # they load what learning needs
+        from epigone.judging.judge import Author, judge_model, judge_text, measure_learning, set_beside
         from epigone.reporting.publishing import publish_card, write_report
 
         best, model = self.best, self.folder.hash_model()
@@ -132,22 +134,26 @@ class Run:
             held_out=self.folder.read_held_out(),
         )
         texts, writer = self._write_to_be_judged(n_characters, seed, device)
-        first = self.evaluations[0]
-        base = first.bits_per_byte if first.step == 0 and not self.folder.read_plan()[0].fresh else None
+        first, plan = self.evaluations[0], self.folder.read_plan()[0]
+        base = first.bits_per_byte if first.step == 0 and not plan.fresh else None
         learning = measure_learning(self.folder, author, best.bits_per_byte, base, others, device=device)
         judgement = judge_model(texts, author, writer, learning, others, seed=seed)
+        if plan.base in BUNDLED:  # which are quick enough to be asked as well
+            by_base = self._write_by_base(plan, n_characters // 2, seed, device)
+            judgement = set_beside(judgement, judge_text(by_base, UNTOUCHED, author, others, seed=seed))
         self.folder.write_judgement(judgement.as_json(), model)
         publish_card(self.folder)
         write_report(self.folder, with_sentences=True)
         return judgement
 
     def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], Writer]:
-        length = min(LONGEST_JUDGED, n_characters)
-        count = math.ceil(n_characters / length)
-        how = {"length": length, "unit": "characters", "count": count, "seed": seed, "device": device}
-        asked = make_settings(WritingSettings, how, source="judge()")
+        asked = _ask_for_much(n_characters, seed, device)
         writer = self.open_writer(asked)
         return writer.write("", asked), writer
+
+    def _write_by_base(self, plan: Plan, n_characters: int, seed: int, device: str) -> list[str]:
+        asked = _ask_for_much(max(1, n_characters), seed, device)
+        return open_writer(plan.base, asked).write(plan.start_text, asked)
 
     def open_writer(self, settings: WritingSettings | None = None) -> Writer:
         """The best model, loaded once for each way in which it is to compute."""
@@ -156,6 +162,13 @@ class Run:
         if way not in self._writers:
             self._writers[way] = open_writer(self.path, settings)
         return self._writers[way]
+
+
+def _ask_for_much(n_characters: int, seed: int, device: str) -> WritingSettings:
+    length = min(LONGEST_JUDGED, n_characters)
+    count = math.ceil(n_characters / length)
+    how = {"length": length, "unit": "characters", "count": count, "seed": seed, "device": device}
+    return make_settings(WritingSettings, how, source="judge()")
 
 
 def open_run(path: Text) -> Run:

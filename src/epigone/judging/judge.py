@@ -10,7 +10,7 @@ from epigone.judging.copying import judge_copying
 from epigone.judging.memory import probe_memory
 from epigone.judging.repetition import judge_repetition
 from epigone.judging.style import judge_style
-from epigone.judging.verdicts import Judgement, Measure, Verdict
+from epigone.judging.verdicts import UNTOUCHED, Judgement, Mark, Measure, Topic, Verdict
 from epigone.judging.yardsticks import Learning, judge_learning, measure_counts, measure_model, measure_packed
 from epigone.model.hardware import find_hardware
 from epigone.runs.folder import RunFolder
@@ -88,6 +88,21 @@ def judge_model(
     probed, learned = probe_memory(writer, author.documents, author.held_out, seed=seed), judge_learning(learning)
     verdicts = [_add_probe(verdict, probed) if verdict.topic == "copies" else verdict for verdict in judgement.verdicts]
     return replace(judgement, verdicts=(*verdicts, learned), notes=(*judgement.notes, *learned.facts["notes"]))
+
+
+def set_beside(judgement: Judgement, base: Judgement) -> Judgement:
+    """The judgement, with the untouched base's value beside each number that it has too."""
+    values = {(verdict.topic, measure.name): measure.value for verdict in base.verdicts for measure in verdict.measures}
+
+    def add(topic: Topic, measure: Measure) -> Measure:
+        value = values.get((topic, measure.name))
+        return measure if value is None else replace(measure, base=Mark(name=UNTOUCHED, value=value))
+
+    verdicts = [
+        replace(verdict, measures=tuple(add(verdict.topic, measure) for measure in verdict.measures))
+        for verdict in judgement.verdicts
+    ]
+    return replace(judgement, verdicts=tuple(verdicts))
 
 
 def _add_probe(verdict: Verdict, probed: Sequence[Measure]) -> Verdict:

@@ -209,5 +209,12 @@ def _describe(reading: Reading, least: str) -> str:
 
 def _show(ruler: Ruler, reading: Reading) -> Measure:
     floor, ceiling = Mark(name=ruler.floor_name, value=0.0), Mark(name=HELD_OUT, value=100.0)
-    band = {"low": reading.low, "high": reading.high}
-    return Measure(name=ruler.name, value=reading.score, unit="of 100", floor=floor, ceiling=ceiling, **band)
+    return Measure(
+        name=ruler.name,
+        value=reading.score,
+        unit="of 100",
+        floor=floor,
+        ceiling=ceiling,
+        low=reading.low,
+        high=reading.high,
+    )

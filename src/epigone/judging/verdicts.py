@@ -9,6 +9,7 @@ from typing import Any, Literal
 from epigone.training.events import Tone
 
 Topic = Literal["sounds like", "copies", "repeats", "learned"]
+UNTOUCHED = "the untouched base"
 HELD_OUT = "the author's own held-out text"
 """The name of a mark that many numbers have."""
 
@@ -34,6 +35,8 @@ class Measure:
     """What the number would be without style, learning or copying."""
     ceiling: Mark | None = None
     """What the author's own text comes to, or the worst that can be."""
+    base: Mark | None = None
+    """What the text of the untouched base comes to, where the model was made from one."""
     low: float | None = None
     """Where a 95 % band begins, if one is known."""
     high: float | None = None

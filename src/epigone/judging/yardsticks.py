@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from epigone.judging.verdicts import Mark, Measure, Verdict
+from epigone.judging.verdicts import UNTOUCHED, Mark, Measure, Verdict
 from epigone.tokens.stream import Part
 from epigone.training.batches import read_in_order
 from epigone.training.events import Tone
@@ -110,7 +110,7 @@ def judge_learning(found: Learning) -> Verdict:
     """What the model knows of the author that simpler means do not."""
     floors = [Mark(name="a general compressor", value=found.packed), Mark(name="counts of letters", value=found.counts)]
     if found.base is not None:
-        floors.append(Mark(name="the untouched base", value=found.base))
+        floors.append(Mark(name=UNTOUCHED, value=found.base))
     floor = min(floors, key=lambda mark: mark.value)
     ceiling = None if found.training is None else Mark(name="the text it learned from", value=found.training)
     held_out = Measure(

@@ -19,6 +19,8 @@ TOPICS = {
     "learned": "What has it learned?",
 }
 TONES = {"good": "good", "fair": "look at this", "bad": "not good", "unsure": "cannot tell"}
+ENDS = {"floor": "", "ceiling": " top", "base": " other"}
+"""What a number is to be seen by, and the class of its key on the page."""
 MOST_MEASURES = 24
 MOST_NOTES = 12
 
@@ -73,7 +75,7 @@ def list_rows(judgement: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, s
         answer = f"{question} {TONES.get(str(verdict.get('tone')), '').capitalize()}. {verdict['sentence']}"
         rows = []
         for item in _list_measures(verdict):
-            ends = [f"{end}: {words}" for end, words in _list_ends(item).items() if words]
+            ends = [f"{_name_end(end)}{words}" for end, words in _list_ends(item).items() if words]
             rows.append((str(item["name"]), _tell_value(item), "; ".join(ends)))
         rows += [(name, text, "") for name, text in _list_passages(verdict)]
         found.append((answer, rows))
@@ -88,8 +90,8 @@ def write_verdicts(judgement: Mapping[str, Any]) -> str:
         found = _list_measures(verdict)
         rows = [[item["name"], _tell_value(item), *_list_ends(item).values()] for item in found[:MOST_MEASURES]]
         lines = [
-            ["measure", "value", "floor", "ceiling"],
-            ["---"] * 4,
+            ["measure", "value", *ENDS],
+            ["---"] * (2 + len(ENDS)),
             *([escape_markdown(c) for c in r] for r in rows),
         ]
         parts += ["\n".join(f"| {' | '.join(line)} |" for line in lines)] if rows else []
@@ -112,12 +114,12 @@ def format_value(value: float, unit: str) -> str:
 
 
 def place_on_ruler(measure: Mapping[str, Any]) -> dict[str, float]:
-    """Where value, floor, ceiling, low and high stand, in per cent of the ruler; those that are not known are left out.
+    """Where value, low, high and ENDS stand, in per cent of the ruler; those that are not known are left out.
 
     The ruler begins at 0 where nothing is below it, except for bits per byte, and a ruler "of 100" ends there.
     """
     marks = {name: _number(measure.get(name)) for name in ("value", "low", "high")}
-    marks |= {name: _number((measure.get(name) or {}).get("value")) for name in ("floor", "ceiling")}
+    marks |= {name: _number((measure.get(name) or {}).get("value")) for name in ENDS}
     known = {name: value for name, value in marks.items() if value is not None}
     unit = measure.get("unit", "")
     ends = list(known.values()) + ([0.0] if unit != "bits per byte" else []) + ([100.0] if unit == "of 100" else [])
@@ -128,8 +130,11 @@ def place_on_ruler(measure: Mapping[str, Any]) -> dict[str, float]:
 
 def _draw_measure(measure: Mapping[str, Any]) -> str:
     ends = _list_ends(measure)
-    keys = {"floor": '<span class="key"></span>floor: ', "ceiling": '<span class="key top"></span>ceiling: '}
-    told = "".join(f'<span class="end">{keys[end]}{quote(words, 120)}</span>' for end, words in ends.items() if words)
+    told = "".join(
+        f'<span class="end"><span class="key{ENDS[end]}"></span>{_name_end(end)}{quote(words, 120)}</span>'
+        for end, words in ends.items()
+        if words
+    )
     return (
         f"<li>{quote(measure['name'], 120)}: <strong>{escape(_tell_value(measure))}</strong>\n{_draw_ruler(measure)}"
         + (f'<div class="quiet">{told}</div>' if told else "")
@@ -137,16 +142,16 @@ def _draw_measure(measure: Mapping[str, Any]) -> str:
     )
 
 
+def _name_end(end: str) -> str:
+    return "" if end == "base" else f"{end}: "  # what that is, its name says
+
+
 def _draw_ruler(measure: Mapping[str, Any]) -> str:
     places = place_on_ruler(measure)
     band = ""
     if "low" in places and "high" in places:
         band = f'<i class="band" style="left:{places["low"]}%;width:{round(places["high"] - places["low"], 2)}%"></i>'
-    marks = [
-        f'<i class="{name}" style="left:{places[name]}%"></i>'
-        for name in ("floor", "ceiling", "value")
-        if name in places
-    ]
+    marks = [f'<i class="{name}" style="left:{places[name]}%"></i>' for name in (*ENDS, "value") if name in places]
     return f'<div class="ruler" aria-hidden="true"><i class="track"></i>{band}{"".join(marks)}</div>\n'
 
 
@@ -175,9 +180,9 @@ def _tell_value(measure: Mapping[str, Any]) -> str:
 
 
 def _list_ends(measure: Mapping[str, Any]) -> dict[str, str]:
-    """Floor and ceiling in words, empty where there is none."""
+    """ENDS in words, empty where there is none."""
     unit, ends = str(measure.get("unit", "")), {}
-    for end in ("floor", "ceiling"):
+    for end in ENDS:
         mark = measure.get(end) or {}
         value = _number(mark.get("value"))
         ends[end] = "" if value is None else f"{mark.get('name', '')}, {format_value(value, unit)}"
@@ -192,7 +197,7 @@ def _draw_tone(verdict: Mapping[str, Any]) -> str:
 def _is_measure(item: object) -> bool:
     if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
         return False
-    ends = [item.get("floor"), item.get("ceiling")]
+    ends = [item.get(end) for end in ENDS]
     return _number(item.get("value")) is not None and all(end is None or isinstance(end, Mapping) for end in ends)
 
 
