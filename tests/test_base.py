@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from epigone.judging.copying import judge_copying, search_library
 from epigone.judging.library import open_library, read_library
+from epigone.judging.verdicts import UNTOUCHED
 from epigone.model.hub import find_base
-from epigone.run import open_run
-from helpers_front import SONNETS, command, write_sonnets
+from epigone.run import Run, open_run
+from helpers_front import SONNETS, Outcome, command, early_sonnets, workshop
 from helpers_tokens import DATA, needs_data
 
 LIBRARY = Path(os.environ.get("EPIGONE_LIBRARY", DATA / "library"))
@@ -71,13 +73,37 @@ def test_a_text_that_it_does_not_fit_goes_to_a_fresh_model_by_itself(text: str, 
     assert plan["base"] == "none" and "does not fit" in plan["reasons"]["base"]
 
 
-def test_a_short_english_text_starts_from_it_and_the_untouched_base_is_epoch_0(tmp_path: Path) -> None:
-    text = write_sonnets(tmp_path, 12_000)
-    done = command("train", text, "--out", tmp_path / "run", "--epochs", "0.5", "--samples", "0")
+@cache
+def tuned_run() -> tuple[Run, Outcome]:
+    """Half a pass over 12 KB of the sonnets. Shared: none may change it but by judging it."""
+    folder = workshop() / "tuned"
+    folder.mkdir()
+    done = command("train", early_sonnets(), "--out", folder / "run", "--epochs", "0.5", "--samples", "0")
+    return open_run(folder / "run"), done
+
+
+def test_a_short_english_text_starts_from_it_and_the_untouched_base_is_epoch_0() -> None:
+    run, done = tuned_run()
     assert done.code == 0 and "small" in done.out
-    run = open_run(tmp_path / "run")
     assert run.evaluations[0].epoch == 0 and run.folder.read_plan()[0].base == "small"
     assert run.best is not None and run.best.loss <= run.evaluations[0].loss
+
+
+def test_the_untouched_base_is_judged_beside_the_tuned_model() -> None:
+    run, _ = tuned_run()
+    judgement = run.judge(8_000)
+    for verdict in judgement.verdicts[1:3]:  # copies, repeats; it is too short to say whether it sounds like him
+        beside = [measure.base for measure in verdict.measures]
+        assert any(mark is not None and mark.name == UNTOUCHED for mark in beside), verdict.topic
+    learned = judgement.as_json()["learned"]
+    assert learned["base"] == pytest.approx(run.evaluations[0].bits_per_byte)
+    assert run.report().read_text("utf-8").count(UNTOUCHED) >= 3
+
+
+def test_its_style_can_be_exaggerated_against_it() -> None:
+    run, _ = tuned_run()
+    usual, strong = (run.write("Shall I", length=20, style_strength=strength) for strength in (1.0, 4.0))
+    assert usual != strong
 
 
 # -- what it has read, and what it has not
