@@ -175,7 +175,7 @@ def test_whatever_the_batch_every_block_weighs_the_same(batch_size: int, fits: i
 def test_the_parts_of_all_processes_are_the_step(parts: int, n_processes: int) -> None:
     plan = replace(plan_with(batch_size=5, accumulation=2), parts=parts, n_processes=n_processes)
     rows = [list(range(plan.blocks_per_step))[part] for p in range(n_processes) for part in plan.list_rows(p)]
-    assert sorted(sum(rows, [])) == list(range(plan.blocks_per_step))
+    assert sorted(row for part in rows for row in part) == list(range(plan.blocks_per_step))
     assert {len(part) for part in rows} <= {5 // parts, -(-5 // parts)} and max(map(len, rows)) == plan.largest_part
 
 
