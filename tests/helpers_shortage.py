@@ -1,4 +1,4 @@
-"""How much fits comes in; out comes a machine whose memory runs out in passes over more."""
+"""How much fits comes in; out comes a machine whose memory runs out in passes over more than that."""
 
 from __future__ import annotations
 

@@ -12,7 +12,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from epigone.runs.metrics import append_event, read_events
-from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
+from epigone.training.events import (
+    CheckpointDue,
+    Divided,
+    Evaluated,
+    Event,
+    Finished,
+    Sample,
+    Sampled,
+    Started,
+    Stepped,
+)
 
 ODD_TEXT = 'a\nb\r\n\u2028\x85\x0b\x1f\x00 "quoted" \\n 漢字🦊 e\u0301'
 STARTED = Started(step=0, n_steps=40, epochs=1.5)
@@ -50,6 +60,7 @@ EVENTS: list[Event] = [
     STARTED,
     Started(step=9, n_steps=40, epochs=None, resumed=True),
     STEPPED,
+    Divided(step=4, batch_size=8, parts=2),
     EVALUATED,
     Evaluated(
         step=0,

@@ -1,4 +1,4 @@
-"""A run whose memory runs out goes on, says so and remembers it; so does writing; two processes do it together."""
+"""A run whose memory runs out goes on, says so and remembers it; writing goes on too, and so do two processes."""
 
 from __future__ import annotations
 
