@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from transformers import GenerationConfig, GPT2Config, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from epigone.errors import BaseUnusable, RunDamaged
-from epigone.files import write_whole
+from epigone.files import check_room, write_whole
 from epigone.model.adapters import add_adapters, merge_weights
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
@@ -49,8 +49,14 @@ def build_model(plan: Plan, base_folder: Path | None, end_of_text: int) -> GPT2L
 
 
 def build_frame(plan: Plan, folder: Path) -> GPT2LMHeadModel:
-    """A model of the config in a run's `folder`, for weights from one of the run's checkpoints."""
-    config = GPT2Config.from_pretrained(folder, local_files_only=True)
+    """A model of the config in a run's `folder`, for weights from one of the run's checkpoints. Raises RunDamaged."""
+    try:
+        config = GPT2Config.from_pretrained(folder, local_files_only=True)
+        shape = read_shape(config.to_dict())
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunDamaged(f"{folder / 'config.json'} cannot be read: {str(error).splitlines()[0]}") from None
+    if shape != plan.shape:
+        raise RunDamaged(f"{folder / 'config.json'} describes another model than the run's plan.")
     config._attn_implementation = plan.attention
     model = _make_model(config)
     if plan.lora is not None:
@@ -156,11 +162,20 @@ def save_frame(model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, fold
     vocabulary.save_pretrained(folder)
 
 
-def save_weights(model: GPT2LMHeadModel, path: Path) -> None:
-    """The weights as safetensors, in place of those that lay there only when all is on the disk."""
+def save_weights(model: GPT2LMHeadModel, path: Path, announce: Callable[[Path], object] = lambda beside: None) -> None:
+    """The weights as safetensors, in place of those that lay there only when all is on the disk.
+
+    `announce` sees the file before it takes its place.
+    """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in merge_weights(model).items()}
     weights.pop("lm_head.weight")  # tied to transformer.wte.weight
-    write_whole(path, lambda beside: save_file(weights, beside, metadata={"format": "pt"}))
+    check_room(path.parent, sum(tensor.nbytes for tensor in weights.values()), str(path))
+
+    def write(beside: Path) -> None:
+        save_file(weights, beside, metadata={"format": "pt"})
+        announce(beside)
+
+    write_whole(path, write)
 
 
 def load_weights(model: GPT2LMHeadModel, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import fields
@@ -42,8 +41,9 @@ def publish(folder: RunFolder) -> None:
         return
     plan, more = folder.read_plan()
     for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
-        shutil.copyfile(picture, folder.model / picture.name)
-    shutil.copytree(folder.samples, folder.model / "samples", dirs_exist_ok=True)
+        write_bytes(folder.model / picture.name, picture.read_bytes())
+    for samples in sorted(folder.samples.glob("*.txt")):
+        _copy(samples, folder.model / "samples" / samples.name)
     receipt = folder.read_receipt()
     facts = CardFacts(
         title=folder.path.resolve().name,
@@ -69,6 +69,12 @@ def publish(folder: RunFolder) -> None:
     write_card(facts, folder.model)
     if not folder.report.exists() or abs(time.time() - folder.report.stat().st_mtime) > SECONDS_BETWEEN_PAGES:
         write_report(folder)
+
+
+def _copy(path: Path, place: Path) -> None:
+    content = path.read_bytes()
+    if not place.exists() or place.read_bytes() != content:
+        write_bytes(place, content)
 
 
 def _find_samples(events: Sequence[Event], best: Evaluated) -> tuple[Sample, ...]:
