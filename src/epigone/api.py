@@ -28,6 +28,7 @@ from epigone.preparing import Preparation, one_after_another, prepare
 from epigone.reporting.publishing import is_quick, publish, write_report
 from epigone.run import Run, Text, open_run, open_writer, score
 from epigone.runs.folder import RunFolder
+from epigone.runs.mending import FRAME
 from epigone.settings import Settings, make_settings
 from epigone.tokens.stream import Tokens, load_tokens
 from epigone.tokens.vocabulary import end_of_text_id, load_vocabulary
@@ -205,10 +206,14 @@ def _take_turns(folder: RunFolder) -> AbstractContextManager[Any]:
 
 
 def _load_vocabulary(folder: RunFolder) -> PreTrainedTokenizerFast:
+    hint = "No checkpoint has a copy of it: train again from the text."
+    for name in FRAME[1:]:
+        if fault := folder.sums.find_fault(folder.model / name):
+            raise RunDamaged(f"{folder.path}: {fault}.", hint=hint)
     try:
         return load_vocabulary(folder.model)
     except BaseUnusable as error:
-        raise RunDamaged(f"{error}", hint="No checkpoint has a copy of it: train again from the text.") from None
+        raise RunDamaged(str(error), hint=hint) from None
 
 
 def _unpack(learner: Learner, packed: Packed, folder: RunFolder) -> None:

@@ -58,7 +58,8 @@ def build_frame(plan: Plan, folder: Path) -> GPT2LMHeadModel:
     if shape != plan.shape:
         raise RunDamaged(f"{folder / 'config.json'} describes another model than the run's plan.")
     config._attn_implementation = plan.attention
-    model = _make_model(config)
+    with torch.random.fork_rng(devices=[]):  # whatever it draws for weights that are replaced is nobody's
+        model = _make_model(config)
     if plan.lora is not None:
         add_adapters(model, plan.lora, plan.seed)
     return model

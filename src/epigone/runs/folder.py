@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 
-OWN = {".lock", ".settings.toml.tmp", "samples"}
+OWN = {".lock", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
 """What may lie in a folder before its settings do."""
 
 
@@ -140,10 +140,12 @@ class RunFolder:
 
     def write_settings(self, settings: Settings) -> None:
         """settings.toml: what was asked."""
-        write_text(self.settings, write_toml(settings))
+        self._write(self.settings, write_toml(settings).encode())
 
     def read_settings(self) -> Settings:
-        """What was asked. Raises SettingsError."""
+        """What was asked. Raises SettingsError, RunDamaged."""
+        if fault := self.sums.find_fault(self.settings):
+            raise _miss(self.path, fault)
         return make_settings(Settings, read_settings(self.settings, Settings), source=str(self.settings))
 
     def write_plan(self, plan: Plan, **more: Any) -> None:
@@ -169,6 +171,8 @@ class RunFolder:
 
     def read_receipt(self) -> dict[str, Any]:
         """What was read, and every change made to it. Raises RunDamaged."""
+        if fault := self.sums.find_fault(self.receipt):
+            raise _miss(self.path, fault)
         try:
             receipt: dict[str, Any] = json.loads(self.receipt.read_text("utf-8"))
             for name in ("files", "held_out_files", "skipped", "split", "train", "validation"):
