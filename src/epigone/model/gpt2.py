@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, GPT2Config, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from epigone.errors import BaseUnusable, RunDamaged
+from epigone.errors import BaseUnusable, OutputError, RunDamaged
 from epigone.files import check_room, write_whole
 from epigone.model.adapters import add_adapters, merge_weights
 from epigone.model.plan import Plan
@@ -150,7 +150,17 @@ def load_model(folder: Path, *, attention: str = "sdpa", device: str = "cpu") ->
 
 
 def save_frame(model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Everything of a stock model folder but the weights: config.json, generation_config.json and the tokenizer."""
+    """Everything of a stock model folder but the weights: config.json, generation_config.json and the tokenizer.
+
+    Raises OutputError.
+    """
+    try:
+        _save_frame(model, vocabulary, folder)
+    except Exception as error:  # noqa: BLE001  # tokenizers raises no other where a disk is full
+        raise OutputError(f"{folder} cannot be written: {error}.", hint="Is there room?") from None
+
+
+def _save_frame(model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = ["GPT2LMHeadModel"]
     model.config.dtype = torch.float32
