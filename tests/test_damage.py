@@ -247,6 +247,16 @@ def test_the_only_checkpoint_broken_early_costs_no_more_than_it_held(tmp_path: P
     assert not differences and "is broken" in notes[0] and (run / "checkpoints" / f"{only.name}.broken").exists()
 
 
+def test_a_run_whose_checkpoints_were_deleted_keeps_its_model(tmp_path: Path) -> None:
+    """Beginning anew would put a worse one in its place."""
+    run = copy(uninterrupted(), tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    before = hash_tree(run)
+    with pytest.raises(RunDamaged, match="had 3 evaluations and has no checkpoint any more"):
+        go_on(run)
+    assert hash_tree(run) == before and open_run(run).write(length=2)
+
+
 def test_damage_leaves_the_other_files_alone(tmp_path: Path) -> None:
     """Mending touches what is damaged and nothing else."""
     run = copy(stopped(), tmp_path / "run")

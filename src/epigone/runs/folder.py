@@ -32,7 +32,7 @@ from epigone.runs.sums import Sums
 from epigone.settings import Settings, make_settings, read_settings, write_toml
 from epigone.tokens.stream import load_tokens, spell_documents
 from epigone.tokens.vocabulary import load_vocabulary
-from epigone.training.events import Event, Sampled
+from epigone.training.events import Evaluated, Event, Sampled
 from epigone.training.state import Packed
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 OWN = {".lock", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
 """What may lie in a folder before its settings do."""
+MOST_BEFORE_A_CHECKPOINT = 2
+"""Evaluations of a run that a crash or a broken disk may leave without any checkpoint, at its beginning."""
 
 
 class RunFolder:
@@ -222,6 +224,8 @@ class RunFolder:
         """
         try:
             checkpoint, found = find_checkpoint(self.checkpoints)
+            if checkpoint is None:
+                self._require_little_lost()
             packed = None if checkpoint is None else load_checkpoint(checkpoint)
             self._cut_metrics(0 if packed is None else packed.facts["metrics_size_bytes"])
             if checkpoint is not None:
@@ -236,6 +240,16 @@ class RunFolder:
             if read_step(checkpoint) == step and find_fault(checkpoint) is None:
                 return load_checkpoint(checkpoint)
         return None
+
+    def _require_little_lost(self) -> None:
+        """Raise RunDamaged where beginning anew would undo what several evaluations, and so checkpoints, came after."""
+        n_evaluations = sum(isinstance(event, Evaluated) for event in self.read_events())
+        if n_evaluations > MOST_BEFORE_A_CHECKPOINT:
+            raise RunDamaged(
+                f"{self.path} had {n_evaluations} evaluations and has no checkpoint any more.",
+                hint="The best model is untouched: epigone write still works. "
+                "To learn again, train into another folder.",
+            )
 
     def _cut_metrics(self, size: int) -> None:
         if self.metrics.exists() and self.metrics.stat().st_size > size:
