@@ -58,11 +58,8 @@ def delete(path: Path) -> None:
 
 
 def swap(path: Path) -> None:
-    """With its neighbour, or with the same file of another checkpoint."""
-    if path.parent.name.startswith("step-"):
-        other = next(one for one in path.parent.parent.glob(PATTERN) if one != path.parent) / path.name
-    else:
-        other = next(one for one in sorted(path.parent.iterdir()) if one.is_file() and one != path)
+    """With its neighbour. Files swapped between all checkpoints there are would break them all."""
+    other = next(one for one in sorted(path.parent.iterdir()) if one.is_file() and one != path)
     ours, theirs = path.read_bytes(), other.read_bytes()
     path.write_bytes(theirs)
     other.write_bytes(ours)

@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "reliability.md"
 WARNING = "<!-- Written by tools/reliability.py from what the tests found: run `make faults`. -->"
 HEAD = """\
 What was done to runs on purpose, how often, and what came of it. A fault is survived where no person is needed but to
-give the command again, and where nothing good is lost; what "lost" names is the time to learn it once more, or less.
+give the command again and the run comes to the same end, bit for bit; what stands under "lost" is learned once more.
 
 `make faults` tries all of it anew and writes this page. A part of it: `pytest -m faults --rows tests/test_faults.py`,
 then `python tools/reliability.py`."""
