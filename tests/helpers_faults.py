@@ -59,7 +59,7 @@ def uninterrupted(optimizer: str = "muon", base: str = "none") -> Path:
 def _prepare(optimizer: str, base: str) -> Path:
     name = f"{optimizer}-{'fresh' if base == 'none' else 'tuned'}"
     text = write_sonnets(workshop(), 3_000, "faults.txt")
-    folder = api.begin([str(text)], workshop() / "prepared" / name)
+    folder = api.begin([str(text)], workshop() / "faults" / "prepared" / name)
     with api.hold(folder):
         api.prepare_run(folder, [str(text)], Settings(**HOW, optimizer=optimizer, base=base), progress=False)
     return folder.path
@@ -82,7 +82,7 @@ def go_on(run: Path, *, should_stop: Callable[[], bool] = lambda: False) -> list
 
 @cache
 def _learn(optimizer: str, base: str) -> Path:
-    run = copy(prepared(optimizer, base), workshop() / "whole" / prepared(optimizer, base).name)
+    run = copy(prepared(optimizer, base), workshop() / "faults" / "whole" / prepared(optimizer, base).name)
     with plain_pictures():
         go_on(run)
     return run

@@ -87,7 +87,7 @@ CASES = [(place, name, damage) for place, names in FILES.items() for name in nam
 @cache
 def stopped(n_steps: int = 16) -> Path:
     """A run with three checkpoints, the newest in the middle of an epoch: what it lost there it learns again."""
-    run, calls = copy(prepared(), workshop() / f"stopped-{n_steps}"), count()
+    run, calls = copy(prepared(), workshop() / "faults" / f"stopped-{n_steps}"), count()
     with plain_pictures():
         go_on(run, should_stop=lambda: next(calls) >= n_steps)
     return run
