@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test slow docs bench base
+.PHONY: help setup demo check test slow faults docs bench base
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ test: setup ## the tests, without the slow ones
 
 slow: setup ## the slow tests
 	$(BIN)/python -m pytest -m slow
+
+faults: setup ## everything that is done to runs on purpose; writes docs/reliability.md
+	$(BIN)/python -m pytest -m faults --rows
+	$(BIN)/python tools/reliability.py
 
 docs: setup ## write the generated pages of docs/ anew
 	$(BIN)/python tools/docs.py

@@ -208,7 +208,10 @@ def test_the_checkpoint_before_a_broken_one_is_used(tmp_path: Path) -> None:
 def test_a_spoilt_run_says_which_file_is_spoilt(tmp_path: Path, spoil: str) -> None:
     run = shutil.copytree(shared_run().path, tmp_path / "run")
     (run / spoil).write_text("{", "utf-8")
-    assert str(run / spoil) in refused("resume", run).err
+    assert f"{run}: {spoil} is not what was written" in refused("report", run).err
+    outcome = command("resume", run)
+    assert outcome.code == 0 and f"{spoil} is not what was written; it is put back from step-" in outcome.out
+    assert command("report", run).code == 0
 
 
 def test_a_run_without_a_model_says_how_to_get_one(tmp_path: Path) -> None:
@@ -221,7 +224,8 @@ def test_a_model_that_was_cut_off_is_damaged_and_no_traceback(tmp_path: Path) ->
     run = shutil.copytree(shared_run().path, tmp_path / "run")
     weights = run / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    assert "damaged or incomplete" in refused("write", run).err
+    assert "model/model.safetensors is not what was written" in refused("write", run).err
+    assert f"epigone resume {run} puts it back" in refused("score", run, run / "settings.toml").err
 
 
 def test_two_processes_cannot_work_in_one_run(tmp_path: Path) -> None:

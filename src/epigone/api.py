@@ -15,7 +15,7 @@ from typing import Any
 from transformers import GPT2LMHeadModel
 
 from epigone import __version__
-from epigone.errors import SettingsError, TrainingDiverged
+from epigone.errors import BaseUnusable, RunDamaged, RunExists, SettingsError, TrainingDiverged
 from epigone.files import write_json
 from epigone.judging.critic import Critic
 from epigone.judging.tuning import choose_temperature
@@ -24,16 +24,17 @@ from epigone.model.hardware import choose_precision, find_hardware
 from epigone.model.hub import find_base
 from epigone.model.plan import Plan, set_length
 from epigone.model.weights import keep_temperature
-from epigone.preparing import Preparation, prepare
+from epigone.preparing import Preparation, one_after_another, prepare
 from epigone.reporting.publishing import is_quick, publish, write_report
 from epigone.run import Run, Text, open_run, open_writer, score
 from epigone.runs.folder import RunFolder
+from epigone.runs.mending import FRAME
 from epigone.settings import Settings, make_settings
 from epigone.tokens.stream import Tokens, load_tokens
 from epigone.tokens.vocabulary import Vocabulary, end_of_text_id, load_vocabulary
 from epigone.training.events import CheckpointDue, Divided, Evaluated, Event, Finished
 from epigone.training.loop import Learner
-from epigone.training.state import is_main_process
+from epigone.training.state import Packed, count_processes, is_main_process
 from epigone.writing.samples import Sampler
 
 Stop = Callable[[], bool]
@@ -119,11 +120,15 @@ def name_run(texts: Sequence[str]) -> str:
 def prepare_run(folder: RunFolder, texts: Sequence[str], settings: Settings, *, progress: bool = True) -> Preparation:
     """Prepare in a run's folder and write down there what was asked, read and planned. Raises EpigoneError."""
     if is_main_process():
+        if folder.is_run(folder.path):  # another process has begun and ended it since this one looked
+            raise RunExists(f"{folder.path} already holds a run.", hint="Choose another folder with --out.")
         folder.write_settings(settings)
     preparation = prepare(texts, settings, folder.tokens, progress=progress)
     if is_main_process():
-        write_json(folder.receipt, preparation.receipt)
-        folder.write_frame(preparation.build_model(), preparation.vocabulary)
+        model = preparation.build_model()
+        folder.check_room(model)
+        folder.write_receipt(preparation.receipt)
+        folder.write_frame(model, preparation.vocabulary)
         folder.write_plan(
             preparation.plan,
             estimate=asdict(preparation.estimate),
@@ -161,13 +166,14 @@ def go_on(
     """Resume a run and keep in its folder what comes of it; `on_note` hears what is unusual. Raises EpigoneError."""
     if unfit := sorted(set(changes) - {"epochs", "minutes", "patience", "learning_rate"}):
         raise SettingsError(f"{unfit[0]} cannot change within a run.", hint="Train into another folder.")
+    with _take_turns(folder):
+        packed, found = folder.load_checkpoint()
+    for line in found:
+        on_note(f"{line}.")
     settings = make_settings(Settings, {**folder.read_settings().model_dump(), **changes})
     plan, more = folder.read_plan()
     plan = _fit_to_machine(_lengthen(plan, settings, changes), settings, on_note)
-    vocabulary = load_vocabulary(folder.model)
-    packed, broken = folder.load_checkpoint()
-    for line in broken:
-        on_note(f"{line}.")
+    vocabulary = _load_vocabulary(folder)
     tokens = load_tokens(folder.tokens / more["tokens"])
     learner = Learner(
         _rebuild_model(folder, plan, vocabulary, fresh_start=packed is None),
@@ -177,13 +183,64 @@ def go_on(
         should_stop=should_stop,
     )
     if packed is None:
-        on_note("No checkpoint was written yet: it starts from the beginning.")
+        on_note("No checkpoint is there: it starts from the beginning.")
+        if is_main_process():
+            folder.write_frame(learner.model, vocabulary)
     else:
-        learner.unpack(packed)
-    if changes and is_main_process():
-        folder.write_settings(settings)
-        folder.write_plan(plan, **more)
+        _unpack(learner, packed, folder)
+        _mend_best(folder, learner, on_note)
+    if is_main_process():
+        folder.check_room(learner.model)
+        if changes:
+            folder.write_settings(settings)
+            folder.write_plan(plan, **more)
+        publish(folder)  # a crash may have come between the checkpoint and this
     yield from _follow(folder, learner, vocabulary)
+
+
+def _take_turns(folder: RunFolder) -> AbstractContextManager[Any]:
+    """The first process mends the folder, then the others find it mended."""
+    if count_processes() == 1:
+        return nullcontext()
+    return one_after_another(find_hardware(folder.read_settings().device))
+
+
+def _load_vocabulary(folder: RunFolder) -> Vocabulary:
+    hint = "No checkpoint has a copy of it: train again from the text."
+    for name in FRAME[1:]:
+        if fault := folder.sums.find_fault(folder.model / name):
+            raise RunDamaged(f"{folder.path}: {fault}.", hint=hint)
+    try:
+        return load_vocabulary(folder.model)
+    except BaseUnusable as error:
+        raise RunDamaged(str(error), hint=hint) from None
+
+
+def _unpack(learner: Learner, packed: Packed, folder: RunFolder) -> None:
+    try:
+        learner.unpack(packed)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunDamaged(
+            f"The checkpoint in {folder.checkpoints} is of another run than {folder.plan}: "
+            f"{str(error).splitlines()[0]:.200}",
+            hint="Put back the files that belong together, or train again from the text.",
+        ) from None
+
+
+def _mend_best(folder: RunFolder, learner: Learner, on_note: Callable[[str], None]) -> None:
+    """Where the best weights are not what was written, take them from the checkpoint of their step."""
+    progress = learner.progress
+    if not is_main_process() or not math.isfinite(progress.best_loss) or not (fault := folder.find_best_fault()):
+        return
+    packed = folder.load_step(progress.best_step)
+    if packed is None:
+        on_note(f"{fault}, and no checkpoint of step {progress.best_step} is left: the best from here on is kept.")
+        progress.best_loss, progress.evaluated_step = math.inf, progress.step - 1
+        return
+    model = build_frame(learner.plan, folder.model)
+    model.load_state_dict(packed.weights, strict=False)
+    folder.keep_best(model)
+    on_note(f"{fault}; it is made anew from the checkpoint of step {progress.best_step}.")
 
 
 def _lengthen(plan: Plan, settings: Settings, changes: Mapping[str, Any]) -> Plan:
@@ -244,6 +301,7 @@ def _follow(folder: RunFolder, learner: Learner, vocabulary: Vocabulary) -> Iter
 
 
 def _keep(folder: RunFolder, learner: Learner, event: Event) -> None:
+    folder.check_place()
     folder.record(event)
     if isinstance(event, Evaluated) and event.best:
         folder.keep_best(learner.model)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +20,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file beside `path`, flush it to the disk and put it in place. Raises OutputError."""
     beside = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         beside.touch()
         mode = beside.stat().st_mode
         write(beside)
@@ -33,6 +35,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.",
             hint="Is there room, and may we write there?",
         ) from None
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and those above it, each of them in its parent on the disk too, and return it. Raises OSError."""
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        flush(place.parent)
+    return path
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
@@ -70,6 +81,9 @@ def flush(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise  # some file systems of networks keep folders safe by themselves and refuse to be asked
     finally:
         os.close(handle)
 
@@ -78,3 +92,17 @@ def hash_file(path: Path) -> str:
     """sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_room(folder: Path, n_bytes: int, what: str) -> None:
+    """Raise OutputError where a file system has less room than `what` needs. Where that cannot be told, pass."""
+    place = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError:
+        return
+    if free < n_bytes:
+        raise OutputError(
+            f"{what} needs {n_bytes / 1e9:,.2f} GB, and {place} has {free / 1e9:,.2f} GB left.",
+            hint="Make room there, or work in another place.",
+        )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # these load torch, which takes seconds: each function import
     from epigone.training.events import Event
 
 INTERRUPTED = 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SAMPLE = "sample:sonnets"
 
 
@@ -121,10 +122,11 @@ def catch_signals(screen: Screen) -> Iterator[Any]:
 
     def ask(number: int, _frame: object) -> None:
         asked.append(number)
-        signal.signal(number, signal.SIG_DFL)
+        for other in SIGNALS:  # whichever comes next
+            signal.signal(other, signal.SIG_DFL)
         screen.show_note("Stopping after this step; once more stops at once.")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:
         yield lambda: bool(asked)
     finally:

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from epigone.errors import RunNotFound, SettingsError
+from epigone.errors import BaseError, RunDamaged, RunNotFound, SettingsError
 from epigone.judging.quiz import Question, find_contexts, find_genuine, make_pair, make_quiz
 from epigone.judging.verdicts import UNTOUCHED
 from epigone.model.checkpoint import WEIGHTS
@@ -18,6 +18,7 @@ from epigone.model.hub import BUNDLED, find_base
 from epigone.model.weights import read_temperature
 from epigone.reporting.history import find_best, follow_course
 from epigone.runs.folder import RunFolder
+from epigone.runs.mending import FRAME
 from epigone.settings import WritingSettings, make_settings
 from epigone.tokens.vocabulary import load_vocabulary
 from epigone.training.events import Evaluated
@@ -221,10 +222,24 @@ def _find_model(name: Text, *, progress: bool) -> Path:
     """The checked folder with the model of a run, or with any GPT-2. Raises RunNotFound, BaseError."""
     path = Path(name)
     if RunFolder.is_run(path):
-        path = RunFolder(path).model
-        if not (path / WEIGHTS).exists():
-            raise _miss_model(name)
+        return _check_model(RunFolder(path))
     return find_base(str(path), progress=progress).folder
+
+
+def _check_model(run: RunFolder) -> Path:
+    """The folder of a run's best model. Raises RunNotFound, RunDamaged."""
+    if not (run.model / WEIGHTS).exists() and run.sums.find_fault(run.model / WEIGHTS) is None:
+        raise _miss_model(run.path)
+    if fault := next(filter(None, map(run.sums.find_fault, (run.model / name for name in (WEIGHTS, *FRAME)))), None):
+        raise _find_damaged(run, fault)
+    try:
+        return find_base(str(run.model)).folder
+    except BaseError as error:
+        raise _find_damaged(run, str(error)) from None
+
+
+def _find_damaged(run: RunFolder, fault: str) -> RunDamaged:
+    return RunDamaged(f"{run.path}: {fault.rstrip('.')}.", hint=f"epigone resume {run.path} puts it back.")
 
 
 def _miss_model(run: Text) -> RunNotFound:

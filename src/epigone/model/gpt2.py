@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, GPT2Config
 from transformers.utils import logging
 
-from epigone.errors import BaseUnusable, RunDamaged
-from epigone.files import write_whole
+from epigone.errors import BaseUnusable, OutputError, RunDamaged
+from epigone.files import check_room, write_whole
 from epigone.model.adapters import add_adapters, merge_weights
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
@@ -49,10 +49,17 @@ def build_model(plan: Plan, base_folder: Path | None, end_of_text: int) -> GPT2L
 
 
 def build_frame(plan: Plan, folder: Path) -> GPT2LMHeadModel:
-    """A model of the config in a run's `folder`, for weights from one of the run's checkpoints."""
-    config = GPT2Config.from_pretrained(folder, local_files_only=True)
+    """A model of the config in a run's `folder`, for weights from one of the run's checkpoints. Raises RunDamaged."""
+    try:
+        config = GPT2Config.from_pretrained(folder, local_files_only=True)
+        shape = read_shape(config.to_dict())
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunDamaged(f"{folder / 'config.json'} cannot be read: {str(error).splitlines()[0]}") from None
+    if shape != plan.shape:
+        raise RunDamaged(f"{folder / 'config.json'} describes another model than the run's plan.")
     config._attn_implementation = plan.attention
-    model = _make_model(config)
+    with torch.random.fork_rng(devices=[]):  # whatever it draws for weights that are replaced is nobody's
+        model = _make_model(config)
     if plan.lora is not None:
         add_adapters(model, plan.lora, plan.seed)
     return model
@@ -143,7 +150,17 @@ def load_model(folder: Path, *, attention: str = "sdpa", device: str = "cpu") ->
 
 
 def save_frame(model: GPT2LMHeadModel, vocabulary: Vocabulary, folder: Path) -> None:
-    """Everything of a stock model folder but the weights: config.json, generation_config.json and the tokenizer."""
+    """Everything of a stock model folder but the weights: config.json, generation_config.json and the tokenizer.
+
+    Raises OutputError.
+    """
+    try:
+        _save_frame(model, vocabulary, folder)
+    except Exception as error:  # noqa: BLE001  # tokenizers raises no other where a disk is full
+        raise OutputError(f"{folder} cannot be written: {error}.", hint="Is there room?") from None
+
+
+def _save_frame(model: GPT2LMHeadModel, vocabulary: Vocabulary, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = ["GPT2LMHeadModel"]
     model.config.dtype = torch.float32
@@ -157,11 +174,20 @@ def save_frame(model: GPT2LMHeadModel, vocabulary: Vocabulary, folder: Path) -> 
     stock.save_pretrained(folder)
 
 
-def save_weights(model: GPT2LMHeadModel, path: Path) -> None:
-    """The weights as safetensors, in place of those that lay there only when all is on the disk."""
+def save_weights(model: GPT2LMHeadModel, path: Path, announce: Callable[[Path], object] = lambda beside: None) -> None:
+    """The weights as safetensors, in place of those that lay there only when all is on the disk.
+
+    `announce` sees the file before it takes its place.
+    """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in merge_weights(model).items()}
     weights.pop("lm_head.weight")  # tied to transformer.wte.weight
-    write_whole(path, lambda beside: save_file(weights, beside, metadata={"format": "pt"}))
+    check_room(path.parent, sum(tensor.nbytes for tensor in weights.values()), str(path))
+
+    def write(beside: Path) -> None:
+        save_file(weights, beside, metadata={"format": "pt"})
+        announce(beside)
+
+    write_whole(path, write)
 
 
 def load_weights(model: GPT2LMHeadModel, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,8 +36,9 @@ def publish(folder: RunFolder) -> None:
     if not any(isinstance(event, Evaluated) for event in events):
         return
     for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
-        shutil.copyfile(picture, folder.model / picture.name)
-    shutil.copytree(folder.samples, folder.model / "samples", dirs_exist_ok=True)
+        write_bytes(folder.model / picture.name, picture.read_bytes())
+    for samples in sorted(folder.samples.glob("*.txt")):
+        _copy(samples, folder.model / "samples" / samples.name)
     publish_card(folder)
     if not folder.report.exists() or abs(time.time() - folder.report.stat().st_mtime) > SECONDS_BETWEEN_PAGES:
         write_report(folder)
@@ -74,6 +74,12 @@ def publish_card(folder: RunFolder) -> None:
         judgement=folder.read_judgement(),
     )
     write_card(facts, folder.model)
+
+
+def _copy(path: Path, place: Path) -> None:
+    content = path.read_bytes()
+    if not place.exists() or place.read_bytes() != content:
+        write_bytes(place, content)
 
 
 def _find_samples(events: Sequence[Event], best: Evaluated) -> tuple[Sample, ...]:

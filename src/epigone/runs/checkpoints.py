@@ -2,13 +2,15 @@
 
 A checkpoint is written beside its place, flushed, given a manifest with the hashes of its files last, and then
 renamed; it counts only when the manifest is there and every hash matches. An older one goes when a newer one is
-verified, never before.
+verified, never before. Beside the learner it holds copies of the small files of its run, to mend those.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,54 +19,77 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from epigone.errors import OutputError, RunDamaged
-from epigone.files import flush, hash_file, write_json
+from epigone.files import check_room, flush, hash_file, make_folder, write_json
 from epigone.training.state import Packed
 
-MANIFEST = "manifest.json"
+MANIFEST, STATE = "manifest.json", "state.json"
 KEPT = 2
-"""Checkpoints: the newest, and the one before it in case a disk spoils the newest."""
+"""Checkpoints: the newest, and the one before it in case a disk spoils the newest. That of the best step besides."""
+MOST_AT_ONCE = KEPT + 2
+"""With that of the best step and the one that is being written."""
 TENSORS = ("weights", "optimizer", "random")
+AGAIN = ".again"
+"""Behind the name of a checkpoint that is to replace a sound one of the same step."""
+LEFT_OVER = ("step-*.partial", "step-*.gone")
+"""What a crash may leave: half written and half deleted."""
 
 
-def save_checkpoint(folder: Path, step: int, packed: Packed, extra: dict[str, Any]) -> Path:
-    """Write a checkpoint into `folder` and drop the older ones. Raises OutputError; then the older ones stay."""
+def save_checkpoint(
+    folder: Path, step: int, packed: Packed, extra: dict[str, Any], copied: Sequence[Path] = ()
+) -> Path:
+    """Write a checkpoint, with copies of some files, into `folder` and drop the older ones.
+
+    Raises OutputError; then the older ones stay.
+    """
     place = folder / f"step-{step:06d}"
-    sound = place.exists() and find_fault(place) is None
-    if sound and _holds(place, extra):
-        return place
+    known = _find_sound(folder, step)
+    if known is not None and _holds(known, extra):
+        return known
+    check_room(folder, _measure(packed, copied), f"The checkpoint {place}")
+    target = place if known is None else place.with_name(place.name + ("" if known.name.endswith(AGAIN) else AGAIN))
     beside = folder / f"{place.name}.partial"
     try:
-        if beside.exists():
-            shutil.rmtree(beside)
-        beside.mkdir(parents=True)
-        _write_files(beside, packed, extra)
-        aside = [_set_aside(place)] if place.exists() else []
-        beside.replace(place)
+        _clear(folder)
+        make_folder(folder)
+        beside.mkdir()
+        _write_files(beside, packed, extra, copied)
+        if target.exists():
+            _remove(target) if find_fault(target) is None else _set_aside(target)
+        beside.replace(target)
         flush(folder)
+        _verify(target)
+        _drop_older(folder, target, step, packed)
+        return _rename(target, place)
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"The checkpoint {place} cannot be written: {error}.",
             hint="The one before it is kept. Make room, then go on with epigone resume.",
         ) from None
-    fault = find_fault(place)
-    if fault is not None:
-        raise OutputError(f"The checkpoint {place} was not written as it should be: {fault}.", hint="Check the disk.")
-    earlier = aside if sound else []  # of the same step: a resumed run may first evaluate where it was stopped
-    for older in earlier + [other for other in list_checkpoints(folder) if other != place][KEPT - 1 :]:
-        shutil.rmtree(older, ignore_errors=True)
-    return place
+
+
+def _find_sound(folder: Path, step: int) -> Path | None:
+    """The sound checkpoint of a step, the later of two."""
+    return next((one for one in list_checkpoints(folder) if read_step(one) == step and find_fault(one) is None), None)
+
+
+def _measure(packed: Packed, copied: Sequence[Path]) -> int:
+    tensors = [tensor for name in TENSORS for tensor in getattr(packed, name).values()]
+    return int(sum(tensor.nbytes for tensor in tensors)) + sum(path.stat().st_size for path in copied if path.exists())
 
 
 def _holds(checkpoint: Path, extra: dict[str, Any]) -> bool:
-    kept = json.loads((checkpoint / "state.json").read_text("utf-8"))
+    kept = json.loads((checkpoint / STATE).read_text("utf-8"))
     return all(kept.get(name) == value for name, value in extra.items())
 
 
-def _write_files(folder: Path, packed: Packed, extra: dict[str, Any]) -> None:
+def _write_files(folder: Path, packed: Packed, extra: dict[str, Any], copied: Sequence[Path]) -> None:
     for name in TENSORS:
         tensors: dict[str, torch.Tensor] = getattr(packed, name)
         save_file(tensors, folder / f"{name}.safetensors")
-    write_json(folder / "state.json", packed.facts | extra)
+    write_json(folder / STATE, packed.facts | extra)
+    for path in copied:
+        if path.exists():
+            (folder / path.name).write_bytes(path.read_bytes())
     files = sorted(folder.iterdir())
     for file in files:
         flush(file)
@@ -72,17 +97,64 @@ def _write_files(folder: Path, packed: Packed, extra: dict[str, Any]) -> None:
     write_json(folder / MANIFEST, {"format": 1, "files": hashes})
 
 
+def _verify(checkpoint: Path) -> None:
+    fault = find_fault(checkpoint)
+    if fault is not None:
+        raise OutputError(
+            f"The checkpoint {checkpoint} was not written as it should be: {fault}.", hint="Check the disk."
+        )
+
+
+def _drop_older(folder: Path, newest: Path, step: int, packed: Packed) -> None:
+    """Older ones go, but for the one before and that of the best step."""
+    best = packed.facts.get("progress", {}).get("best_step")
+    others = [other for other in list_checkpoints(folder) if other != newest]
+    same = [other for other in others if read_step(other) == step]
+    older = [other for other in others if other not in same][KEPT - 1 :]
+    for other in same + [other for other in older if read_step(other) != best]:
+        _remove(other)
+
+
+def _remove(checkpoint: Path) -> None:
+    gone = checkpoint.with_name(f"{checkpoint.name}.gone")
+    checkpoint.replace(gone)  # at once: what is half deleted must not look like a checkpoint
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _clear(folder: Path) -> None:
+    for pattern in LEFT_OVER:
+        for path in folder.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _rename(checkpoint: Path, place: Path) -> Path:
+    """Give a checkpoint that took the place of another its name."""
+    if checkpoint == place:
+        return place
+    checkpoint.replace(place)
+    flush(place.parent)
+    return place
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the newest first, sound or not."""
-    steps = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdecimal()}
-    return [steps[step] for step in sorted(steps, reverse=True)]
+    found = [path for path in folder.glob("step-*") if re.fullmatch(rf"step-\d+({re.escape(AGAIN)})?", path.name)]
+    return sorted(found, key=lambda path: (read_step(path), path.name), reverse=True)
+
+
+def read_step(checkpoint: Path) -> int:
+    """The step of a checkpoint, by its name."""
+    return int(checkpoint.name[5:].removesuffix(AGAIN))
 
 
 def find_fault(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
-        for name, facts in manifest["files"].items():
+        files = json.loads((checkpoint / MANIFEST).read_text("utf-8"))["files"]
+        for name in (*(f"{tensors}.safetensors" for tensors in TENSORS), STATE):
+            if name not in files:
+                return f"{name} is not in its manifest"
+        for name, facts in files.items():
             if hash_file(checkpoint / Path(name).name) != facts["sha256"]:
                 return f"{name} is not what was written"
     except FileNotFoundError as error:
@@ -95,24 +167,26 @@ def find_fault(checkpoint: Path) -> str | None:
 def find_checkpoint(folder: Path) -> tuple[Path | None, tuple[str, ...]]:
     """The newest sound checkpoint, and a line about each newer one that was broken and is now set aside.
 
-    None if none was ever written. Raises RunDamaged if there are some and all are broken; then they stay as they are.
+    None if none was ever written, or only one and that is broken: little is lost then by learning it again. Raises
+    RunDamaged if there are several and all are broken; then they stay as they are.
     """
     faults: dict[Path, str] = {}
+    found = None
     for checkpoint in list_checkpoints(folder):
         fault = find_fault(checkpoint)
         if fault is None:
-            return checkpoint, tuple(
-                f"{path.name} is broken ({why}) and lies aside as {_set_aside(path).name}"
-                for path, why in faults.items()
-            )
+            found = checkpoint
+            break
         faults[checkpoint] = fault
-    if faults:
+    if faults and found is None and (len(faults) > 1 or any(folder.glob("step-*.broken*"))):
         listed = "; ".join(f"{path.name}: {why}" for path, why in faults.items())
         raise RunDamaged(
             f"No checkpoint in {folder} is sound ({listed}).",
             hint="The best model is untouched: epigone write still works. To learn again, train into another folder.",
         )
-    return None, ()
+    return found, tuple(
+        f"{path.name} is broken ({why}) and lies aside as {_set_aside(path).name}" for path, why in faults.items()
+    )
 
 
 def _set_aside(checkpoint: Path) -> Path:
@@ -126,6 +200,6 @@ def load_checkpoint(checkpoint: Path) -> Packed:
     """Read a checkpoint that `find_checkpoint` found sound. Raises RunDamaged."""
     try:
         tensors = {name: load_file(checkpoint / f"{name}.safetensors") for name in TENSORS}
-        return Packed(**tensors, facts=json.loads((checkpoint / "state.json").read_text("utf-8")))
+        return Packed(**tensors, facts=json.loads((checkpoint / STATE).read_text("utf-8")))
     except (OSError, ValueError, SafetensorError) as error:
         raise RunDamaged(f"The checkpoint {checkpoint} cannot be read: {error}.") from None

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from epigone.errors import OutputError, RunDamaged, RunExists, RunLocked, RunNotFound
-from epigone.files import hash_file, write_json, write_text
+from epigone.files import check_room, flush, hash_file, make_folder, write_bytes, write_json, write_text
 from epigone.model.checkpoint import WEIGHTS
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
-from epigone.runs.checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
+from epigone.runs.checkpoints import (
+    MOST_AT_ONCE,
+    find_checkpoint,
+    find_fault,
+    list_checkpoints,
+    load_checkpoint,
+    read_step,
+    save_checkpoint,
+)
+from epigone.runs.mending import GENERATION, list_copied, mend
 from epigone.runs.metrics import append_event, read_events
+from epigone.runs.sums import Sums
 from epigone.settings import Settings, make_settings, read_settings, write_toml
 from epigone.tokens.stream import load_tokens, spell_documents
 from epigone.tokens.vocabulary import Vocabulary, load_vocabulary
-from epigone.training.events import Event, Sampled
+from epigone.training.events import Evaluated, Event, Sampled
 from epigone.training.state import Packed
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
+
+
+OWN = {".lock", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
+"""What may lie in a folder before its settings do."""
+MOST_BEFORE_A_CHECKPOINT = 2
+"""Evaluations of a run that a crash or a broken disk may leave without any checkpoint, at its beginning."""
 
 
 class RunFolder:
@@ -43,7 +61,9 @@ class RunFolder:
         self.report = path / "report.html"
         self.judgement = path / "judgement.json"
         self.sampling = path / "sampling.json"
+        self.sums = Sums(path)
         self._lock = FileLock(path / ".lock")
+        self._identity: tuple[int, int] | None = None
 
     # -- beginning and opening
 
@@ -54,14 +74,13 @@ class RunFolder:
         Raises RunExists, OutputError.
         """
         folder = cls(path)
-        begun = path.exists() and (not path.is_dir() or (any(path.iterdir()) and not folder.settings.exists()))
-        if begun or folder.plan.exists():
-            what = "a run" if folder.plan.exists() else "something else"
-            hint = f"Go on with it: epigone resume {path}. Or choose" if folder.plan.exists() else "Choose"
+        begun = cls.is_run(path)
+        if begun or (path.exists() and not folder.settings.exists() and _holds_something(path)):
+            what = "a run" if begun else "something else"
+            hint = f"Go on with it: epigone resume {path}. Or choose" if begun else "Choose"
             raise RunExists(f"{path} already holds {what}.", hint=f"{hint} another folder with --out.")
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            folder.samples.mkdir(exist_ok=True)
+            make_folder(folder.samples)
         except OSError as error:
             raise OutputError(
                 f"{path} cannot be made: {error.strerror}.", hint="Choose another folder with --out."
@@ -72,7 +91,7 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """A run in which training began. Raises RunNotFound."""
         folder = cls(path)
-        if not folder.plan.exists():
+        if not cls.is_run(path):
             what = "holds no run" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
             raise RunNotFound(f"{path} {what}.", hint="A run is made by: epigone train TEXT --out FOLDER")
         return folder
@@ -80,12 +99,14 @@ class RunFolder:
     @staticmethod
     def is_run(path: Path) -> bool:
         """Whether training began in a folder."""
-        return (path / "plan.json").exists()
+        return (path / "plan.json").exists() or any(list_checkpoints(path / "checkpoints"))
 
     def lock(self) -> AcquireReturnProxy[FileLock]:
         """Keep others out until the lock is released or the process ends. Raises RunLocked, OutputError."""
         try:
-            return self._lock.acquire(timeout=0)  # a lock that is entered as well would be held twice
+            held = self._lock.acquire(timeout=0)  # a lock that is entered as well would be held twice
+            self._identity = _identify(self.path)
+            return held
         except Timeout:
             raise RunLocked(
                 f"Another process is at work in {self.path}.", hint="Wait until it is done, or end it."
@@ -93,22 +114,50 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written to: {error.strerror}.") from None
 
+    def check_place(self) -> None:
+        """Raise OutputError where the folder was moved or deleted since it was locked, whatever has its name now."""
+        try:
+            if _identify(self.path) == (self._identity or _identify(self.path)):
+                return
+        except OSError:
+            pass
+        raise OutputError(
+            f"{self.path} is no longer the folder of this run: it was moved or deleted.",
+            hint="Where it was moved to, epigone resume goes on from the last checkpoint.",
+        )
+
+    def check_room(self, model: GPT2LMHeadModel) -> None:
+        """Raise OutputError where there is no room for all that learning keeps at a time."""
+        weights = sum(parameter.nbytes for parameter in model.parameters())
+        learned = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+        n_missing = MOST_AT_ONCE - len(list_checkpoints(self.checkpoints))
+        check_room(self.path, max(1, n_missing) * (weights + 2 * learned) + 2 * weights, "This run")
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write a file of which it is known from then on what it should be."""
+        self.sums.announce(path, sha256(content).hexdigest())
+        write_bytes(path, content)
+
     # -- what was asked and derived
 
     def write_settings(self, settings: Settings) -> None:
         """settings.toml: what was asked."""
-        write_text(self.settings, write_toml(settings))
+        self._write(self.settings, write_toml(settings).encode())
 
     def read_settings(self) -> Settings:
-        """What was asked. Raises SettingsError."""
+        """What was asked. Raises SettingsError, RunDamaged."""
+        if fault := self.sums.find_fault(self.settings):
+            raise _miss(self.path, fault)
         return make_settings(Settings, read_settings(self.settings, Settings), source=str(self.settings))
 
     def write_plan(self, plan: Plan, **more: Any) -> None:
         """plan.json: what was derived, and `more` about it. From here on the folder is a run."""
-        write_json(self.plan, {"plan": asdict(plan), **more})
+        self._write(self.plan, _spell({"plan": asdict(plan), **more}))
 
     def read_plan(self) -> tuple[Plan, dict[str, Any]]:
         """The plan, and what was written with it. Raises RunDamaged."""
+        if fault := self.sums.find_fault(self.plan):
+            raise _miss(self.path, fault)
         try:
             more = json.loads(self.plan.read_text("utf-8"))
             values = more.pop("plan")
@@ -116,17 +165,23 @@ class RunFolder:
             values["schedule_arguments"] = tuple(values["schedule_arguments"])
             return Plan(**values), more
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunDamaged(f"{self.plan} cannot be read: {error}.", hint="Train again from the text.") from None
+            raise _miss(self.path, f"{self.plan} cannot be read: {error}") from None
+
+    def write_receipt(self, receipt: dict[str, Any]) -> None:
+        """receipt.json: what was read, and every change made to it."""
+        self._write(self.receipt, _spell(receipt))
 
     def read_receipt(self) -> dict[str, Any]:
         """What was read, and every change made to it. Raises RunDamaged."""
+        if fault := self.sums.find_fault(self.receipt):
+            raise _miss(self.path, fault)
         try:
             receipt: dict[str, Any] = json.loads(self.receipt.read_text("utf-8"))
             for name in ("files", "held_out_files", "skipped", "split", "train", "validation"):
                 receipt[name]
             return receipt
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunDamaged(f"{self.receipt} cannot be read: {error}.", hint="Train again from the text.") from None
+            raise _miss(self.path, f"{self.receipt} cannot be read: {error}") from None
 
     def hash_model(self) -> str:
         """The sha256 of the best model's weights; "" where there are none yet."""
@@ -166,20 +221,51 @@ class RunFolder:
     def save_checkpoint(self, step: int, packed: Packed) -> None:
         """Keep the learner as it is. Raises OutputError; the checkpoint before it stays."""
         size = self.metrics.stat().st_size if self.metrics.exists() else 0
-        save_checkpoint(self.checkpoints, step, packed, {"metrics_size_bytes": size})
+        try:
+            if size:
+                flush(self.metrics)
+        except OSError as error:
+            raise OutputError(f"{self.metrics} cannot be written: {error.strerror}.", hint="Make room.") from None
+        save_checkpoint(self.checkpoints, step, packed, {"metrics_size_bytes": size}, list_copied(self.path))
 
     def load_checkpoint(self) -> tuple[Packed | None, tuple[str, ...]]:
-        """The newest sound checkpoint, and what was found broken on the way.
+        """The newest sound checkpoint, and what was found broken and mended on the way.
 
-        Metrics that are newer than the checkpoint are dropped: they will come again.
+        Metrics that are newer than the checkpoint are dropped: they will come again. Raises RunDamaged, OutputError.
         """
-        checkpoint, broken = find_checkpoint(self.checkpoints)
-        packed = None if checkpoint is None else load_checkpoint(checkpoint)
-        size = 0 if packed is None else packed.facts["metrics_size_bytes"]
+        try:
+            checkpoint, found = find_checkpoint(self.checkpoints)
+            if checkpoint is None:
+                self._require_little_lost()
+            packed = None if checkpoint is None else load_checkpoint(checkpoint)
+            self._cut_metrics(0 if packed is None else packed.facts["metrics_size_bytes"])
+            if checkpoint is not None:
+                found += tuple(mend(self.path, checkpoint, self.sums))
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written to: {error}.") from None
+        return packed, found
+
+    def load_step(self, step: int) -> Packed | None:
+        """The checkpoint of a step, if there is a sound one."""
+        for checkpoint in list_checkpoints(self.checkpoints):
+            if read_step(checkpoint) == step and find_fault(checkpoint) is None:
+                return load_checkpoint(checkpoint)
+        return None
+
+    def _require_little_lost(self) -> None:
+        """Raise RunDamaged where beginning anew would undo what several evaluations, and so checkpoints, came after."""
+        n_evaluations = sum(isinstance(event, Evaluated) for event in self.read_events())
+        if n_evaluations > MOST_BEFORE_A_CHECKPOINT:
+            raise RunDamaged(
+                f"{self.path} had {n_evaluations} evaluations and has no checkpoint any more.",
+                hint="The best model is untouched: epigone write still works. "
+                "To learn again, train into another folder.",
+            )
+
+    def _cut_metrics(self, size: int) -> None:
         if self.metrics.exists() and self.metrics.stat().st_size > size:
             with self.metrics.open("rb+") as file:
                 file.truncate(size)
-        return packed, broken
 
     def read_documents(self) -> list[str]:
         """The texts that the run learned from. Raises RunDamaged."""
@@ -195,15 +281,55 @@ class RunFolder:
         """Put the model's weights into model/, in place of those of an earlier epoch."""
         from epigone.model.gpt2 import save_weights  # seconds, which only learning needs
 
-        save_weights(model, self.model / WEIGHTS)
+        place = self.model / WEIGHTS
+        save_weights(model, place, lambda beside: self.sums.announce(place, hash_file(beside)))
+
+    def find_best_fault(self) -> str | None:
+        """What is wrong with the weights in model/, where there should be some; None if nothing."""
+        place = self.model / WEIGHTS
+        if not place.exists():
+            return f"model/{WEIGHTS} is missing"
+        return self.sums.find_fault(place)
 
     def write_frame(self, model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
         """Everything of model/ but its weights."""
         from epigone.model.gpt2 import save_frame
 
-        save_frame(model, vocabulary, self.model)
+        beside = self.path / ".frame"
+        shutil.rmtree(beside, ignore_errors=True)
+        try:
+            save_frame(model, vocabulary, beside)
+            for file in sorted(beside.iterdir()):
+                write = write_bytes if file.name == GENERATION else self._write  # that is changed later
+                write(self.model / file.name, file.read_bytes())
+            shutil.rmtree(beside)
+        except OSError as error:
+            raise OutputError(f"{self.model} cannot be written: {error.strerror}.", hint="Make room.") from None
 
 
 def name_epoch(epoch: float) -> str:
     """An epoch as it stands in a file's name: 01, or 01.50 between two."""
     return f"{epoch:05.2f}".removesuffix(".00")
+
+
+def _spell(value: object) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+
+
+def _miss(run: Path, fault: str) -> RunDamaged:
+    return RunDamaged(
+        f"{run}: {fault}." if not fault.startswith(str(run)) else f"{fault}.",
+        hint=f"epigone resume {run} puts it back from a checkpoint. Where none was written, train again from the text.",
+    )
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether there is anything but what a run that was stopped at once may leave."""
+    if not path.is_dir():
+        return True
+    return any(item.name not in OWN for item in path.iterdir()) or any((path / "samples").glob("*"))
+
+
+def _identify(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from epigone.errors import RunDamaged
-from epigone.files import write_json
+from epigone.errors import OutputError, RunDamaged
+from epigone.files import flush, make_folder, write_json
 from epigone.tokens.vocabulary import Vocabulary, encode_blocks, end_of_text_id, list_token_bytes
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
@@ -60,11 +60,14 @@ def encode_parts(train: Stretches, validation: Stretches, vocabulary: Vocabulary
     key = _name_content(train, validation, vocabulary)
     place = folder / key
     if not (place / "tokens.json").exists():
-        place.mkdir(parents=True, exist_ok=True)
-        facts = {
-            name: _write_part(part, vocabulary, place / f"{name}.npy")
-            for name, part in (("train", train), ("validation", validation))
-        }
+        try:
+            make_folder(place)
+            facts = {
+                name: _write_part(part, vocabulary, place / f"{name}.npy")
+                for name, part in (("train", train), ("validation", validation))
+            }
+        except OSError as error:
+            raise OutputError(f"{place} cannot be written: {error}.", hint="Is there room?") from None
         write_json(place / "tokens.json", facts)  # last: it vouches for the others
     return load_tokens(place)
 
@@ -140,6 +143,7 @@ def _write_part(part: Stretches, vocabulary: Vocabulary, path: Path) -> dict[str
         pieces += [np.array(ids, kind) for stretch in document for ids in encode_blocks(stretch, vocabulary)]
     ids = np.concatenate(pieces) if pieces else np.zeros(0, kind)
     np.save(path, ids)
+    flush(path)
     stretches = [stretch for document in part for stretch in document]
     return {
         "n_tokens": len(ids) - len(part),

@@ -1,0 +1,126 @@
+"""A run that dies anywhere goes on to the same end as one that never did: every bit of it, on the disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from conftest import Reliability
+from epigone.runs import checkpoints
+from epigone.runs.folder import RunFolder
+from epigone.training import loop
+from epigone.training.batches import Batches
+from epigone.training.loop import Learner
+from epigone.writing.samples import Sampler
+from helpers_faults import copy, find_differences, go_on, plain_pictures, prepared, uninterrupted
+from standin import hub_root
+
+OPTIMIZERS = ("muon", "adamw")
+BASES = ("none", "tuned")
+
+
+class Died(BaseException):
+    """Nothing in the house expects it: like a kill, but in this process."""
+
+
+@contextmanager
+def dying(owner: Any, name: str, *, call: int, late: bool = False) -> Iterator[None]:
+    """The call of that number of a function is the last: it dies before it, or after it."""
+    original, calls = getattr(owner, name), count(1)
+
+    def die(*arguments: Any, **more: Any) -> Any:
+        last = next(calls) == call
+        if last and not late:
+            raise Died
+        result = original(*arguments, **more)
+        if last:
+            raise Died
+        return result
+
+    with mock.patch.object(owner, name, die), pytest.raises(Died):
+        yield
+
+
+DEATHS: dict[str, Callable[[int], Any]] = {
+    "before the first step": lambda n: dying(Learner, "step", call=1),
+    "after the first step": lambda n: dying(Learner, "step", call=1, late=True),
+    "in the middle of an epoch": lambda n: dying(Learner, "step", call=n + n // 2),
+    "between the batches of one step": lambda n: dying(Batches, "read", call=2 * (n + n // 2)),
+    "at the end of an epoch": lambda n: dying(Learner, "step", call=2 * n, late=True),
+    "during an evaluation": lambda n: dying(loop, "evaluate", call=3, late=True),
+    "while it writes samples": lambda n: dying(Sampler, "__call__", call=3, late=True),
+    "during a save": lambda n: dying(checkpoints, "save_file", call=8, late=True),
+}
+"""By the steps of an epoch; each step is of two batches."""
+
+
+def find_base(name: str) -> str:
+    return "none" if name == "none" else str(hub_root() / "gpt2")
+
+
+def count_steps(run: Path) -> int:
+    """Steps in an epoch, rounded up."""
+    return math.ceil(RunFolder(run).read_plan()[0].steps_per_epoch)
+
+
+def die_and_go_on(run: Path, death: str) -> None:
+    with plain_pictures():
+        with DEATHS[death](count_steps(run)):
+            go_on(run)
+        go_on(run)
+
+
+@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize(
+    ("optimizer", "base"),
+    [
+        ("muon", "none"),
+        ("adamw", "tuned"),
+        pytest.param("adamw", "none", marks=pytest.mark.slow),
+        pytest.param("muon", "tuned", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_died_comes_to_the_same_end(
+    tmp_path: Path, reliability: Reliability, optimizer: str, base: str, death: str
+) -> None:
+    """Weights, the optimizer's state, random numbers, metrics, samples, the best model; dropout is on."""
+    with plain_pictures():
+        expected = uninterrupted(optimizer, find_base(base))
+    run = copy(prepared(optimizer, find_base(base)), tmp_path / "run")
+    die_and_go_on(run, death)
+    differences = find_differences(run, expected)
+    reliability(
+        "Going on", f"died {death}", tried=1, survived=int(not differences), lost="what came after the last save"
+    )
+    assert not differences
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 10, 15, 24])
+def test_a_run_that_was_asked_to_stop_comes_to_the_same_end(
+    tmp_path: Path, reliability: Reliability, after: int
+) -> None:
+    run, calls = copy(prepared(), tmp_path / "run"), count()
+    with plain_pictures():
+        expected = uninterrupted()
+        go_on(run, should_stop=lambda: next(calls) >= after)
+        go_on(run)
+    differences = find_differences(run, expected)
+    reliability("Going on", "asked to stop after some step", tried=1, survived=int(not differences))
+    assert not differences
+
+
+def test_two_that_differ_are_seen_to_differ(tmp_path: Path) -> None:
+    """So that the comparisons here are known to be able to fail."""
+    with plain_pictures():
+        run, expected, _ = copy(uninterrupted(), tmp_path / "run"), uninterrupted(), uninterrupted("adamw")
+    assert not find_differences(run, expected)
+    (run / "samples" / "epoch-01.txt").write_text("something else")
+    assert find_differences(run, expected) == ["samples/epoch-01.txt"]
+    assert "model/model.safetensors" in find_differences(uninterrupted("adamw"), expected)
