@@ -24,7 +24,7 @@ from epigone.model.hardware import choose_precision, find_hardware
 from epigone.model.hub import find_base
 from epigone.model.plan import Plan, set_length
 from epigone.model.weights import keep_temperature
-from epigone.preparing import Preparation, prepare
+from epigone.preparing import Preparation, Watch, look_away, prepare
 from epigone.reporting.publishing import is_quick, publish, write_report
 from epigone.run import Run, Text, open_run, open_writer, score
 from epigone.runs.folder import RunFolder
@@ -71,11 +71,11 @@ def train(
     return Run(folder)
 
 
-def plan(*texts: Text, settings: Settings | None = None, **more: Any) -> Preparation:
+def plan(*texts: Text, settings: Settings | None = None, watch: Watch = look_away, **more: Any) -> Preparation:
     """Read and plan what `train` would do, and train nothing. Raises EpigoneError."""
     asked = make_settings(Settings, {**(settings or Settings()).model_dump(), **more}, source="plan()")
     with tempfile.TemporaryDirectory(prefix="epigone-", ignore_cleanup_errors=True) as folder:
-        return prepare([str(text) for text in texts], asked, Path(folder), progress=False)
+        return prepare([str(text) for text in texts], asked, Path(folder), progress=False, watch=watch)
 
 
 def resume(
@@ -116,11 +116,13 @@ def name_run(texts: Sequence[str]) -> str:
     return {"": "text", "-": "stdin"}.get(path.stem, path.stem)
 
 
-def prepare_run(folder: RunFolder, texts: Sequence[str], settings: Settings, *, progress: bool = True) -> Preparation:
+def prepare_run(
+    folder: RunFolder, texts: Sequence[str], settings: Settings, *, progress: bool = True, watch: Watch = look_away
+) -> Preparation:
     """Prepare in a run's folder and write down there what was asked, read and planned. Raises EpigoneError."""
     if is_main_process():
         folder.write_settings(settings)
-    preparation = prepare(texts, settings, folder.tokens, progress=progress)
+    preparation = prepare(texts, settings, folder.tokens, progress=progress, watch=watch)
     if is_main_process():
         write_json(folder.receipt, preparation.receipt)
         folder.write_frame(preparation.build_model(), preparation.vocabulary)
@@ -251,7 +253,7 @@ def tune(folder: RunFolder, finished: Finished) -> None:
     plan, _ = folder.read_plan()
     vocabulary = load_vocabulary(folder.model)
     tuning = choose_temperature(
-        load_model(folder.model), vocabulary, folder.read_held_out(), plan.start_text, plan.seed
+        load_model(folder.model), vocabulary, folder.read_some_held_out(), plan.start_text, plan.seed
     )
     if tuning is not None:
         keep_temperature(folder.model, tuning.temperature)

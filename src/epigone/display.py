@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from textwrap import shorten
 from typing import Protocol, TextIO
 
@@ -104,14 +105,24 @@ def spell_json(value: object) -> str:
 @contextmanager
 def show_progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error for somebody who watches, moved by calls with what is done and what there is at most."""
+    with show_stages(quiet=quiet) as watch:
+        watch(what, 0, 1)
+        yield partial(watch, what)
+
+
+@contextmanager
+def show_stages(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """The same for several things, one after another, named by the call; 0 of 0 is what cannot be counted."""
     if quiet or not sys.stderr.isatty():
-        yield lambda n_done, n_all: None
+        yield lambda what, n_done, n_all: None
         return
-    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task(what)
-        yield lambda n_done, n_all: bar.update(task, completed=n_done, total=n_all)
+        task = bar.add_task("", visible=False)
+        yield lambda what, n_done, n_all: bar.update(
+            task, description=what, completed=n_done, total=n_all or None, visible=n_done < n_all or not n_all
+        )  # what is done makes room for other bars, such as a download's
 
 
 def ask_line(mark: str) -> str | None:

@@ -18,7 +18,7 @@ from epigone.model.shape import Shape
 from epigone.runs.checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from epigone.runs.metrics import append_event, read_events
 from epigone.settings import Settings, make_settings, read_settings, write_toml
-from epigone.tokens.stream import load_tokens, spell_documents
+from epigone.tokens.stream import load_tokens, spell_documents, spell_some
 from epigone.tokens.vocabulary import load_vocabulary
 from epigone.training.events import Event, Sampled
 from epigone.training.state import Packed
@@ -179,6 +179,11 @@ class RunFolder:
         """The texts that it was tested on, which it did not learn from. Raises RunDamaged."""
         _, more = self.read_plan()
         return spell_documents(load_tokens(self.tokens / more["tokens"]).validation, load_vocabulary(self.model))
+
+    def read_some_held_out(self) -> list[str]:
+        """The same; of very much text a part, at even distances. Raises RunDamaged."""
+        _, more = self.read_plan()
+        return spell_some(load_tokens(self.tokens / more["tokens"]).validation, load_vocabulary(self.model))
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
         """Put the model's weights into model/, in place of those of an earlier epoch."""

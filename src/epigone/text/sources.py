@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import difflib
 import glob
+import io
+import os
 import re
+import shutil
+import stat
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import BinaryIO
 
 from epigone.errors import TextNotFound, TextUnreadable
 from epigone.text.fetching import fetch, hide_password
@@ -19,6 +25,8 @@ from epigone.text.fetching import fetch, hide_password
 SUFFIXES = (".txt", ".text", ".md", "")
 """What is read in a folder, in upper or lower case; a file that is named itself may be called anything."""
 SAMPLES = ("sonnets",)
+HELD_BYTES = 1 << 25
+"""Of what comes through a pipe; more goes into a temporary file."""
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
 
 
@@ -34,6 +42,14 @@ class Source:
     """Whether the user named it, and not a folder or a glob that it is in."""
     key: str = ""
     """Equal for two sources that are the same thing."""
+    opener: Callable[[], BinaryIO] | None = None
+    """For what may be too large to be read whole. Raises as `read` does."""
+    n_bytes: int = 0
+    """Where it is known beforehand."""
+
+    def open(self) -> BinaryIO:
+        """An open file with the same bytes, which can be rewound. Raises TextNotFound or TextUnreadable."""
+        return io.BytesIO(self.read()) if self.opener is None else self.opener()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +79,7 @@ def find_sources(texts: Sequence[str]) -> Sources:
 
 def _find(text: str) -> Sources:
     if text == "-":
-        return _only(Source(name="standard input", read=_read_standard_input, key="-"))
+        return _only(_make_source(_open_standard_input, "standard input", key="-"))
     if text.startswith("sample:"):
         return _only(_find_sample(text))
     if ADDRESS.match(text):
@@ -137,20 +153,55 @@ def _list_files(paths: Iterable[Path], root: Path) -> list[tuple[str, Path]]:
 
 
 def _make_file_source(path: Path, name: str, *, named: bool) -> Source:
-    return Source(name=name, read=partial(_read_file, path, name), named=named, key=str(path.resolve()))
-
-
-def _read_file(path: Path, name: str) -> bytes:
     try:
-        return path.read_bytes()
+        n_bytes = path.stat().st_size
+    except OSError:  # reading it will tell
+        n_bytes = 0
+    source = _make_source(partial(_open_file, path, name), name, key=str(path.resolve()), named=named)
+    return replace(source, n_bytes=n_bytes)
+
+
+def _make_source(opener: Callable[[], BinaryIO], name: str, *, key: str, named: bool = True) -> Source:
+    def read() -> bytes:
+        with opener() as file:
+            return file.read()
+
+    return Source(name=name, read=read, named=named, key=key, opener=opener)
+
+
+def _open_file(path: Path, name: str) -> BinaryIO:
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISFIFO(kind) and path.is_relative_to("/dev/fd"):  # a shell made it of <(command), and it is open
+            return _copy_aside(path.open("rb"))
+        if not stat.S_ISREG(kind):
+            what = "a pipe" if stat.S_ISFIFO(kind) else "a folder" if stat.S_ISDIR(kind) else "a device"
+            raise TextUnreadable(
+                f"{name} is {what} and no file.", hint='Pipe a text in and call it "-": command | epigone train -'
+            )
+        # Should it become a pipe by now, this does not wait for somebody to write into it.
+        return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
     except OSError as error:
-        raise TextUnreadable(
-            f"{name} cannot be read: {error.strerror}.", hint="Check that it is there and that you may read it."
-        ) from None
+        raise unreadable(name, error) from None
 
 
-def _read_standard_input() -> bytes:
-    return sys.stdin.buffer.read()
+def unreadable(name: str, error: OSError) -> TextUnreadable:
+    """What to say where the system does not let a file be read."""
+    return TextUnreadable(
+        f"{name} cannot be read: {error.strerror}.", hint="Check that it is there and that you may read it."
+    )
+
+
+def _open_standard_input() -> BinaryIO:
+    return _copy_aside(sys.stdin.buffer)
+
+
+def _copy_aside(stream: BinaryIO) -> BinaryIO:
+    """What comes through a pipe, as a file that can be rewound: in memory if it is short."""
+    aside = tempfile.SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115  # whoever asked for it closes it
+    shutil.copyfileobj(stream, aside, 1 << 20)
+    aside.seek(0)
+    return aside  # type: ignore[return-value]
 
 
 def _describe(files: Sequence[tuple[str, Path]]) -> str:
