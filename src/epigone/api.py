@@ -15,7 +15,7 @@ from typing import Any
 from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from epigone import __version__
-from epigone.errors import SettingsError
+from epigone.errors import RunDamaged, SettingsError
 from epigone.files import write_json
 from epigone.judging.critic import Critic
 from epigone.judging.tuning import choose_temperature
@@ -33,7 +33,7 @@ from epigone.tokens.stream import Tokens, load_tokens
 from epigone.tokens.vocabulary import end_of_text_id, load_vocabulary
 from epigone.training.events import CheckpointDue, Evaluated, Event, Finished
 from epigone.training.loop import Learner
-from epigone.training.state import is_main_process
+from epigone.training.state import Packed, is_main_process
 from epigone.writing.samples import Sampler
 
 Stop = Callable[[], bool]
@@ -113,7 +113,8 @@ def name_run(texts: Sequence[str]) -> str:
     path = Path(first)
     while path.name and any(mark in path.name for mark in "*?["):
         path = path.parent
-    return {"": "text", "-": "stdin"}.get(path.stem, path.stem)
+    stem = path.stem.encode("utf-8", "replace").decode()  # a name on the disk may be any bytes
+    return {"": "text", "-": "stdin"}.get(stem, stem)
 
 
 def prepare_run(
@@ -181,11 +182,23 @@ def go_on(
     if packed is None:
         on_note("No checkpoint was written yet: it starts from the beginning.")
     else:
-        learner.unpack(packed)
+        _take_up(learner, packed, folder)
     if changes and is_main_process():
         folder.write_settings(settings)
         folder.write_plan(plan, **more)
     yield from _follow(folder, learner, vocabulary)
+
+
+def _take_up(learner: Learner, packed: Packed, folder: RunFolder) -> None:
+    """Let a learner go on from a checkpoint, whose files are what was written: but by whom? Raises RunDamaged."""
+    try:
+        learner.unpack(packed)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        why = str(error).partition("\n")[0]
+        raise RunDamaged(
+            f"The checkpoint in {folder.checkpoints} is not one of this run: {why:.200}.",
+            hint="The best model is untouched: epigone write still works. To learn again, train into another folder.",
+        ) from None
 
 
 def _lengthen(plan: Plan, settings: Settings, changes: Mapping[str, Any]) -> Plan:

@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from epigone.reporting.harmless import clean_text, on_one_line
+from epigone.reporting.harmless import clean_text, on_one_line, show_controls
 from epigone.reporting.history import (
     COLUMNS,
     COPYING,
@@ -87,6 +87,7 @@ def _forgive(stream: TextIO) -> TextIO:
 
 def print_piece(text: str, *, dim: bool = False) -> None:
     """Print a part of a text and nothing else, "?" for what the encoding lacks; on a terminal `dim` if so asked."""
+    text = show_controls(text) if sys.stdout.isatty() else text  # no model steers a terminal
     text = text.encode(sys.stdout.encoding, "replace").decode(sys.stdout.encoding)
     sys.stdout.write(f"\x1b[2m{text}\x1b[22m" if dim and text and _is_live(sys.stdout) else text)
     sys.stdout.flush()
@@ -98,8 +99,12 @@ def print_json(value: object) -> None:
 
 
 def spell_json(value: object) -> str:
-    """A value for programs."""
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    """A value for programs, with signs in place of letters where standard output has none for them."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    with suppress(UnicodeEncodeError):
+        text.encode(sys.stdout.encoding)
+        return text
+    return json.dumps(value, indent=2)
 
 
 @contextmanager

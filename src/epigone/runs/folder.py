@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from epigone.model.plan import Plan
 from epigone.model.shape import Shape
 from epigone.runs.checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from epigone.runs.metrics import append_event, read_events
+from epigone.runs.records import check_receipt, take_plan
 from epigone.settings import Settings, make_settings, read_settings, write_toml
 from epigone.tokens.stream import load_tokens, spell_documents, spell_some
 from epigone.tokens.vocabulary import load_vocabulary
@@ -54,6 +56,8 @@ class RunFolder:
         Raises RunExists, OutputError.
         """
         folder = cls(path)
+        if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+            raise OutputError(f"{path} is no name in UTF-8.", hint="Choose another folder with --out.")
         begun = path.exists() and (not path.is_dir() or (any(path.iterdir()) and not folder.settings.exists()))
         if begun or folder.plan.exists():
             what = "a run" if folder.plan.exists() else "something else"
@@ -114,25 +118,28 @@ class RunFolder:
             values = more.pop("plan")
             values["shape"] = Shape(**values["shape"])
             values["schedule_arguments"] = tuple(values["schedule_arguments"])
-            return Plan(**values), more
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunDamaged(f"{self.plan} cannot be read: {error}.", hint="Train again from the text.") from None
+            key, versions = more.get("tokens", ""), more.get("versions", {})
+            if not isinstance(key, str) or not re.fullmatch(r"\w*", key) or not isinstance(versions, dict):
+                raise ValueError("it does not say what the run was made of")
+            return take_plan(values), more
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _damaged(self.plan, error) from None
 
     def read_receipt(self) -> dict[str, Any]:
         """What was read, and every change made to it. Raises RunDamaged."""
         try:
-            receipt: dict[str, Any] = json.loads(self.receipt.read_text("utf-8"))
-            for name in ("files", "held_out_files", "skipped", "split", "train", "validation"):
-                receipt[name]
+            data = self.receipt.read_bytes()
+            check_receipt(data)
+            receipt: dict[str, Any] = json.loads(data)
             return receipt
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunDamaged(f"{self.receipt} cannot be read: {error}.", hint="Train again from the text.") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise _damaged(self.receipt, error) from None
 
     def read_judgement(self) -> dict[str, Any] | None:
         """What `Judgement.as_json` gave; None where the run has not been judged, or where that cannot be read."""
         try:
             judgement = json.loads(self.judgement.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return judgement if isinstance(judgement, dict) else None
 
@@ -164,7 +171,9 @@ class RunFolder:
         """
         checkpoint, broken = find_checkpoint(self.checkpoints)
         packed = None if checkpoint is None else load_checkpoint(checkpoint)
-        size = 0 if packed is None else packed.facts["metrics_size_bytes"]
+        size = 0 if packed is None else packed.facts.get("metrics_size_bytes")
+        if type(size) is not int or size < 0:
+            raise RunDamaged(f"{checkpoint} does not say how far the metrics go.", hint="Train again from the text.")
         if self.metrics.exists() and self.metrics.stat().st_size > size:
             with self.metrics.open("rb+") as file:
                 file.truncate(size)
@@ -192,6 +201,11 @@ class RunFolder:
     def write_frame(self, model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast) -> None:
         """Everything of model/ but its weights."""
         save_frame(model, vocabulary, self.model)
+
+
+def _damaged(path: Path, error: Exception) -> RunDamaged:
+    why = "; ".join(line.strip() for line in str(error).splitlines()[:3])
+    return RunDamaged(f"{path} cannot be read: {why}.", hint="Train again from the text.")
 
 
 def name_epoch(epoch: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from epigone.runs.records import take
 from epigone.training.events import Criticism, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
 
 KINDS: dict[str, type[Event]] = {
@@ -41,6 +42,6 @@ def _read_event(line: bytes) -> Event | None:
         if kind is Sampled:
             values["samples"] = tuple(Sample(**sample) for sample in values["samples"])
             values["found"] = Criticism(**values["found"]) if values.get("found") else None
-        return kind(**values)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return take(kind, values)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import glob
 import io
 import os
 import re
@@ -132,11 +131,11 @@ def _find_in_folder(folder: Path, text: str) -> Sources:
 
 
 def _find_by_glob(path: Path, text: str) -> Sources:
-    """Files that match, whatever their names end in."""
-    fixed = [part for part in path.parts if not re.search(r"[*?\[]", part)]
-    root = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if part not in fixed)])
-    # Path.glob's ** finds folders only before Python 3.13, and it does not pass over hidden files.
-    files = _list_files(map(Path, glob.iglob(str(path), recursive=True)), root)  # noqa: PTH207
+    """Files that match, whatever their names end in. As in a folder, "**" follows no links, which may go in circles."""
+    n_fixed = next(i for i, part in enumerate(path.parts) if re.search(r"[*?\[]", part))
+    root, pattern = Path(*path.parts[:n_fixed]), path.parts[n_fixed:]
+    pattern = (*pattern, "*") if pattern[-1] == "**" else pattern  # before Python 3.13 ** finds folders only
+    files = _list_files(root.glob("/".join(pattern)), root)
     if not files:
         raise TextNotFound(f"No file matches {text}.", hint=f"Check the pattern, or name the folder {root} itself.")
     return Sources(sources=tuple(_make_file_source(path, name, named=False) for name, path in files))
@@ -157,6 +156,7 @@ def _make_file_source(path: Path, name: str, *, named: bool) -> Source:
         n_bytes = path.stat().st_size
     except OSError:  # reading it will tell
         n_bytes = 0
+    name = name.encode("utf-8", "backslashreplace").decode()  # a name on the disk may be any bytes
     source = _make_source(partial(_open_file, path, name), name, key=str(path.resolve()), named=named)
     return replace(source, n_bytes=n_bytes)
 
@@ -218,6 +218,8 @@ def _ask_for_text(files: Sequence[tuple[str, Path]]) -> str:
 
 
 def _not_found(path: Path, text: str) -> TextNotFound:
+    if path.is_symlink():
+        return TextNotFound(f"{text} is a link that leads to nothing.", hint="Name the text itself.")
     if not path.parent.is_dir():
         return TextNotFound(f"There is no folder {path.parent}.", hint=_suggest(path.parent))
     return TextNotFound(f"There is no file {text}.", hint=_suggest(path))

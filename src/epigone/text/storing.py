@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ class Shelf:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # it closes when nobody needs it
+        weakref.finalize(self, self._file.close)
         self._map: mmap.mmap | None = None
         self.n_bytes = 0
 

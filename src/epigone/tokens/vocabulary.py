@@ -13,7 +13,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
-from epigone.errors import BaseUnusable
+from epigone.errors import BaseUnusable, TextUnreadable
 from epigone.text.storing import Text, cut, read_blocks
 
 END_OF_TEXT = "<|endoftext|>"
@@ -127,10 +127,17 @@ def encode_blocks(text: Text, vocabulary: PreTrainedTokenizerFast) -> Iterator[l
 
 
 def encode_each(blocks: Iterable[str], vocabulary: PreTrainedTokenizerFast) -> Iterator[tuple[list[int], str]]:
-    """The ids of each block, beside the block, on all cores."""
+    """The ids of each block, beside the block, on all cores. Raises TextUnreadable where half a character stands."""
     blocks = iter(blocks)
     while some := list(islice(blocks, BLOCKS_AT_ONCE)):
-        encoded = vocabulary.backend_tokenizer.encode_batch_fast(some, add_special_tokens=False)
+        try:
+            encoded = vocabulary.backend_tokenizer.encode_batch_fast(some, add_special_tokens=False)
+        except TypeError:
+            half = next((letter for block in some for letter in block if "\ud800" <= letter <= "\udfff"), "?")
+            raise TextUnreadable(
+                f"The text holds half a character (U+{ord(half):04X}).",
+                hint="It was not UTF-8 when it came here: save it anew, or type it in again.",
+            ) from None
         yield from zip((encoding.ids for encoding in encoded), some, strict=True)
 
 

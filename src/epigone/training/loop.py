@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 
 import torch
+from pydantic import TypeAdapter
 from transformers import GPT2LMHeadModel
 
 from epigone.errors import TrainingDiverged
@@ -331,7 +332,7 @@ class Learner:
         """Take up what `pack` gave, of the same model and plan."""
         self.model.load_state_dict(packed.weights, strict=False)
         unpack_state(self.optimizer, self.model, packed.optimizer)
-        self.progress = Progress(**packed.facts["progress"])
+        self.progress = TypeAdapter(Progress).validate_python(packed.facts["progress"])
         self._losses = torch.tensor(self.progress.losses, dtype=torch.float64, device=self._losses.device)
         self.rate.restore(packed.facts["rate"])
         if self.accelerator.scaler is not None and packed.facts["scaler"]:
