@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, GPT2Config, PreTrainedTokenizerFast
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 WEIGHTS = "model.safetensors"
+UNLOADABLE = (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, StrictDataclassError)
+"""What transformers raises where a folder holds something else than it says."""
 
 
 def read_shape(config: Mapping[str, Any]) -> Shape:
@@ -49,10 +52,17 @@ def build_model(plan: Plan, base_folder: Path | None, end_of_text: int) -> GPT2L
 
 
 def build_frame(plan: Plan, folder: Path) -> GPT2LMHeadModel:
-    """A model of the config in a run's `folder`, for weights from one of the run's checkpoints."""
-    config = GPT2Config.from_pretrained(folder, local_files_only=True)
-    config._attn_implementation = plan.attention
-    model = _make_model(config)
+    """A model of the config in a run's `folder`, for weights from one of the run's checkpoints. Raises RunDamaged."""
+    try:
+        config = GPT2Config.from_pretrained(folder, local_files_only=True)
+        if read_shape(config.to_dict()) != plan.shape:  # it is known before memory is taken
+            raise ValueError("config.json says another shape than plan.json")
+        config._attn_implementation = plan.attention
+        model = _make_model(config)
+    except UNLOADABLE as error:
+        raise RunDamaged(
+            f"The model in {folder} cannot be built: {str(error).splitlines()[0]}", hint="Train again from the text."
+        ) from None
     if plan.lora is not None:
         add_adapters(model, plan.lora, plan.seed)
     return model
@@ -100,7 +110,7 @@ def _load_base(plan: Plan, folder: Path) -> GPT2LMHeadModel:
         if config.activation_function == "gelu_new":
             config.activation_function = "gelu_pytorch_tanh"
         return _read_weights(folder, attn_implementation=plan.attention, config=config)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except UNLOADABLE as error:
         raise BaseUnusable(
             f"{folder} cannot be loaded as a GPT-2: {str(error).splitlines()[0]}",
             hint="Download it again, or choose another --base.",
@@ -132,7 +142,7 @@ def load_model(folder: Path, *, attention: str = "sdpa", device: str = "cpu") ->
     """A finished model in fp32 and in evaluation mode. Raises RunDamaged."""
     try:
         model = _read_weights(folder, attn_implementation=attention)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except UNLOADABLE as error:
         raise RunDamaged(
             f"The model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
             hint="epigone resume makes it anew from the last checkpoint of its run.",

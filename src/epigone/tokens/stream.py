@@ -103,7 +103,7 @@ def load_tokens(place: Path) -> Tokens:
     try:
         facts = json.loads((place / "tokens.json").read_text("utf-8"))
         parts = {name: _open_part(place / f"{name}.npy", facts[name]) for name in ("train", "validation")}
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunDamaged(f"The tokens in {place} cannot be read: {error}.", hint="Train again from the text.") from None
     return Tokens(**parts, key=place.name)
 

@@ -74,9 +74,10 @@ def load_vocabulary(folder: Path) -> PreTrainedTokenizerFast:
     """The fast tokenizer in a checkpoint's folder. Raises BaseUnusable."""
     try:
         vocabulary = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001  # what tokenizers raises is an Exception and no more
+        why = next(iter(str(error).splitlines()), type(error).__name__)
         raise BaseUnusable(
-            f"{folder} holds no tokenizer that transformers can load: {str(error).splitlines()[0]}",
+            f"{folder} holds no tokenizer that transformers can load: {why:.200}",
             hint="Put the tokenizer.json that belongs to the weights beside them.",
         ) from None
     # Where tokenizer.json is missing, transformers may make up a vocabulary of nothing but the end of text.
@@ -85,7 +86,23 @@ def load_vocabulary(folder: Path) -> PreTrainedTokenizerFast:
             f"The tokenizer in {folder} is not a whole GPT-2 tokenizer with an end-of-text token.",
             hint="Put the tokenizer.json that belongs to the weights beside them.",
         )
+    n_known, largest = _read_n_known(folder), max(vocabulary.get_vocab().values())
+    if largest >= min(len(vocabulary), n_known or len(vocabulary)):
+        raise BaseUnusable(
+            f"The tokenizer in {folder} has {len(vocabulary):,} tokens, the last with number {largest:,}; "
+            f"the model knows {n_known or len(vocabulary):,}.",
+            hint="Put the tokenizer.json that belongs to the weights beside them.",
+        )
     return vocabulary
+
+
+def _read_n_known(folder: Path) -> int:
+    """Tokens that the model beside a tokenizer knows; 0 where there is none."""
+    try:
+        n_known = json.loads((folder / "config.json").read_text("utf-8"))["vocab_size"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return n_known if isinstance(n_known, int) else 0
 
 
 def end_of_text_id(vocabulary: PreTrainedTokenizerFast) -> int:

@@ -333,6 +333,8 @@ class Learner:
         self.model.load_state_dict(packed.weights, strict=False)
         unpack_state(self.optimizer, self.model, packed.optimizer)
         self.progress = TypeAdapter(Progress).validate_python(packed.facts["progress"])
+        if len(self.progress.losses) != len(self._losses) or self.progress.step < 0:
+            raise ValueError("the progress that it keeps is none")
         self._losses = torch.tensor(self.progress.losses, dtype=torch.float64, device=self._losses.device)
         self.rate.restore(packed.facts["rate"])
         if self.accelerator.scaler is not None and packed.facts["scaler"]:
