@@ -88,13 +88,13 @@ def work_on(text: Path, run: Path, epochs: float) -> tuple[dict[str, Any], float
     """What the work took, and the most memory in MiB that it had, seen from outside."""
     more = {name: os.environ[name] for name in ("OMP_NUM_THREADS",) if name in os.environ}
     arguments = [sys.executable, "-c", WORK, str(text), str(run), str(epochs)]
-    process = subprocess.Popen(arguments, env=environment(**more), stdout=subprocess.PIPE, text=True)
     peak = 0
-    while process.poll() is None:
-        peak = max(peak, measure_anonymous_kib(process.pid))
-        time.sleep(0.05)
-    assert process.stdout is not None
-    found: dict[str, Any] = json.loads(process.stdout.read().splitlines()[-1])
+    with subprocess.Popen(arguments, env=environment(**more), stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            peak = max(peak, measure_anonymous_kib(process.pid))
+            time.sleep(0.05)
+        assert process.stdout is not None
+        found: dict[str, Any] = json.loads(process.stdout.read().splitlines()[-1])
     return found, peak / 1024
 
 

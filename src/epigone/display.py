@@ -99,19 +99,15 @@ def print_json(value: object) -> None:
 
 
 def spell_json(value: object) -> str:
-    """A value for programs, with signs in place of letters where standard output has none for them."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
-    with suppress(UnicodeEncodeError):
-        text.encode(sys.stdout.encoding)
-        return text
-    return json.dumps(value, indent=2)
+    """A value for programs, in letters that standard output has."""
+    text, encoding = json.dumps(value, ensure_ascii=False, indent=2), sys.stdout.encoding or "utf-8"
+    return text if text == text.encode(encoding, "ignore").decode(encoding) else json.dumps(value, indent=2)
 
 
 @contextmanager
 def show_progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error for somebody who watches, moved by calls with what is done and what there is at most."""
     with show_stages(quiet=quiet) as watch:
-        watch(what, 0, 1)
         yield partial(watch, what)
 
 

@@ -53,7 +53,7 @@ def check_folder(name: str, folder: Path) -> Mapping[str, Any]:
 def check_config(name: str, config: Mapping[str, Any]) -> None:
     """Refuse what is no GPT-2, has impossible sizes or names code. Raises BaseUnusable."""
     if config.get("model_type") != "gpt2":
-        raise BaseUnusable(f"{name} is of type {config.get('model_type')!r}, not a GPT-2.", hint=ANOTHER)
+        raise BaseUnusable(f"{name} is of type {config.get('model_type')!r:.40}, not a GPT-2.", hint=ANOTHER)
     _refuse_code(name, CONFIG, config)
     wrong = _find_wrong_size(config)
     if wrong:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, GPT2Config, PreTrainedTokenizerFast
@@ -19,15 +18,13 @@ from epigone.files import write_whole
 from epigone.model.adapters import add_adapters, merge_weights
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
-from epigone.model.weights import TEMPERATURE
+from epigone.model.weights import TEMPERATURE, UNLOADABLE
 from epigone.tokens.vocabulary import end_of_text_id
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 WEIGHTS = "model.safetensors"
-UNLOADABLE = (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError, StrictDataclassError)
-"""What transformers raises where a folder holds something else than it says."""
 
 
 def read_shape(config: Mapping[str, Any]) -> Shape:

@@ -20,6 +20,11 @@ from epigone.errors import RunDamaged
 from epigone.files import write_json
 from epigone.model.checkpoint import INDEX, WEIGHTS
 
+UNLOADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError),
+    *(SafetensorError, StrictDataclassError),
+)
+"""What transformers raises where a folder holds something else than it says: its config.json may hold anything."""
 GENERATION = "generation_config.json"
 TEMPERATURE = 0.8
 """Where none is given or known."""
@@ -53,7 +58,7 @@ def read_weights(folder: Path, device: str) -> Weights:
         found: dict[str, torch.Tensor] = {}
         for file in _list_files(folder):
             found |= load_file(file, device=device)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+    except UNLOADABLE as error:
         raise RunDamaged(
             f"The model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
             hint="epigone resume makes it anew from the last checkpoint of its run.",

@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from epigone.reporting.page import PageFacts, build_page
 from epigone.reporting.quizpage import build_quiz_page
 from epigone.reporting.sentences import choose_sentences
 from epigone.runs.folder import RunFolder
+from epigone.runs.records import take
 from epigone.settings import Settings
 from epigone.training.events import Evaluated, Event, Sample, Sampled
 from epigone.training.speed import Estimate
@@ -140,8 +140,10 @@ def gather_facts(folder: RunFolder, *, with_sentences: bool) -> PageFacts:
 
 
 def _read_estimate(values: Any) -> Estimate | None:
-    names = {item.name for item in fields(Estimate)}
-    return Estimate(**values) if isinstance(values, dict) and set(values) == names else None
+    try:
+        return take(Estimate, values)
+    except (TypeError, ValueError):
+        return None
 
 
 def list_changed(settings: Settings) -> list[tuple[str, str]]:

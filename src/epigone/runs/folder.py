@@ -119,7 +119,7 @@ class RunFolder:
             values["shape"] = Shape(**values["shape"])
             values["schedule_arguments"] = tuple(values["schedule_arguments"])
             key, versions = more.get("tokens", ""), more.get("versions", {})
-            if not isinstance(key, str) or not re.fullmatch(r"\w*", key) or not isinstance(versions, dict):
+            if not isinstance(key, str) or not re.fullmatch(r"\w*", key) or not all(map(_is_text, versions.values())):
                 raise ValueError("it does not say what the run was made of")
             return take_plan(values), more
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -201,6 +201,10 @@ class RunFolder:
     def write_frame(self, model: GPT2LMHeadModel, vocabulary: PreTrainedTokenizerFast) -> None:
         """Everything of model/ but its weights."""
         save_frame(model, vocabulary, self.model)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _damaged(path: Path, error: Exception) -> RunDamaged:

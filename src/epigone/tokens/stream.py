@@ -29,6 +29,8 @@ Stretches = Sequence[Sequence[Text]]
 """For each document the stretches of its text."""
 Watch = Callable[[int, int], None]
 """Hears what is done, and of how much in all."""
+KINDS = np.dtype(np.uint16), np.dtype(np.uint32)
+"""Of ids on the disk: the second where there are more tokens than the first has room for."""
 PIECE_TOKENS, OVERLAP_TOKENS = 1 << 18, 256
 MOST_SPELLED, PLACE_TOKENS = 1 << 20, 1 << 16
 """Tokens of which an author's ways can be told, and of them at each place: to look at more would be felt."""
@@ -103,7 +105,7 @@ def load_tokens(place: Path) -> Tokens:
     try:
         facts = json.loads((place / "tokens.json").read_text("utf-8"))
         parts = {name: _open_part(place / f"{name}.npy", facts[name]) for name in ("train", "validation")}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise RunDamaged(f"The tokens in {place} cannot be read: {error}.", hint="Train again from the text.") from None
     return Tokens(**parts, key=place.name)
 
@@ -195,7 +197,7 @@ def _name_content(train: Stretches, validation: Stretches, vocabulary: PreTraine
 def _write_part(
     part: Stretches, vocabulary: PreTrainedTokenizerFast, path: Path, watch: Callable[[int], None]
 ) -> dict[str, int | str]:
-    kind, end = np.dtype(np.uint16 if len(vocabulary) <= 2**16 else np.uint32), end_of_text_id(vocabulary)
+    kind, end = KINDS[len(vocabulary) > 2**16], end_of_text_id(vocabulary)
     digest, n_ids, n_characters, n_bytes = hashlib.sha256(), 0, 0, 0
     with path.open("wb") as file:
         file.write(_spell_header(kind, 0))
@@ -235,7 +237,14 @@ def _spell_header(kind: np.dtype[Any], n_ids: int) -> bytes:
 
 
 def _open_part(path: Path, facts: dict[str, int | str]) -> Part:
-    ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    counts = {name: int(value) for name, value in facts.items() if name != "sha256"}
+    n_ids = counts["n_tokens"] + counts["n_documents"]
+    with path.open("rb") as file:
+        header = file.read(len(_spell_header(np.dtype(np.uint16), 0)))
+    kind = next((kind for kind in KINDS if header == _spell_header(kind, n_ids)), None)
+    if kind is None:  # numpy would read any header as if it were Python
+        raise ValueError(f"{path.name} is not what was written")
+    ids = np.memmap(path, kind, "r", len(header), (n_ids,))
     if hashlib.sha256(ids.data).hexdigest() != facts["sha256"]:
         raise ValueError(f"{path.name} is not what was written")
-    return Part(ids=ids, **{name: int(value) for name, value in facts.items() if name != "sha256"})
+    return Part(ids=ids, **counts)

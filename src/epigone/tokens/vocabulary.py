@@ -74,6 +74,7 @@ def load_vocabulary(folder: Path) -> PreTrainedTokenizerFast:
     """The fast tokenizer in a checkpoint's folder. Raises BaseUnusable."""
     try:
         vocabulary = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        vocabulary.all_special_ids  # noqa: B018  # a tokenizer that does not know its own tokens fails here
     except Exception as error:  # noqa: BLE001  # what tokenizers raises is an Exception and no more
         why = next(iter(str(error).splitlines()), type(error).__name__)
         raise BaseUnusable(

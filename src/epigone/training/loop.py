@@ -333,7 +333,8 @@ class Learner:
         self.model.load_state_dict(packed.weights, strict=False)
         unpack_state(self.optimizer, self.model, packed.optimizer)
         self.progress = TypeAdapter(Progress).validate_python(packed.facts["progress"])
-        if len(self.progress.losses) != len(self._losses) or self.progress.step < 0:
+        counts = (self.progress.step, self.progress.n_losses, self.progress.n_unreported, self.progress.n_worse)
+        if len(self.progress.losses) != len(self._losses) or min(counts) < 0:
             raise ValueError("the progress that it keeps is none")
         self._losses = torch.tensor(self.progress.losses, dtype=torch.float64, device=self._losses.device)
         self.rate.restore(packed.facts["rate"])
