@@ -63,7 +63,7 @@ def publish(folder: RunFolder) -> None:
         samples=_find_samples(events, best),
         sample_epoch=best.epoch,
         settings=describe_plan(plan),
-        versions=more["versions"],
+        versions=more.get("versions", {}),
         judgement=folder.read_judgement(),
     )
     write_card(facts, folder.model)
