@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from epigone.display import LiveScreen, PlainScreen, QuietScreen, choose_columns, draw_sample, open_screen
+from epigone.display import LiveScreen, PlainScreen, QuietScreen, choose_columns, draw_sample, open_screen, show_stages
 from epigone.training.events import Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
 
 POEM = "\nThat time of year\n\tthou mayst in me behold [bold]\x1b[2J\x07\x9b31m\r"
@@ -205,3 +205,21 @@ def test_a_letter_that_the_stream_cannot_write_ends_no_run() -> None:
 def test_showing_loads_neither_torch_nor_matplotlib() -> None:
     heavy = "import epigone.display, sys; sys.exit(bool({'torch', 'matplotlib', 'huggingface_hub'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 0
+
+
+def test_a_bar_for_each_stage_is_drawn_on_standard_error_for_somebody_who_watches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    for quiet in (False, True):
+        with show_stages(quiet=quiet) as watch:
+            watch("Reading", 1, 2)
+            watch("Encoding", 5, 10)
+        shown = sys.stderr.getvalue()
+        assert ("Encoding" in shown and "50%" in shown) != quiet
+        sys.stderr.truncate(0)
+    assert capsys.readouterr().out == ""

@@ -58,7 +58,7 @@ SAMPLED = Sampled(
 FINISHED = Finished(step=40, epoch=1.5, reason="done", best_step=7, best_epoch=1.12, best_loss=3.0, seconds=99.0)
 EVENTS: list[Event] = [
     STARTED,
-    Started(step=9, n_steps=40, epochs=None, resumed=True),
+    Started(step=9, n_steps=40, epochs=2.0, resumed=True),
     STEPPED,
     Divided(step=4, batch_size=8, parts=2),
     EVALUATED,

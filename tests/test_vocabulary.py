@@ -86,13 +86,20 @@ def test_equal_texts_give_equal_vocabularies() -> None:
     assert other.tokenizer.get_vocab() != first.tokenizer.get_vocab()
 
 
-def test_learning_stops_where_more_text_would_cost_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_very_much_text_a_part_is_learned_from_that_stands_all_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "LEARNING_CHARACTERS", 6_000)
+    monkeypatch.setattr(room, "SAMPLE_CHARACTERS", 1_000)
+    texts = [character * 4_000 for character in "abcdef"]
+    assert "".join(room._spread(texts)) == "".join(character * 1_000 for character in "abcdef")
+    assert list(room._spread(["abc", "def"])) == ["abc", "def"]
+    many = ["x" * 100 for _ in range(1_000)]  # a place in a short text gives no more than the text has
+    assert 0 < sum(map(len, room._spread(many))) <= 6_000
     text = sonnets(9_000)
-    edge = text.index(" ", 3_000)
-    beginning = learn_vocabulary([text[:5_000]], 350).tokenizer.get_vocab()
-    assert learn_vocabulary([text], 350).tokenizer.get_vocab() != beginning
     monkeypatch.setattr(room, "LEARNING_CHARACTERS", 5_000)
-    assert learn_vocabulary([text[:edge], text[edge:], "and more"], 350).tokenizer.get_vocab() == beginning
+    assert (
+        learn_vocabulary([text], 350).tokenizer.get_vocab()
+        != learn_vocabulary([text[:5_000]], 350).tokenizer.get_vocab()
+    )
 
 
 def test_a_long_run_without_white_space_is_learned_from_in_time() -> None:

@@ -24,7 +24,7 @@ from epigone.model.hardware import choose_precision, find_hardware
 from epigone.model.hub import find_base
 from epigone.model.plan import Plan, set_length
 from epigone.model.weights import keep_temperature
-from epigone.preparing import Preparation, one_after_another, prepare
+from epigone.preparing import Preparation, Watch, look_away, one_after_another, prepare
 from epigone.reporting.publishing import is_quick, publish, write_report
 from epigone.run import Run, Text, open_run, open_writer, score
 from epigone.runs.folder import RunFolder
@@ -72,11 +72,11 @@ def train(
     return Run(folder)
 
 
-def plan(*texts: Text, settings: Settings | None = None, **more: Any) -> Preparation:
+def plan(*texts: Text, settings: Settings | None = None, watch: Watch = look_away, **more: Any) -> Preparation:
     """Read and plan what `train` would do, and train nothing. Raises EpigoneError."""
     asked = make_settings(Settings, {**(settings or Settings()).model_dump(), **more}, source="plan()")
     with tempfile.TemporaryDirectory(prefix="epigone-", ignore_cleanup_errors=True) as folder:
-        return prepare([str(text) for text in texts], asked, Path(folder), progress=False)
+        return prepare([str(text) for text in texts], asked, Path(folder), progress=False, watch=watch)
 
 
 def resume(
@@ -114,16 +114,19 @@ def name_run(texts: Sequence[str]) -> str:
     path = Path(first)
     while path.name and any(mark in path.name for mark in "*?["):
         path = path.parent
-    return {"": "text", "-": "stdin"}.get(path.stem, path.stem)
+    stem = path.stem.encode("utf-8", "replace").decode()  # a name on the disk may be any bytes
+    return {"": "text", "-": "stdin"}.get(stem, stem)
 
 
-def prepare_run(folder: RunFolder, texts: Sequence[str], settings: Settings, *, progress: bool = True) -> Preparation:
+def prepare_run(
+    folder: RunFolder, texts: Sequence[str], settings: Settings, *, progress: bool = True, watch: Watch = look_away
+) -> Preparation:
     """Prepare in a run's folder and write down there what was asked, read and planned. Raises EpigoneError."""
     if is_main_process():
         if folder.is_run(folder.path):  # another process has begun and ended it since this one looked
             raise RunExists(f"{folder.path} already holds a run.", hint="Choose another folder with --out.")
         folder.write_settings(settings)
-    preparation = prepare(texts, settings, folder.tokens, progress=progress)
+    preparation = prepare(texts, settings, folder.tokens, progress=progress, watch=watch)
     if is_main_process():
         model = preparation.build_model()
         folder.check_room(model)
@@ -219,10 +222,10 @@ def _load_vocabulary(folder: RunFolder) -> Vocabulary:
 def _unpack(learner: Learner, packed: Packed, folder: RunFolder) -> None:
     try:
         learner.unpack(packed)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         raise RunDamaged(
             f"The checkpoint in {folder.checkpoints} is of another run than {folder.plan}: "
-            f"{str(error).splitlines()[0]:.200}",
+            f"{str(error).partition(chr(10))[0]:.200}",
             hint="Put back the files that belong together, or train again from the text.",
         ) from None
 
@@ -329,7 +332,7 @@ def tune(folder: RunFolder, finished: Finished) -> None:
     plan, _ = folder.read_plan()
     vocabulary = load_vocabulary(folder.model)
     tuning = choose_temperature(
-        load_model(folder.model), vocabulary, folder.read_held_out(), plan.start_text, plan.seed
+        load_model(folder.model), vocabulary, folder.read_some_held_out(), plan.start_text, plan.seed
     )
     if tuning is not None:
         keep_temperature(folder.model, tuning.temperature)

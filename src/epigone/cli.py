@@ -22,6 +22,7 @@ from epigone.learning import resume as _resume
 from epigone.learning import train as _train
 from epigone.opinions import judge as _judge
 from epigone.opinions import score as _score
+from epigone.reporting.harmless import show_controls
 from epigone.settings import JudgingSettings, Settings, WritingSettings, explain, make_settings, read_settings
 from epigone.using import Quizzing, choose_manner, choose_model
 from epigone.using import quiz as _quiz
@@ -91,7 +92,8 @@ def _explain_shortage(error: Exception) -> OutOfMemory:
 def _complain(error: EpigoneError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": str(error), "hint": error.hint, "kind": type(error).__name__}))
-    print(f"error: {error}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
+    lines = f"error: {error}" + (f"\n  {error.hint}" if error.hint else "")
+    print(show_controls(lines), file=sys.stderr)  # a file's name may hold anything
 
 
 def _read_settings_file(arguments: Sequence[str]) -> Settings:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from textwrap import shorten
+from functools import partial
 from typing import Protocol, TextIO
 
 from rich.console import Console, Group
@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from epigone.reporting.harmless import clean_text, on_one_line
+from epigone.reporting.harmless import clean_text, on_one_line, show_controls
 from epigone.reporting.history import (
     COLUMNS,
     COPYING,
@@ -29,7 +29,7 @@ from epigone.reporting.history import (
     describe_start,
     describe_step,
     epoch_table,
-    format_epoch,
+    name_sample,
 )
 from epigone.training.events import Criticism, Divided, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
 
@@ -87,6 +87,7 @@ def _forgive(stream: TextIO) -> TextIO:
 
 def print_piece(text: str, *, dim: bool = False) -> None:
     """Print a part of a text and nothing else, "?" for what the encoding lacks; on a terminal `dim` if so asked."""
+    text = show_controls(text) if sys.stdout.isatty() else text  # no model steers a terminal
     text = text.encode(sys.stdout.encoding, "replace").decode(sys.stdout.encoding)
     sys.stdout.write(f"\x1b[2m{text}\x1b[22m" if dim and text and _is_live(sys.stdout) else text)
     sys.stdout.flush()
@@ -98,21 +99,31 @@ def print_json(value: object) -> None:
 
 
 def spell_json(value: object) -> str:
-    """A value for programs."""
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    """A value for programs, in letters that standard output has."""
+    text, encoding = json.dumps(value, ensure_ascii=False, indent=2), sys.stdout.encoding or "utf-8"
+    return text if text == text.encode(encoding, "ignore").decode(encoding) else json.dumps(value, indent=2)
 
 
 @contextmanager
 def show_progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error for somebody who watches, moved by calls with what is done and what there is at most."""
+    with show_stages(quiet=quiet) as watch:
+        yield partial(watch, what)
+
+
+@contextmanager
+def show_stages(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """The same for several things, one after another, named by the call; 0 of 0 is what cannot be counted."""
     if quiet or not sys.stderr.isatty():
-        yield lambda n_done, n_all: None
+        yield lambda what, n_done, n_all: None
         return
-    columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task(what)
-        yield lambda n_done, n_all: bar.update(task, completed=n_done, total=n_all)
+        task = bar.add_task("", visible=False)
+        yield lambda what, n_done, n_all: bar.update(
+            task, description=what, completed=n_done, total=n_all or None, visible=n_done < n_all or not n_all
+        )  # what is done makes room for other bars, such as a download's
 
 
 def ask_line(mark: str) -> str | None:
@@ -127,13 +138,6 @@ def ask_line(mark: str) -> str | None:
     except EOFError:
         print_piece("\n" if mark else "")
         return None
-
-
-def name_sample(event: Sampled, number: int) -> str:
-    """Which sample this is, and what it was asked to follow."""
-    prompt = shorten(on_one_line(event.samples[number - 1].prompt), 40, placeholder="…")
-    where = f"sample {number} of {len(event.samples)} at epoch {format_epoch(event.epoch)}"
-    return f'{where}, after "{prompt}"' if prompt else where
 
 
 def show_criticism(screen: Screen, found: Criticism | None, *, copied: bool) -> bool:

@@ -35,11 +35,13 @@ def train(text: Sequence[str], out: Path | None, settings: Settings, *, quiet: b
     """What `epigone train` does. Raises EpigoneError."""
     names = _require_text(text)
     from epigone import api
+    from epigone.display import show_stages
     from epigone.reporting.facts import describe_plan, describe_receipt
 
     folder = api.begin(names, out)
     with _open_screen(quiet, as_json) as screen, api.hold(folder), catch_signals(screen) as was_stopped:
-        preparation = api.prepare_run(folder, names, settings, progress=not quiet)
+        with show_stages(quiet=quiet) as watch:
+            preparation = api.prepare_run(folder, names, settings, progress=not quiet, watch=watch)
         _show_warnings(screen, preparation.receipt)
         screen.show_facts("Read", describe_receipt(preparation.receipt))
         screen.show_facts("Plan", describe_plan(preparation.plan, preparation.estimate))
@@ -48,14 +50,14 @@ def train(text: Sequence[str], out: Path | None, settings: Settings, *, quiet: b
 
 def plan(text: Sequence[str], settings: Settings, *, quiet: bool, as_json: bool) -> int:
     """What `epigone plan` does. Raises EpigoneError."""
-    """What `epigone plan` does. Raises EpigoneError."""
     names = _require_text(text)
     from epigone import api
-    from epigone.display import print_json
+    from epigone.display import print_json, show_stages
     from epigone.reporting.facts import describe_plan, describe_receipt
 
     with _open_screen(quiet, as_json) as screen:
-        found = api.plan(*names, settings=settings)
+        with show_stages(quiet=quiet) as watch:
+            found = api.plan(*names, settings=settings, watch=watch)
         _show_warnings(screen, found.receipt)
         screen.show_facts("Read", describe_receipt(found.receipt))
         screen.show_facts("Plan", describe_plan(found.plan, found.estimate))

@@ -28,7 +28,7 @@ def score(run: str, file: str, device: str, encoding: str, *, keep_boilerplate: 
     from epigone.display import print_json
 
     document = _read_document(file, encoding, keep_boilerplate=keep_boilerplate)
-    found = runs.score(run, document.text, device, progress=not json)
+    found = runs.score(run, str(document.text), device, progress=not json)
     if json:
         print_json({"run": run, "text": document.name, **list_numbers(found)})
     else:
@@ -96,7 +96,7 @@ def _judge_file(target: str, how: JudgingSettings, others: Mapping[str, Sequence
     from epigone.judging.judge import judge_text
 
     document = _read_document(target, how.encoding, keep_boilerplate=False)
-    return judge_text(document.text, document.name, _read_author(how.against, how.encoding), others, seed=how.seed)
+    return judge_text(str(document.text), document.name, _read_author(how.against, how.encoding), others, seed=how.seed)
 
 
 def _read_author(texts: Sequence[str], encoding: str) -> Author:
@@ -109,9 +109,9 @@ def _read_author(texts: Sequence[str], encoding: str) -> Author:
     split = split_corpus(corpus, how="auto", share=HELD_OUT, seed=0)
     return Author(
         name=", ".join(document.name for document in corpus.documents[:3]),
-        documents=list(split.train_texts(corpus)),
-        held_out=list(split.validation_texts(corpus)),
-        searched=[document.text for document in corpus.documents],
+        documents=list(map(str, split.train_texts(corpus))),
+        held_out=list(map(str, split.validation_texts(corpus))),
+        searched=[str(document.text) for document in corpus.documents],
     )
 
 
@@ -123,7 +123,7 @@ def _read_others(folder: Path, encoding: str) -> dict[str, list[str]]:
     if not places:
         raise TextNotFound(f"{folder} is no folder with texts.", hint="Put a folder or a file for each author into it.")
     found = {place.stem: read_corpus([str(place)], encoding=encoding, smallest_bytes=1) for place in places}
-    return {name: [document.text for document in corpus.documents] for name, corpus in found.items()}
+    return {name: [str(document.text) for document in corpus.documents] for name, corpus in found.items()}
 
 
 def _show_judgement(judgement: Judgement) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,25 @@ from epigone.model.plan import Facts, Plan, make_plan, set_length
 from epigone.model.route import Fits, Route, choose_route
 from epigone.settings import Settings
 from epigone.text.corpus import Corpus, read_corpus
-from epigone.text.splitting import Split, Stretch, split_corpus
+from epigone.text.splitting import Split, Stretch, read_stretch, split_corpus
+from epigone.text.storing import Text, cut, read_blocks
 from epigone.tokens.stream import Part, Tokens, encode_parts
-from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, learn_vocabulary, load_vocabulary
+from epigone.tokens.vocabulary import (
+    LEARNING_CHARACTERS,
+    Vocabulary,
+    encode,
+    end_of_text_id,
+    learn_vocabulary,
+    load_vocabulary,
+)
 from epigone.training.events import Estimate
 from epigone.training.speed import count_steps_in_time, expect, measure_speed
 from epigone.training.state import count_processes
 from epigone.writing.samples import Sampler
 from epigone.writing.scoring import score_text
 
+Watch = Callable[[str, int, int], None]
+"""Hears what is being done, how much of it is done and how much there is; 0 and 0 where that cannot be said."""
 FEW_DOCUMENTS = 8
 """With fewer documents than this, the start of one says little about how to begin a text."""
 STRETCHES, STRETCH = 4, 2_500
@@ -54,13 +65,19 @@ class Preparation:
         return build_model(self.plan, self.base.folder if self.base else None, end_of_text_id(self.vocabulary))
 
 
-def prepare(texts: Sequence[str], settings: Settings, folder: Path, *, progress: bool = True) -> Preparation:
+def look_away(what: str, n_done: int, n_all: int) -> None:
+    """For a `Watch` where nobody watches."""
+
+
+def prepare(
+    texts: Sequence[str], settings: Settings, folder: Path, *, progress: bool = True, watch: Watch = look_away
+) -> Preparation:
     """Read the texts, split them, choose a base, learn or load its vocabulary, encode into `folder`, plan and measure.
 
-    Raises TextError, BaseError, SettingsError.
+    `watch` hears of what takes long. Raises TextError, BaseError, SettingsError, OutputError.
     """
-    corpus = read_corpus(texts, encoding=settings.encoding, keep_boilerplate=settings.keep_boilerplate)
-    held_out = _read_held_out(settings)
+    corpus = _read(texts, settings, folder, watch)
+    held_out = None if isinstance(settings.validation, float) else _read([settings.validation], settings, folder, watch)
     share = settings.validation if isinstance(settings.validation, float) else 0.0
     split = split_corpus(corpus, how=settings.split, share=share, seed=settings.seed, held_out=held_out)
     hardware = find_hardware(settings.device)
@@ -68,12 +85,15 @@ def prepare(texts: Sequence[str], settings: Settings, folder: Path, *, progress:
         route = _find_route(settings, corpus, hardware)
         base = None if route.base == "none" else find_base(route.base, progress=progress)
         train = group_stretches(corpus, split.train)
+        if base is None:
+            watch("Learning the vocabulary", 0, 0)
         vocabulary = _find_vocabulary(base, route, train)
-        tokens = encode_parts(train, group_stretches(held_out or corpus, split.validation), vocabulary, folder)
+        validation = group_stretches(held_out or corpus, split.validation)
+        tokens = encode_parts(train, validation, vocabulary, folder, partial(watch, "Encoding"))
     facts = Facts(
         tokens=tokens,
         hardware=hardware,
-        route=route,
+        route=_say_what_was_read(route, tokens) if base is None else route,
         vocabulary_size=len(vocabulary),
         base_shape=None if base is None else read_shape(base.config),
         base_revision="" if base is None else base.revision,
@@ -104,10 +124,14 @@ def one_after_another(hardware: Hardware) -> AbstractContextManager[Any]:
     return main_first
 
 
-def _read_held_out(settings: Settings) -> Corpus | None:
-    if isinstance(settings.validation, float):
-        return None
-    return read_corpus([settings.validation], encoding=settings.encoding, keep_boilerplate=settings.keep_boilerplate)
+def _read(texts: Sequence[str], settings: Settings, folder: Path, watch: Watch) -> Corpus:
+    return read_corpus(
+        texts,
+        encoding=settings.encoding,
+        keep_boilerplate=settings.keep_boilerplate,
+        folder=folder,
+        watch=partial(watch, "Reading"),
+    )
 
 
 def _find_route(settings: Settings, corpus: Corpus, hardware: Hardware) -> Route:
@@ -140,28 +164,42 @@ def _sample_stretches(corpus: Corpus) -> list[str]:
     documents = corpus.documents
     texts = [documents[i * len(documents) // STRETCHES].text for i in range(STRETCHES)]
     starts = [i * max(0, len(text) - STRETCH) // STRETCHES for i, text in enumerate(texts)]
-    return [text[start : start + STRETCH] for text, start in zip(texts, starts, strict=True)]
+    return [str(cut(text, start, start + STRETCH)) for text, start in zip(texts, starts, strict=True)]
 
 
-def _find_vocabulary(base: Base | None, route: Route, train: Sequence[Sequence[str]]) -> Vocabulary:
+def _say_what_was_read(route: Route, tokens: Tokens) -> Route:
+    if tokens.train.n_characters <= LEARNING_CHARACTERS:
+        return route
+    part = f"learned from {LEARNING_CHARACTERS:,} characters at even distances in the text"
+    return replace(route, vocabulary_reason=f"{route.vocabulary_reason}; {part}")
+
+
+def _find_vocabulary(base: Base | None, route: Route, train: Sequence[Sequence[Text]]) -> Vocabulary:
     if base is not None:
         return load_vocabulary(base.folder)
     return learn_vocabulary((stretch for document in train for stretch in document), route.vocabulary_size)
 
 
-def group_stretches(corpus: Corpus, stretches: Sequence[Stretch]) -> list[list[str]]:
+def group_stretches(corpus: Corpus, stretches: Sequence[Stretch]) -> list[list[Text]]:
     """For each document that has any the texts of its stretches."""
-    texts: dict[int, list[str]] = {}
+    texts: dict[int, list[Text]] = {}
     for stretch in stretches:
-        text = corpus.documents[stretch.document].text[stretch.start : stretch.end]
-        texts.setdefault(stretch.document, []).append(text)
+        texts.setdefault(stretch.document, []).append(read_stretch(corpus, stretch))
     return list(texts.values())
 
 
-def _choose_start(train: Sequence[Sequence[str]]) -> str:
+def _choose_start(train: Sequence[Sequence[Text]]) -> str:
     """A few long documents teach how a line begins, and how one text began; many teach how texts begin."""
-    lines = sum(stretch.count("\n") for document in train for stretch in document)
-    return "\n" if len(train) < FEW_DOCUMENTS and lines >= 20 else ""
+    blocks = (block for document in train for stretch in document for block in read_blocks(stretch))
+    return "\n" if len(train) < FEW_DOCUMENTS and _has_lines(blocks, 20) else ""
+
+
+def _has_lines(blocks: Iterable[str], n_lines: int) -> bool:
+    for block in blocks:
+        n_lines -= block.count("\n")
+        if n_lines <= 0:
+            return True
+    return False
 
 
 # -- measuring

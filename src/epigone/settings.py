@@ -125,7 +125,8 @@ class Settings(Frozen):
     size: Annotated[str, AfterValidator(_check_size)] = "auto"
     """Size of a fresh model: pico, nano, micro, mini, small, medium, gpt2, gpt2-medium, or LAYERSxWIDTH (6x256)."""
     vocabulary: Annotated[int, Field(ge=257, le=65_536)] | Auto = "auto"
-    """Entries in a fresh model's vocabulary (byte-level BPE, learned from the text that is trained on)."""
+    """Entries in a fresh model's vocabulary (byte-level BPE, learned from the text that is trained on; of more than 100
+    million characters, from so many at even distances)."""
     block_size: Annotated[int, Field(ge=8, le=8192)] | Auto = "auto"
     """Tokens that the model sees at once."""
     dropout: Share | Auto = "auto"

@@ -181,7 +181,7 @@ def count_written(out: Path, prompt: str, settings: WritingSettings) -> int:
         kept = [(line["prompt"], line["settings"], line["seed"]) for line in lines]
         if torn and not kept and not torn.startswith(FIRST_LETTERS):
             raise ValueError("somebody else's line")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise OutputError(f"{out} is there and does not hold texts.", hint="Choose another name after --out.") from None
     if kept != [(prompt, asked, settings.seed + number) for number in range(len(kept))]:
         raise OutputError(f"{out} holds texts that were asked for otherwise.", hint="Choose another name after --out.")

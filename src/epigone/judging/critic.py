@@ -11,7 +11,7 @@ from epigone.judging.judge import COPIES_END, TEXTS_BEGIN
 from epigone.judging.repetition import Range, check_repetition, measure_range
 from epigone.judging.style import LEAST, Yardstick, choose_size, divide_own, make_yardstick
 from epigone.settings import WritingSettings
-from epigone.tokens.stream import Tokens, spell_documents, spell_pieces
+from epigone.tokens.stream import Tokens, spell_pieces, spell_some
 from epigone.training.events import Criticism, Sample
 from epigone.writing.decoder import make_decoder
 from epigone.writing.engine import Writer
@@ -19,6 +19,8 @@ from epigone.writing.samples import Sampler
 
 TOKENS_BETWEEN = 100
 """Tokens learned from between two evaluations for each one that is written to hear the style: it takes 5 % at most."""
+MOST_OWN_TOKENS = 1 << 22
+"""Of a text that is learned from, from which the author's style is known."""
 LENGTH, COUNT = 2_600, 10
 """Characters and number of the texts that are written for that."""
 
@@ -59,13 +61,12 @@ class Critic:
 
     @cached_property
     def _usual(self) -> Range:
-        return measure_range(TEXTS_BEGIN.join(spell_documents(self.tokens.validation, self.vocabulary)))
+        return measure_range(TEXTS_BEGIN.join(spell_some(self.tokens.validation, self.vocabulary)))
 
     @cached_property
     def _yardstick(self) -> Yardstick | None:
-        train, held_out = (
-            spell_documents(part, self.vocabulary) for part in (self.tokens.train, self.tokens.validation)
-        )
+        train = spell_some(self.tokens.train, self.vocabulary, MOST_OWN_TOKENS)
+        held_out = spell_some(self.tokens.validation, self.vocabulary)
         own, held, _ = divide_own(train, TEXTS_BEGIN.join(held_out))
         if len(own) < LEAST or len(held) < LEAST:
             return None

@@ -17,6 +17,11 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
 LARGEST_JSON_BYTES = 16_000_000
 LARGEST = {"n_layer": 96, "n_head": 256, "n_embd": 12_288, "n_positions": 65_536, "vocab_size": 1_000_000}
 """No GPT-2 is larger than GPT-3; a config.json that asks for more is a mistake or an attack on memory."""
+SWITCHES = (
+    *("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "tie_word_embeddings"),
+    *("use_cache", "add_cross_attention"),
+)
+DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout")
 OTHER_SPELLINGS = {
     "n_layer": "num_hidden_layers",
     "n_head": "num_attention_heads",
@@ -48,11 +53,13 @@ def check_folder(name: str, folder: Path) -> Mapping[str, Any]:
 def check_config(name: str, config: Mapping[str, Any]) -> None:
     """Refuse what is no GPT-2, has impossible sizes or names code. Raises BaseUnusable."""
     if config.get("model_type") != "gpt2":
-        raise BaseUnusable(f"{name} is of type {config.get('model_type')!r}, not a GPT-2.", hint=ANOTHER)
+        raise BaseUnusable(f"{name} is of type {config.get('model_type')!r:.40}, not a GPT-2.", hint=ANOTHER)
     _refuse_code(name, CONFIG, config)
     wrong = _find_wrong_size(config)
     if wrong:
         raise BaseUnusable(f"{name}: the sizes in {CONFIG} cannot be: {wrong}.", hint=ANOTHER)
+    if wrong := _find_wrong_value(config):
+        raise BaseUnusable(f"{name}: {CONFIG} cannot be: {wrong}.", hint=ANOTHER)
 
 
 def _find_wrong_size(config: Mapping[str, Any]) -> str:
@@ -68,6 +75,24 @@ def _find_wrong_size(config: Mapping[str, Any]) -> str:
     if type(sizes["n_inner"]) is not int or not 1 <= sizes["n_inner"] <= 8 * LARGEST["n_embd"]:
         return f"n_inner must be a whole number or null, not {sizes['n_inner']!r:.40}"
     return ""
+
+
+def _find_wrong_value(config: Mapping[str, Any]) -> str:
+    """What transformers would stumble over only when the model is built."""
+    for name in SWITCHES:
+        if not isinstance(config.get(name, True), bool):
+            return f"{name} must be true or false, not {config[name]!r:.40}"
+    for name in DROPOUTS:
+        if not _lies_between(value := config.get(name, 0.0), 0, 1):
+            return f"{name} must be from 0 to 1, not {value!r:.40}"
+    epsilon = config.get("layer_norm_epsilon", 1e-5)
+    if not _lies_between(epsilon, 0, 1):
+        return f"layer_norm_epsilon must be a small number, not {epsilon!r:.40}"
+    return ""
+
+
+def _lies_between(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and low <= value <= high
 
 
 def _read_sizes(config: Mapping[str, Any]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from epigone.files import check_room, write_whole
 from epigone.model.adapters import add_adapters, merge_weights
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
-from epigone.model.weights import TEMPERATURE
+from epigone.model.weights import TEMPERATURE, UNLOADABLE
 from epigone.tokens.vocabulary import Vocabulary, end_of_text_id
 
 if TYPE_CHECKING:
@@ -52,14 +52,15 @@ def build_frame(plan: Plan, folder: Path) -> GPT2LMHeadModel:
     """A model of the config in a run's `folder`, for weights from one of the run's checkpoints. Raises RunDamaged."""
     try:
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
-        shape = read_shape(config.to_dict())
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunDamaged(f"{folder / 'config.json'} cannot be read: {str(error).splitlines()[0]}") from None
-    if shape != plan.shape:
-        raise RunDamaged(f"{folder / 'config.json'} describes another model than the run's plan.")
-    config._attn_implementation = plan.attention
-    with torch.random.fork_rng(devices=[]):  # whatever it draws for weights that are replaced is nobody's
-        model = _make_model(config)
+        if read_shape(config.to_dict()) != plan.shape:  # it is known before memory is taken
+            raise ValueError("config.json says another shape than plan.json")
+        config._attn_implementation = plan.attention
+        with torch.random.fork_rng(devices=[]):  # whatever it draws for weights that are replaced is nobody's
+            model = _make_model(config)
+    except UNLOADABLE as error:
+        raise RunDamaged(
+            f"The model in {folder} cannot be built: {str(error).splitlines()[0]}", hint="Train again from the text."
+        ) from None
     if plan.lora is not None:
         add_adapters(model, plan.lora, plan.seed)
     return model
@@ -107,7 +108,7 @@ def _load_base(plan: Plan, folder: Path) -> GPT2LMHeadModel:
         if config.activation_function == "gelu_new":
             config.activation_function = "gelu_pytorch_tanh"
         return _read_weights(folder, attn_implementation=plan.attention, config=config)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except UNLOADABLE as error:
         raise BaseUnusable(
             f"{folder} cannot be loaded as a GPT-2: {str(error).splitlines()[0]}",
             hint="Download it again, or choose another --base.",
@@ -139,7 +140,7 @@ def load_model(folder: Path, *, attention: str = "sdpa", device: str = "cpu") ->
     """A finished model in fp32 and in evaluation mode. Raises RunDamaged."""
     try:
         model = _read_weights(folder, attn_implementation=attention)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except UNLOADABLE as error:
         raise RunDamaged(
             f"The model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
             hint="epigone resume makes it anew from the last checkpoint of its run.",

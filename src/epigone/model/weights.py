@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -22,6 +23,11 @@ from epigone.model.checkpoint import CONFIG, INDEX, OTHER_SPELLINGS, WEIGHTS
 if TYPE_CHECKING:
     from transformers import GPT2Config
 
+UNLOADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError),
+    *(SafetensorError, StrictDataclassError),
+)
+"""What transformers raises where a folder holds something else than it says: its config.json may hold anything."""
 GENERATION = "generation_config.json"
 TEMPERATURE = 0.8
 """Where none is given or known."""
@@ -78,7 +84,7 @@ def read_weights(folder: Path, device: str) -> Weights:
         found: dict[str, torch.Tensor] = {}
         for file in _list_files(folder):
             found |= load_file(file, device=device)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except UNLOADABLE as error:
         raise RunDamaged(
             f"The model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
             hint="epigone resume makes it anew from the last checkpoint of its run.",
@@ -99,14 +105,17 @@ def read_temperature(folder: Path) -> float:
     """What generation_config.json says, where it is there and says something sensible; otherwise 0.8."""
     try:
         found = json.loads((folder / GENERATION).read_text("utf-8")).get("temperature")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         found = None
     return float(found) if isinstance(found, int | float) and 0 < found <= 5 else TEMPERATURE
 
 
 def keep_temperature(folder: Path, temperature: float) -> None:
     """Say in generation_config.json at which temperature to write."""
-    values = json.loads((folder / GENERATION).read_text("utf-8"))
+    try:
+        values = dict(json.loads((folder / GENERATION).read_text("utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
+        values = {"do_sample": True}
     write_json(folder / GENERATION, values | {"temperature": temperature})
 
 

@@ -213,6 +213,7 @@ def _choose_range(lines: Sequence[Line], background: Line | None = None, least: 
     bulk = low + 6 * (np.median(everything) - low)
     ends = [_numbers(line)[-1] for line in lines if len(_numbers(line))]
     high = max([min(everything.max(), bulk), *ends])
+    least = max(least, 1e-6 * max(abs(low), abs(high)))  # beside huge numbers a small distance is none
     margin = 0.08 * (high - low) + max(0, least - (high - low)) / 2
     return float(low - margin), float(high + margin)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 
-from epigone.training.events import Criticism, Divided, Evaluated, Event, Finished, Started, Stepped
+from epigone.reporting.harmless import on_one_line
+from epigone.training.events import Criticism, Divided, Evaluated, Event, Finished, Sampled, Started, Stepped
 
 NOTHING = "–"
 """Stands where there is no number."""
@@ -161,3 +163,10 @@ def describe_end(event: Finished) -> str:
         return f"{why} Nothing was kept: no evaluation gave a number."
     kept = f"epoch {format_epoch(event.best_epoch)} of {format_epoch(event.epoch)}"
     return f"{why} Kept {kept}: validation loss {event.best_loss:.3f}, the best."
+
+
+def name_sample(event: Sampled, number: int) -> str:
+    """Which sample this is, and what it was asked to follow."""
+    prompt = shorten(on_one_line(event.samples[number - 1].prompt), 40, placeholder="…")
+    where = f"sample {number} of {len(event.samples)} at epoch {format_epoch(event.epoch)}"
+    return f'{where}, after "{prompt}"' if prompt else where

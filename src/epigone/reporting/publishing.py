@@ -20,6 +20,7 @@ from epigone.reporting.page import PageFacts, build_page
 from epigone.reporting.quizpage import build_quiz_page
 from epigone.reporting.sentences import choose_sentences
 from epigone.runs.folder import RunFolder
+from epigone.runs.records import take
 from epigone.settings import Settings
 from epigone.training.events import Estimate, Evaluated, Event, Sample, Sampled
 
@@ -70,7 +71,7 @@ def publish_card(folder: RunFolder) -> None:
         samples=_find_samples(events, best),
         sample_epoch=best.epoch,
         settings=describe_plan(plan),
-        versions=more["versions"],
+        versions=more.get("versions", {}),
         judgement=folder.read_judgement(),
     )
     write_card(facts, folder.model)
@@ -153,8 +154,8 @@ def gather_facts(folder: RunFolder, *, with_sentences: bool) -> PageFacts:
 def _read_estimate(values: Any) -> Estimate | None:
     """Older runs may say less than is measured now."""
     try:
-        return Estimate(**values)
-    except TypeError:
+        return take(Estimate, values)
+    except (TypeError, ValueError):
         return None
 
 

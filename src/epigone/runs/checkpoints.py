@@ -159,7 +159,7 @@ def find_fault(checkpoint: Path) -> str | None:
                 return f"{name} is not what was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"it cannot be read ({error})"
     return None
 
@@ -200,6 +200,9 @@ def load_checkpoint(checkpoint: Path) -> Packed:
     """Read a checkpoint that `find_checkpoint` found sound. Raises RunDamaged."""
     try:
         tensors = {name: load_file(checkpoint / f"{name}.safetensors") for name in TENSORS}
-        return Packed(**tensors, facts=json.loads((checkpoint / STATE).read_text("utf-8")))
-    except (OSError, ValueError, SafetensorError) as error:
+        facts = json.loads((checkpoint / STATE).read_text("utf-8"))
+        if not isinstance(facts, dict):
+            raise ValueError(f"{STATE} holds no JSON object")
+        return Packed(**tensors, facts=facts)
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise RunDamaged(f"The checkpoint {checkpoint} cannot be read: {error}.") from None

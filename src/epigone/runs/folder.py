@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -26,11 +27,12 @@ from epigone.runs.checkpoints import (
     read_step,
     save_checkpoint,
 )
-from epigone.runs.mending import GENERATION, list_copied, mend
+from epigone.runs.mending import GENERATION, holds_something, list_copied, mend
 from epigone.runs.metrics import append_event, read_events
+from epigone.runs.records import check_receipt, take_plan
 from epigone.runs.sums import Sums
 from epigone.settings import Settings, make_settings, read_settings, write_toml
-from epigone.tokens.stream import load_tokens, spell_documents
+from epigone.tokens.stream import load_tokens, spell_documents, spell_some
 from epigone.tokens.vocabulary import Vocabulary, load_vocabulary
 from epigone.training.events import Evaluated, Event, Sampled
 from epigone.training.state import Packed
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 
-OWN = {".lock", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
-"""What may lie in a folder before its settings do."""
 MOST_BEFORE_A_CHECKPOINT = 2
 """Evaluations of a run that a crash or a broken disk may leave without any checkpoint, at its beginning."""
 
@@ -74,8 +74,10 @@ class RunFolder:
         Raises RunExists, OutputError.
         """
         folder = cls(path)
+        if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+            raise OutputError(f"{path} is no name in UTF-8.", hint="Choose another folder with --out.")
         begun = cls.is_run(path)
-        if begun or (path.exists() and not folder.settings.exists() and _holds_something(path)):
+        if begun or (path.exists() and not folder.settings.exists() and holds_something(path)):
             what = "a run" if begun else "something else"
             hint = f"Go on with it: epigone resume {path}. Or choose" if begun else "Choose"
             raise RunExists(f"{path} already holds {what}.", hint=f"{hint} another folder with --out.")
@@ -163,9 +165,12 @@ class RunFolder:
             values = more.pop("plan")
             values["shape"] = Shape(**values["shape"])
             values["schedule_arguments"] = tuple(values["schedule_arguments"])
-            return Plan(**values), more
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _miss(self.path, f"{self.plan} cannot be read: {error}") from None
+            key, versions = more.get("tokens", ""), more.get("versions", {}).values()
+            if not re.fullmatch(r"\w*", key) or not all(type(version) is str for version in versions):
+                raise ValueError("it does not say what the run was made of")
+            return take_plan(values), more
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise _miss(self.path, f"{self.plan} cannot be read: {_shorten(error)}") from None
 
     def write_receipt(self, receipt: dict[str, Any]) -> None:
         """receipt.json: what was read, and every change made to it."""
@@ -176,12 +181,12 @@ class RunFolder:
         if fault := self.sums.find_fault(self.receipt):
             raise _miss(self.path, fault)
         try:
-            receipt: dict[str, Any] = json.loads(self.receipt.read_text("utf-8"))
-            for name in ("files", "held_out_files", "skipped", "split", "train", "validation"):
-                receipt[name]
+            data = self.receipt.read_bytes()
+            check_receipt(data)
+            receipt: dict[str, Any] = json.loads(data)
             return receipt
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _miss(self.path, f"{self.receipt} cannot be read: {error}") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise _miss(self.path, f"{self.receipt} cannot be read: {_shorten(error)}") from None
 
     def hash_model(self) -> str:
         """The sha256 of the best model's weights; "" where there are none yet."""
@@ -196,7 +201,7 @@ class RunFolder:
         """What was written of the model that is there now; None where that was not judged or cannot be read."""
         try:
             judgement = json.loads(self.judgement.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         if not isinstance(judgement, dict) or judgement.pop("model_sha256", None) != self.hash_model():
             return None  # it learned on, and a better model has taken the place of the one that was judged
@@ -238,7 +243,12 @@ class RunFolder:
             if checkpoint is None:
                 self._require_little_lost()
             packed = None if checkpoint is None else load_checkpoint(checkpoint)
-            self._cut_metrics(0 if packed is None else packed.facts["metrics_size_bytes"])
+            size = 0 if packed is None else packed.facts.get("metrics_size_bytes")
+            if type(size) is not int or size < 0:
+                raise RunDamaged(
+                    f"{checkpoint} does not say how far the metrics go.", hint="Train again from the text."
+                )
+            self._cut_metrics(size)
             if checkpoint is not None:
                 found += tuple(mend(self.path, checkpoint, self.sums))
         except OSError as error:
@@ -277,6 +287,11 @@ class RunFolder:
         _, more = self.read_plan()
         return spell_documents(load_tokens(self.tokens / more["tokens"]).validation, load_vocabulary(self.model))
 
+    def read_some_held_out(self) -> list[str]:
+        """The same; of very much text a part, at even distances. Raises RunDamaged."""
+        _, more = self.read_plan()
+        return spell_some(load_tokens(self.tokens / more["tokens"]).validation, load_vocabulary(self.model))
+
     def keep_best(self, model: GPT2LMHeadModel) -> None:
         """Put the model's weights into model/, in place of those of an earlier epoch."""
         from epigone.model.gpt2 import save_weights  # seconds, which only learning needs
@@ -307,6 +322,10 @@ class RunFolder:
             raise OutputError(f"{self.model} cannot be written: {error.strerror}.", hint="Make room.") from None
 
 
+def _shorten(error: Exception) -> str:
+    return "; ".join(line.strip() for line in str(error).splitlines()[:3])
+
+
 def name_epoch(epoch: float) -> str:
     """An epoch as it stands in a file's name: 01, or 01.50 between two."""
     return f"{epoch:05.2f}".removesuffix(".00")
@@ -321,13 +340,6 @@ def _miss(run: Path, fault: str) -> RunDamaged:
         f"{run}: {fault}." if not fault.startswith(str(run)) else f"{fault}.",
         hint=f"epigone resume {run} puts it back from a checkpoint. Where none was written, train again from the text.",
     )
-
-
-def _holds_something(path: Path) -> bool:
-    """Whether there is anything but what a run that was stopped at once may leave."""
-    if not path.is_dir():
-        return True
-    return any(item.name not in OWN for item in path.iterdir()) or any((path / "samples").glob("*"))
 
 
 def _identify(path: Path) -> tuple[int, int]:

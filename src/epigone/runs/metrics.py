@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from epigone.runs.records import take
 from epigone.training.events import Criticism, Divided, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
 
 KINDS: dict[str, type[Event]] = {
     kind.__name__.lower(): kind for kind in (Started, Stepped, Divided, Evaluated, Sampled, Finished)
 }
+
+
+LARGEST = 1e30
+"""No number of a run is, and no curve could show it."""
 
 
 def append_event(path: Path, event: Event) -> None:
@@ -34,6 +40,10 @@ def read_events(path: Path) -> Iterator[Event]:
             yield event
 
 
+def _is_absurd(value: object) -> bool:
+    return isinstance(value, float | int) and LARGEST < abs(value) < math.inf
+
+
 def _read_event(line: bytes) -> Event | None:
     try:
         values: dict[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
@@ -41,6 +51,8 @@ def _read_event(line: bytes) -> Event | None:
         if kind is Sampled:
             values["samples"] = tuple(Sample(**sample) for sample in values["samples"])
             values["found"] = Criticism(**values["found"]) if values.get("found") else None
-        return kind(**values)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        if any(_is_absurd(value) for name, value in values.items() if name != "perplexity"):
+            return None
+        return take(kind, values)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

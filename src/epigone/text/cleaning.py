@@ -7,11 +7,14 @@ Several of its files joined into one are cleaned of what lies between them, too.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 HEADER_CHARACTERS = 60_000
 """How far into a text (or after the end of another) the header's last line can be; the longest seen has 20,000."""
+NEAR_CHARACTERS = 100_000
+"""A text that comes in pieces is not parted so near behind Project Gutenberg's name."""
+REST = "the rest of a licence"
 
 NAME = re.compile("P(?:roject Gutenberg|ROJECT GUTENBERG)")
 WORK = r"(?:THE|THIS) PROJECT GUTENBERG E-?(?:BOOK|TEXT)\b"
@@ -59,14 +62,28 @@ class Cut:
     first_line: str
 
 
-def cut_boilerplate(text: str, measure: Callable[[int, int], int] | None = None) -> tuple[str, tuple[Cut, ...]]:
+@dataclass(slots=True)
+class Where:
+    """What a text that comes in pieces has been so far."""
+
+    is_beginning: bool = True
+    in_book: bool = False
+    """Behind a header."""
+    in_licence: bool = False
+    """Behind a licence after which no book has begun."""
+
+
+def cut_boilerplate(
+    text: str, measure: Callable[[int, int], int] | None = None, where: Where | None = None
+) -> tuple[str, tuple[Cut, ...]]:
     """What is left of the text, and what was cut from it, in reading order.
 
-    `measure(start, end)` gives the bytes of whole lines `text[start:end]` in the source; default: in UTF-8.
+    `measure(start, end)` gives the bytes of whole lines `text[start:end]` in the source; default: in UTF-8. `where` is
+    for a text in pieces: the first call changes it for the second.
     """
     measure = measure or (lambda start, end: len(text[start:end].encode()))
     cuts, kept, position = [], [], 0
-    for start, end, what, reason in _find_boilerplate(text):
+    for start, end, what, reason in _find_boilerplate(text, where or Where()):
         kept.append(text[position:start])
         cuts.append(
             Cut(
@@ -81,11 +98,32 @@ def cut_boilerplate(text: str, measure: Callable[[int, int], int] | None = None)
     return ("".join((*kept, text[position:])) if cuts else text), tuple(cuts)
 
 
-def _find_boilerplate(text: str) -> Iterator[tuple[int, int, str, str]]:
+def ends_near_name(text: str) -> bool:
+    """Whether a header or licence may go on behind the end of this piece."""
+    return bool(NAME.search(text, max(0, len(text) - NEAR_CHARACTERS)))
+
+
+def join_cuts(cuts: Sequence[Cut], more: Sequence[Cut]) -> tuple[Cut, ...]:
+    """The cuts of a text and of its next piece, where that goes on with the licence that the first one ended in."""
+    if not more or more[0].what != REST:
+        return (*cuts, *more)
+    *before, last = cuts
+    longer = replace(
+        last, n_characters=last.n_characters + more[0].n_characters, n_bytes=last.n_bytes + more[0].n_bytes
+    )
+    return (*before, longer, *more[1:])
+
+
+def _find_boilerplate(text: str, where: Where) -> Iterator[tuple[int, int, str, str]]:
     """Start, end, name and give-away line of each part to cut; the parts do not overlap."""
+    if where.in_licence:
+        yield 0, len(text), REST, ""
+        return
+    is_beginning, where.is_beginning = where.is_beginning, False
     if not NAME.search(text):
         return
-    position, header = 0, _find_header(text, 0)
+    position, header = 0, _find_header(text, 0) if is_beginning else None
+    where.in_book |= bool(header)
     if header:
         position = _skip_blank_lines(text, header.end())
         yield 0, position, "Project Gutenberg's header", header[0]
@@ -93,11 +131,12 @@ def _find_boilerplate(text: str) -> Iterator[tuple[int, int, str, str]]:
         for start, end, line in _find_credits(text, position) if header else ():
             yield start, end, "a note by Project Gutenberg's volunteers", line
             position = end
-        licence = _find_licence(text, position, in_book=bool(header))
+        licence = _find_licence(text, position, in_book=where.in_book)
         if not licence:
             return
         start = _skip_blank_lines_back(text, licence.start(), position)
         header = _find_header(text, licence.end())
+        where.in_book, where.in_licence = bool(header), not header
         position = _skip_blank_lines(text, header.end()) if header else len(text)
         what = "Project Gutenberg's licence" + (" and the next book's header" if header else "")
         yield start, position, what, licence[0]

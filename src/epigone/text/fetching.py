@@ -60,7 +60,7 @@ def _read_cached(cache: Path, record: Path) -> bytes | None:
     try:
         digest = json.loads(record.read_bytes())["sha256"]
         data = (cache / "texts" / digest).read_bytes()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return data if hashlib.sha256(data).hexdigest() == digest else None
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import glob
+import io
+import os
 import re
+import shutil
+import stat
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import BinaryIO
 
 from epigone.errors import TextNotFound, TextUnreadable
 from epigone.text.fetching import fetch, hide_password
@@ -19,6 +24,8 @@ from epigone.text.fetching import fetch, hide_password
 SUFFIXES = (".txt", ".text", ".md", "")
 """What is read in a folder, in upper or lower case; a file that is named itself may be called anything."""
 SAMPLES = ("sonnets",)
+HELD_BYTES = 1 << 25
+"""Of what comes through a pipe; more goes into a temporary file."""
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
 
 
@@ -34,6 +41,14 @@ class Source:
     """Whether the user named it, and not a folder or a glob that it is in."""
     key: str = ""
     """Equal for two sources that are the same thing."""
+    opener: Callable[[], BinaryIO] | None = None
+    """For what may be too large to be read whole. Raises as `read` does."""
+    n_bytes: int = 0
+    """Where it is known beforehand."""
+
+    def open(self) -> BinaryIO:
+        """An open file with the same bytes, which can be rewound. Raises TextNotFound or TextUnreadable."""
+        return io.BytesIO(self.read()) if self.opener is None else self.opener()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +78,7 @@ def find_sources(texts: Sequence[str]) -> Sources:
 
 def _find(text: str) -> Sources:
     if text == "-":
-        return _only(Source(name="standard input", read=_read_standard_input, key="-"))
+        return _only(_make_source(_open_standard_input, "standard input", key="-"))
     if text.startswith("sample:"):
         return _only(_find_sample(text))
     if ADDRESS.match(text):
@@ -116,11 +131,11 @@ def _find_in_folder(folder: Path, text: str) -> Sources:
 
 
 def _find_by_glob(path: Path, text: str) -> Sources:
-    """Files that match, whatever their names end in."""
-    fixed = [part for part in path.parts if not re.search(r"[*?\[]", part)]
-    root = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if part not in fixed)])
-    # Path.glob's ** finds folders only before Python 3.13, and it does not pass over hidden files.
-    files = _list_files(map(Path, glob.iglob(str(path), recursive=True)), root)  # noqa: PTH207
+    """Files that match, whatever their names end in. As in a folder, "**" follows no links, which may go in circles."""
+    n_fixed = next(i for i, part in enumerate(path.parts) if re.search(r"[*?\[]", part))
+    root, pattern = Path(*path.parts[:n_fixed]), path.parts[n_fixed:]
+    pattern = (*pattern, "*") if pattern[-1] == "**" else pattern  # before Python 3.13 ** finds folders only
+    files = _list_files(root.glob("/".join(pattern)), root)
     if not files:
         raise TextNotFound(f"No file matches {text}.", hint=f"Check the pattern, or name the folder {root} itself.")
     return Sources(sources=tuple(_make_file_source(path, name, named=False) for name, path in files))
@@ -137,20 +152,56 @@ def _list_files(paths: Iterable[Path], root: Path) -> list[tuple[str, Path]]:
 
 
 def _make_file_source(path: Path, name: str, *, named: bool) -> Source:
-    return Source(name=name, read=partial(_read_file, path, name), named=named, key=str(path.resolve()))
-
-
-def _read_file(path: Path, name: str) -> bytes:
     try:
-        return path.read_bytes()
+        n_bytes = path.stat().st_size
+    except OSError:  # reading it will tell
+        n_bytes = 0
+    name = name.encode("utf-8", "backslashreplace").decode()  # a name on the disk may be any bytes
+    source = _make_source(partial(_open_file, path, name), name, key=str(path.resolve()), named=named)
+    return replace(source, n_bytes=n_bytes)
+
+
+def _make_source(opener: Callable[[], BinaryIO], name: str, *, key: str, named: bool = True) -> Source:
+    def read() -> bytes:
+        with opener() as file:
+            return file.read()
+
+    return Source(name=name, read=read, named=named, key=key, opener=opener)
+
+
+def _open_file(path: Path, name: str) -> BinaryIO:
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISFIFO(kind) and path.is_relative_to("/dev/fd"):  # a shell made it of <(command), and it is open
+            return _copy_aside(path.open("rb"))
+        if not stat.S_ISREG(kind):
+            what = "a pipe" if stat.S_ISFIFO(kind) else "a folder" if stat.S_ISDIR(kind) else "a device"
+            raise TextUnreadable(
+                f"{name} is {what} and no file.", hint='Pipe a text in and call it "-": command | epigone train -'
+            )
+        # Should it become a pipe by now, this does not wait for somebody to write into it.
+        return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
     except OSError as error:
-        raise TextUnreadable(
-            f"{name} cannot be read: {error.strerror}.", hint="Check that it is there and that you may read it."
-        ) from None
+        raise unreadable(name, error) from None
 
 
-def _read_standard_input() -> bytes:
-    return sys.stdin.buffer.read()
+def unreadable(name: str, error: OSError) -> TextUnreadable:
+    """What to say where the system does not let a file be read."""
+    return TextUnreadable(
+        f"{name} cannot be read: {error.strerror}.", hint="Check that it is there and that you may read it."
+    )
+
+
+def _open_standard_input() -> BinaryIO:
+    return _copy_aside(sys.stdin.buffer)
+
+
+def _copy_aside(stream: BinaryIO) -> BinaryIO:
+    """What comes through a pipe, as a file that can be rewound: in memory if it is short."""
+    aside = tempfile.SpooledTemporaryFile(HELD_BYTES)  # noqa: SIM115  # whoever asked for it closes it
+    shutil.copyfileobj(stream, aside, 1 << 20)
+    aside.seek(0)
+    return aside  # type: ignore[return-value]
 
 
 def _describe(files: Sequence[tuple[str, Path]]) -> str:
@@ -167,6 +218,8 @@ def _ask_for_text(files: Sequence[tuple[str, Path]]) -> str:
 
 
 def _not_found(path: Path, text: str) -> TextNotFound:
+    if path.is_symlink():
+        return TextNotFound(f"{text} is a link that leads to nothing.", hint="Name the text itself.")
     if not path.parent.is_dir():
         return TextNotFound(f"There is no folder {path.parent}.", hint=_suggest(path.parent))
     return TextNotFound(f"There is no file {text}.", hint=_suggest(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Literal
 
 from epigone.errors import SettingsError, TextTooShort
 from epigone.text.corpus import Corpus
+from epigone.text.storing import Text, cut, read_blocks
 
 STRETCHES_PER_FILE = 8
 SMALLEST_STRETCH = 2_000
@@ -73,19 +75,24 @@ class Split:
     how: How
     reason: str
 
-    def train_texts(self, corpus: Corpus) -> Iterator[str]:
+    def train_texts(self, corpus: Corpus) -> Iterator[Text]:
         """The text of each stretch that is learned from."""
         return _read_stretches(corpus, self.train)
 
-    def validation_texts(self, corpus: Corpus, held_out: Corpus | None = None) -> Iterator[str]:
+    def validation_texts(self, corpus: Corpus, held_out: Corpus | None = None) -> Iterator[Text]:
         """The text of each stretch that is held out; `held_out` must be given if `how` is "file"."""
         if self.how == "file" and held_out is None:
             raise SettingsError("The held-out text is a corpus of its own.", hint="Pass it as held_out.")
         return _read_stretches(held_out if self.how == "file" and held_out else corpus, self.validation)
 
 
-def _read_stretches(corpus: Corpus, stretches: Sequence[Stretch]) -> Iterator[str]:
-    return (corpus.documents[stretch.document].text[stretch.start : stretch.end] for stretch in stretches)
+def _read_stretches(corpus: Corpus, stretches: Sequence[Stretch]) -> Iterator[Text]:
+    return (read_stretch(corpus, stretch) for stretch in stretches)
+
+
+def read_stretch(corpus: Corpus, stretch: Stretch) -> Text:
+    """The text of a stretch."""
+    return cut(corpus.documents[stretch.document].text, stretch.start, stretch.end)
 
 
 def split_corpus(
@@ -154,10 +161,17 @@ def _split_by_file(corpus: Corpus, held_out: Corpus) -> Split:
     if not train or not validation:
         raise TextTooShort("The text or the held-out text is empty.", hint="Give files with text in them.")
     reason = f"a text of its own, {held_out.n_characters:,} characters"
-    learned = {document.text for document in corpus.documents}
-    if both := [document.name for document in held_out.documents if document.text in learned]:
+    learned = {_hash(document.text) for document in corpus.documents}
+    if both := [document.name for document in held_out.documents if _hash(document.text) in learned]:
         reason += f"; but {', '.join(both)} is learned from as well, so the result says nothing about new text"
     return Split(train=train, validation=validation, how="file", reason=reason)
+
+
+def _hash(text: Text) -> bytes:
+    digest = hashlib.sha256()
+    for block in read_blocks(text):
+        digest.update(block.encode())
+    return digest.digest()
 
 
 def _take_tail(corpus: Corpus, share: float) -> list[Stretch]:
@@ -200,7 +214,7 @@ def _take_spread(corpus: Corpus, share: float) -> list[Stretch]:
     return stretches
 
 
-def _take_from_text(text: str, document: int, wanted: float) -> list[Stretch]:
+def _take_from_text(text: Text, document: int, wanted: float) -> list[Stretch]:
     """About `wanted` characters in stretches spread evenly, never from the very beginning."""
     if len(text) < 2:
         return []
@@ -219,7 +233,7 @@ def _take_from_text(text: str, document: int, wanted: float) -> list[Stretch]:
     return stretches
 
 
-def _place_stretch(text: str, room: range, ideal: int, length: int) -> tuple[int, int]:
+def _place_stretch(text: Text, room: range, ideal: int, length: int) -> tuple[int, int]:
     """Start and end, within `room`, near the ideal start, about `length` apart, at the best kind of boundary there is.
 
     Without any boundary (one line without a space) it is cut where it falls.
@@ -231,7 +245,7 @@ def _place_stretch(text: str, room: range, ideal: int, length: int) -> tuple[int
     return ideal, min(ideal + length, room[-1])
 
 
-def _find_pair(text: str, room: range, ideal: range, kind: str, slack: int) -> tuple[int, int] | None:
+def _find_pair(text: Text, room: range, ideal: range, kind: str, slack: int) -> tuple[int, int] | None:
     """The boundaries of one kind whose distance is right, with the start nearest to the ideal."""
     length, reach, slack = len(ideal), min(max(len(ideal), SMALLEST_PIECE), REACH), min(slack, REACH)
     starts = _find_boundaries(text, room, ideal[0] - reach, ideal[0] + reach, kind)
@@ -242,9 +256,11 @@ def _find_pair(text: str, room: range, ideal: range, kind: str, slack: int) -> t
     return None
 
 
-def _find_boundaries(text: str, room: range, low: int, high: int, kind: str) -> list[int]:
+def _find_boundaries(text: Text, room: range, low: int, high: int, kind: str) -> list[int]:
     """Every boundary of the kind from `low` to `high` and within `room`."""
     low, high = max(low, room[0]), min(high, room[-1])
     margin = 100  # a pattern begins before its boundary: at the stop, or at the first of several blank lines
-    matches = BOUNDARIES[kind].finditer(text, max(0, low - margin), min(len(text), high + margin))
-    return [match.end() for match in matches if low <= match.end() <= high]
+    start = max(0, low - 2 * margin)
+    window = text[start : min(len(text), high + margin)]
+    matches = BOUNDARIES[kind].finditer(window, max(0, low - margin - start))
+    return [end for match in matches if low <= (end := start + match.end()) <= high]

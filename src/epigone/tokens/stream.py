@@ -7,23 +7,39 @@ has a token before it to be predicted from.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from epigone.errors import OutputError, RunDamaged
 from epigone.files import flush, make_folder, write_json
-from epigone.tokens.vocabulary import Vocabulary, encode_blocks, end_of_text_id, list_token_bytes
+from epigone.text.storing import Text, read_blocks
+from epigone.tokens.vocabulary import (
+    Vocabulary,
+    cut_into_blocks,
+    encode_blocks,
+    encode_each,
+    end_of_text_id,
+    list_token_bytes,
+)
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
-Stretches = Sequence[Sequence[str]]
+Stretches = Sequence[Sequence[Text]]
 """For each document the stretches of its text."""
+Watch = Callable[[int, int], None]
+"""Hears what is done, and of how much in all."""
+KINDS = np.dtype(np.uint16), np.dtype(np.uint32)
+"""Of ids on the disk: the second where there are more tokens than the first has room for."""
 PIECE_TOKENS, OVERLAP_TOKENS = 1 << 18, 256
+MOST_SPELLED, PLACE_TOKENS = 1 << 20, 1 << 16
+"""Tokens of which an author's ways can be told, and of them at each place: to look at more would be felt."""
 LONGEST_TOKEN = 16
 """Characters; hardly a text has more for each token on average."""
 
@@ -55,21 +71,39 @@ class Tokens:
     key: str
 
 
-def encode_parts(train: Stretches, validation: Stretches, vocabulary: Vocabulary, folder: Path) -> Tokens:
-    """Encode both parts into `folder`/KEY, or find them there: equal texts and vocabulary have equal keys."""
-    key = _name_content(train, validation, vocabulary)
-    place = folder / key
+def encode_parts(
+    train: Stretches,
+    validation: Stretches,
+    vocabulary: Vocabulary,
+    folder: Path,
+    watch: Watch = lambda n_done, n_all: None,
+) -> Tokens:
+    """Encode both parts into `folder`/KEY, or find them there: equal texts and vocabulary have equal keys.
+
+    `watch` hears of characters. Raises OutputError.
+    """
+    place = folder / _name_content(train, validation, vocabulary)
     if not (place / "tokens.json").exists():
+        n_train, n_all = _count(train), _count(train) + _count(validation)
         try:
             make_folder(place)
             facts = {
-                name: _write_part(part, vocabulary, place / f"{name}.npy")
-                for name, part in (("train", train), ("validation", validation))
+                "train": _write_part(train, vocabulary, place / "train.npy", lambda n: watch(n, n_all)),
+                "validation": _write_part(
+                    validation, vocabulary, place / "validation.npy", lambda n: watch(n_train + n, n_all)
+                ),
             }
         except OSError as error:
-            raise OutputError(f"{place} cannot be written: {error}.", hint="Is there room?") from None
+            raise OutputError(
+                f"The tokens cannot be written into {place}: {error.strerror}.",
+                hint="Is there room, and may we write there?",
+            ) from None
         write_json(place / "tokens.json", facts)  # last: it vouches for the others
     return load_tokens(place)
+
+
+def _count(part: Stretches) -> int:
+    return sum(len(stretch) for document in part for stretch in document)
 
 
 def load_tokens(place: Path) -> Tokens:
@@ -77,7 +111,7 @@ def load_tokens(place: Path) -> Tokens:
     try:
         facts = json.loads((place / "tokens.json").read_text("utf-8"))
         parts = {name: _open_part(place / f"{name}.npy", facts[name]) for name in ("train", "validation")}
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise RunDamaged(f"The tokens in {place} cannot be read: {error}.", hint="Train again from the text.") from None
     return Tokens(**parts, key=place.name)
 
@@ -115,13 +149,51 @@ def spell_documents(part: Part, vocabulary: Vocabulary) -> list[str]:
     return [text.decode("utf-8", "replace") for text in raw]
 
 
-def spell_pieces(part: Part, vocabulary: Vocabulary) -> Iterator[str]:
-    """The same text piece by piece, whatever its length. Where a document is cut, a little is spelled twice."""
-    pieces, end = list_token_bytes(vocabulary), end_of_text_id(vocabulary)
-    for first in range(0, len(part.ids), PIECE_TOKENS):
-        ids = np.asarray(part.ids[first : first + PIECE_TOKENS + OVERLAP_TOKENS])
-        for stretch in np.split(ids, np.flatnonzero(ids == end)):
-            yield b"".join(map(pieces.__getitem__, stretch.tolist())).decode("utf-8", "replace")
+class SpelledPieces(Sequence[str]):
+    """The same text in pieces that are spelled as they are asked for: nothing is held, however long it is.
+
+    Where a document is cut, a little is spelled twice.
+    """
+
+    def __init__(self, part: Part, vocabulary: Vocabulary) -> None:
+        self._ids, self._pieces, end = part.ids, list_token_bytes(vocabulary), end_of_text_id(vocabulary)
+        spans = []
+        for first in range(0, len(part.ids), PIECE_TOKENS):
+            last = min(first + PIECE_TOKENS + OVERLAP_TOKENS, len(part.ids))
+            ends = first + np.flatnonzero(np.asarray(part.ids[first:last]) == end)
+            spans.append(np.stack([np.append(first, ends), np.append(ends, last)], axis=1))
+        self._spans = np.concatenate([np.zeros((0, 2), np.int64), *spans])
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[str]: ...
+    def __getitem__(self, number: int | slice) -> str | Sequence[str]:
+        """One piece, or several."""
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        first, last = self._spans[number].tolist()
+        return b"".join(map(self._pieces.__getitem__, self._ids[first:last].tolist())).decode("utf-8", "replace")
+
+
+def spell_pieces(part: Part, vocabulary: Vocabulary) -> Sequence[str]:
+    """The text of a part of any length, piece by piece."""
+    return SpelledPieces(part, vocabulary)
+
+
+def spell_some(part: Part, vocabulary: Vocabulary, n_most: int = MOST_SPELLED) -> list[str]:
+    """The texts of a part's documents; of more than `n_most` tokens, what stands at even distances in it."""
+    if len(part.ids) <= n_most:
+        return spell_documents(part, vocabulary)
+    pieces = list_token_bytes(vocabulary)
+    n_places = max(1, n_most // PLACE_TOKENS)
+    n_each = n_most // n_places
+    starts = [(len(part.ids) - n_each) * number // max(1, n_places - 1) for number in range(n_places)]
+    raw = (b"".join(map(pieces.__getitem__, part.ids[start : start + n_each].tolist())) for start in starts)
+    return [text.decode("utf-8", "replace") for text in raw]
 
 
 def _name_content(train: Stretches, validation: Stretches, vocabulary: Vocabulary) -> str:
@@ -129,33 +201,67 @@ def _name_content(train: Stretches, validation: Stretches, vocabulary: Vocabular
     for part in (train, validation):
         for document in part:
             for stretch in document:
-                content.update(hashlib.sha256(stretch.encode("utf-8", "surrogatepass")).digest())
+                digest = hashlib.sha256()
+                for block in read_blocks(stretch):
+                    digest.update(block.encode("utf-8", "surrogatepass"))
+                content.update(digest.digest())
             content.update(b"document")
         content.update(b"part")
     return content.hexdigest()[:16]
 
 
-def _write_part(part: Stretches, vocabulary: Vocabulary, path: Path) -> dict[str, int | str]:
-    kind = np.uint16 if len(vocabulary) <= 2**16 else np.uint32
-    pieces = []
-    for document in part:
-        pieces.append(np.array([end_of_text_id(vocabulary)], kind))
-        pieces += [np.array(ids, kind) for stretch in document for ids in encode_blocks(stretch, vocabulary)]
-    ids = np.concatenate(pieces) if pieces else np.zeros(0, kind)
-    np.save(path, ids)
+def _write_part(
+    part: Stretches, vocabulary: Vocabulary, path: Path, watch: Callable[[int], None]
+) -> dict[str, int | str]:
+    kind, end = KINDS[len(vocabulary) > 2**16], end_of_text_id(vocabulary)
+    digest, n_ids, n_characters, n_bytes = hashlib.sha256(), 0, 0, 0
+    with path.open("wb") as file:
+        file.write(_spell_header(kind, 0))
+        for ids, text in encode_each(_list_blocks(part), vocabulary):
+            data = np.array(ids if text else [end], kind).tobytes()
+            file.write(data)
+            digest.update(data)
+            n_ids += len(data) // kind.itemsize
+            n_characters += len(text)
+            n_bytes += len(text.encode("utf-8", "surrogatepass"))
+            watch(n_characters)
+        file.seek(0)
+        file.write(_spell_header(kind, n_ids))
     flush(path)
-    stretches = [stretch for document in part for stretch in document]
     return {
-        "n_tokens": len(ids) - len(part),
+        "n_tokens": n_ids - len(part),
         "n_documents": len(part),
-        "n_characters": sum(map(len, stretches)),
-        "n_bytes": sum(len(stretch.encode("utf-8", "surrogatepass")) for stretch in stretches),
-        "sha256": hashlib.sha256(ids.tobytes()).hexdigest(),
+        "n_characters": n_characters,
+        "n_bytes": n_bytes,
+        "sha256": digest.hexdigest(),
     }
 
 
+def _list_blocks(part: Stretches) -> Iterator[str]:
+    """The blocks of all texts, an empty one before each document."""
+    for document in part:
+        yield ""
+        for stretch in document:
+            yield from cut_into_blocks(stretch)
+
+
+def _spell_header(kind: np.dtype[Any], n_ids: int) -> bytes:
+    """What a file that numpy wrote begins with; numpy leaves room in it, so that it is as long for any number."""
+    header = io.BytesIO()
+    facts = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (n_ids,)}
+    np.lib.format.write_array_header_1_0(header, facts)
+    return header.getvalue()
+
+
 def _open_part(path: Path, facts: dict[str, int | str]) -> Part:
-    ids = np.load(path, mmap_mode="r", allow_pickle=False)
+    counts = {name: int(value) for name, value in facts.items() if name != "sha256"}
+    n_ids = counts["n_tokens"] + counts["n_documents"]
+    with path.open("rb") as file:
+        header = file.read(len(_spell_header(np.dtype(np.uint16), 0)))
+    kind = next((kind for kind in KINDS if header == _spell_header(kind, n_ids)), None)
+    if kind is None:  # numpy would read any header as if it were Python
+        raise ValueError(f"{path.name} is not what was written")
+    ids = np.memmap(path, kind, "r", len(header), (n_ids,))
     if hashlib.sha256(ids.data).hexdigest() != facts["sha256"]:
         raise ValueError(f"{path.name} is not what was written")
-    return Part(ids=ids, **{name: int(value) for name, value in facts.items() if name != "sha256"})
+    return Part(ids=ids, **counts)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from epigone.errors import BaseUnusable
+from epigone.errors import BaseUnusable, TextUnreadable
+from epigone.text.storing import Text, cut, read_blocks
 
 if TYPE_CHECKING:
     from transformers import GPT2Tokenizer
@@ -19,11 +22,14 @@ if TYPE_CHECKING:
 END_OF_TEXT = "<|endoftext|>"
 BLOCK_CHARACTERS = 65_536
 """One long string costs about 180 bytes of memory per byte to encode; blocks of this size cost none and are faster."""
-BLOCKS_AT_ONCE = 16
+BLOCKS_AT_ONCE = min(64, max(16, 4 * (os.cpu_count() or 1)))
+"""Enough to keep all cores at work; what comes of them takes some megabytes a block."""
 LONGEST_RUN = 256
 """Learning a vocabulary takes time quadratic in the longest run without white space, so longer ones are cut."""
 LEARNING_CHARACTERS = 100_000_000
 """A vocabulary is learned from at most this much text; more changes few merges and costs gigabytes."""
+SAMPLE_CHARACTERS = 1 << 14
+"""Of a longer text so much is taken from each of many places."""
 
 
 class Vocabulary:
@@ -56,10 +62,10 @@ def _list_merges(values: dict[str, Any]) -> list[Any]:
     return [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
 
 
-def learn_vocabulary(texts: Iterable[str], size: int) -> Vocabulary:
+def learn_vocabulary(texts: Iterable[Text], size: int) -> Vocabulary:
     """A byte-level BPE of at most `size` entries, the 256 bytes and the end-of-text token among them.
 
-    A short text may have too few repeated pairs to fill it.
+    A short text may have too few repeated pairs to fill it. Of very long ones a part is read, evenly spread.
     """
     learner = _make_byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
@@ -79,26 +85,61 @@ def _make_byte_level(model: models.Model) -> Tokenizer:
     return tokenizer
 
 
-def _pieces_to_learn_from(texts: Iterable[str]) -> Iterator[str]:
-    left = LEARNING_CHARACTERS
-    for text in texts:
-        for block in cut_into_blocks(text[:left]):
+def _pieces_to_learn_from(texts: Iterable[Text]) -> Iterator[str]:
+    for text in _spread(list(texts)):
+        for block in cut_into_blocks(text):
             yield from re.sub(rf"(\S{{{LONGEST_RUN}}})(?=\S)", "\\1\0", block).split("\0")
-        left -= min(left, len(text))
+
+
+def _spread(texts: list[Text]) -> Iterator[Text]:
+    """The texts, or where they are too long a part of what stands at even distances in them."""
+    n_characters = sum(map(len, texts))
+    if n_characters <= LEARNING_CHARACTERS:
+        yield from texts
+        return
+    n_samples = -(-LEARNING_CHARACTERS // SAMPLE_CHARACTERS)
+    places, start = [n_characters * number // n_samples for number in range(n_samples)], 0
+    for text in texts:
+        end = start + len(text)
+        for place in places[bisect_left(places, start) : bisect_left(places, end)]:
+            size = min(SAMPLE_CHARACTERS, LEARNING_CHARACTERS, end - place)
+            yield cut(text, place - start, place - start + size)
+        start = end
 
 
 def load_vocabulary(folder: Path) -> Vocabulary:
     """The tokenizer in a checkpoint's folder. Raises BaseUnusable."""
     try:
         vocabulary = Vocabulary(_read_tokenizer(folder), _read_end_of_text(folder))
-        if len(vocabulary) < 2:
-            raise ValueError("it has no tokens")
+        _check_numbers(vocabulary, _read_n_known(folder))
     except Exception as error:  # noqa: BLE001  # tokenizers raises nothing more special
         raise BaseUnusable(
-            f"{folder} holds no whole byte-level BPE with an end-of-text token: {str(error).splitlines()[0]}",
+            f"{folder} holds no whole byte-level BPE with an end-of-text token: {_shorten(error)}",
             hint="Put the tokenizer.json that belongs to the weights beside them.",
         ) from None
     return vocabulary
+
+
+def _shorten(error: Exception) -> str:
+    return f"{next(iter(str(error).splitlines()), type(error).__name__):.200}"
+
+
+def _check_numbers(vocabulary: Vocabulary, n_known: int) -> None:
+    """Raises ValueError where there are no tokens, or more than the model knows."""
+    n_tokens, largest = len(vocabulary), max(vocabulary.tokenizer.get_vocab().values())
+    if n_tokens < 2:
+        raise ValueError("it has no tokens")
+    if largest >= min(n_tokens, n_known or n_tokens):
+        raise ValueError(f"it has {n_tokens:,} tokens, the last with number {largest:,}; the model knows {n_known:,}")
+
+
+def _read_n_known(folder: Path) -> int:
+    """Tokens that the model beside a tokenizer knows; 0 where there is none."""
+    try:
+        n_known = json.loads((folder / "config.json").read_text("utf-8"))["vocab_size"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return n_known if isinstance(n_known, int) else 0
 
 
 def _read_tokenizer(folder: Path) -> Tokenizer:
@@ -126,37 +167,52 @@ def end_of_text_id(vocabulary: Vocabulary) -> int:
     return vocabulary.end_of_text_id
 
 
-def cut_into_blocks(text: str, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
+def cut_into_blocks(text: Text, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
     """The text in blocks of about `size` characters whose tokens, joined, are the tokens of the whole.
 
     GPT-2's pattern never looks behind a white space that follows something else, so the cut goes there. Where a block
     has no such place (one long run), it is cut at its end.
     """
-    start = 0
-    while len(text) - start > size:
-        end = start + size
-        match = _LAST_EDGE.match(text, start + 1, end)  # search would try again from every character of a long run
-        cut = match.start(1) if match else end
-        yield text[start:cut]
-        start = cut
-    if start < len(text):
-        yield text[start:]
+    rest = ""
+    for more in read_blocks(text):
+        rest, start = rest + more, 0
+        while len(rest) - start > size:
+            end = start + size
+            match = _LAST_EDGE.match(rest, start + 1, end)  # search would try again from every character of a long run
+            edge = match.start(1) if match else end
+            yield rest[start:edge]
+            start = edge
+        rest = rest[start:]
+    if rest:
+        yield rest
 
 
 _LAST_EDGE = re.compile(r"(?s:.*)(?<=\S)([ \n])")
 
 
-def encode(text: str, vocabulary: Vocabulary) -> list[int]:
+def encode(text: Text, vocabulary: Vocabulary) -> list[int]:
     """The ids of a text, without any token added."""
     return [token for ids in encode_blocks(text, vocabulary) for token in ids]
 
 
-def encode_blocks(text: str, vocabulary: Vocabulary) -> Iterator[list[int]]:
+def encode_blocks(text: Text, vocabulary: Vocabulary) -> Iterator[list[int]]:
     """The ids of a text of any length, block by block, on all cores."""
-    blocks = cut_into_blocks(text)
+    return (ids for ids, _ in encode_each(cut_into_blocks(text), vocabulary))
+
+
+def encode_each(blocks: Iterable[str], vocabulary: Vocabulary) -> Iterator[tuple[list[int], str]]:
+    """The ids of each block, beside the block, on all cores. Raises TextUnreadable where half a character stands."""
+    blocks = iter(blocks)
     while some := list(islice(blocks, BLOCKS_AT_ONCE)):
-        for encoding in vocabulary.tokenizer.encode_batch_fast(some, add_special_tokens=False):
-            yield encoding.ids
+        try:
+            encoded = vocabulary.tokenizer.encode_batch_fast(some, add_special_tokens=False)
+        except TypeError:
+            half = next((letter for block in some for letter in block if "\ud800" <= letter <= "\udfff"), "?")
+            raise TextUnreadable(
+                f"The text holds half a character (U+{ord(half):04X}).",
+                hint="It was not UTF-8 when it came here: save it anew, or type it in again.",
+            ) from None
+        yield from zip((encoding.ids for encoding in encoded), some, strict=True)
 
 
 def list_token_bytes(vocabulary: Vocabulary) -> list[bytes]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 import torch
+from pydantic import TypeAdapter
 from transformers import GPT2LMHeadModel
 
 from epigone.model.forward import DTYPES, NextTokenLoss
@@ -34,13 +35,11 @@ from epigone.training.events import (
     Stepped,
 )
 from epigone.training.gradients import Gradients
-from epigone.training.optimizers import make_optimizer, pack_state, unpack_state
+from epigone.training.optimizers import TIED, make_optimizer, pack_state, unpack_state
 from epigone.training.rate import LearningRate
 from epigone.training.soundness import are_finite, check_loss, explain_divergence
 from epigone.training.state import Packed, Progress, agree, make_accelerator, pack_random_state, unpack_random_state
 
-TIED = "lm_head.weight"
-"""The same tensor as transformer.wte.weight; kept once."""
 SECONDS_LEARNED_PER_SECOND_EVALUATED = 8
 """Under a time limit: evaluations, with their samples and saves, take at most a ninth of it."""
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
@@ -337,7 +336,10 @@ class Learner:
         """Take up what `pack` gave, of the same model and plan."""
         self.model.load_state_dict(packed.weights, strict=False)
         unpack_state(self.optimizer, self.model, packed.optimizer)
-        self.progress = Progress(**packed.facts["progress"])
+        self.progress = TypeAdapter(Progress).validate_python(packed.facts["progress"])
+        counts = (self.progress.step, self.progress.n_losses, self.progress.n_unreported, self.progress.n_worse)
+        if len(self.progress.losses) != len(self._losses) or min(counts) < 0:
+            raise ValueError("the progress that it keeps is none")
         self._losses = torch.tensor(self.progress.losses, dtype=torch.float64, device=self._losses.device)
         self.rate.restore(packed.facts["rate"])
         if self.accelerator.scaler is not None and packed.facts["scaler"]:

@@ -11,6 +11,9 @@ from torch import nn
 from epigone.model.plan import Plan
 from epigone.training.muon import Muon
 
+TIED = "lm_head.weight"
+"""The same tensor as transformer.wte.weight; kept once."""
+
 
 def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
     """Muon for the blocks' matrices and AdamW for the rest, or AdamW for all, as the plan has it.

@@ -1,0 +1,88 @@
+"""What a JSON file of a run holds in; the same, known to be of the right kinds and sizes, out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter
+
+from epigone.model.checkpoint import LARGEST
+from epigone.model.plan import Plan
+from epigone.text.receipts import FileReceipt
+
+T = TypeVar("T")
+LARGEST_NUMBER = 1 << 53
+"""No number of steps, tokens or bytes is larger."""
+MOST_TOKENS_PER_STEP, MOST_THREADS = 1 << 28, 4_096
+AT_LEAST_ONE = (
+    *("n_parameters", "n_threads", "n_processes", "block_size", "n_blocks", "batch_size", "accumulation", "lora"),
+    *("n_steps", "patience", "evaluations_per_epoch", "evaluate_every", "report_every"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PartRecord:
+    """What is learned from, or what is held out."""
+
+    n_documents: int
+    n_characters: int
+    n_bytes: int
+    n_tokens: int
+    bytes_per_token: float
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRecord:
+    """How the text was divided."""
+
+    how: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What receipt.json holds, as far as it is read."""
+
+    files: list[FileReceipt]
+    held_out_files: list[FileReceipt]
+    skipped: list[str]
+    split: SplitRecord
+    train: PartRecord
+    validation: PartRecord
+
+
+@cache
+def _adapt(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def take(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A dataclass's value from plain ones. Raises ValueError or TypeError where they are not what it takes."""
+    kind(**values)  # unlike pydantic, it refuses names that it does not know
+    value: T = _adapt(cast(Any, kind)).validate_python(values)
+    return value
+
+
+def check_receipt(data: bytes) -> None:
+    """Raises ValueError where receipt.json does not hold what is read of it."""
+    _adapt(Receipt).validate_json(data, strict=True)
+
+
+def take_plan(values: Mapping[str, Any]) -> Plan:
+    """The plan. Raises ValueError or TypeError where it is none that could be."""
+    plan = take(Plan, values)
+    for name, value in values.items():
+        if isinstance(value, int | float) and not -1 <= value <= LARGEST_NUMBER:
+            raise ValueError(f"{name} cannot be {value}")
+        if name in AT_LEAST_ONE and getattr(plan, name) is not None and getattr(plan, name) < 1:
+            raise ValueError(f"{name} must be 1 or more, not {value}")
+    sizes = {name: getattr(plan.shape, name) for name in ("n_layer", "n_head", "n_embd", "n_positions")}
+    wrong = [name for name, size in sizes.items() if not 1 <= size <= LARGEST[name]]
+    if wrong or not 1 <= plan.shape.vocabulary_size <= LARGEST["vocab_size"]:
+        raise ValueError(f"there is no model of the shape {plan.shape}")
+    if plan.tokens_per_step > MOST_TOKENS_PER_STEP or plan.n_threads > MOST_THREADS or plan.epochs <= 0:
+        raise ValueError("its steps cannot be taken")
+    return plan

@@ -1,0 +1,88 @@
+"""Bytes that atheris finds by looking at which branches they take: they are read, or refused, and all are counted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from helpers_front import environment
+
+SECONDS = 60
+READING = """
+import sys, atheris
+
+with atheris.instrument_imports(include=["epigone.text", "epigone.settings"]):
+    from epigone.errors import EpigoneError
+    from epigone.settings import Settings, make_settings
+    from epigone.text.corpus import read_document
+    from epigone.text.sources import Source
+
+def read(data):
+    try:
+        receipt = read_document(Source(name="x", read=lambda: data)).receipt
+    except EpigoneError as error:
+        assert error.hint
+        return
+    parts = receipt.n_bytes_bom, receipt.n_bytes_newlines, receipt.n_bytes_cut, receipt.n_bytes_kept
+    assert sum(parts) == receipt.n_bytes == len(data) and min(parts) >= 0, receipt
+
+atheris.Setup(sys.argv, read)
+atheris.Fuzz()
+"""
+SETTINGS = """
+import sys, tomllib, atheris
+
+with atheris.instrument_imports(include=["epigone.settings"]):
+    from epigone.errors import EpigoneError
+    from epigone.settings import Settings, make_settings
+
+def read(data):
+    try:
+        values = tomllib.loads(data.decode("utf-8", "replace"))
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return
+    try:
+        make_settings(Settings, values)
+    except EpigoneError as error:
+        assert error.hint
+
+atheris.Setup(sys.argv, read)
+atheris.Fuzz()
+"""
+WORDS = """"*** START OF THE PROJECT GUTENBERG EBOOK X ***"
+"*** END OF THE PROJECT GUTENBERG EBOOK X ***"
+"Project Gutenberg"
+"*END*THE SMALL PRINT"
+"Produced by"
+"\\xef\\xbb\\xbf"
+"\\xff\\xfe"
+"epochs"
+"schedule_arguments"
+"sample_prompt"
+"""
+
+BOOK = "*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\nProduced by Y\n\nÜber allen Gipfeln ist Ruh’, sagte er.\r\n"
+BOOK += "\n*** END OF THE PROJECT GUTENBERG EBOOK X ***\nProject Gutenberg's licence\n"
+SEEDS = [BOOK.encode(encoding, "ignore") for encoding in ("utf-8", "utf-16", "utf-16-be", "cp1252", "utf-8-sig")]
+SEEDS += [b"epochs = 3\nminutes = 2.5\nsample_prompt = ['a', 'b']\n[schedule_arguments]\nnum_cycles = 3\n"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
+@pytest.mark.parametrize("program", [READING, SETTINGS], ids=["reading", "settings"])
+def test_no_bytes_that_a_fuzzer_finds_end_in_a_traceback(tmp_path: Path, program: str) -> None:
+    (tmp_path / "fuzz.py").write_text(program, "utf-8")
+    (tmp_path / "words").write_text(WORDS, "utf-8")
+    (tmp_path / "found").mkdir()
+    for number, seed in enumerate(SEEDS):
+        (tmp_path / "found" / f"seed{number}").write_bytes(seed)
+    flags = [f"-max_total_time={SECONDS}", f"-dict={tmp_path / 'words'}", "-max_len=4000", "-verbosity=0"]
+    arguments = [sys.executable, str(tmp_path / "fuzz.py"), *flags, str(tmp_path / "found")]
+    done = subprocess.run(arguments, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3_000:]
+    assert "Uncaught" not in done.stderr
+    assert len(list((tmp_path / "found").iterdir())) > len(SEEDS)

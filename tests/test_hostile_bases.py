@@ -1,0 +1,241 @@
+"""A base from a stranger: what does not fit, lies about its size or leads elsewhere is refused, in little memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from epigone.errors import BaseError, BaseUnusable
+from epigone.model.checkpoint import check_config
+from epigone.model.hub import find_base
+from epigone.tokens.vocabulary import encode, load_vocabulary
+from helpers_front import command, sonnets, workshop, write_sonnets
+from helpers_hostile import ODD_VALUES, spoil
+from standin import make_standin
+
+VERBS = ("train", "write", "score")
+
+
+@cache
+def sound_base() -> Path:
+    return make_standin(workshop() / "sound", text=sonnets(20_000), n_layer=1, n_embd=32, n_positions=64)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound_base(), tmp_path / "base"))
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | values), "utf-8")
+
+
+def use(base: Path, verb: str, folder: Path) -> int:
+    """The exit code of a verb, once it is known to be a clean end."""
+    text = write_sonnets(folder, 3_000)
+    quick = ("--epochs", "0.2", "--samples", "0", "--batch-size", "4", "--quiet", "--out", folder / "run")
+    more = {"train": (text, "--base", base, *quick), "write": (base, "--length", "2"), "score": (base, text)}
+    outcome = command(verb, *more[verb])
+    assert outcome.code in (0, 1, 2) and "Traceback" not in outcome.err, outcome
+    if outcome.code:
+        assert len([line for line in outcome.err.splitlines() if line.startswith("error: ")]) == 1, outcome
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    return outcome.code
+
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_spoilt_file_of_a_base_ends_no_verb_in_a_traceback(base: Path, tmp_path: Path, file: str, verb: str) -> None:
+    _spoil_and_use(base, tmp_path, file, verb, range(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_spoilt_file_of_a_base_ends_a_verb_in_a_traceback(base: Path, tmp_path: Path, file: str, verb: str) -> None:
+    _spoil_and_use(base, tmp_path, file, verb, range(100, 150))
+
+
+def _spoil_and_use(base: Path, folder: Path, file: str, verb: str, seeds: range) -> None:
+    if not (base / file).exists():
+        pytest.skip("this base has none")
+    sound = (base / file).read_bytes()
+    for seed in seeds:
+        (base / file).write_bytes(spoil(sound, seed))
+        use(base, verb, folder)
+
+
+def test_any_value_in_a_config_is_taken_or_refused(base: Path) -> None:
+    config = json.loads((base / "config.json").read_text("utf-8"))
+    for name in config:
+        for value in ODD_VALUES:
+            try:
+                check_config("a base", config | {name: value})
+            except BaseUnusable as error:
+                assert error.hint and len(str(error)) < 400
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"architectures": ["LlamaForCausalLM"], "_name_or_path": "../../etc/passwd"},
+        {"dtype": "complex", "torch_dtype": "no such"},
+        {"_name_or_path": "evil/model", "tokenizer_class": "EvilTokenizer"},
+        {"activation_function": "no such"},
+        {"activation_function": "__import__('os').system('x')"},
+        {"layer_norm_epsilon": "1e-5"},
+        {"resid_pdrop": 2},
+        {"scale_attn_weights": "yes"},
+        {"quantization_config": {"quant_method": "evil"}},
+        {"id2label": 3},
+        {"eos_token_id": 10**12},
+        {"bos_token_id": "x"},
+    ],
+)
+@pytest.mark.parametrize("verb", VERBS)
+def test_odd_configs_end_no_verb_in_a_traceback(base: Path, tmp_path: Path, values: dict[str, Any], verb: str) -> None:
+    change(base / "config.json", **values)
+    use(base, verb, tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"n_embd": 1_000_000},
+        {"n_embd": 12_288, "n_head": 96, "n_layer": 96},
+        {"vocab_size": 1_000_000},
+        {"n_positions": 65_536},
+        {"n_inner": 98_304},
+    ],
+)
+def test_a_base_that_asks_for_absurdly_much_takes_no_memory(base: Path, values: dict[str, Any]) -> None:
+    change(base / "config.json", **values)
+    before = _read_resident_mib()
+    with pytest.raises(BaseUnusable):
+        find_base(str(base))
+    assert _read_resident_mib() - before < 100
+
+
+def _read_resident_mib() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def test_a_header_that_lies_about_sizes_is_refused_in_no_memory(base: Path) -> None:
+    weights = base / "model.safetensors"
+    data = weights.read_bytes()
+    n_header = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + n_header])
+    name = next(key for key in header if key.endswith("wte.weight"))
+    before = _read_resident_mib()
+    for changed in (
+        {"shape": [10**9, 10**9]},
+        {"shape": [2**62, 4]},
+        {"data_offsets": [0, 2**60]},
+        {"data_offsets": [5, 1]},
+        {"dtype": "F8_E4M3"},
+        {"dtype": "nothing"},
+    ):
+        lying = json.dumps(header | {name: header[name] | changed}).encode()
+        weights.write_bytes(struct.pack("<Q", len(lying)) + lying + data[8 + n_header :])
+        with pytest.raises(BaseError):
+            find_base(str(base))
+    weights.write_bytes(struct.pack("<Q", 90_000_000) + b" " * 1_000)
+    with pytest.raises(BaseUnusable, match="damaged"):
+        find_base(str(base))
+    assert _read_resident_mib() - before < 100
+
+
+def test_weights_of_another_kind_of_number_are_read_or_refused(base: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(base / "model.safetensors")
+    for kind in (torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.bool):
+        save_file({name: value.to(kind) for name, value in tensors.items()}, base / "model.safetensors")
+        for verb in ("write", "score"):
+            use(base, verb, tmp_path)
+    save_file({name: value * float("nan") for name, value in tensors.items()}, base / "model.safetensors")
+    for verb in VERBS:
+        use(base, verb, tmp_path)
+
+
+# -- tokenizers
+
+
+def spoil_tokenizer(base: Path, edit: Any) -> None:
+    path = base / "tokenizer.json"
+    values = json.loads(path.read_text("utf-8"))
+    edit(values)
+    path.write_text(json.dumps(values), "utf-8")
+
+
+def _number_beyond(values: dict[str, Any]) -> None:
+    word = next(iter(values["model"]["vocab"]))
+    values["model"]["vocab"][word] = 4_000_000_000
+
+
+def _merge_what_is_not_there(values: dict[str, Any]) -> None:
+    values["model"]["merges"] = [["zzzz", "qqqq"]]
+
+
+def _add_tokens(values: dict[str, Any]) -> None:
+    more = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    values["added_tokens"] += [{"id": 10_000 + n, "content": f"<{n}>", **more} for n in range(2_000)]
+
+
+def _lose_the_end(values: dict[str, Any]) -> None:
+    values["added_tokens"] = []
+
+
+@pytest.mark.parametrize("edit", [_number_beyond, _merge_what_is_not_there, _add_tokens])
+def test_a_tokenizer_that_does_not_fit_is_refused(base: Path, tmp_path: Path, edit: Any) -> None:
+    spoil_tokenizer(base, edit)
+    with pytest.raises(BaseUnusable):
+        load_vocabulary(base)
+    for verb in VERBS:
+        assert use(base, verb, tmp_path) == 2
+
+
+def test_a_tokenizer_without_an_end_ends_no_verb_in_a_traceback(base: Path, tmp_path: Path) -> None:
+    spoil_tokenizer(base, _lose_the_end)
+    for verb in VERBS:
+        use(base, verb, tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(?:a|aa)+$", "(.*?)*x"])
+def test_a_pattern_that_takes_for_ever_elsewhere_takes_moments_here(base: Path, pattern: str) -> None:
+    def edit(values: dict[str, Any]) -> None:
+        split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        values["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, values["pre_tokenizer"]]}
+
+    spoil_tokenizer(base, edit)
+    began = time.perf_counter()
+    with suppress(BaseUnusable):
+        encode(("a" * 40 + "!") * 3, load_vocabulary(base))
+    assert time.perf_counter() - began < 10
+
+
+def test_a_huge_vocabulary_takes_moments(base: Path) -> None:
+    def edit(values: dict[str, Any]) -> None:
+        source = Random(0)
+        values["model"]["vocab"] |= {f"w{source.random()}": 300 + number for number in range(300_000)}
+
+    spoil_tokenizer(base, edit)
+    began = time.perf_counter()
+    with pytest.raises(BaseUnusable):
+        load_vocabulary(base)
+    assert time.perf_counter() - began < 20
