@@ -57,7 +57,7 @@ def make_hardware(device: Any = "cpu", **more: Any) -> Hardware:
 
 def route_to(settings: Settings, n_bytes: int, hardware: Hardware) -> Route:
     """The route of a text that no base fits."""
-    return choose_route(settings, n_bytes=n_bytes, fits=Fits(gpt2=None, small=lambda: 9.0), hardware=hardware)
+    return choose_route(settings, n_bytes=n_bytes, fits=Fits(gpt2=None, small=lambda: (9.0, 3.0)), hardware=hardware)
 
 
 def plan_for(n_tokens: int = 50_000, *, hardware: Hardware | None = None, **asked: Any) -> Plan:

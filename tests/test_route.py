@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -16,15 +16,15 @@ from helpers_tokens import DATA, gpt2_vocabulary, make_hardware, needs_data
 
 ENGLISH = 4.0
 """Bytes of English that one of GPT-2's tokens stands for."""
-PROSE, CHINESE = 1.9, 5.0
-"""Bits per byte by the untouched small base."""
+PROSE, CHINESE = (1.6, 2.5), (14.4, 3.1)
+"""Bits per byte by the untouched small base, and by a compressor."""
 POEM_OF_ANOTHER_SCRIPT = (
     "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。\n床前明月光，疑是地上霜。举头望明月，低头思故乡。\n"
 )
 GIGABYTE = 1_000_000_000
 
 
-def must_not_be_asked() -> float:
+def must_not_be_asked() -> NoReturn:
     raise AssertionError("GPT-2's tokenizer was asked for")
 
 
@@ -34,7 +34,7 @@ def route(
     n_bytes: int = 100_000,
     fit: float | Callable[[], float] = ENGLISH,
     at_hand: bool = True,
-    small: float | Callable[[], float] = PROSE,
+    small: tuple[float, float] | Callable[[], tuple[float, float]] = PROSE,
     hardware: Hardware | None = None,
 ) -> Route:
     fits = Fits(
@@ -62,13 +62,23 @@ def test_without_gpt2_the_small_base_is_taken_and_it_is_said_how_to_get_gpt2() -
 @pytest.mark.parametrize("at_hand", [True, False])
 def test_a_text_that_no_base_fits_gets_a_model_of_its_own(at_hand: bool) -> None:
     chosen = route(Settings(), fit=1.3, small=CHINESE, at_hand=at_hand)
-    assert chosen.base == "none" and "does not fit" in chosen.reason and "5.0 bits" in chosen.reason
+    assert (
+        chosen.base == "none"
+        and "does not fit" in chosen.reason
+        and "14.4 bits a byte, a compressor 3.1" in chosen.reason
+    )
     assert ("1.3 bytes" in chosen.reason) == at_hand
 
 
 def test_the_library_of_a_lifetime_gets_a_model_of_its_own() -> None:
     chosen = route(Settings(), n_bytes=GIGABYTE, at_hand=False, small=must_not_be_asked)
     assert chosen.base == "none" and "1,000,000,000 bytes" in chosen.reason
+
+
+def test_whoever_wants_more_context_than_the_small_base_has_gets_a_fresh_model() -> None:
+    chosen = route(Settings(block_size=512), at_hand=False, small=must_not_be_asked)
+    assert chosen.base == "none" and "256 tokens" in chosen.reason
+    assert route(Settings(block_size=256), at_hand=False).base == "small"
 
 
 @pytest.mark.parametrize("asked", [{"size": "6x256"}, {"vocabulary": 512}])

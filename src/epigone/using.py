@@ -50,7 +50,7 @@ def choose_model(run: str, base: str) -> str:
     if run and base:
         raise SettingsError(f"--base {base} does not go with {run}.", hint="Leave one of the two out.")
     if not run and not base:
-        raise SettingsError("write needs a run.", hint="Try: epigone write runs/NAME, or epigone write --base small")
+        raise SettingsError("write needs a run.", hint="Or a base, --base small say. See: epigone write --help")
     return run or base
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -94,9 +95,9 @@ def search_library(text: str, own: str, library: Library | None = None) -> Other
         return OthersBooks()
     usual, n_usual = library.measure_share(own)
     floor = usual if n_usual >= LEAST_LOOKED_AT else 0.0
-    tone: Tone = (
-        "bad" if share > max(BAD_SHARE, FLOORS * floor) else "fair" if share > max(GOOD_SHARE, 2 * floor) else "good"
-    )
+    surely = share - 2 * math.sqrt(share / n_looked_at)  # two standard deviations less
+    is_bad, is_fair = surely > max(BAD_SHARE, FLOORS * floor), surely > max(GOOD_SHARE, FLOORS * floor)
+    tone: Tone = "bad" if is_bad else "fair" if is_fair else "good"
     name = "text in copied passages of books that the small base has read"
     mark = Mark(name="the author's own text", value=usual) if n_usual >= LEAST_LOOKED_AT else None
     percent = f"{share:.1%}".replace("%", " %")

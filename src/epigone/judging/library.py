@@ -43,8 +43,7 @@ class Library:
     @property
     def chance(self) -> float:
         """That a passage which stands in none of the books seems to."""
-        filled: float = np.unpackbits(self.bits).mean()
-        return filled**N_PLACES
+        return float(np.unpackbits(self.bits).mean()) ** N_PLACES
 
     def measure_share(self, text: str) -> tuple[float, int]:
         """The share of a text's passages that stand in the books, and how many were looked at."""
@@ -55,7 +54,7 @@ class Library:
         for places in list_places(passages):
             known &= (self.bits[places >> np.uint64(3)] >> (7 - (places & np.uint64(7))).astype(np.uint8) & 1) == 1
         share = (float(known.mean()) - self.chance) / (1 - self.chance)
-        return max(0.0, share), len(passages)
+        return max(0.0, float(share)), len(passages)
 
 
 def choose_passages(text: str) -> Hashes:

@@ -17,8 +17,8 @@ from epigone.settings import Settings, spell
 
 SLOWEST_EPOCH_SECONDS = 900
 """GPT-2 is only chosen unasked where a pass over the text takes less than this, or than the minutes allowed."""
-MOST_BITS_BY_SMALL = 3.0
-"""A byte. Where the untouched small base needs more, a fresh model learns the text sooner."""
+SMALL_POSITIONS = 256
+"""Tokens that the small base sees at once."""
 LONGEST_FOR_SMALL = 20_000_000
 """Bytes."""
 
@@ -54,8 +54,8 @@ class Fits:
 
     gpt2: Callable[[], float] | None
     """Bytes of the text for each token of GPT-2's; None where its weights are not at hand."""
-    small: Callable[[], float]
-    """Bits for each byte of the text by the untouched small base."""
+    small: Callable[[], tuple[float, float]]
+    """Bits for each byte of the text by the untouched small base, and by a compressor that knows nothing else."""
 
 
 def choose_route(settings: Settings, *, n_bytes: int, fits: Fits, hardware: Hardware) -> Route:
@@ -79,14 +79,16 @@ def _choose_base(settings: Settings, n_bytes: int, fits: Fits, hardware: Hardwar
     for name in ("size", "vocabulary"):
         if getattr(settings, name) != "auto":
             return "none", f"{spell(name)} asks for a fresh model"
+    if settings.block_size != "auto" and settings.block_size > SMALL_POSITIONS:
+        return "none", f"the small base sees {SMALL_POSITIONS} tokens at once"
     why_not = _refuse_gpt2(settings, n_bytes, fits, hardware)
     if not why_not:
         return "gpt2", "GPT-2's weights are on this machine, and a text learns best from more than itself"
     if n_bytes > LONGEST_FOR_SMALL:
         return "none", f"{n_bytes:,} bytes teach a fresh model more than the small base knows; {why_not}"
-    bits = fits.small()
-    if bits > MOST_BITS_BY_SMALL:
-        fit = f"the small base does not fit this text ({bits:.1f} bits per byte; it has about 2 for English prose)"
+    bits, packed = fits.small()
+    if bits > packed:
+        fit = f"the small base does not fit this text (it needs {bits:.1f} bits a byte, a compressor {packed:.1f})"
         return "none", f"{fit}; {why_not}"
     return SMALL, f"a text learns best from more than itself; {why_not}"
 
