@@ -17,6 +17,8 @@ T = TypeVar("T")
 LARGEST_NUMBER = 1 << 53
 """No number of steps, tokens or bytes is larger."""
 MOST_TOKENS_PER_STEP, MOST_THREADS = 1 << 28, 4_096
+ANY_SIZE = ("learning_rate", "matrix_learning_rate")
+"""Whoever asks for too much of these is told so by the loss."""
 AT_LEAST_ONE = (
     *("n_parameters", "n_threads", "n_processes", "block_size", "n_blocks", "batch_size", "accumulation", "lora"),
     *("n_steps", "patience", "evaluations_per_epoch", "evaluate_every", "report_every"),
@@ -75,7 +77,7 @@ def take_plan(values: Mapping[str, Any]) -> Plan:
     """The plan. Raises ValueError or TypeError where it is none that could be."""
     plan = take(Plan, values)
     for name, value in values.items():
-        if isinstance(value, int | float) and not -1 <= value <= LARGEST_NUMBER:
+        if isinstance(value, int | float) and not -1 <= value <= LARGEST_NUMBER and name not in ANY_SIZE:
             raise ValueError(f"{name} cannot be {value}")
         if name in AT_LEAST_ONE and getattr(plan, name) is not None and getattr(plan, name) < 1:
             raise ValueError(f"{name} must be 1 or more, not {value}")

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from epigone.errors import BaseUnusable, TextUnreadable
 from epigone.text.storing import Text, cut, read_blocks
@@ -40,8 +40,6 @@ class Vocabulary:
         number = tokenizer.token_to_id(end_of_text)
         if number is None:
             raise ValueError(f"it has no token {end_of_text}")
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
         self.tokenizer, self.end_of_text, self.end_of_text_id = tokenizer, end_of_text, int(number)
 
     def __len__(self) -> int:
@@ -148,9 +146,23 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
         tokenizer = _make_byte_level(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
         tokenizer.add_special_tokens([END_OF_TEXT])
         return tokenizer
-    tokenizer = Tokenizer.from_file(str(whole))
-    if not isinstance(tokenizer.model, models.BPE) or "ByteLevel" not in str(tokenizer.pre_tokenizer):
+    return _rebuild(json.loads(whole.read_text("utf-8")))
+
+
+def _rebuild(values: dict[str, Any]) -> Tokenizer:
+    """As transformers does it: entries, merges and added tokens are the file's, and how a text is cut is GPT-2's.
+
+    So no pattern of a stranger's is ever searched for, and nothing is cut off or filled up. Raises ValueError.
+    """
+    if values["model"].get("type", "BPE") != "BPE" or "ByteLevel" not in json.dumps(values["pre_tokenizer"]):
         raise ValueError("tokenizer.json is of another kind")
+    merges = [tuple(pair) for pair in _list_merges(values)]
+    tokenizer = _make_byte_level(models.BPE(vocab=values["model"]["vocab"], merges=merges))
+    for added in sorted(values["added_tokens"], key=lambda added: added["id"]):
+        add = tokenizer.add_special_tokens if added["special"] else tokenizer.add_tokens
+        add([AddedToken(added["content"], special=added["special"])])
+        if tokenizer.token_to_id(added["content"]) != added["id"]:
+            raise ValueError(f"token {added['id']} is not where tokenizer.json has it")
     return tokenizer
 
 
