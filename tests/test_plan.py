@@ -20,7 +20,7 @@ from epigone.model.plan import Plan, set_length
 from epigone.model.shape import Shape
 from epigone.runs.folder import RunFolder
 from epigone.training.speed import count_evaluations
-from helpers_tokens import GPT2_SMALL, make_hardware, plan_for
+from helpers_tokens import GPT2_SMALL, SMALL_BASE, make_hardware, plan_for
 
 SIZES_IN_BYTES = (5_000, 50_000, 500_000, 5_000_000, 50_000_000)
 DEVICES = ("cpu", "cuda", "mps")
@@ -344,3 +344,13 @@ def test_a_plan_with_an_unknown_number_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps({"plan": asdict(plan_for()) | {"magic": 3}}), "utf-8")
     with pytest.raises(EpigoneError):
         RunFolder(tmp_path).read_plan()
+
+
+def test_the_small_base_is_tuned_as_it_was_made_and_further_the_longer_the_text() -> None:
+    """Without dropout, which it was made without, and by the optimizer that made it."""
+    plans = [plan_for(n_tokens, base="small", base_shape=SMALL_BASE) for n_tokens in (3_000, 15_000, 300_000)]
+    assert all((plan.optimizer, plan.dropout) == ("muon", 0.0) for plan in plans)
+    rates, epochs = [plan.learning_rate for plan in plans], [plan.epochs for plan in plans]
+    assert rates == sorted(rates) and rates[0] < rates[-1] and epochs == sorted(epochs, reverse=True)
+    other = plan_for(15_000, base="owner/other", base_shape=SMALL_BASE)
+    assert (other.optimizer, other.dropout, other.learning_rate) == ("adamw", 0.1, 5e-5)

@@ -15,6 +15,7 @@ from epigone.model import rule
 from epigone.model.adapters import can_adapt
 from epigone.model.forward import Attention, Compilation
 from epigone.model.hardware import Hardware, Precision, choose_precision
+from epigone.model.recipe import choose_epochs, choose_recipe
 from epigone.model.route import Chooser, Route
 from epigone.model.shape import Shape, make_shape
 from epigone.settings import Settings
@@ -27,8 +28,6 @@ WARM_UP_STEPS = 20
 STEPS_BETWEEN_EVALUATIONS = 20
 """At least, unless the passes over the text are shorter: an evaluation costs time, and so does what is saved at one."""
 SMALL_PARAMETERS = 50_000_000
-BEST_OPTIMIZER = {True: ("muon", "learns most in a step from scratch"), False: ("adamw", "GPT-2 was made with it")}
-"""By whether the model is fresh."""
 MATRIX_RATE = 4.0
 """Muon's peak rate for a matrix as a multiple of AdamW's for the rest."""
 LENGTHS_WORTH_COMPILING: tuple[tuple[float, Compilation, int], ...] = ((240, "whole", 8), (30, "blocks", 96))
@@ -151,7 +150,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
     pick = Chooser(settings)
     hardware, train = facts.hardware, facts.tokens.train
     block_size = _choose_block(pick, facts)
-    epochs = _choose_epochs(pick, train.n_bytes, facts.base_shape is None)
+    epochs = _choose_epochs(pick, facts.route.base, train.n_bytes)
     shape = facts.base_shape or _choose_shape(pick, facts, block_size, epochs)
     eager = hardware.device == "cpu" and shape.n_parameters < SMALL_PARAMETERS
     precision, pick.reasons["precision"] = choose_precision(settings.precision, hardware)
@@ -295,13 +294,12 @@ def _choose_lora(pick: Chooser, facts: Facts) -> int | None:
 
 
 def _choose_learning(pick: Chooser, facts: Facts, shape: Shape, epochs: float) -> dict[str, Any]:
-    """How fast, how far and how carefully to learn; docs/findings.md says from where the numbers are."""
-    n_bytes, fresh = facts.tokens.train.n_bytes, facts.base_shape is None
+    """How fast, how far and how carefully to learn."""
+    base, n_bytes = facts.route.base, facts.tokens.train.n_bytes
     passes = min(epochs, _guess_passes(pick.settings, facts, shape))
-    optimizer = pick.choose("optimizer", *BEST_OPTIMIZER[fresh])
-    dropout = rule.choose_dropout(passes, shape.n_parameters / n_bytes) if fresh else (0.1, "as GPT-2 was made")
-    rate = _choose_rate(pick.settings, optimizer, shape, fresh)
-    rate = float(pick.choose("learning_rate", rate, "measured best" if fresh else "gentle, to keep what is known"))
+    best = choose_recipe(base, shape, n_bytes, passes, lora=pick.settings.lora != "none")
+    optimizer = pick.choose("optimizer", *best.optimizer)
+    rate = float(pick.choose("learning_rate", best.rates[optimizer], best.rate_reason))
     few = max(3, min(10, round(epochs / 3)))
     patience = pick.choose("patience", few, "later epochs rarely come back from overfitting")
     return {
@@ -309,26 +307,19 @@ def _choose_learning(pick: Chooser, facts: Facts, shape: Shape, epochs: float) -
         "optimizer": optimizer,
         "learning_rate": rate,
         "matrix_learning_rate": MATRIX_RATE * rate if optimizer == "muon" else rate,
-        "beta2": 0.95 if fresh else 0.999,
+        "beta2": best.beta2,
         "schedule": pick.choose("schedule", "linear", "to zero: best in most measurements"),
         "schedule_arguments": pick.settings.schedule_arguments,
         "warmup": pick.choose("warmup", 0.05, "the first steps are the wildest"),
-        "weight_decay": pick.choose("weight_decay", 0.1 if fresh else 0.01, "usual" if fresh else "gentle"),
-        "dropout": pick.choose("dropout", *dropout),
+        "weight_decay": pick.choose("weight_decay", *best.weight_decay),
+        "dropout": pick.choose("dropout", *best.dropout),
         "patience": None if patience == "none" else patience,
     }
 
 
-def _choose_rate(settings: Settings, optimizer: str, shape: Shape, fresh: bool) -> float:
-    if not fresh:
-        return 5e-5 if settings.lora == "none" else 2e-4  # the second is Hu et al.'s for GPT-2
-    return 1e-2 if optimizer == "muon" else min(3e-3, 3e-3 * 192 / shape.n_embd)
-
-
-def _choose_epochs(pick: Chooser, n_bytes: int, fresh: bool) -> float:
-    most = rule.choose_epochs(n_bytes) if fresh else min(10, max(2, round(4 * math.sqrt(1e6 / n_bytes))))
+def _choose_epochs(pick: Chooser, base: str, n_bytes: int) -> float:
     timed = "at most, if the minutes allow: " if pick.settings.minutes != "none" else ""
-    return float(pick.choose("epochs", most, f"{timed}about right for {n_bytes:,} bytes"))
+    return float(pick.choose("epochs", choose_epochs(base, n_bytes), f"{timed}about right for {n_bytes:,} bytes"))
 
 
 def _guess_passes(settings: Settings, facts: Facts, shape: Shape) -> float:

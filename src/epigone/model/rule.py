@@ -62,3 +62,14 @@ def choose_dropout(passes: float, parameters_per_byte: float) -> tuple[float, st
     if dropout < 0.02:
         return 0.0, "the text is read a few times only"
     return dropout, f"against learning by heart what is read some {passes:.0f} times"
+
+
+def choose_rate_for_small(n_bytes: int) -> float:
+    """Peak rate of AdamW for the small base, Muon's in proportion: the longer the text, the more it may change."""
+    return 2e-4 * math.sqrt(max(1.0, n_bytes / 50_000))
+
+
+def choose_epochs_for_small(n_bytes: int) -> float:
+    """The most passes that help the small base."""
+    most: float = round(3 * (1e6 / n_bytes) ** 0.15)
+    return min(8.0, max(3.0, most))
