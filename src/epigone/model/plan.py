@@ -15,6 +15,7 @@ from epigone.model import rule
 from epigone.model.adapters import can_adapt
 from epigone.model.forward import Attention, Compilation
 from epigone.model.hardware import Hardware, Precision, choose_precision
+from epigone.model.hub import SMALL
 from epigone.model.recipe import choose_epochs, choose_recipe
 from epigone.model.route import Chooser, Route
 from epigone.model.shape import Shape, make_shape
@@ -237,10 +238,11 @@ def _choose_block(pick: Chooser, facts: Facts) -> int:
     else:
         limit = facts.base_shape.n_positions
         best = min(limit, 256 if facts.hardware.device == "cpu" else 1024)
-    fits = max(8, n_tokens // FEWEST_BLOCKS)
+    fewest = FEWEST_BLOCKS if facts.route.base != SMALL else FEWEST_BLOCKS // 2  # it knows how to read on
+    fits = max(8, n_tokens // fewest)
     reason = "enough to see a few sentences"
     if fits < best:
-        best, reason = 2 ** int(math.log2(fits)), f"so that {n_tokens:,} tokens make {FEWEST_BLOCKS} blocks or more"
+        best, reason = 2 ** int(math.log2(fits)), f"so that {n_tokens:,} tokens make {fewest} blocks or more"
     block_size = int(pick.choose("block_size", best, reason))
     if block_size > limit:
         raise SettingsError(
@@ -270,13 +272,19 @@ def _choose_shape(pick: Chooser, facts: Facts, block_size: int, epochs: float) -
 
 def _choose_batch(pick: Chooser, facts: Facts, block_size: int, n_blocks: int) -> int:
     if facts.hardware.device == "cpu":
-        at_once, reason = (2048 if facts.base_shape is None else 1024) // block_size, "fastest on a processor"
+        at_once, reason = _choose_tokens_per_step(facts) // block_size, "fastest on a processor"
     else:
         at_once, reason = 16_384 // block_size, "keeps a GPU busy"
     most = n_blocks // (4 * facts.n_processes)
     if most < at_once:
         at_once, reason = most, "so that a pass over this short text takes several steps"
     return int(pick.choose("batch_size", max(1, at_once), reason))
+
+
+def _choose_tokens_per_step(facts: Facts) -> int:
+    if facts.route.base == SMALL:
+        return rule.choose_tokens_per_step_for_small(facts.tokens.train.n_bytes)
+    return 2048 if facts.base_shape is None else 1024
 
 
 def _choose_lora(pick: Chooser, facts: Facts) -> int | None:

@@ -66,7 +66,12 @@ def choose_dropout(passes: float, parameters_per_byte: float) -> tuple[float, st
 
 def choose_rate_for_small(n_bytes: int) -> float:
     """Peak rate of AdamW for the small base, Muon's in proportion: the longer the text, the more it may change."""
-    return 2e-4 * math.sqrt(max(1.0, n_bytes / 50_000))
+    return min(1e-3, max(1e-4, 2e-4 * math.exp(0.37 * math.log(n_bytes / 50_000))))
+
+
+def choose_tokens_per_step_for_small(n_bytes: int) -> int:
+    """Few where a pass over the text would otherwise take few steps."""
+    return 512 if n_bytes < 200_000 else 2048
 
 
 def choose_epochs_for_small(n_bytes: int) -> float:
