@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from epigone.errors import TextTooShort, TextUnreadable
@@ -121,7 +121,9 @@ def test_newlines_removed_from_utf16_count_two_bytes_each() -> None:
     bom=st.booleans(),
 )
 @example(text="a\n\r\nb", newline="\r\n", encoding="iso2022_kr", bom=False)
+@example(text="b", newline="\n", encoding="iso2022_jp", bom=False)
 def test_every_byte_is_accounted_for_in_any_encoding(text: str, newline: str, encoding: str, bom: bool) -> None:
+    assume(not (encoding.startswith("iso2022") and set(text) & set("\x0e\x0f\x1b")))  # it shifts with these itself
     data = BOMS.get(encoding, b"") * bom + ("a" + text).replace("\n", newline).encode(encoding, "ignore")
     decoded = read(data, encoding)
     middle = decoded.text.find("\n") + 1  # a whole number of lines
