@@ -11,7 +11,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from epigone.settings import WritingSettings
-from epigone.tokens.vocabulary import Vocabulary, end_of_text_id, learn_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, learn_vocabulary
 from epigone.writing.decoder import ReferenceDecoder, make_decoder
 from epigone.writing.engine import Writer
 from epigone.writing.sampling import Chooser, make_processors
@@ -55,7 +55,7 @@ def bytes_only() -> Vocabulary:
 
 def make_random_model(vocabulary: Vocabulary, **more: Any) -> GPT2LMHeadModel:
     """An untrained model with sharp, far from uniform probabilities."""
-    end = end_of_text_id(vocabulary)
+    end = vocabulary.end_of_text_id
     shape = {"n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.4} | more
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)

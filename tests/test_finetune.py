@@ -14,7 +14,6 @@ import epigone
 from epigone import WritingSettings, api
 from epigone.errors import SettingsError
 from epigone.model.gpt2 import build_model
-from epigone.tokens.vocabulary import end_of_text_id
 from epigone.training.events import Evaluated
 from epigone.training.loop import Learner
 from helpers_front import Outcome, command, early_sonnets, finish, shared_run, sonnets, start, workshop
@@ -94,7 +93,7 @@ def test_a_base_is_worth_its_start() -> None:
         early_sonnets(), base=str(hub_root() / "gpt2"), block_size=64, batch_size=8, epochs=1.0, samples=0
     )
     plan = replace(found.plan, learning_rate=1e-3, precision="fp32")
-    fresh = build_model(replace(plan, base="none"), None, end_of_text_id(found.vocabulary))
+    fresh = build_model(replace(plan, base="none"), None, found.vocabulary.end_of_text_id)
     losses: dict[str, list[float]] = {}
     for name, model in (("fine-tuned", found.build_model()), ("fresh", fresh)):
         events = list(Learner(model, found.tokens, plan).learn())

@@ -22,7 +22,7 @@ from epigone.errors import BaseUnusable, RunDamaged
 from epigone.model.gpt2 import WEIGHTS, build_model, load_model, load_weights, read_shape, save_frame, save_weights
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
-from epigone.tokens.vocabulary import encode, end_of_text_id
+from epigone.tokens.vocabulary import encode
 from helpers_front import sonnets, workshop
 from helpers_tokens import make_hardware, plan_for, small_vocabulary
 from standin import make_standin
@@ -32,7 +32,7 @@ FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenize
 
 
 def build_small(**asked: Any) -> GPT2LMHeadModel:
-    return build_model(plan_for(**{**SMALL, **asked}), None, end_of_text_id(small_vocabulary()))
+    return build_model(plan_for(**{**SMALL, **asked}), None, small_vocabulary().end_of_text_id)
 
 
 def save(model: GPT2LMHeadModel, folder: Path) -> Path:
@@ -84,7 +84,7 @@ def test_a_fresh_model_is_stock_and_of_the_planned_shape() -> None:
         == plan.shape
         == Shape(n_layer=2, n_embd=64, n_head=2, n_positions=48, vocabulary_size=400)
     )
-    assert model.config.eos_token_id == model.config.bos_token_id == end_of_text_id(small_vocabulary())
+    assert model.config.eos_token_id == model.config.bos_token_id == small_vocabulary().end_of_text_id
     assert model.lm_head.weight is model.transformer.wte.weight
 
 
@@ -181,7 +181,7 @@ def test_a_saved_folder_holds_what_a_stock_one_does(tmp_path: Path) -> None:
 
 def test_a_saved_folder_says_where_a_text_ends_and_how_long_it_can_be(tmp_path: Path) -> None:
     save(build_small(), tmp_path)
-    tokenizer, end = AutoTokenizer.from_pretrained(tmp_path), end_of_text_id(small_vocabulary())
+    tokenizer, end = AutoTokenizer.from_pretrained(tmp_path), small_vocabulary().end_of_text_id
     assert tokenizer(sonnets(300))["input_ids"] == encode(sonnets(300), small_vocabulary())
     assert tokenizer.model_max_length == 48 and tokenizer.eos_token_id == end
     generation = GenerationConfig.from_pretrained(tmp_path)

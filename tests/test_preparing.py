@@ -17,7 +17,7 @@ from epigone.errors import SettingsError, TextTooShort
 from epigone.model.gpt2 import build_model
 from epigone.model.plan import Plan
 from epigone.preparing import Preparation, prepare
-from epigone.tokens.vocabulary import END_OF_TEXT, end_of_text_id, learn_vocabulary, list_token_bytes, load_vocabulary
+from epigone.tokens.vocabulary import END_OF_TEXT, learn_vocabulary, list_token_bytes, load_vocabulary
 from epigone.training.events import Estimate
 from epigone.training.speed import count_evaluations
 from helpers_front import sonnets, workshop, write_sonnets
@@ -94,7 +94,7 @@ def test_the_stretches_of_a_document_share_one_beginning(tmp_path: Path) -> None
     """A held-out stretch in the middle does not make two documents of the rest."""
     prepared = prepare_quickly([write_sonnets(tmp_path, 3_000, name) for name in ("a.txt", "b.txt")], tmp_path)
     assert prepared.tokens.train.n_documents == 2
-    ends = (prepared.tokens.train.ids == end_of_text_id(prepared.vocabulary)).nonzero()[0]
+    ends = (prepared.tokens.train.ids == prepared.vocabulary.end_of_text_id).nonzero()[0]
     assert len(ends) == 2 and ends[0] == 0
 
 
@@ -212,7 +212,7 @@ def test_the_same_text_is_prepared_in_the_same_way(tmp_path: Path) -> None:
 def test_the_model_is_not_the_one_that_was_measured_with() -> None:
     """A few steps were taken with that one."""
     prepared = prepare_once()
-    untouched = build_model(prepared.plan, None, end_of_text_id(prepared.vocabulary)).state_dict()
+    untouched = build_model(prepared.plan, None, prepared.vocabulary.end_of_text_id).state_dict()
     weights = prepared.build_model().state_dict()
     assert all(torch.equal(weights[name], untouched[name]) for name in untouched)
 

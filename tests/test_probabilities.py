@@ -13,7 +13,7 @@ from transformers import GPT2LMHeadModel
 
 from epigone.model.gpt2 import load_model
 from epigone.settings import WritingSettings
-from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, load_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, encode, load_vocabulary
 from epigone.writing.decoder import make_decoder
 from epigone.writing.engine import Writer
 from epigone.writing.sampling import ROUNDS, SHORTEST_LOOP, LoopGuard
@@ -46,7 +46,7 @@ def test_without_daring_it_is_transformers_generate_token_for_token(random_vocab
     model, vocabulary = make_random_model(random_vocabulary, **(deep if which == "deep" else {})), random_vocabulary
     if which == "trained":
         model, vocabulary = trained_model()
-    prompt, end = encode("From fairest", vocabulary), end_of_text_id(vocabulary)
+    prompt, end = encode("From fairest", vocabulary), vocabulary.end_of_text_id
     n_new = model.config.n_positions - len(prompt)
     chooser = make_chooser([0], temperature=0)
     writer = Writer(make_decoder(model), vocabulary)

@@ -16,7 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from epigone import api
 from epigone.errors import TextTooShort, TextUnreadable
 from epigone.reporting.facts import describe_worst_lines
-from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, learn_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, encode, learn_vocabulary
 from epigone.writing.scoring import Score, list_windows, score_text
 from helpers_front import command, shared_run, sonnets, write_sonnets
 
@@ -76,7 +76,7 @@ def agree(score: Score, other: Score) -> bool:
 
 def test_a_text_within_the_context_has_the_loss_of_transformers(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
     text = "From fairest creatures we desire"
-    ids = torch.tensor([[end_of_text_id(vocabulary), *encode(text, vocabulary)]])
+    ids = torch.tensor([[vocabulary.end_of_text_id, *encode(text, vocabulary)]])
     assert ids.shape[1] <= 48
     with torch.no_grad():
         theirs = model(input_ids=ids, labels=ids)
@@ -112,7 +112,7 @@ def test_every_token_is_foretold_once_and_in_order(vocabulary: Vocabulary, n_pos
     """Where only the last token matters, windows of any length must give the same."""
     text = sonnets(1_500)
     model = Pairs(len(vocabulary), n_positions)
-    stream = torch.tensor([end_of_text_id(vocabulary), *encode(text, vocabulary)])
+    stream = torch.tensor([vocabulary.end_of_text_id, *encode(text, vocabulary)])
     expected = -functional.cross_entropy(model.table[stream[:-1]], stream[1:], reduction="none")
     found = score_text(model, vocabulary, text)  # type: ignore[arg-type]
     assert torch.allclose(torch.tensor([token.log_probability for token in found.tokens]), expected, atol=1e-5)
@@ -133,7 +133,7 @@ def test_after_the_first_window_every_token_sees_half_a_context(n_tokens: int, n
 
 def test_a_long_text_is_read_as_transformers_reads_its_windows(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
     text = sonnets(1_000)
-    stream = torch.tensor([end_of_text_id(vocabulary), *encode(text, vocabulary)])
+    stream = torch.tensor([vocabulary.end_of_text_id, *encode(text, vocabulary)])
     logs: list[torch.Tensor] = []
     for start in range(0, len(stream) - 1 - 48 + 24, 24):
         start = min(start, len(stream) - 1 - 48)

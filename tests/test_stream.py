@@ -17,7 +17,7 @@ from transformers import GPT2Tokenizer
 
 from epigone.errors import RunDamaged
 from epigone.tokens.stream import Tokens, encode_parts, load_tokens
-from epigone.tokens.vocabulary import END_OF_TEXT, Vocabulary, encode, end_of_text_id, learn_vocabulary
+from epigone.tokens.vocabulary import END_OF_TEXT, Vocabulary, encode, learn_vocabulary
 from helpers_front import sonnets
 from helpers_tokens import small_vocabulary
 
@@ -33,7 +33,7 @@ def expected_ids(part: list[list[str]], vocabulary: Vocabulary) -> list[int]:
     """The end of text before each document, then its stretches one after another."""
     ids: list[int] = []
     for document in part:
-        ids += [end_of_text_id(vocabulary), *(i for stretch in document for i in encode(stretch, vocabulary))]
+        ids += [vocabulary.end_of_text_id, *(i for stretch in document for i in encode(stretch, vocabulary))]
     return ids
 
 
@@ -52,7 +52,7 @@ def test_each_document_stands_behind_one_end_of_text(tmp_path: Path) -> None:
     tokens, vocabulary = encode_into(tmp_path), small_vocabulary()
     assert tokens.train.ids.tolist() == expected_ids(TRAIN, vocabulary)
     assert tokens.validation.ids.tolist() == expected_ids(VALIDATION, vocabulary)
-    assert (tokens.train.ids == end_of_text_id(vocabulary)).sum() == 2
+    assert (tokens.train.ids == vocabulary.end_of_text_id).sum() == 2
 
 
 def test_what_is_held_out_is_nowhere_in_what_is_learned_from(tmp_path: Path) -> None:

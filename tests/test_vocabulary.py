@@ -22,7 +22,6 @@ from epigone.tokens.vocabulary import (
     Vocabulary,
     cut_into_blocks,
     encode,
-    end_of_text_id,
     learn_vocabulary,
     list_token_bytes,
     load_vocabulary,
@@ -56,7 +55,7 @@ def test_it_is_a_stock_fast_gpt2_tokenizer() -> None:
     assert type(stock) is GPT2Tokenizer and stock.is_fast and len(stock) == len(vocabulary)
     assert stock.get_vocab().keys() >= set(pre_tokenizers.ByteLevel.alphabet())
     assert stock.eos_token == stock.bos_token == END_OF_TEXT
-    assert encode(f"a{END_OF_TEXT}", vocabulary)[1] == end_of_text_id(vocabulary) == stock.eos_token_id
+    assert encode(f"a{END_OF_TEXT}", vocabulary)[1] == vocabulary.end_of_text_id == stock.eos_token_id
     assert stock("".join(TEXTS.values()))["input_ids"] == encode("".join(TEXTS.values()), vocabulary)
 
 
@@ -137,7 +136,7 @@ def test_every_byte_has_a_token_and_the_end_of_text_no_bytes() -> None:
     pieces = list_token_bytes(small_vocabulary())
     assert len(pieces) == 400
     assert {piece[0] for piece in pieces if len(piece) == 1} == set(range(256))
-    assert [i for i, piece in enumerate(pieces) if not piece] == [end_of_text_id(small_vocabulary())]
+    assert [i for i, piece in enumerate(pieces) if not piece] == [small_vocabulary().end_of_text_id]
 
 
 @needs_data
@@ -197,7 +196,7 @@ def test_a_saved_vocabulary_is_loaded_by_transformers_alone(tmp_path: Path) -> N
     assert stock(text)["input_ids"] == encode(text, ours) == encode(text, vocabulary)
     assert stock.decode(stock(text)["input_ids"]) == decode(encode(text, ours), ours) == text
     assert len(stock) == len(ours) == 400
-    assert stock.eos_token_id == end_of_text_id(ours) == end_of_text_id(vocabulary)
+    assert stock.eos_token_id == ours.end_of_text_id == vocabulary.end_of_text_id
 
 
 def test_a_tokenizer_that_would_cut_texts_short_does_not(tmp_path: Path) -> None:
@@ -211,7 +210,7 @@ def test_a_tokenizer_that_would_cut_texts_short_does_not(tmp_path: Path) -> None
 def test_where_it_is_not_said_the_end_of_text_has_gpt2_s_name(tmp_path: Path) -> None:
     small_vocabulary().as_stock().save_pretrained(tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
-    assert end_of_text_id(load_vocabulary(tmp_path)) == end_of_text_id(small_vocabulary())
+    assert load_vocabulary(tmp_path).end_of_text_id == small_vocabulary().end_of_text_id
 
 
 def damage_by(folder: Path, name: str) -> None:

@@ -7,7 +7,7 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from epigone.settings import WritingSettings
-from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id
+from epigone.tokens.vocabulary import Vocabulary, encode
 from epigone.writing.decoder import ReferenceDecoder
 from epigone.writing.engine import Writer
 from helpers_front import shared_run
@@ -58,7 +58,7 @@ def test_a_stop_string_is_found_across_tokens_and_characters(bytes_only: Vocabul
 
 def test_the_end_of_text_is_never_written(bytes_only: Vocabulary) -> None:
     """A model that wants nothing else has to say something else."""
-    end = end_of_text_id(bytes_only)
+    end = bytes_only.end_of_text_id
     writer = parrot_writer(Parrot([end], len(bytes_only)), bytes_only)
     for temperature in (0.0, 1.0):
         chooser = make_chooser([0], temperature=temperature)

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from epigone.files import write_bytes, write_json
 from epigone.judging.copying import judge_copying
-from epigone.model.gpt2 import WEIGHTS, load_model
+from epigone.model.checkpoint import WEIGHTS
+from epigone.model.gpt2 import load_model
 from epigone.run import open_run
 from epigone.tokens.vocabulary import load_vocabulary
 from epigone.writing.scoring import score_text

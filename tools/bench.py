@@ -29,7 +29,7 @@ from epigone.model.shape import Shape
 from epigone.run import open_run
 from epigone.settings import Settings, WritingSettings
 from epigone.tokens.stream import Part, Tokens
-from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, learn_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, encode, learn_vocabulary
 from epigone.training.batches import Batches
 from epigone.training.loop import Learner
 from epigone.writing.decoder import WeightFormat, make_decoder
@@ -251,7 +251,7 @@ def make_writing(
     """The same texts' worth of tokens by `generate`, and by epigone's writer."""
     count, length = sizes
     generator: Any = model  # its declared types fit no model
-    prompt, end = "Shall I compare", end_of_text_id(vocabulary)
+    prompt, end = "Shall I compare", vocabulary.end_of_text_id
     ids = torch.tensor([encode(prompt, vocabulary)] * count)
     writer = Writer(make_decoder(model, form), vocabulary)
     writer.token_bytes += [b"?"] * (model.config.vocab_size - len(writer.token_bytes))  # of random weights

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import GPT2LMHeadModel
 
 from epigone import __version__
-from epigone.errors import BaseUnusable, RunDamaged, RunExists, SettingsError, TrainingDiverged
+from epigone.errors import BaseUnusable, RunDamaged, RunExists, SettingsError, TrainingDiverged, first_line
 from epigone.files import write_json
 from epigone.judging.critic import Critic
 from epigone.judging.tuning import choose_temperature
@@ -31,7 +31,7 @@ from epigone.runs.folder import RunFolder
 from epigone.runs.mending import FRAME
 from epigone.settings import Settings, make_settings
 from epigone.tokens.stream import Tokens, load_tokens
-from epigone.tokens.vocabulary import Vocabulary, end_of_text_id, load_vocabulary
+from epigone.tokens.vocabulary import Vocabulary, load_vocabulary
 from epigone.training.events import CheckpointDue, Divided, Evaluated, Event, Finished
 from epigone.training.loop import Learner
 from epigone.training.state import Packed, count_processes, is_main_process
@@ -224,8 +224,7 @@ def _unpack(learner: Learner, packed: Packed, folder: RunFolder) -> None:
         learner.unpack(packed)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         raise RunDamaged(
-            f"The checkpoint in {folder.checkpoints} is of another run than {folder.plan}: "
-            f"{str(error).partition(chr(10))[0]:.200}",
+            f"The checkpoint in {folder.checkpoints} is of another run than {folder.plan}: {first_line(error)}",
             hint="Put back the files that belong together, or train again from the text.",
         ) from None
 
@@ -287,7 +286,7 @@ def _rebuild_model(folder: RunFolder, plan: Plan, vocabulary: Vocabulary, *, fre
     """The model that training started from, or just its frame where a checkpoint brings the weights."""
     if fresh_start:
         base = None if plan.fresh else find_base(plan.base).folder
-        return build_model(plan, base, end_of_text_id(vocabulary))
+        return build_model(plan, base, vocabulary.end_of_text_id)
     return build_frame(plan, folder.model)
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from tyro.conf import Positional
 
 from epigone import __version__
-from epigone.errors import EpigoneError, OutOfMemory
+from epigone.errors import EpigoneError, OutOfMemory, first_line
 from epigone.flags import check_words
 from epigone.learning import INTERRUPTED
 from epigone.learning import plan as _plan
@@ -84,7 +84,7 @@ def _explain_shortage(error: Exception) -> OutOfMemory:
     if not is_shortage(error):
         raise error
     return OutOfMemory(
-        f"Memory ran out: {str(error).partition(chr(10))[0]:.200}",
+        f"Memory ran out: {first_line(error)}",
         hint="End what else needs memory, or ask for less at once. What is saved stays: epigone resume goes on.",
     )
 

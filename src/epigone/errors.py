@@ -98,3 +98,8 @@ class TrainingDiverged(EpigoneError):
     """The loss or a weight became infinite or not a number."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says went wrong, short enough to stand in a line of ours."""
+    return f"{next(iter(str(error).splitlines()), '') or type(error).__name__:.200}"

@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list
 from torch._dynamo.exc import TorchDynamoException
 from transformers import GPT2LMHeadModel
 
+from epigone.errors import first_line
 from epigone.model.gpt2 import build_model, load_model, read_shape
 from epigone.model.hardware import Hardware, find_hardware
 from epigone.model.hub import SMALL, Base, find_base, is_cached
@@ -29,7 +30,6 @@ from epigone.tokens.vocabulary import (
     LEARNING_CHARACTERS,
     Vocabulary,
     encode,
-    end_of_text_id,
     learn_vocabulary,
     load_vocabulary,
 )
@@ -65,7 +65,7 @@ class Preparation:
 
     def build_model(self) -> GPT2LMHeadModel:
         """The model that training starts from."""
-        return build_model(self.plan, self.base.folder if self.base else None, end_of_text_id(self.vocabulary))
+        return build_model(self.plan, self.base.folder if self.base else None, self.vocabulary.end_of_text_id)
 
 
 def look_away(what: str, n_done: int, n_all: int) -> None:
@@ -104,7 +104,7 @@ def prepare(
         n_processes=count_processes(),
     )
     first_plan = make_plan(settings, facts)
-    model = build_model(first_plan, base.folder if base else None, end_of_text_id(vocabulary))
+    model = build_model(first_plan, base.folder if base else None, vocabulary.end_of_text_id)
     plan, estimate = _measure(model, vocabulary, tokens, first_plan, settings)
     return Preparation(
         settings=settings,
@@ -155,13 +155,22 @@ def _fit_small(corpus: Corpus) -> tuple[float, float]:
     folder = find_base(SMALL).folder
     model, vocabulary = load_model(folder), load_vocabulary(folder)
     bits = n_bytes = 0.0
-    for stretch in _sample_stretches(corpus):
+    for stretch in filter(None, _sample_stretches(corpus)):
         scored = score_text(model, vocabulary, stretch)
         bits += scored.bits_per_byte * len(stretch.encode())
         n_bytes += len(stretch.encode())
-    beginning = b"".join(str(cut(document.text, 0, PACKED)).encode() for document in corpus.documents[:100])[:PACKED]
-    packed = 8 * len(lzma.compress(beginning)) / max(1, len(beginning))
-    return bits / max(1.0, n_bytes), packed
+    beginning = _read_beginning(corpus, PACKED)
+    return bits / max(1.0, n_bytes), 8 * len(lzma.compress(beginning)) / max(1, len(beginning))
+
+
+def _read_beginning(corpus: Corpus, n_most: int) -> bytes:
+    """The first bytes of all documents."""
+    found = b""
+    for document in corpus.documents:
+        found += str(cut(document.text, 0, n_most - len(found))).encode()
+        if len(found) >= n_most:
+            break
+    return found[:n_most]
 
 
 def _sample_stretches(corpus: Corpus) -> list[str]:
@@ -218,7 +227,7 @@ def _measure(
     try:
         found = measure_speed(model, tokens, plan, time_samples=sampler.time)
     except TorchDynamoException as error:
-        why = f"torch.compile failed here: {str(error).splitlines()[0]:.100}"
+        why = f"torch.compile failed here: {first_line(error):.100}"
         plan = replace(plan, compilation="none", reasons=plan.reasons | {"compilation": why})
         found = measure_speed(model, tokens, plan, time_samples=sampler.time)
     if plan.n_processes > 1:

@@ -11,6 +11,7 @@ from typing import Any
 from epigone.errors import BaseUnusable
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+GENERATION = "generation_config.json"
 TOKENIZERS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"})
 """Either of these sets of files makes a tokenizer."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")

@@ -13,18 +13,16 @@ from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, GPT2Config
 from transformers.utils import logging
 
-from epigone.errors import BaseUnusable, OutputError, RunDamaged
+from epigone.errors import BaseUnusable, OutputError, RunDamaged, first_line
 from epigone.files import check_room, write_whole
 from epigone.model.adapters import add_adapters, merge_weights
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
 from epigone.model.weights import TEMPERATURE, UNLOADABLE
-from epigone.tokens.vocabulary import Vocabulary, end_of_text_id
+from epigone.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
-
-WEIGHTS = "model.safetensors"
 
 
 def read_shape(config: Mapping[str, Any]) -> Shape:
@@ -59,7 +57,7 @@ def build_frame(plan: Plan, folder: Path) -> GPT2LMHeadModel:
             model = _make_model(config)
     except UNLOADABLE as error:
         raise RunDamaged(
-            f"The model in {folder} cannot be built: {str(error).splitlines()[0]}", hint="Train again from the text."
+            f"The model in {folder} cannot be built: {first_line(error)}", hint="Train again from the text."
         ) from None
     if plan.lora is not None:
         add_adapters(model, plan.lora, plan.seed)
@@ -110,7 +108,7 @@ def _load_base(plan: Plan, folder: Path) -> GPT2LMHeadModel:
         return _read_weights(folder, attn_implementation=plan.attention, config=config)
     except UNLOADABLE as error:
         raise BaseUnusable(
-            f"{folder} cannot be loaded as a GPT-2: {str(error).splitlines()[0]}",
+            f"{folder} cannot be loaded as a GPT-2: {first_line(error)}",
             hint="Download it again, or choose another --base.",
         ) from None
 
@@ -142,7 +140,7 @@ def load_model(folder: Path, *, attention: str = "sdpa", device: str = "cpu") ->
         model = _read_weights(folder, attn_implementation=attention)
     except UNLOADABLE as error:
         raise RunDamaged(
-            f"The model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
+            f"The model in {folder} cannot be loaded: {first_line(error)}",
             hint="epigone resume makes it anew from the last checkpoint of its run.",
         ) from None
     model.eval()  # type: ignore[no-untyped-call]
@@ -166,7 +164,7 @@ def _save_frame(model: GPT2LMHeadModel, vocabulary: Vocabulary, folder: Path) ->
     model.config.architectures = ["GPT2LMHeadModel"]
     model.config.dtype = torch.float32
     model.config.save_pretrained(folder)
-    end = end_of_text_id(vocabulary)
+    end = vocabulary.end_of_text_id
     GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True, temperature=TEMPERATURE, top_p=0.95, bos_token_id=end, eos_token_id=end
     ).save_pretrained(folder)
@@ -196,6 +194,6 @@ def load_weights(model: GPT2LMHeadModel, path: Path) -> None:
     try:
         missing = model.load_state_dict(load_file(path), strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise RunDamaged(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise RunDamaged(f"{path} cannot be loaded: {first_line(error)}") from None
     if missing.unexpected_keys or set(missing.missing_keys) - {"lm_head.weight"}:
         raise RunDamaged(f"{path} does not hold the weights of this model.")

@@ -16,9 +16,9 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from epigone.errors import RunDamaged
+from epigone.errors import RunDamaged, first_line
 from epigone.files import write_json
-from epigone.model.checkpoint import CONFIG, INDEX, OTHER_SPELLINGS, WEIGHTS
+from epigone.model.checkpoint import CONFIG, GENERATION, INDEX, OTHER_SPELLINGS, WEIGHTS
 
 if TYPE_CHECKING:
     from transformers import GPT2Config
@@ -28,7 +28,6 @@ UNLOADABLE = (
     *(SafetensorError, StrictDataclassError),
 )
 """What transformers raises where a folder holds something else than it says: its config.json may hold anything."""
-GENERATION = "generation_config.json"
 TEMPERATURE = 0.8
 """Where none is given or known."""
 PREFIX = "transformer."
@@ -86,7 +85,7 @@ def read_weights(folder: Path, device: str) -> Weights:
             found |= load_file(file, device=device)
     except UNLOADABLE as error:
         raise RunDamaged(
-            f"The model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
+            f"The model in {folder} cannot be loaded: {first_line(error)}",
             hint="epigone resume makes it anew from the last checkpoint of its run.",
         ) from None
     whole = (PREFIX, "lm_head.")

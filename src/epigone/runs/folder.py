@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from epigone.errors import OutputError, RunDamaged, RunExists, RunLocked, RunNotFound
+from epigone.errors import OutputError, RunDamaged, RunExists, RunLocked, RunNotFound, first_line
 from epigone.files import check_room, flush, hash_file, make_folder, write_bytes, write_json, write_text
-from epigone.model.checkpoint import WEIGHTS
+from epigone.model.checkpoint import GENERATION, WEIGHTS
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
 from epigone.runs.checkpoints import (
@@ -27,7 +27,7 @@ from epigone.runs.checkpoints import (
     read_step,
     save_checkpoint,
 )
-from epigone.runs.mending import GENERATION, holds_something, list_copied, mend
+from epigone.runs.mending import list_copied, mend
 from epigone.runs.metrics import append_event, read_events
 from epigone.runs.records import check_receipt, take_plan
 from epigone.runs.sums import Sums
@@ -40,7 +40,8 @@ from epigone.training.state import Packed
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-
+OWN = {".lock", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
+"""What may lie in a folder before its settings do."""
 MOST_BEFORE_A_CHECKPOINT = 2
 """Evaluations of a run that a crash or a broken disk may leave without any checkpoint, at its beginning."""
 
@@ -69,15 +70,12 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """A new, empty run. A folder in which no training ever began may be used again.
-
-        Raises RunExists, OutputError.
-        """
+        """A new, empty run, where no training ever began. Raises RunExists, OutputError."""
         folder = cls(path)
         if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
             raise OutputError(f"{path} is no name in UTF-8.", hint="Choose another folder with --out.")
         begun = cls.is_run(path)
-        if begun or (path.exists() and not folder.settings.exists() and holds_something(path)):
+        if begun or (path.exists() and not folder.settings.exists() and _holds_something(path)):
             what = "a run" if begun else "something else"
             hint = f"Go on with it: epigone resume {path}. Or choose" if begun else "Choose"
             raise RunExists(f"{path} already holds {what}.", hint=f"{hint} another folder with --out.")
@@ -170,7 +168,7 @@ class RunFolder:
                 raise ValueError("it does not say what the run was made of")
             return take_plan(values), more
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise _miss(self.path, f"{self.plan} cannot be read: {_shorten(error)}") from None
+            raise _miss(self.path, f"{self.plan} cannot be read: {first_line(error)}") from None
 
     def write_receipt(self, receipt: dict[str, Any]) -> None:
         """receipt.json: what was read, and every change made to it."""
@@ -186,7 +184,7 @@ class RunFolder:
             receipt: dict[str, Any] = json.loads(data)
             return receipt
         except (OSError, ValueError, RecursionError) as error:
-            raise _miss(self.path, f"{self.receipt} cannot be read: {_shorten(error)}") from None
+            raise _miss(self.path, f"{self.receipt} cannot be read: {first_line(error)}") from None
 
     def hash_model(self) -> str:
         """The sha256 of the best model's weights; "" where there are none yet."""
@@ -322,10 +320,6 @@ class RunFolder:
             raise OutputError(f"{self.model} cannot be written: {error.strerror}.", hint="Make room.") from None
 
 
-def _shorten(error: Exception) -> str:
-    return "; ".join(line.strip() for line in str(error).splitlines()[:3])
-
-
 def name_epoch(epoch: float) -> str:
     """An epoch as it stands in a file's name: 01, or 01.50 between two."""
     return f"{epoch:05.2f}".removesuffix(".00")
@@ -340,6 +334,13 @@ def _miss(run: Path, fault: str) -> RunDamaged:
         f"{run}: {fault}." if not fault.startswith(str(run)) else f"{fault}.",
         hint=f"epigone resume {run} puts it back from a checkpoint. Where none was written, train again from the text.",
     )
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether there is anything but what a run that was stopped at once may leave."""
+    if not path.is_dir():
+        return True
+    return any(item.name not in OWN for item in path.iterdir()) or any((path / "samples").glob("*"))
 
 
 def _identify(path: Path) -> tuple[int, int]:

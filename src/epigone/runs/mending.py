@@ -9,13 +9,12 @@ from hashlib import sha256
 from pathlib import Path
 
 from epigone.files import write_bytes
+from epigone.model.checkpoint import CONFIG, GENERATION
 from epigone.runs.sums import Sums
 
-METRICS, GENERATION = "metrics.jsonl", "generation_config.json"
-FRAME = ("config.json", "tokenizer.json", "tokenizer_config.json")
+METRICS = "metrics.jsonl"
+FRAME = (CONFIG, "tokenizer.json", "tokenizer_config.json")
 """Of model/, all that does not change while it learns and that nothing can be made of the weights without."""
-OWN = {".lock", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
-"""What may lie in a folder before its settings do."""
 
 
 def list_copied(run: Path) -> list[Path]:
@@ -61,10 +60,3 @@ def _put_back_metrics(path: Path, copy: Path) -> Iterator[str]:
         write_bytes(path, kept)
     if not found.startswith(kept):
         yield f"{path.name} is not what was written; it is put back from {copy.parent.name}"
-
-
-def holds_something(path: Path) -> bool:
-    """Whether there is anything but what a run that was stopped at once may leave."""
-    if not path.is_dir():
-        return True
-    return any(item.name not in OWN for item in path.iterdir()) or any((path / "samples").glob("*"))

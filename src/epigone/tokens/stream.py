@@ -26,7 +26,6 @@ from epigone.tokens.vocabulary import (
     cut_into_blocks,
     encode_blocks,
     encode_each,
-    end_of_text_id,
     list_token_bytes,
 )
 
@@ -119,7 +118,7 @@ def load_tokens(place: Path) -> Tokens:
 def make_part(text: str, vocabulary: Vocabulary, n_most: int) -> Part:
     """The beginning of a text, of at most so many tokens, as a part."""
     ids = islice(chain.from_iterable(encode_blocks(text[: LONGEST_TOKEN * n_most], vocabulary)), n_most)
-    return _measure_part(np.array([end_of_text_id(vocabulary), *ids], np.uint32), vocabulary)
+    return _measure_part(np.array([vocabulary.end_of_text_id, *ids], np.uint32), vocabulary)
 
 
 def cut_part(part: Part, first: int, n_most: int, vocabulary: Vocabulary) -> Part:
@@ -130,7 +129,7 @@ def cut_part(part: Part, first: int, n_most: int, vocabulary: Vocabulary) -> Par
 def _measure_part(ids: Ids, vocabulary: Vocabulary) -> Part:
     """The ids as a part; the first is only there for the others to follow it."""
     pieces, own = list_token_bytes(vocabulary), ids[1:].tolist()
-    raw, n_ends = b"".join(map(pieces.__getitem__, own)), own.count(end_of_text_id(vocabulary))
+    raw, n_ends = b"".join(map(pieces.__getitem__, own)), own.count(vocabulary.end_of_text_id)
     return Part(
         ids=ids,
         n_tokens=len(own) - n_ends,
@@ -142,7 +141,7 @@ def _measure_part(ids: Ids, vocabulary: Vocabulary) -> Part:
 
 def spell_documents(part: Part, vocabulary: Vocabulary) -> list[str]:
     """The texts of a part's documents, as they were encoded."""
-    pieces, end = list_token_bytes(vocabulary), end_of_text_id(vocabulary)
+    pieces, end = list_token_bytes(vocabulary), vocabulary.end_of_text_id
     starts = np.flatnonzero(part.ids == end)
     stretches = np.split(np.asarray(part.ids), starts) if len(starts) else []
     raw = (b"".join(map(pieces.__getitem__, ids[1:].tolist())) for ids in stretches[1:])
@@ -156,7 +155,7 @@ class SpelledPieces(Sequence[str]):
     """
 
     def __init__(self, part: Part, vocabulary: Vocabulary) -> None:
-        self._ids, self._pieces, end = part.ids, list_token_bytes(vocabulary), end_of_text_id(vocabulary)
+        self._ids, self._pieces, end = part.ids, list_token_bytes(vocabulary), vocabulary.end_of_text_id
         spans = []
         for first in range(0, len(part.ids), PIECE_TOKENS):
             last = min(first + PIECE_TOKENS + OVERLAP_TOKENS, len(part.ids))
@@ -213,7 +212,7 @@ def _name_content(train: Stretches, validation: Stretches, vocabulary: Vocabular
 def _write_part(
     part: Stretches, vocabulary: Vocabulary, path: Path, watch: Callable[[int], None]
 ) -> dict[str, int | str]:
-    kind, end = KINDS[len(vocabulary) > 2**16], end_of_text_id(vocabulary)
+    kind, end = KINDS[len(vocabulary) > 2**16], vocabulary.end_of_text_id
     digest, n_ids, n_characters, n_bytes = hashlib.sha256(), 0, 0, 0
     with path.open("wb") as file:
         file.write(_spell_header(kind, 0))

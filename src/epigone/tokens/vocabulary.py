@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from epigone.errors import BaseUnusable, TextUnreadable
+from epigone.errors import BaseUnusable, TextUnreadable, first_line
 from epigone.text.storing import Text, cut, read_blocks
 
 if TYPE_CHECKING:
@@ -112,14 +112,10 @@ def load_vocabulary(folder: Path) -> Vocabulary:
         _check_numbers(vocabulary, _read_n_known(folder))
     except Exception as error:  # noqa: BLE001  # tokenizers raises nothing more special
         raise BaseUnusable(
-            f"{folder} holds no whole byte-level BPE with an end-of-text token: {_shorten(error)}",
+            f"{folder} holds no whole byte-level BPE with an end-of-text token: {first_line(error)}",
             hint="Put the tokenizer.json that belongs to the weights beside them.",
         ) from None
     return vocabulary
-
-
-def _shorten(error: Exception) -> str:
-    return f"{next(iter(str(error).splitlines()), type(error).__name__):.200}"
 
 
 def _check_numbers(vocabulary: Vocabulary, n_known: int) -> None:
@@ -172,11 +168,6 @@ def _read_end_of_text(folder: Path) -> str:
     found = json.loads(path.read_text("utf-8")).get("eos_token") if path.exists() else None
     found = found.get("content") if isinstance(found, dict) else found
     return found if isinstance(found, str) else END_OF_TEXT
-
-
-def end_of_text_id(vocabulary: Vocabulary) -> int:
-    """The id of the token between documents."""
-    return vocabulary.end_of_text_id
 
 
 def cut_into_blocks(text: Text, size: int = BLOCK_CHARACTERS) -> Iterator[str]:

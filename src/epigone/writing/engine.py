@@ -15,7 +15,7 @@ from epigone.model.weights import TEMPERATURE
 from epigone.settings import WritingSettings
 from epigone.text.index import CopyIndex
 from epigone.text.passages import Shared, find_longest_shared
-from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, list_token_bytes
+from epigone.tokens.vocabulary import Vocabulary, encode, list_token_bytes
 from epigone.writing.copying import CopyGuard
 from epigone.writing.decoder import AnyDecoder
 from epigone.writing.endings import Scribe, count_most_tokens
@@ -70,7 +70,7 @@ class Writer:
         self._documents: list[str] | None = None
         self._indices: dict[int, CopyIndex] = {}
         self.vocabulary = vocabulary
-        self.end_of_text = end_of_text_id(vocabulary)
+        self.end_of_text = vocabulary.end_of_text_id
         self.token_bytes = list_token_bytes(vocabulary)
         self.start = encode(start_text, vocabulary) or [self.end_of_text]
 

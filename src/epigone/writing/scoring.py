@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from epigone.errors import TextTooShort, TextUnreadable
-from epigone.tokens.vocabulary import Vocabulary, encode, end_of_text_id, list_token_bytes
+from epigone.tokens.vocabulary import Vocabulary, encode, list_token_bytes
 from epigone.training.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def score_text(model: GPT2LMHeadModel, vocabulary: Vocabulary, text: str) -> Sco
     window each token is foretold from at least half a context. Raises TextTooShort, TextUnreadable.
     """
     ids = encode(_check_text(text), vocabulary)
-    stream = torch.tensor([end_of_text_id(vocabulary), *ids])
+    stream = torch.tensor([vocabulary.end_of_text_id, *ids])
     found = torch.cat(list(_foretell(model, stream)))
     logs = found[:, 0].tolist()
     return Score(
