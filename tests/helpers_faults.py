@@ -218,3 +218,12 @@ def go_on_alone(run: Path) -> None:
     """What a process of its own does that learns to the end."""
     with plain_pictures():
         go_on(run)
+
+
+def act_at(run: Path, n_events: int, act: object) -> None:
+    """Learn, and do something after so many events."""
+    folder = RunFolder.open(run)
+    with api.hold(folder):
+        for number, _ in enumerate(api.go_on(folder, {}), 1):
+            if number == n_events:
+                act()  # type: ignore[operator]

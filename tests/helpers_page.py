@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -13,6 +12,7 @@ from epigone.judging.verdicts import Judgement, Mark, Measure, Verdict
 from epigone.reporting.page import PageFacts
 from epigone.reporting.publishing import gather_facts
 from epigone.training.events import Evaluated, Sample, Sampled
+from helpers_events import make_evaluated
 from helpers_front import shared_run
 
 HOSTILE = "<script>alert(1)</script>\"' onload=x &amp; \x1b[31m \u202egpj.exe \x00 שלום"
@@ -53,19 +53,7 @@ class Reader(HTMLParser):
 
 
 def evaluated(epoch: float, loss: float, training: float | None = 3.0) -> Evaluated:
-    return Evaluated(
-        step=round(10 * epoch),
-        epoch=epoch,
-        training_loss=training,
-        loss=loss,
-        accuracy=0.25,
-        perplexity=math.exp(loss),
-        bits_per_byte=1.5,
-        n_tokens=100,
-        learning_rate=5e-5,
-        seconds=60.0,
-        best=True,
-    )
+    return make_evaluated(round(10 * epoch), loss, epoch, training_loss=training)
 
 
 def sampled(epoch: float, *texts: tuple[str, str]) -> Sampled:

@@ -23,22 +23,11 @@ from epigone.reporting.history import (
 )
 from epigone.reporting.layouts import NARROW, TITLED, WIDE, Layouts
 from epigone.training.events import Criticism, Evaluated, Event, Sampled, Started, Stepped
+from helpers_events import make_evaluated
 
 
 def evaluated(step: int, loss: float, training_loss: float | None = 5.0) -> Evaluated:
-    return Evaluated(
-        step=step,
-        epoch=step / 10,
-        training_loss=training_loss,
-        loss=loss,
-        accuracy=0.3,
-        perplexity=math.exp(loss),
-        bits_per_byte=1.5,
-        n_tokens=100,
-        learning_rate=5e-5,
-        seconds=float(step),
-        best=True,
-    )
+    return make_evaluated(step, loss, step / 10, training_loss=training_loss, accuracy=0.3, seconds=float(step))
 
 
 def stepped(step: int, loss: float = 4.0) -> Stepped:

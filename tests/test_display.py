@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import math
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ from rich.console import Console
 
 from epigone.display import LiveScreen, PlainScreen, QuietScreen, choose_columns, draw_sample, open_screen, show_stages
 from epigone.training.events import Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
+from helpers_events import make_evaluated
 
 POEM = "\nThat time of year\n\tthou mayst in me behold [bold]\x1b[2J\x07\x9b31m\r"
 
@@ -34,19 +34,8 @@ def stepped(step: int, seconds: float) -> Stepped:
 
 
 def evaluated(step: int, loss: float, *, best: bool = True, training_loss: float | None = 4.0) -> Evaluated:
-    return Evaluated(
-        step=step,
-        epoch=step / 100,
-        training_loss=training_loss,
-        loss=loss,
-        accuracy=0.312,
-        perplexity=math.exp(loss),
-        bits_per_byte=1.987,
-        n_tokens=100,
-        learning_rate=5e-5,
-        seconds=12_345.0,
-        best=best,
-    )
+    more = {"training_loss": training_loss, "accuracy": 0.312, "bits_per_byte": 1.987, "seconds": 12_345.0}
+    return make_evaluated(step, loss, step / 100, best=best, **more)
 
 
 EVENTS: list[Event] = [

@@ -39,7 +39,7 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | values), "utf-8")
 
 
-def use(base: Path, verb: str, folder: Path) -> int:
+def assert_ends_well(base: Path, verb: str, folder: Path) -> int:
     """The exit code of a verb, once it is known to be a clean end."""
     text = write_sonnets(folder, 3_000)
     quick = ("--epochs", "0.2", "--samples", "0", "--batch-size", "4", "--quiet", "--out", folder / "run")
@@ -58,23 +58,23 @@ FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_spoilt_file_of_a_base_ends_no_verb_in_a_traceback(base: Path, tmp_path: Path, file: str, verb: str) -> None:
-    _spoil_and_use(base, tmp_path, file, verb, range(2))
+    _assert_spoilt_ones_end_well(base, tmp_path, file, verb, range(2))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("verb", VERBS)
 def test_no_spoilt_file_of_a_base_ends_a_verb_in_a_traceback(base: Path, tmp_path: Path, file: str, verb: str) -> None:
-    _spoil_and_use(base, tmp_path, file, verb, range(100, 150))
+    _assert_spoilt_ones_end_well(base, tmp_path, file, verb, range(100, 150))
 
 
-def _spoil_and_use(base: Path, folder: Path, file: str, verb: str, seeds: range) -> None:
+def _assert_spoilt_ones_end_well(base: Path, folder: Path, file: str, verb: str, seeds: range) -> None:
     if not (base / file).exists():
         pytest.skip("this base has none")
     sound = (base / file).read_bytes()
     for seed in seeds:
         (base / file).write_bytes(spoil(sound, seed))
-        use(base, verb, folder)
+        assert_ends_well(base, verb, folder)
 
 
 def test_any_value_in_a_config_is_taken_or_refused(base: Path) -> None:
@@ -107,7 +107,7 @@ def test_any_value_in_a_config_is_taken_or_refused(base: Path) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_odd_configs_end_no_verb_in_a_traceback(base: Path, tmp_path: Path, values: dict[str, Any], verb: str) -> None:
     change(base / "config.json", **values)
-    use(base, verb, tmp_path)
+    assert_ends_well(base, verb, tmp_path)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
@@ -167,10 +167,10 @@ def test_weights_of_another_kind_of_number_are_read_or_refused(base: Path, tmp_p
     for kind in (torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.bool):
         save_file({name: value.to(kind) for name, value in tensors.items()}, base / "model.safetensors")
         for verb in ("write", "score"):
-            use(base, verb, tmp_path)
+            assert_ends_well(base, verb, tmp_path)
     save_file({name: value * float("nan") for name, value in tensors.items()}, base / "model.safetensors")
     for verb in VERBS:
-        use(base, verb, tmp_path)
+        assert_ends_well(base, verb, tmp_path)
 
 
 # -- tokenizers
@@ -207,13 +207,13 @@ def test_a_tokenizer_that_does_not_fit_is_refused(base: Path, tmp_path: Path, ed
     with pytest.raises(BaseUnusable):
         load_vocabulary(base)
     for verb in VERBS:
-        assert use(base, verb, tmp_path) == 2
+        assert assert_ends_well(base, verb, tmp_path) == 2
 
 
 def test_a_tokenizer_without_an_end_ends_no_verb_in_a_traceback(base: Path, tmp_path: Path) -> None:
     spoil_tokenizer(base, _lose_the_end)
     for verb in VERBS:
-        use(base, verb, tmp_path)
+        assert_ends_well(base, verb, tmp_path)
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(?:a|aa)+$", "(.*?)*x"])
