@@ -17,8 +17,10 @@ from epigone.judging.copying import judge_copying, search_library
 from epigone.judging.library import open_library, read_library
 from epigone.judging.verdicts import UNTOUCHED
 from epigone.model.hub import find_base
+from epigone.model.route import SMALL_POSITIONS
 from epigone.run import Run, open_run
-from helpers_front import SONNETS, Outcome, command, early_sonnets, workshop
+from epigone.text import storing
+from helpers_front import SONNETS, Outcome, command, early_sonnets, sonnets, workshop
 from helpers_tokens import DATA, needs_data
 
 LIBRARY = Path(os.environ.get("EPIGONE_LIBRARY", DATA / "library"))
@@ -72,6 +74,15 @@ def test_a_text_that_it_does_not_fit_goes_to_a_fresh_model_by_itself(text: str, 
     path.write_text(text, "utf-8")
     plan = json.loads(command("plan", path, "--json").out)["plan"]
     assert plan["base"] == "none" and "does not fit" in plan["reasons"]["base"]
+
+
+def test_short_texts_that_lie_on_the_disk_are_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storing, "HELD_CHARACTERS", 100)
+    for number in range(5):
+        text = sonnets(12_000)[number * 2_000 :][:1_500]
+        (tmp_path / f"{number}.txt").write_text(text, "utf-8")
+    plan = json.loads(command("plan", tmp_path, "--json").out)["plan"]
+    assert plan["base"] == "small"
 
 
 @cache
@@ -173,3 +184,7 @@ def test_the_verdict_on_copying_tells_of_other_books() -> None:
     verdict = judge_copying(SONNETS.read_text("utf-8")[:30_000], ["Another text."], [])
     assert verdict.facts["library_share"] < 0.01
     assert any("small base" in measure.name for measure in verdict.measures)
+
+
+def test_it_sees_as_much_at_once_as_the_plan_believes() -> None:
+    assert find_base("small").config["n_positions"] == SMALL_POSITIONS

@@ -24,7 +24,7 @@ from epigone.model.route import Fits, Route, choose_route
 from epigone.settings import Settings
 from epigone.text.corpus import Corpus, read_corpus
 from epigone.text.splitting import Split, Stretch, read_stretch, split_corpus
-from epigone.text.storing import Text, cut, read_blocks
+from epigone.text.storing import Text, read_blocks
 from epigone.tokens.stream import Part, Tokens, encode_parts
 from epigone.tokens.vocabulary import (
     LEARNING_CHARACTERS,
@@ -167,7 +167,7 @@ def _read_beginning(corpus: Corpus, n_most: int) -> bytes:
     """The first bytes of all documents."""
     found = b""
     for document in corpus.documents:
-        found += str(cut(document.text, 0, n_most - len(found))).encode()
+        found += document.text[: n_most - len(found)].encode()
         if len(found) >= n_most:
             break
     return found[:n_most]
@@ -178,7 +178,7 @@ def _sample_stretches(corpus: Corpus) -> list[str]:
     documents = corpus.documents
     texts = [documents[i * len(documents) // STRETCHES].text for i in range(STRETCHES)]
     starts = [i * max(0, len(text) - STRETCH) // STRETCHES for i, text in enumerate(texts)]
-    return [str(cut(text, start, start + STRETCH)) for text, start in zip(texts, starts, strict=True)]
+    return [text[start : start + STRETCH] for text, start in zip(texts, starts, strict=True)]
 
 
 def _say_what_was_read(route: Route, tokens: Tokens) -> Route:

@@ -91,7 +91,7 @@ def cut(text: Text, start: int, end: int) -> Text:
     """A stretch of a text; of a stored one without reading it."""
     if isinstance(text, str):
         return text[start:end]
-    return replace(text, start=text.start + start, end=text.start + end)
+    return replace(text, start=text.start + start, end=text.start + min(end, len(text)))
 
 
 def read_blocks(text: Text, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
