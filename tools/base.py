@@ -11,12 +11,14 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
 from epigone.files import write_bytes, write_json
 from epigone.judging.copying import judge_copying
+from epigone.judging.library import BUNDLE, read_library, write_library
 from epigone.model.checkpoint import WEIGHTS
 from epigone.model.gpt2 import load_model
 from epigone.run import open_run
@@ -28,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUN = ROOT / "runs" / "base"
 BOOKS = ROOT / "build" / "base"
 PLACE = ROOT / "src" / "epigone" / "model" / "small"
+FILTER = ROOT / "src" / "epigone" / "judging" / BUNDLE
 SEED = 1
 N_HELD_OUT = 12
 SIZES_HELD_OUT = (60_000, 180_000)
@@ -98,6 +101,7 @@ def main() -> None:
     else:
         texts = [str(BOOKS / "books"), "--validation", str(BOOKS / "held-out"), "--out", str(RUN)]
         call("train", *texts, *ASKED.split(), "--seed", str(SEED), "--minutes", minutes)
+    write_library(read_library(read_learned()), FILTER)
     pack(PLACE)
     write_bytes(PLACE / "README.md", describe(asked.minutes).encode())
 
@@ -128,6 +132,11 @@ def choose_held_out(books: list[Book]) -> list[str]:
     return sorted(list(by_author.values())[:N_HELD_OUT])
 
 
+def read_learned() -> Iterator[str]:
+    """The books that are learned from."""
+    return (path.read_text("utf-8") for path in sorted((BOOKS / "books").glob("*.txt")))
+
+
 # -- what goes into the package
 
 
@@ -154,8 +163,7 @@ def describe(minutes: float) -> str:
         rows.append(f"| {path.stem} | {found.n_characters:,} | {found.nats / found.n_characters:.3f} | "
                     f"{found.bits_per_byte:.3f} |")  # fmt: skip
     written = run.write(length=2_500, unit="characters", count=20)
-    books = [path.read_text("utf-8") for path in sorted((BOOKS / "books").glob("*.txt"))]
-    copied = judge_copying("\n\n".join(written), books, run.folder.read_held_out())
+    copied = judge_copying("\n\n".join(written), list(read_learned()), run.folder.read_held_out())
     return CARD.format(
         parameters=f"{plan.n_parameters:,}",
         layers=plan.shape.n_layer,

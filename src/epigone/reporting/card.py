@@ -145,8 +145,8 @@ def _show_epochs(evaluations: Sequence[Evaluated]) -> str:
     return (
         "## How it learned\n\n"
         "![Loss, next-token accuracy and learning rate over the epochs](curves.png)\n\n"
-        "Losses are in nats per token. Training loss is averaged over the steps since the row above, with dropout on; "
-        "the other numbers come from held-out text, of which every token was read once.\n\n" + table
+        "Losses are in nats per token. Training loss is averaged over the steps since the row above, under any "
+        "dropout; the other numbers come from held-out text, of which every token was read once.\n\n" + table
     )
 
 

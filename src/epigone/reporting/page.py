@@ -145,7 +145,7 @@ def _compare(best: Evaluated) -> str:
     """The gap between what it learned from and what it did not see."""
     training, gap = best.training_loss or 0.0, best.loss - (best.training_loss or 0.0)
     if gap <= 0:
-        return f"Training loss, averaged over the steps before and with dropout on, was {training:.3f}: no gap."
+        return f"Training loss, averaged over the steps before and under any dropout, was {training:.3f}: no gap."
     return f"Training loss was {training:.3f}: a gap of {gap:.3f} between the text it learned from and held-out text."
 
 
@@ -173,7 +173,7 @@ def _show_course(events: Sequence[Event], evaluations: Sequence[Evaluated]) -> I
 
 
 _EXPLAIN_CURVES = (
-    "Training loss is averaged over the steps between two evaluations, with dropout on. The rest comes from held-out "
+    "Training loss is averaged over the steps between two evaluations, under any dropout. The rest comes from held-out "
     "text, of which every token was read once. The mark is the best evaluation: its weights were kept."
 )
 

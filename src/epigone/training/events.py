@@ -79,7 +79,7 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stepped:
-    """A report on the steps since the last one. Loss in nats per token, averaged over them, dropout on."""
+    """A report on the steps since the last one. Loss in nats per token, averaged over them, under any dropout."""
 
     step: int
     n_steps: int
@@ -114,7 +114,7 @@ class Evaluated:
     step: int
     epoch: float
     training_loss: float | None
-    """Nats per token over the steps since the last evaluation, dropout on; None before the first step."""
+    """Nats per token over the steps since the last evaluation, under any dropout; None before the first step."""
     loss: float
     """Nats per held-out token."""
     accuracy: float
