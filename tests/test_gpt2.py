@@ -19,7 +19,8 @@ from transformers.activations import ACT2FN
 from transformers.utils import logging
 
 from epigone.errors import BaseUnusable, RunDamaged
-from epigone.model.gpt2 import WEIGHTS, build_model, load_model, load_weights, read_shape, save_frame, save_weights
+from epigone.model.checkpoint import WEIGHTS
+from epigone.model.gpt2 import build_model, load_model, load_weights, read_shape, save_frame, save_weights
 from epigone.model.plan import Plan
 from epigone.model.shape import Shape
 from epigone.tokens.vocabulary import encode
