@@ -8,9 +8,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import pytest
 
 from epigone import api
 from epigone.files import write_bytes
@@ -227,3 +230,28 @@ def act_at(run: Path, n_events: int, act: object) -> None:
         for number, _ in enumerate(api.go_on(folder, {}), 1):
             if number == n_events:
                 act()  # type: ignore[operator]
+
+
+# -- deaths
+
+
+class Died(BaseException):
+    """Nothing in the house expects it: like a kill, but in this process."""
+
+
+@contextmanager
+def dying(owner: Any, name: str, *, call: int, late: bool = False) -> Iterator[None]:
+    """The call of that number of a function is the last: it dies before it, or after it."""
+    original, calls = getattr(owner, name), count(1)
+
+    def die(*arguments: Any, **more: Any) -> Any:
+        last = next(calls) == call
+        if last and not late:
+            raise Died
+        result = original(*arguments, **more)
+        if last:
+            raise Died
+        return result
+
+    with mock.patch.object(owner, name, die), pytest.raises(Died):
+        yield

@@ -28,7 +28,7 @@ FACTS = CardFacts(
     base="gpt2",
     base_on_hub=True,
     samples=[Sample(prompt="Shall I", text=" compare thee\nto a summer's day?", seed=7)],
-    sample_epoch=2.0,
+    sample_moment="epoch 2",
     settings=[("learning rate", "5e-5", "customary")],
     versions={"torch": "2.13"},
 )

@@ -9,8 +9,9 @@ import pytest
 
 from epigone.model.plan import Plan
 from epigone.training.batches import Batch, Batches
+from epigone.training.clock import SECONDS_BETWEEN_CHECKPOINTS
 from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Sample, Stepped
-from epigone.training.loop import SECONDS_BETWEEN_CHECKPOINTS, Learner
+from epigone.training.loop import Learner
 from helpers_training import make_learner, make_tokens, pick, plan_for
 
 TOKENS = make_tokens()
@@ -29,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("epigone.training.loop.time.monotonic", clock)
+    monkeypatch.setattr("epigone.training.clock.time.monotonic", clock)
     return clock
 
 
@@ -111,7 +112,8 @@ def test_a_wrong_guess_of_the_speed_does_not_matter(clock: Clock, wrong: float) 
 
 def test_what_compiling_took_is_time_but_no_progress(clock: Clock) -> None:
     """Otherwise the learning rate would begin past its warm-up."""
-    learner = make_learner(timed_plan(1.0), TOKENS, seconds_spent=24.0)
+    learner = make_learner(timed_plan(1.0), TOKENS)
+    learner.spend(24.0)
     slow_down(learner.batches, clock, 0.5)
     events = list(learner.learn())
     first = pick(events, Stepped)[0]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 
@@ -19,35 +17,11 @@ from epigone.training import loop
 from epigone.training.batches import Batches
 from epigone.training.loop import Learner
 from epigone.writing.samples import Sampler
-from helpers_faults import copy, find_differences, go_on, plain_pictures, prepared, uninterrupted
+from helpers_faults import copy, dying, find_differences, go_on, plain_pictures, prepared, uninterrupted
 from standin import hub_root
 
 OPTIMIZERS = ("muon", "adamw")
 BASES = ("none", "tuned")
-
-
-class Died(BaseException):
-    """Nothing in the house expects it: like a kill, but in this process."""
-
-
-@contextmanager
-def dying(owner: Any, name: str, *, call: int, late: bool = False) -> Iterator[None]:
-    """The call of that number of a function is the last: it dies before it, or after it."""
-    original, calls = getattr(owner, name), count(1)
-
-    def die(*arguments: Any, **more: Any) -> Any:
-        last = next(calls) == call
-        if last and not late:
-            raise Died
-        result = original(*arguments, **more)
-        if last:
-            raise Died
-        return result
-
-    with mock.patch.object(owner, name, die), pytest.raises(Died):
-        yield
-
-
 DEATHS: dict[str, Callable[[int], Any]] = {
     "before the first step": lambda n: dying(Learner, "step", call=1),
     "after the first step": lambda n: dying(Learner, "step", call=1, late=True),

@@ -49,6 +49,21 @@ def test_the_gap_is_that_of_the_best_epoch() -> None:
     assert "a gap of 0.250" in said and "rose by 0.200" in said and "the training loss came to 2.000" in said
 
 
+@pytest.mark.parametrize(
+    ("losses", "beginning"),
+    [
+        ([4.0, 3.0, 3.5], "It overfitted after epoch 2, and some of it was taken back."),
+        ([4.0, 3.5, 3.0], "It did not overfit, and going back a little made it better still."),
+    ],
+)
+def test_what_lies_between_the_base_and_the_end_is_told_with_both(losses: Sequence[float], beginning: str) -> None:
+    epochs = [evaluated(number, loss) for number, loss in enumerate(losses, 1)]
+    said = describe_learning([*epochs, replace(evaluated(3, 2.9), share=0.62)])
+    assert said[0] == beginning
+    assert "lie 62 % of the way from the base to epoch 3" in said[1] and "loss was 2.900" in said[1]
+    assert f"The base's was 4.000, that of the end {losses[-1]:.3f}." in said[1]
+
+
 def test_the_same_prompt_stands_side_by_side(facts: PageFacts) -> None:
     events = [
         *(sampled(1, ("Once", " one"), ("", "two")), evaluated(1, 4.0)),

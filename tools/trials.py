@@ -88,7 +88,8 @@ def run(trial: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         prepared, plan = _prepare(text, settings, Path(folder))
-        learner = Learner(prepared.build_model(), prepared.tokens, plan)
+        origin = None if plan.fresh or plan.lora else lambda: prepared.build_model().state_dict()
+        learner = Learner(prepared.build_model(), prepared.tokens, plan, origin=origin)
         per_byte = plan.n_validation_tokens / math.log(2) / plan.n_validation_bytes
         trace: list[tuple[float, float, float]] = []
         halfway, given_up = math.inf, False
@@ -96,7 +97,7 @@ def run(trial: dict[str, Any]) -> dict[str, Any]:
             if isinstance(event, Evaluated):
                 learned = event.training_loss or 0.0
                 trace.append((round(event.epoch, 2), round(learned, 4), round(event.loss * per_byte, 4)))
-                if learner.share_done >= HALF and halfway == math.inf:
+                if learner.clock.share_done >= HALF and halfway == math.inf:
                     halfway = trace[-1][2]
                     if given_up := behind is not None and halfway > behind[0] * behind[1]:
                         break

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from epigone.errors import BaseUnusable, RunDamaged, RunExists, SettingsError, T
 from epigone.files import write_json
 from epigone.judging.critic import Critic
 from epigone.judging.tuning import choose_temperature
+from epigone.model.changing import fit_to_machine, lengthen
 from epigone.model.gpt2 import build_frame, build_model, load_model
-from epigone.model.hardware import choose_precision, find_hardware
+from epigone.model.hardware import find_hardware
 from epigone.model.hub import find_base
-from epigone.model.plan import Plan, set_length
+from epigone.model.plan import Plan
 from epigone.model.weights import keep_temperature
 from epigone.preparing import Preparation, Watch, look_away, one_after_another, prepare
 from epigone.reporting.publishing import is_quick, publish, write_report
@@ -33,7 +35,8 @@ from epigone.settings import Settings, make_settings
 from epigone.tokens.stream import Tokens, load_tokens
 from epigone.tokens.vocabulary import Vocabulary, load_vocabulary
 from epigone.training.events import CheckpointDue, Divided, Evaluated, Event, Finished
-from epigone.training.loop import Learner
+from epigone.training.loop import Learner, Origin
+from epigone.training.mixing import Mixture
 from epigone.training.state import Packed, count_processes, is_main_process
 from epigone.writing.samples import Sampler
 
@@ -149,10 +152,16 @@ def learn(folder: RunFolder, preparation: Preparation, *, should_stop: Stop = _n
         preparation.tokens,
         preparation.plan,
         sample=_make_critic(sampler, preparation.tokens, preparation.plan),
+        origin=_find_origin(preparation.plan, preparation.build_model),
         should_stop=should_stop,
-        seconds_spent=preparation.estimate.compile_seconds,
     )
+    learner.spend(preparation.estimate.compile_seconds)
     yield from _follow(folder, learner, preparation.vocabulary)
+
+
+def _find_origin(plan: Plan, build: Callable[[], GPT2LMHeadModel]) -> Origin | None:
+    """What loads the untouched base once more, where one is tuned as a whole."""
+    return None if plan.fresh or plan.lora is not None else lambda: build().state_dict()
 
 
 def _make_critic(sampler: Sampler, tokens: Tokens, plan: Plan) -> Critic:
@@ -175,7 +184,7 @@ def go_on(
         on_note(f"{line}.")
     settings = make_settings(Settings, {**folder.read_settings().model_dump(), **changes})
     plan, more = folder.read_plan()
-    plan = _fit_to_machine(_lengthen(plan, settings, changes), settings, on_note)
+    plan = fit_to_machine(lengthen(plan, settings, changes), on_note)
     vocabulary = _load_vocabulary(folder)
     tokens = load_tokens(folder.tokens / more["tokens"])
     learner = Learner(
@@ -183,6 +192,7 @@ def go_on(
         tokens,
         plan,
         sample=_make_critic(Sampler(vocabulary, settings, plan.start_text), tokens, plan),
+        origin=_find_origin(plan, partial(_rebuild_model, folder, plan, vocabulary, fresh_start=True)),
         should_stop=should_stop,
     )
     if packed is None:
@@ -241,45 +251,10 @@ def _mend_best(folder: RunFolder, learner: Learner, on_note: Callable[[str], Non
         return
     model = build_frame(learner.plan, folder.model)
     model.load_state_dict(packed.weights, strict=False)
+    if progress.best_share < 1 and learner.origin is not None:
+        Mixture(model, learner.origin()).set(progress.best_share)
     folder.keep_best(model)
     on_note(f"{fault}; it is made anew from the checkpoint of step {progress.best_step}.")
-
-
-def _lengthen(plan: Plan, settings: Settings, changes: Mapping[str, Any]) -> Plan:
-    """The plan with another length, patience or rate; what it had derived itself stays where nothing else is said."""
-    if not changes:
-        return plan
-    minutes = None if settings.minutes == "none" else settings.minutes
-    in_time = None
-    if minutes is not None and plan.minutes is not None:
-        in_time = round(plan.n_steps * minutes / plan.minutes)
-    patience = plan.patience if settings.patience == "auto" else settings.patience
-    rate = changes.get("learning_rate", plan.learning_rate)
-    reasons = {"learning_rate": "as asked for when it was resumed"} if "learning_rate" in changes else {}
-    longer = replace(
-        plan,
-        learning_rate=rate,
-        matrix_learning_rate=rate * (plan.matrix_learning_rate / plan.learning_rate),
-        reasons=plan.reasons | reasons,
-        epochs=changes.get("epochs", plan.epochs),
-        minutes=minutes,
-        patience=None if patience == "none" else patience,
-    )
-    return set_length(longer, settings, in_time)
-
-
-def _fit_to_machine(plan: Plan, settings: Settings, on_note: Callable[[str], None]) -> Plan:
-    """The plan as it is, or with another device where the run has been moved to another machine."""
-    try:
-        find_hardware(plan.device)
-        return plan
-    except SettingsError:
-        hardware = find_hardware("auto")
-        on_note(f"There is no {plan.device} here: it goes on with {hardware.name}.")
-        precision, _ = choose_precision("auto", hardware)
-        return replace(
-            plan, device=hardware.device, n_threads=hardware.n_threads, precision=precision, compilation="none"
-        )
 
 
 def _rebuild_model(folder: RunFolder, plan: Plan, vocabulary: Vocabulary, *, fresh_start: bool) -> GPT2LMHeadModel:

@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from epigone.files import write_bytes
 from epigone.reporting.harmless import code_markdown, escape_markdown, fence_text, on_one_line
-from epigone.reporting.history import COLUMNS, epoch_table, find_best, format_epoch
+from epigone.reporting.history import COLUMNS, epoch_table, find_best, name_moment
 from epigone.reporting.rulers import describe_judged, list_verdicts, write_verdicts
 from epigone.training.events import Evaluated, Sample
 
@@ -41,7 +41,8 @@ class CardFacts:
     base_on_hub: bool = False
     """Whether `base` is a name on the Hugging Face hub, to be linked, and not a folder."""
     samples: Sequence[Sample] = ()
-    sample_epoch: float = 0.0
+    sample_moment: str = ""
+    """Which weights wrote them."""
     settings: Sequence[tuple[str, str, str]] = ()
     """Name, value and the reason for it, which may be empty."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -63,7 +64,7 @@ def build_card(facts: CardFacts) -> str:
         _introduce(facts),
         _explain_loading(),
         _show_epochs(facts.evaluations),
-        _show_samples(facts.samples, facts.sample_epoch),
+        _show_samples(facts.samples, facts.sample_moment),
         _show_verdicts(facts.judgement),
         _show_sources(facts.sources),
         _show_settings(facts.settings, facts.versions),
@@ -117,10 +118,12 @@ def _list_results(best: Evaluated) -> list[EvalResult]:
 def _introduce(facts: CardFacts) -> str:
     size = f"a GPT-2 with {facts.n_parameters:,} parameters"
     origin = "trained from scratch" if facts.base is None else f"fine-tuned from {code_markdown(facts.base)}"
+    best = find_best(facts.evaluations)
+    kept = "the best epoch" if best is None else name_moment(best.epoch, best.share)
     return (
         f"# {escape_markdown(facts.title)}\n\n"
         f"This model writes on in the style of one text. It is {size}, {origin} with epigone. "
-        "The weights are those of the epoch with the lowest validation loss."
+        f"The weights are those at {kept}, where the validation loss was lowest."
     )
 
 
@@ -150,10 +153,10 @@ def _show_epochs(evaluations: Sequence[Evaluated]) -> str:
     )
 
 
-def _show_samples(samples: Sequence[Sample], epoch: float) -> str:
+def _show_samples(samples: Sequence[Sample], moment: str) -> str:
     if not samples:
         return ""
-    blocks = [f"## What it wrote after epoch {format_epoch(epoch)}, unchosen"]
+    blocks = [f"## What it wrote at {moment}, unchosen"]
     for sample in samples:
         start = f"After the prompt {code_markdown(sample.prompt)}" if sample.prompt else "Without a prompt"
         blocks += [f"{start}, seed {sample.seed}:", fence_text(sample.prompt + sample.text)]

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from epigone.files import write_bytes
-from epigone.reporting.history import find_best, follow_course, format_epoch, format_rate
+from epigone.reporting.history import find_best, follow_course, format_epoch, format_rate, name_moment
 from epigone.reporting.layouts import TITLED, Box, Layouts
 from epigone.training.events import Evaluated, Event, Sampled, Stepped
 
@@ -268,7 +268,7 @@ def _mark_best(axes: Axes, best: Evaluated) -> None:
     )
     late = best.epoch > 0.7 * axes.get_xlim()[1]
     axes.annotate(
-        f"best: {best.loss:.3f} at epoch {format_epoch(best.epoch)}",
+        f"best: {best.loss:.3f} at {name_moment(best.epoch, best.share)}",
         (best.epoch, 0.985),
         xycoords=("data", "axes fraction"),
         xytext=(-7 if late else 7, 0),

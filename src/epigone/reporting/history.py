@@ -24,6 +24,11 @@ def follow_course(events: Iterable[Event]) -> list[Event]:
     return course
 
 
+def is_beside(samples: Sampled, evaluation: Evaluated) -> bool:
+    """Whether both are of the same weights."""
+    return (samples.step, samples.share) == (evaluation.step, evaluation.share)
+
+
 def find_best(evaluations: Sequence[Evaluated]) -> Evaluated | None:
     """The evaluation whose weights were kept: of those that were the best so far the best, as training ranks them."""
     kept = (item for item in evaluations if item.best and math.isfinite(item.loss))
@@ -47,6 +52,12 @@ def format_seconds(seconds: float) -> str:
 def format_epoch(epoch: float) -> str:
     """A number of epochs for a sentence: "3", "2.5", "0.25"."""
     return f"{epoch:.2f}".rstrip("0").rstrip(".") if math.isfinite(epoch) else NOTHING
+
+
+def name_moment(epoch: float, share: float) -> str:
+    """Which weights: "epoch 3", or "62 % of the way from the base to epoch 3"."""
+    way = "" if share == 1 else f"{share:.0%} of the way from the base to ".replace("%", " %")
+    return f"{way}epoch {format_epoch(epoch)}"
 
 
 def format_rate(rate: float) -> str:
@@ -161,12 +172,18 @@ def describe_end(event: Finished) -> str:
     why = WHY_ENDED[event.reason].format(time=format_seconds(event.seconds))
     if not math.isfinite(event.best_loss):
         return f"{why} Nothing was kept: no evaluation gave a number."
-    kept = f"epoch {format_epoch(event.best_epoch)} of {format_epoch(event.epoch)}"
-    return f"{why} Kept {kept}: validation loss {event.best_loss:.3f}, the best."
+    kept = name_moment(event.best_epoch, event.best_share)
+    of_all = f" of {format_epoch(event.epoch)}" if event.best_share == 1 else ""
+    return f"{why} Kept {kept}{of_all}: validation loss {event.best_loss:.3f}, the best."
+
+
+def describe_share(event: Evaluated) -> str:
+    """What was evaluated, where that is neither the base nor an epoch."""
+    return f"{name_moment(event.epoch, event.share)}, which foretells the held-out text better than either"
 
 
 def name_sample(event: Sampled, number: int) -> str:
     """Which sample this is, and what it was asked to follow."""
     prompt = shorten(on_one_line(event.samples[number - 1].prompt), 40, placeholder="…")
-    where = f"sample {number} of {len(event.samples)} at epoch {format_epoch(event.epoch)}"
+    where = f"sample {number} of {len(event.samples)} at {name_moment(event.epoch, event.share)}"
     return f'{where}, after "{prompt}"' if prompt else where

@@ -24,7 +24,17 @@ from epigone.reporting.elements import (
     shorten_text,
 )
 from epigone.reporting.facts import Row, describe_plan, describe_receipt
-from epigone.reporting.history import COLUMNS, describe_end, epoch_table, find_best, follow_course, format_epoch
+from epigone.reporting.history import (
+    COLUMNS,
+    describe_end,
+    describe_share,
+    epoch_table,
+    find_best,
+    follow_course,
+    format_epoch,
+    is_beside,
+    name_moment,
+)
 from epigone.reporting.layouts import NARROW, WIDE
 from epigone.reporting.rulers import describe_judged, draw_verdict, list_answers, list_notes, list_verdicts
 from epigone.reporting.sentences import HOW_CHOSEN
@@ -119,13 +129,11 @@ def describe_learning(evaluations: Sequence[Evaluated]) -> list[str]:
     best = find_best(evaluations)
     if best is None:
         return ["There is no evaluation yet, so nothing can be said."]
+    if best.share < 1:
+        return _describe_mixture(best, evaluations)
     last, first = evaluations[-1], evaluations[0]
     epoch = f"epoch {format_epoch(best.epoch)}"
-    score = (
-        f"There the validation loss was {best.loss:.3f} nats per token ({best.bits_per_byte:.3f} bits per byte of "
-        f"held-out text), and {100 * best.accuracy:.1f}\u00a0% of its tokens were predicted."
-    )
-    parts = [score + (f" It began at {first.loss:.3f}." if first is not best else "")]
+    parts = [_tell_score(best) + (f" It began at {first.loss:.3f}." if first is not best else "")]
     if best.training_loss is not None:
         parts.append(_compare(best))
     if best is last:
@@ -139,6 +147,26 @@ def describe_learning(evaluations: Sequence[Evaluated]) -> list[str]:
     fall = "" if last.training_loss is None else f", while the training loss came to {last.training_loss:.3f}"
     parts.append(f"From there the validation loss rose by {rise:.3f}{now}{fall}: it learned by heart what it read.")
     return [f"It overfitted after {epoch}; the weights of that epoch were kept.", " ".join(parts)]
+
+
+def _tell_score(best: Evaluated) -> str:
+    return (
+        f"There the validation loss was {best.loss:.3f} nats per token ({best.bits_per_byte:.3f} bits per byte of "
+        f"held-out text), and {100 * best.accuracy:.1f}\u00a0% of its tokens were predicted."
+    )
+
+
+def _describe_mixture(best: Evaluated, evaluations: Sequence[Evaluated]) -> list[str]:
+    learned = [item for item in evaluations if item.share == 1]
+    lowest = min(learned, key=lambda item: item.loss)
+    overfitted = learned[-1].loss - lowest.loss >= NOTICEABLE
+    return [
+        f"It overfitted after epoch {format_epoch(lowest.epoch)}, and some of it was taken back."
+        if overfitted
+        else "It did not overfit, and going back a little made it better still.",
+        f"The weights that were kept lie {name_moment(best.epoch, best.share)}. {_tell_score(best)} The base's was "
+        f"{evaluations[0].loss:.3f}, that of the end {learned[-1].loss:.3f}.",
+    ]
 
 
 def _compare(best: Evaluated) -> str:
@@ -168,6 +196,8 @@ def _show_course(events: Sequence[Event], evaluations: Sequence[Evaluated]) -> I
     rows = [[table[number][column.name] for column in COLUMNS] for number in kept]
     names, best_row = [column.name for column in COLUMNS], kept.index(evaluations.index(best))
     yield draw_table("Losses in nats per token", names, rows, "numbers", best_row)
+    if best.share < 1:
+        yield draw_paragraph(f"The best one is {describe_share(best)}.", "quiet")
     if len(kept) < len(table):
         yield draw_paragraph(f"{len(table) - len(kept):,} more evaluations are in metrics.jsonl.", "quiet")
 
@@ -195,7 +225,7 @@ def _show_samples(events: Sequence[Event], best: Evaluated | None) -> Iterator[s
     if not sampled:
         yield draw_paragraph("No samples were asked for.")
         return
-    chosen = {place for place, event in enumerate(sampled) if best is not None and event.step == best.step}
+    chosen = {place for place, event in enumerate(sampled) if best is not None and is_beside(event, best)}
     shown = [sampled[place] for place in choose_evenly(len(sampled), MOST_EPOCHS, chosen)]
     yield draw_paragraph("The same prompt and the same seed each time, nothing chosen.", "quiet")
     keys = list(dict.fromkeys((sample.prompt, sample.seed) for event in sampled for sample in event.samples))
@@ -210,7 +240,7 @@ def _show_samples(events: Sequence[Event], best: Evaluated | None) -> Iterator[s
 def _compare_epochs(shown: Sequence[Sampled], key: tuple[str, int], best: Evaluated | None) -> str:
     """One prompt and seed, at each of the epochs."""
     texts = [
-        _draw_sample(sample, event, is_best=best is not None and event.step == best.step)
+        _draw_sample(sample, event, is_best=best is not None and is_beside(event, best))
         for event in shown
         for sample in event.samples
         if (sample.prompt, sample.seed) == key
@@ -219,7 +249,7 @@ def _compare_epochs(shown: Sequence[Sampled], key: tuple[str, int], best: Evalua
 
 
 def _draw_sample(sample: Sample, event: Sampled, *, is_best: bool) -> str:
-    heading = f"epoch {format_epoch(event.epoch)}" + (", the best" if is_best else "")
+    heading = name_moment(event.epoch, event.share) + (", the best" if is_best else "")
     prompt = f'<span class="prompt">{escape(shorten_text(sample.prompt, LONGEST_PROMPT))}</span>'
     text = f"{prompt if sample.prompt else ''}{escape(shorten_text(sample.text, LONGEST_SAMPLE))}"
     return (

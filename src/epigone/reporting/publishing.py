@@ -15,7 +15,7 @@ from epigone.reporting.card import CardFacts, Source, write_card
 from epigone.reporting.curves import draw_curves
 from epigone.reporting.elements import GENERATOR
 from epigone.reporting.facts import describe_plan
-from epigone.reporting.history import find_best, follow_course
+from epigone.reporting.history import find_best, follow_course, is_beside, name_moment
 from epigone.reporting.page import PageFacts, build_page
 from epigone.reporting.quizpage import build_quiz_page
 from epigone.reporting.sentences import choose_sentences
@@ -69,7 +69,7 @@ def publish_card(folder: RunFolder) -> None:
         base=None if plan.fresh else plan.base if plan.base_revision else Path(plan.base).resolve().name,
         base_on_hub=bool(plan.base_revision),
         samples=_find_samples(events, best),
-        sample_epoch=best.epoch,
+        sample_moment=name_moment(best.epoch, best.share),
         settings=describe_plan(plan),
         versions=more.get("versions", {}),
         judgement=folder.read_judgement(),
@@ -85,7 +85,7 @@ def _copy(path: Path, place: Path) -> None:
 
 def _find_samples(events: Sequence[Event], best: Evaluated) -> tuple[Sample, ...]:
     """What it wrote at the best evaluation."""
-    sampled = [event for event in events if isinstance(event, Sampled) and event.step == best.step]
+    sampled = [event for event in events if isinstance(event, Sampled) and is_beside(event, best)]
     return sampled[-1].samples if sampled else ()
 
 

@@ -129,6 +129,8 @@ class Evaluated:
     """The best so far, by its loss and, if so asked, its samples; the model folder now holds it."""
     spoiled: bool = False
     """Whether its samples are no good, where those were asked to count: any other is better, then."""
+    share: float = 1.0
+    """Of the way from the base to what was learned; below 1 once at the end, where part of the way back was better."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +141,8 @@ class Sampled:
     epoch: float
     samples: tuple[Sample, ...]
     found: Criticism | None = None
+    share: float = 1.0
+    """That of the evaluation beside it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,6 +157,7 @@ class Finished:
     best_loss: float
     """Infinite where training was interrupted before the first evaluation."""
     seconds: float
+    best_share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

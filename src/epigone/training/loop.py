@@ -7,20 +7,21 @@ shows or saves does so in between, and then sees the learner exactly as it is.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 
 import torch
 from pydantic import TypeAdapter
 from transformers import GPT2LMHeadModel
 
+from epigone.errors import BaseError
 from epigone.model.forward import DTYPES, NextTokenLoss
 from epigone.model.memory import explain_shortage
 from epigone.model.plan import Plan
 from epigone.tokens.stream import Tokens
 from epigone.training.batches import Batches
-from epigone.training.evaluation import evaluate
+from epigone.training.clock import Clock
+from epigone.training.evaluation import Evaluation, evaluate
 from epigone.training.events import (
     CheckpointDue,
     Criticism,
@@ -35,18 +36,17 @@ from epigone.training.events import (
     Stepped,
 )
 from epigone.training.gradients import Gradients
+from epigone.training.mixing import Mixture, find_share
 from epigone.training.optimizers import TIED, make_optimizer, pack_state, unpack_state
 from epigone.training.rate import LearningRate
 from epigone.training.soundness import are_finite, check_loss, explain_divergence
 from epigone.training.state import Packed, Progress, agree, make_accelerator, pack_random_state, unpack_random_state
 
-SECONDS_LEARNED_PER_SECOND_EVALUATED = 8
-"""Under a time limit: evaluations, with their samples and saves, take at most a ninth of it."""
-SECONDS_BETWEEN_CHECKPOINTS = 600.0
-"""Besides those at evaluations: what a crash may cost at most."""
 SMALLER = "Train with a smaller --size or --base, or --lora 16; to go on with what is saved: epigone resume."
 Sampler = Callable[[GPT2LMHeadModel], tuple[tuple[Sample, ...], Criticism | None]]
 """Lets the model write, and says what is to be said of it."""
+Origin = Callable[[], Mapping[str, torch.Tensor]]
+"""Loads the weights that were there before the first step."""
 
 
 class Learner:
@@ -59,11 +59,11 @@ class Learner:
         plan: Plan,
         *,
         sample: Sampler | None = None,
+        origin: Origin | None = None,
         should_stop: Callable[[], bool] = lambda: False,
-        seconds_spent: float = 0.0,
     ) -> None:
-        """`seconds_spent`, on compiling, say, count as time of training."""
-        self.tokens, self.sample, self.should_stop = tokens, sample, should_stop
+        """`origin` is asked at the end, to look part of the way back."""
+        self.tokens, self.sample, self.origin, self.should_stop = tokens, sample, origin, should_stop
         self.accelerator = make_accelerator(plan)
         with explain_shortage(f"the model does not fit on {plan.device}", SMALLER):
             self.model = model.to(self.accelerator.device)
@@ -85,10 +85,10 @@ class Learner:
             tokens.train.ids, block_size=plan.block_size, blocks_per_step=plan.blocks_per_step, seed=plan.seed
         )
         self.gradients = Gradients(loss, self.batches, self.accelerator, plan)
-        self.progress = Progress(seconds=seconds_spent, seconds_before=seconds_spent)
+        self.progress = Progress()
         self._losses = torch.zeros(2, dtype=torch.float64, device="cpu" if plan.device == "mps" else plan.device)
         torch.manual_seed(plan.seed + self.accelerator.process_index)
-        self._start_clock()
+        self.clock = Clock(plan, self.progress, mixes=origin is not None)
 
     @property
     def plan(self) -> Plan:
@@ -103,7 +103,7 @@ class Learner:
     def learn(self) -> Iterator[Event]:
         """Learn to the end of the plan. Raises TrainingDiverged."""
         progress, plan = self.progress, self.plan
-        self._start_clock()
+        self.clock = Clock(plan, progress, mixes=self.origin is not None)
         yield Started(
             step=progress.step,
             n_steps=plan.n_steps,
@@ -113,52 +113,32 @@ class Learner:
         )
         if progress.evaluated_step < 0 and not plan.fresh:
             yield from self._evaluate()  # the untouched base counts as epoch 0
-        last_checkpoint = progress.seconds
         while (reason := self._find_reason_to_stop()) is None:
             parts = self.plan.parts
             self.step()
             if self.plan.parts > parts:
                 yield Divided(step=progress.step, batch_size=plan.batch_size, parts=self.plan.parts)
-            due = self._is_evaluation_due()
+            due = bool(agree(self.accelerator, self.clock.is_evaluation_due)[0])
             if due or progress.step % plan.report_every == 0:
                 yield self._report()
             if due:
                 yield from self._evaluate()
-                last_checkpoint = progress.seconds
-            elif progress.seconds - last_checkpoint > SECONDS_BETWEEN_CHECKPOINTS:
+            elif self.clock.is_checkpoint_due:
                 yield self._save()
-                last_checkpoint = progress.seconds
         if reason == "interrupted":
             yield self._save()
         elif progress.evaluated_step < progress.step:
             yield from self._evaluate()
+        if self.origin is not None and reason != "interrupted" and progress.mixed_step < progress.step:
+            yield from self._look_back(self.origin)
         yield self._finish(reason)
 
-    # -- the clock
-
-    def _start_clock(self) -> None:
-        self._sitting_began = time.monotonic() - self.progress.seconds
-        self._reported_at = self._evaluated_at = self.progress.seconds
-
-    def _pass_time(self) -> None:
-        self.progress.seconds = time.monotonic() - self._sitting_began
-
-    @property
-    def _seconds_of_steps(self) -> float:
-        return self.progress.seconds - self.progress.seconds_before
-
-    @property
-    def share_done(self) -> float:
-        """Share of the run that is done: of its steps or, if that is more, of its minutes less the last evaluation."""
-        by_steps = self.progress.step / self.plan.most_steps
-        if self.plan.minutes is None:
-            return by_steps
-        allowed = max(1e-9, 60 * self.plan.minutes - self.progress.seconds_before)
-        reserve = min(1.3 * self.progress.evaluation_seconds, allowed / 2)
-        return min(1.0, max(by_steps, self._seconds_of_steps / (allowed - reserve)))
+    def spend(self, seconds: float) -> None:
+        """Count what went before the first step, on compiling, say, as time of training."""
+        self.progress.seconds = self.progress.seconds_before = seconds
 
     def _find_reason_to_stop(self) -> Reason | None:
-        share, stop = agree(self.accelerator, self.share_done, float(self.should_stop()))
+        share, stop = agree(self.accelerator, self.clock.share_done, float(self.should_stop()))
         if stop:
             return "interrupted"
         if self.progress.step >= self.plan.most_steps:
@@ -174,7 +154,7 @@ class Learner:
     def step(self) -> None:
         """Forward, backward and update, with the gradient averaged over batches and processes."""
         plan, progress = self.plan, self.progress
-        rate = progress.learning_rate = self._find_rate()
+        rate = progress.learning_rate = self.rate.at(self.clock.steps_done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self._losses += self.gradients.add(progress.step)
@@ -186,19 +166,13 @@ class Learner:
         progress.step += 1
         progress.n_losses += 1
         progress.n_unreported += 1
-        self._pass_time()
-
-    def _find_rate(self) -> float:
-        """The learning rate for the middle of the step to come."""
-        if self.plan.minutes is None:
-            return self.rate.at(self.progress.step + 0.5)
-        return self.rate.at(self.share_done * self.plan.n_steps)
+        self.clock.tick()
 
     def _report(self) -> Stepped:
         progress, plan = self.progress, self.plan
         loss = self._mean_loss(1, progress.n_unreported)
-        seconds = max(1e-9, progress.seconds - self._reported_at)
-        share = self.share_done
+        seconds = max(1e-9, progress.seconds - self.clock.reported_at)
+        share = self.clock.share_done
         report = Stepped(
             step=progress.step,
             n_steps=plan.n_steps if plan.minutes is None else max(progress.step, round(progress.step / share)),
@@ -208,11 +182,11 @@ class Learner:
             learning_rate=progress.learning_rate,
             tokens_per_second=progress.n_unreported * plan.tokens_per_step / seconds,
             seconds=progress.seconds,
-            seconds_left=self._seconds_of_steps * (1 - min(1.0, share)) / max(share, 1e-9),
+            seconds_left=self.clock.seconds_of_steps * (1 - min(1.0, share)) / max(share, 1e-9),
         )
         self._losses[1] = 0.0
         progress.n_unreported = 0
-        self._reported_at = progress.seconds
+        self.clock.reported_at = progress.seconds
         return report
 
     def _mean_loss(self, which: int, n_steps: int) -> float:
@@ -232,61 +206,80 @@ class Learner:
     def _save(self) -> CheckpointDue:
         """Nothing that is no number is saved in place of what is sound. Raises TrainingDiverged."""
         self._check_weights()
+        self.clock.saved_at = self.progress.seconds
         return CheckpointDue(step=self.progress.step)
 
     # -- one look at the held-out text
 
-    def _is_evaluation_due(self) -> bool:
-        """At the end of an epoch or part of one; where the clock ends the run, as far as it affords them."""
-        step, plan = self.progress.step, self.plan
-        asked = plan.evaluate_every is not None and step % plan.evaluate_every == 0
-        per_step = plan.blocks_per_step * plan.evaluations_per_epoch
-        passed = step * per_step // plan.n_blocks > (step - 1) * per_step // plan.n_blocks
-        if plan.minutes is None:
-            return passed or asked
-        waited = self.progress.seconds - self._evaluated_at
-        affordable = waited >= SECONDS_LEARNED_PER_SECOND_EVALUATED * self.progress.evaluation_seconds
-        return bool(agree(self.accelerator, asked or (passed and affordable))[0])
-
     def _evaluate(self) -> Iterator[Event]:
         progress = self.progress
-        self._pass_time()
+        self.clock.tick()
         began = progress.seconds
+        yield from self._look()
+        self.rate.see(progress.loss)
+        self.clock.tick()
+        yield self._save()
+        self.clock.tick()
+        progress.evaluation_seconds = progress.seconds - began
+        self.clock.reported_at = self.clock.evaluated_at = progress.seconds
+
+    def _look(self, share: float = 1.0) -> Iterator[Event]:
+        """Let the model write and read the held-out text; `share` says how far it is from its base at the moment."""
         self._check_weights()  # before it writes: there is nothing to draw from chances that are no numbers
         self.gradients.doubt()
         samples, found = self.sample(self.model) if self.sample and self.accelerator.is_main_process else ((), None)
-        yield self._measure(spoiled=found is not None and found.spoiled)
+        yield self._measure(share, spoiled=found is not None and found.spoiled)
         if self.sample is not None:
-            yield Sampled(step=progress.step, epoch=self.epoch, samples=samples, found=found)
-        self._pass_time()
-        yield self._save()
-        self._pass_time()
-        progress.evaluation_seconds = progress.seconds - began
-        self._reported_at = self._evaluated_at = progress.seconds
+            yield Sampled(step=self.progress.step, epoch=self.epoch, samples=samples, found=found, share=share)
 
-    def _measure(self, *, spoiled: bool) -> Evaluated:
-        """Evaluate, remember the best, and begin a new interval. Raises TrainingDiverged."""
-        progress, plan = self.progress, self.plan
-        found = evaluate(
+    def _look_back(self, origin: Origin) -> Iterator[Event]:
+        """Look part of the way back to the base, where that foretells better than any evaluation so far."""
+        progress = self.progress
+        try:
+            base = origin()
+        except BaseError:  # it was here when the run began
+            return
+        with Mixture(self.model, base) as mixture:
+
+            def measure(share: float) -> float:
+                mixture.set(share)
+                return self._read_held_out().loss
+
+            share, loss = find_share(progress.base_loss, progress.loss, measure)
+            if loss < progress.best_loss:
+                mixture.set(share)
+                yield from self._look(share)
+        progress.mixed_step = progress.step
+        yield self._save()
+
+    def _read_held_out(self) -> Evaluation:
+        return evaluate(
             self.model,
             self.tokens.validation,
-            block_size=plan.block_size,
-            batch_size=plan.largest_part,
+            block_size=self.plan.block_size,
+            batch_size=self.plan.largest_part,
             accelerator=self.accelerator,
         )
+
+    def _measure(self, share: float, *, spoiled: bool) -> Evaluated:
+        """Evaluate, remember the best, and begin a new interval. Raises TrainingDiverged."""
+        progress, plan = self.progress, self.plan
+        found = self._read_held_out()
         spoiled = plan.keep_best == "verdict" and bool(agree(self.accelerator, float(spoiled))[0])
         rank = spoiled, check_loss(found.loss, plan, progress)  # one that is not spoiled is better, whatever its loss
         best = not math.isfinite(progress.best_loss) or rank < (progress.best_spoiled, progress.best_loss)
         if best:
             progress.best_spoiled = spoiled
             progress.best_loss, progress.best_step, progress.best_epoch = found.loss, progress.step, self.epoch
+            progress.best_share = share
         progress.n_worse = 0 if best else progress.n_worse + 1
-        progress.evaluated_step = progress.step
+        progress.evaluated_step, progress.loss = progress.step, found.loss
+        if progress.step == 0:
+            progress.base_loss = found.loss
         training_loss = self._mean_loss(0, progress.n_losses) if progress.n_losses else None
         self._losses[0] = 0.0
         progress.n_losses = 0
-        self.rate.see(found.loss)
-        self._pass_time()
+        self.clock.tick()
         return Evaluated(
             step=progress.step,
             epoch=self.epoch,
@@ -300,11 +293,12 @@ class Learner:
             seconds=progress.seconds,
             best=best,
             spoiled=spoiled,
+            share=share,
         )
 
     def _finish(self, reason: Reason) -> Finished:
         progress = self.progress
-        self._pass_time()
+        self.clock.tick()
         return Finished(
             step=progress.step,
             epoch=self.epoch,
@@ -313,6 +307,7 @@ class Learner:
             best_epoch=progress.best_epoch,
             best_loss=progress.best_loss,
             seconds=progress.seconds,
+            best_share=progress.best_share,
         )
 
     # -- what a checkpoint keeps

@@ -43,6 +43,14 @@ class Progress:
     best_loss: float = math.inf
     best_spoiled: bool = False
     """Whether the best one's samples were no good, as far as that counts."""
+    best_share: float = 1.0
+    """Of the way from the base to the weights of that step."""
+    base_loss: float = math.inf
+    """Of the untouched base."""
+    loss: float = math.inf
+    """Of the last evaluation."""
+    mixed_step: int = -1
+    """The last step that was looked back from to the base."""
     n_worse: int = 0
     """Evaluations since the best one."""
     n_losses: int = 0
