@@ -89,6 +89,15 @@ def test_facts_that_vouch_for_other_tokens_are_not_believed(tmp_path: Path) -> N
     assert hash_tree(run / "tokens") == before and "tokens.json is not what was written" in notes[0]
 
 
+def test_tokens_that_come_out_otherwise_are_not_taken(tmp_path: Path) -> None:
+    """As with another version of the library that makes them."""
+    folder = RunFolder.open(copy(stopped(), tmp_path / "run"))
+    plan, more = folder.read_plan()
+    folder.write_plan(plan, **more | {"tokens_sha256": "0" * 64})
+    with pytest.raises(RunDamaged, match="Made anew of the text they are others"):
+        open_tokens(folder, load_vocabulary(folder.model), print)
+
+
 # -- where the text is not what it was
 
 

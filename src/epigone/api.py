@@ -25,7 +25,7 @@ from epigone.model.hub import find_base
 from epigone.model.plan import Plan, set_length
 from epigone.model.weights import keep_temperature
 from epigone.preparing import Preparation, Watch, look_away, one_after_another, prepare
-from epigone.remaking import announce_tokens, name_texts, open_tokens
+from epigone.remaking import hash_tokens, name_texts, open_tokens
 from epigone.reporting.publishing import is_quick, publish, write_report
 from epigone.run import Run, Text, open_run, open_writer, score
 from epigone.runs.folder import RunFolder
@@ -131,13 +131,13 @@ def prepare_run(
     if is_main_process():
         model = preparation.build_model()
         folder.check_room(model)
-        announce_tokens(folder, preparation.tokens)
         folder.write_receipt(preparation.receipt)
         folder.write_frame(model, preparation.vocabulary)
         folder.write_plan(
             preparation.plan,
             estimate=asdict(preparation.estimate),
             tokens=preparation.tokens.key,
+            tokens_sha256=hash_tokens(folder.tokens, preparation.tokens),
             texts=name_texts(texts, settings, folder.path),
             versions=list_versions(),
         )

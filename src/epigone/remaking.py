@@ -23,18 +23,17 @@ from epigone.tokens.vocabulary import Vocabulary
 PIPE, SAMPLE = "-", "sample:"
 PARTS = ("learned", "held_out")
 HINT = (
-    "Put the text back as it was (receipt.json has its sha256), there or into this folder, and give the command again. "
+    "Put the text back as it was (receipt.json has its sha256) where it lay or, if nothing is there, into the folder "
+    "where you are; then give the command again. The best model and the checkpoints are untouched: epigone write works."
 )
-HINT += "The best model and the checkpoints are untouched: epigone write still works."
 
 
 # -- what is noted while there is nothing wrong
 
 
-def announce_tokens(folder: RunFolder, tokens: Tokens) -> None:
-    """Note what the file is that vouches for the others, so that those that are made anew are known to be the same."""
-    facts = folder.tokens / tokens.key / FACTS
-    folder.sums.announce(facts, hash_file(facts))
+def hash_tokens(folder: Path, tokens: Tokens) -> str:
+    """The sha256 of the file that vouches for the others: what is made anew is held against it."""
+    return hash_file(folder / tokens.key / FACTS)
 
 
 def name_texts(texts: Sequence[str], settings: Settings, run: Path) -> dict[str, list[str]]:
@@ -62,12 +61,13 @@ def open_tokens(folder: RunFolder, vocabulary: Vocabulary, on_note: Callable[[st
     """The tokens of a run; `on_note` hears of it if they had to be made anew. Raises RunDamaged, OutputError."""
     _, more = folder.read_plan()
     place = folder.tokens / more["tokens"]
-    fault = folder.sums.find_fault(place / FACTS)
-    if fault is None:
-        try:
-            return load_tokens(place)
-        except RunDamaged as error:
-            fault = str(error).removesuffix(".")
+    try:
+        tokens = load_tokens(place)
+        if more.get("tokens_sha256") in (None, hash_tokens(folder.tokens, tokens)):
+            return tokens
+        fault = f"{place / FACTS} is not what was written"
+    except RunDamaged as error:
+        fault = str(error).removesuffix(".")
     tokens = _remake(folder, more, vocabulary, fault)
     on_note(f"{fault}; the tokens are made anew of the text and are the same, bit for bit.")
     return tokens
@@ -85,8 +85,8 @@ def _remake(folder: RunFolder, more: dict[str, Any], vocabulary: Vocabulary, fau
         raise
     except (EpigoneError, OSError, ValueError) as error:
         raise _give_up(fault, first_line(error)) from None
-    if other := folder.sums.find_fault(folder.tokens / tokens.key / FACTS):
-        raise _give_up(fault, f"Made anew of the text, {other}.")
+    if hash_tokens(folder.tokens, tokens) != more.get("tokens_sha256"):
+        raise _give_up(fault, "Made anew of the text they are others: was the run made with other versions?")
     return tokens
 
 
@@ -121,8 +121,11 @@ def _say_what_changed(folder: RunFolder, corpus: Corpus, held_out: Corpus | None
     known = {file["sha256"] for file in [*receipt["files"], *receipt["held_out_files"]]}
     found = [*corpus.documents, *(held_out.documents if held_out else ())]
     changed = [document.name for document in found if document.receipt.sha256 not in known]
-    if changed or len(found) != len(receipt["files"]) + len(receipt["held_out_files"]):
-        return f"{changed[0] if changed else 'The text'} is not what was read then: its sha256 is another."
+    n_read = len(receipt["files"]) + len(receipt["held_out_files"])
+    if changed:
+        return f"{changed[0]} is not what was read then: its sha256 is another."
+    if len(found) != n_read:
+        return f"The text is not what was read then: {n_read:,} files, of which {len(found):,} are there."
     return "The text is what it was, but this version of epigone makes other tokens of it."
 
 
