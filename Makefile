@@ -1,6 +1,8 @@
 # What one does here, by name. `make help` lists it; PYTHON=python3.12 chooses another Python for the set-up.
 PYTHON ?= python3
 BIN := .venv/bin
+# How long the texts are that are learned from in little memory; the longest takes half an hour and 6 GB of room.
+STEADY_MB ?= 20,200,2000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test slow faults docs bench base
@@ -36,7 +38,8 @@ slow: setup ## the slow tests
 	$(BIN)/python -m pytest -m slow
 
 faults: setup ## everything that is done to runs on purpose; writes docs/reliability.md
-	$(BIN)/python -m pytest -m faults --rows
+	rm -f build/reliability.json
+	EPIGONE_STEADY_MB=$(STEADY_MB) $(BIN)/python -m pytest -m faults --rows
 	$(BIN)/python tools/reliability.py
 
 docs: setup ## write the generated pages of docs/ anew

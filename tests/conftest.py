@@ -6,12 +6,17 @@ A test that takes the fixture `reliability` has the marker `faults` by itself: `
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+from epigone.errors import EpigoneError
+
+ODD = "Odd and hostile input"
 ROWS = Path(__file__).parents[1] / "build" / "reliability.json"
 _found: list[dict[str, Any]] = []
 
@@ -26,6 +31,8 @@ class Row:
     tried: int
     survived: int
     lost: str
+    refused: int
+    """Of those that were survived, the ones that ended in an error of ours: what was given could not be used."""
     test: str
     """The test that made it; when that runs again, its rows are made anew."""
 
@@ -33,18 +40,87 @@ class Row:
 class Reliability(Protocol):
     """Keeps a row. To be called before the assertion, so that what failed is in the table as well."""
 
-    def __call__(self, group: str, fault: str, *, tried: int, survived: int, lost: str = "nothing") -> None: ...
+    def __call__(
+        self, group: str, fault: str, *, tried: int, survived: int, lost: str = "nothing", refused: int = 0
+    ) -> None: ...
+
+
+@dataclass(slots=True)
+class Tries:
+    """What is counted while things are given that may be read or refused; nothing else is a good end."""
+
+    n_tried: int = 0
+    n_read: int = 0
+    n_refused: int = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Something is given within. An error of ours, which is passed on, is a refusal."""
+        self.n_tried += 1
+        try:
+            yield
+        except EpigoneError:
+            self.n_refused += 1
+            raise
+        self.n_read += 1
+
+    def end(self, act: Callable[[], int]) -> int:
+        """The exit code of a command that is known to end well if nothing is raised."""
+        self.n_tried += 1
+        code = act()
+        self.n_read += code == 0
+        self.n_refused += code != 0
+        return code
+
+
+Counting = Callable[[str], AbstractContextManager[Tries]]
+"""Counts within what is given to epigone, and keeps the row of that in the end, whatever comes."""
 
 
 @pytest.fixture
 def reliability(request: pytest.FixtureRequest) -> Reliability:
     """How often a fault was tried and survived, and what was lost by it."""
 
-    def keep(group: str, fault: str, *, tried: int, survived: int, lost: str = "nothing") -> None:
-        row = Row(group=group, fault=fault, tried=tried, survived=survived, lost=lost, test=request.node.nodeid)
+    def keep(group: str, fault: str, *, tried: int, survived: int, lost: str = "nothing", refused: int = 0) -> None:
+        row = Row(
+            group=group,
+            fault=fault,
+            tried=tried,
+            survived=survived,
+            lost=lost,
+            refused=refused,
+            test=request.node.nodeid,
+        )
         _found.append(asdict(row))
 
     return keep
+
+
+@contextmanager
+def keeping(reliability: Reliability, group: str, fault: str, lost: str = "nothing") -> Iterator[None]:
+    """One try, survived if nothing is raised within."""
+    survived = 0
+    try:
+        yield
+        survived = 1
+    finally:
+        reliability(group, fault, tried=1, survived=survived, lost=lost)
+
+
+@pytest.fixture
+def counting(reliability: Reliability) -> Counting:
+    """How often something odd was given, and read or refused; nothing else may come of it."""
+
+    @contextmanager
+    def count(what: str) -> Iterator[Tries]:
+        tries = Tries()
+        try:
+            yield tries
+        finally:
+            survived = tries.n_read + tries.n_refused
+            reliability(ODD, what, tried=tries.n_tried, survived=survived, refused=tries.n_refused)
+
+    return count
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,6 +6,7 @@ import json
 from random import Random
 from typing import Any
 
+OUTSIDE = "a name that leads out of its folder"
 ODD_NUMBERS = (True, -1, 0, 0.5, 10**30, 1e308, float("nan"), float("-inf"))
 ODD_TEXTS = ("", "x" * 2_000, "../../etc/passwd", "/dev/zero", "\x1b[31m", "\ud800")
 ODD_VALUES: tuple[Any, ...] = (None, *ODD_NUMBERS, *ODD_TEXTS, [], {}, [[]], {"a": 1}, [None] * 3)

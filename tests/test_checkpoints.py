@@ -17,6 +17,7 @@ from epigone.errors import OutputError, RunDamaged
 from epigone.runs import checkpoints
 from epigone.runs.checkpoints import find_checkpoint, find_fault, list_checkpoints, load_checkpoint, save_checkpoint
 from epigone.training.state import Packed
+from helpers_faults import watch_files
 from helpers_front import hash_tree
 from helpers_training import are_equal
 
@@ -289,3 +290,28 @@ def test_every_file_is_flushed_before_the_manifest_vouches_for_it(
     save(tmp_path, 3)
     assert sorted(flushed[:-1]) == sorted(set(FILES) - {"manifest.json"})
     assert flushed[-1] == tmp_path.name, "and the folder when its new name is in it"
+
+
+def test_the_manifest_comes_last_then_the_name_then_the_check_and_only_then_an_older_one_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 3, 6)
+    done: list[str] = []
+    verify = checkpoints._verify
+
+    def verify_and_tell(checkpoint: Path) -> None:
+        done.append(f"check {checkpoint.name}")
+        verify(checkpoint)
+
+    def see(what: str, path: Path) -> None:
+        if what.startswith("after") and path.name not in ("", tmp_path.name):
+            done.append(f"{what.removeprefix('after ')} {path.name}")
+
+    monkeypatch.setattr(checkpoints, "_verify", verify_and_tell)
+    with watch_files(see):
+        save(tmp_path, 9)
+    manifest, named = done.index("rename .manifest.json.tmp"), done.index("rename step-000009.partial")
+    checked, gone = done.index("check step-000009"), done.index("rename step-000003")
+    assert manifest < named < checked < gone
+    made = [number for number, what in enumerate(done) if what.startswith(("save", "write")) and "manifest" not in what]
+    assert made and max(made) < manifest, done

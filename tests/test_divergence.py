@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import epigone
+from conftest import Reliability, keeping
 from epigone import Run, Settings
 from epigone.errors import SettingsError, TrainingDiverged
 from epigone.model.plan import Plan
@@ -28,6 +29,7 @@ from helpers_divergence import FAULTS, Fault, going_wrong
 from helpers_front import Outcome, command, hash_one, workshop, write_sonnets
 from helpers_training import make_learner, make_tokens, pick, plan_for
 
+GROUP, LOST = "A model gone astray", "what came after the last save"
 TOKENS = make_tokens()
 """25 blocks: with 4 blocks a step a pass takes six and a quarter steps."""
 
@@ -55,15 +57,18 @@ def learn_until_it_ends(learner: Learner) -> list[Event]:
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("step", [1, 2, 5, 6, 7, 13, 24])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_training_stops_within_one_interval_of_reports(fault: Fault, step: int, optimizer: str) -> None:
+def test_training_stops_within_one_interval_of_reports(
+    reliability: Reliability, fault: Fault, step: int, optimizer: str
+) -> None:
     """Evaluations come after steps 7, 13, 19 and 25, reports at every fifth step."""
-    with going_wrong(fault, step - 1):
-        learner = make_learner(plan_with(optimizer=optimizer), TOKENS)
-        events = learn_until_it_ends(learner)
-    assert 0 <= learner.progress.step - step <= 5
-    assert [event.step for event in pick(events, Evaluated)] == [look for look in (7, 13, 19) if look < step]
-    assert all(math.isfinite(event.loss) for event in pick(events, Stepped))
-    assert all(event.step < step for event in pick(events, CheckpointDue))
+    with keeping(reliability, GROUP, f"{fault} in some step: it stops by the next report", LOST):
+        with going_wrong(fault, step - 1):
+            learner = make_learner(plan_with(optimizer=optimizer), TOKENS)
+            events = learn_until_it_ends(learner)
+        assert 0 <= learner.progress.step - step <= 5
+        assert [event.step for event in pick(events, Evaluated)] == [look for look in (7, 13, 19) if look < step]
+        assert all(math.isfinite(event.loss) for event in pick(events, Stepped))
+        assert all(event.step < step for event in pick(events, CheckpointDue))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -191,7 +196,14 @@ def diverge(folder: Path, fault: Fault) -> tuple[Run, Outcome]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_run_keeps_its_best_model_and_a_good_checkpoint_and_goes_on(fault: Fault, tmp_path: Path) -> None:
+def test_a_run_keeps_its_best_model_and_a_good_checkpoint_and_goes_on(
+    fault: Fault, tmp_path: Path, reliability: Reliability
+) -> None:
+    with keeping(reliability, GROUP, f"{fault} in a run, which then goes on", LOST):
+        _diverge_and_go_on(tmp_path, fault)
+
+
+def _diverge_and_go_on(tmp_path: Path, fault: Fault) -> None:
     run, outcome = diverge(tmp_path / "run", fault)
     first, second = outcome.err.splitlines()
     assert outcome.code == 1 and first.startswith("error: The loss ") and "the best epoch so far, " in first

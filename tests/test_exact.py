@@ -11,13 +11,16 @@ from typing import Any
 import pytest
 
 from conftest import Reliability
+from epigone import api
 from epigone.runs import checkpoints
 from epigone.runs.folder import RunFolder
+from epigone.settings import Settings
 from epigone.training import loop
 from epigone.training.batches import Batches
 from epigone.training.loop import Learner
 from epigone.writing.samples import Sampler
-from helpers_faults import copy, dying, find_differences, go_on, plain_pictures, prepared, uninterrupted
+from helpers_faults import HOW, copy, dying, find_differences, go_on, plain_pictures, prepared, uninterrupted
+from helpers_front import write_sonnets
 from standin import hub_root
 
 OPTIMIZERS = ("muon", "adamw")
@@ -88,6 +91,31 @@ def test_a_run_that_was_asked_to_stop_comes_to_the_same_end(
     differences = find_differences(run, expected)
     reliability("Going on", "asked to stop after some step", tried=1, survived=int(not differences))
     assert not differences
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "compilation"), [("bf16", "none"), ("fp32", "blocks"), ("bf16", "whole")])
+def test_in_other_numbers_and_compiled_it_comes_to_the_same_end(
+    tmp_path: Path, reliability: Reliability, precision: str, compilation: str
+) -> None:
+    """As runs are planned where the processor has bf16 and steps are worth compiling."""
+    text, how = write_sonnets(tmp_path, 3_000), HOW | {"precision": precision, "compilation": compilation}
+    folder = api.begin([str(text)], tmp_path / "run")
+    with api.hold(folder):
+        api.prepare_run(folder, [str(text)], Settings(**how, optimizer="muon", base="none"), progress=False)
+    run, whole, calls = folder.path, copy(folder.path, tmp_path / "whole"), count()
+    after = count_steps(run) + 2
+    with plain_pictures():
+        go_on(whole)
+        go_on(run, should_stop=lambda: next(calls) >= after)
+        go_on(run)
+    differences = find_differences(run, whole)
+    fault = f"stopped in the middle of an epoch, in {precision}, {SAID[compilation]}"
+    reliability("Going on", fault, tried=1, survived=int(not differences))
+    assert not differences
+
+
+SAID = {"none": "not compiled", "blocks": "compiled block by block", "whole": "compiled as a whole"}
 
 
 def test_two_that_differ_are_seen_to_differ(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from epigone.errors import BaseNotFound, BaseUnusable
 from epigone.model.hub import find_base, is_cached
+from helpers_hostile import OUTSIDE
 from helpers_hub import SONNETS, WEIGHTS, change_config, copy, shard, standin
 from standin import make_standin
 
@@ -87,9 +88,10 @@ def test_a_file_is_no_base(standin):
         ({"tie_word_embeddings": False}, "lack lm_head.weight"),
     ],
 )
-def test_a_config_that_lies_or_attacks_is_refused(copy, changes, said):
+def test_a_config_that_lies_or_attacks_is_refused(copy, counting, changes, said):
     change_config(copy, **changes)
-    with pytest.raises(BaseUnusable, match=said) as got:
+    what = "a base's config.json that lies or names code to be run"
+    with counting(what) as tries, pytest.raises(BaseUnusable, match=said) as got, tries.one():
         find_base(str(copy))
     assert got.value.hint and len(str(got.value)) < 400
 
@@ -100,15 +102,17 @@ def test_plain_names_of_attention_are_no_kernels(copy):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"gpt2"', b"\xff\xfe", b"[" * 200_000, b'{"n": ' + b"1" * 9999])
-def test_a_config_that_is_no_json_object_is_refused(copy, content):
+def test_a_config_that_is_no_json_object_is_refused(copy, counting, content):
     (copy / "config.json").write_bytes(content)
-    with pytest.raises(BaseUnusable, match=r"config\.json"):
+    what = "a base's config.json that is no JSON object"
+    with counting(what) as tries, pytest.raises(BaseUnusable, match=r"config\.json"), tries.one():
         find_base(str(copy))
 
 
-def test_a_tokenizer_that_brings_code_is_refused(copy):
+def test_a_tokenizer_that_brings_code_is_refused(copy, counting):
     (copy / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.T", None]}}))
-    with pytest.raises(BaseUnusable, match=r"tokenizer_config\.json names code"):
+    what, said = "a tokenizer that brings code", r"tokenizer_config\.json names code"
+    with counting(what) as tries, pytest.raises(BaseUnusable, match=said), tries.one():
         find_base(str(copy))
 
 
@@ -125,9 +129,10 @@ def test_a_tokenizer_that_brings_code_is_refused(copy):
         lambda data: data.replace(b'"F32"', b'"F64"', 1),
     ],
 )
-def test_damaged_weights_are_refused(copy, damage):
+def test_damaged_weights_are_refused(copy, counting, damage):
     (copy / WEIGHTS).write_bytes(damage((copy / WEIGHTS).read_bytes()))
-    with pytest.raises(BaseUnusable, match="damaged") as got:
+    what = "damaged weights of a base"
+    with counting(what) as tries, pytest.raises(BaseUnusable, match="damaged") as got, tries.one():
         find_base(str(copy))
     assert "again" in got.value.hint
 
@@ -135,9 +140,9 @@ def test_damaged_weights_are_refused(copy, damage):
 @pytest.mark.parametrize(
     "name", ["../x.safetensors", "/etc/x.safetensors", "a/b.safetensors", "a..safetensors", "x.bin"]
 )
-def test_shards_lie_beside_their_index(copy, name):
+def test_shards_lie_beside_their_index(copy, counting, name):
     shard(copy, ["model-00001-of-00002.safetensors", name])
-    with pytest.raises(BaseUnusable, match="no file beside it"):
+    with counting(OUTSIDE) as tries, pytest.raises(BaseUnusable, match="no file beside it"), tries.one():
         find_base(str(copy))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import ODD, Reliability
 from helpers_front import environment
 
 SECONDS = 60
@@ -74,15 +76,22 @@ SEEDS += [b"epochs = 3\nminutes = 2.5\nsample_prompt = ['a', 'b']\n[schedule_arg
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
 @pytest.mark.parametrize("program", [READING, SETTINGS], ids=["reading", "settings"])
-def test_no_bytes_that_a_fuzzer_finds_end_in_a_traceback(tmp_path: Path, program: str) -> None:
+def test_no_bytes_that_a_fuzzer_finds_end_in_a_traceback(
+    tmp_path: Path, reliability: Reliability, program: str
+) -> None:
     (tmp_path / "fuzz.py").write_text(program, "utf-8")
     (tmp_path / "words").write_text(WORDS, "utf-8")
     (tmp_path / "found").mkdir()
     for number, seed in enumerate(SEEDS):
         (tmp_path / "found" / f"seed{number}").write_bytes(seed)
     flags = [f"-max_total_time={SECONDS}", f"-dict={tmp_path / 'words'}", "-max_len=4000", "-verbosity=0"]
+    flags.append("-print_final_stats=1")
     arguments = [sys.executable, str(tmp_path / "fuzz.py"), *flags, str(tmp_path / "found")]
     done = subprocess.run(arguments, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
+    told = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
+    n_tried = int(told[1]) if told else 0
+    what = "any bytes as a text, found by a fuzzer" if program == READING else "any TOML as settings, found by a fuzzer"
+    reliability(ODD, what, tried=n_tried, survived=n_tried if done.returncode == 0 else n_tried - 1)
     assert done.returncode == 0, done.stderr[-3_000:]
     assert "Uncaught" not in done.stderr
     assert len(list((tmp_path / "found").iterdir())) > len(SEEDS)

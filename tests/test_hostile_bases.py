@@ -7,13 +7,14 @@ import shutil
 import struct
 import time
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from conftest import Counting, Tries
 from epigone.errors import BaseError, BaseUnusable
 from epigone.model.checkpoint import check_config
 from epigone.model.hub import find_base
@@ -52,39 +53,48 @@ def assert_ends_well(base: Path, verb: str, folder: Path) -> int:
     return outcome.code
 
 
+SPOILT = "a spoilt file of a base"
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_spoilt_file_of_a_base_ends_no_verb_in_a_traceback(base: Path, tmp_path: Path, file: str, verb: str) -> None:
-    _assert_spoilt_ones_end_well(base, tmp_path, file, verb, range(2))
+def test_a_spoilt_file_of_a_base_ends_no_verb_in_a_traceback(
+    base: Path, tmp_path: Path, counting: Counting, file: str, verb: str
+) -> None:
+    with counting(SPOILT) as tries:
+        _assert_spoilt_ones_end_well(base / file, tmp_path, verb, range(2), tries)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("verb", VERBS)
-def test_no_spoilt_file_of_a_base_ends_a_verb_in_a_traceback(base: Path, tmp_path: Path, file: str, verb: str) -> None:
-    _assert_spoilt_ones_end_well(base, tmp_path, file, verb, range(100, 150))
+def test_no_spoilt_file_of_a_base_ends_a_verb_in_a_traceback(
+    base: Path, tmp_path: Path, counting: Counting, file: str, verb: str
+) -> None:
+    with counting(SPOILT) as tries:
+        _assert_spoilt_ones_end_well(base / file, tmp_path, verb, range(100, 150), tries)
 
 
-def _assert_spoilt_ones_end_well(base: Path, folder: Path, file: str, verb: str, seeds: range) -> None:
-    if not (base / file).exists():
+def _assert_spoilt_ones_end_well(path: Path, folder: Path, verb: str, seeds: range, tries: Tries) -> None:
+    if not path.exists():
         pytest.skip("this base has none")
-    sound = (base / file).read_bytes()
+    sound = path.read_bytes()
     for seed in seeds:
-        (base / file).write_bytes(spoil(sound, seed))
-        assert_ends_well(base, verb, folder)
+        path.write_bytes(spoil(sound, seed))
+        tries.end(partial(assert_ends_well, path.parent, verb, folder))
 
 
-def test_any_value_in_a_config_is_taken_or_refused(base: Path) -> None:
+def test_any_value_in_a_config_is_taken_or_refused(base: Path, counting: Counting) -> None:
     config = json.loads((base / "config.json").read_text("utf-8"))
-    for name in config:
-        for value in ODD_VALUES:
-            try:
-                check_config("a base", config | {name: value})
-            except BaseUnusable as error:
-                assert error.hint and len(str(error)) < 400
+    with counting("any value of a base's config.json") as tries:
+        for name in config:
+            for value in ODD_VALUES:
+                try:
+                    with tries.one():
+                        check_config("a base", config | {name: value})
+                except BaseUnusable as error:
+                    assert error.hint and len(str(error)) < 400
 
 
 @pytest.mark.parametrize(
@@ -105,9 +115,12 @@ def test_any_value_in_a_config_is_taken_or_refused(base: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("verb", VERBS)
-def test_odd_configs_end_no_verb_in_a_traceback(base: Path, tmp_path: Path, values: dict[str, Any], verb: str) -> None:
+def test_odd_configs_end_no_verb_in_a_traceback(
+    base: Path, tmp_path: Path, counting: Counting, values: dict[str, Any], verb: str
+) -> None:
     change(base / "config.json", **values)
-    assert_ends_well(base, verb, tmp_path)
+    with counting("a base's config.json that is odd or names code") as tries:
+        tries.end(partial(assert_ends_well, base, verb, tmp_path))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
@@ -121,12 +134,17 @@ def test_odd_configs_end_no_verb_in_a_traceback(base: Path, tmp_path: Path, valu
         {"n_inner": 98_304},
     ],
 )
-def test_a_base_that_asks_for_absurdly_much_takes_no_memory(base: Path, values: dict[str, Any]) -> None:
+def test_a_base_that_asks_for_absurdly_much_takes_no_memory(
+    base: Path, counting: Counting, values: dict[str, Any]
+) -> None:
     change(base / "config.json", **values)
     before = _read_resident_mib()
-    with pytest.raises(BaseUnusable):
+    with counting(ABSURD) as tries, pytest.raises(BaseUnusable), tries.one():
         find_base(str(base))
     assert _read_resident_mib() - before < 100
+
+
+ABSURD = "a base that says it is absurdly large, in less than 100 MiB"
 
 
 def _read_resident_mib() -> float:
@@ -134,7 +152,12 @@ def _read_resident_mib() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
-def test_a_header_that_lies_about_sizes_is_refused_in_no_memory(base: Path) -> None:
+def test_a_header_that_lies_about_sizes_is_refused_in_no_memory(base: Path, counting: Counting) -> None:
+    with counting(ABSURD) as tries:
+        _assert_lies_are_refused(base, tries)
+
+
+def _assert_lies_are_refused(base: Path, tries: Tries) -> None:
     weights = base / "model.safetensors"
     data = weights.read_bytes()
     n_header = struct.unpack("<Q", data[:8])[0]
@@ -151,10 +174,10 @@ def test_a_header_that_lies_about_sizes_is_refused_in_no_memory(base: Path) -> N
     ):
         lying = json.dumps(header | {name: header[name] | changed}).encode()
         weights.write_bytes(struct.pack("<Q", len(lying)) + lying + data[8 + n_header :])
-        with pytest.raises(BaseError):
+        with pytest.raises(BaseError), tries.one():
             find_base(str(base))
     weights.write_bytes(struct.pack("<Q", 90_000_000) + b" " * 1_000)
-    with pytest.raises(BaseUnusable, match="damaged"):
+    with pytest.raises(BaseUnusable, match="damaged"), tries.one():
         find_base(str(base))
     assert _read_resident_mib() - before < 100
 
@@ -202,12 +225,13 @@ def _lose_the_end(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("edit", [_number_beyond, _merge_what_is_not_there, _add_tokens])
-def test_a_tokenizer_that_does_not_fit_is_refused(base: Path, tmp_path: Path, edit: Any) -> None:
+def test_a_tokenizer_that_does_not_fit_is_refused(base: Path, tmp_path: Path, counting: Counting, edit: Any) -> None:
     spoil_tokenizer(base, edit)
-    with pytest.raises(BaseUnusable):
-        load_vocabulary(base)
-    for verb in VERBS:
-        assert assert_ends_well(base, verb, tmp_path) == 2
+    with counting("a tokenizer that does not fit its base") as tries:
+        with pytest.raises(BaseUnusable), tries.one():
+            load_vocabulary(base)
+        for verb in VERBS:
+            assert tries.end(partial(assert_ends_well, base, verb, tmp_path)) == 2
 
 
 def test_a_tokenizer_without_an_end_ends_no_verb_in_a_traceback(base: Path, tmp_path: Path) -> None:
@@ -217,25 +241,27 @@ def test_a_tokenizer_without_an_end_ends_no_verb_in_a_traceback(base: Path, tmp_
 
 
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(?:a|aa)+$", "(.*?)*x"])
-def test_a_pattern_that_takes_for_ever_elsewhere_takes_moments_here(base: Path, pattern: str) -> None:
+def test_a_pattern_that_takes_for_ever_elsewhere_takes_moments_here(
+    base: Path, counting: Counting, pattern: str
+) -> None:
     def edit(values: dict[str, Any]) -> None:
         split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
         values["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, values["pre_tokenizer"]]}
 
     spoil_tokenizer(base, edit)
     began = time.perf_counter()
-    with suppress(BaseUnusable):
+    with counting("a pattern that would be searched for ever") as tries, suppress(BaseUnusable), tries.one():
         encode(("a" * 40 + "!") * 3, load_vocabulary(base))
     assert time.perf_counter() - began < 10
 
 
-def test_a_huge_vocabulary_takes_moments(base: Path) -> None:
+def test_a_huge_vocabulary_takes_moments(base: Path, counting: Counting) -> None:
     def edit(values: dict[str, Any]) -> None:
         source = Random(0)
         values["model"]["vocab"] |= {f"w{source.random()}": 300 + number for number in range(300_000)}
 
     spoil_tokenizer(base, edit)
     began = time.perf_counter()
-    with pytest.raises(BaseUnusable):
+    with counting("a huge vocabulary") as tries, pytest.raises(BaseUnusable), tries.one():
         load_vocabulary(base)
     assert time.perf_counter() - began < 20

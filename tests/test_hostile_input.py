@@ -7,12 +7,14 @@ import os
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import Counting
 from epigone.display import print_piece
 from epigone.errors import EpigoneError, OutputError, TextNotFound, TextUnreadable
 from epigone.runs.folder import RunFolder
@@ -65,16 +67,32 @@ def _read_in_pieces(data: bytes, encoding: str, size: int) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-@given(st.binary(max_size=5_000))
-@settings(max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_very_many_bytes_end_in_a_text_whose_bytes_add_up_or_an_error(data: bytes) -> None:
-    try:
-        decoded = decode(data, name="x")
-    except EpigoneError:
-        return
-    middle = decoded.text.find("\n") + 1
-    parts = [measure_bytes(data, decoded, *span) for span in ((0, middle), (middle, len(decoded.text)))]
-    assert sum(parts) + decoded.n_bytes_bom + decoded.n_bytes_newlines == len(data)
+def test_very_many_bytes_end_in_a_text_whose_bytes_add_up_or_an_error(counting: Counting) -> None:
+    with counting("any bytes as a text") as tries:
+
+        @given(st.binary(max_size=5_000))
+        @settings(
+            max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+        )
+        def read(data: bytes) -> None:
+            with suppress(EpigoneError), tries.one():
+                decoded = decode(data, name="x")
+                middle = decoded.text.find("\n") + 1
+                parts = [measure_bytes(data, decoded, *span) for span in ((0, middle), (middle, len(decoded.text)))]
+                assert sum(parts) + decoded.n_bytes_bom + decoded.n_bytes_newlines == len(data)
+
+        read()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252", "shift_jis", "gb18030", "utf-7", "cp037", "rot13"])
+def test_a_text_said_to_be_in_another_encoding_is_read_or_refused(
+    tmp_path: Path, counting: Counting, encoding: str
+) -> None:
+    with counting("a text said to be in another encoding than its own") as tries:
+        for own in ("utf-8", "utf-16", "cp1252", "latin-1", "shift_jis"):
+            (tmp_path / "text.txt").write_bytes((sonnets(3_000) + "Größe, naïve, 120 €").encode(own, "ignore"))
+            with suppress(EpigoneError), tries.one():
+                read_corpus([str(tmp_path / "text.txt")], encoding=encoding)
 
 
 @pytest.mark.parametrize("size", [110_000, 250_000])
@@ -143,29 +161,35 @@ def test_a_disk_without_room_for_a_long_text_is_an_error_of_ours(tmp_path: Path)
 # -- what is no file, and what leads in circles
 
 
-def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path, counting: Counting) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path, kind in ((tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device"), (Path("/dev/null"), "a device")):
-        with pytest.raises(TextUnreadable, match=kind):
-            read_corpus([str(path)])
+    devices = (tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device"), (Path("/dev/null"), "a device")
+    with counting("a pipe or a device as a text") as tries:
+        for path, kind in devices:
+            with pytest.raises(TextUnreadable, match=kind), tries.one():
+                read_corpus([str(path)])
 
 
-def test_links_in_circles_are_not_followed(tmp_path: Path) -> None:
+def test_links_in_circles_are_not_followed(tmp_path: Path, counting: Counting) -> None:
     write_sonnets(tmp_path)
     for name in ("a", "b", "c"):
         (tmp_path / name).symlink_to(tmp_path)
-    for pattern in ("", "/**/*.txt", "/**", "/*"):
-        assert len(read_corpus([f"{tmp_path}{pattern}"]).documents) == 1
-    (tmp_path / "self").symlink_to("self")
-    with pytest.raises(TextNotFound, match="leads to nothing"):
-        read_corpus([str(tmp_path / "self")])
+    with counting("links in circles") as tries:
+        for pattern in ("", "/**/*.txt", "/**", "/*"):
+            with tries.one():
+                assert len(read_corpus([f"{tmp_path}{pattern}"]).documents) == 1
+        (tmp_path / "self").symlink_to("self")
+        with pytest.raises(TextNotFound, match="leads to nothing"), tries.one():
+            read_corpus([str(tmp_path / "self")])
 
 
 @pytest.mark.parametrize(("inner", "kind"), [("word/document.xml", "docx"), ("a.txt", "zip"), ("mimetype", "epub")])
-def test_a_zipped_document_is_named_and_never_unpacked(tmp_path: Path, inner: str, kind: str) -> None:
+def test_a_zipped_document_is_named_and_never_unpacked(
+    tmp_path: Path, counting: Counting, inner: str, kind: str
+) -> None:
     with zipfile.ZipFile(tmp_path / "book.txt", "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(inner, "application/epub+zip" if kind == "epub" else "<!DOCTYPE x [<!ENTITY a 'b'>]>" * 100)
-    with pytest.raises(TextUnreadable, match=kind):
+    with counting("an archive as a text") as tries, pytest.raises(TextUnreadable, match=kind), tries.one():
         read_corpus([str(tmp_path / "book.txt")])
 
 
@@ -179,35 +203,48 @@ def test_a_name_that_would_steer_a_terminal_is_shown_without_power(tmp_path: Pat
     assert outcome.code == 2 and "\x1b" not in outcome.err and "␛" in outcome.err
 
 
-def test_a_name_may_be_any_bytes(tmp_path: Path) -> None:
+def test_a_name_may_be_any_bytes(tmp_path: Path, counting: Counting) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
     with open(path, "w") as file:  # noqa: PTH123  # the name is bytes
         file.write(sonnets(5_000))
-    document = read_corpus([os.fsdecode(path)]).documents[0]
-    assert document.name == "caf\\udce9.txt" == document.receipt.name.encode().decode()
-    with pytest.raises(OutputError, match="no name in UTF-8"):
-        RunFolder.create(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")))
+    with counting("a name that is not UTF-8") as tries:
+        with tries.one():
+            document = read_corpus([os.fsdecode(path)]).documents[0]
+            assert document.name == "caf\\udce9.txt" == document.receipt.name.encode().decode()
+        with pytest.raises(OutputError, match="no name in UTF-8"), tries.one():
+            RunFolder.create(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")))
 
 
 # -- prompts
 
 
-@given(st.text(st.characters(codec=None), max_size=40))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_prompt_is_followed_or_refused(prompt: str) -> None:
-    try:
-        (text,) = shared_run().write(prompt, length=2)
-    except TextUnreadable as error:
-        assert any("\ud800" <= letter <= "\udfff" for letter in prompt) and error.hint
-    else:
-        assert isinstance(text, str)
+def test_any_prompt_is_followed_or_refused(counting: Counting) -> None:
+    with counting("any prompt") as tries:
+
+        @given(st.text(st.characters(codec=None), max_size=40))
+        @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        def follow(prompt: str) -> None:
+            try:
+                with tries.one():
+                    (text,) = shared_run().write(prompt, length=2)
+            except TextUnreadable as error:
+                assert any("\ud800" <= letter <= "\udfff" for letter in prompt) and error.hint
+            else:
+                assert isinstance(text, str)
+
+        follow()
 
 
 @pytest.mark.parametrize("prompt", ["\x1b]0;x\x07", "\0\0", "a" * 1_000_000, "\udcff", "\u202e", "<|endoftext|>" * 99])
-def test_odd_prompts_end_well(prompt: str) -> None:
-    outcome = command("write", shared_run().path, "--length", "3", "--prompt", prompt, "--json")
-    assert outcome.code == (2 if prompt == "\udcff" else 0), outcome.err
-    assert "Traceback" not in outcome.err
+def test_odd_prompts_end_well(counting: Counting, prompt: str) -> None:
+    def follow() -> int:
+        outcome = command("write", shared_run().path, "--length", "3", "--prompt", prompt, "--json")
+        assert outcome.code == (2 if prompt == "\udcff" else 0), outcome.err
+        assert "Traceback" not in outcome.err
+        return outcome.code
+
+    with counting("any prompt") as tries:
+        tries.end(follow)
 
 
 def test_no_model_steers_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,15 +262,24 @@ def test_no_model_steers_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- settings
 
 
-@given(st.binary(max_size=300) | st.text(max_size=100).map(lambda text: f"epochs = {text}".encode("utf-8", "replace")))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_settings_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "odd.toml"
-    path.write_bytes(data)
-    try:
-        make_settings(Settings, read_settings(path, Settings))
-    except EpigoneError as error:
-        assert error.hint and len(str(error)) < 1_000
+FILES = st.binary(max_size=300) | st.text(max_size=100).map(lambda text: f"epochs = {text}".encode("utf-8", "replace"))
+
+
+def test_any_settings_file_is_read_or_refused(tmp_path: Path, counting: Counting) -> None:
+    path = tmp_path / "odd.toml"
+    with counting("any bytes as a settings file") as tries:
+
+        @given(FILES)
+        @settings(max_examples=200, deadline=None)
+        def read(data: bytes) -> None:
+            path.write_bytes(data)
+            try:
+                with tries.one():
+                    make_settings(Settings, read_settings(path, Settings))
+            except EpigoneError as error:
+                assert error.hint and len(str(error)) < 1_000
+
+        read()
 
 
 VALUES = st.recursive(
@@ -243,13 +289,20 @@ VALUES = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(Settings.model_fields)) | st.text(max_size=9), VALUES, max_size=4))
-@settings(max_examples=300, deadline=None)
-def test_any_values_are_settings_or_refused(values: dict[str, object]) -> None:
-    try:
-        make_settings(Settings, values)
-    except EpigoneError as error:
-        assert error.hint
+def test_any_values_are_settings_or_refused(counting: Counting) -> None:
+    names = st.sampled_from(sorted(Settings.model_fields)) | st.text(max_size=9)
+    with counting("any names and values as settings") as tries:
+
+        @given(st.dictionaries(names, VALUES, max_size=4))
+        @settings(max_examples=300, deadline=None)
+        def take(values: dict[str, object]) -> None:
+            try:
+                with tries.one():
+                    make_settings(Settings, values)
+            except EpigoneError as error:
+                assert error.hint
+
+        take()
 
 
 # -- size
@@ -257,15 +310,18 @@ def test_any_values_are_settings_or_refused(values: dict[str, object]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: b"a" * (1 << 20), lambda: b"word " * (1 << 18)], ids=["a run", "words"])
-def test_a_line_of_a_gigabyte_is_read_in_little_memory(tmp_path: Path, make: Callable[[], bytes]) -> None:
+def test_a_line_of_a_gigabyte_is_read_in_little_memory(
+    tmp_path: Path, counting: Counting, make: Callable[[], bytes]
+) -> None:
     path, block = tmp_path / "line.txt", make()
     with path.open("wb") as file:
         for _ in range((1 << 30) // len(block)):
             file.write(block)
     before = _read_anonymous_mib()
-    corpus = read_corpus([str(path)], folder=tmp_path)
-    assert corpus.documents[0].receipt.longest_line == corpus.n_characters > 1_000_000_000
-    assert _read_anonymous_mib() - before < 200
+    with counting("a line of a gigabyte, in less than 200 MiB") as tries, tries.one():
+        corpus = read_corpus([str(path)], folder=tmp_path)
+        assert corpus.documents[0].receipt.longest_line == corpus.n_characters > 1_000_000_000
+        assert _read_anonymous_mib() - before < 200
 
 
 def _read_anonymous_mib() -> float:

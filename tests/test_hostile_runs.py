@@ -6,14 +6,15 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
+from conftest import Counting, Reliability
 from epigone.judging.judge import Author, judge_text
 from helpers_front import command, shared_run, sonnets, workshop, write_sonnets
-from helpers_hostile import spoil
+from helpers_hostile import OUTSIDE, spoil
 from standin import make_standin
 
 FILES = (
@@ -52,56 +53,75 @@ def copy_with(folder: Path, file: str, change: Callable[[bytes], bytes]) -> Path
     return run
 
 
-def assert_ends_well(run: Path, verb: str) -> None:
+SPOILT = "a spoilt file of a run, the sums forged to fit"
+
+
+def assert_ends_well(run: Path, verb: str) -> int:
+    """The exit code of a verb, once it is known to be a clean end."""
     more = {"write": ("--length", "2"), "score": (workshop() / "scored.txt",), "resume": ("--epochs", "6.2", "--quiet")}
     outcome = command(verb, run, *more.get(verb, ()))
     assert outcome.code in (0, 1, 2), outcome  # anything else than a clean end is raised by `command`
     if outcome.code:
         errors = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
         assert len(errors) == 1 and "Traceback" not in outcome.err, outcome
+    return outcome.code
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_no_spoilt_file_ends_a_verb_in_a_traceback(tmp_path: Path, file: str) -> None:
-    for seed in range(2):
-        folder = tmp_path / str(seed)
-        run = copy_with(folder, file, lambda data, seed=seed: spoil(data, seed))
-        assert_ends_well(run, VERBS[(seed + FILES.index(file)) % len(VERBS)])
+def test_no_spoilt_file_ends_a_verb_in_a_traceback(tmp_path: Path, counting: Counting, file: str) -> None:
+    with counting(SPOILT) as tries:
+        for seed in range(2):
+            run = copy_with(tmp_path / str(seed), file, lambda data, seed=seed: spoil(data, seed))
+            verb = VERBS[(seed + FILES.index(file)) % len(VERBS)]
+            tries.end(partial(assert_ends_well, run, verb))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
-def test_no_spoilt_file_ends_any_verb_in_a_traceback(tmp_path: Path, file: str) -> None:
-    for seed in range(100, 140):
-        for verb in VERBS:
-            run = copy_with(tmp_path / f"{seed}-{verb}", file, lambda data, seed=seed: spoil(data, seed))
-            assert_ends_well(run, verb)
-            shutil.rmtree(run)
+def test_no_spoilt_file_ends_any_verb_in_a_traceback(tmp_path: Path, counting: Counting, file: str) -> None:
+    with counting(SPOILT) as tries:
+        for seed in range(100, 140):
+            for verb in VERBS:
+                run = copy_with(tmp_path / f"{seed}-{verb}", file, lambda data, seed=seed: spoil(data, seed))
+                tries.end(partial(assert_ends_well, run, verb))
+                shutil.rmtree(run)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "file", ["plan.json", "receipt.json", "metrics.jsonl", "judgement.json", "model/tokenizer.json"]
 )
-def test_no_spoilt_file_ends_judging_in_a_traceback(tmp_path: Path, file: str) -> None:
-    for seed in range(200, 205):
-        run = copy_with(tmp_path / str(seed), file, lambda data, seed=seed: spoil(data, seed))
+def test_no_spoilt_file_ends_judging_in_a_traceback(tmp_path: Path, counting: Counting, file: str) -> None:
+    def judge(run: Path) -> int:
         outcome = command("judge", run, "--characters", "200")
         assert outcome.code in (0, 1, 2), outcome
+        return outcome.code
+
+    with counting(SPOILT) as tries:
+        for seed in range(200, 205):
+            run = copy_with(tmp_path / str(seed), file, lambda data, seed=seed: spoil(data, seed))
+            tries.end(partial(judge, run))
 
 
-def test_a_plan_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
+def refuse(run: Path, verb: str, said: str) -> int:
+    """The exit code of a verb that is known to name what is wrong."""
+    outcome = command(verb, run)
+    assert outcome.code == 2 and said in outcome.err, outcome
+    return outcome.code
+
+
+def test_a_plan_cannot_lead_out_of_its_folder(tmp_path: Path, counting: Counting) -> None:
     def point_outside(data: bytes) -> bytes:
         return json.dumps(json.loads(data) | {"tokens": "../../elsewhere"}).encode()
 
     run = copy_with(tmp_path, "plan.json", point_outside)
-    outcome = command("report", run)
-    assert outcome.code == 2 and "plan.json cannot be read" in outcome.err
+    with counting(OUTSIDE) as tries:
+        tries.end(partial(refuse, run, "report", "plan.json cannot be read"))
 
 
 @pytest.mark.parametrize("name", ["block_size", "batch_size", "n_steps", "n_threads", "accumulation", "report_every"])
 @pytest.mark.parametrize("value", [-1, 0, 10**12, 10**30, "x", None, 1.5])
-def test_a_plan_of_impossible_numbers_is_damaged(tmp_path: Path, name: str, value: object) -> None:
+def test_a_plan_of_impossible_numbers_is_damaged(tmp_path: Path, counting: Counting, name: str, value: object) -> None:
     if name in ("n_steps", "report_every") and value == 10**12:
         pytest.skip("a run may be long")
 
@@ -110,8 +130,9 @@ def test_a_plan_of_impossible_numbers_is_damaged(tmp_path: Path, name: str, valu
         values["plan"][name] = value
         return json.dumps(values).encode()
 
-    outcome = command("resume", copy_with(tmp_path, "plan.json", change))
-    assert outcome.code == 2 and "plan.json cannot be read" in outcome.err
+    run = copy_with(tmp_path, "plan.json", change)
+    with counting("a number in a run's plan that cannot be") as tries:
+        tries.end(partial(refuse, run, "resume", "plan.json cannot be read"))
 
 
 def test_a_run_whose_config_asks_for_a_larger_model_takes_no_memory_for_it(tmp_path: Path) -> None:
@@ -150,8 +171,8 @@ PICKLES = (
 )
 
 
-def lay_canaries(folder: Path, canary: Path) -> None:
-    """A pickle under every name that some loader would open, and code under every name that one would run."""
+def lay_canaries(folder: Path, canary: Path) -> int:
+    """A pickle under every name that some loader would open, code under every name that one would run: how many."""
     import pickle
 
     import torch
@@ -161,10 +182,12 @@ def lay_canaries(folder: Path, canary: Path) -> None:
     torch.save({"transformer.wte.weight": Canary(canary)}, folder / "pytorch_model.bin")
     code = f"open({str(canary)!r}, 'w').close()\n"
     names = ("modeling_gpt2", "configuration_gpt2", "tokenization_gpt2", "tokenizer", "sitecustomize", "conftest")
-    for name in (*names, "__init__", "epigone", "torch"):
+    names = (*names, "__init__", "epigone", "torch")
+    for name in names:
         (folder / f"{name}.py").write_text(code, "utf-8")
     template = "{% for kind in [].__class__.__base__.__subclasses__() %}{{ kind('touch canary') }}{% endfor %}"
     (folder / "chat_template.jinja").write_text(template, "utf-8")
+    return len(PICKLES) + len(names)
 
 
 def test_the_canary_would_sing(tmp_path: Path) -> None:
@@ -174,13 +197,14 @@ def test_the_canary_would_sing(tmp_path: Path) -> None:
     assert (tmp_path / "canary").exists()
 
 
-def test_no_pickle_and_no_code_of_a_run_or_a_base_is_ever_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pickle_and_no_code_of_a_run_or_a_base_is_ever_run(
+    tmp_path: Path, reliability: Reliability, monkeypatch: pytest.MonkeyPatch
+) -> None:
     canary = tmp_path / "canary"
     base = make_standin(tmp_path / "base", text=sonnets(20_000), n_layer=1, n_embd=32, n_positions=64)
     run = Path(shutil.copytree(whole_run(), tmp_path / "run"))
     places = [base, run, run / "model", *run.glob("checkpoints/*"), *run.glob("tokens/*")]
-    for place in places:
-        lay_canaries(place, canary)
+    n_laid = sum(lay_canaries(place, canary) for place in places)
     monkeypatch.chdir(run)
     text = write_sonnets(tmp_path, 5_000)
     flags = ("--epochs", "0.4", "--samples", "1", "--sample-length", "4", "--batch-size", "4", "--quiet")
@@ -191,26 +215,27 @@ def test_no_pickle_and_no_code_of_a_run_or_a_base_is_ever_run(tmp_path: Path, mo
         assert command("score", place, text).code == 0
     assert command("resume", run, "--epochs", "6.2", "--quiet").code == 0
     assert command("report", run).code == 0
+    fault = "a pickle or a program beside the files of a run or a base, through nine commands"
+    reliability("Code in files", fault, tried=n_laid, survived=0 if canary.exists() else n_laid)
     assert not canary.exists()
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
-def test_a_pickle_in_place_of_the_weights_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_pickle_in_place_of_the_weights_is_refused(tmp_path: Path, reliability: Reliability, name: str) -> None:
     base = make_standin(tmp_path / "base", text=sonnets(20_000), n_layer=1, n_embd=32, n_positions=64)
     (base / "model.safetensors").unlink()
     lay_canaries(base, tmp_path / "canary")
     (base / name).write_bytes((base / "pytorch_model.bin").read_bytes())
     text = write_sonnets(tmp_path, 5_000)
-    for arguments in (
-        ("train", text, "--base", base, "--out", tmp_path / "run"),
-        ("write", base),
-        ("score", base, text),
-    ):
-        assert command(*arguments).code == 2
-    assert not (tmp_path / "canary").exists()
+    verbs = ("train", text, "--base", base, "--out", tmp_path / "run"), ("write", base), ("score", base, text)
+    n_refused = sum(command(*arguments).code == 2 for arguments in verbs)
+    survived = 0 if (tmp_path / "canary").exists() else n_refused
+    fault = "a pickle in place of a base's weights: train, write and score refuse it"
+    reliability("Code in files", fault, tried=len(verbs), survived=survived)
+    assert survived == len(verbs)
 
 
-def test_numpy_opens_no_pickle_as_tokens(tmp_path: Path) -> None:
+def test_numpy_opens_no_pickle_as_tokens(tmp_path: Path, reliability: Reliability) -> None:
     import numpy as np
 
     def pickled(_: bytes) -> bytes:
@@ -219,4 +244,6 @@ def test_numpy_opens_no_pickle_as_tokens(tmp_path: Path) -> None:
         return path.read_bytes()
 
     run = copy_with(tmp_path, "tokens/*/train.npy", pickled)
-    assert command("resume", run, "--epochs", "6.2").code == 2 and not (tmp_path / "canary").exists()
+    survived = command("resume", run, "--epochs", "6.2").code == 2 and not (tmp_path / "canary").exists()
+    reliability("Code in files", "a pickle in place of a run's tokens", tried=1, survived=int(survived))
+    assert survived

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import Reliability
 from helpers_front import early_sonnets, environment, workshop
 from test_finetune import DEAD, QUICK, fetch_then_go_without
 
@@ -85,7 +86,11 @@ def interposer() -> Path | None:
     return library
 
 
-def run_watched(folder: Path, code: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], str]:
+Watched = tuple[subprocess.CompletedProcess[str], str]
+"""A process that has ended, and what it tried to reach."""
+
+
+def run_watched(folder: Path, code: str, *arguments: str) -> Watched:
     """Python in a process in which all that would go out fails, and what was tried all the same."""
     folder.mkdir(exist_ok=True)
     told = folder / "told.txt"
@@ -100,10 +105,19 @@ def run_watched(folder: Path, code: str, *arguments: str) -> tuple[subprocess.Co
     return done, told.read_text("utf-8") if told.exists() else ""
 
 
-def run_without_network(folder: Path, *commands: list[str | Path]) -> tuple[subprocess.CompletedProcess[str], str]:
+def run_without_network(folder: Path, *commands: list[str | Path]) -> Watched:
     """The commands, one after another in one watched process, and what was tried."""
     code = "import json, sys\nfrom epigone.cli import run\nfor words in json.loads(sys.argv[1]): assert run(words) == 0"
     return run_watched(folder, code, json.dumps([[str(word) for word in words] for words in commands]))
+
+
+def keep_quiet(reliability: Reliability, what: str, n_commands: int, found: Watched) -> None:
+    """The row of commands of which none may have tried to reach anybody; and that it is so."""
+    done, told = found
+    good = done.returncode == 0 and told == ""
+    reliability("Without a network", what, tried=n_commands, survived=n_commands if good else 0)
+    assert done.returncode == 0, done.stderr
+    assert told == ""
 
 
 def list_verbs(run: Path, folder: Path) -> list[list[str | Path]]:
@@ -118,47 +132,44 @@ def list_verbs(run: Path, folder: Path) -> list[list[str | Path]]:
     ]
 
 
-def test_a_whole_run_from_a_cached_base_makes_no_connection(tmp_path: Path) -> None:
+def test_a_whole_run_from_a_cached_base_makes_no_connection(tmp_path: Path, reliability: Reliability) -> None:
     """Every verb, the base by its name: chosen, learned from, looked up again to resume and to tone the style down."""
     assert fetch_then_go_without().first.code == 0
     run = tmp_path / "run"
-    done, told = run_without_network(
-        tmp_path / "site",
+    commands: list[list[str | Path]] = [
         ["plan", early_sonnets(), "--json"],
         ["train", early_sonnets(), *QUICK, "--samples", "1", "--base", "gpt2", "--quiet", "--out", run],
         *list_verbs(run, tmp_path),
         ["write", run, "--length", "5", "--quiet", "--style-strength", "1.5"],
         ["write", "gpt2", "--length", "5", "--quiet"],
         ["score", "gpt2", early_sonnets()],
-    )
-    assert done.returncode == 0, done.stderr
-    assert told == ""
+    ]
+    what = "all that can be done with a run from a base in the cache"
+    keep_quiet(reliability, what, len(commands), run_without_network(tmp_path / "site", *commands))
 
 
-def test_a_whole_run_from_scratch_makes_no_connection(tmp_path: Path) -> None:
+def test_a_whole_run_from_scratch_makes_no_connection(tmp_path: Path, reliability: Reliability) -> None:
     run = tmp_path / "run"
     scratch = ("--base", "none", "--size", "1x32", "--samples", "1", "--epochs", "1", "--block-size", "64")
-    done, told = run_without_network(
-        tmp_path / "site",
+    commands: list[list[str | Path]] = [
         ["train", early_sonnets(), *scratch, "--quiet", "--out", run],
         *list_verbs(run, tmp_path),
-    )
-    assert done.returncode == 0, done.stderr
-    assert told == ""
+    ]
+    what = "all that can be done with a run from scratch"
+    keep_quiet(reliability, what, len(commands), run_without_network(tmp_path / "site", *commands))
 
 
 @pytest.mark.slow
-def test_nor_does_a_compiled_run_or_one_with_adapters(tmp_path: Path) -> None:
+def test_nor_does_a_compiled_run_or_one_with_adapters(tmp_path: Path, reliability: Reliability) -> None:
     assert fetch_then_go_without().first.code == 0
     compiled = ["--base", "none", "--size", "1x32", "--compilation", "blocks", "--epochs", "1", "--samples", "0"]
-    done, told = run_without_network(
-        tmp_path / "site",
+    commands: list[list[str | Path]] = [
         ["train", early_sonnets(), *compiled, "--quiet", "--out", tmp_path / "compiled"],
         ["train", early_sonnets(), *QUICK, "--base", "gpt2", "--lora", "4", "--quiet", "--out", tmp_path / "lora"],
         ["resume", tmp_path / "lora", "--epochs", "1.5", "--quiet"],
-    )
-    assert done.returncode == 0, done.stderr
-    assert told == ""
+    ]
+    what = "a compiled run, and one with adapters"
+    keep_quiet(reliability, what, len(commands), run_without_network(tmp_path / "site", *commands))
 
 
 ATTEMPTS = {

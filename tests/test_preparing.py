@@ -256,3 +256,19 @@ def test_where_nothing_can_be_compiled_it_goes_without_and_says_so(
     prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path, compilation="blocks")
     assert prepared.plan.compilation == "none"
     assert prepared.plan.reasons["compilation"] == "torch.compile failed here: no such header: Python.h"
+
+
+def test_what_takes_long_with_a_long_text_is_watched_to_its_end(tmp_path: Path) -> None:
+    """What a bar is drawn of: it moves on with what was read and encoded, and never back."""
+    text = write(tmp_path / "text.txt", sonnets(90_000) * 12)
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def watch(what: str, n_done: int, n_all: int) -> None:
+        told.setdefault(what, []).append((n_done, n_all))
+
+    found = prepare([str(text)], Settings(**QUICK | {"epochs": 0.01}), tmp_path / "tokens", watch=watch)
+    assert list(told) == ["Reading", "Learning the vocabulary", "Encoding"]
+    for what, size in (("Reading", text.stat().st_size), ("Encoding", found.corpus.n_characters)):
+        done = [n_done for n_done, _ in told[what]]
+        assert done == sorted(done) and done[-1] == size and {n_all for _, n_all in told[what]} == {size}
+    assert len(told["Encoding"]) >= 10

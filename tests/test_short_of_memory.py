@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import epigone
+from conftest import Reliability, keeping
 from epigone import Run, Settings, WritingSettings, api
 from epigone.errors import OutOfMemory
 from epigone.preparing import prepare
@@ -30,6 +31,9 @@ from helpers_training import make_learner, make_tokens, pick, plan_for, tiny_mod
 TINY: dict[str, Any] = {"size": "1x32", "block_size": 32, "batch_size": 8, "epochs": 2.0, "samples": 0, "base": "none"}
 TINY |= {"dropout": 0.0, "precision": "fp32", "patience": "none"}
 FLAGS = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+GROUP = "Memory"
 
 
 @cache
@@ -59,15 +63,17 @@ def read_weights(run: Run) -> dict[str, torch.Tensor]:
 # -- a run
 
 
-def test_it_learns_what_it_would_have_learned() -> None:
-    run, outcome = hurt()
-    assert outcome.code == 0, outcome.err
-    losses = [item.loss for item in run.evaluations]
-    assert losses == pytest.approx([item.loss for item in unhurt().evaluations], rel=1e-4)
-    theirs = read_weights(unhurt())
-    for name, weight in read_weights(run).items():
-        torch.testing.assert_close(weight, theirs[name], rtol=1e-2, atol=1e-3, msg=name)
-    assert pick(run.folder.read_events(), Stepped)[-1].step == pick(unhurt().folder.read_events(), Stepped)[-1].step
+def test_it_learns_what_it_would_have_learned(reliability: Reliability) -> None:
+    with keeping(reliability, GROUP, "memory runs out in a run: its batches of 8 are computed in 4 parts"):
+        run, outcome = hurt()
+        assert outcome.code == 0, outcome.err
+        losses = [item.loss for item in run.evaluations]
+        assert losses == pytest.approx([item.loss for item in unhurt().evaluations], rel=1e-4)
+        theirs = read_weights(unhurt())
+        for name, weight in read_weights(run).items():
+            torch.testing.assert_close(weight, theirs[name], rtol=1e-2, atol=1e-3, msg=name)
+        last, other = (pick(one.folder.read_events(), Stepped)[-1] for one in (run, unhurt()))
+        assert last.step == other.step
 
 
 def test_it_says_so() -> None:
@@ -88,17 +94,26 @@ def test_the_plan_the_page_and_the_card_know_it() -> None:
         assert "8 blocks in 4 parts" in page.read_text("utf-8"), page
 
 
-def test_who_goes_on_begins_with_what_fits(tmp_path: Path) -> None:
+def test_who_goes_on_begins_with_what_fits(tmp_path: Path, reliability: Reliability) -> None:
     folder = Path(shutil.copytree(hurt()[0].path, tmp_path / "run"))
     machine = Machine(fits=3)
-    with machine.at_work():
-        assert command("resume", folder, "--epochs", "3").code == 0
-    assert machine.read and machine.n_failed == 0 and max(map(len, machine.read)) == 2
-    assert not pick(epigone.open_run(folder).folder.read_events()[-3:], Divided)
+    with keeping(reliability, GROUP, REMEMBERED):
+        with machine.at_work():
+            assert command("resume", folder, "--epochs", "3").code == 0
+        assert machine.read and machine.n_failed == 0 and max(map(len, machine.read)) == 2
+        assert not pick(epigone.open_run(folder).folder.read_events()[-3:], Divided)
 
 
-def test_it_is_remembered_even_if_nothing_was_saved_since(tmp_path: Path) -> None:
+REMEMBERED = "memory ran out and the run goes on: it begins with what fits"
+
+
+def test_it_is_remembered_even_if_nothing_was_saved_since(tmp_path: Path, reliability: Reliability) -> None:
     """The process ends right after it was told, and the newest checkpoint knows nothing of it."""
+    with keeping(reliability, GROUP, REMEMBERED):
+        _divide_and_die(tmp_path)
+
+
+def _divide_and_die(tmp_path: Path) -> None:
     folder, machine = api.begin([str(text())], tmp_path / "run"), Machine(fits=3, from_call=9)
     with machine.at_work():
         preparation = api.prepare_run(folder, [str(text())], Settings(**TINY), progress=False)
@@ -132,12 +147,13 @@ def test_the_estimate_of_an_older_run_is_read_still(tmp_path: Path) -> None:
     assert facts.estimate is not None and facts.plan == unhurt().folder.read_plan()[0]
 
 
-def test_where_no_block_fits_the_command_says_what_to_set(tmp_path: Path) -> None:
-    with Machine(fits=0).at_work():
-        outcome = command("train", text(), *FLAGS, "--out", tmp_path / "run")
-    first, second = outcome.err.splitlines()
-    assert outcome.code == 1 and first.startswith("error: Memory ran out: a step with one block of 32 tokens")
-    assert "--block-size or --size" in second
+def test_where_no_block_fits_the_command_says_what_to_set(tmp_path: Path, reliability: Reliability) -> None:
+    with keeping(reliability, GROUP, "not even one block fits: one error, before it begins"):
+        with Machine(fits=0).at_work():
+            outcome = command("train", text(), *FLAGS, "--out", tmp_path / "run")
+        first, second = outcome.err.splitlines()
+        assert outcome.code == 1 and first.startswith("error: Memory ran out: a step with one block of 32 tokens")
+        assert "--block-size or --size" in second
 
 
 @pytest.mark.parametrize("kind", ERRORS)
@@ -241,8 +257,15 @@ def learn_together(folder: Path, fits: int, from_call: int) -> subprocess.Comple
 
 @pytest.mark.slow
 @pytest.mark.parametrize("from_call", [0, 4])
-def test_what_one_process_has_no_memory_for_all_compute_in_parts(tmp_path: Path, from_call: int) -> None:
+def test_what_one_process_has_no_memory_for_all_compute_in_parts(
+    tmp_path: Path, reliability: Reliability, from_call: int
+) -> None:
     """At the first step, and at the first one after an evaluation: at the fifth."""
+    with keeping(reliability, GROUP, "memory runs out in one process of two: both compute in parts"):
+        _compare_with_one(tmp_path, from_call)
+
+
+def _compare_with_one(tmp_path: Path, from_call: int) -> None:
     done = learn_together(tmp_path, fits=2, from_call=from_call)
     assert done.returncode == 0, done.stderr
     plan = replace(plan_for(make_tokens(), batch_size=8, epochs=3.0, optimizer="adamw"), report_every=1)
@@ -296,12 +319,13 @@ def learn_in(room: str, weights: Path) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
-def test_with_a_real_limit_to_its_memory_it_learns_the_same(tmp_path: Path) -> None:
-    assert learn_in("all", tmp_path / "all") == []
-    assert learn_in("250", tmp_path / "few")[-1] >= 2
-    theirs = load_file(tmp_path / "all")
-    for name, weight in load_file(tmp_path / "few").items():
-        assert (weight - theirs[name]).norm() <= 1e-3 * theirs[name].norm(), name
+def test_with_a_real_limit_to_its_memory_it_learns_the_same(tmp_path: Path, reliability: Reliability) -> None:
+    with keeping(reliability, GROUP, "a limit that the system sets to a process's memory"):
+        assert learn_in("all", tmp_path / "all") == []
+        assert learn_in("250", tmp_path / "few")[-1] >= 2
+        theirs = load_file(tmp_path / "all")
+        for name, weight in load_file(tmp_path / "few").items():
+            assert (weight - theirs[name]).norm() <= 1e-3 * theirs[name].norm(), name
 
 
 def test_events_of_a_run_with_memory_for_all_say_nothing_of_parts() -> None:

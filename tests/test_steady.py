@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from conftest import Reliability
 from helpers_front import environment, sonnets
 from helpers_tokens import DATA
 
@@ -100,7 +101,7 @@ def work_on(text: Path, run: Path, epochs: float) -> tuple[dict[str, Any], float
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_memory_is_steady_and_time_grows_with_the_text(tmp_path: Path) -> None:
+def test_memory_is_steady_and_time_grows_with_the_text(tmp_path: Path, reliability: Reliability) -> None:
     rates = []
     for size_mb in SIZES_MB:
         text = tmp_path / "text.txt"
@@ -111,8 +112,14 @@ def test_memory_is_steady_and_time_grows_with_the_text(tmp_path: Path) -> None:
         rates.append((seconds["reading"] + seconds["encoding"]) / size_mb)
         cores = ", ".join(f"{name} {seconds[name]:.1f} s on {found['cores'][name]:.1f} cores" for name in seconds)
         print(f"{size_mb:,} MB: {cores}; {found['n_steps']} steps; RssAnon at most {peak:,.0f} MiB", flush=True)
+        fault = f"{size_mb:,} MB of text read, encoded and learned from in less than {LIMIT_MIB:,} MiB"
+        reliability("Memory", f"{fault} (it took {peak:,.0f})", tried=1, survived=int(peak < LIMIT_MIB))
         assert peak < LIMIT_MIB
         assert found["n_characters"] > 0.9 * size_mb * 1_000_000
         assert found["n_steps"] >= 5
         assert ("at even distances" in found["reason"]) == (size_mb > 101)
-    assert max(rates) < 2 * min(rates)
+    good = max(rates) < 2 * min(rates)
+    listed = ", ".join(f"{rate:.2f} s" for rate in rates)
+    fault = f"the time to read and encode a MB of these texts, within a factor of two: {listed}"
+    reliability("Memory", fault, tried=len(rates), survived=len(rates) if good else 0)
+    assert good

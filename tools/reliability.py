@@ -6,8 +6,10 @@ import datetime
 import json
 import platform
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,10 +18,55 @@ PAGE = ROOT / "docs" / "reliability.md"
 WARNING = "<!-- Written by tools/reliability.py from what the tests found: run `make faults`. -->"
 HEAD = """\
 What was done to runs on purpose, how often, and what came of it. A fault is survived where no person is needed but to
-give the command again and the run comes to the same end, bit for bit; what stands under "lost" is learned once more.
+give the command again and the run comes to the same end, bit for bit, where nothing else is said; what stands under
+"lost" is learned once more.
 
 `make faults` tries all of it anew and writes this page. A part of it: `pytest -m faults --rows tests/test_faults.py`,
 then `python tools/reliability.py`."""
+
+COLUMNS = ("fault", "tried", "survived", "lost")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What a table's rows have in common, and what its columns are called."""
+
+    words: str
+    columns: tuple[str, ...] = COLUMNS
+
+
+SECTIONS = {
+    "A model gone astray": Section(
+        "A loss or a gradient that is no number ends the training with one error before anything spoiled is saved; the "
+        "best model and the last sound checkpoint stay. Survived is where it stops like that and a run then goes on "
+        "from there to the end that it would have had."
+    ),
+    "Code in files": Section(
+        "Each was a file that makes another one as soon as it is opened as a pickle or run as a program, so that a "
+        "single one would have been seen. To be survived was that none was, while the commands did their work.",
+        ("what lay there", "tried", "never run"),
+    ),
+    "Damaged files": Section(
+        "The tokens are made anew of the text. Where that is gone or changed as well, survived is one error that says "
+        "so, nothing lost, and the same end once the text is back."
+    ),
+    "Memory": Section(
+        "Where memory runs out the step is computed again in parts, with the same tokens and the same random numbers, "
+        "and comes to the same but for the order in which sums are added; where not one block fits it is one error. "
+        "What a long text takes is the anonymous memory (RssAnon) of all its processes, seen from outside."
+    ),
+    "Odd and hostile input": Section(
+        "Nothing is to be survived here: what is given is read, or it is refused with one error that says what to do. "
+        'The two add up to what was tried where nothing ended in a traceback. What is called "any" or "spoilt" was '
+        "made in great number, most of it by chance, and each that was made counts.",
+        ("what was given", "tried", "read", "refused"),
+    ),
+    "Without a network": Section(
+        "The commands ran where every socket fails, Python's and the system library's, and each that was asked for is "
+        "written down. They are quiet where they did their work and nothing was written down.",
+        ("commands", "tried", "quiet"),
+    ),
+}
 
 
 def main() -> None:
@@ -33,18 +80,33 @@ def write_page(rows: Iterable[Mapping[str, Any]]) -> str:
     tables: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
         lines = tables.setdefault(row["group"], {})
-        line = lines.setdefault(row["fault"], {"tried": 0, "survived": 0, "lost": []})
+        line = lines.setdefault(row["fault"], {"tried": 0, "survived": 0, "refused": 0, "lost": []})
         line["tried"] += row["tried"]
         line["survived"] += row["survived"]
+        line["refused"] += row.get("refused", 0)
         if row["lost"] not in line["lost"]:
             line["lost"].append(row["lost"])
     parts = [WARNING, "", "# Reliability", "", HEAD, "", _describe_machine(), ""]
     for group in sorted(tables):
-        parts += [f"## {group}", "", "| fault | tried | survived | lost |", "| --- | ---: | ---: | --- |"]
+        section = SECTIONS.get(group, Section(""))
+        parts += [f"## {group}", ""] + [*wrap(section.words, 120), ""] * bool(section.words)
+        parts += [f"| {' | '.join(section.columns)} |", f"| {' | '.join(map(_align, section.columns))} |"]
         for fault, line in tables[group].items():
-            parts.append(f"| {fault} | {line['tried']:,} | {line['survived']:,} | {_list_losses(line['lost'])} |")
+            parts.append(f"| {' | '.join([fault, *(_spell(line, column) for column in section.columns[1:])])} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def _align(column: str) -> str:
+    return "---:" if column in ("tried", "survived", "read", "refused", "never run", "quiet") else "---"
+
+
+def _spell(line: Mapping[str, Any], column: str) -> str:
+    if column == "lost":
+        return _list_losses(line["lost"])
+    n_survived = line["survived"]
+    counts = {"tried": line["tried"], "refused": line["refused"], "read": n_survived - line["refused"]}
+    return f"{counts.get(column, n_survived):,}"
 
 
 def _list_losses(lost: list[str]) -> str:

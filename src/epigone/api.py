@@ -27,12 +27,13 @@ from epigone.model.hub import find_base
 from epigone.model.plan import Plan
 from epigone.model.weights import keep_temperature
 from epigone.preparing import Preparation, Watch, look_away, one_after_another, prepare
+from epigone.remaking import hash_tokens, name_texts, open_tokens
 from epigone.reporting.publishing import is_quick, publish, write_report
 from epigone.run import Run, Text, open_run, open_writer, score
 from epigone.runs.folder import RunFolder
 from epigone.runs.mending import FRAME
 from epigone.settings import Settings, make_settings
-from epigone.tokens.stream import Tokens, load_tokens
+from epigone.tokens.stream import Tokens
 from epigone.tokens.vocabulary import Vocabulary, load_vocabulary
 from epigone.training.events import CheckpointDue, Divided, Evaluated, Event, Finished
 from epigone.training.loop import Learner, Origin
@@ -139,6 +140,8 @@ def prepare_run(
             preparation.plan,
             estimate=asdict(preparation.estimate),
             tokens=preparation.tokens.key,
+            tokens_sha256=hash_tokens(folder.tokens, preparation.tokens),
+            texts=name_texts(texts, settings, folder.path),
             versions=list_versions(),
         )
     return preparation
@@ -186,7 +189,8 @@ def go_on(
     plan, more = folder.read_plan()
     plan = fit_to_machine(lengthen(plan, settings, changes), on_note)
     vocabulary = _load_vocabulary(folder)
-    tokens = load_tokens(folder.tokens / more["tokens"])
+    with _take_turns(folder):
+        tokens = open_tokens(folder, vocabulary, on_note)
     learner = Learner(
         _rebuild_model(folder, plan, vocabulary, fresh_start=packed is None),
         tokens,

@@ -31,6 +31,7 @@ from epigone.reporting.history import (
     epoch_table,
     name_sample,
 )
+from epigone.reporting.lasting import outlast
 from epigone.training.events import Criticism, Divided, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
 
 Fact = tuple[str, str, str]
@@ -66,20 +67,13 @@ def open_screen(*, quiet: bool, json: bool, stdout: TextIO | None = None) -> Ite
     elif json or not _is_live(stdout):
         yield PlainScreen(sys.stderr if json else stdout)
     else:
-        with LiveScreen(Console(file=_forgive(stdout), highlight=False, markup=False, emoji=False)) as screen:
+        with LiveScreen(Console(file=outlast(stdout), highlight=False, markup=False, emoji=False)) as screen:
             yield screen
 
 
 def _is_live(stdout: TextIO) -> bool:
     """Whether lines can be drawn over: a terminal, and not one that says it is dumb."""
     return stdout.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
-
-
-def _forgive(stream: TextIO) -> TextIO:
-    """The stream, showing "?" for what its encoding lacks: no letter of a sample may end a run."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="replace")
-    return stream
 
 
 # -- text as it comes
@@ -118,7 +112,7 @@ def show_stages(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, n_done, n_all: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    console = Console(file=outlast(sys.stderr))
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task("", visible=False)
         yield lambda what, n_done, n_all: bar.update(
@@ -177,7 +171,7 @@ class PlainScreen:
     """Plain lines without colour, for a pipe or a log: one per report, every evaluation, every sample in full."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = _forgive(stream)
+        self._stream = outlast(stream)
         self._pace = Pace()
         self._copies = False
 

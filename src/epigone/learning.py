@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # these load torch, which takes seconds: each function import
 
 INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+HANGUPS = tuple(signal.Signals[name] for name in ("SIGHUP",) if name in signal.Signals.__members__)
+"""What comes when a terminal is closed or a connection drops, often more than once; Windows has none."""
 SAMPLE = "sample:sonnets"
 
 
@@ -119,16 +121,23 @@ def _watch(folder: RunFolder, events: Iterator[Event], screen: Screen, as_json: 
 
 @contextmanager
 def catch_signals(screen: Screen) -> Iterator[Any]:
-    """Gives what says whether somebody asked to stop. The first signal asks, the second ends the process at once."""
+    """Gives what says whether somebody asked to stop. The first signal asks, the second ends the process at once.
+
+    The end of the terminal asks too, but ends nothing at once; under nohup it stays ignored.
+    """
     asked: list[int] = []
 
     def ask(number: int, _frame: object) -> None:
+        again = bool(asked)
         asked.append(number)
         for other in SIGNALS:  # whichever comes next
             signal.signal(other, signal.SIG_DFL)
-        screen.show_note("Stopping after this step; once more stops at once.")
+        if not again:
+            with suppress(RuntimeError):  # it came while a line was being written
+                screen.show_note("Stopping after this step; once more stops at once.")
 
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    hangups = [number for number in HANGUPS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in (*SIGNALS, *hangups)}
     try:
         yield lambda: bool(asked)
     finally:

@@ -79,10 +79,7 @@ def prepare(
 
     `watch` hears of what takes long. Raises TextError, BaseError, SettingsError, OutputError.
     """
-    corpus = _read(texts, settings, folder, watch)
-    held_out = None if isinstance(settings.validation, float) else _read([settings.validation], settings, folder, watch)
-    share = settings.validation if isinstance(settings.validation, float) else 0.0
-    split = split_corpus(corpus, how=settings.split, share=share, seed=settings.seed, held_out=held_out)
+    corpus, held_out, split = read_and_split(texts, settings, folder, watch)
     hardware = find_hardware(settings.device)
     with one_after_another(hardware):
         route = _find_route(settings, corpus, hardware)
@@ -117,6 +114,20 @@ def prepare(
         estimate=estimate,
         receipt=write_receipt(corpus, held_out, split, tokens),
     )
+
+
+def read_and_split(
+    texts: Sequence[str], settings: Settings, folder: Path, watch: Watch = look_away
+) -> tuple[Corpus, Corpus | None, Split]:
+    """What is learned from and, where that was named, what is held out. Raises TextError, SettingsError, OutputError.
+
+    Long texts are put into temporary files in `folder`.
+    """
+    corpus = _read(texts, settings, folder, watch)
+    held_out = None if isinstance(settings.validation, float) else _read([settings.validation], settings, folder, watch)
+    share = settings.validation if isinstance(settings.validation, float) else 0.0
+    split = split_corpus(corpus, how=settings.split, share=share, seed=settings.seed, held_out=held_out)
+    return corpus, held_out, split
 
 
 def one_after_another(hardware: Hardware) -> AbstractContextManager[Any]:

@@ -47,7 +47,7 @@ MOST_BEFORE_A_CHECKPOINT = 2
 
 
 class RunFolder:
-    """Paths in a run's folder and the ways to write them. Nothing in it points outside, so it can be moved."""
+    """Paths in a run's folder and the ways to write them. Nothing in it needs what is outside, so it can be moved."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -163,7 +163,7 @@ class RunFolder:
             values = more.pop("plan")
             values["shape"] = Shape(**values["shape"])
             values["schedule_arguments"] = tuple(values["schedule_arguments"])
-            key, versions = more.get("tokens", ""), more.get("versions", {}).values()
+            key, versions = more.setdefault("tokens", ""), more.get("versions", {}).values()
             if not re.fullmatch(r"\w*", key) or not all(type(version) is str for version in versions):
                 raise ValueError("it does not say what the run was made of")
             return take_plan(values), more

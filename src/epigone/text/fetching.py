@@ -28,7 +28,7 @@ def fetch(url: str) -> bytes:
     Raises TextNotFound, TextUnreadable, or OutputError if the cache cannot be written.
     """
     cache = find_cache()
-    record = cache / "urls" / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
+    record = _find_record(cache, url)
     data = _read_cached(cache, record)
     if data is not None:
         return data
@@ -43,6 +43,12 @@ def fetch(url: str) -> bytes:
         ) from None
 
 
+def is_kept(url: str) -> bool:
+    """Whether `fetch` would find it in the cache and ask nobody."""
+    cache = find_cache()
+    return _read_cached(cache, _find_record(cache, url)) is not None
+
+
 def find_cache() -> Path:
     """$EPIGONE_CACHE, or epigone's folder in the user's cache."""
     if folder := os.environ.get("EPIGONE_CACHE"):
@@ -53,6 +59,10 @@ def find_cache() -> Path:
 def hide_password(url: str) -> str:
     """The address without a user's name and password, which have no place in a receipt that is shared."""
     return re.sub(r"(?<=//)[^/?#]*@", "", url, count=1)
+
+
+def _find_record(cache: Path, url: str) -> Path:
+    return cache / "urls" / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
 
 
 def _read_cached(cache: Path, record: Path) -> bytes | None:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from epigone.errors import OutputError, RunDamaged
+from epigone.errors import OutputError, RunDamaged, first_line
 from epigone.files import flush, make_folder, write_json
 from epigone.text.storing import Text, read_blocks
 from epigone.tokens.vocabulary import (
@@ -36,6 +37,8 @@ Watch = Callable[[int, int], None]
 """Hears what is done, and of how much in all."""
 KINDS = np.dtype(np.uint16), np.dtype(np.uint32)
 """Of ids on the disk: the second where there are more tokens than the first has room for."""
+FACTS = "tokens.json"
+"""Written last: it vouches for the files of ids."""
 PIECE_TOKENS, OVERLAP_TOKENS = 1 << 18, 256
 MOST_SPELLED, PLACE_TOKENS = 1 << 20, 1 << 16
 """Tokens of which an author's ways can be told, and of them at each place: to look at more would be felt."""
@@ -77,27 +80,28 @@ def encode_parts(
     folder: Path,
     watch: Watch = lambda n_done, n_all: None,
 ) -> Tokens:
-    """Encode both parts into `folder`/KEY, or find them there: equal texts and vocabulary have equal keys.
+    """Encode both parts into `folder`/KEY, or find them sound there: equal texts and vocabulary have equal keys.
 
     `watch` hears of characters. Raises OutputError.
     """
-    place = folder / _name_content(train, validation, vocabulary)
-    if not (place / "tokens.json").exists():
-        n_train, n_all = _count(train), _count(train) + _count(validation)
-        try:
-            make_folder(place)
-            facts = {
-                "train": _write_part(train, vocabulary, place / "train.npy", lambda n: watch(n, n_all)),
-                "validation": _write_part(
-                    validation, vocabulary, place / "validation.npy", lambda n: watch(n_train + n, n_all)
-                ),
-            }
-        except OSError as error:
-            raise OutputError(
-                f"The tokens cannot be written into {place}: {error.strerror}.",
-                hint="Is there room, and may we write there?",
-            ) from None
-        write_json(place / "tokens.json", facts)  # last: it vouches for the others
+    place = folder / name_content(train, validation, vocabulary)
+    with suppress(RunDamaged):
+        return load_tokens(place)
+    n_train, n_all = _count(train), _count(train) + _count(validation)
+    try:
+        make_folder(place)
+        facts = {
+            "train": _write_part(train, vocabulary, place / "train.npy", lambda n: watch(n, n_all)),
+            "validation": _write_part(
+                validation, vocabulary, place / "validation.npy", lambda n: watch(n_train + n, n_all)
+            ),
+        }
+    except OSError as error:
+        raise OutputError(
+            f"The tokens cannot be written into {place}: {error.strerror}.",
+            hint="Is there room, and may we write there?",
+        ) from None
+    write_json(place / FACTS, facts)
     return load_tokens(place)
 
 
@@ -108,10 +112,14 @@ def _count(part: Stretches) -> int:
 def load_tokens(place: Path) -> Tokens:
     """Open what `encode_parts` wrote. Raises RunDamaged."""
     try:
-        facts = json.loads((place / "tokens.json").read_text("utf-8"))
+        facts = json.loads((place / FACTS).read_text("utf-8"))
         parts = {name: _open_part(place / f"{name}.npy", facts[name]) for name in ("train", "validation")}
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise RunDamaged(f"The tokens in {place} cannot be read: {error}.", hint="Train again from the text.") from None
+        why = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else first_line(error)
+        raise RunDamaged(
+            f"The tokens in {place} cannot be read: {why}.",
+            hint=f"epigone resume {place.parent.parent} makes them anew where the text is as it was. Train again else.",
+        ) from None
     return Tokens(**parts, key=place.name)
 
 
@@ -195,7 +203,8 @@ def spell_some(part: Part, vocabulary: Vocabulary, n_most: int = MOST_SPELLED) -
     return [text.decode("utf-8", "replace") for text in raw]
 
 
-def _name_content(train: Stretches, validation: Stretches, vocabulary: Vocabulary) -> str:
+def name_content(train: Stretches, validation: Stretches, vocabulary: Vocabulary) -> str:
+    """The key of what `encode_parts` makes of these."""
     content = hashlib.sha256(vocabulary.tokenizer.to_str().encode())
     for part in (train, validation):
         for document in part:
