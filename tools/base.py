@@ -69,6 +69,8 @@ Thoreau, Ibsen or Nesbit is among them: a test of the project holds those texts 
 a document of its own, all blocks in a new order in each pass: {hours} hours on two processor cores, {tokens} tokens,
 {epochs} passes. Made with {versions}.
 
+Where the loss rose, learning went on for longer than had been planned until then, and the learning rate rose again.
+
 | minutes | passes | held-out bits per byte |
 | ---: | ---: | ---: |
 {curve}
