@@ -66,7 +66,7 @@ def choose_dropout(passes: float, parameters_per_byte: float) -> tuple[float, st
 
 def choose_rate_for_small(n_bytes: int) -> float:
     """Peak rate of AdamW for the small base, Muon's in proportion: the longer the text, the more it may change."""
-    return min(1e-3, max(1e-4, 2e-4 * math.exp(0.37 * math.log(n_bytes / 50_000))))
+    return min(1e-3, max(1.5e-4, 3e-4 * math.exp(0.37 * math.log(n_bytes / 50_000))))
 
 
 def choose_tokens_per_step_for_small(n_bytes: int) -> int:
