@@ -16,10 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from epigone.judging.copying import judge_copying, search_library
 from epigone.judging.library import open_library, read_library
 from epigone.judging.verdicts import UNTOUCHED
+from epigone.model.checkpoint import GENERATION, WEIGHTS
 from epigone.model.hub import find_base
 from epigone.model.route import SMALL_POSITIONS
-from epigone.run import Run, open_run
+from epigone.run import Run, ask_for_much, open_run
 from epigone.text import storing
+from epigone.writing.untouched import keep_untouched, read_untouched
 from helpers_front import SONNETS, Outcome, command, early_sonnets, sonnets, workshop
 from helpers_tokens import DATA, needs_data
 
@@ -55,6 +57,28 @@ def test_transformers_loads_it_and_finds_english_likely() -> None:
         with torch.inference_mode():
             losses.append(float(model(ids, labels=ids).loss))
     assert losses[0] < losses[1] - 0.5
+
+
+def test_what_it_writes_untouched_lies_beside_it() -> None:
+    folder, asked = find_base("small").folder, ask_for_much(25_000)
+    for start in ("", "\n"):
+        kept = read_untouched(folder, start, asked)
+        assert kept is not None, "the base is another one since: python tools/base.py"
+        assert len(set(kept)) == asked.count and sum(map(len, kept)) >= 25_000
+    assert read_untouched(folder, "", asked.model_copy(update={"seed": 1})) is None
+    assert read_untouched(folder, "", asked.model_copy(update={"count": 14})) is None
+    assert read_untouched(folder, "Once", asked) is None
+
+
+def test_texts_of_other_weights_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    asked = ask_for_much(3_000)
+    for name in (WEIGHTS, "tokenizer.json", GENERATION):
+        (tmp_path / name).write_bytes(name.encode())
+    assert read_untouched(tmp_path, "", asked) is None
+    keep_untouched(tmp_path, asked, {"": ["one", "two"]})
+    assert read_untouched(tmp_path, "", asked) == ["one", "two"]
+    (tmp_path / GENERATION).write_bytes(b"warmer")
+    assert read_untouched(tmp_path, "", asked) is None
 
 
 def test_it_writes_before_any_training() -> None:

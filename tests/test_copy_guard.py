@@ -13,7 +13,8 @@ from epigone.errors import SettingsError
 from epigone.judging.copying import find_copied
 from epigone.run import open_writer
 from epigone.text.passages import find_longest_shared, find_passages
-from epigone.tokens.stream import encode_parts, spell_documents
+from epigone.tokens import stream
+from epigone.tokens.stream import encode_parts, spell_documents, spell_texts
 from epigone.tokens.vocabulary import learn_vocabulary
 from helpers_copies import parrot
 from helpers_front import command, shared_run, sonnets
@@ -31,10 +32,15 @@ def test_a_run_knows_the_text_that_it_learned_from() -> None:
 
 
 @pytest.mark.parametrize("documents", [[["one two "], ["ähnlich 🦊"]], [["a", "b"]], [[""], ["x"]]])
-def test_documents_are_spelled_as_they_were(documents: list[list[str]], tmp_path: Path) -> None:
+def test_documents_are_spelled_as_they_were(
+    documents: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vocabulary = learn_vocabulary(["one two"], 300)
     tokens = encode_parts(documents, [["held out"]], vocabulary, tmp_path)
     assert spell_documents(tokens.train, vocabulary) == ["".join(document) for document in documents]
+    for n_tokens in (1, 2, 3, 1 << 18):
+        monkeypatch.setattr(stream, "PIECE_TOKENS", n_tokens)
+        assert spell_texts(tokens.train, vocabulary) == ["".join(document) for document in documents]
 
 
 @pytest.mark.parametrize(

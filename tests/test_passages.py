@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from epigone.text.folding import locate_characters
-from epigone.text.passages import Found, Shared, find_longest_shared, find_passages
+from epigone.text import storing
+from epigone.text.folding import locate_characters, normalise
+from epigone.text.index import CopyIndex
+from epigone.text.passages import Found, Shared, find_longest_shared, find_passages, measure_longest
+from epigone.text.storing import Store, StoredText, read_beginning, read_blocks, read_end, read_some
 from helpers_copies import SECRET, documents, hashing, list_windows, normalise_slowly, sizes, stands_in, texts
 from helpers_front import sonnets
 
@@ -149,3 +152,58 @@ def test_shares_of_known_texts() -> None:
     assert share("0123456789" + "may say\nTHESE" + "0123456", [SECRET], 13) == pytest.approx(13 / 30)
     with pytest.raises(ValueError, match="0 characters"):
         share("a", ["a"], 0)
+
+
+# -- texts that lie on the disk
+
+
+def store(text: str, monkeypatch: pytest.MonkeyPatch) -> StoredText:
+    monkeypatch.setattr(storing, "MARKED_CHARACTERS", 3)
+    keeper = Store(held_characters=0)
+    for piece in read_blocks(text, 5):
+        keeper.add(piece)
+    stored = keeper.finish()
+    assert isinstance(stored, StoredText)
+    return stored
+
+
+@pytest.mark.usefixtures("hashing")
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(texts, min_size=1, max_size=3), st.lists(texts.filter(bool), max_size=4), sizes)
+@example(["ab" * 9 + "a"], ["x" + "ab" * 20, "ba" * 7], 2)
+@example(["a  b\u00dfa b"], ["b a \n b", " ssa\u00a0", "\n b"], 3)
+def test_a_text_on_the_disk_is_searched_as_one_that_is_held(
+    judged: list[str], written: list[str], n_characters: int
+) -> None:
+    """Also where a passage goes over the edges of pieces, and is longer than several of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        stored = [store(document, patch) for document in written]
+        assert find_passages(judged, stored, n_characters) == find_passages(judged, written, n_characters)
+        held = measure_longest(judged, written, n_characters)
+        assert measure_longest(judged, stored, n_characters) == held
+        index, other = CopyIndex(written, n_characters), CopyIndex(stored, n_characters)
+        for text in map(normalise, judged):
+            for window in list_windows(text, n_characters + 1):
+                assert other.contains(window) == index.contains(window)
+
+
+def test_a_passage_longer_than_the_pieces_of_a_text_is_found_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    curly = sonnets(400_000).replace("'", "\u2019")
+    whole = curly[3_000:390_000]  # it goes over the edges of three blocks
+    keeper = Store(held_characters=0)
+    keeper.add(curly)
+    stored = keeper.finish()
+    for passage in (whole, curly[130_000:132_500], curly[262_000:262_200]):
+        (found,) = find_passages(["\u00a7" + passage + "\u00a7"], [stored], 50)
+        (held,) = find_passages(["\u00a7" + passage + "\u00a7"], [curly], 50)
+        assert found == held and found.longest is not None
+        assert found.longest.original.split() == passage.split()
+        assert found.longest.line == curly.count("\n", 0, curly.find(passage.strip())) + 1
+
+
+def test_much_text_is_known_by_stretches_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = ["ab" * 50, "cd" * 50]
+    monkeypatch.setattr(storing, "BLOCK_CHARACTERS", 20)
+    assert read_some(held) == held and read_some(held, 60) == ["ab" * 10, "ab" * 5, "cd" * 5, "cd" * 10]
+    assert read_end(held, "\n", 3) == "dcd" and read_end(held, "\n", 104).startswith("bab\ncd")
+    assert read_beginning(held, "\n", 3) == "aba" and read_beginning(held, "\n", 104).endswith("ab\ncdc")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from epigone.reporting.sentences import choose_sentences, is_copied, list_sentences
-from epigone.writing.copying import normalise
+from epigone.reporting.sentences import LONGEST_COPY, choose_sentences, list_sentences
+from epigone.text.folding import normalise
+from epigone.text.passages import measure_longest
 
 LEARNED = "The old grey harbour slept under its heavy snow while the bells rang out over the silent town at night."
 KNOWN = [LEARNED + " The ships lay still. " + "The the the bells bells. " * 20]
@@ -41,5 +42,5 @@ def test_a_run_of_fifty_characters_is_a_copy_and_one_less_is_none() -> None:
     known = [normalise("x" + "".join(chr(97 + i * 7 % 26) + str(i) for i in range(60)))]
     for start in range(3, 40):
         run = known[0][start : start + 50]
-        assert is_copied("§" * start + run + "§" * 9, known)
-        assert not is_copied("§" * start + run[:49] + "§" * 9, known)
+        texts = ["§" * start + run + "§" * 9, "§" * start + run[:49] + "§" * 9]
+        assert measure_longest(texts, known, LONGEST_COPY) == [LONGEST_COPY, 0]

@@ -21,9 +21,11 @@ from epigone.judging.copying import judge_copying
 from epigone.judging.library import BUNDLE, read_library, write_library
 from epigone.model.checkpoint import WEIGHTS
 from epigone.model.gpt2 import load_model
-from epigone.run import open_run
+from epigone.model.hub import SMALL
+from epigone.run import ask_for_much, open_run, open_writer
 from epigone.tokens.vocabulary import load_vocabulary
 from epigone.writing.scoring import score_text
+from epigone.writing.untouched import keep_untouched
 from library import Book, open_library, read_books
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +39,10 @@ SIZES_HELD_OUT = (60_000, 180_000)
 """Characters of a book that is held out: long enough to say something, short enough to be tested on often."""
 MOST_SHARED = 0.01
 """Of a book that is held out, in others."""
+JUDGED = 25_000
+"""Characters: half of what a tuned model writes to be judged."""
+STARTS = ("", "\n")
+"""What texts begin with, of models that learned from many documents and from few."""
 ASKED = """
 --base none --size 6x256 --vocabulary 4096 --block-size 256 --batch-size 16 --learning-rate 0.006 --epochs 20
 --patience none --compilation whole --sample-length 200
@@ -91,9 +97,14 @@ Of 50,000 characters that it wrote without a prompt, held against all that it le
 def main() -> None:
     """Choose the books, learn from them or go on, and put the result into the package."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("library", type=Path, help="a folder of folders, or library.tar.xz")
+    parser.add_argument(
+        "library", type=Path, nargs="?", help="a folder of folders, or library.tar.xz; without it, only write anew"
+    )
     parser.add_argument("--minutes", type=float, default=120, help="of training in all, counted from the start")
     asked = parser.parse_args()
+    if asked.library is None:
+        write_untouched()
+        return
     if not (BOOKS / "chosen.json").exists():
         with open_library(asked.library) as library:
             lay_out(read_books(library))
@@ -105,6 +116,7 @@ def main() -> None:
         call("train", *texts, *ASKED.split(), "--seed", str(SEED), "--minutes", minutes)
     write_library(read_library(read_learned()), FILTER)
     pack(PLACE)
+    write_untouched()
     write_bytes(PLACE / "README.md", describe(asked.minutes).encode())
 
 
@@ -152,6 +164,13 @@ def pack(place: Path) -> None:
     write_json(place / "config.json", config | {"dtype": "bfloat16"})
     tensors = {name: tensor.bfloat16() for name, tensor in load_file(RUN / "model" / WEIGHTS).items()}
     save_file(tensors, place / WEIGHTS, metadata={"format": "pt"})
+
+
+def write_untouched() -> None:
+    """Let the base write what judgements of models that were tuned from it are set beside."""
+    asked = ask_for_much(JUDGED, device="cpu")
+    writer = open_writer(SMALL, asked)
+    keep_untouched(PLACE, asked, {start: writer.write(start, asked) for start in STARTS})
 
 
 def describe(minutes: float) -> str:

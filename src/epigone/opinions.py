@@ -109,9 +109,9 @@ def _read_author(texts: Sequence[str], encoding: str) -> Author:
     split = split_corpus(corpus, how="auto", share=HELD_OUT, seed=0)
     return Author(
         name=", ".join(document.name for document in corpus.documents[:3]),
-        documents=list(map(str, split.train_texts(corpus))),
-        held_out=list(map(str, split.validation_texts(corpus))),
-        searched=[str(document.text) for document in corpus.documents],
+        documents=list(split.train_texts(corpus)),
+        held_out=list(split.validation_texts(corpus)),
+        searched=[document.text for document in corpus.documents],
     )
 
 

@@ -24,10 +24,10 @@ from epigone.tokens.vocabulary import load_vocabulary
 from epigone.training.events import Evaluated
 from epigone.writing.decoder import MANY_TEXTS, AnyDecoder, StyledDecoder, open_decoder
 from epigone.writing.engine import Piece, Writer
+from epigone.writing.untouched import read_untouched
 
 if TYPE_CHECKING:
     from epigone.judging.verdicts import Judgement
-    from epigone.model.plan import Plan
     from epigone.writing.scoring import Score
 
 Text = str | PathLike[str]
@@ -100,7 +100,7 @@ class Run:
             raise SettingsError("A quiz has 2 passages or more, of 5 words or more.", hint="See --count and --length.")
         settings = make_settings(WritingSettings, {"device": device, "unit": "words", "length": 3 * length})
         writer, generator = self.open_writer(settings), random.Random(seed)
-        documents = self.folder.read_held_out()
+        documents = self.folder.read_some_held_out()
         spans = find_genuine(documents, writer.documents, count // 2, length, generator)
         contexts = find_contexts(documents, spans, len(spans), generator)
         pairs = []
@@ -140,7 +140,7 @@ class Run:
         learning = measure_learning(self.folder, author, best.bits_per_byte, base, others, device=device)
         judgement = judge_model(texts, author, writer, learning, others, seed=seed)
         if plan.base in BUNDLED:  # which are quick enough to be asked as well
-            by_base = self._write_by_base(plan, n_characters // 2, seed, device)
+            by_base = write_by_base(plan.base, plan.start_text, ask_for_much(max(1, n_characters // 2), seed, device))
             judgement = set_beside(judgement, judge_text(by_base, UNTOUCHED, author, others, seed=seed))
         self.folder.write_judgement(judgement.as_json(), model)
         publish_card(self.folder)
@@ -148,13 +148,9 @@ class Run:
         return judgement
 
     def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], Writer]:
-        asked = _ask_for_much(n_characters, seed, device)
+        asked = ask_for_much(n_characters, seed, device)
         writer = self.open_writer(asked)
         return writer.write("", asked), writer
-
-    def _write_by_base(self, plan: Plan, n_characters: int, seed: int, device: str) -> list[str]:
-        asked = _ask_for_much(max(1, n_characters), seed, device)
-        return open_writer(plan.base, asked).write(plan.start_text, asked)
 
     def open_writer(self, settings: WritingSettings | None = None) -> Writer:
         """The best model, loaded once for each way in which it is to compute."""
@@ -165,11 +161,20 @@ class Run:
         return self._writers[way]
 
 
-def _ask_for_much(n_characters: int, seed: int, device: str) -> WritingSettings:
+def ask_for_much(n_characters: int, seed: int = 0, device: str = "auto") -> WritingSettings:
+    """To write texts to be judged."""
     length = min(LONGEST_JUDGED, n_characters)
-    count = math.ceil(n_characters / length)
+    count, hardware = math.ceil(n_characters / length), find_hardware(device)
     how = {"length": length, "unit": "characters", "count": count, "seed": seed, "device": device}
+    if hardware.device == "cpu" and hardware.bf16 and count > 1:  # half the context is read again and again: many rows
+        how["precision"] = "bf16"
     return make_settings(WritingSettings, how, source="judge()")
+
+
+def write_by_base(base: str, start_text: str, asked: WritingSettings) -> list[str]:
+    """What an untouched base that comes with epigone writes, or has written."""
+    kept = read_untouched(BUNDLED[base], start_text, asked)
+    return kept or open_writer(base, asked).write(start_text, asked)
 
 
 def open_run(path: Text) -> Run:

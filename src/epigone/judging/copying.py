@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from epigone.judging.library import PASSAGE_CHARACTERS, Library, open_library
 from epigone.judging.verdicts import HELD_OUT, Mark, Measure, Verdict
 from epigone.text.passages import Found, Shared, find_passages
+from epigone.text.storing import Text, cut_across
 from epigone.training.events import Tone
 
 GOOD_SHARE, BAD_SHARE = 0.01, 0.05
@@ -39,7 +40,7 @@ class Floor:
     longest_characters: int
 
 
-def find_copied(text: str, documents: Iterable[str], n_characters: int = PASSAGE_CHARACTERS) -> Found:
+def find_copied(text: str, documents: Iterable[Text], n_characters: int = PASSAGE_CHARACTERS) -> Found:
     """What of a text stands in documents, in passages of `n_characters` or more; case and white space play no role.
 
     The longest passage is found whatever its length. Raises ValueError where `n_characters` is not positive.
@@ -47,7 +48,7 @@ def find_copied(text: str, documents: Iterable[str], n_characters: int = PASSAGE
     return find_passages([text], documents, n_characters)[0]
 
 
-def judge_copying(text: str, documents: Iterable[str], held_out: Sequence[str]) -> Verdict:
+def judge_copying(text: str, documents: Iterable[Text], held_out: Sequence[Text]) -> Verdict:
     """Whether a text copies what was learned from, beside what the author's own held-out text does.
 
     `held_out` are documents too, or one text; where there is none, the verdict goes by fixed numbers and says so.
@@ -112,14 +113,13 @@ def search_library(text: str, own: str, library: Library | None = None) -> Other
 # -- from what was learned
 
 
-def _pick_stretches(held_out: Sequence[str]) -> list[str]:
+def _pick_stretches(held_out: Sequence[Text]) -> list[str]:
     """At most FLOOR_CHARACTERS from all over the texts."""
     n_characters, n_each = sum(map(len, held_out)), FLOOR_CHARACTERS // FLOOR_STRETCHES
     if n_characters <= FLOOR_CHARACTERS:
-        return list(held_out)
-    joined = "\n".join(held_out)
-    gap = (len(joined) - n_each) / (FLOOR_STRETCHES - 1)
-    return [joined[round(number * gap) :][:n_each] for number in range(FLOOR_STRETCHES)]
+        return list(map(str, held_out))
+    starts = [round(number * (n_characters - n_each) / (FLOOR_STRETCHES - 1)) for number in range(FLOOR_STRETCHES)]
+    return ["\n".join(cut_across(held_out, start, start + n_each)) for start in starts]
 
 
 def _make_floor(others: Sequence[Found]) -> Floor:

@@ -11,9 +11,17 @@ from epigone.judging.memory import probe_memory
 from epigone.judging.repetition import judge_repetition
 from epigone.judging.style import judge_style
 from epigone.judging.verdicts import UNTOUCHED, Judgement, Mark, Measure, Topic, Verdict
-from epigone.judging.yardsticks import Learning, judge_learning, measure_counts, measure_model, measure_packed
+from epigone.judging.yardsticks import (
+    LONGEST_COUNTED,
+    Learning,
+    judge_learning,
+    measure_counts,
+    measure_model,
+    measure_packed,
+)
 from epigone.model.hardware import find_hardware
 from epigone.runs.folder import RunFolder
+from epigone.text.storing import Text, read_beginning, read_end, read_some
 from epigone.tokens.stream import cut_part, load_tokens, make_part
 from epigone.tokens.vocabulary import load_vocabulary
 from epigone.writing.decoder import open_decoder
@@ -25,8 +33,11 @@ Texts = Mapping[str, Sequence[str]]
 ENOUGH_HELD_OUT = 20_000
 """Characters that show an author's own range; where fewer are held out, his other text is taken."""
 RANGE_CHARACTERS = 400_000
-PARAMETERS_AND_TOKENS = 2e11
-"""Of a text that is learned from so many tokens are read again as this allows for the model: some seconds."""
+MOST_HELD_OUT = 1 << 22
+"""Characters of what is held out that his ways are taken from, and that simple means are asked for."""
+PARAMETERS_AND_TOKENS, MOST_TOKENS = 2e11, 16_384
+"""Of a text that is learned from so many tokens are read again as these allow: of the second number the mean is known
+to a hundredth."""
 TEXTS_BEGIN = "\n\n"
 COPIES_END = "\n#\n"
 """Between texts: no passage goes from one to the next, as over white space it might."""
@@ -37,11 +48,11 @@ class Author:
     """Whose text something is held against."""
 
     name: str
-    documents: Sequence[str]
+    documents: Sequence[Text]
     """What was learned from; for a text of unknown making, what stands for it."""
-    held_out: Sequence[str] = ()
+    held_out: Sequence[Text] = ()
     """What was not."""
-    searched: Sequence[str] | None = None
+    searched: Sequence[Text] | None = None
     """Where copies are looked for, if not in `documents`."""
 
 
@@ -54,23 +65,22 @@ def judge_text(
     """
     texts = [text] if isinstance(text, str) else text
     text = TEXTS_BEGIN.join(texts)
-    held_out = TEXTS_BEGIN.join(author.held_out)
-    style = judge_style(text, author.documents, held_out, others, seed=seed)
+    held_out = TEXTS_BEGIN.join(read_some(author.held_out, MOST_HELD_OUT))
+    style = judge_style(text, read_some(author.documents), held_out, others, seed=seed)
     searched = author.documents if author.searched is None else author.searched
     verdicts = (
         style,
         judge_copying(COPIES_END.join(texts), searched, author.held_out if author.searched is None else ()),
-        judge_repetition(text, _find_usual(author)),
+        judge_repetition(text, _find_usual(author, held_out)),
     )
     notes = tuple(style.facts.get("notes", ()))
     return Judgement(text=name, against=author.name, n_characters=len(text), verdicts=verdicts, notes=notes)
 
 
-def _find_usual(author: Author) -> str:
-    held_out = TEXTS_BEGIN.join(author.held_out)
+def _find_usual(author: Author, held_out: str) -> str:
     if len(held_out) >= ENOUGH_HELD_OUT:
         return held_out
-    return TEXTS_BEGIN.join([held_out, *author.documents])[:RANGE_CHARACTERS]
+    return read_beginning([held_out, *author.documents], TEXTS_BEGIN, RANGE_CHARACTERS)
 
 
 def judge_model(
@@ -118,12 +128,11 @@ def measure_learning(
     hardware = find_hardware(device)
     form = "bf16" if plan.precision == "bf16" and hardware.bf16 else "fp32"  # as what is held out was measured
     decoder = open_decoder(folder.model, form, 1, hardware)
-    n_tokens = min(max(1000, len(tokens.validation.ids)), int(PARAMETERS_AND_TOKENS / plan.n_parameters))
+    n_tokens = min(max(1000, len(tokens.validation.ids)), int(PARAMETERS_AND_TOKENS / plan.n_parameters), MOST_TOKENS)
     parts = {name: make_part(TEXTS_BEGIN.join(texts), vocabulary, n_tokens) for name, texts in (others or {}).items()}
     known = cut_part(tokens.train, len(tokens.train.ids) // 3, n_tokens, vocabulary)
-    learned, unseen = (
-        TEXTS_BEGIN.join(texts).encode("utf-8", "replace") for texts in (author.documents, author.held_out)
-    )
+    learned = read_end(author.documents, TEXTS_BEGIN, LONGEST_COUNTED).encode("utf-8", "replace")
+    unseen = read_beginning(author.held_out, TEXTS_BEGIN, MOST_HELD_OUT).encode("utf-8", "replace")
     return Learning(
         held_out=held_out,
         training=measure_model(decoder, known, plan.block_size),

@@ -9,6 +9,7 @@ from itertools import accumulate
 import torch
 
 from epigone.judging.verdicts import HELD_OUT, Mark, Measure
+from epigone.text.storing import Text
 from epigone.tokens.vocabulary import encode
 from epigone.writing.decoder import AnyDecoder
 from epigone.writing.engine import Writer
@@ -23,7 +24,7 @@ TRIES = 20
 
 
 def probe_memory(
-    writer: Writer, documents: Sequence[str], held_out: Sequence[str], *, n_probes: int = N_PROBES, seed: int = 0
+    writer: Writer, documents: Sequence[Text], held_out: Sequence[Text], *, n_probes: int = N_PROBES, seed: int = 0
 ) -> tuple[Measure, ...]:
     """How much of a text the model says by itself when it is given the 50 tokens before; its likeliest token each time.
 
@@ -52,7 +53,7 @@ def probe_memory(
 
 
 def _pick_passages(
-    documents: Sequence[str], writer: Writer, count: int, n_tokens: int, seed: int
+    documents: Sequence[Text], writer: Writer, count: int, n_tokens: int, seed: int
 ) -> Iterator[list[int]]:
     """Ids of passages from anywhere in the documents, all of one length; fewer where the documents are short."""
     documents = [documents] if isinstance(documents, str) else documents
@@ -68,7 +69,7 @@ def _pick_passages(
             return
 
 
-def _find_edge(document: str, place: int) -> int:
+def _find_edge(document: Text, place: int) -> int:
     """The white space after a place, before which tokens end; the place itself where words are not so divided."""
     following = document[place : place + 4 * TOKEN_CHARACTERS]
     spaces = (number for number, character in enumerate(following) if character.isspace())

@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 from epigone.errors import TextTooShort
 from epigone.text.folding import normalise
+from epigone.text.passages import measure_longest
+from epigone.text.storing import Text
 from epigone.writing.endings import BOUNDARIES
 
 WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
@@ -26,6 +28,8 @@ CONTEXT_CHARACTERS = 300
 """Of held-out text that the model goes on from."""
 TELLING_CHARACTERS = 40
 """A held-out sentence that long which the model has learned from would be no test."""
+CANDIDATES = 4
+"""Passages that are looked for together in what was learned from, for each one that is asked for."""
 FEWEST_ANSWERS = 10
 Z95 = 1.959963984540054
 """The normal distribution has 95 % between minus and plus this."""
@@ -38,6 +42,10 @@ class Span(NamedTuple):
     document: int
     start: int
     end: int
+
+    def overlaps(self, other: Span) -> bool:
+        """Whether the two have a character in common."""
+        return self.document == other.document and self.start < other.end and other.start < self.end
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,26 +113,32 @@ def cut_words(text: str, n_words: int) -> str:
 
 
 def find_genuine(
-    documents: Sequence[str], learned: Sequence[str], count: int, n_words: int, generator: random.Random
+    documents: Sequence[str], learned: Sequence[Text], count: int, n_words: int, generator: random.Random
 ) -> list[Span]:
     """At most `count` held-out passages that do not overlap and have no sentence in common with what was learned from.
 
     Each begins with a sentence and is about `n_words` long.
     """
-    known = [normalise(document) for document in learned]
     starts = [(number, start) for number, text in enumerate(documents) for start in list_starts(text)]
     generator.shuffle(starts)
     spans: list[Span] = []
-    for number, start in starts:
+    n_each = max(1, CANDIDATES * count)
+    for first in range(0, len(starts), n_each):
+        found = [_find_span(documents, *start, n_words) for start in starts[first : first + n_each]]
+        candidates = [span for span in found if span is not None]
+        known = find_known([documents[span.document][span.start : span.end] for span in candidates], learned)
+        for span, is_known in zip(candidates, known, strict=True):
+            if len(spans) < count and not is_known and not any(map(span.overlaps, spans)):
+                spans.append(span)
         if len(spans) == count:
             break
-        text = documents[number]
-        end = find_passage(text, start, n_words) or _find_word_end(text, start, n_words)
-        if end is None or any(span.document == number and start < span.end and span.start < end for span in spans):
-            continue
-        if not is_known(text[start:end], known):
-            spans.append(Span(number, start, end))
     return spans
+
+
+def _find_span(documents: Sequence[str], number: int, start: int, n_words: int) -> Span | None:
+    text = documents[number]
+    end = find_passage(text, start, n_words) or _find_word_end(text, start, n_words)
+    return None if end is None else Span(number, start, end)
 
 
 def _find_word_end(text: str, start: int, n_words: int) -> int | None:
@@ -134,12 +148,19 @@ def _find_word_end(text: str, start: int, n_words: int) -> int | None:
     return None
 
 
-def is_known(passage: str, known: Sequence[str]) -> bool:
-    """Whether a long sentence of the passage stands in a normalised document."""
+def find_known(passages: Sequence[str], learned: Sequence[Text]) -> list[bool]:
+    """Of each passage whether a long sentence of it stands in a document; all are looked for in one reading."""
+    sentences = [(number, one) for number, passage in enumerate(passages) for one in _list_telling(passage)]
+    shared = measure_longest([one for _, one in sentences], learned, TELLING_CHARACTERS) if sentences else []
+    known = {number for (number, one), size in zip(sentences, shared, strict=True) if size == len(one)}
+    return [number in known for number in range(len(passages))]
+
+
+def _list_telling(passage: str) -> Iterator[str]:
+    """The long sentences of a passage, normalised."""
     ends = [0, *(match.end() for match in BOUNDARIES["sentence"].finditer(passage)), len(passage)]
-    sentences = [normalise(passage[a:b]).strip() for a, b in pairwise(ends)]
-    long = [sentence for sentence in sentences if len(sentence) >= TELLING_CHARACTERS]
-    return any(sentence in document for sentence in long for document in known)
+    sentences = (normalise(passage[a:b]).strip() for a, b in pairwise(ends))
+    return (sentence for sentence in sentences if len(sentence) >= TELLING_CHARACTERS)
 
 
 def find_contexts(documents: Sequence[str], shown: Sequence[Span], count: int, generator: random.Random) -> list[str]:

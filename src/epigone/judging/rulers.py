@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,8 +139,7 @@ def make_compression_ruler(
     train: str, held_out: Sample, others: Mapping[str, Sequence[str]], source: np.random.Generator
 ) -> Ruler:
     """Bits for a character, given the author's text; 0 is what others need, or else his own words shuffled."""
-    symbols = number_characters(train[-CHARACTERS_READ:])
-    chain = Chain(symbols, COMPRESSION_ORDER, 1 + len(np.unique(symbols)))
+    chain = _learn_characters(train[-CHARACTERS_READ:])
 
     def take(sample: Sample) -> Values:
         bits = [chain.measure_bits(number_characters(piece))[-1].sum() for piece in sample.pieces]
@@ -154,9 +154,7 @@ def make_compression_ruler(
 
 def make_order_ruler(train: str, held_out: Sample, size: int, source: np.random.Generator) -> Ruler:
     """How much worse two words tell the kind of the next one than the last word does, in bits; 0 is a bigram model."""
-    words = split_words(train)
-    skeleton = Skeleton(words)
-    chain = Chain(skeleton.number(words), 3, skeleton.n_symbols)
+    words, skeleton, chain = _learn_order(train)
 
     def take(sample: Sample) -> Values:
         bits = [chain.measure_bits(skeleton.number(split_words(piece))) for piece in sample.pieces]
@@ -166,6 +164,19 @@ def make_order_ruler(train: str, held_out: Sample, size: int, source: np.random.
     n_words = max(1, len(words) * size // len(train))
     floor = _take_once(take, " ".join(write_chain(words, n_words, 1, source)))
     return Ruler("order of words", "a bigram model of his text", floor, take(held_out), take)
+
+
+@lru_cache(maxsize=1)  # a model and its base are held against the same author, in texts of different sizes
+def _learn_characters(train: str) -> Chain:
+    symbols = number_characters(train)
+    return Chain(symbols, COMPRESSION_ORDER, 1 + len(np.unique(symbols)))
+
+
+@lru_cache(maxsize=1)
+def _learn_order(train: str) -> tuple[list[str], Skeleton, Chain]:
+    words = split_words(train)
+    skeleton = Skeleton(words)
+    return words, skeleton, Chain(skeleton.number(words), 3, skeleton.n_symbols)
 
 
 def _take_once(take: Callable[[Sample], Values], text: str) -> float:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from epigone.text.folding import normalise
+from epigone.text.passages import measure_longest
+from epigone.text.storing import Text, read_some
 from epigone.writing.endings import BOUNDARIES
 
 FEWEST_WORDS, MOST_WORDS = 6, 30
@@ -23,21 +25,15 @@ HOW_CHOSEN = (
 )
 
 
-def choose_sentences(texts: Sequence[str], documents: Sequence[str], count: int) -> list[str]:
+def choose_sentences(texts: Sequence[str], documents: Sequence[Text], count: int) -> list[str]:
     """At most `count` sentences from `texts`, chosen as `HOW_CHOSEN` says; `documents` are what was learned from."""
     found = list(dict.fromkeys(sentence for text in texts for sentence in list_sentences(text) if _is_fit(sentence)))
     if not found:
         return []
-    known = [normalise(document) for document in documents]
-    counts = Counter(word for document in known for word in WORDS.findall(document))
+    counts = Counter(word for document in read_some(documents) for word in WORDS.findall(normalise(document)))
     ranked = sorted(found, key=lambda sentence: _rank(sentence, counts))
-    chosen: list[str] = []
-    for sentence in ranked:
-        if len(chosen) == count:
-            break
-        if not is_copied(sentence, known):
-            chosen.append(sentence)
-    return chosen
+    copied = measure_longest(ranked, documents, LONGEST_COPY)
+    return [sentence for sentence, n_copied in zip(ranked, copied, strict=True) if not n_copied][:count]
 
 
 def list_sentences(text: str) -> Iterator[str]:
@@ -68,21 +64,3 @@ def _rank(sentence: str, counts: Counter[str]) -> tuple[float, float]:
     words = WORDS.findall(normalise(sentence))
     known = [math.log(counts[word]) for word in words if word in counts]
     return 1 - len(known) / len(words), sum(known) / max(1, len(known))
-
-
-def is_copied(text: str, known: Sequence[str], longest: int = LONGEST_COPY) -> bool:
-    """Whether `longest` characters in a row stand in one of the normalised documents.
-
-    A run that long holds a whole piece of half its length from among those at even distances, so few are looked up.
-    """
-    ours, half = normalise(text), longest // 2
-    for start in range(0, len(ours) - half + 1, half):
-        piece = ours[start : start + half]
-        for document in known:
-            if piece in document and _is_run_in(ours, document, range(max(0, start - half), start + 1), longest):
-                return True
-    return False
-
-
-def _is_run_in(ours: str, document: str, starts: range, longest: int) -> bool:
-    return any(len(run := ours[start : start + longest]) == longest and run in document for start in starts)

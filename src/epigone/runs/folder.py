@@ -32,7 +32,8 @@ from epigone.runs.metrics import append_event, read_events
 from epigone.runs.records import check_receipt, take_plan
 from epigone.runs.sums import Sums
 from epigone.settings import Settings, make_settings, read_settings, write_toml
-from epigone.tokens.stream import load_tokens, spell_documents, spell_some
+from epigone.text.storing import Text
+from epigone.tokens.stream import load_tokens, spell_some, spell_texts
 from epigone.tokens.vocabulary import Vocabulary, load_vocabulary
 from epigone.training.events import Evaluated, Event, Sampled
 from epigone.training.state import Packed
@@ -275,15 +276,15 @@ class RunFolder:
             with self.metrics.open("rb+") as file:
                 file.truncate(size)
 
-    def read_documents(self) -> list[str]:
-        """The texts that the run learned from. Raises RunDamaged."""
+    def read_documents(self) -> list[Text]:
+        """The texts that the run learned from. Raises RunDamaged, OutputError."""
         _, more = self.read_plan()
-        return spell_documents(load_tokens(self.tokens / more["tokens"]).train, load_vocabulary(self.model))
+        return spell_texts(load_tokens(self.tokens / more["tokens"]).train, load_vocabulary(self.model))
 
-    def read_held_out(self) -> list[str]:
-        """The texts that it was tested on, which it did not learn from. Raises RunDamaged."""
+    def read_held_out(self) -> list[Text]:
+        """The texts that it was tested on, which it did not learn from. Raises RunDamaged, OutputError."""
         _, more = self.read_plan()
-        return spell_documents(load_tokens(self.tokens / more["tokens"]).validation, load_vocabulary(self.model))
+        return spell_texts(load_tokens(self.tokens / more["tokens"]).validation, load_vocabulary(self.model))
 
     def read_some_held_out(self) -> list[str]:
         """The same; of very much text a part, at even distances. Raises RunDamaged."""

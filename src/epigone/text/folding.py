@@ -12,6 +12,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from epigone.text.storing import Text
+
 BLOCK_CHARACTERS = 1 << 17
 LAST_SPACE = 0x3000
 """No white space has a greater code."""
@@ -56,7 +58,7 @@ def list_codes(text: str) -> npt.NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
 
 
-def normalise_blocks(document: str) -> Iterator[str]:
+def normalise_blocks(document: Text) -> Iterator[str]:
     """The normalised text of each block of BLOCK_CHARACTERS characters; joined, they are that of the document."""
     after_space = False
     for origin in range(0, len(document), BLOCK_CHARACTERS):
@@ -67,7 +69,7 @@ def normalise_blocks(document: str) -> Iterator[str]:
         yield block
 
 
-def locate_in_block(document: str, origin: int, place: int) -> int:
+def locate_in_block(document: Text, origin: int, place: int) -> int:
     """Where in a document a character stands, from its place in the normalised block that begins at `origin`."""
     origins = locate_characters(document[origin : origin + BLOCK_CHARACTERS])
     within = document[max(0, origin - 1) : origin + 1]

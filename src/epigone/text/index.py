@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from epigone.text.folding import normalise
+from epigone.text.folding import normalise_blocks
 from epigone.text.hashes import FULL, Hashes, hash_windows, mark
+from epigone.text.storing import Text
 
 SEPARATOR = "\n"
 """Stands between documents: no normalised text holds it, so no passage is found across two of them."""
@@ -20,13 +21,13 @@ class CopyIndex:
     text itself, so a collision costs time and changes nothing.
     """
 
-    def __init__(self, documents: Sequence[str], n_characters: int) -> None:
+    def __init__(self, documents: Sequence[Text], n_characters: int) -> None:
         """Raises ValueError where `n_characters` is negative."""
         if n_characters < 0:
             raise ValueError(f"A passage of {n_characters} characters is none.")
         self.size = n_characters + 1
         written = [documents] if isinstance(documents, str) else documents
-        self._text = SEPARATOR.join(map(normalise, written))
+        self._text = SEPARATOR.join("".join(normalise_blocks(document)) for document in written)
         self._lead, self._keys = self._sort_keys()
         self._shift, self._sieve = self._make_sieve()
 

@@ -12,6 +12,7 @@ import numpy as np
 from epigone.text.folding import BLOCK_CHARACTERS, locate_characters, locate_in_block, normalise, normalise_blocks
 from epigone.text.index import SEPARATOR
 from epigone.text.overlaps import Overlaps
+from epigone.text.storing import Text, count_lines
 
 SEED_CHARACTERS = 24
 """Texts of one language share some passage as long as this, and few; so one reading finds the longest."""
@@ -70,7 +71,7 @@ class Found:
         return self.n_covered / max(1, self.n_characters)
 
 
-def find_passages(texts: Sequence[str], documents: Iterable[str], n_characters: int) -> list[Found]:
+def find_passages(texts: Sequence[str], documents: Iterable[Text], n_characters: int) -> list[Found]:
     """For each text all passages of at least `n_characters` normalised characters that it shares with a document.
 
     The documents go by once for all texts, and no index is made of them: beside them it takes some 200 bytes for each
@@ -84,7 +85,7 @@ def find_passages(texts: Sequence[str], documents: Iterable[str], n_characters: 
     return [_describe(text, library, overlaps, number, n_characters) for number, text in enumerate(texts)]
 
 
-def find_longest_shared(text: str, documents: Iterable[str]) -> Shared | None:
+def find_longest_shared(text: str, documents: Iterable[Text]) -> Shared | None:
     """The longest passage, in normalised characters, that the text shares with a document.
 
     Where several are as long, it is the one that comes first in the documents.
@@ -93,10 +94,19 @@ def find_longest_shared(text: str, documents: Iterable[str]) -> Shared | None:
     return library.show_longest(text, library.compare([normalise(text)], SEED_CHARACTERS).longest[0])
 
 
+def measure_longest(texts: Sequence[str], documents: Iterable[Text], n_characters: int) -> list[int]:
+    """For each text the size of the longest passage that it shares, normalised; 0 below `n_characters`.
+
+    The documents go by once for all texts.
+    """
+    found = Library(documents).compare(list(map(normalise, texts)), n_characters).longest
+    return [size if size >= n_characters else 0 for _, _, size in found]
+
+
 class Library:
     """Documents, and where the blocks of their normalised texts begin."""
 
-    def __init__(self, documents: Iterable[str]) -> None:
+    def __init__(self, documents: Iterable[Text]) -> None:
         if isinstance(documents, str):
             documents = [documents]
         self.documents = documents if isinstance(documents, Sequence) else list(documents)
@@ -112,7 +122,7 @@ class Library:
         overlaps.finish()
         return overlaps
 
-    def _read_blocks(self, number: int, document: str) -> Iterator[str]:
+    def _read_blocks(self, number: int, document: Text) -> Iterator[str]:
         for block_number, block in enumerate(normalise_blocks(document)):
             self._starts.append(self._end)
             self._numbers.append(number)
@@ -147,7 +157,7 @@ class Library:
             n_characters=size,
             document=number,
             offset=offset,
-            line=document.count("\n", 0, visible) + 1,
+            line=count_lines(document, visible) + 1,
         )
 
 

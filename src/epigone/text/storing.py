@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -98,6 +98,52 @@ def read_blocks(text: Text, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
     """The text in blocks of `size` characters."""
     for start in range(0, len(text), size):
         yield text[start : start + size]
+
+
+def read_some(texts: Sequence[Text], n_most: int = HELD_CHARACTERS) -> list[str]:
+    """The texts; where they have more than `n_most` characters in all, stretches at even distances in them."""
+    n_all = sum(map(len, texts))
+    if n_all <= n_most:
+        return list(map(str, texts))
+    n_places = max(1, n_most // BLOCK_CHARACTERS)
+    n_each = n_most // n_places
+    starts = [(n_all - n_each) * number // max(1, n_places - 1) for number in range(n_places)]
+    return [stretch for start in starts for stretch in cut_across(texts, start, start + n_each)]
+
+
+def read_end(texts: Sequence[Text], between: str, n_most: int) -> str:
+    """The last characters of texts that stand one behind another."""
+    found: list[str] = []
+    for text in reversed(texts):
+        found = [text[max(0, len(text) - n_most) :], *found]
+        n_most -= len(text) + len(between)
+        if n_most <= 0:
+            break
+    return between.join(found)
+
+
+def read_beginning(texts: Sequence[Text], between: str, n_most: int) -> str:
+    """The first ones."""
+    found: list[str] = []
+    for text in texts:
+        found.append(text[:n_most])
+        n_most -= len(text) + len(between)
+        if n_most <= 0:
+            break
+    return between.join(found)
+
+
+def count_lines(text: Text, end: int) -> int:
+    """Line ends among the first `end` characters."""
+    return sum(block.count("\n") for block in read_blocks(cut(text, 0, end)))
+
+
+def cut_across(texts: Sequence[Text], start: int, end: int) -> Iterator[str]:
+    """What stands from one place to another, counted over all texts."""
+    for text in texts:
+        if start < len(text) and end > 0:
+            yield text[max(0, start) : min(end, len(text))]
+        start, end = start - len(text), end - len(text)
 
 
 class Store:

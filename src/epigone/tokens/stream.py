@@ -6,6 +6,7 @@ has a token before it to be predicted from.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import json
@@ -21,7 +22,7 @@ import numpy.typing as npt
 
 from epigone.errors import OutputError, RunDamaged, first_line
 from epigone.files import flush, make_folder, write_json
-from epigone.text.storing import Text, read_blocks
+from epigone.text.storing import Store, Text, read_blocks
 from epigone.tokens.vocabulary import (
     Vocabulary,
     cut_into_blocks,
@@ -154,6 +155,32 @@ def spell_documents(part: Part, vocabulary: Vocabulary) -> list[str]:
     stretches = np.split(np.asarray(part.ids), starts) if len(starts) else []
     raw = (b"".join(map(pieces.__getitem__, ids[1:].tolist())) for ids in stretches[1:])
     return [text.decode("utf-8", "replace") for text in raw]
+
+
+def spell_texts(part: Part, vocabulary: Vocabulary) -> list[Text]:
+    """The same of a part of any length: what is too long to be held lies on the disk. Raises OutputError."""
+    pieces, end, store = list_token_bytes(vocabulary), vocabulary.end_of_text_id, Store()
+    texts: list[Text] = []
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def spell(ids: Ids, *, is_last: bool) -> None:
+        store.add(decoder.decode(b"".join(map(pieces.__getitem__, ids.tolist())), is_last))
+
+    is_open = False
+    for first in range(0, len(part.ids), PIECE_TOKENS):
+        ids = np.asarray(part.ids[first : first + PIECE_TOKENS])
+        before, *stretches = np.split(ids, np.flatnonzero(ids == end))
+        for stretch in stretches:  # each begins with the token that ends the document before
+            if is_open:
+                spell(before, is_last=True)
+                texts.append(store.finish())
+            before, is_open = stretch[1:], True
+        if is_open:
+            spell(before, is_last=False)
+    if is_open:
+        spell(part.ids[:0], is_last=True)
+        texts.append(store.finish())
+    return texts
 
 
 class SpelledPieces(Sequence[str]):

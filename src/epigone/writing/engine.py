@@ -15,6 +15,7 @@ from epigone.model.weights import TEMPERATURE
 from epigone.settings import WritingSettings
 from epigone.text.index import CopyIndex
 from epigone.text.passages import Shared, find_longest_shared
+from epigone.text.storing import Text
 from epigone.tokens.vocabulary import Vocabulary, encode, list_token_bytes
 from epigone.writing.copying import CopyGuard
 from epigone.writing.decoder import AnyDecoder
@@ -56,7 +57,7 @@ class Writer:
         *,
         start_text: str = "",
         temperature: float = TEMPERATURE,
-        read_documents: Callable[[], list[str]] | None = None,
+        read_documents: Callable[[], list[Text]] | None = None,
     ) -> None:
         """`start_text` stands before a text without a prompt; if it is empty, the end-of-text token does.
 
@@ -67,7 +68,7 @@ class Writer:
         self.watch: Callable[[int, int], None] = lambda n_done, n_all: None
         """Called after each step with the tokens that are done and those that may be needed at most."""
         self._read_documents = read_documents
-        self._documents: list[str] | None = None
+        self._documents: list[Text] | None = None
         self._indices: dict[int, CopyIndex] = {}
         self.vocabulary = vocabulary
         self.end_of_text = vocabulary.end_of_text_id
@@ -160,7 +161,7 @@ class Writer:
         return [CopyGuard(self._indices[settings.max_copy], self.token_bytes) for _ in range(count)]
 
     @property
-    def documents(self) -> list[str]:
+    def documents(self) -> list[Text]:
         """What the model has learned from. Raises SettingsError where that is not known."""
         if self._read_documents is None:
             raise SettingsError(
