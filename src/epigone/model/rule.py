@@ -76,5 +76,5 @@ def choose_tokens_per_step_for_small(n_bytes: int) -> int:
 
 def choose_epochs_for_small(n_bytes: int) -> float:
     """The most passes that help the small base."""
-    most: float = round(3 * (1e6 / n_bytes) ** 0.15)
+    most: float = round(3 * (50_000 / n_bytes) ** 0.35)
     return min(8.0, max(3.0, most))
