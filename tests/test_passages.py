@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -187,8 +188,17 @@ def test_a_text_on_the_disk_is_searched_as_one_that_is_held(
                 assert other.contains(window) == index.contains(window)
 
 
+def shuffle_lines(n_characters: int) -> str:
+    """As much text of the sonnets' words, in lines of eight, with curly quotes; no line of it comes twice."""
+    generator, words, lines = random.Random(1), sonnets(100_000).replace("'", "\u2019").split(), [""]
+    while sum(map(len, lines)) < n_characters:
+        generator.shuffle(words)
+        lines += [" ".join(words[start : start + 8]) for start in range(0, len(words) - 7, 8)]
+    return "\n".join(lines)[:n_characters]
+
+
 def test_a_passage_longer_than_the_pieces_of_a_text_is_found_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    curly = sonnets(400_000).replace("'", "\u2019")
+    curly = shuffle_lines(400_000)
     whole = curly[3_000:390_000]  # it goes over the edges of three blocks
     keeper = Store(held_characters=0)
     keeper.add(curly)
