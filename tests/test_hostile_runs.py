@@ -76,6 +76,18 @@ def test_no_spoilt_file_ends_a_verb_in_a_traceback(tmp_path: Path, counting: Cou
             tries.end(partial(assert_ends_well, run, verb))
 
 
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("file", ["plan.json", "receipt.json", "settings.toml", "judgement.json", "sums.json"])
+def test_brackets_without_end_end_no_verb_in_a_traceback(tmp_path: Path, file: str, verb: str) -> None:
+    """Which the libraries that read them take for calls without end."""
+    nested = b"a = " + b"[" * 100_000 if file.endswith("toml") else b'{"files": ' + b"[" * 100_000
+    run = Path(shutil.copytree(whole_run(), tmp_path / "run"))
+    if file != "sums.json":
+        (run / "sums.json").unlink()
+    (run / file).write_bytes(nested)
+    assert_ends_well(run, verb)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
 def test_no_spoilt_file_ends_any_verb_in_a_traceback(tmp_path: Path, counting: Counting, file: str) -> None:

@@ -262,7 +262,7 @@ def read_settings(path: Path, kind: type[S]) -> dict[str, Any]:
         raise SettingsError(
             f"{path} cannot be read: {error.strerror}.", hint="Check the path after --settings."
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{path} is not TOML: {error}.", hint="A line looks like: epochs = 3") from None
     make_settings(kind, values, source=str(path))
     return values

@@ -48,7 +48,7 @@ def _find_unreadable(path: Path) -> str | None:
         parse(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         return f"{path.name} is missing"
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return f"{path.name} cannot be read"
     return None
 

@@ -43,7 +43,7 @@ class Sums:
     def _read(self) -> dict[str, list[str]]:
         try:
             sums = json.loads(self.path.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         if not isinstance(sums, dict):
             return {}
