@@ -21,6 +21,8 @@ from epigone.tokens.vocabulary import Vocabulary, learn_vocabulary, load_vocabul
 from helpers_front import sonnets, workshop
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
+NOVELS = ("austen-1342", "austen-158", "dickens-98", "melville-15", "twain-76")
+"""Of those in DATA / "gutenberg"."""
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no texts at EPIGONE_TEST_DATA")
 SMALL_BASE = Shape(n_layer=6, n_embd=256, n_head=4, n_positions=256, vocabulary_size=4_096)
 GPT2_SMALL = Shape(n_layer=12, n_embd=768, n_head=12, n_positions=1024, vocabulary_size=50_257)

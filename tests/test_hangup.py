@@ -168,7 +168,11 @@ def test_no_bar_fails_when_nobody_is_there_any_more(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stderr", stream)
     with show_stages(quiet=False) as watch:
         watch("Reading", 1, 10)
+        time.sleep(0.3)  # the bar is drawn ten times a second
+        assert b"Reading" in os.read(ours, 10_000)
         os.close(ours)
+        with pytest.raises(OSError, match=r"Input/output|Broken pipe"):
+            os.write(theirs, b"nothing")
         watch("Reading", 2, 10)
         watch("Encoding", 10, 10)
     stream.close()

@@ -93,6 +93,7 @@ def test_a_text_said_to_be_in_another_encoding_is_read_or_refused(
             (tmp_path / "text.txt").write_bytes((sonnets(3_000) + "Größe, naïve, 120 €").encode(own, "ignore"))
             with suppress(EpigoneError), tries.one():
                 read_corpus([str(tmp_path / "text.txt")], encoding=encoding)
+        assert tries.n_read + tries.n_refused == tries.n_tried == 5
 
 
 @pytest.mark.parametrize("size", [110_000, 250_000])

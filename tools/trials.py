@@ -24,6 +24,7 @@ from unittest.mock import patch
 import torch
 
 from epigone import preparing
+from epigone.api import find_origin
 from epigone.model.hardware import Hardware
 from epigone.model.plan import Plan
 from epigone.settings import Settings
@@ -88,7 +89,7 @@ def run(trial: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         prepared, plan = _prepare(text, settings, Path(folder))
-        origin = None if plan.fresh or plan.lora else lambda: prepared.build_model().state_dict()
+        origin = find_origin(plan, prepared.build_model)
         learner = Learner(prepared.build_model(), prepared.tokens, plan, origin=origin)
         per_byte = plan.n_validation_tokens / math.log(2) / plan.n_validation_bytes
         trace: list[tuple[float, float, float]] = []

@@ -155,14 +155,14 @@ def learn(folder: RunFolder, preparation: Preparation, *, should_stop: Stop = _n
         preparation.tokens,
         preparation.plan,
         sample=_make_critic(sampler, preparation.tokens, preparation.plan),
-        origin=_find_origin(preparation.plan, preparation.build_model),
+        origin=find_origin(preparation.plan, preparation.build_model),
         should_stop=should_stop,
     )
     learner.spend(preparation.estimate.compile_seconds)
     yield from _follow(folder, learner, preparation.vocabulary)
 
 
-def _find_origin(plan: Plan, build: Callable[[], GPT2LMHeadModel]) -> Origin | None:
+def find_origin(plan: Plan, build: Callable[[], GPT2LMHeadModel]) -> Origin | None:
     """What loads the untouched base once more, where one is tuned as a whole."""
     return None if plan.fresh or plan.lora is not None else lambda: build().state_dict()
 
@@ -196,7 +196,7 @@ def go_on(
         tokens,
         plan,
         sample=_make_critic(Sampler(vocabulary, settings, plan.start_text), tokens, plan),
-        origin=_find_origin(plan, partial(_rebuild_model, folder, plan, vocabulary, fresh_start=True)),
+        origin=find_origin(plan, partial(_rebuild_model, folder, plan, vocabulary, fresh_start=True)),
         should_stop=should_stop,
     )
     if packed is None:

@@ -308,9 +308,9 @@ def _choose_learning(pick: Chooser, facts: Facts, shape: Shape, epochs: float) -
     best = choose_recipe(base, shape, n_bytes, passes, lora=pick.settings.lora != "none")
     optimizer = pick.choose("optimizer", *best.optimizer)
     rate = float(pick.choose("learning_rate", best.rates[optimizer], best.rate_reason))
-    few = max(3, min(10, round(epochs / 3))), "later epochs rarely come back from overfitting"
-    to_the_end = "none", "it is from the end that part of the way back is looked at"
-    patience = pick.choose("patience", *(to_the_end if base == SMALL else few))
+    soon = max(3, min(10, round(epochs / 3))), "later epochs rarely come back from overfitting"
+    never = "none", "it is from the end that part of the way back is looked at"
+    patience = pick.choose("patience", *(never if base == SMALL else soon))
     return {
         "epochs": epochs,
         "optimizer": optimizer,

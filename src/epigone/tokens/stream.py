@@ -149,12 +149,8 @@ def _measure_part(ids: Ids, vocabulary: Vocabulary) -> Part:
 
 
 def spell_documents(part: Part, vocabulary: Vocabulary) -> list[str]:
-    """The texts of a part's documents, as they were encoded."""
-    pieces, end = list_token_bytes(vocabulary), vocabulary.end_of_text_id
-    starts = np.flatnonzero(part.ids == end)
-    stretches = np.split(np.asarray(part.ids), starts) if len(starts) else []
-    raw = (b"".join(map(pieces.__getitem__, ids[1:].tolist())) for ids in stretches[1:])
-    return [text.decode("utf-8", "replace") for text in raw]
+    """The texts of a part's documents, as they were encoded, held in memory."""
+    return list(map(str, spell_texts(part, vocabulary)))
 
 
 def spell_texts(part: Part, vocabulary: Vocabulary) -> list[Text]:
