@@ -81,6 +81,15 @@ def test_the_best_epoch_is_marked_where_the_loss_is_lowest() -> None:
     assert "best: 3.500 at epoch 3" in [text.get_text() for text in axes.texts]
 
 
+@pytest.mark.parametrize("layouts", [TITLED, WIDE, NARROW], ids=["titled", "wide", "narrow"])
+def test_the_mark_has_room_where_the_best_lies_between_the_base_and_the_end(layouts: Layouts) -> None:
+    *epochs, last = course([5.0, 4.0, 3.5])
+    assert isinstance(last, Evaluated)
+    figure = build_figure([*epochs, last, replace(last, loss=3.25, share=0.77)], "t", layouts)
+    (mark,) = (text for text in panel(figure, "loss").texts if text.get_text() == "best: 3.250 at 77 % of the way")
+    assert figure.bbox.containsx(mark.get_window_extent().x0) and figure.bbox.containsx(mark.get_window_extent().x1)
+
+
 def test_an_average_stands_in_the_middle_of_what_it_averages() -> None:
     axes = panel(build_figure(course([5.0, 4.0]), "t"), "loss")
     assert line(axes, "training").tolist() == [[0.5, 5.2], [1.5, 4.2]]

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from epigone.files import write_bytes
-from epigone.reporting.history import find_best, follow_course, format_epoch, format_rate, name_moment
+from epigone.reporting.history import find_best, follow_course, format_epoch, format_rate
 from epigone.reporting.layouts import TITLED, Box, Layouts
 from epigone.training.events import Evaluated, Event, Sampled, Stepped
 
@@ -266,9 +266,11 @@ def _mark_best(axes: Axes, best: Evaluated) -> None:
         clip_on=False,
         zorder=5,
     )
+    way = f"{best.share:.0%} of the way".replace("%", " %")  # in full it has no room on a phone
+    where = way if best.share < 1 else f"epoch {format_epoch(best.epoch)}"
     late = best.epoch > 0.7 * axes.get_xlim()[1]
     axes.annotate(
-        f"best: {best.loss:.3f} at {name_moment(best.epoch, best.share)}",
+        f"best: {best.loss:.3f} at {where}",
         (best.epoch, 0.985),
         xycoords=("data", "axes fraction"),
         xytext=(-7 if late else 7, 0),
