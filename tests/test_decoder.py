@@ -11,6 +11,7 @@ from transformers import GPT2LMHeadModel
 from epigone.errors import SettingsError
 from epigone.model.adapters import add_adapters
 from epigone.model.hardware import Hardware
+from epigone.writing import decoder as decoders
 from epigone.writing.decoder import Decoder, ReferenceDecoder, StyledDecoder, choose_weight_format, make_decoder
 from test_forward import make_model
 
@@ -108,12 +109,25 @@ def test_eight_bits_cost_little() -> None:
     model, ids = make_model(), make_ids(4, 32)
     decoder = make_decoder(model, "int8")
     exact = look_up(model, ids)
-    rounded = torch.stack([decoder.begin(ids[:, : place + 1], 32, 4) for place in range(32)], dim=1)
+    first = decoder.begin(ids[:, :1], 32, 4)
+    rounded = torch.stack([first, *(decoder.step(ids[:, place]) for place in range(1, 32))], dim=1)
     losses = [
         torch.nn.functional.cross_entropy(one[:, :-1].flatten(0, 1), ids[:, 1:].flatten()) for one in (exact, rounded)
     ]
     assert abs(losses[1] / losses[0] - 1) < 0.005
     assert not torch.equal(exact, rounded)
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_of_many_rows_nothing_is_rounded_to_eight_bits(computes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "computes_bf16", lambda: computes)
+    model, ids = make_model(), make_ids(1, decoders.MANY_ROWS + 1)
+    theirs, decoder = look_up(model, ids), make_decoder(model, "int8")
+    seen = decoder.begin(ids[:, :-1], 64, 1), decoder.step(ids[:, -1])
+    assert_near(seen[0], theirs[:, -2], "int8")
+    assert_near(seen[1], theirs[:, -1], "int8")
+    read = decoder.read_all(ids)
+    assert_near(read, theirs[0], "bf16" if computes else "fp32")
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.5])
@@ -135,17 +149,20 @@ def test_two_models_go_on_as_far_as_the_one_with_fewer_positions() -> None:
     assert styled.is_full
 
 
-def test_the_format_is_chosen_by_the_model_and_the_machine() -> None:
+def test_the_format_is_chosen_by_the_model_and_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Hardware(device="cpu", name="a processor", n_threads=2, memory_bytes=2**33, bf16=True)
     plain = Hardware(device="cpu", name="a processor", n_threads=2, memory_bytes=2**33, bf16=False)
     card = Hardware(device="cuda", name="a card", n_threads=2, memory_bytes=2**33, bf16=True)
-    assert choose_weight_format("auto", 5_000_000, 1, machine) == "int8"
-    assert choose_weight_format("auto", 5_000_000, 100, machine) == "bf16"
-    assert choose_weight_format("auto", 5_000_000, 100, card) == "fp32"
-    assert choose_weight_format("auto", 5_000_000, 1, plain) == "fp32"
-    assert choose_weight_format("auto", 5_000_000, 1, card) == "fp32"
-    assert choose_weight_format("auto", 124_000_000, 1, machine) == "bf16"
-    assert choose_weight_format("auto", 124_000_000, 1, plain) == "fp32"
-    assert choose_weight_format("int8", 124_000_000, 1, plain) == "int8"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert choose_weight_format("auto", 5_000_000, machine) == "int8"
+    assert choose_weight_format("auto", 5_000_000, plain) == "int8"
+    assert choose_weight_format("auto", 5_000_000, card) == "fp32"
+    assert choose_weight_format("auto", 124_000_000, machine) == "bf16"
+    assert choose_weight_format("auto", 124_000_000, plain) == "int8"
+    assert choose_weight_format("auto", 124_000_000, card) == "bf16"
+    assert choose_weight_format("fp32", 124_000_000, plain) == "fp32"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    assert choose_weight_format("auto", 5_000_000, plain) == "fp32"
+    assert choose_weight_format("int8", 5_000_000, plain) == "int8"
     with pytest.raises(SettingsError, match="for processors"):
-        choose_weight_format("int8", 124_000_000, 1, card)
+        choose_weight_format("int8", 124_000_000, card)

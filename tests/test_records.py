@@ -55,7 +55,10 @@ def test_what_was_stopped_is_gone_on_with(tmp_path: Path, torn: str) -> None:
     lines = whole.read_text("utf-8").splitlines(keepends=True)
     stopped.write_bytes(("".join(lines[:2]) + torn).encode()[: None if torn.isascii() else -1])  # half an é
     assert write(stopped, "--count", "5").code == 0
-    assert read(stopped) == read(whole)
+    ours, theirs = read(stopped), read(whole)
+    for line, other in zip(ours, theirs, strict=True):  # another number of texts at once rounds otherwise
+        assert line.pop("log_probability") == pytest.approx(other.pop("log_probability"), rel=1e-5)
+    assert ours == theirs
 
 
 @pytest.mark.parametrize(

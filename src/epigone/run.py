@@ -22,7 +22,7 @@ from epigone.runs.mending import FRAME
 from epigone.settings import WritingSettings, make_settings
 from epigone.tokens.vocabulary import load_vocabulary
 from epigone.training.events import Evaluated
-from epigone.writing.decoder import MANY_TEXTS, AnyDecoder, StyledDecoder, open_decoder
+from epigone.writing.decoder import AnyDecoder, StyledDecoder, open_decoder
 from epigone.writing.engine import Piece, Writer
 from epigone.writing.untouched import read_untouched
 
@@ -155,7 +155,7 @@ class Run:
     def open_writer(self, settings: WritingSettings | None = None) -> Writer:
         """The best model, loaded once for each way in which it is to compute."""
         settings = settings or WritingSettings()
-        way = (settings.device, settings.precision, settings.style_strength, settings.count >= MANY_TEXTS)
+        way = (settings.device, settings.precision, settings.style_strength)
         if way not in self._writers:
             self._writers[way] = open_writer(self.path, settings)
         return self._writers[way]
@@ -206,14 +206,13 @@ def open_writer(name: Text, settings: WritingSettings | None = None, *, progress
         run = RunFolder(Path(name))
         plan = run.read_plan()[0]
         start_text, base, read_documents = plan.start_text, plan.base, run.read_documents
-    decoder: AnyDecoder = open_decoder(folder, settings.precision, settings.count, hardware)
+    decoder: AnyDecoder = open_decoder(folder, settings.precision, hardware)
     if settings.style_strength != 1:
         if base == "none":
             raise SettingsError("--style-strength needs a run that was fine-tuned from a base.", hint="Leave it out.")
         other = find_base(base, progress=progress).folder
-        decoder = StyledDecoder(
-            decoder, open_decoder(other, settings.precision, settings.count, hardware), settings.style_strength
-        )
+        base_decoder = open_decoder(other, settings.precision, hardware)
+        decoder = StyledDecoder(decoder, base_decoder, settings.style_strength)
     return Writer(
         decoder,
         load_vocabulary(folder),

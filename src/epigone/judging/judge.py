@@ -127,7 +127,7 @@ def measure_learning(
     vocabulary, tokens = load_vocabulary(folder.model), load_tokens(folder.tokens / more["tokens"])
     hardware = find_hardware(device)
     form = "bf16" if plan.precision == "bf16" and hardware.bf16 else "fp32"  # as what is held out was measured
-    decoder = open_decoder(folder.model, form, 1, hardware)
+    decoder = open_decoder(folder.model, form, hardware)
     n_tokens = min(max(1000, len(tokens.validation.ids)), int(PARAMETERS_AND_TOKENS / plan.n_parameters), MOST_TOKENS)
     parts = {name: make_part(TEXTS_BEGIN.join(texts), vocabulary, n_tokens) for name, texts in (others or {}).items()}
     known = cut_part(tokens.train, len(tokens.train.ids) // 3, n_tokens, vocabulary)

@@ -62,7 +62,7 @@ def find_hardware(device: str = "auto") -> Hardware:
         name="Apple GPU" if chosen == "mps" else f"{torch.get_num_threads()} processor cores",
         n_threads=torch.get_num_threads(),
         memory_bytes=psutil.virtual_memory().total,
-        bf16=chosen == "cpu" and _computes_bf16(),
+        bf16=chosen == "cpu" and computes_bf16(),
         compiles=chosen == "cpu" and _has_compiler(),
     )
 
@@ -91,7 +91,8 @@ def _how_to_see(device: str) -> str:
     return "Without --device it runs on the processor."
 
 
-def _computes_bf16() -> bool:
+def computes_bf16() -> bool:
+    """Whether the processor does, in silicon."""
     if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.11
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     capabilities = torch.cpu.get_capabilities()

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from epigone.errors import SettingsError
-from epigone.model.hardware import Hardware
+from epigone.model.hardware import Hardware, computes_bf16
 from epigone.model.weights import PREFIX, Weights, is_plain, read_weights
 
 if TYPE_CHECKING:
@@ -25,24 +25,23 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 """Rows [rows, in] to [rows, out]: times a matrix, plus a bias."""
 WeightFormat = Literal["fp32", "bf16", "int8"]
 SMALL_PARAMETERS = 20_000_000
-"""With fewer weights than this bf16's longer calls cost more than it saves, while the texts are few."""
-MANY_TEXTS = 24
-"""From so many rows on a product in bf16 is quicker than one in int8 (docs/findings.md)."""
+"""With fewer weights than this bf16's longer calls cost more than it saves, while the rows are few."""
+MANY_ROWS = 24
+"""From so many rows on a product in bf16, or fp32, is quicker than one in int8 (docs/findings.md)."""
 LEVELS = 127
 """Eight-bit weights are whole numbers from -127 to 127 times a scale for each output."""
 
 
-def choose_weight_format(asked: str, n_parameters: int, n_texts: int, hardware: Hardware) -> WeightFormat:
+def choose_weight_format(asked: str, n_parameters: int, hardware: Hardware) -> WeightFormat:
     """What the weights are packed as. Raises SettingsError."""
     if asked == "int8" and hardware.device != "cpu":
         raise SettingsError("--precision int8 is for processors.", hint="Leave it out, or add --device cpu.")
     if asked != "auto":
         return cast(WeightFormat, asked)
-    if not hardware.bf16:
-        return "fp32"
-    if hardware.device != "cpu":
-        return "bf16" if n_parameters >= SMALL_PARAMETERS else "fp32"
-    return "bf16" if n_parameters >= SMALL_PARAMETERS or n_texts >= MANY_TEXTS else "int8"
+    large = n_parameters >= SMALL_PARAMETERS
+    if hardware.device != "cpu" or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):  # int8 is slow there
+        return "bf16" if hardware.bf16 and large else "fp32"
+    return "bf16" if hardware.bf16 and large else "int8"
 
 
 class Layer:
@@ -72,7 +71,7 @@ class Decoder:
         self._layers = [Layer(tensors, number, form) for number in range(config.n_layer)]
         self._norm = _find(tensors, "ln_f")
         self._head = _pack(weights.head.detach().t(), None, form)
-        self._kept = torch.float32 if form == "fp32" else torch.bfloat16
+        self._kept = torch.float32 if form == "fp32" else _choose_half(self.device)
         self._cache = torch.empty(0)
         self.n_read = 0
 
@@ -90,13 +89,13 @@ class Decoder:
         logits = self._foretell(self._read(ids)[:, -1])
         if len(ids) == count:
             return logits
-        self._cache = self._cache.repeat_interleave(count, dim=1)
+        self._cache = self._cache.repeat_interleave(count, dim=2)
         return logits.repeat(count, 1)
 
     @property
     def is_full(self) -> bool:
         """Whether there is no room for another token."""
-        return self.n_read >= self._cache.shape[2]
+        return self.n_read >= self._cache.shape[4]
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """Read one token more of each text: fp32 [count, vocabulary]. ids: int64 [count]."""
@@ -108,8 +107,15 @@ class Decoder:
         return self._foretell(self._read(ids).flatten(0, 1))
 
     def _make_room(self, count: int, room: int) -> None:
-        shape = (len(self._layers), count, room, 2 * self.width)
-        self._cache = torch.empty(shape, dtype=self._kept, device=self.device)
+        """Keys and values: [layers, 2, count, heads, room, width of a head].
+
+        In memory each head of a text has its positions side by side, but for one text, of which all that belongs to a
+        position does (docs/findings.md).
+        """
+        shape = [len(self._layers), 2, count, self.n_head, room, self.width // self.n_head]
+        order = (0, 2, 4, 1, 3, 5) if count == 1 else range(6)
+        cache = torch.empty([shape[place] for place in order], dtype=self._kept, device=self.device)
+        self._cache = cache.permute(0, 3, 1, 4, 2, 5) if count == 1 else cache
         self.n_read = 0
 
     def _read(self, ids: torch.Tensor) -> torch.Tensor:
@@ -117,14 +123,14 @@ class Decoder:
         count, n_time = ids.shape
         start, end = self.n_read, self.n_read + n_time
         x = (functional.embedding(ids, self._tokens) + self._positions[start:end]).view(-1, self.width)
-        fresh = self._cache[:, :, start:end].unbind(0)
-        read = self._cache[:, :, :end].view(-1, count, end, 2, self.n_head, self.width // self.n_head)
-        keys, values = (part.unbind(0) for part in read.permute(3, 0, 1, 4, 2, 5).unbind(0))
-        for layer, room, known in zip(self._layers, fresh, zip(keys, values, strict=True), strict=True):
-            qkv = layer.attention(self._normalise(x, layer.first))
-            room.copy_(qkv[:, self.width :].view(room.shape))
-            query = qkv[:, : self.width].view(count, n_time, self.n_head, -1).transpose(1, 2)
-            mixed = functional.scaled_dot_product_attention(query, *known, is_causal=n_time > 1)
+        fresh, known = self._cache[..., start:end, :].unbind(0), self._cache[..., :end, :]
+        keys, values = (part.unbind(0) for part in known.unbind(1))
+        for layer, room, key, value in zip(self._layers, fresh, keys, values, strict=True):
+            qkv = layer.attention(self._normalise(x, layer.first)).to(self._kept)
+            query, *new = qkv.view(count, n_time, 3, self.n_head, -1).permute(2, 0, 3, 1, 4).unbind(0)
+            room[0].copy_(new[0])
+            room[1].copy_(new[1])
+            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=n_time > 1)
             x = layer.out(mixed.transpose(1, 2).reshape(-1, self.width)) + x
             x = layer.narrow(functional.gelu(layer.widen(self._normalise(x, layer.second)), approximate="tanh")) + x
         self.n_read = end
@@ -226,10 +232,10 @@ def make_decoder(model: GPT2LMHeadModel, form: WeightFormat = "fp32") -> Decoder
     return Decoder(Weights(model.config, merge_weights(model)), form)
 
 
-def open_decoder(folder: Path, asked: str, n_texts: int, hardware: Hardware) -> Decoder | ReferenceDecoder:
-    """For the GPT-2 in a folder, to write so many texts with it. Raises RunDamaged, SettingsError."""
+def open_decoder(folder: Path, asked: str, hardware: Hardware) -> Decoder | ReferenceDecoder:
+    """For the GPT-2 in a folder. Raises RunDamaged, SettingsError."""
     weights = read_weights(folder, hardware.device)
-    form = choose_weight_format(asked, weights.n_parameters, n_texts, hardware)
+    form = choose_weight_format(asked, weights.n_parameters, hardware)
     if is_plain(weights.config):
         return Decoder(weights, form)
     from epigone.model.gpt2 import load_model  # seconds, which only the variants need
@@ -242,24 +248,52 @@ def _find(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[torch.Tensor,
     return tensors[f"{PREFIX}{name}.weight"].detach(), tensors[f"{PREFIX}{name}.bias"].detach()
 
 
+def _choose_half(device: torch.device) -> torch.dtype:
+    """The shortest format that the device computes quickly in."""
+    return torch.bfloat16 if device.type != "cpu" or computes_bf16() else torch.float32
+
+
 def _pack(weight: torch.Tensor, bias: torch.Tensor | None, form: WeightFormat) -> Product:
-    """The product with a matrix [in, out]. In other formats than fp32 it computes in bf16."""
+    """The product with a matrix [in, out]."""
     if form == "fp32":
         return (lambda x: x @ weight) if bias is None else lambda x: torch.addmm(bias, x, weight)
-    half = None if bias is None else bias.bfloat16()
-    if form == "int8":
-        return _pack_whole_numbers(weight.t().float(), half)
-    rows = weight.t().bfloat16().contiguous()
-    if rows.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return lambda x: functional.linear(x.bfloat16(), rows, half)
-    packed = torch.ops.mkldnn._reorder_linear_weight(rows, 1)
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x.bfloat16(), packed, half, "none", [], "")
+    return WholeNumbers(weight, bias) if form == "int8" else _pack_rows(weight, bias, torch.bfloat16)
 
 
-def _pack_whole_numbers(rows: torch.Tensor, bias: torch.Tensor | None) -> Product:
-    """rows: fp32 [out, in]; each output's weights are rounded on a scale of its own."""
-    scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / LEVELS
-    packed, scales = (rows / scale).round().to(torch.int8).contiguous(), scale[:, 0].bfloat16()
-    if bias is None:
-        return lambda x: torch._weight_int8pack_mm(x.bfloat16(), packed, scales)
-    return lambda x: torch._weight_int8pack_mm(x.bfloat16(), packed, scales).add_(bias)
+def _pack_rows(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> Product:
+    """The same, computed in another format, and from oneDNN's own order of the weights where it knows that format."""
+    rows, bias = weight.t().to(dtype).contiguous(), None if bias is None else bias.to(dtype)
+    if rows.device.type != "cpu" or not _has_own_order(dtype):
+        return lambda x: functional.linear(x.to(dtype), rows, bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(rows, MANY_ROWS if dtype == torch.float32 else 1)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, bias, "none", [], "")
+
+
+def _has_own_order(dtype: torch.dtype) -> bool:
+    known = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
+        torch.ops.mkldnn, "_linear_pointwise"
+    )
+    return known and (dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+
+
+class WholeNumbers:
+    """A product with a matrix [in, out] in whole numbers, on a scale for each output; of many rows without rounding.
+
+    Texts begin, and the window moves on, with many rows. How those are computed is packed when it is first needed.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        rows = weight.t().float()
+        scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / LEVELS
+        self._rows, self._scales = (rows / scale).round().to(torch.int8).contiguous(), scale[:, 0].bfloat16()
+        self._bias = None if bias is None else bias.bfloat16()
+        self._pack_all = partial(_pack_rows, weight, bias, _choose_half(weight.device))
+        self._whole: Product | None = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[rows, in] to [rows, out]."""
+        if len(x) >= MANY_ROWS:
+            self._whole = self._whole or self._pack_all()
+            return self._whole(x)
+        product = torch._weight_int8pack_mm(x.bfloat16(), self._rows, self._scales)
+        return product if self._bias is None else product.add_(self._bias)
