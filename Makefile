@@ -31,8 +31,8 @@ check: setup ## style, types, spelling, and whether the generated pages are curr
 	$(BIN)/codespell
 	$(BIN)/python tools/docs.py --check
 
-test: setup ## the tests, without the slow ones
-	$(BIN)/python -m pytest
+test: setup ## the tests, without the slow ones, on as many cores as there are up to four
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 slow: setup ## the slow tests
 	$(BIN)/python -m pytest -m slow

@@ -232,8 +232,8 @@ class WritingSettings(Frozen):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What computes."""
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    """Number format of the weights. "auto": fp32, or, on a processor that computes in bf16, int8 for few texts by a
-    small model and bf16 otherwise. fp32 is exact; int8 was seen to change the loss in its sixth digit."""
+    """Number format of the weights. "auto": on a processor int8, or bf16 for a large model where it computes in that;
+    otherwise fp32. fp32 is exact; int8 was seen to change the loss in its sixth digit."""
 
 
 class JudgingSettings(Frozen):
