@@ -55,10 +55,11 @@ def hashing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @cache
-def parrot(n_characters: int = 3_000, size: str = "2x128", epochs: float = 100.0, block_size: int = 64) -> Run:
+def parrot(n_characters: int = 3_000, size: str = "2x128", epochs: float = 60.0, block_size: int = 64) -> Run:
     """A run that knows the beginning of the sonnets by heart: 3 KB of it, if nothing else is said."""
     text = workshop() / f"by-heart-{n_characters}.txt"
     text.write_text(sonnets(n_characters), "utf-8")
     how = {"size": size, "epochs": epochs, "dropout": 0.0, "patience": "none", "samples": 0, "block_size": block_size}
+    how["evaluate_every"] = 200
     more = {"validation": str(text), "batch_size": block_size // 16, "base": "none", "precision": "fp32"}
     return epigone.train(text, out=workshop() / text.stem, compilation="none", **how, **more)

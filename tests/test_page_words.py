@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -184,6 +185,27 @@ def test_a_run_without_samples_has_a_page(tmp_path: Path) -> None:
     assert command("train", text, *TINY, "--quiet", "--out", tmp_path / "run").code == 0
     page = Reader((tmp_path / "run" / "report.html").read_text("utf-8"))
     assert page.faults == [] and "No samples were asked for." in page.text
+
+
+def test_while_it_learns_the_curves_are_drawn_only_now_and_then_and_at_its_end_at_once(tmp_path: Path) -> None:
+    shutil.copytree(shared_run().path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    pictures = [place / name for place in (folder.path, folder.model) for name in ("curves.png", "curves.svg")]
+    drawn = [picture.read_bytes() for picture in pictures]
+
+    def spoil(seconds_ago: float) -> None:
+        for picture in pictures:
+            picture.write_bytes(b"old")
+            os.utime(picture, (time.time() - seconds_ago,) * 2)
+
+    spoil(0)
+    publish(folder)
+    assert all(picture.read_bytes() == b"old" for picture in pictures)
+    publish(folder, at_once=True)
+    assert [picture.read_bytes() for picture in pictures] == drawn  # the run's own were those of its end
+    spoil(60)
+    publish(folder)
+    assert [picture.read_bytes() for picture in pictures] == drawn
 
 
 def test_while_it_learns_the_page_is_written_only_now_and_then(tmp_path: Path) -> None:

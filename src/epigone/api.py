@@ -211,7 +211,7 @@ def go_on(
         if changes:
             folder.write_settings(settings)
             folder.write_plan(plan, **more)
-        publish(folder)  # a crash may have come between the checkpoint and this
+        publish(folder, at_once=True)  # a crash may have come between the checkpoint and this
     yield from _follow(folder, learner, vocabulary)
 
 
@@ -293,6 +293,7 @@ def _keep(folder: RunFolder, learner: Learner, event: Event) -> None:
         _remember_parts(folder, event)
     elif isinstance(event, Finished):
         tune(folder, event)
+        publish(folder, at_once=True)
         write_report(folder, with_sentences=is_quick(folder))
 
 

@@ -24,25 +24,31 @@ from epigone.runs.records import take
 from epigone.settings import Settings
 from epigone.training.events import Estimate, Evaluated, Event, Sample, Sampled
 
-SECONDS_BETWEEN_PAGES = 30.0
-"""While it learns. A page takes a quarter of a second, which short runs with many evaluations would feel."""
+SECONDS_BETWEEN_PICTURES, SECONDS_BETWEEN_PAGES = 5.0, 30.0
+"""While it learns. Either takes a quarter of a second or more, which short runs with many evaluations would feel."""
 QUICK_BYTES = 20_000_000
 """Of text to learn from, up to which looking for copies in it takes a moment."""
 MOST_SENTENCES = 8
 
 
-def publish(folder: RunFolder) -> None:
-    """Draw the curves and write the model's card and, now and then, the page, from what the folder holds."""
+def publish(folder: RunFolder, *, at_once: bool = False) -> None:
+    """Write the model's card and samples and, now and then or at once, the curves and the page, from what there is."""
     events = follow_course(folder.read_events())
     if not any(isinstance(event, Evaluated) for event in events):
         return
-    for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
-        write_bytes(folder.model / picture.name, picture.read_bytes())
     for samples in sorted(folder.samples.glob("*.txt")):
         _copy(samples, folder.model / "samples" / samples.name)
     publish_card(folder)
-    if not folder.report.exists() or abs(time.time() - folder.report.stat().st_mtime) > SECONDS_BETWEEN_PAGES:
+    if at_once or _is_older(folder.model / "curves.svg", SECONDS_BETWEEN_PICTURES):
+        for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
+            write_bytes(folder.model / picture.name, picture.read_bytes())
+    if at_once or _is_older(folder.report, SECONDS_BETWEEN_PAGES):
         write_report(folder)
+
+
+def _is_older(path: Path, seconds: float) -> bool:
+    """Whether a file was written so long ago, or not at all."""
+    return not path.exists() or abs(time.time() - path.stat().st_mtime) > seconds
 
 
 def publish_card(folder: RunFolder) -> None:
