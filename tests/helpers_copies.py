@@ -60,6 +60,11 @@ def parrot(n_characters: int = 3_000, size: str = "2x128", epochs: float = 60.0,
     text = workshop() / f"by-heart-{n_characters}.txt"
     text.write_text(sonnets(n_characters), "utf-8")
     how = {"size": size, "epochs": epochs, "dropout": 0.0, "patience": "none", "samples": 0, "block_size": block_size}
-    how["evaluate_every"] = 200
-    more = {"validation": str(text), "batch_size": block_size // 16, "base": "none", "precision": "fp32"}
+    more = {
+        "evaluate_every": 200,
+        "validation": str(text),
+        "batch_size": block_size // 16,
+        "base": "none",
+        "precision": "fp32",
+    }
     return epigone.train(text, out=workshop() / text.stem, compilation="none", **how, **more)

@@ -28,7 +28,7 @@ from epigone.model.plan import Plan
 from epigone.model.weights import keep_temperature
 from epigone.preparing import Preparation, Watch, look_away, one_after_another, prepare
 from epigone.remaking import hash_tokens, name_texts, open_tokens
-from epigone.reporting.publishing import is_quick, publish, write_report
+from epigone.reporting.publishing import is_quick, publish, publish_curves, write_report
 from epigone.run import Run, Text, open_run, open_writer, score
 from epigone.runs.folder import RunFolder
 from epigone.runs.mending import FRAME
@@ -293,7 +293,7 @@ def _keep(folder: RunFolder, learner: Learner, event: Event) -> None:
         _remember_parts(folder, event)
     elif isinstance(event, Finished):
         tune(folder, event)
-        publish(folder, at_once=True)
+        publish_curves(folder)
         write_report(folder, with_sentences=is_quick(folder))
 
 

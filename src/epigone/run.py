@@ -166,7 +166,7 @@ def ask_for_much(n_characters: int, seed: int = 0, device: str = "auto") -> Writ
     length = min(LONGEST_JUDGED, n_characters)
     count, hardware = math.ceil(n_characters / length), find_hardware(device)
     how = {"length": length, "unit": "characters", "count": count, "seed": seed, "device": device}
-    if hardware.device == "cpu" and hardware.bf16 and count > 1:  # half the context is read again and again: many rows
+    if hardware.device == "cpu" and hardware.bf16 and count > 1:  # from a dozen texts on quicker than int8
         how["precision"] = "bf16"
     return make_settings(WritingSettings, how, source="judge()")
 

@@ -232,8 +232,8 @@ class WritingSettings(Frozen):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What computes."""
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    """Number format of the weights. "auto": on a processor int8, or bf16 for a large model where it computes in that;
-    otherwise fp32. fp32 is exact; int8 was seen to change the loss in its sixth digit."""
+    """Number format of the weights. "auto": bf16 for a large model where the machine computes in it, otherwise int8
+    on a processor and fp32 on a GPU. fp32 is exact; int8 was seen to change the loss in its sixth digit."""
 
 
 class JudgingSettings(Frozen):

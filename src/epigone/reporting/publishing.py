@@ -40,10 +40,17 @@ def publish(folder: RunFolder, *, at_once: bool = False) -> None:
         _copy(samples, folder.model / "samples" / samples.name)
     publish_card(folder)
     if at_once or _is_older(folder.model / "curves.svg", SECONDS_BETWEEN_PICTURES):
-        for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
-            write_bytes(folder.model / picture.name, picture.read_bytes())
+        publish_curves(folder)
     if at_once or _is_older(folder.report, SECONDS_BETWEEN_PAGES):
         write_report(folder)
+
+
+def publish_curves(folder: RunFolder) -> None:
+    """Draw the curves from what the folder holds, where there is an evaluation; they lie beside the model as well."""
+    events = follow_course(folder.read_events())
+    if any(isinstance(event, Evaluated) for event in events):
+        for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
+            write_bytes(folder.model / picture.name, picture.read_bytes())
 
 
 def _is_older(path: Path, seconds: float) -> bool:

@@ -38,10 +38,10 @@ def choose_weight_format(asked: str, n_parameters: int, hardware: Hardware) -> W
         raise SettingsError("--precision int8 is for processors.", hint="Leave it out, or add --device cpu.")
     if asked != "auto":
         return cast(WeightFormat, asked)
-    large = n_parameters >= SMALL_PARAMETERS
-    if hardware.device != "cpu" or not torch.backends.cpu.get_cpu_capability().startswith("AVX"):  # int8 is slow there
-        return "bf16" if hardware.bf16 and large else "fp32"
-    return "bf16" if hardware.bf16 and large else "int8"
+    if hardware.bf16 and n_parameters >= SMALL_PARAMETERS:
+        return "bf16"
+    measured = hardware.device == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    return "int8" if measured else "fp32"
 
 
 class Layer:
@@ -127,10 +127,9 @@ class Decoder:
         keys, values = (part.unbind(0) for part in known.unbind(1))
         for layer, room, key, value in zip(self._layers, fresh, keys, values, strict=True):
             qkv = layer.attention(self._normalise(x, layer.first)).to(self._kept)
-            query, *new = qkv.view(count, n_time, 3, self.n_head, -1).permute(2, 0, 3, 1, 4).unbind(0)
-            room[0].copy_(new[0])
-            room[1].copy_(new[1])
-            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=n_time > 1)
+            new = qkv.view(count, n_time, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
+            room.copy_(new[1:])
+            mixed = functional.scaled_dot_product_attention(new[0], key, value, is_causal=n_time > 1)
             x = layer.out(mixed.transpose(1, 2).reshape(-1, self.width)) + x
             x = layer.narrow(functional.gelu(layer.widen(self._normalise(x, layer.second)), approximate="tanh")) + x
         self.n_read = end
@@ -270,10 +269,12 @@ def _pack_rows(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dty
 
 
 def _has_own_order(dtype: torch.dtype) -> bool:
-    known = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
-        torch.ops.mkldnn, "_linear_pointwise"
-    )
-    return known and (dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+    """Whether oneDNN is there and computes in the format on this processor."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class WholeNumbers:
