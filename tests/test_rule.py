@@ -88,3 +88,13 @@ def test_short_texts_and_short_times_are_learned_in_short_blocks(
 def test_what_is_read_often_is_learned_with_more_dropout() -> None:
     dropouts = [plan_for(epochs=epochs).dropout for epochs in (0.5, 2.0, 20.0, 60.0)]
     assert dropouts == sorted(dropouts) and dropouts[-1] > dropouts[0]
+
+
+def test_compiling_pays_in_longer_runs_and_in_fp32_only_where_there_is_dropout() -> None:
+    slow = Hardware(device="cpu", name="two cores", n_threads=2, memory_bytes=2**34, bf16=False, compiles=True)
+    asked = [(MACHINE, 0.2, "none"), (MACHINE, 2.0, "blocks"), (MACHINE, 10.0, "whole")]
+    asked += [(slow, 2.0, "none"), (slow, 10.0, "blocks")]
+    for machine, minutes, chosen in asked:
+        assert plan_for_bytes(1_000_000, minutes, machine).compilation == chosen
+    without = plan_for(500_000, hardware=slow, base="none", minutes=10.0, dropout=0.0)
+    assert without.compilation == "none" and "dropout" in without.reasons["compilation"]
