@@ -39,9 +39,9 @@ def publish(folder: RunFolder, *, at_once: bool = False) -> None:
     for samples in sorted(folder.samples.glob("*.txt")):
         _copy(samples, folder.model / "samples" / samples.name)
     publish_card(folder)
-    if at_once or _is_older(folder.model / "curves.svg", SECONDS_BETWEEN_PICTURES):
+    if at_once or _is_time_for(folder.model / "curves.svg", folder, SECONDS_BETWEEN_PICTURES):
         publish_curves(folder)
-    if at_once or _is_older(folder.report, SECONDS_BETWEEN_PAGES):
+    if at_once or _is_time_for(folder.report, folder, SECONDS_BETWEEN_PAGES):
         write_report(folder)
 
 
@@ -53,9 +53,10 @@ def publish_curves(folder: RunFolder) -> None:
             write_bytes(folder.model / picture.name, picture.read_bytes())
 
 
-def _is_older(path: Path, seconds: float) -> bool:
-    """Whether a file was written so long ago, or not at all."""
-    return not path.exists() or abs(time.time() - path.stat().st_mtime) > seconds
+def _is_time_for(path: Path, folder: RunFolder, seconds: float) -> bool:
+    """Whether a file was written so long ago or, where there is none yet, the run was begun so long ago."""
+    last = path if path.exists() else folder.plan
+    return abs(time.time() - last.stat().st_mtime) > seconds
 
 
 def publish_card(folder: RunFolder) -> None:
