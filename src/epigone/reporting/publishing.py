@@ -24,7 +24,7 @@ from epigone.runs.records import take
 from epigone.settings import Settings
 from epigone.training.events import Estimate, Evaluated, Event, Sample, Sampled
 
-SECONDS_BETWEEN_PICTURES, SECONDS_BETWEEN_PAGES = 5.0, 30.0
+SECONDS_BETWEEN_PICTURES, SECONDS_BETWEEN_PAGES = 15.0, 60.0
 """While it learns. Either takes a quarter of a second or more, which short runs with many evaluations would feel."""
 QUICK_BYTES = 20_000_000
 """Of text to learn from, up to which looking for copies in it takes a moment."""
