@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
 from epigone.model.plan import Plan
+from epigone.training.muon import FIVE, THREE, Muon, Polynomials
 from epigone.training.optimizers import make_optimizer, pack_state, unpack_state
 from helpers_training import are_equal, copy_weights, make_tokens, plan_for, tiny_model
 
@@ -61,6 +62,13 @@ def test_without_a_gradient_matrices_shrink_and_nothing_else_moves(base: str) ->
         else:
             assert torch.equal(parameter.detach(), before[name]), name
     assert kept[True] >= 6 and kept[False] >= 10
+
+
+@pytest.mark.parametrize(("base", "polynomials"), [("none", FIVE), ("small", THREE)])
+def test_a_base_is_tuned_with_fewer_polynomials_than_a_fresh_model(base: str, polynomials: Polynomials) -> None:
+    plan = replace(plan_with(), base=base)
+    optimizer = make_optimizer(tiny_model(plan), plan)
+    assert isinstance(optimizer, Muon) and optimizer.polynomials == polynomials
 
 
 def test_without_a_decay_nothing_moves_without_a_gradient() -> None:

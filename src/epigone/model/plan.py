@@ -34,9 +34,9 @@ MATRIX_RATE = 4.0
 LENGTHS_WORTH_COMPILING: tuple[tuple[float, Compilation, int], ...] = ((240, "whole", 8), (30, "blocks", 96))
 """Seconds of a run, what then pays, and for how many layers at the most. Two cores compile a block in about 6 s, which
 saves a third of each step, and a whole small model in about 15 s, which saves some 7 % more."""
-LENGTH_WORTH_COMPILING_FP32 = 300.0
-"""Seconds of a run on a processor without bf16, where a block compiles in some 30 s, which saves a seventh of each step
-where there is dropout and nothing where there is none: the products take most of the time."""
+LENGTHS_WORTH_COMPILING_FP32: tuple[tuple[float, Compilation, int], ...] = ((300, "blocks", 96),)
+"""The same for a processor that computes in fp32, if there is dropout: a block compiles in some 30 s, which saves a
+seventh of each step. Without dropout it saves nothing: the products take most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -227,12 +227,10 @@ def _choose_compilation(settings: Settings, plan: Plan, hardware: Hardware) -> t
         return "none", "torch.compile finds no compiler here"
     n_tokens = plan.n_steps * plan.tokens_per_step / plan.n_processes
     seconds = min(plan.shape.guess_seconds(n_tokens, plan.block_size, hardware), 60 * (plan.minutes or math.inf))
-    lengths = LENGTHS_WORTH_COMPILING
-    if hardware.device == "cpu" and plan.precision == "fp32":
-        if not plan.dropout:
-            return "none", "saves nothing in fp32 without dropout"
-        lengths = ((LENGTH_WORTH_COMPILING_FP32, "blocks", 96),)
-    for limit, compilation, few in lengths:
+    slow = hardware.device == "cpu" and plan.precision == "fp32"
+    if slow and not plan.dropout:
+        return "none", "saves nothing in fp32 without dropout"
+    for limit, compilation, few in LENGTHS_WORTH_COMPILING_FP32 if slow else LENGTHS_WORTH_COMPILING:
         if seconds >= limit and plan.shape.n_layer <= few:
             return compilation, f"pays in a run of some {seconds / 60:.1f} minutes"
     return "none", f"would not pay in a run of some {seconds:.0f} seconds"

@@ -33,7 +33,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         """`dtype` is that of the iteration: bf16 is exact enough where the machine computes in it, else fp32.
 
-        Each group has lr and weight_decay; one of AdamW's has betas as well.
+        `polynomials` are what it consists of. Each group has lr and weight_decay; one of AdamW's has betas as well.
         """
         self.dtype, self.polynomials = dtype, polynomials
         super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "betas": (0.9, 0.95), "n_parts": 0})

@@ -39,7 +39,7 @@ def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         usual | {"params": [parameter for name, parameter in large if ".h." not in name]},
         small,
     ]
-    polynomials = FIVE if plan.fresh else THREE  # as good for a base, and without bf16 half of a step's time
+    polynomials = FIVE if plan.fresh else THREE  # a small base learns as much from them (docs/findings.md)
     return Muon(groups, dtype=torch.bfloat16 if plan.precision == "bf16" else torch.float32, polynomials=polynomials)
 
 
