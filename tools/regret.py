@@ -36,10 +36,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 3.0])
     parser.add_argument("--count", type=int, default=8, help="random configurations for each")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32"), default="auto", help="fp32: as on processors without bf16"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, required=True)
     asked = parser.parse_args()
-    places = [{"text": text, "minutes": minutes} for minutes in asked.minutes for text in asked.texts]
+    how = {"precision": "fp32", "compilation": "none"} if asked.precision == "fp32" else {}
+    places = [{"text": text, "minutes": minutes, **how} for minutes in asked.minutes for text in asked.texts]
     results = [*_run(iter(places), asked)]
     results += _run(draw_trials(results, asked.count, random.Random(asked.seed)), asked)
     print("\n".join(show(results)))
@@ -62,9 +66,9 @@ def draw(source: random.Random) -> dict[str, Any]:
 def draw_trials(own: list[dict[str, Any]], n_each: int, source: random.Random) -> Iterator[dict[str, Any]]:
     """`n_each` random configurations beside each of the plan's own trials, the quick ones first."""
     for result in sorted(own, key=lambda one: (one["minutes"], one["text"])):
-        place = {"text": result["text"], "minutes": result["minutes"], "note": "random"}
+        place = {key: result[key] for key in ("text", "minutes", "precision", "compilation") if key in result}
         for _ in range(n_each):
-            yield place | draw(source) | {"behind": [result["halfway"], FACTOR]}
+            yield place | draw(source) | {"note": "random", "behind": [result["halfway"], FACTOR]}
 
 
 def show(results: list[dict[str, Any]]) -> list[str]:

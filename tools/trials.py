@@ -33,7 +33,7 @@ from epigone.training.loop import Learner
 from epigone.training.speed import expect
 
 MACHINE = Hardware(device="cpu", name="2 processor cores", n_threads=2, memory_bytes=24 << 30, bf16=True, compiles=True)
-"""What every trial is planned for, whatever it runs on."""
+"""What every trial is planned for, whatever it runs on; with "precision": "fp32" the same without bf16."""
 SECONDS_TO_COMPILE = 6.0
 HALF = 0.45
 """Share of a trial after which it may be given up for being far behind."""
@@ -123,19 +123,21 @@ def run(trial: dict[str, Any]) -> dict[str, Any]:
 def _prepare(text: str, settings: Settings, folder: Path) -> tuple[preparing.Preparation, Plan]:
     """What `prepare` makes of it, with guessed times instead of measured ones, and no clock."""
 
+    machine = replace(MACHINE, bf16=settings.precision != "fp32")
+
     def guess(model: Any, tokens: Any, plan: Plan, **_: Any) -> Estimate:
-        per_step = plan.shape.guess_seconds(plan.tokens_per_step, plan.block_size, MACHINE)
+        per_step = plan.shape.guess_seconds(plan.tokens_per_step, plan.block_size, machine)
         estimate = Estimate(
             seconds_per_step=per_step,
             seconds_per_evaluation=0.0,
             n_evaluations=0,
             seconds=0.0,
             memory_bytes=0,
-            compile_seconds=SECONDS_TO_COMPILE,
+            compile_seconds=0.0 if settings.compilation == "none" else SECONDS_TO_COMPILE,
         )
         return expect(plan, estimate)
 
-    with patch.multiple(preparing, measure_speed=guess, find_hardware=lambda _: MACHINE):
+    with patch.multiple(preparing, measure_speed=guess, find_hardware=lambda _: machine):
         prepared = preparing.prepare([text], settings, folder, progress=False)
     epochs = prepared.plan.n_steps / prepared.plan.steps_per_epoch
     return prepared, replace(prepared.plan, minutes=None, epochs=epochs, n_threads=1)
