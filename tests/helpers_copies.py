@@ -55,7 +55,7 @@ def hashing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @cache
-def parrot(n_characters: int = 3_000, size: str = "2x128", epochs: float = 60.0, block_size: int = 64) -> Run:
+def parrot(n_characters: int = 3_000, size: str = "1x128", epochs: float = 30.0, block_size: int = 64) -> Run:
     """A run that knows the beginning of the sonnets by heart: 3 KB of it, if nothing else is said."""
     text = workshop() / f"by-heart-{n_characters}.txt"
     text.write_text(sonnets(n_characters), "utf-8")
