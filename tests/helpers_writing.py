@@ -44,7 +44,7 @@ def parrot_writer(parrot: Parrot, vocabulary: Vocabulary) -> Writer:
 
 def make_chooser(seeds: Sequence[int], **how: Any) -> Chooser:
     settings = WritingSettings(**{"loop_guard": "off"} | how)
-    return Chooser(settings, list(seeds), make_processors(settings, []))
+    return Chooser(settings, list(seeds), make_processors(settings, [], []))
 
 
 @pytest.fixture(scope="module")

@@ -161,11 +161,15 @@ def test_the_safest_settings_take_the_likeliest_token(random_writer: Writer, how
 # -- loops
 
 
-def follow(guard: LoopGuard, ids: Sequence[int], n_entries: int = 40) -> list[int]:
-    """For each token of a text, whether the guard would have struck it out when its turn came."""
-    struck = []
+TOKENS = [chr(ord("A") + number).encode() for number in range(40)]
+LINES = [b"\n", b" ", b" who", b"who", b"\nwho", b" was", b"was", b" a", b" prisoner", b", and", b"", b"here"]
+
+
+def follow(ids: Sequence[int], token_bytes: Sequence[bytes] = TOKENS) -> list[int]:
+    """The places in a text whose tokens the guard would have struck out when their turn came."""
+    guard, struck = LoopGuard(token_bytes), []
     for place in range(1, len(ids)):
-        scores = guard(torch.tensor([ids[:place]]), torch.zeros(1, n_entries))
+        scores = guard(torch.tensor([ids[:place]]), torch.zeros(1, len(token_bytes)))
         if scores[0, ids[place]] == -torch.inf:
             struck.append(place)
     return struck
@@ -174,7 +178,7 @@ def follow(guard: LoopGuard, ids: Sequence[int], n_entries: int = 40) -> list[in
 @pytest.mark.parametrize("round_of", [[1], [1, 2], [1, 2, 3, 4, 5, 6, 7], list(range(30))])
 def test_a_loop_is_left_when_it_would_begin_its_fourth_round(round_of: list[int]) -> None:
     n_rounds = max(4, 30 // len(round_of))
-    struck = follow(LoopGuard(), [39, *round_of * n_rounds])
+    struck = follow([39, *round_of * n_rounds])
     if len(round_of) >= SHORTEST_LOOP:
         assert struck[0] == 1 + ROUNDS * len(round_of)
     else:
@@ -184,11 +188,47 @@ def test_a_loop_is_left_when_it_would_begin_its_fourth_round(round_of: list[int]
 def test_what_is_no_loop_is_left_alone() -> None:
     refrain = [7, 8, 9, 10, 11, 12, 13]
     song = [token for verse in range(20, 32) for token in (verse, verse + 1, *refrain)]
-    assert follow(LoopGuard(), song) == []
+    assert follow(song) == []
+
+
+def spell(*pieces: bytes) -> list[int]:
+    return [LINES.index(piece) for piece in pieces]
+
+
+def test_a_loop_is_one_wherever_its_lines_break() -> None:
+    """The same five words go round, and lines end in other places: the tokens are not the same."""
+    in_a_line = spell(b" who", b" was", b" a", b" prisoner", b", and")
+    broken = spell(b"\n", b"who", b" was", b" a", b" prisoner", b", and")
+    later = spell(b" who", b"\n", b"was", b" a", b" prisoner", b", and")
+    text = [LINES.index(b"here"), *in_a_line, *broken, *later, *in_a_line, *broken]
+    struck = follow(text, LINES)
+    assert struck, "nothing was struck out"
+    n_words = sum(bool(LINES[token].strip()) for token in text[1 : struck[0]])
+    assert n_words == 5 + 2 * SHORTEST_LOOP, "the first round, and two of the fewest words that count as one"
+
+
+def test_a_word_that_would_go_on_with_a_loop_is_struck_out_however_it_begins() -> None:
+    guard = LoopGuard(LINES)
+    text = spell(b"here", *[b" who", b" was", b" a", b" prisoner", b", and"] * 4)
+    for end in range(1, 1 + 5 + 2 * SHORTEST_LOOP + 1):
+        scores = guard(torch.tensor([text[:end]]), torch.zeros(1, len(LINES)))
+    following = LINES[text[end]].strip()
+    assert {piece for piece, score in zip(LINES, scores[0].tolist(), strict=True) if score == -torch.inf} == {
+        piece for piece in LINES if piece.strip() == following
+    }
+
+
+def test_white_space_without_end_is_a_loop_and_the_end_of_the_text_is_not_struck_out() -> None:
+    guard = LoopGuard(LINES)
+    text = spell(b"here", *[b"\n", b" "] * 9)
+    for end in range(1, len(text) + 1):
+        scores = guard(torch.tensor([text[:end]]), torch.zeros(1, len(LINES)))
+    struck = {piece for piece, score in zip(LINES, scores[0].tolist(), strict=True) if score == -torch.inf}
+    assert struck == {b"\n", b" "}
 
 
 def test_each_text_has_its_own_loops() -> None:
-    guard = LoopGuard()
+    guard = LoopGuard(TOKENS)
     looping, other = [1, 2] * 15, list(range(30))
     for place in range(1, 30):
         scores = guard(torch.tensor([looping[:place], other[:place]]), torch.zeros(2, 40))

@@ -219,7 +219,7 @@ class WritingSettings(Frozen):
     no_repeat_ngram: Annotated[int, Field(ge=0)] = 0
     """Never write so many tokens in a row twice; 0 allows it."""
     loop_guard: Literal["on", "off"] = "on"
-    """Step out of a loop: what was written three times in a row is not begun a fourth time."""
+    """Step out of a loop: what was written three times in a row, wherever lines break, is not begun a fourth time."""
     max_copy: Annotated[int, Field(ge=1)] | Off = "none"
     """Let no passage of more than this many characters stand word for word in the text that was learned from (case and
     white space aside)."""

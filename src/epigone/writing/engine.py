@@ -148,7 +148,7 @@ class Writer:
     def _make_chooser(self, settings: WritingSettings, numbers: range, processors: Sequence[Processor] = ()) -> Chooser:
         bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.vocabulary))]
         settings = self.settle(settings)
-        chain = make_processors(settings, bad_words)
+        chain = make_processors(settings, bad_words, self.token_bytes)
         chain.extend(processors)
         seeds = [settings.seed + number for number in numbers]
         return Chooser(settings, seeds, chain, self._make_guards(settings, len(numbers)))

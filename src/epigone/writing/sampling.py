@@ -20,13 +20,18 @@ LONGEST_LOOP, SHORTEST_LOOP, ROUNDS = 64, 6, 3
 """In tokens; what is shorter has to go on for as long as the shortest."""
 
 
-def make_processors(settings: WritingSettings, bad_words: list[list[int]]) -> list[Processor]:
-    """transformers' own processors for what is not a matter of drawing, and the loop guard."""
+def make_processors(
+    settings: WritingSettings, bad_words: list[list[int]], token_bytes: Sequence[bytes]
+) -> list[Processor]:
+    """transformers' own processors for what is not a matter of drawing, and the loop guard.
+
+    `token_bytes` as of `list_token_bytes`.
+    """
     processors: list[Processor] = []
     if settings.repetition_penalty != 1 or settings.no_repeat_ngram or bad_words:
         processors += _borrow_processors(settings, bad_words)
     if settings.loop_guard == "on":
-        processors.append(LoopGuard())
+        processors.append(LoopGuard(token_bytes))
     return processors
 
 
@@ -46,37 +51,56 @@ def _borrow_processors(settings: WritingSettings, bad_words: list[list[int]]) ->
 
 
 class LoopGuard:
-    """Strikes out the token that would begin a loop's next round. It has to see every token of its texts."""
+    """Strikes out the word that would begin a loop's next round, wherever the lines of its rounds break.
 
-    def __init__(self) -> None:
+    It has to see every token of its texts.
+    """
+
+    def __init__(self, token_bytes: Sequence[bytes]) -> None:
+        """`token_bytes` as of `list_token_bytes`."""
+        self._words = [piece.strip() if piece else None for piece in token_bytes]
+        self._recent: list[list[bytes | None]] = []
+        """Each text's last words: its tokens, but for the first one of white space that follows another."""
         self._runs: list[dict[int, int]] = []
-        """For each text, by distance, how many tokens in a row have been equal to the one so far before them."""
+        """For each text, by distance, how many words in a row have been equal to the one so far before them."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The scores with loops struck out. input_ids: int64 [count, time]; scores: fp32 [count, vocabulary]."""
-        recent = input_ids[:, -LONGEST_LOOP - 1 :].tolist()
-        self._runs = self._runs or [{} for _ in recent]
+        if not self._recent:
+            self._begin(input_ids[:, -LONGEST_LOOP - 1 : -1].tolist())
         struck = []
-        for row, tokens in enumerate(recent):
-            runs = self._runs[row]
-            self._runs[row] = {distance: runs.get(distance, 0) + 1 for distance in _find_distances(tokens)}
-            struck += [(row, tokens[-distance]) for distance, run in self._runs[row].items() if _is_loop(distance, run)]
+        for row, (*before, token) in enumerate(input_ids[:, -2:].tolist()):
+            recent = self._recent[row]
+            if self._is_word(before, token):
+                self._take(row, self._words[token])
+            struck += [(row, recent[-distance]) for distance, run in self._runs[row].items() if _is_loop(distance, run)]
         if not struck:
             return scores
         scores = scores.clone()
-        for row, token in struck:
-            scores[row, token] = -torch.inf
+        for row, word in struck:
+            scores[row, [token for token, other in enumerate(self._words) if other == word]] = -torch.inf
         return scores
 
+    def _begin(self, prompts: list[list[int]]) -> None:
+        self._runs = [{} for _ in prompts]
+        self._recent = [
+            [self._words[token] for place, token in enumerate(ids) if self._is_word(ids[:place], token)]
+            for ids in prompts
+        ]
 
-def _find_distances(tokens: list[int]) -> list[int]:
-    """How far before the last token the same one stands, each time."""
-    last, end, found = tokens[-1], len(tokens) - 1, []
-    place = tokens.index(last)
-    while place < end:
-        found.append(end - place)
-        place = tokens.index(last, place + 1)
-    return found
+    def _is_word(self, before: list[int], token: int) -> bool:
+        return bool(self._words[token]) or not before or not self._words[before[-1]]
+
+    def _take(self, row: int, word: bytes | None) -> None:
+        recent, runs = self._recent[row], self._runs[row]
+        self._runs[row] = {distance: runs.get(distance, 0) + 1 for distance in _find_distances(recent, word)}
+        recent.append(word)
+        del recent[:-LONGEST_LOOP]
+
+
+def _find_distances(recent: list[bytes | None], word: bytes | None) -> list[int]:
+    """How far before the word that follows the same one stands, each time."""
+    return [len(recent) - place for place, other in enumerate(recent) if other == word]
 
 
 def _is_loop(distance: int, run: int) -> bool:
