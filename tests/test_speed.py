@@ -34,12 +34,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]) -> list[int]:
-    """Steps of half a second but for the first two, of 20 s; a token is tested in 1 ms. Lists what was tested."""
+    """Steps of half a second but for the first two, of 0.9 s; a token is tested in 1 ms. Lists what was tested."""
     tested = []
 
     class SlowLearner(Learner):
         def step(self) -> None:
-            clock(20 if self.progress.step < 2 else 0.5)
+            clock(0.9 if self.progress.step < 2 else 0.5)
             super().step()
 
     def evaluate(model: object, part: Part, **_: object) -> Evaluation:
@@ -61,6 +61,22 @@ def measure(plan: Plan, *, samples: float = 0.0) -> Estimate:
 
 def test_a_step_is_timed_when_it_is_warm(slow: list[int]) -> None:
     assert measure(plan_for(TOKENS)).seconds_per_step == pytest.approx(0.5)
+
+
+def test_where_steps_are_slow_only_two_are_taken(
+    monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+) -> None:
+    taken = []
+
+    class SlowLearner(Learner):
+        def step(self) -> None:
+            taken.append(self.progress.step)
+            clock((3.0, 2.5)[len(taken) - 1])
+            super().step()
+
+    monkeypatch.setattr(speed, "Learner", SlowLearner)
+    assert measure(plan_for(TOKENS)).seconds_per_step == pytest.approx(2.5)
+    assert taken == [0, 1]
 
 
 def test_an_evaluation_is_timed_on_a_part_and_told_of_the_whole_with_its_samples(slow: list[int]) -> None:
