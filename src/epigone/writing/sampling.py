@@ -17,7 +17,7 @@ Processor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 DRAWN_AT_ONCE = 64
 LARGEST_DRAWN = 1 - 2**-22
 LONGEST_LOOP, SHORTEST_LOOP, ROUNDS = 64, 6, 3
-"""In tokens; what is shorter has to go on for as long as the shortest."""
+"""In words (`LoopGuard`); what is shorter has to go on for as long as the shortest."""
 
 
 def make_processors(
