@@ -33,11 +33,11 @@ def measure_speed(
     """
     learner = Learner(model, tokens, replace(plan, n_steps=max(plan.n_steps, WARM_UP_STEPS + TIMED_STEPS)))
     compile_seconds = _time(lambda: _take_steps(learner, 1), learner) if plan.compilation != "none" else 0.0
-    first_seconds = _time(learner.step, learner)
     alone = plan.n_processes == 1 and learner.accelerator.device.type == "cpu"  # processes have to take equally many
-    n_steps = 1 if alone and first_seconds > SLOW_STEP_SECONDS else TIMED_STEPS
-    _take_steps(learner, min(n_steps, WARM_UP_STEPS) - 1)
-    seconds_per_step = _time(lambda: _take_steps(learner, n_steps), learner) / n_steps
+    is_slow = _time(learner.step, learner) > SLOW_STEP_SECONDS and alone
+    n_warm, n_timed_steps = (1, 1) if is_slow else (WARM_UP_STEPS, TIMED_STEPS)
+    _take_steps(learner, n_warm - 1)
+    seconds_per_step = _time(lambda: _take_steps(learner, n_timed_steps), learner) / n_timed_steps
     n_targets = len(tokens.validation.ids) - 1
     n_timed = min(n_targets, TIMED_BLOCKS * plan.block_size * plan.n_processes)
     few = replace(tokens.validation, ids=tokens.validation.ids[: n_timed + 1])
