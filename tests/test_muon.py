@@ -14,10 +14,14 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def step_once(matrix: torch.Tensor, gradients: list[torch.Tensor], **group: float) -> torch.Tensor:
+def step_once(
+    matrix: torch.Tensor, gradients: list[torch.Tensor], *, momentum: float = 0.95, **group: float
+) -> torch.Tensor:
     """How far a matrix has moved after these gradients, as a part of the rate."""
     parameter = torch.nn.Parameter(matrix.clone())
-    optimizer = Muon([{"params": [parameter], "lr": 0.01, "n_parts": 1, **group}], dtype=torch.float32)
+    optimizer = Muon(
+        [{"params": [parameter], "lr": 0.01, "n_parts": 1, **group}], dtype=torch.float32, momentum=momentum
+    )
     for gradient in gradients:
         parameter.grad = gradient
         optimizer.step()
@@ -68,13 +72,14 @@ def test_nothing_comes_of_nothing() -> None:
     assert not orthogonalise(torch.zeros(1, 8, 8), torch.float32).any()
 
 
+@pytest.mark.parametrize("momentum", [0.95, 0.9])
 @pytest.mark.parametrize("shape", [(32, 32), (24, 96), (96, 24)], ids=str)
-def test_its_steps_are_those_of_torch(shape: tuple[int, int]) -> None:
+def test_its_steps_are_those_of_torch(shape: tuple[int, int], momentum: float) -> None:
     """torch's Muon takes [out, in] and computes in bf16: a matrix is turned over for it, and rounding allowed for."""
     matrix, gradients = draw(*shape), [draw(*shape, seed=seed) for seed in (1, 2, 3)]
-    ours = step_once(matrix, gradients)
+    ours = step_once(matrix, gradients, momentum=momentum)
     turned = torch.nn.Parameter(matrix.t().clone())
-    reference = torch.optim.Muon([turned], lr=0.01, weight_decay=0.0, momentum=0.95, nesterov=True)
+    reference = torch.optim.Muon([turned], lr=0.01, weight_decay=0.0, momentum=momentum, nesterov=True)
     for gradient in gradients:
         turned.grad = gradient.t().contiguous()
         reference.step()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,17 @@ def test_a_base_is_tuned_with_fewer_polynomials_than_a_fresh_model(base: str, po
     plan = replace(plan_with(), base=base)
     optimizer = make_optimizer(tiny_model(plan), plan)
     assert isinstance(optimizer, Muon) and optimizer.polynomials == polynomials
+
+
+def test_a_fresh_model_has_quick_embeddings_and_a_short_momentum() -> None:
+    """As the plan has it; a run that was begun without these goes on as it was."""
+    plan = replace(plan_with(), learning_rate=0.01, embedding_share=3.0, momentum=0.9)
+    optimizer = make_optimizer(tiny_model(plan), plan)
+    assert isinstance(optimizer, Muon) and optimizer.momentum == 0.9
+    assert [group["share"] for group in optimizer.param_groups[2:]] == [3.0, 1.0]
+    assert [group["lr"] for group in optimizer.param_groups[2:]] == pytest.approx([0.03, 0.01])
+    older = {field.name: field.default for field in fields(Plan) if field.name in ("embedding_share", "momentum")}
+    assert older == {"embedding_share": 1.0, "momentum": 0.95}
 
 
 def test_without_a_decay_nothing_moves_without_a_gradient() -> None:

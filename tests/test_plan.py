@@ -196,6 +196,13 @@ def test_the_small_base_is_tuned_as_it_was_made_and_further_the_longer_the_text(
     assert (other.optimizer, other.dropout, other.learning_rate) == ("adamw", 0.1, 5e-5)
 
 
+def test_only_what_muon_teaches_from_scratch_has_quick_embeddings() -> None:
+    small = plan_for(base="small", base_shape=SMALL_BASE)
+    plans = [plan_for(), plan_for(optimizer="adamw"), small]
+    assert [plan.embedding_share for plan in plans] == [3.0, 1.0, 1.0]
+    assert (plans[0].momentum, small.momentum) == (0.9, 0.95), "a base was made with the longer one"
+
+
 # -- what cannot be
 
 

@@ -148,7 +148,8 @@ class Settings(Frozen):
     """What updates the weights. "muon" does it for the matrices inside the model and leaves the rest to AdamW. "auto":
     muon from scratch, adamw for fine-tuning."""
     learning_rate: Positive | Auto = "auto"
-    """Peak step size of AdamW; Muon's is in proportion. "auto": 5e-5 for fine-tuning; from scratch the plan chooses."""
+    """Peak step size of AdamW; Muon's and, from scratch, the embeddings' are in proportion. "auto": 5e-5 for
+    fine-tuning; from scratch the plan chooses."""
     schedule: Schedule | Auto = "auto"
     """How the learning rate moves, by the name that transformers.get_scheduler knows it by. "auto": linear to zero."""
     schedule_arguments: Annotated[

@@ -88,6 +88,9 @@ class Plan:
     learning_rate: float
     matrix_learning_rate: float
     """Peak step size of the matrices inside the blocks; the same as the other one with AdamW."""
+    embedding_share: float = 1.0
+    """With Muon, the embeddings' peak step size as a multiple of `learning_rate`."""
+    momentum: float = 0.95
     beta2: float
     schedule: str
     schedule_arguments: tuple[str, ...]
@@ -322,6 +325,8 @@ def _choose_learning(pick: Chooser, facts: Facts, shape: Shape, epochs: float) -
         "optimizer": optimizer,
         "learning_rate": rate,
         "matrix_learning_rate": MATRIX_RATE * rate if optimizer == "muon" else rate,
+        "embedding_share": best.embedding_share if optimizer == "muon" else 1.0,
+        "momentum": best.momentum,
         "beta2": best.beta2,
         "schedule": pick.choose("schedule", "linear", "to zero: best in most measurements"),
         "schedule_arguments": pick.settings.schedule_arguments,

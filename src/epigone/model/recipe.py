@@ -25,6 +25,10 @@ class Recipe(NamedTuple):
     dropout: tuple[float, str]
     weight_decay: tuple[float, str]
     beta2: float
+    embedding_share: float = 1.0
+    """With Muon, the embeddings' rate as a multiple of the rest's."""
+    momentum: float = 0.95
+    """Muon's."""
 
 
 def choose_recipe(base: str, shape: Shape, n_bytes: int, passes: float, *, lora: bool) -> Recipe:
@@ -42,6 +46,8 @@ def _learn_afresh(shape: Shape, n_bytes: int, passes: float) -> Recipe:
         dropout=rule.choose_dropout(passes, shape.n_parameters / n_bytes),
         weight_decay=(0.1, "usual"),
         beta2=0.95,
+        embedding_share=3.0,
+        momentum=0.9,
     )
 
 

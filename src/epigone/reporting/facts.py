@@ -49,7 +49,10 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
 
 
 def _describe_optimizer(plan: Plan) -> str:
-    return "AdamW" if plan.optimizer == "adamw" else f"Muon at {plan.matrix_learning_rate:.3g}, with AdamW"
+    if plan.optimizer == "adamw":
+        return "AdamW"
+    apart = f", embeddings at {plan.embedding_share * plan.learning_rate:.3g}" if plan.embedding_share != 1 else ""
+    return f"Muon at {plan.matrix_learning_rate:.3g}, with AdamW{apart}"
 
 
 def _describe_batch(plan: Plan) -> str:

@@ -19,7 +19,6 @@ FIVE: Polynomials = ((3.4445, -4.7750, 2.0315),) * 5
 THREE: Polynomials = ((8.30193, -24.04243, 17.46994), (4.01023, -2.92902, 0.54299), (3.50255, -2.57718, 0.50491))
 """Each brings what the one before it leaves as near to 1 as such a one can (Amsel et al. 2025), a hundredth more on
 either side included for rounding: what was 0.003 or more comes to 0.34 to 1.66, in three fifths of the time."""
-MOMENTUM = 0.95
 ADAM_EPSILON = 1e-8
 
 
@@ -29,13 +28,18 @@ class Muon(torch.optim.Optimizer):
     _step_supports_amp_scaling = False
 
     def __init__(
-        self, groups: Iterable[dict[str, Any]], *, dtype: torch.dtype, polynomials: Polynomials = FIVE
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        dtype: torch.dtype,
+        momentum: float = 0.95,
+        polynomials: Polynomials = FIVE,
     ) -> None:
         """`dtype` is that of the iteration: bf16 is exact enough where the machine computes in it, else fp32.
 
         `polynomials` are what it consists of. Each group has lr and weight_decay; one of AdamW's has betas as well.
         """
-        self.dtype, self.polynomials = dtype, polynomials
+        self.dtype, self.momentum, self.polynomials = dtype, momentum, polynomials
         super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "betas": (0.9, 0.95), "n_parts": 0})
 
     @torch.no_grad()
@@ -61,8 +65,8 @@ class Muon(torch.optim.Optimizer):
         """Orthogonal updates of matrices of one shape: [matrices, in, n_parts x out]."""
         momenta = [self._find_momentum(parameter) for parameter in parameters]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, MOMENTUM))  # Nesterov's
+        torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
+        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, self.momentum))  # Nesterov's
         count, n_in, n_out = ahead.shape
         parts = ahead.view(count, n_in, n_parts, n_out // n_parts).transpose(1, 2).flatten(0, 1)
         found = orthogonalise(parts, self.dtype, self.polynomials)

@@ -31,16 +31,18 @@ def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, fused=plan.device != "mps")
     share = plan.matrix_learning_rate / plan.learning_rate
     matrices = usual | {"lr": plan.matrix_learning_rate, "share": share}
+    embeddings = usual | {"lr": plan.embedding_share * plan.learning_rate, "share": plan.embedding_share}
     inner = [(name, parameter) for name, parameter in large if ".h." in name]
     groups = [
         # Queries, keys and values stand side by side in c_attn.
         matrices | {"params": [parameter for name, parameter in inner if ".c_attn." in name], "n_parts": 3},
         matrices | {"params": [parameter for name, parameter in inner if ".c_attn." not in name], "n_parts": 1},
-        usual | {"params": [parameter for name, parameter in large if ".h." not in name]},
+        embeddings | {"params": [parameter for name, parameter in large if ".h." not in name]},
         small,
     ]
     polynomials = FIVE if plan.fresh else THREE  # a small base learns as much from them (docs/findings.md)
-    return Muon(groups, dtype=torch.bfloat16 if plan.precision == "bf16" else torch.float32, polynomials=polynomials)
+    dtype = torch.bfloat16 if plan.precision == "bf16" else torch.float32
+    return Muon(groups, dtype=dtype, momentum=plan.momentum, polynomials=polynomials)
 
 
 def _named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
