@@ -237,7 +237,7 @@ def test_every_schedule_trains(text: Path, tmp_path: Path, schedule: str) -> Non
     )
     assert outcome.code == 0, outcome.err
     *_, last = json.loads(outcome.out)["evaluations"]
-    assert 5 < last["loss"] < 6 and last["learning_rate"] >= 0  # guessing among its entries costs 5.8
+    assert 4 < last["loss"] < 6 and last["learning_rate"] >= 0  # guessing among its entries costs 5.8
 
 
 # -- nothing left, and the same again

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_a_judgement_counts_only_for_the_model_that_was_judged(judged: Run, tmp_
     run.folder.keep_best(model)  # as resume does when a better epoch comes
     assert run.judgement is None
     run.folder.report.unlink()
-    publish(run.folder)
+    publish(run.folder, at_once=True)
     page, card = run.folder.report.read_text("utf-8"), (run.folder.model / "README.md").read_text("utf-8")
     assert "Not judged yet" in page and "Does it copy?" not in page and "Does it copy?" not in card
     run.judge(2_000)
@@ -118,7 +119,7 @@ def test_the_page_and_the_card_tell_what_was_judged(judged: Run) -> None:
     for words in ("Does it copy?", "counts of letters", "learned text continued word for word"):
         assert words in page and words in card
     passage = " ".join(kept["copies"]["passage"].split())
-    assert passage in page and "in the author" in page
+    assert passage in unescape(page) and "in the author" in page
 
 
 def test_a_model_that_says_its_text_by_heart_is_a_copier_and_a_trained_one_of_its_text_is_not() -> None:
