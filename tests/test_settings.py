@@ -46,6 +46,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "block_size": st.integers(8, 8192) | AUTO,
     "dropout": SHARES,
     "lora": st.integers(1, 1024) | st.just("none"),
+    "teacher": st.text(),
     "epochs": POSITIVE | AUTO,
     "minutes": POSITIVE | st.just("none"),
     "batch_size": st.integers(1) | AUTO,

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "epigone"
 ROOMS = (
     *("errors", "files", "settings", "text", "tokens", "model", "training", "runs", "writing", "judging"),
-    *("reporting", "serving", "preparing", "remaking", "run", "api", "display", "dialogue", "using"),
+    *("reporting", "serving", "teaching", "preparing", "remaking", "run", "api", "display", "dialogue", "using"),
     *("opinions", "learning", "flags", "cli"),
 )
 """From the ground up: a room imports only from itself and from those before it. Not all are built yet."""

@@ -33,6 +33,7 @@ from epigone.run import Run, Text, open_run, open_writer, score
 from epigone.runs.folder import RunFolder
 from epigone.runs.mending import FRAME
 from epigone.settings import Settings, make_settings
+from epigone.teaching import load_kept
 from epigone.tokens.stream import Tokens
 from epigone.tokens.vocabulary import Vocabulary, load_vocabulary
 from epigone.training.events import CheckpointDue, Divided, Evaluated, Event, Finished
@@ -134,6 +135,8 @@ def prepare_run(
     if is_main_process():
         model = preparation.build_model()
         folder.check_room(model)
+        if preparation.teacher is not None:
+            preparation.teacher.keep(folder)
         folder.write_receipt(preparation.receipt)
         folder.write_frame(model, preparation.vocabulary)
         folder.write_plan(
@@ -156,6 +159,7 @@ def learn(folder: RunFolder, preparation: Preparation, *, should_stop: Stop = _n
         preparation.plan,
         sample=_make_critic(sampler, preparation.tokens, preparation.plan),
         origin=find_origin(preparation.plan, preparation.build_model),
+        teacher=preparation.teacher.load() if preparation.teacher else None,
         should_stop=should_stop,
     )
     learner.spend(preparation.estimate.compile_seconds)
@@ -197,6 +201,7 @@ def go_on(
         plan,
         sample=_make_critic(Sampler(vocabulary, settings, plan.start_text), tokens, plan),
         origin=find_origin(plan, partial(_rebuild_model, folder, plan, vocabulary, fresh_start=True)),
+        teacher=load_kept(folder) if plan.teacher else None,
         should_stop=should_stop,
     )
     if packed is None:

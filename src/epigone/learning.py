@@ -99,6 +99,7 @@ def _show_warnings(screen: Screen, receipt: dict[str, Any]) -> None:
 def _watch(folder: RunFolder, events: Iterator[Event], screen: Screen, as_json: bool) -> int:
     """Show the events, then where everything lies; or all of it as JSON."""
     from epigone.display import print_json
+    from epigone.teaching import can_teach
     from epigone.training.events import Evaluated, Finished
     from epigone.training.state import is_main_process
 
@@ -114,6 +115,8 @@ def _watch(folder: RunFolder, events: Iterator[Event], screen: Screen, as_json: 
     else:
         screen.show_note(f"The model is in {folder.model}, all about it in {folder.report}.")
         screen.show_note(f'Write with it: epigone write {folder.path} --prompt "…"')
+        if can_teach(folder.read_plan()[0], reason):
+            screen.show_note(f"A second model learns the text better from it: epigone train … --teacher {folder.path}")
     if as_json and is_main_process():
         print_json({"run": str(folder.path), "reason": reason, "evaluations": evaluations})
     return INTERRUPTED if reason == "interrupted" else 0

@@ -22,6 +22,7 @@ from epigone.model.hub import SMALL, Base, find_base, is_cached
 from epigone.model.plan import Facts, Plan, make_plan, set_length
 from epigone.model.route import Fits, Route, choose_route
 from epigone.settings import Settings
+from epigone.teaching import Teacher, check_text, find_teacher, plan_with, settle
 from epigone.text.corpus import Corpus, read_corpus
 from epigone.text.splitting import Split, Stretch, read_stretch, split_corpus
 from epigone.text.storing import Text, read_blocks
@@ -62,6 +63,7 @@ class Preparation:
     plan: Plan
     estimate: Estimate
     receipt: dict[str, Any]
+    teacher: Teacher | None = None
 
     def build_model(self) -> GPT2LMHeadModel:
         """The model that training starts from."""
@@ -77,19 +79,25 @@ def prepare(
 ) -> Preparation:
     """Read the texts, split them, choose a base, learn or load its vocabulary, encode into `folder`, plan and measure.
 
-    `watch` hears of what takes long. Raises TextError, BaseError, SettingsError, OutputError.
+    `watch` hears of what takes long. Raises TextError, BaseError, SettingsError, OutputError, RunError.
     """
+    teacher = find_teacher(settings)
+    settled = settle(teacher, settings)
     corpus, held_out, split = read_and_split(texts, settings, folder, watch)
     hardware = find_hardware(settings.device)
     with one_after_another(hardware):
-        route = _find_route(settings, corpus, hardware)
+        route = _find_route(settled, corpus, hardware)
         base = None if route.base == "none" else find_base(route.base, progress=progress)
         train = group_stretches(corpus, split.train)
-        if base is None:
+        if base is None and teacher is None:
             watch("Learning the vocabulary", 0, 0)
-        vocabulary = _find_vocabulary(base, route, train)
+        known = teacher.folder.model if teacher else base.folder if base else None
+        vocabulary = _find_vocabulary(known, route, train)
         validation = group_stretches(held_out or corpus, split.validation)
         tokens = encode_parts(train, validation, vocabulary, folder, partial(watch, "Encoding"))
+    receipt = write_receipt(corpus, held_out, split, tokens)
+    if teacher is not None:
+        check_text(teacher, receipt)
     facts = Facts(
         tokens=tokens,
         hardware=hardware,
@@ -100,9 +108,11 @@ def prepare(
         start_text=_choose_start(train),
         n_processes=count_processes(),
     )
-    first_plan = make_plan(settings, facts)
+    first_plan = make_plan(settled, facts)
+    if teacher is not None:
+        first_plan = plan_with(teacher, first_plan, settings)
     model = build_model(first_plan, base.folder if base else None, vocabulary.end_of_text_id)
-    plan, estimate = _measure(model, vocabulary, tokens, first_plan, settings)
+    plan, estimate = _measure(model, vocabulary, tokens, first_plan, settings, teacher)
     return Preparation(
         settings=settings,
         corpus=corpus,
@@ -112,7 +122,8 @@ def prepare(
         tokens=tokens,
         plan=plan,
         estimate=estimate,
-        receipt=write_receipt(corpus, held_out, split, tokens),
+        receipt=receipt,
+        teacher=teacher,
     )
 
 
@@ -199,9 +210,10 @@ def _say_what_was_read(route: Route, tokens: Tokens) -> Route:
     return replace(route, vocabulary_reason=f"{route.vocabulary_reason}; {part}")
 
 
-def _find_vocabulary(base: Base | None, route: Route, train: Sequence[Sequence[Text]]) -> Vocabulary:
-    if base is not None:
-        return load_vocabulary(base.folder)
+def _find_vocabulary(known: Path | None, route: Route, train: Sequence[Sequence[Text]]) -> Vocabulary:
+    """That of a base or a teacher, or one of its own."""
+    if known is not None:
+        return load_vocabulary(known)
     return learn_vocabulary((stretch for document in train for stretch in document), route.vocabulary_size)
 
 
@@ -231,16 +243,22 @@ def _has_lines(blocks: Iterable[str], n_lines: int) -> bool:
 
 
 def _measure(
-    model: GPT2LMHeadModel, vocabulary: Vocabulary, tokens: Tokens, plan: Plan, settings: Settings
+    model: GPT2LMHeadModel,
+    vocabulary: Vocabulary,
+    tokens: Tokens,
+    plan: Plan,
+    settings: Settings,
+    teacher: Teacher | None,
 ) -> tuple[Plan, Estimate]:
     """The plan with the steps that its minutes allow, and what was measured, by the first process for all."""
     sampler = Sampler(vocabulary, settings, plan.start_text)
+    measure = partial(measure_speed, time_samples=sampler.time, teacher=teacher.load() if teacher else None)
     try:
-        found = measure_speed(model, tokens, plan, time_samples=sampler.time)
+        found = measure(model, tokens, plan)
     except TorchDynamoException as error:
         why = f"torch.compile failed here: {first_line(error):.100}"
         plan = replace(plan, compilation="none", reasons=plan.reasons | {"compilation": why})
-        found = measure_speed(model, tokens, plan, time_samples=sampler.time)
+        found = measure(model, tokens, plan)
     if plan.n_processes > 1:
         (found,) = broadcast_object_list([found])
     if found.parts > plan.parts:

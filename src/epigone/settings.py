@@ -135,6 +135,10 @@ class Settings(Frozen):
     """Fine-tune a large base in little memory: learn low-rank adapters of this rank (16 is usual) beside its matrices,
     merged into them in the end. Needs the package peft: pip install "epigone[lora]"."""
 
+    teacher: str = "none"
+    """A run that has learned the same text from scratch, as a teacher: the new model learns from what that foretells
+    as well as from the text, and comes to know it better where that was read many times."""
+
     # -- learning
     epochs: Positive | Auto = "auto"
     """Passes over the text. May be a fraction."""

@@ -31,6 +31,8 @@ ROWS = 64
 """The head is multiplied with so many rows, or a multiple, of which the last may be zeros: kernels like round sizes."""
 LEVELS = 256
 """Dropout on a processor compares random bytes, so its rate is a multiple of 1/256."""
+TAUGHT = 0.5
+"""How much what a teacher foretells counts beside the text."""
 SMALLEST = torch.iinfo(torch.int64).min
 """Without it `random_` leaves out the highest bit of an int64."""
 
@@ -46,7 +48,11 @@ class Manner(NamedTuple):
 
 
 class NextTokenLoss(nn.Module):
-    """The mean loss of next-token prediction, with dropout as in the model's config while that is in training mode."""
+    """The mean loss of next-token prediction, with dropout as in the model's config while that is in training mode.
+
+    With a teacher, part of what is learned is what that foretells (Hinton et al. 2015, "Distilling the knowledge in a
+    neural network"; with one of the same size, Furlanello et al. 2018, "Born-again neural networks").
+    """
 
     def __init__(
         self,
@@ -55,29 +61,45 @@ class NextTokenLoss(nn.Module):
         attention: Attention = "sdpa",
         dtype: torch.dtype = torch.float32,
         compilation: Compilation = "none",
+        teacher: GPT2LMHeadModel | None = None,
     ) -> None:
         """`dtype` is that of the matrix products; sums, norms, softmax and the loss stay in fp32."""
         super().__init__()
         self.model, self.attention, self.dtype = model, attention, dtype
-        self._whole = compile_once(compute_loss) if compilation == "whole" else compute_loss
+        self.teacher = None if teacher is None else teacher.requires_grad_(False)
+        functions: tuple[Part, Part] = compute_loss, foretell
+        self._whole, self._foretell = map(compile_once, functions) if compilation == "whole" else functions
         parts: tuple[Part, Part] = pass_block, measure_loss
         self._parts = (compile_once(parts[0]), compile_once(parts[1])) if compilation == "blocks" else parts
 
     def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean nats per token: fp32 scalar. ids, targets: int64 [batch, time]."""
+        """Mean nats per token: fp32 scalar. ids, targets: int64 [batch, time].
+
+        With a teacher fp32 [2]: what there is to learn from, and of that the nats per token.
+        """
+        hints = None if self.teacher is None else self._ask(self.teacher, ids)
         config = self.model.config
         if not is_plain(config) or config.attn_pdrop or config.embd_pdrop != config.resid_pdrop:
             logits = self.model(input_ids=ids, use_cache=False).logits
-            return functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+            return weigh(logits.flatten(0, 1).float(), targets, hints)
         dropout = config.resid_pdrop if self.model.training else 0.0
         noise = None
         if dropout and ids.device.type == "cpu":
             noise = draw_bytes(2 * config.n_layer + 1, *ids.shape, config.n_embd)
-        mask = make_mask(ids.shape[1], ids.device) if self.attention == "eager" else None
-        manner = Manner(config.n_head, config.layer_norm_epsilon, dropout, self.dtype, mask)
-        blocks = [list_weights(block) for block in self.model.transformer.h]
+        manner, weights = self._find_manner(self.model, ids, dropout), list_all_weights(self.model)
         with torch.autocast(ids.device.type, enabled=False):  # the casts are written out
-            return self._whole((ids, targets), list_outer_weights(self.model), blocks, noise, manner, self._parts)
+            return self._whole((ids, targets), weights, noise, manner, self._parts, hints)
+
+    @torch.no_grad()
+    def _ask(self, teacher: GPT2LMHeadModel, ids: torch.Tensor) -> torch.Tensor:
+        """The teacher's probabilities: fp32 [batch times time, vocabulary]."""
+        with torch.autocast(ids.device.type, enabled=False):
+            manner = self._find_manner(teacher, ids, 0.0)
+            return self._foretell(ids, list_all_weights(teacher), manner, self._parts[0])
+
+    def _find_manner(self, model: GPT2LMHeadModel, ids: torch.Tensor, dropout: float) -> Manner:
+        mask = make_mask(ids.shape[1], ids.device) if self.attention == "eager" else None
+        return Manner(model.config.n_head, model.config.layer_norm_epsilon, dropout, self.dtype, mask)
 
 
 @cache
@@ -94,10 +116,11 @@ def make_mask(n_positions: int, device: torch.device) -> torch.Tensor:
     return torch.full((n_positions, n_positions), -torch.inf, device=device).triu(1)
 
 
-def list_outer_weights(model: GPT2LMHeadModel) -> Tensors:
-    """The weights outside the blocks, in the order in which `compute_loss` takes them."""
+def list_all_weights(model: GPT2LMHeadModel) -> tuple[Tensors, list[Tensors]]:
+    """The weights outside the blocks, in the order in which `pass_all` takes them, and those of each block."""
     body = model.transformer
-    return body.wte.weight, body.wpe.weight, body.ln_f.weight, body.ln_f.bias, model.lm_head.weight
+    outer = body.wte.weight, body.wpe.weight, body.ln_f.weight, body.ln_f.bias, model.lm_head.weight
+    return outer, [list_weights(block) for block in body.h]
 
 
 def list_weights(block: Any) -> Tensors:
@@ -133,21 +156,41 @@ def drop(x: torch.Tensor, noise: torch.Tensor | None, dropout: float) -> torch.T
 
 def compute_loss(
     batch: tuple[torch.Tensor, torch.Tensor],
-    outer: Tensors,
-    blocks: list[Tensors],
+    weights: tuple[Tensors, list[Tensors]],
     noise: torch.Tensor | None,
     manner: Manner,
     parts: tuple[Part, Part],
+    hints: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The mean loss. noise: uint8 [2 layers + 1, batch, time, width], or None where torch's own dropout draws."""
-    (ids, targets), (wte, wpe, *rest) = batch, outer
+    """The mean loss, as `weigh` gives it. noise: as `pass_all` takes it."""
     pass_one, measure = parts
+    x = pass_all(batch[0], weights, noise, manner, pass_one)
+    return measure(x, weights[0][2:], batch[1], manner, hints)
+
+
+def foretell(ids: torch.Tensor, weights: tuple[Tensors, list[Tensors]], manner: Manner, pass_one: Part) -> torch.Tensor:
+    """The probabilities of the next tokens: fp32 [batch times time, vocabulary]."""
+    return compute_logits(pass_all(ids, weights, None, manner, pass_one), weights[0][2:], manner).softmax(-1)
+
+
+def pass_all(
+    ids: torch.Tensor,
+    weights: tuple[Tensors, list[Tensors]],
+    noise: torch.Tensor | None,
+    manner: Manner,
+    pass_one: Part,
+) -> torch.Tensor:
+    """What the last block gives: fp32 [batch, time, width].
+
+    noise: uint8 [2 layers + 1, batch, time, width], or None where torch's own dropout draws.
+    """
+    (wte, wpe, *_), blocks = weights
     x = functional.embedding(ids, wte) + wpe[: ids.shape[1]]
     x = drop(x, None if noise is None else noise[0], manner.dropout)
-    for number, weights in enumerate(blocks):
+    for number, block in enumerate(blocks):
         own = None if noise is None else (noise[2 * number + 1], noise[2 * number + 2])
-        x = pass_one(x, weights, own, manner)
-    return measure(x, rest, targets, manner)
+        x = pass_one(x, block, own, manner)
+    return x
 
 
 def pass_block(
@@ -189,10 +232,27 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
     return x * torch.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
 
 
-def measure_loss(x: torch.Tensor, weights: Tensors, targets: torch.Tensor, manner: Manner) -> torch.Tensor:
-    """The last norm, the head and the mean cross-entropy."""
+def measure_loss(
+    x: torch.Tensor, weights: Tensors, targets: torch.Tensor, manner: Manner, hints: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The last norm, the head and the mean cross-entropy, as `weigh` gives it."""
+    return weigh(compute_logits(x, weights, manner), targets, hints)
+
+
+def compute_logits(x: torch.Tensor, weights: Tensors, manner: Manner) -> torch.Tensor:
+    """The last norm and the head: [batch, time, width] to fp32 [batch times time, vocabulary]."""
     norm, shift, head = weights
     h = functional.layer_norm(x, (x.shape[-1],), norm, shift, manner.epsilon).to(manner.dtype)
     whole = functional.pad(head.to(manner.dtype), (0, 0, 0, -len(head) % ROWS))
-    logits = (h.view(-1, x.shape[-1]) @ whole.t())[:, : len(head)]
-    return functional.cross_entropy(logits.float(), targets.flatten())
+    return (h.view(-1, x.shape[-1]) @ whole.t())[:, : len(head)].float()
+
+
+def weigh(logits: torch.Tensor, targets: torch.Tensor, hints: torch.Tensor | None) -> torch.Tensor:
+    """The mean nats per token: scalar. With hints [2]: what there is to learn from, and of that the nats per token.
+
+    logits, and hints, which are probabilities: fp32 [batch times time, vocabulary].
+    """
+    nats = functional.cross_entropy(logits, targets.flatten())
+    if hints is None:
+        return nats
+    return torch.stack((torch.lerp(nats, functional.cross_entropy(logits, hints), TAUGHT), nats))

@@ -65,6 +65,8 @@ class Plan:
     dropout: float
     lora: int | None = None
     """Rank of the adapters that are learned in place of the base's own weights; None for all weights."""
+    teacher: str = ""
+    """The run from whose model it learns beside the text, as it was named; "" for none."""
     attention: Attention
     compilation: Compilation
     optimizer: Literal["adamw", "muon"]
@@ -162,9 +164,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
     eager = hardware.device == "cpu" and shape.n_parameters < SMALL_PARAMETERS
     precision, pick.reasons["precision"] = choose_precision(settings.precision, hardware)
     pick.reasons["base"], pick.reasons["vocabulary"] = facts.route.reason, facts.route.vocabulary_reason
-    pick.reasons["attention"] = (
-        "plain is fastest for a small model on a processor" if eager else "fused is fastest here"
-    )
+    pick.reasons["attention"] = "plain is fastest for small models on a processor" if eager else "fused is fastest here"
     n_blocks = len(train.ids) // block_size
     plan = Plan(
         base=facts.route.base,

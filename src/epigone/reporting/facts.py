@@ -44,6 +44,8 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
     }
     if plan.lora is not None:
         values["adapters"] = (f"of rank {plan.lora}", "lora")
+    if plan.teacher:
+        values["teacher"] = (plan.teacher, "teacher")
     rows = [(name, value, reasons.get(reason, "")) for name, (value, reason) in values.items()]
     return rows + (_describe_estimate(estimate) if estimate is not None else [])
 

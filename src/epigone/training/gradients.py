@@ -78,8 +78,8 @@ class Gradients:
             with self.accelerator.no_sync(self.loss) if alone else nullcontext():
                 loss = self.loss(ids.to(self.accelerator.device), targets.to(self.accelerator.device))
                 loss = loss / (n_blocks / len(ids))
-                self.accelerator.backward(loss)
-            mean += loss.detach().to(mean)
+                self.accelerator.backward(loss[0] if loss.dim() else loss)  # a teacher has its say in the first
+            mean += (loss[1] if loss.dim() else loss).detach().to(mean)
         return mean
 
     def _sum_up(self) -> None:

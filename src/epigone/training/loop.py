@@ -52,7 +52,7 @@ Origin = Callable[[], Mapping[str, torch.Tensor]]
 class Learner:
     """A model that learns by a plan, and everything that changes while it does."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each of the last four may be left out
         self,
         model: GPT2LMHeadModel,
         tokens: Tokens,
@@ -60,9 +60,10 @@ class Learner:
         *,
         sample: Sampler | None = None,
         origin: Origin | None = None,
+        teacher: GPT2LMHeadModel | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`origin` is asked at the end, to look part of the way back."""
+        """`origin` is asked at the end, to look part of the way back; `teacher` is learned from beside the text."""
         self.tokens, self.sample, self.origin, self.should_stop = tokens, sample, origin, should_stop
         self.accelerator = make_accelerator(plan)
         with explain_shortage(f"the model does not fit on {plan.device}", SMALLER):
@@ -70,7 +71,11 @@ class Learner:
         self.model.train()
         self.optimizer = make_optimizer(self.model, plan)
         loss = NextTokenLoss(
-            self.model, attention=plan.attention, dtype=DTYPES[plan.precision], compilation=plan.compilation
+            self.model,
+            attention=plan.attention,
+            dtype=DTYPES[plan.precision],
+            compilation=plan.compilation,
+            teacher=None if teacher is None else teacher.to(self.accelerator.device),
         )
         # accelerate casts outputs to fp32: of the loss, which is one number, and not of all logits.
         loss, self._stepper = self.accelerator.prepare(loss, self.optimizer)

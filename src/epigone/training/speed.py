@@ -25,13 +25,19 @@ TIMED_BLOCKS = 32
 
 
 def measure_speed(
-    model: GPT2LMHeadModel, tokens: Tokens, plan: Plan, *, time_samples: Callable[[GPT2LMHeadModel], float]
+    model: GPT2LMHeadModel,
+    tokens: Tokens,
+    plan: Plan,
+    *,
+    time_samples: Callable[[GPT2LMHeadModel], float],
+    teacher: GPT2LMHeadModel | None = None,
 ) -> Estimate:
     """Take a few steps of the plan and look at some held-out text. The model is changed: give one to spend.
 
     `time_samples` says how many seconds the samples of one evaluation take.
     """
-    learner = Learner(model, tokens, replace(plan, n_steps=max(plan.n_steps, WARM_UP_STEPS + TIMED_STEPS)))
+    long_enough = replace(plan, n_steps=max(plan.n_steps, WARM_UP_STEPS + TIMED_STEPS))
+    learner = Learner(model, tokens, long_enough, teacher=teacher)
     compile_seconds = _time(lambda: _take_steps(learner, 1), learner) if plan.compilation != "none" else 0.0
     alone = plan.n_processes == 1 and learner.accelerator.device.type == "cpu"  # processes have to take equally many
     is_slow = _time(learner.step, learner) > SLOW_STEP_SECONDS and alone

@@ -1,0 +1,225 @@
+"""A model that has a teacher learns from what that foretells as well, and is shown and kept like any other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional
+from transformers import GPT2LMHeadModel
+
+import epigone
+from epigone import api
+from epigone.model.forward import TAUGHT, NextTokenLoss
+from epigone.runs.folder import RunFolder
+from epigone.teaching import can_teach
+from epigone.tokens.vocabulary import load_vocabulary
+from helpers_front import Outcome, command, shared_run, workshop, write_sonnets
+from test_forward import assert_equal, list_gradients, make_batch, make_model
+
+FLAGS = ("--size", "1x32", "--epochs", "4", "--batch-size", "4", "--samples", "0", "--precision", "fp32")
+
+
+def make_teacher() -> GPT2LMHeadModel:
+    """One that foretells otherwise, is of another size, and would drop a half."""
+    return make_model(n_layer=1, n_embd=32, resid_pdrop=0.5, embd_pdrop=0.5)
+
+
+def look_up(model: GPT2LMHeadModel, teacher: GPT2LMHeadModel) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Both losses and the gradients of the first, by transformers."""
+    ids, targets = make_batch()
+    model.zero_grad()
+    with torch.no_grad():
+        hints = teacher.eval()(input_ids=ids).logits.flatten(0, 1).softmax(-1)
+    logits = model(input_ids=ids).logits.flatten(0, 1)
+    nats = functional.cross_entropy(logits, targets.flatten())
+    both = (1 - TAUGHT) * nats - TAUGHT * (hints * logits.log_softmax(-1)).sum(-1).mean()
+    both.backward()
+    return torch.stack((both, nats)).detach(), list_gradients(model)
+
+
+def compute(model: GPT2LMHeadModel, teacher: GPT2LMHeadModel, **how: Any) -> tuple[torch.Tensor, dict[str, Any]]:
+    model.zero_grad()
+    losses = NextTokenLoss(model, teacher=teacher, **how)(*make_batch())
+    losses[0].backward()
+    return losses.detach(), list_gradients(model)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_it_learns_from_the_text_and_from_what_the_teacher_foretells(attention: str) -> None:
+    model, teacher = make_model(), make_teacher()
+    assert_equal(compute(model, teacher, attention=attention), look_up(model, teacher), 1e-5)
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_a_variant_of_gpt2_learns_so_too() -> None:
+    model, teacher = make_model(activation_function="relu"), make_teacher()
+    assert_equal(compute(model, teacher), look_up(model, teacher), 1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("compilation", ["blocks", "whole"])
+def test_compiled_it_is_the_same(compilation: str) -> None:
+    model, teacher = make_model(), make_teacher()
+    assert_equal(compute(model, teacher, attention="eager", compilation=compilation), look_up(model, teacher), 1e-5)
+
+
+# -- as a command
+
+
+def train(text: Path, out: Path, *flags: str | Path) -> Outcome:
+    return command("train", text, "--out", out, *FLAGS, *flags)
+
+
+@cache
+def text() -> Path:
+    return write_sonnets(workshop(), 12_000, "taught.txt")
+
+
+@cache
+def teacher() -> Path:
+    assert train(text(), workshop() / "teacher", "--base", "none", "--block-size", "32").code == 0
+    return workshop() / "teacher"
+
+
+@cache
+def taught() -> tuple[Path, Outcome]:
+    outcome = train(text(), workshop() / "taught", "--teacher", teacher(), "--dropout", "0.1")
+    assert outcome.code == 0
+    return workshop() / "taught", outcome
+
+
+def read_plan(run: Path) -> Any:
+    return RunFolder(run).read_plan()[0]
+
+
+def test_it_has_the_teachers_vocabulary_and_block_and_other_random_numbers() -> None:
+    run, outcome = taught()
+    ours, theirs = load_vocabulary(run / "model"), load_vocabulary(teacher() / "model")
+    assert ours.tokenizer.to_str() == theirs.tokenizer.to_str()
+    plan, other = read_plan(run), read_plan(teacher())
+    assert (plan.block_size, plan.shape) == (32, other.shape)
+    assert plan.seed != other.seed
+    assert "what it foretells counts as much as the text" in outcome.out and plan.teacher == str(teacher())
+
+
+def test_the_training_loss_that_is_shown_is_that_of_the_text() -> None:
+    """From the same weights, without dropout, the first step's loss is the same with and without a teacher."""
+    preparation = api.plan(
+        text(), size="1x32", epochs=4.0, batch_size=4, samples=0, dropout=0.0, teacher=str(teacher())
+    )
+    losses = []
+    for known in (None, preparation.teacher):
+        assert preparation.teacher is not None
+        learner = api.Learner(
+            preparation.build_model(), preparation.tokens, preparation.plan, teacher=known.load() if known else None
+        )
+        losses.append((learner.gradients.add(0).item(), learner.model.transformer.wte.weight.grad.clone()))
+    (alone, gradient), (together, other) = losses
+    assert together == pytest.approx(alone, rel=1e-6)
+    assert not torch.allclose(gradient, other)
+
+
+def test_less_is_dropped_than_without() -> None:
+    flags = {"size": "4x128", "epochs": 40.0, "samples": 0}
+    alone = api.plan(text(), base="none", block_size=32, vocabulary=read_plan(teacher()).shape.vocabulary_size, **flags)
+    with_one = api.plan(text(), teacher=str(teacher()), **flags)
+    assert with_one.plan.dropout == pytest.approx(alone.plan.dropout / 2, abs=0.006)
+    assert alone.plan.dropout > 0.1
+
+
+def test_it_goes_on_where_it_stopped_though_its_teacher_is_gone(tmp_path: Path) -> None:
+    gone = tmp_path / "teacher"
+    shutil.copytree(teacher(), gone)
+    settings = {"size": "1x32", "epochs": 4.0, "batch_size": 4, "samples": 0, "precision": "fp32", "dropout": 0.1}
+    names, folder = [str(text())], api.begin([str(text())], tmp_path / "run")
+    preparation = api.prepare_run(folder, names, epigone.Settings(**settings, teacher=str(gone)))
+    stops = iter([False] * 30 + [True] * 9)
+    *_, last = api.learn(folder, preparation, should_stop=lambda: next(stops))
+    assert last.reason == "interrupted"
+    shutil.rmtree(gone)
+    list(api.go_on(folder, {}))
+    whole, ours = (load_file(run / "model" / "model.safetensors") for run in (taught()[0], folder.path))
+    assert all(torch.equal(whole[name], ours[name]) for name in whole)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_teacher_that_is_not_what_it_was_is_refused(tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(taught()[0], run)
+    file = run / "teacher" / name
+    file.write_bytes(file.read_bytes()[:-1])
+    outcome = command("resume", run, "--epochs", "5")
+    assert outcome.code == 2 and f"teacher/{name} is not what was written" in outcome.err
+    file.unlink()
+    assert f"teacher/{name} is missing" in command("resume", run, "--epochs", "5").err
+
+
+def test_whoever_read_a_text_often_is_told_of_it(tmp_path: Path) -> None:
+    """Not after a few passes, not in the middle, and not where there was a teacher already."""
+    plan = read_plan(teacher())
+    often = replace(plan, epochs=40.0)
+    assert can_teach(often, "done") and can_teach(often, "patience")
+    assert not can_teach(often, "interrupted") and not can_teach(often, "time") and not can_teach(plan, "done")
+    assert not can_teach(replace(often, base="small"), "done")
+    assert not can_teach(replace(often, teacher="runs/first"), "done")
+    outcome = train(text(), tmp_path / "run", "--base", "none", "--block-size", "256", "--epochs", "20")
+    assert f"--teacher {tmp_path / 'run'}" in outcome.out and "--teacher" not in taught()[1].out
+
+
+def refuse(tmp_path: Path, *flags: str | Path, of: Path | None = None) -> str:
+    outcome = train(of or text(), tmp_path / "run", *flags)
+    assert outcome.code == 2 and "Traceback" not in outcome.err
+    assert not (tmp_path / "run" / "plan.json").exists()
+    return " ".join(outcome.err.split())
+
+
+def test_one_that_may_know_what_is_held_out_is_refused(tmp_path: Path) -> None:
+    for of, flags in (
+        (write_sonnets(tmp_path, 11_000), ()),
+        (None, ("--split", "tail")),
+        (None, ("--validation", "0.2")),
+        (None, ("--validation", write_sonnets(tmp_path, 3_000, "held.txt"))),
+    ):
+        said = refuse(tmp_path, "--teacher", teacher(), *flags, of=of)
+        assert "it may know what is held out here" in said and "Give the same text" in said
+
+
+def test_what_does_not_go_with_a_teacher_is_refused(tmp_path: Path) -> None:
+    size = read_plan(teacher()).shape.vocabulary_size
+    assert "holds no run" in refuse(tmp_path, "--teacher", tmp_path)
+    assert "does not exist" in refuse(tmp_path, "--teacher", "nowhere")
+    assert "starts from small" in refuse(tmp_path, "--teacher", teacher(), "--base", "small")
+    assert f"has {size:,} entries" in refuse(tmp_path, "--teacher", teacher(), "--vocabulary", str(size + 1))
+    assert "more than the 32 tokens" in refuse(tmp_path, "--teacher", teacher(), "--block-size", "64")
+
+
+def test_one_that_was_tuned_is_refused(tmp_path: Path) -> None:
+    tuned = tmp_path / "tuned"
+    shutil.copytree(teacher(), tuned)
+    record = json.loads((tuned / "plan.json").read_text("utf-8"))
+    record["plan"]["base"] = "small"
+    (tuned / "sums.json").unlink()
+    (tuned / "plan.json").write_text(json.dumps(record), "utf-8")
+    assert "that one starts from small" in refuse(tmp_path, "--teacher", tuned)
+
+
+def test_one_without_its_weights_is_refused(tmp_path: Path) -> None:
+    spoiled = tmp_path / "spoiled"
+    shutil.copytree(teacher(), spoiled)
+    (spoiled / "model" / "model.safetensors").unlink()
+    assert "model.safetensors is missing" in refuse(tmp_path, "--teacher", spoiled)
+
+
+def test_what_learned_so_writes_and_is_a_stock_model() -> None:
+    run = taught()[0]
+    assert command("write", run, "--length", "5", "--seed", "1").code == 0
+    assert GPT2LMHeadModel.from_pretrained(run / "model").num_parameters() == read_plan(run).n_parameters
+    assert shared_run().folder.read_plan()[0].teacher == ""
