@@ -58,7 +58,7 @@ def choose_epochs(n_bytes: int) -> float:
 
 def choose_dropout(passes: float, parameters_per_byte: float) -> tuple[float, str]:
     """Share of activations to drop: more where a large model reads a short text often."""
-    dropout = min(0.3, round(0.0035 * passes * math.sqrt(parameters_per_byte), 2))
+    dropout = min(0.2, round(0.0035 * passes * math.sqrt(parameters_per_byte), 2))
     if dropout < 0.02:
         return 0.0, "the text is read a few times only"
     return dropout, f"against learning by heart what is read some {passes:.0f} times"
