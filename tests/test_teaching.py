@@ -223,3 +223,10 @@ def test_what_learned_so_writes_and_is_a_stock_model() -> None:
     assert command("write", run, "--length", "5", "--seed", "1").code == 0
     assert GPT2LMHeadModel.from_pretrained(run / "model").num_parameters() == read_plan(run).n_parameters
     assert shared_run().folder.read_plan()[0].teacher == ""
+
+
+def test_its_card_and_its_page_say_so() -> None:
+    for file in ("model/README.md", "report.html"):
+        ours, theirs = (" ".join((run / file).read_text("utf-8").split()) for run in (taught()[0], teacher()))
+        assert "trained from scratch, with another model as its teacher," in ours
+        assert "trained from scratch" in theirs and "another model" not in theirs

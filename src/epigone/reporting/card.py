@@ -40,6 +40,8 @@ class CardFacts:
     """The model it started from; None for a fresh one."""
     base_on_hub: bool = False
     """Whether `base` is a name on the Hugging Face hub, to be linked, and not a folder."""
+    taught: bool = False
+    """Whether it learned from another model besides."""
     samples: Sequence[Sample] = ()
     sample_moment: str = ""
     """Which weights wrote them."""
@@ -118,6 +120,7 @@ def _list_results(best: Evaluated) -> list[EvalResult]:
 def _introduce(facts: CardFacts) -> str:
     size = f"a GPT-2 with {facts.n_parameters:,} parameters"
     origin = "trained from scratch" if facts.base is None else f"fine-tuned from {code_markdown(facts.base)}"
+    origin += ", with another model as its teacher," if facts.taught else ""
     best = find_best(facts.evaluations)
     kept = "the best epoch" if best is None else name_moment(best.epoch, best.share)
     return (

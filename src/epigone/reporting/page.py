@@ -107,6 +107,7 @@ def build_page(facts: PageFacts) -> str:
 def _introduce(facts: PageFacts, events: Sequence[Event], evaluations: Sequence[Evaluated]) -> str:
     plan = facts.plan
     origin = "trained from scratch" if plan.fresh else f"fine-tuned from {quote(plan.base)}"
+    origin += ", with another model as its teacher," if plan.teacher else ""
     names = [str(file["name"]) for file in facts.receipt["files"]]
     text = quote(names[0], 120) if names else "a text"
     more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""

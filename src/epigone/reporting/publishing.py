@@ -82,6 +82,7 @@ def publish_card(folder: RunFolder) -> None:
         ],
         base=None if plan.fresh else plan.base if plan.base_revision else Path(plan.base).resolve().name,
         base_on_hub=bool(plan.base_revision),
+        taught=bool(plan.teacher),
         samples=_find_samples(events, best),
         sample_moment=name_moment(best.epoch, best.share),
         settings=describe_plan(plan),
