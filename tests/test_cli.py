@@ -186,6 +186,7 @@ ASKED = {
     "block_size": 24,
     "dropout": 0.15,
     "lora": "none",
+    "teacher": "none",
     "epochs": 0.5,
     "minutes": 1.5,
     "batch_size": 2,
