@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epigone.errors import OutputError, RunDamaged, SettingsError
-from epigone.files import check_room, hash_file, make_folder, write_bytes
+from epigone.files import check_room, make_folder
 from epigone.model.checkpoint import CONFIG, WEIGHTS
 from epigone.model.gpt2 import load_model
 from epigone.model.plan import Plan
@@ -49,9 +49,7 @@ class Teacher:
         try:
             make_folder(run.path / TEACHER)
             for file in (self.folder.model / CONFIG, weights):
-                place = run.path / TEACHER / file.name
-                run.sums.announce(place, hash_file(file))
-                write_bytes(place, file.read_bytes())
+                run.write_known(run.path / TEACHER / file.name, file.read_bytes())
         except OSError as error:
             raise OutputError(f"{run.path / TEACHER} cannot be written: {error}.", hint="Make room.") from None
 

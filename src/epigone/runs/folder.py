@@ -134,7 +134,7 @@ class RunFolder:
         n_missing = MOST_AT_ONCE - len(list_checkpoints(self.checkpoints))
         check_room(self.path, max(1, n_missing) * (weights + 2 * learned) + 2 * weights, "This run")
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def write_known(self, path: Path, content: bytes) -> None:
         """Write a file of which it is known from then on what it should be."""
         self.sums.announce(path, sha256(content).hexdigest())
         write_bytes(path, content)
@@ -143,7 +143,7 @@ class RunFolder:
 
     def write_settings(self, settings: Settings) -> None:
         """settings.toml: what was asked."""
-        self._write(self.settings, write_toml(settings).encode())
+        self.write_known(self.settings, write_toml(settings).encode())
 
     def read_settings(self) -> Settings:
         """What was asked. Raises SettingsError, RunDamaged."""
@@ -153,7 +153,7 @@ class RunFolder:
 
     def write_plan(self, plan: Plan, **more: Any) -> None:
         """plan.json: what was derived, and `more` about it. From here on the folder is a run."""
-        self._write(self.plan, _spell({"plan": asdict(plan), **more}))
+        self.write_known(self.plan, _spell({"plan": asdict(plan), **more}))
 
     def read_plan(self) -> tuple[Plan, dict[str, Any]]:
         """The plan, and what was written with it. Raises RunDamaged."""
@@ -173,7 +173,7 @@ class RunFolder:
 
     def write_receipt(self, receipt: dict[str, Any]) -> None:
         """receipt.json: what was read, and every change made to it."""
-        self._write(self.receipt, _spell(receipt))
+        self.write_known(self.receipt, _spell(receipt))
 
     def read_receipt(self) -> dict[str, Any]:
         """What was read, and every change made to it. Raises RunDamaged."""
@@ -314,7 +314,7 @@ class RunFolder:
         try:
             save_frame(model, vocabulary, beside)
             for file in sorted(beside.iterdir()):
-                write = write_bytes if file.name == GENERATION else self._write  # that is changed later
+                write = write_bytes if file.name == GENERATION else self.write_known  # that is changed later
                 write(self.model / file.name, file.read_bytes())
             shutil.rmtree(beside)
         except OSError as error:
