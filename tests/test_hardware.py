@@ -14,6 +14,7 @@ import torch
 
 from epigone.errors import SettingsError
 from epigone.model.hardware import choose_precision, count_idle_threads, find_hardware
+from epigone.model.shape import make_shape
 from helpers_tokens import make_hardware
 
 AVX2 = {"avx2": True, "avx512_f": False, "avx512_bf16": False, "amx_tile": False, "amx_bf16": False}
@@ -152,3 +153,26 @@ def test_only_idle_cores_are_counted_on(monkeypatch: pytest.MonkeyPatch, load: f
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
     assert count_idle_threads() == expected
+
+
+# -- how fast it is
+
+
+@pytest.mark.parametrize(
+    ("size", "n_vocabulary", "n_time", "microseconds"),
+    [
+        ("2x64", 512, 64, 28.7),
+        ("2x128", 512, 64, 63.7),
+        ("2x192", 1024, 64, 115.2),
+        ("4x192", 1024, 128, 235.0),
+        ("6x256", 1024, 256, 508.9),
+        ("12x768", 50_257, 256, 8065.0),
+    ],
+)
+def test_the_guess_for_a_processor_without_bf16_is_what_was_measured(
+    size: str, n_vocabulary: int, n_time: int, microseconds: float
+) -> None:
+    """For each token, two threads of a processor with AVX2."""
+    shape = make_shape(size, block_size=n_time, vocabulary_size=n_vocabulary)
+    hardware = make_hardware(n_threads=2, bf16=False)
+    assert 1e6 * shape.guess_seconds(1, n_time, hardware) == pytest.approx(microseconds, rel=0.1)

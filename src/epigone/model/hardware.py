@@ -31,13 +31,14 @@ class Hardware:
     compiles: bool = False
     """Whether torch.compile finds the compiler that it needs."""
 
-    def guess_seconds_per_token(self, n_layer: int, flops: float) -> float:
+    def guess_seconds_per_token(self, n_layer: int, width: int, flops: float) -> float:
         """What learning from one token takes: each layer's own time and that of `flops` operations.
 
         Equal machines must give equal plans, so this is not measured at the start; docs/findings.md says where from.
         """
         if self.device == "cpu":
-            return (9e-6 * n_layer + 3.6e-12 * flops) / self.n_threads * (1 if self.bf16 else 5)
+            seconds = 9e-6 * n_layer + 3.6e-12 * flops if self.bf16 else 0.28e-6 * n_layer * width + 18e-12 * flops
+            return seconds / self.n_threads
         return flops / {"cuda": 1e14, "mps": 2e12}[self.device]
 
 

@@ -30,7 +30,7 @@ class Shape:
 
     def guess_seconds(self, n_tokens: float, n_time: int, hardware: Hardware) -> float:
         """What learning from so many tokens in blocks of `n_time` takes, roughly."""
-        return n_tokens * hardware.guess_seconds_per_token(self.n_layer, self.count_flops(n_time))
+        return n_tokens * hardware.guess_seconds_per_token(self.n_layer, self.n_embd, self.count_flops(n_time))
 
 
 def make_shape(size: str, *, block_size: int, vocabulary_size: int) -> Shape:
