@@ -32,7 +32,7 @@ class Hardware:
     """Whether torch.compile finds the compiler that it needs."""
 
     def guess_seconds_per_token(self, n_layer: int, width: int, flops: float) -> float:
-        """What learning from one token takes: each layer's own time, in fp32 by its width, and that of `flops` operations.
+        """What learning from one token takes: each layer's own time, in fp32 by its width, and its `flops` operations.
 
         Equal machines must give equal plans, so this is not measured at the start; docs/findings.md says where from.
         """
