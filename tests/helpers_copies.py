@@ -9,9 +9,9 @@ import pytest
 from hypothesis import strategies as st
 
 import epigone
-from epigone.api import Run
-from epigone.text import folding, hashes, overlaps, passages
-from epigone.writing import copying
+from epigone.pipeline import Run
+from epigone.text_reuse import copy_guard, matches
+from epigone.text_reuse import hashing as hashing_module
 from helpers_front import sonnets, workshop
 
 LETTERS = "aabbAs\u00dfS\u0130i\u0307\u017f\u00e9\u6f22\U0001f98a \n\t\u00a0"
@@ -44,13 +44,13 @@ def stands_in(window: str, written: Sequence[str]) -> bool:
 def hashing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The hashes as they are; such that nearly all windows have the same; and all in blocks of a few characters."""
     if request.param == "collisions":
-        monkeypatch.setattr(hashes, "BASE", 1)
-        monkeypatch.setattr(copying, "BASE", 1)
+        monkeypatch.setattr(hashing_module, "BASE", 1)
+        monkeypatch.setattr(copy_guard, "BASE", 1)
     if request.param == "blocks":
-        monkeypatch.setattr(hashes, "WINDOWS_AT_ONCE", 3)
-        monkeypatch.setattr(folding, "BLOCK_CHARACTERS", 4)
-        monkeypatch.setattr(passages, "BLOCK_CHARACTERS", 4)
-        monkeypatch.setattr(overlaps, "HELD_CHARACTERS", 5)
+        monkeypatch.setattr(hashing_module, "WINDOWS_AT_ONCE", 3)
+        monkeypatch.setattr(hashing_module, "BLOCK_CHARACTERS", 4)
+        monkeypatch.setattr(matches, "BLOCK_CHARACTERS", 4)
+        monkeypatch.setattr(matches, "HELD_CHARACTERS", 5)
     yield
 
 

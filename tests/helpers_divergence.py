@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import torch
 
-from epigone.model.forward import NextTokenLoss
+from epigone.model.loss import NextTokenLoss
 
 Fault = Literal["nan loss", "infinite loss", "nan gradient", "infinite gradient"]
 FAULTS: tuple[Fault, ...] = ("nan loss", "infinite loss", "nan gradient", "infinite gradient")

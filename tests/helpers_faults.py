@@ -15,9 +15,9 @@ from unittest import mock
 
 import pytest
 
-from epigone import api
+from epigone import pipeline, resumption
 from epigone.files import write_bytes
-from epigone.reporting import publishing
+from epigone.report import publish
 from epigone.run import Run
 from epigone.runs import checkpoints
 from epigone.runs import folder as folder_module
@@ -62,9 +62,9 @@ def uninterrupted(optimizer: str = "muon", base: str = "none") -> Path:
 def _prepare(optimizer: str, base: str) -> Path:
     name = f"{optimizer}-{'fresh' if base == 'none' else 'tuned'}"
     text = write_sonnets(workshop(), 3_000, "faults.txt")
-    folder = api.begin([str(text)], workshop() / "faults" / "prepared" / name)
-    with api.hold(folder):
-        api.prepare_run(folder, [str(text)], Settings(**HOW, optimizer=optimizer, base=base), progress=False)
+    folder = pipeline.begin([str(text)], workshop() / "faults" / "prepared" / name)
+    with pipeline.hold(folder):
+        pipeline.prepare_run(folder, [str(text)], Settings(**HOW, optimizer=optimizer, base=base), progress=False)
     return folder.path
 
 
@@ -77,8 +77,8 @@ def go_on(run: Path, *, should_stop: Callable[[], bool] = lambda: False) -> list
     """Learn to the end, as epigone resume does: what was noted on the way."""
     notes: list[str] = []
     folder = RunFolder.open(run)
-    with api.hold(folder):
-        for _ in api.go_on(folder, {}, should_stop=should_stop, on_note=notes.append):
+    with pipeline.hold(folder):
+        for _ in resumption.go_on(folder, {}, should_stop=should_stop, on_note=notes.append):
             pass
     return notes
 
@@ -207,9 +207,9 @@ def plain_pictures() -> Iterator[None]:
         return write_bytes(folder.report, b"a page")
 
     with (
-        mock.patch.object(publishing, "draw_curves", draw),
-        mock.patch.object(publishing, "write_report", write),
-        mock.patch.object(api, "write_report", write),
+        mock.patch.object(publish, "draw_curves", draw),
+        mock.patch.object(publish, "write_report", write),
+        mock.patch.object(pipeline, "write_report", write),
     ):
         yield
 
@@ -226,8 +226,8 @@ def go_on_alone(run: Path) -> None:
 def act_at(run: Path, n_events: int, act: object) -> None:
     """Learn, and do something after so many events."""
     folder = RunFolder.open(run)
-    with api.hold(folder):
-        for number, _ in enumerate(api.go_on(folder, {}), 1):
+    with pipeline.hold(folder):
+        for number, _ in enumerate(resumption.go_on(folder, {}), 1):
             if number == n_events:
                 act()  # type: ignore[operator]
 

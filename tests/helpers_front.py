@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from epigone import cli
+from epigone.cli import main
 from epigone.run import Run, open_run
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -74,7 +74,7 @@ def command(*arguments: str | Path, stdin: bytes = b"") -> Outcome:
     out, err, code = _Terminalless(), _Terminalless(), -1
     with redirect_stdout(out), redirect_stderr(err), standard_input(stdin):
         try:
-            cli.main([str(argument) for argument in arguments])
+            main.main([str(argument) for argument in arguments])
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else -1
     return Outcome(code=code, out=out.text, err=err.text)

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from epigone.judging.verdicts import Judgement, Mark, Measure, Verdict
-from epigone.reporting.page import PageFacts
-from epigone.reporting.publishing import gather_facts
+from epigone.evaluation.verdict import Judgement, Mark, Measure, Verdict
+from epigone.report.page import PageFacts
+from epigone.report.publish import gather_facts
 from epigone.training.events import Evaluated, Sample, Sampled
 from helpers_events import make_evaluated
 from helpers_front import shared_run

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import torch
 
-from epigone.model.forward import NextTokenLoss
+from epigone.model.loss import NextTokenLoss
 
 Place = Literal["forward", "backward"]
 ERRORS: dict[str, Callable[[], BaseException]] = {

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from epigone.judging.style import (
-    Texts,
-    judge_style,
-)
-from epigone.judging.verdicts import Verdict
+from epigone.evaluation.style import Texts, judge_style
+from epigone.evaluation.verdict import Verdict
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 BOOKS = DATA / "gutenberg"

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from epigone import Settings
-from epigone.model.hardware import Hardware
-from epigone.model.plan import Facts, Plan, make_plan
-from epigone.model.route import Fits, Route, choose_route
-from epigone.model.shape import Shape
-from epigone.tokens.stream import Part, Tokens
-from epigone.tokens.vocabulary import Vocabulary, learn_vocabulary, load_vocabulary
+from epigone.hardware import Hardware
+from epigone.model.size import Shape
+from epigone.planning.choose_base import Fits, Route, choose_route
+from epigone.planning.plan import Facts, Plan, make_plan
+from epigone.tokens.dataset import Part, Tokens
+from epigone.tokens.tokenizer import Vocabulary, learn_vocabulary, load_vocabulary
 from helpers_front import sonnets, workshop
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))

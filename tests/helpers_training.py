@@ -11,14 +11,14 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import GPT2LMHeadModel
 
+from epigone.hardware import Hardware
 from epigone.model.gpt2 import build_model
-from epigone.model.hardware import Hardware
-from epigone.model.plan import Facts, Plan, make_plan, set_length
-from epigone.model.route import Route
+from epigone.planning.choose_base import Route
+from epigone.planning.plan import Facts, Plan, make_plan, set_length
 from epigone.settings import Settings
-from epigone.tokens.stream import Ids, Part, Tokens
+from epigone.tokens.dataset import Ids, Part, Tokens
 from epigone.training.events import Event
-from epigone.training.loop import Learner
+from epigone.training.trainer import Learner
 
 VOCABULARY = 50
 BYTES_PER_TOKEN = 3
@@ -77,7 +77,7 @@ def plan_for(tokens: Tokens, *, n_processes: int = 1, n_steps_in_time: int | Non
 
 def tiny_model(plan: Plan) -> GPT2LMHeadModel:
     """The fresh model of a plan; equal seeds give equal weights."""
-    return build_model(plan, None, 0)
+    return build_model(plan.model_spec, None, 0)
 
 
 def make_learner(plan: Plan, tokens: Tokens, **more: Any) -> Learner:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from epigone.generation.generator import Writer
+from epigone.generation.sampling import Chooser, make_processors
+from epigone.model.decoder import ReferenceDecoder, make_decoder
 from epigone.settings import WritingSettings
-from epigone.tokens.vocabulary import Vocabulary, learn_vocabulary
-from epigone.writing.decoder import ReferenceDecoder, make_decoder
-from epigone.writing.engine import Writer
-from epigone.writing.sampling import Chooser, make_processors
+from epigone.tokens.tokenizer import Vocabulary, learn_vocabulary
 from helpers_front import sonnets
 
 LETTERS = "Größe 🦊 漢字 e\u0301 ﬁn 🇩🇪 ok"

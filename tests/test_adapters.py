@@ -11,11 +11,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import epigone
-from epigone.api import begin, go_on, hold, learn, prepare_run
 from epigone.errors import SettingsError
-from epigone.model import plan as planning
-from epigone.model.adapters import add_adapters, merge_weights
 from epigone.model.gpt2 import load_model
+from epigone.model.lora import add_adapters, merge_weights
+from epigone.pipeline import begin, hold, learn, prepare_run
+from epigone.planning import plan as planning
+from epigone.resumption import go_on
 from epigone.runs.folder import RunFolder
 from epigone.settings import Settings
 from epigone.training.events import CheckpointDue

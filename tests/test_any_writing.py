@@ -13,10 +13,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from epigone.generation.generator import Writer
 from epigone.model.gpt2 import load_model
 from epigone.settings import WritingSettings
-from epigone.tokens.vocabulary import encode
-from epigone.writing.engine import Writer
+from epigone.tokens.tokenizer import encode
 from helpers_front import shared_run
 
 PROMPTS = st.one_of(

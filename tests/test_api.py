@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import epigone
-from epigone import Settings, WritingSettings, api
+from epigone import Settings, WritingSettings, pipeline
 from epigone.errors import RunNotFound, SettingsError
+from epigone.generation.generator import Writer
 from epigone.run import Run
 from epigone.training.events import Evaluated, Event, Finished, Started
-from epigone.writing.engine import Writer
 from helpers_front import shared_run, write_sonnets
 
 QUICK = Settings(size="1x32", epochs=1.0, block_size=64, batch_size=16, samples=0, base="none")
@@ -69,11 +69,11 @@ def test_a_compiled_run_goes_on_to_the_same_end(text: Path, tmp_path: Path) -> N
         how: dict[str, Any] = {"size": "2x32", "block_size": 64, "batch_size": 4, "dropout": 0.1, "samples": 0}
         how |= {"base": "none", "compilation": "blocks", "optimizer": optimizer, "patience": "none", "epochs": 3}
         whole = epigone.train(text, out=tmp_path / f"whole-{optimizer}", **how)
-        folder, asked = api.begin([str(text)], tmp_path / f"stopped-{optimizer}"), Settings(**how)
+        folder, asked = pipeline.begin([str(text)], tmp_path / f"stopped-{optimizer}"), Settings(**how)
         calls = iter(range(100))
-        with api.hold(folder):
-            prepared = api.prepare_run(folder, [str(text)], asked, progress=False)
-            list(api.learn(folder, prepared, should_stop=lambda: next(calls) > 7))  # noqa: B023
+        with pipeline.hold(folder):
+            prepared = pipeline.prepare_run(folder, [str(text)], asked, progress=False)
+            list(pipeline.learn(folder, prepared, should_stop=lambda: next(calls) > 7))  # noqa: B023
         resumed = epigone.resume(folder.path)
         assert [item.loss for item in resumed.evaluations] == [item.loss for item in whole.evaluations]
         weights = [(run.path / "model" / "model.safetensors").read_bytes() for run in (whole, resumed)]
@@ -126,7 +126,7 @@ def test_text_n_of_a_seed_is_the_first_of_seed_plus_n() -> None:
 
 def test_more_texts_than_a_batch_holds_keep_their_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     together = shared_run().write(count=5, length=6)
-    monkeypatch.setattr("epigone.writing.engine.LARGEST_BATCH", 2)
+    monkeypatch.setattr("epigone.generation.generator.LARGEST_BATCH", 2)
     assert shared_run().write(count=5, length=6) == together
 
 
@@ -134,7 +134,7 @@ def test_where_memory_is_short_fewer_texts_are_written_at_once(monkeypatch: pyte
     writer, asked = shared_run().open_writer(), WritingSettings(count=5, length=3)
     together, done = writer.write("", asked), []
     writer.watch = lambda n_done, n_all: done.append((n_done, n_all))
-    monkeypatch.setattr("epigone.writing.engine.find_free_bytes", lambda device: 1)
+    monkeypatch.setattr("epigone.generation.generator.find_free_bytes", lambda device: 1)
     assert writer.write("", asked) == together
     assert done == [(n_done, 15) for n_done in range(1, 16)]
 

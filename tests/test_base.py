@@ -13,15 +13,12 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from epigone.judging.copying import judge_copying, search_library
-from epigone.judging.library import open_library, read_library
-from epigone.judging.verdicts import UNTOUCHED
-from epigone.model.checkpoint import GENERATION, WEIGHTS
-from epigone.model.hub import find_base
-from epigone.model.route import SMALL_POSITIONS
-from epigone.run import Run, ask_for_much, open_run
-from epigone.text import storing
-from epigone.writing.untouched import keep_untouched, read_untouched
+from epigone.corpus import large_text
+from epigone.evaluation.copying import judge_copying, open_library, read_library, search_library
+from epigone.evaluation.verdict import UNTOUCHED
+from epigone.model.hub import GENERATION, WEIGHTS, find_base
+from epigone.planning.choose_base import SMALL_POSITIONS
+from epigone.run import Run, ask_for_much, keep_untouched, open_run, read_untouched
 from helpers_front import SONNETS, Outcome, command, early_sonnets, sonnets, workshop
 from helpers_tokens import DATA, needs_data
 
@@ -101,7 +98,7 @@ def test_a_text_that_it_does_not_fit_goes_to_a_fresh_model_by_itself(text: str, 
 
 
 def test_short_texts_that_lie_on_the_disk_are_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storing, "HELD_CHARACTERS", 100)
+    monkeypatch.setattr(large_text, "HELD_CHARACTERS", 100)
     for number in range(5):
         text = sonnets(12_000)[number * 2_000 :][:1_500]
         (tmp_path / f"{number}.txt").write_text(text, "utf-8")

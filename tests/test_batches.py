@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epigone.training.batches import Batches, read_in_order
+from epigone.tokens.dataset import Batches, read_in_order
 from helpers_training import random_ids
 
 

@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from epigone.reporting.card import CardFacts, Source, build_card, write_card
-from epigone.reporting.harmless import clean_text, escape_markdown, fence_text
+from epigone.report.card import CardFacts, Source, build_card, write_card
+from epigone.report.escape import clean_text, escape_markdown, fence_text
 from epigone.training.events import Evaluated, Sample
 from helpers_page import evaluated as evaluated_at
 

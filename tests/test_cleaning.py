@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from epigone.text.cleaning import cut_boilerplate
+from epigone.corpus.gutenberg import cut_boilerplate
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no texts at EPIGONE_TEST_DATA")

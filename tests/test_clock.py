@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from epigone.model.plan import Plan
-from epigone.training.batches import Batch, Batches
-from epigone.training.clock import SECONDS_BETWEEN_CHECKPOINTS
+from epigone.planning.plan import Plan
+from epigone.tokens.dataset import Batch, Batches
 from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Sample, Stepped
-from epigone.training.loop import Learner
+from epigone.training.state import SECONDS_BETWEEN_CHECKPOINTS
+from epigone.training.trainer import Learner
 from helpers_training import make_learner, make_tokens, pick, plan_for
 
 TOKENS = make_tokens()
@@ -30,7 +30,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("epigone.training.clock.time.monotonic", clock)
+    monkeypatch.setattr("epigone.training.state.time.monotonic", clock)
     return clock
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from epigone.dialogue import LONGEST_END, Dialogue, find_end
-from epigone.display import PlainScreen
+from epigone.cli.terminal import PlainScreen
+from epigone.cli.write import LONGEST_END, Dialogue, find_end
 from epigone.errors import OutputError
+from epigone.generation.generator import Piece
+from epigone.generation.session import Conversation
 from epigone.settings import WritingSettings
-from epigone.writing.conversation import Conversation
-from epigone.writing.engine import Piece
 from helpers_front import Outcome, command, shared_run
 
 QUICK = ("--length", "6")
@@ -229,7 +229,7 @@ def hold(writer: Counter, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
             raise KeyboardInterrupt
         return line
 
-    monkeypatch.setattr("epigone.dialogue.ask_line", answer)
+    monkeypatch.setattr("epigone.cli.write.ask_line", answer)
     conversation = Conversation(writer, WritingSettings(length=9))  # type: ignore[arg-type]
     Dialogue(conversation, PlainScreen(sys.stdout)).hold()
     return capsys.readouterr().out

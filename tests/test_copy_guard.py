@@ -10,12 +10,12 @@ import pytest
 
 from epigone import WritingSettings
 from epigone.errors import SettingsError
-from epigone.judging.copying import find_copied
+from epigone.evaluation.copying import find_copied
 from epigone.run import open_writer
-from epigone.text.passages import find_longest_shared, find_passages
-from epigone.tokens import stream
-from epigone.tokens.stream import encode_parts, spell_documents, spell_texts
-from epigone.tokens.vocabulary import learn_vocabulary
+from epigone.text_reuse.matches import find_longest_shared, find_passages
+from epigone.tokens import dataset
+from epigone.tokens.dataset import encode_parts, spell_documents, spell_texts
+from epigone.tokens.tokenizer import learn_vocabulary
 from helpers_copies import parrot
 from helpers_front import command, shared_run, sonnets
 
@@ -39,7 +39,7 @@ def test_documents_are_spelled_as_they_were(
     tokens = encode_parts(documents, [["held out"]], vocabulary, tmp_path)
     assert spell_documents(tokens.train, vocabulary) == ["".join(document) for document in documents]
     for n_tokens in (1, 2, 3, 1 << 18):
-        monkeypatch.setattr(stream, "PIECE_TOKENS", n_tokens)
+        monkeypatch.setattr(dataset, "PIECE_TOKENS", n_tokens)
         assert spell_texts(tokens.train, vocabulary) == ["".join(document) for document in documents]
 
 

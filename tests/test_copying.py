@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epigone.text.index import CopyIndex
-from epigone.text.passages import find_longest_shared
-from epigone.writing.copying import CopyGuard
+from epigone.text_reuse.copy_guard import CopyGuard, CopyIndex
+from epigone.text_reuse.matches import find_longest_shared
 from helpers_copies import SECRET, documents, hashing, normalise_slowly, stands_in, texts
 
 __all__ = ["hashing"]

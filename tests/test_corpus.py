@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from epigone.corpus.corpus import SMALLEST_CORPUS, FileReceipt, read_corpus, read_document
+from epigone.corpus.sources import Source
 from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
-from epigone.text.corpus import SMALLEST_CORPUS, FileReceipt, read_corpus, read_document
-from epigone.text.sources import Source
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no texts at EPIGONE_TEST_DATA")

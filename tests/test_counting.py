@@ -9,12 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epigone.judging.authors import WINDOW, load_authors, read_authors, write_authors
-from epigone.judging.chains import Chain, Skeleton, shuffle, split_words, write_chain
-from epigone.judging.frequencies import Features, choose_features, choose_length, cut_evenly, normalise
-from epigone.judging.nearness import Space, measure, thin
-from epigone.judging.style import (
-    find_same,
+from epigone.evaluation.baselines import Chain, Skeleton, shuffle, split_words, write_chain
+from epigone.evaluation.style import find_same
+from epigone.evaluation.stylometry import (
+    WINDOW,
+    Features,
+    Space,
+    choose_features,
+    choose_length,
+    cut_evenly,
+    load_authors,
+    measure,
+    normalise,
+    read_authors,
+    thin,
+    write_authors,
 )
 from helpers_front import sonnets
 from helpers_style import write_invented

@@ -9,14 +9,13 @@ import pytest
 from transformers import GPT2LMHeadModel
 
 import epigone
-from epigone.display import PlainScreen
-from epigone.judging.critic import TOKENS_BETWEEN, Critic
-from epigone.runs.metrics import append_event, read_events
+from epigone.cli.terminal import PlainScreen
+from epigone.evaluation.sample_checks import TOKENS_BETWEEN, Critic, Sampler
+from epigone.runs.records import append_event, read_events
 from epigone.settings import Settings
-from epigone.tokens.stream import Tokens, load_tokens, spell_documents, spell_pieces
-from epigone.tokens.vocabulary import load_vocabulary
+from epigone.tokens.dataset import Tokens, load_tokens, spell_documents, spell_pieces
+from epigone.tokens.tokenizer import load_vocabulary
 from epigone.training.events import Criticism, Event, Finished, Sample, Sampled
-from epigone.writing.samples import Sampler
 from helpers_front import Path, shared_run, sonnets
 
 
@@ -70,8 +69,8 @@ def test_the_text_goes_by_in_pieces_and_nothing_is_lost(monkeypatch: pytest.Monk
     part, vocabulary = read_tokens().train, load_vocabulary(shared_run().folder.model)
     whole = spell_documents(part, vocabulary)
     assert [piece for piece in spell_pieces(part, vocabulary) if piece] == whole
-    monkeypatch.setattr("epigone.tokens.stream.PIECE_TOKENS", 50)
-    monkeypatch.setattr("epigone.tokens.stream.OVERLAP_TOKENS", 10)
+    monkeypatch.setattr("epigone.tokens.dataset.PIECE_TOKENS", 50)
+    monkeypatch.setattr("epigone.tokens.dataset.OVERLAP_TOKENS", 10)
     pieces = [piece for piece in spell_pieces(part, vocabulary) if piece]
     assert len(pieces) > 20 and all(piece in whole[0] for piece in pieces if "\ufffd" not in piece)
 

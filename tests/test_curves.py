@@ -12,17 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from epigone.errors import OutputError
-from epigone.reporting.curves import build_figure, draw_curves
-from epigone.reporting.history import (
-    epoch_table,
-    find_best,
-    follow_course,
-    format_epoch,
-    format_rate,
-    format_seconds,
-)
-from epigone.reporting.layouts import NARROW, TITLED, WIDE, Layouts
-from epigone.training.events import Criticism, Evaluated, Event, Sampled, Started, Stepped
+from epigone.report.curves import NARROW, TITLED, WIDE, Layouts, build_figure, draw_curves
+from epigone.report.views import epoch_table, format_epoch, format_rate, format_seconds
+from epigone.training.events import Criticism, Evaluated, Event, Sampled, Started, Stepped, find_best, follow_course
 from helpers_events import make_evaluated
 
 

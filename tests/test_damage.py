@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Reliability
-from epigone import api
+from epigone import pipeline, resumption
 from epigone.errors import RunDamaged
 from epigone.run import open_run
 from epigone.runs.checkpoints import list_checkpoints
@@ -223,8 +223,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     (run / "plan.json").write_text(json.dumps(shape), "utf-8")
     (run / "model" / "config.json").write_text(json.dumps(config | {"n_embd": 2 * config["n_embd"]}), "utf-8")
     (run / "sums.json").unlink()
-    with api.hold(folder), pytest.raises(RunDamaged, match="is of another run"):
-        list(api.go_on(folder, {}))
+    with pipeline.hold(folder), pytest.raises(RunDamaged, match="is of another run"):
+        list(resumption.go_on(folder, {}))
 
 
 # -- the only checkpoint

@@ -9,10 +9,10 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from epigone.errors import SettingsError
-from epigone.model.adapters import add_adapters
-from epigone.model.hardware import Hardware
-from epigone.writing import decoder as decoders
-from epigone.writing.decoder import Decoder, ReferenceDecoder, StyledDecoder, choose_weight_format, make_decoder
+from epigone.hardware import Hardware
+from epigone.model import decoder as decoders
+from epigone.model.decoder import Decoder, ReferenceDecoder, StyledDecoder, choose_weight_format, make_decoder
+from epigone.model.lora import add_adapters
 from test_forward import make_model
 
 TOLERANCE = {"fp32": 2e-5, "bf16": 0.05, "int8": 0.05}

@@ -7,7 +7,15 @@ import sys
 import pytest
 from rich.console import Console
 
-from epigone.display import LiveScreen, PlainScreen, QuietScreen, choose_columns, draw_sample, open_screen, show_stages
+from epigone.cli.terminal import (
+    LiveScreen,
+    PlainScreen,
+    QuietScreen,
+    choose_columns,
+    draw_sample,
+    open_screen,
+    show_stages,
+)
 from epigone.training.events import Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
 from helpers_events import make_evaluated
 
@@ -192,7 +200,8 @@ def test_a_letter_that_the_stream_cannot_write_ends_no_run() -> None:
 
 
 def test_showing_loads_neither_torch_nor_matplotlib() -> None:
-    heavy = "import epigone.display, sys; sys.exit(bool({'torch', 'matplotlib', 'huggingface_hub'} & set(sys.modules)))"
+    heavy = "import epigone.cli.terminal, sys; "
+    heavy += "sys.exit(bool({'torch', 'matplotlib', 'huggingface_hub'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 0
 
 

@@ -18,13 +18,12 @@ import epigone
 from conftest import Reliability, keeping
 from epigone import Run, Settings
 from epigone.errors import SettingsError, TrainingDiverged
-from epigone.model.plan import Plan
+from epigone.planning.plan import Plan
 from epigone.runs.checkpoints import find_checkpoint, find_fault, list_checkpoints, load_checkpoint
-from epigone.training import clock
+from epigone.training import state
 from epigone.training.events import CheckpointDue, Evaluated, Event, Sampled, Stepped
-from epigone.training.loop import Learner
-from epigone.training.rate import LearningRate
-from epigone.training.soundness import are_finite
+from epigone.training.lr_schedule import LearningRate
+from epigone.training.trainer import Learner, are_finite
 from helpers_divergence import FAULTS, Fault, going_wrong
 from helpers_front import Outcome, command, hash_one, workshop, write_sonnets
 from helpers_training import make_learner, make_tokens, pick, plan_for
@@ -90,7 +89,7 @@ def test_without_a_fault_it_ends_as_planned() -> None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_between_two_reports_nothing_spoiled_is_saved(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where the time for a checkpoint has come after each step, and no report or evaluation is due for long."""
-    monkeypatch.setattr(clock, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr(state, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     plan = plan_with(report_every=50, batch_size=25, epochs=60.0)
     plan = replace(plan, evaluations_per_epoch=1, n_blocks=25 * 40)
     with going_wrong(fault, 9):

@@ -11,7 +11,7 @@ import pytest
 
 import epigone
 from docs import group_fields, list_verbs
-from epigone import cli
+from epigone.cli import main
 from epigone.errors import SettingsError
 from epigone.settings import Settings, WritingSettings
 
@@ -63,12 +63,12 @@ def list_targets() -> set[str]:
 def parse(monkeypatch: pytest.MonkeyPatch):
     """Runs a command as far as its verb, which does nothing."""
     for verb in list_verbs((ROOT / "docs" / "commands.md").read_text("utf-8")):
-        monkeypatch.setattr(cli, f"_{verb}", lambda *_, **__: 0)
-    monkeypatch.setattr(cli, "_read_settings_file", lambda _: Settings())
+        monkeypatch.setattr(main, f"_{verb}", lambda *_, **__: 0)
+    monkeypatch.setattr(main, "_read_settings_file", lambda _: Settings())
 
     def run(arguments: list[str]) -> int:
         try:
-            return cli.run(arguments if len(arguments) > 1 else [*arguments, "--help"])  # a verb alone is only named
+            return main.run(arguments if len(arguments) > 1 else [*arguments, "--help"])  # a verb alone is only named
         except SystemExit as end:
             return int(end.code or 0)
         except SettingsError as error:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from epigone.generation.stopping import LONGER, Scribe, count_most_tokens
 from epigone.settings import WritingSettings
-from epigone.writing.endings import LONGER, Scribe, count_most_tokens
 
 PROSE = 'Mr. A. Smith came in. "Who is there?" he cried. Nobody spoke… Then a door fell shut!\nA new line.\n\nThe end.'
 PLAY = "ROMEO:\nIs the day so young?\nBut new.\n\nBENVOLIO:\nBut new struck nine.\nROMEO: Ay me!\nSad hours.\n"

@@ -15,11 +15,10 @@ from sklearn.metrics import accuracy_score
 from torch.nn import functional
 from transformers import GPT2LMHeadModel
 
-from epigone.tokens.stream import Part
-from epigone.training.batches import Batches
-from epigone.training.evaluation import Evaluation, evaluate
-from epigone.training.loop import NextTokenLoss
-from epigone.training.state import make_accelerator
+from epigone.tokens.dataset import Batches, Part
+from epigone.training.distributed import make_accelerator
+from epigone.training.evaluate import Evaluation, evaluate
+from epigone.training.trainer import NextTokenLoss
 from helpers_training import BYTES_PER_TOKEN, VOCABULARY, make_part, make_tokens, plan_for, random_ids, tiny_model
 
 BLOCK = 16

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from conftest import Reliability
-from epigone import api
+from epigone import pipeline
+from epigone.evaluation.sample_checks import Sampler
 from epigone.runs import checkpoints
 from epigone.runs.folder import RunFolder
 from epigone.settings import Settings
-from epigone.training import loop
-from epigone.training.batches import Batches
-from epigone.training.loop import Learner
-from epigone.writing.samples import Sampler
+from epigone.tokens.dataset import Batches
+from epigone.training import trainer
+from epigone.training.trainer import Learner
 from helpers_faults import HOW, copy, dying, find_differences, go_on, plain_pictures, prepared, uninterrupted
 from helpers_front import write_sonnets
 from standin import hub_root
@@ -31,7 +31,7 @@ DEATHS: dict[str, Callable[[int], Any]] = {
     "in the middle of an epoch": lambda n: dying(Learner, "step", call=n + n // 2),
     "between the batches of one step": lambda n: dying(Batches, "read", call=2 * (n + n // 2)),
     "at the end of an epoch": lambda n: dying(Learner, "step", call=2 * n, late=True),
-    "during an evaluation": lambda n: dying(loop, "evaluate", call=3, late=True),
+    "during an evaluation": lambda n: dying(trainer, "evaluate", call=3, late=True),
     "while it writes samples": lambda n: dying(Sampler, "__call__", call=3, late=True),
     "during a save": lambda n: dying(checkpoints, "save_file", call=8, late=True),
 }
@@ -100,9 +100,9 @@ def test_in_other_numbers_and_compiled_it_comes_to_the_same_end(
 ) -> None:
     """As runs are planned where the processor has bf16 and steps are worth compiling."""
     text, how = write_sonnets(tmp_path, 3_000), HOW | {"precision": precision, "compilation": compilation}
-    folder = api.begin([str(text)], tmp_path / "run")
-    with api.hold(folder):
-        api.prepare_run(folder, [str(text)], Settings(**how, optimizer="muon", base="none"), progress=False)
+    folder = pipeline.begin([str(text)], tmp_path / "run")
+    with pipeline.hold(folder):
+        pipeline.prepare_run(folder, [str(text)], Settings(**how, optimizer="muon", base="none"), progress=False)
     run, whole, calls = folder.path, copy(folder.path, tmp_path / "whole"), count()
     after = count_steps(run) + 2
     with plain_pictures():

@@ -17,13 +17,13 @@ from unittest import mock
 
 import pytest
 
-import epigone.learning as learning
+import epigone.cli.train as learning
 from conftest import Reliability
-from epigone import api
+from epigone import pipeline, resumption
 from epigone.errors import RunExists, RunLocked
 from epigone.runs.folder import RunFolder
 from epigone.settings import Settings
-from epigone.training.loop import Learner
+from epigone.training.trainer import Learner
 from helpers_faults import (
     HOW,
     copy,
@@ -208,9 +208,9 @@ def take_a_long_step(place: Path) -> None:
     with (
         mock.patch.object(Learner, "step", step),
         learning.catch_signals(Silent()) as was_stopped,  # type: ignore[arg-type]
-        api.hold(folder),
+        pipeline.hold(folder),
     ):
-        for _ in api.go_on(folder, {}, should_stop=was_stopped):
+        for _ in resumption.go_on(folder, {}, should_stop=was_stopped):
             pass
 
 
@@ -280,12 +280,12 @@ def test_two_runs_in_one_folder_do_not_meet(tmp_path: Path, reliability: Reliabi
 def test_who_looked_before_another_began_and_ended_is_refused(tmp_path: Path) -> None:
     """Two commands at the same moment: the second has to wait with its look until it holds the folder."""
     text, out = write_sonnets(tmp_path), tmp_path / "run"
-    first, second = api.begin([str(text)], out), api.begin([str(text)], out)
-    with api.hold(first):
-        api.prepare_run(first, [str(text)], Settings(**HOW, base="none"), progress=False)
+    first, second = pipeline.begin([str(text)], out), pipeline.begin([str(text)], out)
+    with pipeline.hold(first):
+        pipeline.prepare_run(first, [str(text)], Settings(**HOW, base="none"), progress=False)
     before = hash_tree(out)
-    with api.hold(second), pytest.raises(RunExists):
-        api.prepare_run(second, [str(text)], Settings(**HOW, base="none", seed=9), progress=False)
+    with pipeline.hold(second), pytest.raises(RunExists):
+        pipeline.prepare_run(second, [str(text)], Settings(**HOW, base="none", seed=9), progress=False)
     assert hash_tree(out) == before
 
 
@@ -305,9 +305,9 @@ def list_moments(tmp_path: Path) -> Iterator[Path]:
             found.append(copy_plainly(run, tmp_path / f"moment-{len(found)}"))
 
     with watch_files(see):
-        folder = api.begin([str(text)], run)
-        with api.hold(folder):
-            api.prepare_run(folder, [str(text)], Settings(**HOW, optimizer="muon", base="none"), progress=False)
+        folder = pipeline.begin([str(text)], run)
+        with pipeline.hold(folder):
+            pipeline.prepare_run(folder, [str(text)], Settings(**HOW, optimizer="muon", base="none"), progress=False)
     yield from found
 
 
@@ -316,10 +316,10 @@ def test_killed_before_it_had_a_plan_the_same_command_begins_anew(tmp_path: Path
     tried = survived = 0
     for run in list_moments(tmp_path):
         if not RunFolder.is_run(run):
-            folder = api.begin([str(tmp_path / "faults.txt")], run)
-            with api.hold(folder):
+            folder = pipeline.begin([str(tmp_path / "faults.txt")], run)
+            with pipeline.hold(folder):
                 asked = Settings(**HOW, optimizer="muon", base="none")
-                api.prepare_run(folder, [str(tmp_path / "faults.txt")], asked, progress=False)
+                pipeline.prepare_run(folder, [str(tmp_path / "faults.txt")], asked, progress=False)
         with plain_pictures():
             go_on(run)
         tried += 1

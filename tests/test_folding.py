@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epigone.text import folding
-from epigone.text.folding import locate_characters, locate_in_block, normalise, normalise_blocks
+from epigone.text_reuse import hashing
+from epigone.text_reuse.hashing import locate_characters, locate_in_block, normalise, normalise_blocks
 from helpers_copies import normalise_slowly, texts
 
 
@@ -49,7 +49,7 @@ def test_a_character_that_folds_to_two_is_located_twice() -> None:
 @given(texts, st.integers(1, 5))
 def test_a_text_in_blocks_is_the_same_text(text: str, size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folding, "BLOCK_CHARACTERS", size)
+        patch.setattr(hashing, "BLOCK_CHARACTERS", size)
         blocks = list(normalise_blocks(text))
         assert "".join(blocks) == normalise_slowly(text)
         places = [(number * size, place) for number, block in enumerate(blocks) for place in range(len(block))]

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from epigone.model.forward import LEVELS, NextTokenLoss, draw_bytes, drop, gelu
+from epigone.model.loss import LEVELS, NextTokenLoss, draw_bytes, drop, gelu
 from epigone.model.weights import is_plain
 
 BATCH, TIME, VOCABULARY = 3, 24, 96

@@ -17,7 +17,7 @@ SECONDS = 60
 READING = """
 import sys, atheris
 
-with atheris.instrument_imports(include=["epigone.text", "epigone.settings"]):
+with atheris.instrument_imports(include=["epigone.corpus", "epigone.settings"]):
     from epigone.errors import EpigoneError
     from epigone.settings import Settings, make_settings
     from epigone.text.corpus import read_document

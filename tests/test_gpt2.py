@@ -19,11 +19,11 @@ from transformers.activations import ACT2FN
 from transformers.utils import logging
 
 from epigone.errors import BaseUnusable, RunDamaged
-from epigone.model.checkpoint import WEIGHTS
 from epigone.model.gpt2 import build_model, load_model, load_weights, read_shape, save_frame, save_weights
-from epigone.model.plan import Plan
-from epigone.model.shape import Shape
-from epigone.tokens.vocabulary import encode
+from epigone.model.hub import WEIGHTS
+from epigone.model.size import Shape
+from epigone.planning.plan import Plan
+from epigone.tokens.tokenizer import encode
 from helpers_front import sonnets, workshop
 from helpers_tokens import make_hardware, plan_for, small_vocabulary
 from standin import make_standin
@@ -33,7 +33,7 @@ FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenize
 
 
 def build_small(**asked: Any) -> GPT2LMHeadModel:
-    return build_model(plan_for(**{**SMALL, **asked}), None, small_vocabulary().end_of_text_id)
+    return build_model(plan_for(**{**SMALL, **asked}).model_spec, None, small_vocabulary().end_of_text_id)
 
 
 def save(model: GPT2LMHeadModel, folder: Path) -> Path:
@@ -54,7 +54,7 @@ def plan_for_base(folder: Path, **asked: Any) -> Plan:
 
 
 def build_base(folder: Path, **asked: Any) -> GPT2LMHeadModel:
-    return build_model(plan_for_base(folder, **asked), folder, 0)
+    return build_model(plan_for_base(folder, **asked).model_spec, folder, 0)
 
 
 @torch.no_grad()
@@ -296,5 +296,5 @@ def test_a_damaged_base_is_told_with_the_way_out(tmp_path: Path, damage: Callabl
     plan = plan_for_base(folder)
     damage(folder / WEIGHTS)
     with pytest.raises(BaseUnusable, match="cannot be loaded as a GPT-2") as caught:
-        build_model(plan, folder, 0)
+        build_model(plan.model_spec, folder, 0)
     assert "--base" in caught.value.hint

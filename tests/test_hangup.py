@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import epigone
-import epigone.learning as learning
+import epigone.cli.train as learning
 from conftest import Reliability
-from epigone.display import open_screen, show_stages
+from epigone.cli.terminal import open_screen, show_stages
 from epigone.runs.checkpoints import find_fault, list_checkpoints
 from helpers_front import command, environment
 from test_faults import Silent

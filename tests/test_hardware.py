@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from epigone.errors import SettingsError
-from epigone.model.hardware import choose_precision, count_idle_threads, find_hardware
-from epigone.model.shape import make_shape
+from epigone.hardware import choose_precision, count_idle_threads, find_hardware
+from epigone.model.size import make_shape
 from helpers_tokens import make_hardware
 
 AVX2 = {"avx2": True, "avx512_f": False, "avx512_bf16": False, "amx_tile": False, "amx_bf16": False}

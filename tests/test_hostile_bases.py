@@ -16,9 +16,8 @@ import pytest
 
 from conftest import Counting, Tries
 from epigone.errors import BaseError, BaseUnusable
-from epigone.model.checkpoint import check_config
-from epigone.model.hub import find_base
-from epigone.tokens.vocabulary import encode, load_vocabulary
+from epigone.model.hub import check_config, find_base
+from epigone.tokens.tokenizer import encode, load_vocabulary
 from helpers_front import command, sonnets, workshop, write_sonnets
 from helpers_hostile import ODD_VALUES, spoil
 from standin import make_standin

@@ -15,15 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import Counting
-from epigone.display import print_piece
+from epigone.cli.terminal import print_piece
+from epigone.corpus.corpus import Tally, gather, read_corpus
+from epigone.corpus.encoding import decode, measure_bytes, read_pieces
+from epigone.corpus.gutenberg import cut_boilerplate
+from epigone.corpus.large_text import Store, StoredText, cut, read_blocks
 from epigone.errors import EpigoneError, OutputError, TextNotFound, TextUnreadable
 from epigone.runs.folder import RunFolder
 from epigone.settings import Settings, make_settings, read_settings
-from epigone.text.cleaning import cut_boilerplate
-from epigone.text.corpus import read_corpus
-from epigone.text.reading import decode, measure_bytes, read_pieces
-from epigone.text.receipts import Tally, gather
-from epigone.text.storing import Store, StoredText, cut, read_blocks
 from helpers_front import command, shared_run, sonnets, write_sonnets
 
 START = "The Project Gutenberg EBook of Ö\n\n*** START OF THE PROJECT GUTENBERG EBOOK Ö ***\n\n"

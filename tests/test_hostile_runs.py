@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Counting, Reliability
-from epigone.judging.judge import Author, judge_text
+from epigone.evaluation.judge import Author, judge_text
 from helpers_front import command, shared_run, sonnets, workshop, write_sonnets
 from helpers_hostile import OUTSIDE, spoil
 from standin import make_standin

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epigone.text.folding import normalise
-from epigone.text.index import CopyIndex
+from epigone.text_reuse.copy_guard import CopyIndex
+from epigone.text_reuse.hashing import normalise
 from helpers_copies import documents, hashing, list_windows, normalise_slowly, texts
 from helpers_front import sonnets
 

@@ -13,19 +13,19 @@ import pytest
 import torch
 
 from epigone.errors import RunNotFound
-from epigone.judging.judge import Author, judge_model, judge_text
-from epigone.judging.yardsticks import Learning, judge_learning, measure_model
+from epigone.evaluation.baselines import Learning, judge_learning, measure_model
+from epigone.evaluation.judge import Author, judge_model, judge_text
+from epigone.model.decoder import ReferenceDecoder, make_decoder
 from epigone.model.gpt2 import load_model
-from epigone.reporting import publishing
-from epigone.reporting.page import PageFacts
-from epigone.reporting.publishing import publish
+from epigone.report import publish as publishing
+from epigone.report.page import PageFacts
+from epigone.report.publish import publish
 from epigone.run import Run, open_run
 from epigone.runs.folder import RunFolder
-from epigone.tokens.stream import cut_part, load_tokens, spell_documents
-from epigone.tokens.vocabulary import list_token_bytes, load_vocabulary
-from epigone.training.evaluation import evaluate
-from epigone.training.state import make_accelerator
-from epigone.writing.decoder import ReferenceDecoder, make_decoder
+from epigone.tokens.dataset import cut_part, load_tokens, spell_documents
+from epigone.tokens.tokenizer import list_token_bytes, load_vocabulary
+from epigone.training.distributed import make_accelerator
+from epigone.training.evaluate import evaluate
 from helpers_front import command, shared_run, sonnets
 
 TOPICS = ("sounds_like", "copies", "repeats", "learned")

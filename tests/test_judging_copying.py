@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epigone.judging.copying import PASSAGE_CHARACTERS, find_copied, judge_copying
-from epigone.judging.memory import probe_memory
-from epigone.judging.verdicts import Verdict
-from epigone.text.folding import normalise
-from epigone.text.passages import find_passages
+from epigone.evaluation.copying import PASSAGE_CHARACTERS, find_copied, judge_copying, probe_memory
+from epigone.evaluation.verdict import Verdict
+from epigone.text_reuse.hashing import normalise
+from epigone.text_reuse.matches import find_passages
 from helpers_copies import parrot
 from helpers_front import SONNETS, shared_run, sonnets
 from helpers_tokens import DATA, NOVELS, needs_data

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epigone.judging.repetition import (
+from epigone.evaluation.repetition import (
     check_repetition,
     choose_unit,
     judge_repetition,

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from epigone.reporting.history import find_best
-from epigone.training.events import Criticism, Evaluated, Finished, Tone
-from epigone.training.loop import Sampler
+from epigone.training.events import Criticism, Evaluated, Finished, Tone, find_best
+from epigone.training.trainer import Sampler
 from helpers_training import make_learner, pick
 from test_learner import TOKENS, plan_with, scripted
 

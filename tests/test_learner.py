@@ -10,20 +10,11 @@ import pytest
 import torch
 
 from epigone.errors import TrainingDiverged
-from epigone.model.plan import Plan
-from epigone.training.evaluation import Evaluation, evaluate
-from epigone.training.events import (
-    CheckpointDue,
-    Evaluated,
-    Event,
-    Finished,
-    Sample,
-    Sampled,
-    Started,
-    Stepped,
-)
-from epigone.training.loop import Learner
-from epigone.training.rate import LearningRate
+from epigone.planning.plan import Plan
+from epigone.training.evaluate import Evaluation, evaluate
+from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
+from epigone.training.lr_schedule import LearningRate
+from epigone.training.trainer import Learner
 from helpers_training import (
     are_equal,
     copy_weights,
@@ -68,7 +59,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         loss = losses.pop(0) if len(losses) > 1 else losses[0]
         return Evaluation(loss=loss, accuracy=0.5, n_tokens=100, n_bytes=300)
 
-    monkeypatch.setattr("epigone.training.loop.evaluate", find)
+    monkeypatch.setattr("epigone.training.trainer.evaluate", find)
     return losses
 
 

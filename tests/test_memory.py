@@ -13,13 +13,13 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from conftest import Reliability, keeping
 from epigone.errors import OutOfMemory
-from epigone.model.memory import halve_until_it_fits, is_shortage
-from epigone.model.plan import Plan
-from epigone.training import evaluation
-from epigone.training.evaluation import evaluate
+from epigone.hardware import halve_until_it_fits, is_shortage
+from epigone.planning.plan import Plan
+from epigone.preparation import measure_speed
+from epigone.training import evaluate as evaluation
+from epigone.training.evaluate import evaluate
 from epigone.training.events import Divided, Evaluated, Event, Finished, Stepped
-from epigone.training.loop import Learner
-from epigone.training.speed import measure_speed
+from epigone.training.trainer import Learner
 from helpers_shortage import ERRORS, Machine, Place
 from helpers_training import are_equal, copy_weights, make_learner, make_tokens, pick, plan_for, tiny_model
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from epigone.runs.metrics import append_event, read_events
+from epigone.runs.records import append_event, read_events
 from epigone.training.events import (
     CheckpointDue,
     Divided,

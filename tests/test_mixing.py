@@ -11,14 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 import epigone
-from epigone.model.checkpoint import WEIGHTS
-from epigone.reporting.history import describe_end
+from epigone.model.hub import WEIGHTS
+from epigone.report.views import describe_end
 from epigone.runs.checkpoints import list_checkpoints
 from epigone.runs.folder import RunFolder
-from epigone.training import loop
+from epigone.training import trainer
 from epigone.training.events import Finished
-from epigone.training.loop import Learner
-from epigone.training.mixing import Mixture, find_share
+from epigone.training.interpolation import Mixture, find_share
+from epigone.training.trainer import Learner
 from helpers_faults import dying, plain_pictures
 from helpers_front import early_sonnets, workshop
 from helpers_training import are_equal, copy_weights
@@ -121,8 +121,8 @@ def test_the_page_the_card_and_the_last_line_say_so() -> None:
 @pytest.mark.parametrize(
     "death",
     [
-        pytest.param(lambda: dying(loop, "find_share", call=1), id="before"),
-        pytest.param(lambda: dying(loop, "find_share", call=1, late=True), id="after the search"),
+        pytest.param(lambda: dying(trainer, "find_share", call=1), id="before"),
+        pytest.param(lambda: dying(trainer, "find_share", call=1, late=True), id="after the search"),
         pytest.param(lambda: dying(RunFolder, "keep_best", call=4, late=True), id="after it was kept"),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_base_that_is_gone_by_then_ends_nothing(tmp_path: Path) -> None:
     base = Path(shutil.copytree(hub_root() / "gpt2", tmp_path / "base", symlinks=False))
     run = tmp_path / "run"
     with plain_pictures():
-        with dying(loop, "find_share", call=1):
+        with dying(trainer, "find_share", call=1):
             epigone.train(early_sonnets(), out=run, base=str(base), **HARD)
         shutil.rmtree(base)
         epigone.resume(run)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from epigone.training.muon import THREE, Muon, orthogonalise
+from epigone.training.optimizer import THREE, Muon, orthogonalise
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

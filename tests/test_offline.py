@@ -107,7 +107,8 @@ def run_watched(folder: Path, code: str, *arguments: str) -> Watched:
 
 def run_without_network(folder: Path, *commands: list[str | Path]) -> Watched:
     """The commands, one after another in one watched process, and what was tried."""
-    code = "import json, sys\nfrom epigone.cli import run\nfor words in json.loads(sys.argv[1]): assert run(words) == 0"
+    code = "import json, sys\nfrom epigone.cli.main import run\n"
+    code += "for words in json.loads(sys.argv[1]): assert run(words) == 0"
     return run_watched(folder, code, json.dumps([[str(word) for word in words] for words in commands]))
 
 

@@ -10,9 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
-from epigone.model.plan import Plan
-from epigone.training.muon import FIVE, THREE, Muon, Polynomials
-from epigone.training.optimizers import make_optimizer, pack_state, unpack_state
+from epigone.planning.plan import Plan
+from epigone.training.optimizer import FIVE, THREE, Muon, Polynomials, make_optimizer, pack_state, unpack_state
 from helpers_training import are_equal, copy_weights, make_tokens, plan_for, tiny_model
 
 TOKENS = make_tokens()

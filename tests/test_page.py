@@ -7,11 +7,11 @@ import math
 import re
 from dataclasses import replace
 
-from epigone.judging.quiz import Question
-from epigone.reporting.elements import read_style
-from epigone.reporting.harmless import show_controls
-from epigone.reporting.page import PageFacts, build_page
-from epigone.reporting.quizpage import build_quiz_page
+from epigone.evaluation.quiz import Question
+from epigone.report.elements import read_style
+from epigone.report.escape import show_controls
+from epigone.report.page import PageFacts, build_page
+from epigone.report.quiz_page import build_quiz_page
 from epigone.training.events import Event, Stepped
 from helpers_page import HOSTILE, JUDGEMENT, MOST_BYTES, Reader, evaluated, facts, make_hostile, sampled
 

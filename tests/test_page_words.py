@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from epigone.reporting.page import PageFacts, build_page, choose_evenly, describe_learning
-from epigone.reporting.publishing import list_changed, publish
-from epigone.reporting.rulers import format_value, place_on_ruler
+from epigone.report.page import PageFacts, build_page, choose_evenly, describe_learning
+from epigone.report.publish import list_changed, publish
+from epigone.report.views import format_value, place_on_ruler
 from epigone.runs.folder import RunFolder
 from epigone.settings import Settings
 from helpers_front import TINY, command, shared_run, train_once, write_sonnets

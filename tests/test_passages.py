@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from epigone.text import storing
-from epigone.text.folding import locate_characters, normalise
-from epigone.text.index import CopyIndex
-from epigone.text.passages import Found, Shared, find_longest_shared, find_passages, measure_longest
-from epigone.text.storing import Store, StoredText, read_beginning, read_blocks, read_end, read_some
+from epigone.corpus import large_text
+from epigone.corpus.large_text import Store, StoredText, read_beginning, read_blocks, read_end, read_some
+from epigone.text_reuse.copy_guard import CopyIndex
+from epigone.text_reuse.hashing import locate_characters, normalise
+from epigone.text_reuse.matches import Found, Shared, find_longest_shared, find_passages, measure_longest
 from helpers_copies import SECRET, documents, hashing, list_windows, normalise_slowly, sizes, stands_in, texts
 from helpers_front import sonnets
 
@@ -159,7 +159,7 @@ def test_shares_of_known_texts() -> None:
 
 
 def store(text: str, monkeypatch: pytest.MonkeyPatch) -> StoredText:
-    monkeypatch.setattr(storing, "MARKED_CHARACTERS", 3)
+    monkeypatch.setattr(large_text, "MARKED_CHARACTERS", 3)
     keeper = Store(held_characters=0)
     for piece in read_blocks(text, 5):
         keeper.add(piece)
@@ -213,7 +213,7 @@ def test_a_passage_longer_than_the_pieces_of_a_text_is_found_whole(monkeypatch: 
 
 def test_much_text_is_known_by_stretches_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     held = ["ab" * 50, "cd" * 50]
-    monkeypatch.setattr(storing, "BLOCK_CHARACTERS", 20)
+    monkeypatch.setattr(large_text, "BLOCK_CHARACTERS", 20)
     assert read_some(held) == held and read_some(held, 60) == ["ab" * 10, "ab" * 5, "cd" * 5, "cd" * 10]
     assert read_end(held, "\n", 3) == "dcd" and read_end(held, "\n", 104).startswith("bab\ncd")
     assert read_beginning(held, "\n", 3) == "aba" and read_beginning(held, "\n", 104).endswith("ab\ncdc")

@@ -16,8 +16,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from epigone import Settings
 from epigone.errors import EpigoneError, RunDamaged, SettingsError, TextTooShort
-from epigone.model.plan import Plan
-from epigone.model.shape import Shape
+from epigone.model.size import Shape
+from epigone.planning.plan import Plan
 from epigone.runs.folder import RunFolder
 from helpers_tokens import GPT2_SMALL, SMALL_BASE, make_hardware, plan_for
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from epigone import Settings
-from epigone.model.plan import Plan, set_length
-from epigone.training.speed import count_evaluations
+from epigone.planning.plan import Plan, set_length
+from epigone.preparation import count_evaluations
 from helpers_tokens import plan_for
 
 SIZES_IN_BYTES = (5_000, 50_000, 500_000, 5_000_000, 50_000_000)

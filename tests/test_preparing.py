@@ -15,11 +15,10 @@ from torch._dynamo.exc import TorchDynamoException
 from epigone import Settings
 from epigone.errors import SettingsError, TextTooShort
 from epigone.model.gpt2 import build_model
-from epigone.model.plan import Plan
-from epigone.preparing import Preparation, prepare
-from epigone.tokens.vocabulary import END_OF_TEXT, learn_vocabulary, list_token_bytes, load_vocabulary
+from epigone.planning.plan import Plan
+from epigone.preparation import Preparation, count_evaluations, prepare
+from epigone.tokens.tokenizer import END_OF_TEXT, learn_vocabulary, list_token_bytes, load_vocabulary
 from epigone.training.events import Estimate
-from epigone.training.speed import count_evaluations
 from helpers_front import sonnets, workshop, write_sonnets
 from standin import make_standin
 
@@ -212,7 +211,7 @@ def test_the_same_text_is_prepared_in_the_same_way(tmp_path: Path) -> None:
 def test_the_model_is_not_the_one_that_was_measured_with() -> None:
     """A few steps were taken with that one."""
     prepared = prepare_once()
-    untouched = build_model(prepared.plan, None, prepared.vocabulary.end_of_text_id).state_dict()
+    untouched = build_model(prepared.plan.model_spec, None, prepared.vocabulary.end_of_text_id).state_dict()
     weights = prepared.build_model().state_dict()
     assert all(torch.equal(weights[name], untouched[name]) for name in untouched)
 
@@ -229,7 +228,7 @@ def test_a_base_brings_its_vocabulary_its_shape_and_its_weights(tmp_path: Path) 
     assert (plan.base, plan.base_revision, plan.shape.n_positions, plan.shape.n_embd) == (str(base), "", 64, 64)
     assert plan.reasons["base"] == "as asked" and plan.shape.vocabulary_size == len(prepared.vocabulary)
     weights = prepared.build_model().transformer.wte.weight
-    assert torch.equal(weights, build_model(plan, base, 0).transformer.wte.weight)
+    assert torch.equal(weights, build_model(plan.model_spec, base, 0).transformer.wte.weight)
     assert read_part(prepared, "validation") in sonnets(4_000)
 
 
@@ -252,7 +251,7 @@ def test_where_nothing_can_be_compiled_it_goes_without_and_says_so(
             raise TorchDynamoException("no such header: Python.h\nand much more")
         return Estimate(seconds_per_step=1, seconds_per_evaluation=1, n_evaluations=1, seconds=1, memory_bytes=1)
 
-    monkeypatch.setattr("epigone.preparing.measure_speed", fail_compiled)
+    monkeypatch.setattr("epigone.preparation.measure_speed", fail_compiled)
     prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path, compilation="blocks")
     assert prepared.plan.compilation == "none"
     assert prepared.plan.reasons["compilation"] == "torch.compile failed here: no such header: Python.h"

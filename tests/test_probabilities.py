@@ -11,12 +11,12 @@ import torch
 from scipy.stats import chisquare
 from transformers import GPT2LMHeadModel
 
+from epigone.generation.generator import Writer
+from epigone.generation.sampling import ROUNDS, SHORTEST_LOOP, LoopGuard
+from epigone.model.decoder import make_decoder
 from epigone.model.gpt2 import load_model
 from epigone.settings import WritingSettings
-from epigone.tokens.vocabulary import Vocabulary, encode, load_vocabulary
-from epigone.writing.decoder import make_decoder
-from epigone.writing.engine import Writer
-from epigone.writing.sampling import ROUNDS, SHORTEST_LOOP, LoopGuard
+from epigone.tokens.tokenizer import Vocabulary, encode, load_vocabulary
 from helpers_front import shared_run
 from helpers_writing import (
     Parrot,

@@ -92,7 +92,7 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     """The first is given while one very long step is computed."""
     flags = ("--size", "4x256", "--epochs", "50", "--block-size", "128", "--batch-size", "4", "--accumulation", "400")
     code = (
-        "import sys, epigone.cli as cli, epigone.preparing as preparing\n"
+        "import sys, epigone.cli.main as cli, epigone.preparation as preparing\n"
         "preparing.measure_speed = lambda *_, **__: preparing.Estimate(\n"
         "    seconds_per_step=1, seconds_per_evaluation=1, n_evaluations=1, seconds=1, memory_bytes=1)\n"
         "cli.main(sys.argv[1:])"

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import binomtest
 
 from epigone.errors import TextTooShort
-from epigone.judging.quiz import (
+from epigone.evaluation.quiz import (
     CUT,
     Question,
     count_words,
@@ -167,8 +167,8 @@ class _Answering:
 
 
 def hold(monkeypatch: pytest.MonkeyPatch, *answers: str) -> str:
-    monkeypatch.setattr("epigone.dialogue.ask_line", _Answering(*answers))
-    monkeypatch.setattr("epigone.using.can_answer", lambda: True)
+    monkeypatch.setattr("epigone.cli.write.ask_line", _Answering(*answers))
+    monkeypatch.setattr("epigone.cli.write.can_answer", lambda: True)
     outcome = command("quiz", shared_run().path, "--count", "4", "--length", "10")
     assert outcome.code == 0, outcome.err
     return outcome.out

@@ -13,7 +13,7 @@ from transformers import get_scheduler
 
 from epigone.errors import SettingsError
 from epigone.settings import Schedule
-from epigone.training.rate import LearningRate
+from epigone.training.lr_schedule import LearningRate
 
 PEAK, N_STEPS, WARMUP = 0.02, 40, 0.2
 BY_STEP: dict[str, tuple[str, ...]] = {

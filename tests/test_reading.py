@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from epigone.corpus.encoding import Decoded, decode, measure_bytes
 from epigone.errors import TextTooShort, TextUnreadable
-from epigone.text.reading import Decoded, decode, measure_bytes
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no texts at EPIGONE_TEST_DATA")

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from conftest import Reliability
-from epigone import api
+from epigone import pipeline
+from epigone.corpus import sources
 from epigone.errors import RunDamaged
-from epigone.remaking import name_texts, open_tokens
+from epigone.pipeline import name_texts
+from epigone.resumption import open_tokens
 from epigone.run import open_run
 from epigone.runs.folder import RunFolder
 from epigone.settings import Settings
-from epigone.text import fetching
-from epigone.tokens.vocabulary import load_vocabulary
+from epigone.tokens.tokenizer import load_vocabulary
 from helpers_faults import HOW, copy, find_differences, go_on, plain_pictures, uninterrupted
 from helpers_front import command, hash_tree, sonnets, standard_input, workshop
 from test_damage import DAMAGES, SAID, Damage, flip_a_bit, stopped
@@ -163,7 +164,7 @@ def test_a_text_that_cannot_be_found_again_is_named(
     def ask(*_: object) -> None:
         raise AssertionError("it asks the network")
 
-    monkeypatch.setattr(fetching, "_download", ask)
+    monkeypatch.setattr(sources, "_download", ask)
     monkeypatch.setenv("EPIGONE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "faults.txt").write_text(sonnets(9_000), "utf-8")
     folder = change_names(copy(stopped(), tmp_path / "run"), name)
@@ -192,10 +193,10 @@ def made_of_several() -> Path:
     for number in range(3):
         (place / "books" / f"{number}.txt").write_text(sonnets(9_000)[3_000 * number :][:3_000], "utf-8")
     (place / "held.txt").write_text(sonnets(12_000)[9_000:], "utf-8")
-    folder = api.begin([str(place / "books")], place / "runs" / "books")
+    folder = pipeline.begin([str(place / "books")], place / "runs" / "books")
     asked = Settings(**HOW | {"validation": str(place / "held.txt")}, base="none")
-    with api.hold(folder):
-        api.prepare_run(folder, [str(place / "books" / "*.txt")], asked, progress=False)
+    with pipeline.hold(folder):
+        pipeline.prepare_run(folder, [str(place / "books" / "*.txt")], asked, progress=False)
     return place
 
 

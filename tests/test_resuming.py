@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from epigone.model.plan import Plan
+from epigone.planning.plan import Plan
 from epigone.runs.checkpoints import load_checkpoint, save_checkpoint
 from epigone.runs.folder import RunFolder
 from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Started, Stepped
-from epigone.training.loop import Learner
+from epigone.training.trainer import Learner
 from helpers_training import are_equal, make_learner, make_tokens, pick, plan_for, tiny_model
 
 TOKENS = make_tokens()

@@ -9,9 +9,9 @@ import pytest
 
 from epigone import Settings
 from epigone.errors import SettingsError
-from epigone.model.hardware import Hardware
-from epigone.model.route import Fits, Route, choose_route
-from epigone.tokens.vocabulary import encode
+from epigone.hardware import Hardware
+from epigone.planning.choose_base import Fits, Route, choose_route
+from epigone.tokens.tokenizer import encode
 from helpers_tokens import DATA, gpt2_vocabulary, make_hardware, needs_data
 
 ENGLISH = 4.0

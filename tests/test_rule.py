@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from epigone.model.hardware import Hardware
-from epigone.model.plan import Plan
-from epigone.model.rule import choose_dropout, choose_epochs, choose_size, choose_vocabulary
+from epigone.hardware import Hardware
+from epigone.planning.defaults import choose_dropout, choose_epochs_from_scratch, choose_size, choose_vocabulary
+from epigone.planning.plan import Plan
 from helpers_tokens import plan_for
 
 MACHINE = Hardware(device="cpu", name="two cores", n_threads=2, memory_bytes=2**34, bf16=True, compiles=True)
@@ -34,7 +34,7 @@ def test_a_longer_text_makes_no_smaller_a_model_vocabulary_or_dropout(on_process
     short, long = sizes
     assert count(short) <= count(long)
     assert choose_vocabulary(short)[0] <= choose_vocabulary(long)[0]
-    assert choose_epochs(short) >= choose_epochs(long)
+    assert choose_epochs_from_scratch(short) >= choose_epochs_from_scratch(long)
 
 
 @pytest.mark.parametrize("n_bytes", [50_000, 300_000, 1_000_000, 5_000_000, 30_000_000])

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from epigone.model.gpt2 import load_model
 from epigone.runs.folder import RunFolder
-from epigone.tokens.stream import load_tokens
-from epigone.training.evaluation import evaluate
-from epigone.training.state import make_accelerator
+from epigone.tokens.dataset import load_tokens
+from epigone.training.distributed import make_accelerator
+from epigone.training.evaluate import evaluate
 from helpers_front import (
     TINY,
     command,
@@ -98,7 +98,7 @@ def learn_what_does_not_help(folder: Path, *flags: str) -> dict[str, list[dict[s
     how += ["--samples", "0", "--precision", "fp32", "--batch-size", "4", "--validation", str(backwards)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "epigone.reporting.publishing.draw_curves", lambda *_, **__: []
+            "epigone.report.publish.draw_curves", lambda *_, **__: []
         )  # as many drawings as epochs take longer
         outcome = command("train", text, *how, *flags, "--json", "--out", folder / "run")
     found: dict[str, list[dict[str, float]]] = json.loads(outcome.out)

@@ -13,11 +13,11 @@ import torch
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from epigone import api
+from epigone import pipeline
 from epigone.errors import TextTooShort, TextUnreadable
-from epigone.reporting.facts import describe_worst_lines
-from epigone.tokens.vocabulary import Vocabulary, encode, learn_vocabulary
-from epigone.writing.scoring import Score, list_windows, score_text
+from epigone.generation.scoring import Score, list_windows, score_text
+from epigone.report.views import describe_worst_lines
+from epigone.tokens.tokenizer import Vocabulary, encode, learn_vocabulary
 from helpers_front import command, shared_run, sonnets, write_sonnets
 
 ODD = "Größe 🦊 漢字 e\u0301 <|endoftext|>\n\n\tz\u00a0\n"
@@ -151,7 +151,7 @@ def test_batches_change_nothing(
     model: GPT2LMHeadModel, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = score_text(model, vocabulary, sonnets(3_000))
-    monkeypatch.setattr("epigone.writing.scoring.TOKENS_AT_ONCE", 1)
+    monkeypatch.setattr("epigone.generation.scoring.TOKENS_AT_ONCE", 1)
     assert agree(score_text(model, vocabulary, sonnets(3_000)), found)
 
 
@@ -221,7 +221,7 @@ def test_nothing_and_half_a_character_have_no_score() -> None:
 
 def test_a_run_and_its_model_s_folder_score_alike() -> None:
     run = shared_run()
-    assert api.score(run.folder.model, "Shall I compare") == run.score("Shall I compare")
+    assert pipeline.score(run.folder.model, "Shall I compare") == run.score("Shall I compare")
 
 
 def test_the_screen_has_the_numbers_and_the_worst_lines_in_columns(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from epigone.reporting.sentences import LONGEST_COPY, choose_sentences, list_sentences
-from epigone.text.folding import normalise
-from epigone.text.passages import measure_longest
+from epigone.report.best_sentences import LONGEST_COPY, choose_sentences, list_sentences
+from epigone.text_reuse.hashing import normalise
+from epigone.text_reuse.matches import measure_longest
 
 LEARNED = "The old grey harbour slept under its heavy snow while the bells rang out over the silent town at night."
 KNOWN = [LEARNED + " The ships lay still. " + "The the the bells bells. " * 20]

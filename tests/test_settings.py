@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from epigone import cli
+from epigone.cli import main
 from epigone.errors import SettingsError
 from epigone.settings import (
     SIZES,
@@ -82,8 +82,8 @@ def seen_by_train(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Settings:
         seen.append(settings)
         return 0
 
-    monkeypatch.setattr(cli, "_train", train)
-    assert cli.run(["train", "text.txt", *arguments]) == 0
+    monkeypatch.setattr(main, "_train", train)
+    assert main.run(["train", "text.txt", *arguments]) == 0
     return seen[0]
 
 

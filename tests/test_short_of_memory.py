@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 
 import epigone
 from conftest import Reliability, keeping
-from epigone import Run, Settings, WritingSettings, api
+from epigone import Run, Settings, WritingSettings, pipeline
 from epigone.errors import OutOfMemory
-from epigone.preparing import prepare
-from epigone.reporting.publishing import gather_facts
+from epigone.model.decoder import Decoder
+from epigone.preparation import prepare
+from epigone.report.publish import gather_facts
 from epigone.runs.folder import RunFolder
 from epigone.training.events import Divided, Evaluated, Event, Stepped
-from epigone.writing.decoder import Decoder
 from helpers_front import Outcome, command, environment, shared_run, workshop, write_sonnets
 from helpers_shortage import ERRORS, Machine
 from helpers_training import make_learner, make_tokens, pick, plan_for, tiny_model
@@ -114,10 +114,10 @@ def test_it_is_remembered_even_if_nothing_was_saved_since(tmp_path: Path, reliab
 
 
 def _divide_and_die(tmp_path: Path) -> None:
-    folder, machine = api.begin([str(text())], tmp_path / "run"), Machine(fits=3, from_call=9)
+    folder, machine = pipeline.begin([str(text())], tmp_path / "run"), Machine(fits=3, from_call=9)
     with machine.at_work():
-        preparation = api.prepare_run(folder, [str(text())], Settings(**TINY), progress=False)
-        for event in api.learn(folder, preparation):
+        preparation = pipeline.prepare_run(folder, [str(text())], Settings(**TINY), progress=False)
+        for event in pipeline.learn(folder, preparation):
             if isinstance(event, Divided):
                 break
     assert not list(folder.checkpoints.glob("step-*"))
@@ -161,7 +161,7 @@ def test_wherever_else_memory_runs_out_it_is_one_error(kind: str, monkeypatch: p
     def fail(*_: object) -> None:
         raise ERRORS[kind]()
 
-    monkeypatch.setattr("epigone.cli._plan", lambda *_, **__: fail())
+    monkeypatch.setattr("epigone.cli.main._plan", lambda *_, **__: fail())
     outcome = command("plan", text())
     assert outcome.code == 1 and outcome.err.startswith("error: Memory ran out") and "Traceback" not in outcome.err
 

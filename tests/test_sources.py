@@ -14,9 +14,9 @@ from typing import ClassVar
 
 import pytest
 
+from epigone.corpus import sources
+from epigone.corpus.sources import find_sources
 from epigone.errors import OutputError, TextNotFound, TextUnreadable
-from epigone.text import fetching
-from epigone.text.sources import find_sources
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def read(address: str) -> bytes:
     (source,) = find_sources([address]).sources
-    assert source.name == fetching.hide_password(address)
+    assert source.name == sources.hide_password(address)
     return source.read()
 
 
@@ -208,7 +208,7 @@ def test_a_damaged_cache_is_fetched_again(host: str, tmp_path: Path, what: str, 
 
 @pytest.mark.parametrize("path", ["/poem.txt", "/endless"], ids=["announced", "not announced"])
 def test_what_is_too_large_is_refused(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setattr(fetching, "URL_LIMIT_BYTES", 1_000)
+    monkeypatch.setattr(sources, "URL_LIMIT_BYTES", 1_000)
     with pytest.raises(TextUnreadable, match="larger than"):
         read(host + path)
     assert list((tmp_path / "cache/texts").iterdir()) == []
@@ -270,4 +270,4 @@ def test_the_cache_lies_where_it_was_told_to(
     monkeypatch.setenv("HOME", str(tmp_path))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert fetching.find_cache() == where(tmp_path)
+    assert sources.find_cache() == where(tmp_path)

@@ -8,13 +8,13 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from epigone.model.plan import Plan
-from epigone.tokens.stream import Part
-from epigone.training import speed
-from epigone.training.evaluation import Evaluation
+from epigone import preparation
+from epigone.planning.plan import Plan
+from epigone.preparation import count_evaluations, count_steps_in_time, expect, measure_speed
+from epigone.tokens.dataset import Part
+from epigone.training.evaluate import Evaluation
 from epigone.training.events import Estimate, Evaluated
-from epigone.training.loop import Learner
-from epigone.training.speed import count_evaluations, count_steps_in_time, expect, measure_speed
+from epigone.training.trainer import Learner
 from helpers_training import make_learner, make_tokens, pick, plan_for, random_ids, tiny_model
 
 TOKENS = make_tokens(validation=random_ids(3_001))
@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def wait(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr("epigone.training.speed.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("epigone.preparation.time.perf_counter", lambda: now[0])
     return wait
 
 
@@ -47,8 +47,8 @@ def slow(monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]) -> lis
         clock(0.001 * tested[-1])
         return Evaluation(loss=1.0, accuracy=0.5, n_tokens=tested[-1], n_bytes=1)
 
-    monkeypatch.setattr(speed, "Learner", SlowLearner)
-    monkeypatch.setattr(speed, "evaluate", evaluate)
+    monkeypatch.setattr(preparation, "Learner", SlowLearner)
+    monkeypatch.setattr(preparation, "evaluate", evaluate)
     return tested
 
 
@@ -74,7 +74,7 @@ def test_where_steps_are_slow_only_two_are_taken(
             clock((3.0, 2.5)[len(taken) - 1])
             super().step()
 
-    monkeypatch.setattr(speed, "Learner", SlowLearner)
+    monkeypatch.setattr(preparation, "Learner", SlowLearner)
     assert measure(plan_for(TOKENS)).seconds_per_step == pytest.approx(2.5)
     assert taken == [0, 1]
 

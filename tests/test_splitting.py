@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epigone.corpus.corpus import Corpus, make_corpus, read_corpus, read_document
+from epigone.corpus.sources import Source
+from epigone.corpus.split import Split, split_corpus
 from epigone.errors import SettingsError, TextTooShort
-from epigone.text.corpus import Corpus, make_corpus, read_corpus, read_document
-from epigone.text.sources import Source
-from epigone.text.splitting import Split, split_corpus
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no texts at EPIGONE_TEST_DATA")

@@ -16,8 +16,8 @@ from tokenizers import pre_tokenizers
 from transformers import GPT2Tokenizer
 
 from epigone.errors import RunDamaged
-from epigone.tokens.stream import Tokens, encode_parts, load_tokens
-from epigone.tokens.vocabulary import END_OF_TEXT, Vocabulary, encode, learn_vocabulary
+from epigone.tokens.dataset import Tokens, encode_parts, load_tokens
+from epigone.tokens.tokenizer import END_OF_TEXT, Vocabulary, encode, learn_vocabulary
 from helpers_front import sonnets
 from helpers_tokens import small_vocabulary
 

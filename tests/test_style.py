@@ -7,19 +7,19 @@ import pytest
 
 from authors import read_books
 from epigone.errors import TextTooShort
-from epigone.judging.authors import WINDOW, load_authors
-from epigone.judging.chains import shuffle, split_words, write_chain
-from epigone.judging.frequencies import cut_evenly, normalise
-from epigone.judging.rulers import Reading, draw_sample
-from epigone.judging.style import (
+from epigone.evaluation.baselines import shuffle, split_words, write_chain
+from epigone.evaluation.style import (
     LEAST,
+    Reading,
     choose_size,
     decide,
     divide_own,
+    draw_sample,
     grade,
     judge_style,
     make_yardstick,
 )
+from epigone.evaluation.stylometry import WINDOW, cut_evenly, load_authors, normalise
 from helpers_front import sonnets
 from helpers_style import LIBRARY, judge, needs_data, needs_library, read_book, write_invented
 

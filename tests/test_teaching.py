@@ -16,11 +16,11 @@ from torch.nn import functional
 from transformers import GPT2LMHeadModel
 
 import epigone
-from epigone import api
-from epigone.model.forward import TAUGHT, NextTokenLoss
+from epigone import pipeline, resumption
+from epigone.distillation import can_teach
+from epigone.model.loss import TAUGHT, NextTokenLoss
 from epigone.runs.folder import RunFolder
-from epigone.teaching import can_teach
-from epigone.tokens.vocabulary import load_vocabulary
+from epigone.tokens.tokenizer import load_vocabulary
 from helpers_front import Outcome, command, shared_run, workshop, write_sonnets
 from test_forward import assert_equal, list_gradients, make_batch, make_model
 
@@ -112,13 +112,13 @@ def test_it_has_the_teachers_vocabulary_and_block_and_other_random_numbers() -> 
 
 def test_the_training_loss_that_is_shown_is_that_of_the_text() -> None:
     """From the same weights, without dropout, the first step's loss is the same with and without a teacher."""
-    preparation = api.plan(
+    preparation = pipeline.plan(
         text(), size="1x32", epochs=4.0, batch_size=4, samples=0, dropout=0.0, teacher=str(teacher())
     )
     losses = []
     for known in (None, preparation.teacher):
         assert preparation.teacher is not None
-        learner = api.Learner(
+        learner = pipeline.Learner(
             preparation.build_model(), preparation.tokens, preparation.plan, teacher=known.load() if known else None
         )
         losses.append((learner.gradients.add(0).item(), learner.model.transformer.wte.weight.grad.clone()))
@@ -129,8 +129,10 @@ def test_the_training_loss_that_is_shown_is_that_of_the_text() -> None:
 
 def test_less_is_dropped_than_without() -> None:
     flags = {"size": "4x128", "epochs": 40.0, "samples": 0}
-    alone = api.plan(text(), base="none", block_size=32, vocabulary=read_plan(teacher()).shape.vocabulary_size, **flags)
-    with_one = api.plan(text(), teacher=str(teacher()), **flags)
+    alone = pipeline.plan(
+        text(), base="none", block_size=32, vocabulary=read_plan(teacher()).shape.vocabulary_size, **flags
+    )
+    with_one = pipeline.plan(text(), teacher=str(teacher()), **flags)
     assert with_one.plan.dropout == pytest.approx(alone.plan.dropout / 2, abs=0.006)
     assert alone.plan.dropout > 0.1
 
@@ -139,13 +141,13 @@ def test_it_goes_on_where_it_stopped_though_its_teacher_is_gone(tmp_path: Path) 
     gone = tmp_path / "teacher"
     shutil.copytree(teacher(), gone)
     settings = {"size": "1x32", "epochs": 4.0, "batch_size": 4, "samples": 0, "precision": "fp32", "dropout": 0.1}
-    names, folder = [str(text())], api.begin([str(text())], tmp_path / "run")
-    preparation = api.prepare_run(folder, names, epigone.Settings(**settings, teacher=str(gone)))
+    names, folder = [str(text())], pipeline.begin([str(text())], tmp_path / "run")
+    preparation = pipeline.prepare_run(folder, names, epigone.Settings(**settings, teacher=str(gone)))
     stops = iter([False] * 30 + [True] * 9)
-    *_, last = api.learn(folder, preparation, should_stop=lambda: next(stops))
+    *_, last = pipeline.learn(folder, preparation, should_stop=lambda: next(stops))
     assert last.reason == "interrupted"
     shutil.rmtree(gone)
-    list(api.go_on(folder, {}))
+    list(resumption.go_on(folder, {}))
     whole, ours = (load_file(run / "model" / "model.safetensors") for run in (taught()[0], folder.path))
     assert all(torch.equal(whole[name], ours[name]) for name in whole)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from epigone import WritingSettings
-from epigone.judging import tuning
-from epigone.judging.repetition import Range
-from epigone.judging.tuning import TEMPERATURES, Trial, choose_temperature
+from epigone.evaluation import sample_checks
+from epigone.evaluation.repetition import Range
+from epigone.evaluation.sample_checks import TEMPERATURES, Trial, choose_temperature
 from epigone.model.gpt2 import load_model
 from epigone.model.weights import keep_temperature, read_temperature
 from epigone.run import open_run, open_writer
-from epigone.tokens.vocabulary import load_vocabulary
+from epigone.tokens.tokenizer import load_vocabulary
 from helpers_front import command, shared_run, sonnets
 
 
@@ -29,7 +29,7 @@ def tune(monkeypatch: pytest.MonkeyPatch, dull_below: float, repeats_below: floa
         repeated = usual.repeated[1] + (0.1 if temperature < repeats_below else 0)
         return Trial(temperature=temperature, compression=compression, repeated=repeated)
 
-    monkeypatch.setattr(tuning, "_try", attempt)
+    monkeypatch.setattr(sample_checks, "_try", attempt)
     found = choose_temperature(model, vocabulary, [sonnets(9_000)], "", 0)
     assert found is not None and len(found.trials) <= 4
     return found.temperature

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
+from epigone.corpus.corpus import read_corpus
+from epigone.corpus.split import split_corpus
 from epigone.errors import BaseUnusable
-from epigone.text.corpus import read_corpus
-from epigone.text.splitting import split_corpus
-from epigone.tokens import vocabulary as room
-from epigone.tokens.stream import encode_parts
-from epigone.tokens.vocabulary import (
+from epigone.tokens import tokenizer as room
+from epigone.tokens.dataset import encode_parts
+from epigone.tokens.tokenizer import (
     END_OF_TEXT,
     Vocabulary,
     cut_into_blocks,

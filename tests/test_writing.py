@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
+from epigone.generation.generator import Writer
+from epigone.model.decoder import ReferenceDecoder
 from epigone.settings import WritingSettings
-from epigone.tokens.vocabulary import Vocabulary, encode
-from epigone.writing.decoder import ReferenceDecoder
-from epigone.writing.engine import Writer
+from epigone.tokens.tokenizer import Vocabulary, encode
 from helpers_front import shared_run
 from helpers_writing import (
     LETTERS,

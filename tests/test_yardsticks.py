@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from epigone.judging.yardsticks import Learning, judge_learning, measure_counts, measure_packed
+from epigone.evaluation.baselines import Learning, judge_learning, measure_counts, measure_packed
 from helpers_front import sonnets
 
 FEW = st.text("ab c", min_size=1, max_size=60).map(str.encode)

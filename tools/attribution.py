@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from authors import AUTHORS, read_books
-from epigone.judging.authors import WINDOW, load_authors
-from epigone.judging.authors import WINDOWS as OWN_WINDOWS
-from epigone.judging.chains import shuffle, split_words, write_chain
-from epigone.judging.frequencies import Counts, cut_evenly, normalise
-from epigone.judging.nearness import Space, measure, thin
-from epigone.judging.style import choose_size, decide, make_yardstick
+from epigone.evaluation.baselines import shuffle, split_words, write_chain
+from epigone.evaluation.style import choose_size, decide, make_yardstick
+from epigone.evaluation.stylometry import WINDOW, Counts, Space, cut_evenly, load_authors, measure, normalise, thin
+from epigone.evaluation.stylometry import WINDOWS as OWN_WINDOWS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "attribution.md"
 STORIES = """alger 01 02 03 04 05 06 07 08 09 10

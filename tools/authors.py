@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from epigone.judging.authors import BUNDLE, Authors, read_authors, write_authors
+from epigone.evaluation.stylometry import BUNDLE, Authors, read_authors, write_authors
 from library import open_library
 
 PLACE = Path(__file__).resolve().parent.parent / "src" / "epigone" / "judging" / BUNDLE

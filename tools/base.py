@@ -16,16 +16,13 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
+from epigone.evaluation.copying import BUNDLE, judge_copying, read_library, write_library
 from epigone.files import write_bytes, write_json
-from epigone.judging.copying import judge_copying
-from epigone.judging.library import BUNDLE, read_library, write_library
-from epigone.model.checkpoint import WEIGHTS
+from epigone.generation.scoring import score_text
 from epigone.model.gpt2 import load_model
-from epigone.model.hub import SMALL
-from epigone.run import ask_for_much, open_run, open_writer
-from epigone.tokens.vocabulary import load_vocabulary
-from epigone.writing.scoring import score_text
-from epigone.writing.untouched import keep_untouched
+from epigone.model.hub import SMALL, WEIGHTS
+from epigone.run import ask_for_much, keep_untouched, open_run, open_writer
+from epigone.tokens.tokenizer import load_vocabulary
 from library import Book, open_library, read_books
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,19 +21,18 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
+from epigone.generation.generator import Writer
+from epigone.hardware import choose_precision, find_hardware
+from epigone.model.decoder import WeightFormat, make_decoder
 from epigone.model.gpt2 import build_model
-from epigone.model.hardware import choose_precision, find_hardware
-from epigone.model.plan import Facts, Plan, make_plan
-from epigone.model.route import Route
-from epigone.model.shape import Shape
+from epigone.model.size import Shape
+from epigone.planning.choose_base import Route
+from epigone.planning.plan import Facts, Plan, make_plan
 from epigone.run import open_run
 from epigone.settings import Settings, WritingSettings
-from epigone.tokens.stream import Part, Tokens
-from epigone.tokens.vocabulary import Vocabulary, encode, learn_vocabulary
-from epigone.training.batches import Batches
-from epigone.training.loop import Learner
-from epigone.writing.decoder import WeightFormat, make_decoder
-from epigone.writing.engine import Writer
+from epigone.tokens.dataset import Batches, Part, Tokens
+from epigone.tokens.tokenizer import Vocabulary, encode, learn_vocabulary
+from epigone.training.trainer import Learner
 from recipes import compare_recipes, read_result, read_sonnets, run_whole
 
 VOCABULARY = 1024
@@ -223,7 +222,7 @@ def make_plain_step(plan: Plan, tokens: Tokens) -> Work:
 
 def make_step(plan: Plan, tokens: Tokens) -> Work:
     """A training step of epigone."""
-    learner = Learner(build_model(replace(plan, base="none"), None, 0), tokens, plan)
+    learner = Learner(build_model(replace(plan, base="none").model_spec, None, 0), tokens, plan)
 
     def step() -> None:
         torch.use_deterministic_algorithms(plan.device == "cpu")  # as epigone has it

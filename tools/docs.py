@@ -19,11 +19,11 @@ from epigone.settings import Frozen, JudgingSettings, Settings, WritingSettings,
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "epigone"
 ROOMS = (
-    *("errors", "files", "settings", "text", "tokens", "model", "training", "runs", "writing", "judging"),
-    *("reporting", "serving", "teaching", "preparing", "remaking", "run", "api", "display", "dialogue", "using"),
-    *("opinions", "learning", "flags", "cli"),
+    *("errors", "files", "settings", "hardware", "corpus", "tokens", "text_reuse", "model", "planning", "training"),
+    *("runs", "generation", "evaluation", "report", "distillation", "preparation", "run", "pipeline", "resumption"),
+    *("cli",),
 )
-"""From the ground up: a room imports only from itself and from those before it. Not all are built yet."""
+"""From the ground up: a room imports only from itself and from those before it."""
 WARNING = "<!-- Written by tools/docs.py from the code: change that and run `make docs`. -->"
 COLUMNS = 100
 

@@ -37,7 +37,7 @@ class Workshop:
         self.text = folder / "text.txt"
         self.text.write_text(SAMPLE.read_text("utf-8")[:20_000], "utf-8")
         sys.path.insert(0, str(ROOT / "tests"))
-        from standin import make_standin
+        from standin import make_standin  # type: ignore[import-not-found]
 
         self.standin = make_standin(folder / "gpt2", text=SAMPLE.read_text("utf-8")[20_000:50_000], steps=20)
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from epigone.text.folding import normalise
-from epigone.text.hashes import hash_windows
+from epigone.text_reuse.hashing import hash_windows, normalise
 
 PASSAGE = 60
 """Characters, normalised: books that share many such passages are the same work."""

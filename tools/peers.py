@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
-from epigone.tokens.vocabulary import encode, learn_vocabulary
+from epigone.tokens.tokenizer import encode, learn_vocabulary
 
 BLOCK, BATCH, STEPS, WARM_UP, WIDTH, LAYERS, HEADS = 64, 12, 2000, 100, 128, 4, 4
 RATE, LEAST_RATE = 1e-3, 1e-4

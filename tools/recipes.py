@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from epigone.corpus.corpus import read_corpus
 from epigone.run import open_run
-from epigone.text.corpus import read_corpus
 
 SECONDS_TO_START = 8.0
 """What a process takes besides learning, roughly."""

@@ -23,14 +23,14 @@ from unittest.mock import patch
 
 import torch
 
-from epigone import preparing
-from epigone.api import find_origin
-from epigone.model.hardware import Hardware
-from epigone.model.plan import Plan
+from epigone import preparation
+from epigone.hardware import Hardware
+from epigone.pipeline import find_origin
+from epigone.planning.plan import Plan
+from epigone.preparation import expect
 from epigone.settings import Settings
 from epigone.training.events import Estimate, Evaluated
-from epigone.training.loop import Learner
-from epigone.training.speed import expect
+from epigone.training.trainer import Learner
 
 MACHINE = Hardware(device="cpu", name="2 processor cores", n_threads=2, memory_bytes=24 << 30, bf16=True, compiles=True)
 """What every trial is planned for, whatever it runs on; with "precision": "fp32" the same without bf16."""
@@ -120,7 +120,7 @@ def run(trial: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _prepare(text: str, settings: Settings, folder: Path) -> tuple[preparing.Preparation, Plan]:
+def _prepare(text: str, settings: Settings, folder: Path) -> tuple[preparation.Preparation, Plan]:
     """What `prepare` makes of it, with guessed times instead of measured ones, and no clock."""
 
     machine = replace(MACHINE, bf16=settings.precision != "fp32")
@@ -137,8 +137,8 @@ def _prepare(text: str, settings: Settings, folder: Path) -> tuple[preparing.Pre
         )
         return expect(plan, estimate)
 
-    with patch.multiple(preparing, measure_speed=guess, find_hardware=lambda _: machine):
-        prepared = preparing.prepare([text], settings, folder, progress=False)
+    with patch.multiple(preparation, measure_speed=guess, find_hardware=lambda _: machine):
+        prepared = preparation.prepare([text], settings, folder, progress=False)
     epochs = prepared.plan.n_steps / prepared.plan.steps_per_epoch
     return prepared, replace(prepared.plan, minutes=None, epochs=epochs, n_threads=1)
 

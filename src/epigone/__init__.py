@@ -23,8 +23,9 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "16000")
 
 if TYPE_CHECKING:
-    from epigone.api import plan, resume, train
     from epigone.errors import EpigoneError
+    from epigone.pipeline import plan, train
+    from epigone.resumption import resume
     from epigone.run import Run, open_run
     from epigone.settings import Settings, WritingSettings
 
@@ -34,9 +35,9 @@ _HOMES = {
     "Settings": "epigone.settings",
     "WritingSettings": "epigone.settings",
     "open_run": "epigone.run",
-    "plan": "epigone.api",
-    "resume": "epigone.api",
-    "train": "epigone.api",
+    "plan": "epigone.pipeline",
+    "resume": "epigone.resumption",
+    "train": "epigone.pipeline",
 }
 __all__ = [
     "EpigoneError",

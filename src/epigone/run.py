@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epigone.errors import BaseError, RunDamaged, RunNotFound, SettingsError
-from epigone.judging.quiz import Question, find_contexts, find_genuine, make_pair, make_quiz
-from epigone.judging.verdicts import UNTOUCHED
-from epigone.model.checkpoint import WEIGHTS
-from epigone.model.hardware import find_hardware
-from epigone.model.hub import BUNDLED, find_base
+from epigone.evaluation.quiz import Question, find_contexts, find_genuine, make_pair, make_quiz
+from epigone.evaluation.verdict import UNTOUCHED
+from epigone.files import hash_file, write_json
+from epigone.generation.generator import Piece, Writer
+from epigone.hardware import find_hardware
+from epigone.model.decoder import AnyDecoder, StyledDecoder, open_decoder
+from epigone.model.hub import BUNDLED, GENERATION, WEIGHTS, find_base
 from epigone.model.weights import read_temperature
-from epigone.reporting.history import find_best, follow_course
 from epigone.runs.folder import RunFolder
-from epigone.runs.mending import FRAME
+from epigone.runs.repair import FRAME
 from epigone.settings import WritingSettings, make_settings
-from epigone.tokens.vocabulary import load_vocabulary
-from epigone.training.events import Evaluated
-from epigone.writing.decoder import AnyDecoder, StyledDecoder, open_decoder
-from epigone.writing.engine import Piece, Writer
-from epigone.writing.untouched import read_untouched
+from epigone.tokens.tokenizer import load_vocabulary
+from epigone.training.events import Evaluated, find_best, follow_course
 
 if TYPE_CHECKING:
-    from epigone.judging.verdicts import Judgement
-    from epigone.writing.scoring import Score
+    from epigone.evaluation.verdict import Judgement
+    from epigone.generation.scoring import Score
+
+
+KEPT = "untouched.json"
+HOW = {"count", "device", "precision"}
+"""Settings that text number n has nothing to do with, but for what rounding does."""
+
+
+def read_untouched(folder: Path, prompt: str, asked: WritingSettings) -> list[str] | None:
+    """The texts that are asked for; None where these, or of these weights, are not kept."""
+    try:
+        kept = json.loads((folder / KEPT).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    texts: list[str] = kept["texts"].get(prompt, [])
+    is_meant = kept["asked"] == _list_asked(asked) and kept["model"] == _name_model(folder)
+    return texts[: asked.count] if is_meant and len(texts) >= asked.count else None
+
+
+def keep_untouched(folder: Path, asked: WritingSettings, texts: Mapping[str, Sequence[str]]) -> None:
+    """Put texts beside the weights that wrote them, by the prompts that they follow. Raises OutputError."""
+    write_json(folder / KEPT, {"model": _name_model(folder), "asked": _list_asked(asked), "texts": dict(texts)})
+
+
+def _list_asked(asked: WritingSettings) -> dict[str, object]:
+    return asked.model_dump(mode="json", exclude=HOW)
+
+
+def _name_model(folder: Path) -> str:
+    """One hash of all that decides what a model writes."""
+    return sha256(
+        "".join(hash_file(folder / name) for name in (WEIGHTS, "tokenizer.json", GENERATION)).encode()
+    ).hexdigest()
+
 
 Text = str | PathLike[str]
 LONGEST_JUDGED = 2_000
@@ -87,7 +120,7 @@ class Run:
 
         Raises RunDamaged, OutputError.
         """
-        from epigone.reporting.publishing import write_report  # it loads matplotlib
+        from epigone.report.publish import write_report
 
         return write_report(self.folder, None if out is None else Path(out), with_sentences=True)
 
@@ -123,8 +156,8 @@ class Run:
         `others`: texts of other authors by their names, instead of those that come with the package. Raises
         SettingsError, TextTooShort, RunNotFound, RunDamaged, OutputError.
         """
-        from epigone.judging.judge import Author, judge_model, judge_text, measure_learning, set_beside
-        from epigone.reporting.publishing import publish_card, write_report
+        from epigone.evaluation.judge import Author, judge_model, judge_text, measure_learning, set_beside
+        from epigone.report.publish import publish_card, write_report
 
         best, model = self.best, self.folder.hash_model()
         if best is None:
@@ -187,8 +220,8 @@ def score(name: Text, text: str, device: str = "auto", *, progress: bool = False
 
     Raises what `Run.score` does, and BaseError.
     """
-    from epigone.model.gpt2 import load_model  # it takes seconds to load, and writing does without
-    from epigone.writing.scoring import score_text
+    from epigone.generation.scoring import score_text
+    from epigone.model.gpt2 import load_model
 
     hardware, folder = find_hardware(device), _find_model(name, progress=progress)
     return score_text(load_model(folder, device=hardware.device), load_vocabulary(folder), text)

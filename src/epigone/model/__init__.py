@@ -1,1 +1,1 @@
-"""What the machine has, what follows from it, and the GPT-2 that is built."""
+"""GPT-2 models: finding, checking, building, loading and saving them, their training loss and their fast decoder."""

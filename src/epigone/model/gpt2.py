@@ -1,4 +1,4 @@
-"""A plan in, a stock GPT2LMHeadModel out: the one place that builds, loads and saves models."""
+"""Builds, loads and saves stock GPT2LMHeadModels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from transformers.utils import logging
 
 from epigone.errors import BaseUnusable, OutputError, RunDamaged, first_line
 from epigone.files import check_room, write_whole
-from epigone.model.adapters import add_adapters, merge_weights
-from epigone.model.plan import Plan
-from epigone.model.shape import Shape
+from epigone.model.lora import add_adapters, merge_weights
+from epigone.model.size import ModelSpec, Shape
 from epigone.model.weights import TEMPERATURE, UNLOADABLE
-from epigone.tokens.vocabulary import Vocabulary
+from epigone.tokens.tokenizer import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -36,49 +35,49 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
     )
 
 
-def build_model(plan: Plan, base_folder: Path | None, end_of_text: int) -> GPT2LMHeadModel:
+def build_model(spec: ModelSpec, base_folder: Path | None, end_of_text: int) -> GPT2LMHeadModel:
     """The model that training starts from, in fp32 on the CPU: the base's weights, or random ones from the seed."""
     if base_folder is None:
-        return _build_fresh(plan, end_of_text)
-    model = _load_base(plan, base_folder)
-    if plan.lora is not None:
-        add_adapters(model, plan.lora, plan.seed)
+        return _build_fresh(spec, end_of_text)
+    model = _load_base(spec, base_folder)
+    if spec.lora is not None:
+        add_adapters(model, spec.lora, spec.seed)
     return model
 
 
-def build_frame(plan: Plan, folder: Path) -> GPT2LMHeadModel:
+def build_frame(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
     """A model of the config in a run's `folder`, for weights from one of the run's checkpoints. Raises RunDamaged."""
     try:
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
-        if read_shape(config.to_dict()) != plan.shape:  # it is known before memory is taken
+        if read_shape(config.to_dict()) != spec.shape:  # it is known before memory is taken
             raise ValueError("config.json says another shape than plan.json")
-        config._attn_implementation = plan.attention
+        config._attn_implementation = spec.attention
         with torch.random.fork_rng(devices=[]):  # whatever it draws for weights that are replaced is nobody's
             model = _make_model(config)
     except UNLOADABLE as error:
         raise RunDamaged(
             f"The model in {folder} cannot be built: {first_line(error)}", hint="Train again from the text."
         ) from None
-    if plan.lora is not None:
-        add_adapters(model, plan.lora, plan.seed)
+    if spec.lora is not None:
+        add_adapters(model, spec.lora, spec.seed)
     return model
 
 
-def _build_fresh(plan: Plan, end_of_text: int) -> GPT2LMHeadModel:
+def _build_fresh(spec: ModelSpec, end_of_text: int) -> GPT2LMHeadModel:
     config = GPT2Config(
-        vocab_size=plan.shape.vocabulary_size,
-        n_positions=plan.shape.n_positions,
-        n_embd=plan.shape.n_embd,
-        n_layer=plan.shape.n_layer,
-        n_head=plan.shape.n_head,
+        vocab_size=spec.shape.vocabulary_size,
+        n_positions=spec.shape.n_positions,
+        n_embd=spec.shape.n_embd,
+        n_layer=spec.shape.n_layer,
+        n_head=spec.shape.n_head,
         activation_function="gelu_pytorch_tanh",  # GPT-2's own gelu_new, fused
         bos_token_id=end_of_text,
         eos_token_id=end_of_text,
-        **_dropouts(plan),  # type: ignore[arg-type]
+        **_dropouts(spec),  # type: ignore[arg-type]
     )
-    config._attn_implementation = plan.attention
+    config._attn_implementation = spec.attention
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed)
+        torch.manual_seed(spec.seed)
         return _make_model(config)
 
 
@@ -100,12 +99,12 @@ def _without_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _load_base(plan: Plan, folder: Path) -> GPT2LMHeadModel:
+def _load_base(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
     try:
-        config = GPT2Config.from_pretrained(folder, local_files_only=True, **_dropouts(plan))  # type: ignore[arg-type]
+        config = GPT2Config.from_pretrained(folder, local_files_only=True, **_dropouts(spec))  # type: ignore[arg-type]
         if config.activation_function == "gelu_new":
             config.activation_function = "gelu_pytorch_tanh"
-        return _read_weights(folder, attn_implementation=plan.attention, config=config)
+        return _read_weights(folder, attn_implementation=spec.attention, config=config)
     except UNLOADABLE as error:
         raise BaseUnusable(
             f"{folder} cannot be loaded as a GPT-2: {first_line(error)}",
@@ -129,9 +128,9 @@ def _read_weights(folder: Path, **more: Any) -> GPT2LMHeadModel:
     return model
 
 
-def _dropouts(plan: Plan) -> dict[str, float]:
+def _dropouts(spec: ModelSpec) -> dict[str, float]:
     """None in the attention: fused kernels refuse it on a CPU, and it costs 15 to 45 % of a step."""
-    return {"resid_pdrop": plan.dropout, "embd_pdrop": plan.dropout, "attn_pdrop": 0.0}
+    return {"resid_pdrop": spec.dropout, "embd_pdrop": spec.dropout, "attn_pdrop": 0.0}
 
 
 def load_model(folder: Path, *, attention: str = "sdpa", device: str = "cpu") -> GPT2LMHeadModel:

@@ -18,10 +18,11 @@ from safetensors.torch import load_file
 
 from epigone.errors import RunDamaged, first_line
 from epigone.files import write_json
-from epigone.model.checkpoint import CONFIG, GENERATION, INDEX, OTHER_SPELLINGS, WEIGHTS
+from epigone.model.hub import CONFIG, GENERATION, INDEX, OTHER_SPELLINGS, WEIGHTS
 
 if TYPE_CHECKING:
     from transformers import GPT2Config
+
 
 UNLOADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError),

@@ -1,1 +1,1 @@
-"""What lies where in a run's folder, and how it is written so that nothing is lost."""
+"""A run's folder on disk: what lies where, checkpoints, records, and repair after a crash."""

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
+from epigone.corpus.large_text import Text
 from epigone.errors import OutputError, RunDamaged, RunExists, RunLocked, RunNotFound, first_line
 from epigone.files import check_room, flush, hash_file, make_folder, write_bytes, write_json, write_text
-from epigone.model.checkpoint import GENERATION, WEIGHTS
-from epigone.model.plan import Plan
-from epigone.model.shape import Shape
+from epigone.model.hub import GENERATION, WEIGHTS
+from epigone.model.size import Shape
+from epigone.planning.plan import Plan
 from epigone.runs.checkpoints import (
     MOST_AT_ONCE,
     find_checkpoint,
@@ -27,19 +28,17 @@ from epigone.runs.checkpoints import (
     read_step,
     save_checkpoint,
 )
-from epigone.runs.mending import list_copied, mend
-from epigone.runs.metrics import append_event, read_events
-from epigone.runs.records import check_receipt, take_plan
-from epigone.runs.sums import Sums
+from epigone.runs.records import append_event, check_receipt, read_events, take_plan
+from epigone.runs.repair import Sums, list_copied, mend
 from epigone.settings import Settings, make_settings, read_settings, write_toml
-from epigone.text.storing import Text
-from epigone.tokens.stream import load_tokens, spell_some, spell_texts
-from epigone.tokens.vocabulary import Vocabulary, load_vocabulary
+from epigone.tokens.dataset import load_tokens, spell_some, spell_texts
+from epigone.tokens.tokenizer import Vocabulary, load_vocabulary
 from epigone.training.events import Evaluated, Event, Sampled
 from epigone.training.state import Packed
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
+
 
 OWN = {".lock", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
 """What may lie in a folder before its settings do."""
@@ -293,7 +292,7 @@ class RunFolder:
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
         """Put the model's weights into model/, in place of those of an earlier epoch."""
-        from epigone.model.gpt2 import save_weights  # seconds, which only learning needs
+        from epigone.model.gpt2 import save_weights
 
         place = self.model / WEIGHTS
         save_weights(model, place, lambda beside: self.sums.announce(place, hash_file(beside)))

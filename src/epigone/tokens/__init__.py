@@ -1,1 +1,1 @@
-"""Documents in, token ids in a memory-mapped file out."""
+"""A byte-level BPE tokenizer, and token ids in memory-mapped files."""

@@ -1,1 +1,1 @@
-"""Plan and tokens in, events out: the loop, what feeds it and what measures it."""
+"""The training loop, its optimizers and schedules, and the evaluations in between, as a generator of events."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -168,3 +170,24 @@ class CheckpointDue:
 
 
 Event = Started | Stepped | Divided | Evaluated | Sampled | CheckpointDue | Finished
+
+
+def follow_course(events: Iterable[Event]) -> list[Event]:
+    """The events of one unbroken course: what a crash undid is left out, because a resume goes over it again."""
+    course: list[Event] = []
+    for event in events:
+        if isinstance(event, Started):
+            course = [past for past in course if event.resumed and past.step <= event.step]
+        course.append(event)
+    return course
+
+
+def is_beside(samples: Sampled, evaluation: Evaluated) -> bool:
+    """Whether both are of the same weights."""
+    return (samples.step, samples.share) == (evaluation.step, evaluation.share)
+
+
+def find_best(evaluations: Sequence[Evaluated]) -> Evaluated | None:
+    """The evaluation whose weights were kept: of those that were the best so far the best, as training ranks them."""
+    kept = (item for item in evaluations if item.best and math.isfinite(item.loss))
+    return min(kept, key=lambda item: (item.spoiled, item.loss), default=None)

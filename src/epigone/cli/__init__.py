@@ -1,0 +1,1 @@
+"""The command line: parsing, what is shown on the terminal, and exit codes."""

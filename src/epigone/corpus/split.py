@@ -1,0 +1,301 @@
+"""`Corpus` → `Split`: what is learned from and what is held out, in stretches that together are the text, once."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from epigone.corpus.corpus import Corpus, StageCallback, ignore_stages, read_corpus
+from epigone.corpus.large_text import Text, cut, read_blocks
+from epigone.errors import SettingsError, TextTooShort
+from epigone.settings import Settings
+
+STRETCHES_PER_FILE = 8
+SMALLEST_STRETCH = 2_000
+"""Characters. A shorter stretch spends much of its loss on its first words, which have no context."""
+SMALLEST_PIECE = 200
+"""Characters that are worth taking from a short file; what falls below is taken from the next one."""
+FILES_FOR_DOCUMENTS = 10
+"""From so many files on, whole ones can be held out and the share still be met."""
+
+STOPS = r"[.!?…。！？｡।॥؟۔]"
+SENTENCE_STOPS = r"(?:(?<![A-Z])(?<!\b[A-Z][a-z])(?<!\bMrs)(?<!\bMme)[.!?…]|[。！？｡।॥؟۔])"
+"""The end of a sentence within a paragraph, but not of an initial or of a title such as "Mr."."""
+CLOSERS = r"[\"'”’»)\]_*」』）]*"
+ENDS_OF_LINES = r"(?:[ \t]*+\n)++"
+BOUNDARIES = {
+    "paragraph": re.compile(rf"{STOPS}{CLOSERS}[ \t]*+\n{ENDS_OF_LINES}"),
+    "sentence": re.compile(
+        rf"{SENTENCE_STOPS}{CLOSERS}(?>{ENDS_OF_LINES}|[ \t]++|\s)(?!\s*+[a-zß-ÿ])"
+        rf"|[。！？｡]{CLOSERS}(?:{ENDS_OF_LINES})?"
+    ),
+    "blank line": re.compile(rf"\n{ENDS_OF_LINES}"),
+    "line": re.compile(r"\n"),
+    "word": re.compile(r"\s++"),
+}
+"""Where a stretch may begin and end: behind what the pattern matches; an indentation stays with what follows it.
+Possessive quantifiers keep the search linear in any text."""
+PREFERENCES = (
+    ("paragraph", 0.1),
+    ("sentence", 0.1),
+    ("sentence", 0.33),
+    ("blank line", 0.1),
+    ("line", 0.1),
+    ("word", 0.1),
+)
+"""Kinds of boundary, best first, and how much longer or shorter, as a part of itself, a stretch may be."""
+REACH = 50_000
+"""Characters in which a boundary is looked for on either side, so that a long text is not read to be split."""
+
+How = Literal["spread", "tail", "documents", "file"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stretch:
+    """Characters `start` to `end` of a document, counted from 0."""
+
+    document: int
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """Every character of the corpus lies in one stretch of one part. Stretches are in reading order and not empty."""
+
+    train: tuple[Stretch, ...]
+    validation: tuple[Stretch, ...]
+    """Stretches of the corpus; if `how` is "file", of the held-out corpus."""
+    how: How
+    reason: str
+
+    def train_texts(self, corpus: Corpus) -> Iterator[Text]:
+        """The text of each stretch that is learned from."""
+        return _read_stretches(corpus, self.train)
+
+    def validation_texts(self, corpus: Corpus, held_out: Corpus | None = None) -> Iterator[Text]:
+        """The text of each stretch that is held out; `held_out` must be given if `how` is "file"."""
+        if self.how == "file" and held_out is None:
+            raise SettingsError("The held-out text is a corpus of its own.", hint="Pass it as held_out.")
+        return _read_stretches(held_out if self.how == "file" and held_out else corpus, self.validation)
+
+
+def _read_stretches(corpus: Corpus, stretches: Sequence[Stretch]) -> Iterator[Text]:
+    return (read_stretch(corpus, stretch) for stretch in stretches)
+
+
+def read_stretch(corpus: Corpus, stretch: Stretch) -> Text:
+    """The text of a stretch."""
+    return cut(corpus.documents[stretch.document].text, stretch.start, stretch.end)
+
+
+def split_corpus(
+    corpus: Corpus,
+    *,
+    how: Literal["auto", "spread", "tail", "documents"],
+    share: float,
+    seed: int,
+    held_out: Corpus | None = None,
+) -> Split:
+    """Hold out about `share` of the characters, or all of `held_out` if it is given.
+
+    Raises TextTooShort if a part would be empty, SettingsError if there is one file and `how` is "documents".
+    """
+    if held_out is not None:
+        return _split_by_file(corpus, held_out)
+    if not 0 < share < 1:
+        raise SettingsError(f"The held-out share must be between 0 and 1, not {share}.", hint="0.1 is a tenth.")
+    if how == "documents" or (how == "auto" and len(corpus.documents) >= FILES_FOR_DOCUMENTS):
+        chosen = _choose_documents(corpus, share, seed)
+        part = sum(len(corpus.documents[i].text) for i in chosen) / max(1, corpus.n_characters)
+        if how == "documents" or share / 2 <= part <= share * 2:
+            whole = [_whole(corpus, i) for i in chosen]
+            return _make_split(corpus, whole, "documents", f"whole files: {len(chosen):,} of {len(corpus.documents):,}")
+    if how == "tail":
+        return _make_split(corpus, _take_tail(corpus, share), "tail", "the end of the text")
+    stretches = _take_spread(corpus, share)
+    return _make_split(corpus, stretches, "spread", f"{len(stretches):,} unbroken stretches over the text")
+
+
+def _make_split(corpus: Corpus, validation: Sequence[Stretch], how: How, what: str) -> Split:
+    held = tuple(stretch for stretch in validation if len(stretch))
+    train = tuple(_find_rest(corpus, held))
+    if not held or not train:
+        raise TextTooShort(
+            f"{corpus.n_characters:,} characters cannot be divided into a part to learn from and one to test on.",
+            hint="Give more text, or hold out another share.",
+        )
+    n_held = sum(map(len, held))
+    reason = f"{what}, {n_held:,} of {corpus.n_characters:,} characters ({n_held / corpus.n_characters:.1%})"
+    return Split(train=train, validation=held, how=how, reason=reason)
+
+
+def _find_rest(corpus: Corpus, held: Sequence[Stretch]) -> Iterator[Stretch]:
+    """What lies between the held-out stretches, which are in reading order."""
+    of_document: dict[int, list[Stretch]] = {}
+    for stretch in held:
+        of_document.setdefault(stretch.document, []).append(stretch)
+    for i, document in enumerate(corpus.documents):
+        position = 0
+        for stretch in of_document.get(i, ()):
+            if stretch.start > position:
+                yield Stretch(document=i, start=position, end=stretch.start)
+            position = stretch.end
+        if position < len(document.text):
+            yield Stretch(document=i, start=position, end=len(document.text))
+
+
+def _whole(corpus: Corpus, i: int) -> Stretch:
+    return Stretch(document=i, start=0, end=len(corpus.documents[i].text))
+
+
+def _split_by_file(corpus: Corpus, held_out: Corpus) -> Split:
+    train = tuple(filter(len, (_whole(corpus, i) for i in range(len(corpus.documents)))))
+    validation = tuple(filter(len, (_whole(held_out, i) for i in range(len(held_out.documents)))))
+    if not train or not validation:
+        raise TextTooShort("The text or the held-out text is empty.", hint="Give files with text in them.")
+    reason = f"a text of its own, {held_out.n_characters:,} characters"
+    learned = {_hash(document.text) for document in corpus.documents}
+    if both := [document.name for document in held_out.documents if _hash(document.text) in learned]:
+        reason += f"; but {', '.join(both)} is learned from as well, so the result says nothing about new text"
+    return Split(train=train, validation=validation, how="file", reason=reason)
+
+
+def _hash(text: Text) -> bytes:
+    digest = hashlib.sha256()
+    for block in read_blocks(text):
+        digest.update(block.encode())
+    return digest.digest()
+
+
+def _take_tail(corpus: Corpus, share: float) -> list[Stretch]:
+    """The end of all documents joined, cut at the exact character: the field's convention, to compare with others."""
+    first = int(corpus.n_characters * (1 - share))
+    stretches = []
+    for i, document in enumerate(corpus.documents):
+        stretches.append(Stretch(document=i, start=min(max(first, 0), len(document.text)), end=len(document.text)))
+        first -= len(document.text)
+    return stretches
+
+
+def _choose_documents(corpus: Corpus, share: float, seed: int) -> list[int]:
+    """Files, in a seeded random order, as long as each brings the sum nearer to the share; one stays on either side."""
+    sizes = [len(document.text) for document in corpus.documents]
+    if len(sizes) < 2:
+        raise SettingsError("One file cannot be split by documents.", hint='Use split "spread" or "tail".')
+    order = random.Random(seed).sample(range(len(sizes)), len(sizes))
+    target, taken, chosen = share * sum(sizes), 0, list[int]()
+    for i in order:
+        if abs(taken + sizes[i] - target) < abs(taken - target) and len(chosen) < len(sizes) - 1:
+            chosen.append(i)
+            taken += sizes[i]
+    return sorted(chosen or [min(order, key=lambda i: abs(sizes[i] - target))])
+
+
+def _take_spread(corpus: Corpus, share: float) -> list[Stretch]:
+    """Stretches from each file. What one file gives too little or too much is made up for by the next."""
+    stretches: list[Stretch] = []
+    owed = 0.0
+    for i, document in enumerate(corpus.documents):
+        owed += len(document.text) * share
+        if owed >= SMALLEST_PIECE:
+            most = len(document.text) * max(share, 0.5)
+            stretches += (taken := _take_from_text(document.text, i, min(owed, most)))
+            owed -= sum(map(len, taken))
+    if not stretches and corpus.documents:
+        longest = max(range(len(corpus.documents)), key=lambda i: len(corpus.documents[i].text))
+        stretches = _take_from_text(corpus.documents[longest].text, longest, max(1.0, owed))
+    return stretches
+
+
+def _take_from_text(text: Text, document: int, wanted: float) -> list[Stretch]:
+    """About `wanted` characters in stretches spread evenly, never from the very beginning."""
+    if len(text) < 2:
+        return []
+    wanted = min(wanted, len(text) - 1)
+    n_stretches = max(1, min(STRETCHES_PER_FILE, int(wanted / SMALLEST_STRETCH)))
+    period = len(text) / n_stretches
+    stretches: list[Stretch] = []
+    for i in range(n_stretches):
+        length = max(1, round((wanted - sum(map(len, stretches))) / (n_stretches - i)))
+        first = stretches[-1].end + 1 if stretches else 1
+        last = len(text) if i == n_stretches - 1 else round((i + 1) * period)
+        middle = round((i + 0.5) * period)
+        if last - first >= 1:
+            start, end = _place_stretch(text, range(first, last + 1), middle - length // 2, length)
+            stretches.append(Stretch(document=document, start=start, end=end))
+    return stretches
+
+
+def _place_stretch(text: Text, room: range, ideal: int, length: int) -> tuple[int, int]:
+    """Start and end, within `room`, near the ideal start, about `length` apart, at the best kind of boundary there is.
+
+    Without any boundary (one line without a space) it is cut where it falls.
+    """
+    ideal = max(room[0], min(ideal, room[-1] - length))
+    for kind, tolerance in PREFERENCES:
+        if found := _find_pair(text, room, range(ideal, ideal + length), kind, round(length * tolerance)):
+            return found
+    return ideal, min(ideal + length, room[-1])
+
+
+def _find_pair(text: Text, room: range, ideal: range, kind: str, slack: int) -> tuple[int, int] | None:
+    """The boundaries of one kind whose distance is right, with the start nearest to the ideal."""
+    length, reach, slack = len(ideal), min(max(len(ideal), SMALLEST_PIECE), REACH), min(slack, REACH)
+    starts = _find_boundaries(text, room, ideal[0] - reach, ideal[0] + reach, kind)
+    for start in sorted(starts, key=lambda start: abs(start - ideal[0]))[:64]:
+        ends = _find_boundaries(text, room, start + max(1, length - slack), start + length + slack, kind)
+        if ends:
+            return start, min(ends, key=lambda end: abs(end - start - length))
+    return None
+
+
+def _find_boundaries(text: Text, room: range, low: int, high: int, kind: str) -> list[int]:
+    """Every boundary of the kind from `low` to `high` and within `room`."""
+    low, high = max(low, room[0]), min(high, room[-1])
+    margin = 100  # a pattern begins before its boundary: at the stop, or at the first of several blank lines
+    start = max(0, low - 2 * margin)
+    window = text[start : min(len(text), high + margin)]
+    matches = BOUNDARIES[kind].finditer(window, max(0, low - margin - start))
+    return [end for match in matches if low <= (end := start + match.end()) <= high]
+
+
+def read_and_split(
+    texts: Sequence[str], settings: Settings, folder: Path, watch: StageCallback = ignore_stages
+) -> tuple[Corpus, Corpus | None, Split]:
+    """What is learned from and, where that was named, what is held out. Raises TextError, SettingsError, OutputError.
+
+    Long texts are put into temporary files in `folder`.
+    """
+    corpus = _read(texts, settings, folder, watch)
+    held_out = None if isinstance(settings.validation, float) else _read([settings.validation], settings, folder, watch)
+    share = settings.validation if isinstance(settings.validation, float) else 0.0
+    split = split_corpus(corpus, how=settings.split, share=share, seed=settings.seed, held_out=held_out)
+    return corpus, held_out, split
+
+
+def _read(texts: Sequence[str], settings: Settings, folder: Path, watch: StageCallback) -> Corpus:
+    return read_corpus(
+        texts,
+        encoding=settings.encoding,
+        keep_boilerplate=settings.keep_boilerplate,
+        folder=folder,
+        watch=partial(watch, "Reading"),
+    )
+
+
+def group_stretches(corpus: Corpus, stretches: Sequence[Stretch]) -> list[list[Text]]:
+    """For each document that has any the texts of its stretches."""
+    texts: dict[int, list[Text]] = {}
+    for stretch in stretches:
+        texts.setdefault(stretch.document, []).append(read_stretch(corpus, stretch))
+    return list(texts.values())

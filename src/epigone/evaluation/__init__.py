@@ -1,0 +1,1 @@
+"""Does a text sound like an author, copy them, repeat itself, and how much has a model learned?"""

@@ -1,0 +1,188 @@
+"""A model and held-out text in; the temperature at which it writes as variedly as its author, out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from transformers import GPT2LMHeadModel
+
+from epigone.evaluation.copying import choose_tone, find_copied
+from epigone.evaluation.judge import COPIES_END, TEXTS_BEGIN
+from epigone.evaluation.repetition import Range, check_repetition, measure_range
+from epigone.evaluation.style import LEAST, Yardstick, choose_size, divide_own, make_yardstick
+from epigone.generation.generator import Writer
+from epigone.model.decoder import make_decoder
+from epigone.settings import Settings, WritingSettings
+from epigone.tokens.dataset import Tokens, spell_pieces, spell_some
+from epigone.tokens.tokenizer import Vocabulary
+from epigone.training.events import Criticism, Sample
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+
+class Sampler:
+    """Writes `settings.samples` samples for each prompt, or for none. Its random numbers are its own."""
+
+    def __init__(self, vocabulary: Vocabulary, settings: Settings, start_text: str) -> None:
+        self.vocabulary, self.start_text = vocabulary, start_text
+        self.prompts = settings.sample_prompt or ("",)
+        self.count, self.length, self.seed = settings.samples, settings.sample_length, settings.seed
+
+    def __call__(self, model: GPT2LMHeadModel) -> tuple[Sample, ...]:
+        """The samples of one evaluation."""
+        return self._write(model, self.length)
+
+    def time(self, model: GPT2LMHeadModel) -> float:
+        """Seconds that the samples of one evaluation take, measured on a twentieth of their length."""
+        few = max(4, self.length // 20)
+        self._write(model, 1)
+        began = time.perf_counter()
+        self._write(model, few)
+        return (time.perf_counter() - began) * self.length / few
+
+    def _write(self, model: GPT2LMHeadModel, length: int) -> tuple[Sample, ...]:
+        if self.count == 0:
+            return ()
+        writer = Writer(make_decoder(model), self.vocabulary, start_text=self.start_text)
+        how = WritingSettings(length=length, count=self.count, seed=self.seed)
+        return tuple(
+            Sample(prompt=prompt, text=text, seed=self.seed + number)
+            for prompt in self.prompts
+            for number, text in enumerate(writer.write(prompt, how))
+        )
+
+
+TOKENS_BETWEEN = 100
+"""Tokens learned from between two evaluations for each one that is written to hear the style: it takes 5 % at most."""
+MOST_OWN_TOKENS = 1 << 22
+"""Of a text that is learned from, from which the author's style is known."""
+LENGTH, COUNT = 2_600, 10
+"""Characters and number of the texts that are written for that."""
+
+
+class Critic:
+    """Looks at what a model writes while it learns."""
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        tokens: Tokens,
+        n_tokens_between: float = 0.0,
+    ) -> None:
+        """`n_tokens_between` two evaluations decide whether the model writes enough for its style to be heard."""
+        self.sampler, self.tokens, self.vocabulary = sampler, tokens, sampler.vocabulary
+        n_written = LENGTH * COUNT * tokens.train.n_tokens / max(1, tokens.train.n_characters)
+        self.listens = n_tokens_between >= TOKENS_BETWEEN * n_written
+
+    def __call__(self, model: GPT2LMHeadModel) -> tuple[tuple[Sample, ...], Criticism | None]:
+        """The samples of one evaluation, and what is to be said of them and of more text where there is time for it."""
+        samples = self.sampler(model)
+        return samples, self._criticise(model, samples) if samples else None
+
+    def _criticise(self, model: GPT2LMHeadModel, samples: tuple[Sample, ...]) -> Criticism:
+        more = self._write(model) if self.listens and self._yardstick else ""
+        text = COPIES_END.join(filter(None, [*(sample.text for sample in samples), more]))
+        copied = find_copied(text, spell_pieces(self.tokens.train, self.vocabulary))
+        repeated, repeating = check_repetition(text, self._usual)
+        return Criticism(
+            n_characters=len(text),
+            copied=copied.share,
+            longest_copied=copied.longest.n_characters if copied.longest else 0,
+            copying=choose_tone(copied),
+            repeated=repeated.mean_repeated,
+            repeating=repeating,
+            sounds_like=self._listen(more) if more else None,
+        )
+
+    @cached_property
+    def _usual(self) -> Range:
+        return measure_range(TEXTS_BEGIN.join(spell_some(self.tokens.validation, self.vocabulary)))
+
+    @cached_property
+    def _yardstick(self) -> Yardstick | None:
+        train = spell_some(self.tokens.train, self.vocabulary, MOST_OWN_TOKENS)
+        held_out = spell_some(self.tokens.validation, self.vocabulary)
+        own, held, _ = divide_own(train, TEXTS_BEGIN.join(held_out))
+        if len(own) < LEAST or len(held) < LEAST:
+            return None
+        return make_yardstick(own, held, choose_size(LEAST, len(held)), seed=self.sampler.seed)
+
+    def _write(self, model: GPT2LMHeadModel) -> str:
+        writer = Writer(make_decoder(model), self.vocabulary, start_text=self.sampler.start_text)
+        settings = WritingSettings(length=LENGTH, unit="characters", count=COUNT, seed=self.sampler.seed)
+        return TEXTS_BEGIN.join(writer.write("", settings))
+
+    def _listen(self, text: str) -> float | None:
+        if self._yardstick is None:
+            return None
+        readings = self._yardstick.read(text, self.sampler.seed)
+        told = [readings[ruler.name].score for ruler in self._yardstick.rulers if ruler.tells]
+        return min(told, default=None)
+
+
+TEMPERATURES = tuple(round(0.5 + 0.05 * step, 2) for step in range(15))
+TEMPERATURE_TEXTS, TEMPERATURE_TOKENS = 16, 256
+"""Texts, and tokens of each, that are written at a temperature."""
+FEWEST_CHARACTERS = 6_000
+"""Of held-out text, to know the author's own range by."""
+MOST_PARAMETERS = 200_000_000
+"""A larger model would take longer over this than it is worth."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """What a model writes at a temperature, as in `Repetition`."""
+
+    temperature: float
+    compression: float
+    repeated: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tuning:
+    """The temperature that was chosen, the most that the author's own text comes to, and what was tried."""
+
+    temperature: float
+    most_compression: float
+    most_repeated: float
+    trials: tuple[Trial, ...]
+
+
+def choose_temperature(
+    model: GPT2LMHeadModel, vocabulary: Vocabulary, held_out: Sequence[str], start_text: str, seed: int
+) -> Tuning | None:
+    """The lowest temperature at which what the model writes is no more repetitive than its author's text.
+
+    Pages of it can be compressed no further than 95 of a hundred of his, which shows its entropy, and no more of its
+    passages of four words come again. None where too little is held out to say, or the model is too large.
+    """
+    if sum(map(len, held_out)) < FEWEST_CHARACTERS or model.num_parameters() > MOST_PARAMETERS:
+        return None
+    writer, usual = Writer(make_decoder(model), vocabulary, start_text=start_text), measure_range("\n".join(held_out))
+    trials: list[Trial] = []
+    first, last = 0, len(TEMPERATURES) - 1
+    while first < last:  # both fall as the temperature rises
+        middle = (first + last) // 2
+        trials.append(_try(writer, usual, TEMPERATURES[middle], seed))
+        first, last = (first, middle) if _fits(trials[-1], usual) else (middle + 1, last)
+    return Tuning(
+        temperature=TEMPERATURES[first],
+        most_compression=usual.compression[1],
+        most_repeated=usual.repeated[1],
+        trials=tuple(trials),
+    )
+
+
+def _try(writer: Writer, usual: Range, temperature: float, seed: int) -> Trial:
+    settings = WritingSettings(temperature=temperature, length=TEMPERATURE_TOKENS, count=TEMPERATURE_TEXTS, seed=seed)
+    found, _ = check_repetition("\n".join(writer.write("", settings)), usual)
+    return Trial(temperature=temperature, compression=found.mean_compression, repeated=found.mean_repeated)
+
+
+def _fits(trial: Trial, usual: Range) -> bool:
+    return trial.compression <= usual.compression[1] and trial.repeated <= usual.repeated[1]

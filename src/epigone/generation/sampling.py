@@ -1,0 +1,219 @@
+"""Logits in, one token for each text out, each text with its own random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from epigone.model.weights import TEMPERATURE
+from epigone.settings import WritingSettings
+from epigone.text_reuse.copy_guard import CopyGuard
+
+TRIES = 8
+"""Draws from all tokens before the allowed ones are sorted out; each fails with a probability of 1 - top_p at most."""
+Processor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Ids so far, int64 [count, time], and scores, fp32 [count, vocabulary], to scores: transformers' LogitsProcessor."""
+DRAWN_AT_ONCE = 64
+LARGEST_DRAWN = 1 - 2**-22
+LONGEST_LOOP, SHORTEST_LOOP, ROUNDS = 64, 6, 3
+"""In words (`LoopGuard`); what is shorter has to go on for as long as the shortest."""
+
+
+def make_processors(
+    settings: WritingSettings, bad_words: list[list[int]], token_bytes: Sequence[bytes]
+) -> list[Processor]:
+    """transformers' own processors for what is not a matter of drawing, and the loop guard.
+
+    `token_bytes` as of `list_token_bytes`.
+    """
+    processors: list[Processor] = []
+    if settings.repetition_penalty != 1 or settings.no_repeat_ngram or bad_words:
+        processors += _borrow_processors(settings, bad_words)
+    if settings.loop_guard == "on":
+        processors.append(LoopGuard(token_bytes))
+    return processors
+
+
+def _borrow_processors(settings: WritingSettings, bad_words: list[list[int]]) -> Iterator[Processor]:
+    from transformers import (  # they take seconds to load
+        NoBadWordsLogitsProcessor,
+        NoRepeatNGramLogitsProcessor,
+        RepetitionPenaltyLogitsProcessor,
+    )
+
+    if settings.repetition_penalty != 1:
+        yield RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)
+    if settings.no_repeat_ngram:
+        yield NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram)
+    if bad_words:
+        yield NoBadWordsLogitsProcessor(bad_words)
+
+
+class LoopGuard:
+    """Strikes out the word that would begin a loop's next round, wherever the lines of its rounds break.
+
+    It has to see every token of its texts.
+    """
+
+    def __init__(self, token_bytes: Sequence[bytes]) -> None:
+        """`token_bytes` as of `list_token_bytes`."""
+        self._words = [piece.strip() if piece else None for piece in token_bytes]
+        self._recent: list[list[bytes | None]] = []
+        """Each text's last words: its tokens, but for the first one of white space that follows another."""
+        self._runs: list[dict[int, int]] = []
+        """For each text, by distance, how many words in a row have been equal to the one so far before them."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The scores with loops struck out. input_ids: int64 [count, time]; scores: fp32 [count, vocabulary]."""
+        if not self._recent:
+            self._begin(input_ids[:, -LONGEST_LOOP - 1 : -1].tolist())
+        struck = []
+        for row, (*before, token) in enumerate(input_ids[:, -2:].tolist()):
+            recent = self._recent[row]
+            if self._is_word(before, token):
+                self._take(row, self._words[token])
+            struck += [(row, recent[-distance]) for distance, run in self._runs[row].items() if _is_loop(distance, run)]
+        if not struck:
+            return scores
+        scores = scores.clone()
+        for row, word in struck:
+            scores[row, [token for token, other in enumerate(self._words) if other == word]] = -torch.inf
+        return scores
+
+    def _begin(self, prompts: list[list[int]]) -> None:
+        self._runs = [{} for _ in prompts]
+        self._recent = [
+            [self._words[token] for place, token in enumerate(ids) if self._is_word(ids[:place], token)]
+            for ids in prompts
+        ]
+
+    def _is_word(self, before: list[int], token: int) -> bool:
+        return bool(self._words[token]) or not before or not self._words[before[-1]]
+
+    def _take(self, row: int, word: bytes | None) -> None:
+        recent, runs = self._recent[row], self._runs[row]
+        self._runs[row] = {distance: runs.get(distance, 0) + 1 for distance in _find_distances(recent, word)}
+        recent.append(word)
+        del recent[:-LONGEST_LOOP]
+
+
+def _find_distances(recent: list[bytes | None], word: bytes | None) -> list[int]:
+    """How far before the word that follows the same one stands, each time."""
+    return [len(recent) - place for place, other in enumerate(recent) if other == word]
+
+
+def _is_loop(distance: int, run: int) -> bool:
+    return run >= (ROUNDS - 1) * max(distance, SHORTEST_LOOP)
+
+
+class Noise:
+    """Uniform random numbers of one text, the same whatever else is written with it."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._drawn: list[float] = []
+
+    def draw(self) -> float:
+        """The next number, at least 0 and so far below 1 that in fp32 no product with it is rounded up to the whole."""
+        if not self._drawn:
+            drawn = torch.rand(DRAWN_AT_ONCE, generator=self._generator, dtype=torch.float64)
+            self._drawn = drawn.clamp_(max=LARGEST_DRAWN).tolist()[::-1]
+        return self._drawn.pop()
+
+
+class Chooser:
+    """Chooses tokens for a batch. What one text gets does not depend on the others."""
+
+    def __init__(
+        self,
+        settings: WritingSettings,
+        seeds: list[int],
+        processors: Sequence[Processor],
+        guards: Sequence[CopyGuard] = (),
+    ) -> None:
+        """`guards`, one for each text, forbid tokens that would complete a copied passage."""
+        self.settings, self.processors, self.guards = settings, processors, guards
+        self.temperature = TEMPERATURE if settings.temperature == "auto" else settings.temperature
+        self.noise = [Noise(seed) for seed in seeds]
+        self.log_probabilities: list[list[float]] | None = None
+        """For each step those of the texts' tokens under the model itself, if a list is put here."""
+
+    def choose(self, logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        """The next token of each text: int64 [count].
+
+        logits: fp32 [count, vocabulary]; written: int64 [count, time].
+        """
+        scores = logits
+        for processor in self.processors:
+            scores = processor(written, scores)
+        tokens = self._pick(scores, range(len(scores)))
+        for row, guard in enumerate(self.guards):
+            token = int(tokens[row])
+            if guard.forbids(token):
+                tokens[row] = token = self._avoid(scores[row : row + 1].clone(), token, row)
+            guard.take(token)
+        if self.log_probabilities is not None:
+            self.log_probabilities.append(logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist())
+        return tokens
+
+    def _avoid(self, scores: torch.Tensor, token: int, row: int) -> int:
+        """A token instead of a forbidden one; that one where the text's guard forbids all. scores: [1, vocabulary]."""
+        while self.guards[row].forbids(token):
+            scores[0, token] = -torch.inf
+            if not bool(scores.isfinite().any()):
+                break
+            token = int(self._pick(scores, [row]))
+        return token
+
+    def _pick(self, scores: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """A token for each of the rows, whose scores are given, in order."""
+        if self.temperature == 0:
+            return scores.argmax(-1)
+        chances = (scores / self.temperature).softmax(-1)
+        return self._pick_sorted(chances, rows) if self.settings.top_k else self._pick_unsorted(chances, rows)
+
+    def _pick_unsorted(self, chances: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Draw from all tokens, and again where the token is not among the allowed.
+
+        What comes is distributed as if the others had been struck out before, and nothing needs sorting.
+        """
+        sums = chances.cumsum(-1)
+        tokens = self._draw(sums, rows)
+        left = self._find_refused(chances, tokens)
+        for number in range(TRIES + 1):
+            if not left:
+                break
+            rest, their_rows = chances[left], [rows[place] for place in left]
+            last = number == TRIES
+            tokens[left] = self._pick_sorted(rest, their_rows) if last else self._draw(sums[left], their_rows)
+            left = [left[place] for place in self._find_refused(rest, tokens[left])]
+        return tokens
+
+    def _draw(self, sums: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """A token each by its chance, never one without any. sums: cumulated chances [rows, vocabulary]."""
+        drawn = torch.tensor([[self.noise[row].draw()] for row in rows], dtype=torch.float32, device=sums.device)
+        found = torch.searchsorted(sums, drawn * sums[:, -1:], right=True)[:, 0]
+        return found.clamp_(max=sums.shape[1] - 1)  # where no token has a chance
+
+    def _find_refused(self, chances: torch.Tensor, tokens: torch.Tensor) -> list[int]:
+        """The rows whose token is too unlikely: all likelier ones together have top_p, or it has not enough itself."""
+        top_p, min_p = self.settings.top_p, self.settings.min_p
+        if top_p == 1 and not min_p:
+            return []
+        own = chances.gather(1, tokens[:, None])
+        if not min_p and min(own.flatten().tolist()) > 1 - top_p:
+            return []  # what is likelier has less than top_p, then
+        refused = (chances * (chances > own)).sum(-1) >= top_p
+        if min_p:
+            refused |= own[:, 0] < min_p * chances.amax(-1)
+        return [row for row, no in enumerate(refused.tolist()) if no]
+
+    def _pick_sorted(self, chances: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """The same over the likeliest tokens in order, which top_k needs."""
+        best, tokens = chances.topk(min(self.settings.top_k or chances.shape[1], chances.shape[1]))
+        best = best / best.sum(-1, keepdim=True)
+        struck = best.cumsum(-1) - best >= self.settings.top_p
+        struck |= best < self.settings.min_p * best[:, :1]
+        best = best.masked_fill(struck, 0.0)
+        return tokens.gather(1, self._draw(best.cumsum(-1), rows)[:, None])[:, 0]

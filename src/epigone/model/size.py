@@ -1,0 +1,64 @@
+"""The sizes of a GPT-2 in; its parameters, and the arithmetic and time that learning takes, out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from epigone.hardware import Hardware
+from epigone.settings import parse_size
+
+Attention = Literal["sdpa", "eager"]
+"""How transformers computes attention: fused, or in single operations."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """The sizes of a GPT-2: layers, width, heads, positions and vocabulary."""
+
+    n_layer: int
+    n_embd: int
+    n_head: int
+    n_positions: int
+    vocabulary_size: int
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights of a GPT2LMHeadModel of this shape; the embedding is also the head."""
+        block = 12 * self.n_embd**2 + 13 * self.n_embd
+        return (self.vocabulary_size + self.n_positions + 2) * self.n_embd + self.n_layer * block
+
+    def count_flops(self, n_time: int) -> float:
+        """Operations to learn from one token of a block of `n_time`: 6 N + 12 L d T (Chowdhery et al. 2022)."""
+        return 6.0 * self.n_parameters + 12 * self.n_layer * self.n_embd * n_time
+
+    def guess_seconds(self, n_tokens: float, n_time: int, hardware: Hardware) -> float:
+        """What learning from so many tokens in blocks of `n_time` takes, roughly."""
+        return n_tokens * hardware.guess_seconds_per_token(self.n_layer, self.n_embd, self.count_flops(n_time))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """What is needed to build the model that training starts from."""
+
+    shape: Shape
+    dropout: float
+    """Share of activations dropped after the embeddings and in each residual branch; never in the attention."""
+    lora: int | None
+    """Rank of the adapters that are trained in place of the base's own weights; None for all weights."""
+    attention: Attention
+    seed: int
+    """Of random weights."""
+
+
+def make_shape(size: str, *, block_size: int, vocabulary_size: int) -> Shape:
+    """The shape of a fresh model of a size as settings name it."""
+    n_layer, width = parse_size(size)
+    head = 32 if width < 256 or width % 64 else 64
+    return Shape(
+        n_layer=n_layer,
+        n_embd=width,
+        n_head=width // head,
+        n_positions=block_size,
+        vocabulary_size=vocabulary_size,
+    )

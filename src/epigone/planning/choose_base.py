@@ -1,0 +1,114 @@
+"""Settings, the size of a text and a machine in; from which weights to start, and with which vocabulary, out.
+
+The first half of a plan: tokens depend on it, and the rest of the plan on tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from epigone.errors import SettingsError
+from epigone.hardware import Hardware
+from epigone.model.hub import SMALL
+from epigone.planning.defaults import choose_vocabulary
+from epigone.settings import Settings, spell
+
+SLOWEST_EPOCH_SECONDS = 900
+"""GPT-2 is only chosen unasked where a pass over the text takes less than this, or than the minutes allowed."""
+SMALL_POSITIONS = 256
+"""Tokens that the small base sees at once."""
+LONGEST_FOR_SMALL = 20_000_000
+"""Bytes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Route:
+    """From which weights to start, and with which vocabulary. `base` is "none" for a fresh model."""
+
+    base: str
+    vocabulary_size: int
+    """Entries to learn for a fresh model; 0 where the base brings its own."""
+    reason: str
+    vocabulary_reason: str
+
+
+class Chooser:
+    """Takes what was asked, or else what is best here, and keeps the reason."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.reasons: dict[str, str] = {}
+
+    def choose(self, name: str, best: Any, reason: str) -> Any:
+        """The value of a setting: the asked one unless it is "auto"."""
+        asked = getattr(self.settings, name)
+        self.reasons[name] = reason if asked == "auto" else "as asked"
+        return best if asked == "auto" else asked
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fits:
+    """How well bases fit the text: measured only when it is asked for."""
+
+    gpt2: Callable[[], float] | None
+    """Bytes of the text for each token of GPT-2's; None where its weights are not at hand."""
+    small: Callable[[], tuple[float, float]]
+    """Bits for each byte of the text by the untouched small base, and by a compressor that knows nothing else."""
+
+
+def choose_route(settings: Settings, *, n_bytes: int, fits: Fits, hardware: Hardware) -> Route:
+    """Fine-tune or learn from scratch. Raises SettingsError."""
+    base, reason = settings.base, "as asked"
+    if base == "auto":
+        base, reason = _choose_base(settings, n_bytes, fits, hardware)
+    if base != "none":
+        if settings.vocabulary != "auto":
+            raise SettingsError(
+                f"--vocabulary {settings.vocabulary} needs a fresh model, but {base} brings its own vocabulary.",
+                hint="Add --base none, or leave --vocabulary out.",
+            )
+        return Route(base=base, vocabulary_size=0, reason=reason, vocabulary_reason=f"{base}'s own")
+    chooser = Chooser(settings)
+    size = chooser.choose("vocabulary", *choose_vocabulary(n_bytes))
+    return Route(base="none", vocabulary_size=size, reason=reason, vocabulary_reason=chooser.reasons["vocabulary"])
+
+
+def _choose_base(settings: Settings, n_bytes: int, fits: Fits, hardware: Hardware) -> tuple[str, str]:
+    for name in ("size", "vocabulary"):
+        if getattr(settings, name) != "auto":
+            return "none", f"{spell(name)} asks for a fresh model"
+    if settings.block_size != "auto" and settings.block_size > SMALL_POSITIONS:
+        return "none", f"the small base sees {SMALL_POSITIONS} tokens at once"
+    why_not = _refuse_gpt2(settings, n_bytes, fits, hardware)
+    if not why_not:
+        return "gpt2", "GPT-2's weights are on this machine, and a text learns best from more than itself"
+    if n_bytes > LONGEST_FOR_SMALL:
+        return "none", f"{n_bytes:,} bytes teach a fresh model more than the small base knows; {why_not}"
+    bits, packed = fits.small()
+    if bits > packed:
+        fit = f"the small base does not fit this text (it needs {bits:.1f} bits a byte, a compressor {packed:.1f})"
+        return "none", f"{fit}; {why_not}"
+    return SMALL, f"a text learns best from more than itself; {why_not}"
+
+
+def _refuse_gpt2(settings: Settings, n_bytes: int, fits: Fits, hardware: Hardware) -> str:
+    """Why not to start from GPT-2; "" if nothing speaks against it."""
+    if fits.gpt2 is None:
+        return "GPT-2's weights are not on this machine (--base gpt2 fetches them once, 0.5 GB)"
+    fit = fits.gpt2()
+    if fit < 2.5:
+        return f"GPT-2's vocabulary does not fit this text ({fit:.1f} bytes per token; English has about 4)"
+    allowed = SLOWEST_EPOCH_SECONDS if settings.minutes == "none" else 60 * settings.minutes
+    seconds = n_bytes / fit / _guess_tokens_per_second(hardware)
+    if seconds > allowed:
+        return f"a pass of GPT-2 over this text would take about {seconds / 60:.0f} minutes here"
+    return ""
+
+
+def _guess_tokens_per_second(hardware: Hardware) -> float:
+    """GPT-2 124M: 600 tokens per second were measured on two cores with bf16, 350,000 on one H100."""
+    if hardware.device == "cuda":
+        return 50_000
+    return hardware.n_threads * (300 if hardware.bf16 else 80) if hardware.device == "cpu" else 1_000

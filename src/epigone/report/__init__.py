@@ -1,0 +1,1 @@
+"""Curves, the report page, the model card and the quiz page of a run."""

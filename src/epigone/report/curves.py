@@ -1,0 +1,366 @@
+"""Events in, curves.png and curves.svg out: loss, next-token accuracy and learning rate over the epochs."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from epigone.files import write_bytes
+from epigone.report.views import format_epoch, format_rate
+from epigone.training.events import Evaluated, Event, Sampled, Stepped, find_best, follow_course
+
+Box = tuple[float, float, float, float]
+"""Left, bottom, width and height of a panel, in parts of the picture; the right margin holds the lines' names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Where the panels stand in a picture of this size."""
+
+    size_inches: tuple[float, float]
+    loss: Box
+    accuracy: Box
+    rate: Box
+    samples: Box | None = None
+    n_epochs: int = 12
+    """Epochs that are named below the losses, about."""
+
+
+Layouts = tuple[Layout, Layout]
+"""Without and with a panel on the samples."""
+TITLED: Layouts = (
+    Layout(
+        size_inches=(10.0, 6.6),
+        loss=(0.065, 0.445, 0.795, 0.42),
+        accuracy=(0.065, 0.085, 0.325, 0.235),
+        rate=(0.535, 0.085, 0.325, 0.235),
+    ),
+    Layout(
+        size_inches=(10.0, 6.6),
+        loss=(0.065, 0.445, 0.795, 0.42),
+        accuracy=(0.065, 0.085, 0.2, 0.235),
+        samples=(0.385, 0.085, 0.2, 0.235),
+        rate=(0.76, 0.085, 0.2, 0.235),
+    ),
+)
+WIDE: Layouts = (
+    Layout(
+        size_inches=(9.6, 5.8),
+        loss=(0.055, 0.475, 0.79, 0.46),
+        accuracy=(0.055, 0.085, 0.325, 0.255),
+        rate=(0.52, 0.085, 0.325, 0.255),
+    ),
+    Layout(
+        size_inches=(9.6, 5.8),
+        loss=(0.055, 0.475, 0.79, 0.46),
+        accuracy=(0.055, 0.085, 0.2, 0.255),
+        samples=(0.375, 0.085, 0.2, 0.255),
+        rate=(0.76, 0.085, 0.2, 0.255),
+    ),
+)
+"""For a page on a desk or on paper; the title stands outside."""
+NARROW: Layouts = (
+    Layout(
+        size_inches=(4.6, 7.6),
+        loss=(0.095, 0.6, 0.645, 0.36),
+        accuracy=(0.095, 0.335, 0.645, 0.165),
+        rate=(0.115, 0.06, 0.625, 0.165),
+        n_epochs=6,
+    ),
+    Layout(
+        size_inches=(4.6, 9.4),
+        loss=(0.095, 0.675, 0.645, 0.29),
+        accuracy=(0.095, 0.465, 0.645, 0.13),
+        samples=(0.095, 0.255, 0.645, 0.13),
+        rate=(0.115, 0.05, 0.625, 0.13),
+        n_epochs=6,
+    ),
+)
+"""For a page on a phone: one panel above the other, letters as large as those around them."""
+
+
+DPI = 160
+# Dark blue and orange differ to every kind of eye, and in greyscale by their lightness (21 % and 47 %).
+VALIDATION = "#17375e"
+TRAINING = "#c8700a"
+INK = "#222222"
+QUIET = "#6b6b6b"
+GRID = "#e6e6e6"
+
+BEST_LINE = {"color": "#999999", "linewidth": 1, "linestyle": (0, (2, 2)), "zorder": 1}
+LABEL_POINTS = 9.5
+MOST_POINTS = 600
+"""Points of a line: more cannot be told apart in the picture, and make the SVG heavy."""
+
+Line = NDArray[np.float64]
+"""float64 [points, 2]: epoch and value, NaN where there is no number."""
+
+
+def draw_curves(events: Sequence[Event], folder: Path, *, title: str) -> tuple[Path, Path]:
+    """Draw the course of a run into `folder`, as curves.png and curves.svg. Raises OutputError."""
+    figure = build_figure(events, title)
+    return (
+        write_bytes(folder / "curves.png", _render(figure, "png", {"Software": None})),
+        write_bytes(folder / "curves.svg", _render(figure, "svg", {"Date": None, "Creator": "epigone"})),
+    )
+
+
+def draw_svg(events: Sequence[Event], layouts: Layouts) -> str:
+    """The course of a run as an SVG document without a title. Its words are text, in whatever font is at hand."""
+    return _render(build_figure(events, "", layouts), "svg", {"Date": None, "Creator": "epigone"}, "none").decode()
+
+
+def build_figure(events: Sequence[Event], title: str, layouts: Layouts = TITLED) -> Figure:
+    """The picture before it is rendered; its axes are labelled "loss", "accuracy", "samples" (if any) and "rate"."""
+    course = follow_course(events)
+    looked_at = [event for event in course if isinstance(event, Sampled) and event.found is not None]
+    layout = layouts[bool(looked_at)]
+    steps = [event for event in course if isinstance(event, Stepped)]
+    evaluations = [event for event in course if isinstance(event, Evaluated)]
+    figure = Figure(figsize=layout.size_inches, dpi=DPI, facecolor="white")
+    # A dollar sign in a title is no formula.
+    figure.text(
+        layout.loss[0], 0.94, _shorten(title), fontsize=15, fontweight="bold", color=INK, va="bottom", parse_math=False
+    )
+    epochs = [step.epoch for step in steps] + [item.epoch for item in evaluations]
+    last_epoch = max((epoch for epoch in epochs if 0 < epoch < math.inf), default=1.0)
+    panels = [
+        _add_panel(figure, "loss", layout.loss, "Loss, nats per token", last_epoch, layout.n_epochs),
+        _add_panel(figure, "accuracy", layout.accuracy, "Next-token accuracy", last_epoch),
+        _add_panel(figure, "rate", layout.rate, "Learning rate", last_epoch),
+    ]
+    _draw_loss(panels[0], steps, evaluations)
+    _draw_accuracy(panels[1], evaluations)
+    _draw_rate(panels[2], steps or evaluations)
+    if layout.samples is not None:
+        panel = _add_panel(figure, "samples", layout.samples, "Copied and repeated", last_epoch)
+        _draw_samples(panel, looked_at)
+    return figure
+
+
+def _render(figure: Figure, kind: str, metadata: dict[str, str | None], letters: str = "path") -> bytes:
+    """The same bytes for the same figure: no date, and names in the SVG hashed with a fixed salt."""
+    picture = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "epigone", "svg.fonttype": letters}), warnings.catch_warnings():
+        # A title in a script that the bundled font lacks shows boxes; it is not worth a word on the terminal.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(picture, format=kind, metadata=metadata)
+    return picture.getvalue()
+
+
+# -- the panels
+
+
+def _add_panel(figure: Figure, name: str, box: Box, heading: str, last_epoch: float, n_epochs: int = 6) -> Axes:
+    """Empty axes with a quiet frame, a light grid and the epochs below."""
+    axes = figure.add_axes(box, label=name)
+    axes.set_title(heading, loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=9)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color("#bbbbbb")
+    axes.tick_params(colors=QUIET, labelsize=9, length=0, pad=5)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlim(-0.012 * last_epoch, 1.012 * last_epoch)  # a dot at either end is a whole dot
+    n_values = 7 if name == "loss" else 5
+    axes.xaxis.set_major_locator(MaxNLocator(n_epochs, steps=[1, 2, 5, 10], integer=last_epoch >= 2))
+    axes.yaxis.set_major_locator(MaxNLocator(n_values, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda epoch, _: format_epoch(epoch)))
+    axes.set_xlabel("epoch", fontsize=9, color=QUIET, loc="right", labelpad=2)
+    return axes
+
+
+def _draw_loss(axes: Axes, steps: Sequence[Stepped], evaluations: Sequence[Evaluated]) -> None:
+    every_step = _thin_out(_as_line((step.epoch, step.loss) for step in steps))
+    training = _centre_averages(evaluations)
+    validation = _as_line((item.epoch, item.loss) for item in evaluations)
+    axes.set_ylim(_choose_range([validation, training], background=every_step))
+    axes.plot(*every_step.T, color=TRAINING, linewidth=0.8, alpha=0.35, gid="every-step")
+    _plot(axes, training, TRAINING, gid="training")
+    _plot(axes, validation, VALIDATION, gid="validation")
+    _name_lines(
+        axes,
+        [
+            ("training", training if len(_numbers(training)) else every_step, TRAINING),
+            ("validation", validation, VALIDATION),
+        ],
+    )
+    best = find_best(evaluations)
+    if best is not None:
+        _mark_best(axes, best)
+
+
+def _draw_accuracy(axes: Axes, evaluations: Sequence[Evaluated]) -> None:
+    accuracy = _as_line((item.epoch, 100 * item.accuracy) for item in evaluations)
+    low, high = _choose_range([accuracy], least=2.0)
+    axes.set_ylim(max(low, 0), high)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda percent, _: f"{percent:g} %"))
+    best = find_best(evaluations)
+    if best is not None:
+        axes.axvline(best.epoch, **BEST_LINE)  # type: ignore[arg-type]
+    _plot(axes, accuracy, VALIDATION, gid="accuracy")
+    _name_lines(axes, [("", accuracy, VALIDATION)], unit=" %", digits=1)
+
+
+def _draw_rate(axes: Axes, events: Sequence[Stepped] | Sequence[Evaluated]) -> None:
+    rate = _thin_out(_as_line((event.epoch, event.learning_rate) for event in events))
+    peak = max(_numbers(rate), default=0.0)
+    axes.set_ylim(0, 1.12 * peak if peak > 0 else 1.0)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _shorten_rate(value)))
+    axes.plot(*rate.T, color=QUIET, linewidth=1.8, solid_capstyle="round", clip_on=False, gid="rate")
+    if len(rate) == 1:
+        axes.plot(*rate.T, "o", color=QUIET, markersize=5, clip_on=False)
+
+
+def _draw_samples(axes: Axes, looked_at: Sequence[Sampled]) -> None:
+    """What share of the samples is copied, and what share of their passages of four words comes again."""
+    copied, repeated = (
+        _as_line((event.epoch, 100 * getattr(event.found, name)) for event in looked_at)
+        for name in ("copied", "repeated")
+    )
+    axes.set_ylim(0, max(2.0, _choose_range([copied, repeated])[1]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda percent, _: f"{percent:g} %"))
+    _plot(axes, repeated, TRAINING, gid="repeated")
+    _plot(axes, copied, VALIDATION, gid="copied")
+    _name_lines(axes, [("copied", copied, VALIDATION), ("repeated", repeated, TRAINING)], unit=" %", digits=1)
+
+
+# -- lines
+
+
+def _as_line(points: Iterable[tuple[float, float]]) -> Line:
+    line = np.array(list(points), dtype=np.float64).reshape(-1, 2)
+    line[~np.isfinite(line)] = np.nan
+    return line
+
+
+def _centre_averages(evaluations: Sequence[Evaluated]) -> Line:
+    """Training losses, each in the middle of the steps it averages: there the line of every step passes too."""
+    starts = [0.0, *(item.epoch for item in evaluations)]
+    return _as_line(
+        ((start + item.epoch) / 2, item.training_loss)
+        for start, item in zip(starts, evaluations, strict=False)
+        if item.training_loss is not None
+    )
+
+
+def _thin_out(line: Line) -> Line:
+    """Averages of neighbours, so that no more than `MOST_POINTS` remain; the ends stay where they are."""
+    if len(line) <= MOST_POINTS:
+        return line
+    inner = [part.mean(axis=0) for part in np.array_split(line[1:-1], MOST_POINTS - 2)]
+    return np.vstack([line[0], *inner, line[-1]])
+
+
+def _numbers(line: Line) -> NDArray[np.float64]:
+    """The values that are numbers, without their epochs."""
+    values: NDArray[np.float64] = line[:, 1]
+    return values[np.isfinite(values)]
+
+
+def _choose_range(lines: Sequence[Line], background: Line | None = None, least: float = 0.05) -> tuple[float, float]:
+    """Bottom and top of the axis, at least `least` apart.
+
+    The first losses of a fresh model are so high that they would flatten all that follows: what lies far above the
+    bulk may leave by the top. The ends of lines stay inside, and so do all but a few points of the noisy `background`.
+    """
+    values = _numbers(np.concatenate(lines))
+    noise = _numbers(background) if background is not None else values[:0]
+    everything = np.concatenate([values, noise])
+    if not len(everything):
+        return 0.0, 1.0
+    low = min([*values, *(np.quantile(noise, [0.02]) if len(noise) else [])])
+    bulk = low + 6 * (np.median(everything) - low)
+    ends = [_numbers(line)[-1] for line in lines if len(_numbers(line))]
+    high = max([min(everything.max(), bulk), *ends])
+    least = max(least, 1e-6 * max(abs(low), abs(high)))  # beside huge numbers a small distance is none
+    margin = 0.08 * (high - low) + max(0, least - (high - low)) / 2
+    return float(low - margin), float(high + margin)
+
+
+def _plot(axes: Axes, line: Line, color: str, gid: str) -> None:
+    """A line with a dot per evaluation, as long as dots can be told apart."""
+    line = _thin_out(line)
+    dots = {"marker": "o", "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
+    look = dots if len(line) <= 40 else {}
+    axes.plot(*line.T, color=color, linewidth=2, solid_capstyle="round", gid=gid, **look)  # type: ignore[arg-type]
+
+
+# -- words in the picture
+
+
+def _name_lines(axes: Axes, lines: Sequence[tuple[str, Line, str]], unit: str = "", digits: int = 3) -> None:
+    """Name and last value of each (name, line, colour), in the margin beside its end, kept from overlapping."""
+    named = [(name, _numbers(line)[-1], color) for name, line, color in lines if len(_numbers(line))]
+    low, high = axes.get_ylim()
+    height_points = axes.get_window_extent().height * 72 / DPI
+    gap = 1.35 * LABEL_POINTS / height_points * (high - low)
+    place = -math.inf
+    for name, value, color in sorted(named, key=lambda item: item[1]):
+        place = max(value, place + gap)
+        text = f"{name} {value:.{digits}f}{unit}".strip()
+        axes.annotate(
+            text,
+            (1, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(9, 0),
+            textcoords="offset points",
+            color=color,
+            fontsize=LABEL_POINTS,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def _mark_best(axes: Axes, best: Evaluated) -> None:
+    """A line, a dot and a label at the top, where there is room: losses have fallen by then."""
+    axes.axvline(best.epoch, **BEST_LINE, gid="best")  # type: ignore[arg-type]
+    axes.plot(
+        [best.epoch],
+        [best.loss],
+        "o",
+        color=VALIDATION,
+        markersize=9,
+        markeredgecolor="white",
+        markeredgewidth=1.5,
+        clip_on=False,
+        zorder=5,
+    )
+    way = f"{best.share:.0%} of the way".replace("%", " %")  # in full it has no room on a phone
+    where = way if best.share < 1 else f"epoch {format_epoch(best.epoch)}"
+    late = best.epoch > 0.7 * axes.get_xlim()[1]
+    axes.annotate(
+        f"best: {best.loss:.3f} at {where}",
+        (best.epoch, 0.985),
+        xycoords=("data", "axes fraction"),
+        xytext=(-7 if late else 7, 0),
+        textcoords="offset points",
+        ha="right" if late else "left",
+        va="top",
+        color=VALIDATION,
+        fontsize=LABEL_POINTS,
+        fontweight="bold",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+    )
+
+
+def _shorten(title: str, most: int = 60) -> str:
+    """The title on one line that fits."""
+    line = " ".join(title.split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def _shorten_rate(rate: float) -> str:
+    """A learning rate beside a tick: "5e-5" and not "5.00e-5"."""
+    digits, _, exponent = format_rate(rate).partition("e")
+    return f"{float(digits):g}" + (f"e{exponent}" if exponent else "")

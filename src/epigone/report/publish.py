@@ -1,0 +1,180 @@
+"""A run's folder in; its curves, its page, and beside the model the card, the curves and the samples, out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from epigone.errors import OutputError, RunDamaged
+from epigone.evaluation.quiz import Question
+from epigone.files import write_bytes
+from epigone.report.best_sentences import choose_sentences
+from epigone.report.card import CardFacts, Source, write_card
+from epigone.report.curves import draw_curves
+from epigone.report.elements import GENERATOR
+from epigone.report.page import PageFacts, build_page
+from epigone.report.quiz_page import build_quiz_page
+from epigone.report.views import describe_plan, name_moment
+from epigone.runs.folder import RunFolder
+from epigone.runs.records import take
+from epigone.settings import Settings
+from epigone.training.events import Estimate, Evaluated, Event, Sample, Sampled, find_best, follow_course, is_beside
+
+SECONDS_BETWEEN_PICTURES, SECONDS_BETWEEN_PAGES = 15.0, 60.0
+"""While it learns. Either takes a quarter of a second or more, which short runs with many evaluations would feel."""
+QUICK_BYTES = 20_000_000
+"""Of text to learn from, up to which looking for copies in it takes a moment."""
+MOST_SENTENCES = 8
+
+
+def publish(folder: RunFolder, *, at_once: bool = False) -> None:
+    """Write the model's card and samples and, now and then or at once, the curves and the page, from what there is."""
+    events = follow_course(folder.read_events())
+    if not any(isinstance(event, Evaluated) for event in events):
+        return
+    for samples in sorted(folder.samples.glob("*.txt")):
+        _copy(samples, folder.model / "samples" / samples.name)
+    publish_card(folder)
+    if at_once or _is_time_for(folder.model / "curves.svg", folder, SECONDS_BETWEEN_PICTURES):
+        publish_curves(folder)
+    if at_once or _is_time_for(folder.report, folder, SECONDS_BETWEEN_PAGES):
+        write_report(folder)
+
+
+def publish_curves(folder: RunFolder) -> None:
+    """Draw the curves from what the folder holds, where there is an evaluation; they lie beside the model as well."""
+    events = follow_course(folder.read_events())
+    if any(isinstance(event, Evaluated) for event in events):
+        for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
+            write_bytes(folder.model / picture.name, picture.read_bytes())
+
+
+def _is_time_for(path: Path, folder: RunFolder, seconds: float) -> bool:
+    """Whether a file was written so long ago or, where there is none yet, the run was begun so long ago."""
+    last = path if path.exists() else folder.plan
+    return abs(time.time() - last.stat().st_mtime) > seconds
+
+
+def publish_card(folder: RunFolder) -> None:
+    """Write the model's card from what the folder holds, where there is an evaluation."""
+    events = follow_course(folder.read_events())
+    evaluations = [event for event in events if isinstance(event, Evaluated)]
+    best = find_best(evaluations)
+    if best is None:
+        return
+    (plan, more), receipt = folder.read_plan(), folder.read_receipt()
+    facts = CardFacts(
+        title=folder.path.resolve().name,
+        n_parameters=plan.n_parameters,
+        evaluations=evaluations,
+        sources=[
+            Source(
+                name=file["name"],
+                size_bytes=file["n_bytes"],
+                n_characters=file["n_characters"],
+                sha256=file["sha256"],
+            )
+            for file in receipt["files"]
+        ],
+        base=None if plan.fresh else plan.base if plan.base_revision else Path(plan.base).resolve().name,
+        base_on_hub=bool(plan.base_revision),
+        taught=bool(plan.teacher),
+        samples=_find_samples(events, best),
+        sample_moment=name_moment(best.epoch, best.share),
+        settings=describe_plan(plan),
+        versions=more.get("versions", {}),
+        judgement=folder.read_judgement(),
+    )
+    write_card(facts, folder.model)
+
+
+def _copy(path: Path, place: Path) -> None:
+    content = path.read_bytes()
+    if not place.exists() or place.read_bytes() != content:
+        write_bytes(place, content)
+
+
+def _find_samples(events: Sequence[Event], best: Evaluated) -> tuple[Sample, ...]:
+    """What it wrote at the best evaluation."""
+    sampled = [event for event in events if isinstance(event, Sampled) and is_beside(event, best)]
+    return sampled[-1].samples if sampled else ()
+
+
+# -- the page
+
+
+def is_quick(folder: RunFolder) -> bool:
+    """Whether the text that was learned from is so short that the best sentences are soon found."""
+    return int(folder.read_receipt()["train"]["n_bytes"]) <= QUICK_BYTES
+
+
+def write_report(folder: RunFolder, out: Path | None = None, *, with_sentences: bool = False) -> Path:
+    """Write the page about a run, report.html in its folder or `out`, and return its path.
+
+    Raises RunDamaged, and OutputError where another file than a page of ours is there already.
+    """
+    page = build_page(gather_facts(folder, with_sentences=with_sentences))
+    return _write_page(page, out) if out is not None else write_bytes(folder.report, page.encode("utf-8", "replace"))
+
+
+def write_quiz(questions: Sequence[Question], name: str, path: Path) -> Path:
+    """Write a page that asks the questions of a quiz, and return its path. Raises OutputError as `write_report`."""
+    return _write_page(build_quiz_page(questions, name), path)
+
+
+def _write_page(page: str, path: Path) -> Path:
+    if path.exists() and not _is_ours(path):
+        raise OutputError(f"{path} is already there.", hint="Choose another name, or delete it.")
+    return write_bytes(path, page.encode("utf-8", "replace"))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is a page that epigone wrote."""
+    try:
+        with path.open("rb") as file:
+            return GENERATOR.encode() in file.read(300)
+    except OSError:
+        return False
+
+
+def gather_facts(folder: RunFolder, *, with_sentences: bool) -> PageFacts:
+    """All that the page tells, from the files of a run. Raises RunDamaged."""
+    events = follow_course(folder.read_events())
+    plan, more = folder.read_plan()
+    best = find_best([event for event in events if isinstance(event, Evaluated)])
+    sentences = None
+    if with_sentences and best is not None:
+        texts = [sample.text for sample in _find_samples(events, best)]
+        sentences = choose_sentences(texts, folder.read_documents(), MOST_SENTENCES)
+    try:
+        return PageFacts(
+            name=folder.path.resolve().name,
+            events=events,
+            plan=plan,
+            estimate=_read_estimate(more.get("estimate")),
+            receipt=folder.read_receipt(),
+            settings=list_changed(folder.read_settings()),
+            versions=more["versions"],
+            judgement=folder.read_judgement(),
+            sentences=sentences,
+        )
+    except KeyError as error:
+        raise RunDamaged(f"{folder.plan} has no {error}.", hint="Train again from the text.") from None
+
+
+def _read_estimate(values: Any) -> Estimate | None:
+    """Older runs may say less than is measured now."""
+    try:
+        return take(Estimate, values)
+    except (TypeError, ValueError):
+        return None
+
+
+def list_changed(settings: Settings) -> list[tuple[str, str]]:
+    """Name and value of the settings that are not the defaults."""
+    usual = Settings().model_dump()
+    changed = {name: value for name, value in settings.model_dump().items() if value != usual[name]}
+    return [(name, json.dumps(value, ensure_ascii=False)) for name, value in changed.items()]

@@ -1,1 +1,0 @@
-"""Events in; curves, samples and a model card out."""

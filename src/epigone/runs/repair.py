@@ -1,0 +1,101 @@
+"""A run's folder and a sound checkpoint in; damaged files put back as they were, and a line about each, out."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from epigone.files import hash_file, write_bytes, write_json
+from epigone.model.hub import CONFIG, GENERATION
+
+
+class Sums:
+    """sums.json of a run: the sha256 of some of its files, by their names there."""
+
+    def __init__(self, run: Path) -> None:
+        self.run, self.path = run, run / "sums.json"
+
+    def announce(self, path: Path, sha256: str) -> None:
+        """Say what a file will be before it takes its place. Until it does, what it was counts as sound too.
+
+        Raises OutputError.
+        """
+        sums, name = self._read(), path.relative_to(self.run).as_posix()
+        before = sums.get(name, [])[:1]
+        if before != [sha256]:
+            write_json(self.path, sums | {name: [sha256, *before]})
+
+    def find_fault(self, path: Path) -> str | None:
+        """What is wrong with a file, or None; also where nothing is known of it."""
+        name = path.relative_to(self.run).as_posix()
+        expected = self._read().get(name)
+        if expected is None:
+            return None
+        try:
+            return None if hash_file(path) in expected else f"{name} is not what was written"
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+
+    def _read(self) -> dict[str, list[str]]:
+        try:
+            sums = json.loads(self.path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        if not isinstance(sums, dict):
+            return {}
+        return {name: known for name, known in sums.items() if isinstance(known, list)}
+
+
+METRICS = "metrics.jsonl"
+FRAME = (CONFIG, "tokenizer.json", "tokenizer_config.json")
+"""Of model/, all that does not change while it learns and that nothing can be made of the weights without."""
+
+
+def list_copied(run: Path) -> list[Path]:
+    """The files of which each checkpoint holds a copy."""
+    own = [run / name for name in ("plan.json", "settings.toml", "receipt.json", METRICS)]
+    return [*own, *(run / "model" / name for name in (*FRAME, GENERATION))]
+
+
+def mend(run: Path, checkpoint: Path, sums: Sums) -> Iterator[str]:
+    """Put back what is missing, unreadable or not what was written, but for the best weights. Raises OutputError.
+
+    metrics.jsonl is put back to where the checkpoint was made: what comes after that comes again.
+    """
+    for path in list_copied(run):
+        copy = checkpoint / path.name
+        if not copy.exists():
+            continue  # a checkpoint of an earlier version
+        if path.name == METRICS:
+            yield from _put_back_metrics(path, copy)
+        elif fault := sums.find_fault(path) or _find_unreadable(path):
+            content = copy.read_bytes()
+            write_bytes(path, content)
+            sums.announce(path, sha256(content).hexdigest())
+            yield f"{fault}; it is put back from {checkpoint.name}"
+
+
+def _find_unreadable(path: Path) -> str | None:
+    """Why a file of JSON or TOML cannot be read, or None."""
+    parse: Callable[[str], object] = tomllib.loads if path.suffix == ".toml" else json.loads
+    try:
+        parse(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    except (OSError, ValueError, RecursionError):
+        return f"{path.name} cannot be read"
+    return None
+
+
+def _put_back_metrics(path: Path, copy: Path) -> Iterator[str]:
+    kept = copy.read_bytes()
+    found = path.read_bytes() if path.exists() else b""
+    if found != kept:
+        write_bytes(path, kept)
+    if not found.startswith(kept):
+        yield f"{path.name} is not what was written; it is put back from {copy.parent.name}"

@@ -1,1 +1,0 @@
-"""Files, folders and addresses in; clean documents, their receipt and an honest split out."""

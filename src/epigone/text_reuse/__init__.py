@@ -1,0 +1,1 @@
+"""Finding passages that two texts share, and keeping generated text from copying."""

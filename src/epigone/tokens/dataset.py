@@ -1,0 +1,346 @@
+"""A stream of ids in; batches of blocks to learn from, the same ones for the same seed and step, out."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from epigone.corpus.corpus import ProgressCallback
+from epigone.corpus.large_text import Store, Text, read_blocks
+from epigone.errors import OutputError, RunDamaged, first_line
+from epigone.files import flush, make_folder, write_json
+from epigone.tokens.tokenizer import Vocabulary, cut_into_blocks, encode_blocks, encode_each, list_token_bytes
+
+Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Stretches = Sequence[Sequence[Text]]
+"""For each document the stretches of its text."""
+KINDS = np.dtype(np.uint16), np.dtype(np.uint32)
+"""Of ids on the disk: the second where there are more tokens than the first has room for."""
+FACTS = "tokens.json"
+"""Written last: it vouches for the files of ids."""
+PIECE_TOKENS, OVERLAP_TOKENS = 1 << 18, 256
+MOST_SPELLED, PLACE_TOKENS = 1 << 20, 1 << 16
+"""Tokens of which an author's ways can be told, and of them at each place: to look at more would be felt."""
+LONGEST_TOKEN = 16
+"""Characters; hardly a text has more for each token on average."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A stream of ids: int [time], the documents one after another, each behind an end-of-text token."""
+
+    ids: Ids
+    n_tokens: int
+    """Tokens of the text itself."""
+    n_documents: int
+    n_characters: int
+    n_bytes: int
+    """Bytes of the text in UTF-8."""
+
+    @property
+    def bytes_per_token(self) -> float:
+        """How much text a token stands for."""
+        return self.n_bytes / max(1, self.n_tokens)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tokens:
+    """What is learned from and what is tested on. `key` names the content: texts and vocabulary."""
+
+    train: Part
+    validation: Part
+    key: str
+
+
+def encode_parts(
+    train: Stretches,
+    validation: Stretches,
+    vocabulary: Vocabulary,
+    folder: Path,
+    watch: ProgressCallback = lambda n_done, n_all: None,
+) -> Tokens:
+    """Encode both parts into `folder`/KEY, or find them sound there: equal texts and vocabulary have equal keys.
+
+    `watch` hears of characters. Raises OutputError.
+    """
+    place = folder / name_content(train, validation, vocabulary)
+    with suppress(RunDamaged):
+        return load_tokens(place)
+    n_train, n_all = _count(train), _count(train) + _count(validation)
+    try:
+        make_folder(place)
+        facts = {
+            "train": _write_part(train, vocabulary, place / "train.npy", lambda n: watch(n, n_all)),
+            "validation": _write_part(
+                validation, vocabulary, place / "validation.npy", lambda n: watch(n_train + n, n_all)
+            ),
+        }
+    except OSError as error:
+        raise OutputError(
+            f"The tokens cannot be written into {place}: {error.strerror}.",
+            hint="Is there room, and may we write there?",
+        ) from None
+    write_json(place / FACTS, facts)
+    return load_tokens(place)
+
+
+def _count(part: Stretches) -> int:
+    return sum(len(stretch) for document in part for stretch in document)
+
+
+def load_tokens(place: Path) -> Tokens:
+    """Open what `encode_parts` wrote. Raises RunDamaged."""
+    try:
+        facts = json.loads((place / FACTS).read_text("utf-8"))
+        parts = {name: _open_part(place / f"{name}.npy", facts[name]) for name in ("train", "validation")}
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        why = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else first_line(error)
+        raise RunDamaged(
+            f"The tokens in {place} cannot be read: {why}.",
+            hint=f"epigone resume {place.parent.parent} makes them anew where the text is as it was. Train again else.",
+        ) from None
+    return Tokens(**parts, key=place.name)
+
+
+def make_part(text: str, vocabulary: Vocabulary, n_most: int) -> Part:
+    """The beginning of a text, of at most so many tokens, as a part."""
+    ids = islice(chain.from_iterable(encode_blocks(text[: LONGEST_TOKEN * n_most], vocabulary)), n_most)
+    return _measure_part(np.array([vocabulary.end_of_text_id, *ids], np.uint32), vocabulary)
+
+
+def cut_part(part: Part, first: int, n_most: int, vocabulary: Vocabulary) -> Part:
+    """At most so many tokens of a part, behind its id number `first`."""
+    return _measure_part(part.ids[first : first + n_most + 1], vocabulary)
+
+
+def _measure_part(ids: Ids, vocabulary: Vocabulary) -> Part:
+    """The ids as a part; the first is only there for the others to follow it."""
+    pieces, own = list_token_bytes(vocabulary), ids[1:].tolist()
+    raw, n_ends = b"".join(map(pieces.__getitem__, own)), own.count(vocabulary.end_of_text_id)
+    return Part(
+        ids=ids,
+        n_tokens=len(own) - n_ends,
+        n_documents=1 + n_ends,
+        n_characters=len(raw.decode("utf-8", "replace")),
+        n_bytes=len(raw),
+    )
+
+
+def spell_documents(part: Part, vocabulary: Vocabulary) -> list[str]:
+    """The texts of a part's documents, as they were encoded, held in memory."""
+    return list(map(str, spell_texts(part, vocabulary)))
+
+
+def spell_texts(part: Part, vocabulary: Vocabulary) -> list[Text]:
+    """The same of a part of any length: what is too long to be held lies on the disk. Raises OutputError."""
+    pieces, end, store = list_token_bytes(vocabulary), vocabulary.end_of_text_id, Store()
+    texts: list[Text] = []
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def spell(ids: Ids, *, is_last: bool) -> None:
+        store.add(decoder.decode(b"".join(map(pieces.__getitem__, ids.tolist())), is_last))
+
+    is_open = False
+    for first in range(0, len(part.ids), PIECE_TOKENS):
+        ids = np.asarray(part.ids[first : first + PIECE_TOKENS])
+        before, *stretches = np.split(ids, np.flatnonzero(ids == end))
+        for stretch in stretches:  # each begins with the token that ends the document before
+            if is_open:
+                spell(before, is_last=True)
+                texts.append(store.finish())
+            before, is_open = stretch[1:], True
+        if is_open:
+            spell(before, is_last=False)
+    if is_open:
+        spell(part.ids[:0], is_last=True)
+        texts.append(store.finish())
+    return texts
+
+
+class SpelledPieces(Sequence[str]):
+    """The same text in pieces that are spelled as they are asked for: nothing is held, however long it is.
+
+    Where a document is cut, a little is spelled twice.
+    """
+
+    def __init__(self, part: Part, vocabulary: Vocabulary) -> None:
+        self._ids, self._pieces, end = part.ids, list_token_bytes(vocabulary), vocabulary.end_of_text_id
+        spans = []
+        for first in range(0, len(part.ids), PIECE_TOKENS):
+            last = min(first + PIECE_TOKENS + OVERLAP_TOKENS, len(part.ids))
+            ends = first + np.flatnonzero(np.asarray(part.ids[first:last]) == end)
+            spans.append(np.stack([np.append(first, ends), np.append(ends, last)], axis=1))
+        self._spans = np.concatenate([np.zeros((0, 2), np.int64), *spans])
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[str]: ...
+    def __getitem__(self, number: int | slice) -> str | Sequence[str]:
+        """One piece, or several."""
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        first, last = self._spans[number].tolist()
+        return b"".join(map(self._pieces.__getitem__, self._ids[first:last].tolist())).decode("utf-8", "replace")
+
+
+def spell_pieces(part: Part, vocabulary: Vocabulary) -> Sequence[str]:
+    """The text of a part of any length, piece by piece."""
+    return SpelledPieces(part, vocabulary)
+
+
+def spell_some(part: Part, vocabulary: Vocabulary, n_most: int = MOST_SPELLED) -> list[str]:
+    """The texts of a part's documents; of more than `n_most` tokens, what stands at even distances in it."""
+    if len(part.ids) <= n_most:
+        return spell_documents(part, vocabulary)
+    pieces = list_token_bytes(vocabulary)
+    n_places = max(1, n_most // PLACE_TOKENS)
+    n_each = n_most // n_places
+    starts = [(len(part.ids) - n_each) * number // max(1, n_places - 1) for number in range(n_places)]
+    raw = (b"".join(map(pieces.__getitem__, part.ids[start : start + n_each].tolist())) for start in starts)
+    return [text.decode("utf-8", "replace") for text in raw]
+
+
+def name_content(train: Stretches, validation: Stretches, vocabulary: Vocabulary) -> str:
+    """The key of what `encode_parts` makes of these."""
+    content = hashlib.sha256(vocabulary.tokenizer.to_str().encode())
+    for part in (train, validation):
+        for document in part:
+            for stretch in document:
+                digest = hashlib.sha256()
+                for block in read_blocks(stretch):
+                    digest.update(block.encode("utf-8", "surrogatepass"))
+                content.update(digest.digest())
+            content.update(b"document")
+        content.update(b"part")
+    return content.hexdigest()[:16]
+
+
+def _write_part(
+    part: Stretches, vocabulary: Vocabulary, path: Path, watch: Callable[[int], None]
+) -> dict[str, int | str]:
+    kind, end = KINDS[len(vocabulary) > 2**16], vocabulary.end_of_text_id
+    digest, n_ids, n_characters, n_bytes = hashlib.sha256(), 0, 0, 0
+    with path.open("wb") as file:
+        file.write(_spell_header(kind, 0))
+        for ids, text in encode_each(_list_blocks(part), vocabulary):
+            data = np.array(ids if text else [end], kind).tobytes()
+            file.write(data)
+            digest.update(data)
+            n_ids += len(data) // kind.itemsize
+            n_characters += len(text)
+            n_bytes += len(text.encode("utf-8", "surrogatepass"))
+            watch(n_characters)
+        file.seek(0)
+        file.write(_spell_header(kind, n_ids))
+    flush(path)
+    return {
+        "n_tokens": n_ids - len(part),
+        "n_documents": len(part),
+        "n_characters": n_characters,
+        "n_bytes": n_bytes,
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _list_blocks(part: Stretches) -> Iterator[str]:
+    """The blocks of all texts, an empty one before each document."""
+    for document in part:
+        yield ""
+        for stretch in document:
+            yield from cut_into_blocks(stretch)
+
+
+def _spell_header(kind: np.dtype[Any], n_ids: int) -> bytes:
+    """What a file that numpy wrote begins with; numpy leaves room in it, so that it is as long for any number."""
+    header = io.BytesIO()
+    facts = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (n_ids,)}
+    np.lib.format.write_array_header_1_0(header, facts)
+    return header.getvalue()
+
+
+def _open_part(path: Path, facts: dict[str, int | str]) -> Part:
+    counts = {name: int(value) for name, value in facts.items() if name != "sha256"}
+    n_ids = counts["n_tokens"] + counts["n_documents"]
+    with path.open("rb") as file:
+        header = file.read(len(_spell_header(np.dtype(np.uint16), 0)))
+    kind = next((kind for kind in KINDS if header == _spell_header(kind, n_ids)), None)
+    if kind is None:  # numpy would read any header as if it were Python
+        raise ValueError(f"{path.name} is not what was written")
+    ids = np.memmap(path, kind, "r", len(header), (n_ids,))
+    if hashlib.sha256(ids.data).hexdigest() != facts["sha256"]:
+        raise ValueError(f"{path.name} is not what was written")
+    return Part(ids=ids, **counts)
+
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Ids and their targets, the ids that follow: int64 [batch, time] both."""
+
+
+class Batches:
+    """Blocks of the stream in a new order, from a new offset, in each pass. A pure function of seed and step.
+
+    The stream is a ring, so that every offset has the same number of blocks; its end is followed by the end-of-text
+    token that it begins with. Passes follow one another without a gap: a step may hold the last blocks of one pass and
+    the first of the next, so every block counts once a pass and every step is full.
+    """
+
+    def __init__(self, ids: Ids, *, block_size: int, blocks_per_step: int, seed: int) -> None:
+        self.ids = ids
+        self.block_size = block_size
+        self.blocks_per_step = blocks_per_step
+        self.n_blocks = len(ids) // block_size
+        self._starts_of_pass = lru_cache(maxsize=2)(lambda number: self._lay_out(number, seed))
+
+    def _lay_out(self, number: int, seed: int) -> npt.NDArray[np.int64]:
+        """Where each block of a pass starts, in the order in which they are read."""
+        random = np.random.default_rng([seed, number])
+        offset = random.integers(self.block_size)
+        return (offset + random.permutation(self.n_blocks) * self.block_size) % len(self.ids)
+
+    def starts(self, step: int) -> npt.NDArray[np.int64]:
+        """Where the blocks of a step (counted from 0) start in the stream: int64 [blocks per step]."""
+        places = np.arange(step * self.blocks_per_step, (step + 1) * self.blocks_per_step)
+        return np.array([self._starts_of_pass(int(i) // self.n_blocks)[i % self.n_blocks] for i in places])
+
+    def read(self, step: int, *, rows: slice = slice(None)) -> Batch:
+        """Those rows of a step's blocks that one process computes."""
+        places = self.starts(step)[rows, None] + np.arange(self.block_size + 1)
+        blocks = torch.from_numpy(self.ids[places % len(self.ids)].astype(np.int64))
+        return blocks[:, :-1], blocks[:, 1:]
+
+
+def read_in_order(ids: Ids, *, block_size: int, batch_size: int, part: int = 0, n_parts: int = 1) -> Iterator[Batch]:
+    """The stream in unbroken blocks that do not overlap: each token but the first is a target exactly once.
+
+    The last block is shorter and comes by itself. With `n_parts`, every n-th batch from `part` on.
+    """
+    n_targets = len(ids) - 1
+    n_full = n_targets // block_size
+    edges = [(i, min(i + batch_size, n_full)) for i in range(0, n_full, batch_size)]
+    for first, last in edges[part::n_parts]:
+        chunk = ids[first * block_size : last * block_size + 1].astype(np.int64)
+        yield _as_batch(chunk, (last - first, block_size))
+    if n_targets % block_size and len(edges) % n_parts == part:
+        yield _as_batch(ids[n_full * block_size :].astype(np.int64), (1, n_targets % block_size))
+
+
+def _as_batch(chunk: npt.NDArray[np.int64], shape: tuple[int, int]) -> Batch:
+    stream = torch.from_numpy(chunk)
+    return stream[:-1].view(shape), stream[1:].view(shape)

@@ -1,0 +1,72 @@
+"""Ranks of a run of several processes: who is first, what they agree on, and the accelerator."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import PartialState
+from torch import distributed
+
+from epigone.hardware import Hardware
+from epigone.planning.plan import Plan
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def count_processes() -> int:
+    """Processes that train together, as torchrun and accelerate launch announce them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes files and speaks; alone it always is."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def make_accelerator(plan: Plan) -> Accelerator:
+    """accelerate's view of devices and precision, with the machine's arithmetic made repeatable."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if count_processes() == 1:  # accelerate keeps one state a process and would refuse a second run's precision
+        AcceleratorState._reset_state(reset_partial_state=True)
+    else:
+        _leave_group_at_end()
+    on_cpu = plan.device == "cpu"
+    if on_cpu:
+        torch.set_num_threads(plan.n_threads)
+        # Free on a CPU, but for filling every new tensor; without it gradients of embeddings are summed at random.
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    else:
+        torch.use_deterministic_algorithms(False)
+        torch.set_float32_matmul_precision("high")
+    return Accelerator(cpu=on_cpu, mixed_precision="no" if plan.precision == "fp32" else plan.precision)
+
+
+@cache
+def _leave_group_at_end() -> None:
+    """Left open, gloo's threads now and then abort a process that is done, and torchrun then ends the others."""
+    atexit.register(lambda: distributed.is_initialized() and distributed.destroy_process_group())
+
+
+def agree(accelerator: Accelerator, *values: float) -> list[float]:
+    """The greatest of each value over all processes, so that all of them do the same."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    gathered = accelerator.gather(torch.tensor([values], device=accelerator.device))
+    return [float(value) for value in gathered.max(dim=0).values]
+
+
+def one_after_another(hardware: Hardware) -> AbstractContextManager[Any]:
+    """The first process does it, then the others find it done; alone, just do it."""
+    if count_processes() == 1:
+        return nullcontext()
+    main_first: AbstractContextManager[Any] = PartialState(cpu=hardware.device == "cpu").main_process_first()
+    return main_first

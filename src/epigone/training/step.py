@@ -1,0 +1,102 @@
+"""The number of a step in; the gradient of its mean loss out, in as many parts as it takes to fit into memory."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+from accelerate import Accelerator
+from torch import distributed, nn
+
+from epigone.errors import OutOfMemory
+from epigone.hardware import SHORTAGES, free_memory, is_shortage
+from epigone.planning.plan import Plan
+from epigone.tokens.dataset import Batches
+from epigone.training.distributed import agree
+from epigone.training.state import pack_random_state, unpack_random_state
+
+
+class Gradients:
+    """Computes a step's gradient over and over; `plan` says in how many parts a batch is computed by now.
+
+    Processes sum up their gradients while the last part is computed, as is fastest, unless it is not sure yet that a
+    part fits everywhere: one that ran out of memory would leave the others waiting for its sum.
+    """
+
+    def __init__(self, loss: nn.Module, batches: Batches, accelerator: Accelerator, plan: Plan) -> None:
+        self.loss, self.batches, self.accelerator, self.plan = loss, batches, accelerator, plan
+        self._sums_on = "cpu" if plan.device == "mps" else plan.device
+        self._sure = False
+
+    def doubt(self) -> None:
+        """Memory has been used for something else, so it is not sure that the next step fits."""
+        self._sure = False
+
+    def add(self, step: int) -> torch.Tensor:
+        """The mean loss of a step's blocks of this process, fp64; its gradient over all processes is in the model.
+
+        Where memory runs out the same is computed again, with the same random numbers, in twice as many parts. Raises
+        OutOfMemory.
+        """
+        device = self.accelerator.device
+        random = pack_random_state(device)
+        while (loss := self._try(step)) is None:
+            self.loss.zero_grad()
+            free_memory()
+            self._divide()
+            unpack_random_state(random, device)
+        self._sure = True
+        return loss
+
+    def _try(self, step: int) -> torch.Tensor | None:
+        """The mean loss, or None where memory ran out in any of the processes."""
+        loss = None
+        try:
+            loss = self._compute(step)
+        except SHORTAGES as error:
+            if not is_shortage(error):
+                raise
+            if self._sure and self.accelerator.num_processes > 1:
+                raise OutOfMemory(
+                    f"Memory ran out in step {step}, while the other processes waited for this one.",
+                    hint="Nothing before the last checkpoint is lost: go on with epigone resume.",
+                ) from error
+        if self._sure or self.accelerator.num_processes == 1:
+            return loss
+        if agree(self.accelerator, float(loss is None))[0]:
+            return None
+        self._sum_up()
+        return loss
+
+    def _compute(self, step: int) -> torch.Tensor:
+        rows = self.plan.list_rows(self.accelerator.process_index)
+        n_blocks = self.plan.batch_size * self.plan.accumulation
+        mean = torch.zeros((), dtype=torch.float64, device=self._sums_on)
+        for part in rows:
+            ids, targets = self.batches.read(step, rows=part)
+            alone = part != rows[-1] or not self._sure
+            with self.accelerator.no_sync(self.loss) if alone else nullcontext():
+                loss = self.loss(ids.to(self.accelerator.device), targets.to(self.accelerator.device))
+                loss = loss / (n_blocks / len(ids))
+                self.accelerator.backward(loss[0] if loss.dim() else loss)  # a teacher has its say in the first
+            mean += (loss[1] if loss.dim() else loss).detach().to(mean)
+        return mean
+
+    def _sum_up(self) -> None:
+        """What the processes otherwise do while they compute the last part."""
+        for parameter in self.loss.parameters():
+            if parameter.grad is not None:
+                distributed.all_reduce(parameter.grad)
+                parameter.grad /= self.accelerator.num_processes
+
+    def _divide(self) -> None:
+        plan = self.plan
+        if plan.parts >= plan.batch_size:
+            smaller = "--size" if plan.fresh else "--base"
+            lora = "" if plan.fresh or plan.lora is not None else ", or --lora 16"
+            raise OutOfMemory(
+                f"Memory ran out: a step with one block of {plan.block_size:,} tokens does not fit on {plan.device}.",
+                hint=f"Train with a smaller --block-size or {smaller}{lora}.",
+            )
+        self.plan = replace(plan, parts=min(2 * plan.parts, plan.batch_size))

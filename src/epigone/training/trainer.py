@@ -1,0 +1,372 @@
+"""A model, tokens and a plan in; events out, one after another, while the model learns.
+
+The loop prints nothing and writes nothing. It stops at each event until the next one is asked for; what records,
+shows or saves does so in between, and then sees the learner exactly as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+
+import torch
+from pydantic import TypeAdapter
+from transformers import GPT2LMHeadModel
+
+from epigone.errors import BaseError, TrainingDiverged
+from epigone.hardware import explain_shortage
+from epigone.model.loss import DTYPES, NextTokenLoss
+from epigone.planning.plan import Plan
+from epigone.tokens.dataset import Batches, Tokens
+from epigone.training.distributed import agree, make_accelerator
+from epigone.training.evaluate import Evaluation, evaluate
+from epigone.training.events import (
+    CheckpointDue,
+    Criticism,
+    Divided,
+    Evaluated,
+    Event,
+    Finished,
+    Reason,
+    Sample,
+    Sampled,
+    Started,
+    Stepped,
+)
+from epigone.training.interpolation import Mixture, find_share
+from epigone.training.lr_schedule import LearningRate
+from epigone.training.optimizer import TIED, make_optimizer, pack_state, unpack_state
+from epigone.training.state import Clock, Packed, Progress, pack_random_state, unpack_random_state
+from epigone.training.step import Gradients
+
+
+def are_finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether all of them hold nothing but numbers. Takes no memory to speak of."""
+    return all(math.isfinite(end) for tensor in tensors for end in map(float, tensor.detach().aminmax()))
+
+
+def check_loss(loss: float, plan: Plan, progress: Progress) -> float:
+    """The loss. Raises TrainingDiverged where it is no number."""
+    if not math.isfinite(loss):
+        raise explain_divergence(f"The loss became {loss}", plan, progress)
+    return loss
+
+
+def explain_divergence(what: str, plan: Plan, progress: Progress) -> TrainingDiverged:
+    """What happened, what is kept and what to try."""
+    some = math.isfinite(progress.best_loss)
+    kept = f"the best epoch so far, {progress.best_epoch:.2f}, is kept" if some else "there is no good epoch yet"
+    precision = ", or --precision fp32" if plan.precision != "fp32" else ""
+    return TrainingDiverged(
+        f"{what} by step {progress.step:,}; {kept}.",
+        hint=f"Try a lower rate, --learning-rate {plan.learning_rate / 2:.1g}{precision}.",
+    )
+
+
+SMALLER = "Train with a smaller --size or --base, or --lora 16; to go on with what is saved: epigone resume."
+Sampler = Callable[[GPT2LMHeadModel], tuple[tuple[Sample, ...], Criticism | None]]
+"""Lets the model write, and says what is to be said of it."""
+Origin = Callable[[], Mapping[str, torch.Tensor]]
+"""Loads the weights that were there before the first step."""
+
+
+class Learner:
+    """A model that learns by a plan, and everything that changes while it does."""
+
+    def __init__(  # noqa: PLR0913  # each of the last four may be left out
+        self,
+        model: GPT2LMHeadModel,
+        tokens: Tokens,
+        plan: Plan,
+        *,
+        sample: Sampler | None = None,
+        origin: Origin | None = None,
+        teacher: GPT2LMHeadModel | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`origin` is asked at the end, to look part of the way back; `teacher` is learned from beside the text."""
+        self.tokens, self.sample, self.origin, self.should_stop = tokens, sample, origin, should_stop
+        self.accelerator = make_accelerator(plan)
+        with explain_shortage(f"the model does not fit on {plan.device}", SMALLER):
+            self.model = model.to(self.accelerator.device)
+        self.model.train()
+        self.optimizer = make_optimizer(self.model, plan)
+        loss = NextTokenLoss(
+            self.model,
+            attention=plan.attention,
+            dtype=DTYPES[plan.precision],
+            compilation=plan.compilation,
+            teacher=None if teacher is None else teacher.to(self.accelerator.device),
+        )
+        # accelerate casts outputs to fp32: of the loss, which is one number, and not of all logits.
+        loss, self._stepper = self.accelerator.prepare(loss, self.optimizer)
+        self.rate = LearningRate(
+            plan.schedule,
+            peak=plan.learning_rate,
+            n_steps=plan.n_steps,
+            warmup=plan.warmup,
+            arguments=plan.schedule_arguments,
+        )
+        self.batches = Batches(
+            tokens.train.ids, block_size=plan.block_size, blocks_per_step=plan.blocks_per_step, seed=plan.seed
+        )
+        self.gradients = Gradients(loss, self.batches, self.accelerator, plan)
+        self.progress = Progress()
+        self._losses = torch.zeros(2, dtype=torch.float64, device="cpu" if plan.device == "mps" else plan.device)
+        torch.manual_seed(plan.seed + self.accelerator.process_index)
+        self.clock = Clock(plan, self.progress, mixes=origin is not None)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan, in which the parts of a batch grow where memory runs out."""
+        return self.gradients.plan
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the text so far."""
+        return self.progress.step / self.plan.steps_per_epoch
+
+    def learn(self) -> Iterator[Event]:
+        """Learn to the end of the plan. Raises TrainingDiverged."""
+        progress, plan = self.progress, self.plan
+        self.clock = Clock(plan, progress, mixes=self.origin is not None)
+        yield Started(
+            step=progress.step,
+            n_steps=plan.n_steps,
+            epochs=min(plan.epochs, plan.n_steps / plan.steps_per_epoch),
+            timed=plan.minutes is not None,
+            resumed=progress.step > 0,
+        )
+        if progress.evaluated_step < 0 and not plan.fresh:
+            yield from self._evaluate()  # the untouched base counts as epoch 0
+        while (reason := self._find_reason_to_stop()) is None:
+            parts = self.plan.parts
+            self.step()
+            if self.plan.parts > parts:
+                yield Divided(step=progress.step, batch_size=plan.batch_size, parts=self.plan.parts)
+            due = bool(agree(self.accelerator, self.clock.is_evaluation_due)[0])
+            if due or progress.step % plan.report_every == 0:
+                yield self._report()
+            if due:
+                yield from self._evaluate()
+            elif self.clock.is_checkpoint_due:
+                yield self._save()
+        if reason == "interrupted":
+            yield self._save()
+        elif progress.evaluated_step < progress.step:
+            yield from self._evaluate()
+        if self.origin is not None and reason != "interrupted" and progress.mixed_step < progress.step:
+            yield from self._look_back(self.origin)
+        yield self._finish(reason)
+
+    def spend(self, seconds: float) -> None:
+        """Count what went before the first step, on compiling, say, as time of training."""
+        self.progress.seconds = self.progress.seconds_before = seconds
+
+    def _find_reason_to_stop(self) -> Reason | None:
+        share, stop = agree(self.accelerator, self.clock.share_done, float(self.should_stop()))
+        if stop:
+            return "interrupted"
+        if self.progress.step >= self.plan.most_steps:
+            return "done"
+        if share >= 1:
+            return "time"
+        if self.plan.patience is not None and self.progress.n_worse >= self.plan.patience:
+            return "patience"
+        return None
+
+    # -- one step
+
+    def step(self) -> None:
+        """Forward, backward and update, with the gradient averaged over batches and processes."""
+        plan, progress = self.plan, self.progress
+        rate = progress.learning_rate = self.rate.at(self.clock.steps_done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        self._losses += self.gradients.add(progress.step)
+        with explain_shortage("the optimizer's state does not fit beside the model and its gradient", SMALLER):
+            if plan.clip:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), plan.clip)
+            self._stepper.step()
+        self._stepper.zero_grad()
+        progress.step += 1
+        progress.n_losses += 1
+        progress.n_unreported += 1
+        self.clock.tick()
+
+    def _report(self) -> Stepped:
+        progress, plan = self.progress, self.plan
+        loss = self._mean_loss(1, progress.n_unreported)
+        seconds = max(1e-9, progress.seconds - self.clock.reported_at)
+        share = self.clock.share_done
+        report = Stepped(
+            step=progress.step,
+            n_steps=plan.n_steps if plan.minutes is None else max(progress.step, round(progress.step / share)),
+            epoch=self.epoch,
+            progress=min(1.0, share),
+            loss=loss,
+            learning_rate=progress.learning_rate,
+            tokens_per_second=progress.n_unreported * plan.tokens_per_step / seconds,
+            seconds=progress.seconds,
+            seconds_left=self.clock.seconds_of_steps * (1 - min(1.0, share)) / max(share, 1e-9),
+        )
+        self._losses[1] = 0.0
+        progress.n_unreported = 0
+        self.clock.reported_at = progress.seconds
+        return report
+
+    def _mean_loss(self, which: int, n_steps: int) -> float:
+        """Mean over steps and processes. Raises TrainingDiverged where it is no number."""
+        total = self._losses[which].clone()
+        if self.accelerator.num_processes > 1:
+            total = self.accelerator.reduce(total.to(self.accelerator.device), reduction="mean")
+        return check_loss(float(total) / n_steps, self.plan, self.progress)
+
+    def _check_weights(self) -> None:
+        """A step's gradient may spoil them though its loss was a number. Raises TrainingDiverged."""
+        state = (value for entries in self.optimizer.state.values() for value in entries.values())
+        sound = are_finite([self._losses, *self.model.parameters(), *state])
+        if agree(self.accelerator, float(not sound))[0]:
+            raise explain_divergence("The loss or a weight became nan or infinite", self.plan, self.progress)
+
+    def _save(self) -> CheckpointDue:
+        """Nothing that is no number is saved in place of what is sound. Raises TrainingDiverged."""
+        self._check_weights()
+        self.clock.saved_at = self.progress.seconds
+        return CheckpointDue(step=self.progress.step)
+
+    # -- one look at the held-out text
+
+    def _evaluate(self) -> Iterator[Event]:
+        progress = self.progress
+        self.clock.tick()
+        began = progress.seconds
+        yield from self._look()
+        self.rate.see(progress.loss)
+        self.clock.tick()
+        yield self._save()
+        self.clock.tick()
+        progress.evaluation_seconds = progress.seconds - began
+        self.clock.reported_at = self.clock.evaluated_at = progress.seconds
+
+    def _look(self, share: float = 1.0) -> Iterator[Event]:
+        """Let the model write and read the held-out text; `share` says how far it is from its base at the moment."""
+        self._check_weights()  # before it writes: there is nothing to draw from chances that are no numbers
+        self.gradients.doubt()
+        samples, found = self.sample(self.model) if self.sample and self.accelerator.is_main_process else ((), None)
+        yield self._measure(share, spoiled=found is not None and found.spoiled)
+        if self.sample is not None:
+            yield Sampled(step=self.progress.step, epoch=self.epoch, samples=samples, found=found, share=share)
+
+    def _look_back(self, origin: Origin) -> Iterator[Event]:
+        """Look part of the way back to the base, where that foretells better than any evaluation so far."""
+        progress = self.progress
+        try:
+            base = origin()
+        except BaseError:  # it was here when the run began
+            return
+        with Mixture(self.model, base) as mixture:
+
+            def measure(share: float) -> float:
+                mixture.set(share)
+                return self._read_held_out().loss
+
+            share, loss = find_share(progress.base_loss, progress.loss, measure)
+            if loss < progress.best_loss:
+                mixture.set(share)
+                yield from self._look(share)
+        progress.mixed_step = progress.step
+        yield self._save()
+
+    def _read_held_out(self) -> Evaluation:
+        return evaluate(
+            self.model,
+            self.tokens.validation,
+            block_size=self.plan.block_size,
+            batch_size=self.plan.largest_part,
+            accelerator=self.accelerator,
+        )
+
+    def _measure(self, share: float, *, spoiled: bool) -> Evaluated:
+        """Evaluate, remember the best, and begin a new interval. Raises TrainingDiverged."""
+        progress, plan = self.progress, self.plan
+        found = self._read_held_out()
+        spoiled = plan.keep_best == "verdict" and bool(agree(self.accelerator, float(spoiled))[0])
+        rank = spoiled, check_loss(found.loss, plan, progress)  # one that is not spoiled is better, whatever its loss
+        best = not math.isfinite(progress.best_loss) or rank < (progress.best_spoiled, progress.best_loss)
+        if best:
+            progress.best_spoiled = spoiled
+            progress.best_loss, progress.best_step, progress.best_epoch = found.loss, progress.step, self.epoch
+            progress.best_share = share
+        progress.n_worse = 0 if best else progress.n_worse + 1
+        progress.evaluated_step, progress.loss = progress.step, found.loss
+        if progress.step == 0:
+            progress.base_loss = found.loss
+        training_loss = self._mean_loss(0, progress.n_losses) if progress.n_losses else None
+        self._losses[0] = 0.0
+        progress.n_losses = 0
+        self.clock.tick()
+        return Evaluated(
+            step=progress.step,
+            epoch=self.epoch,
+            training_loss=training_loss,
+            loss=found.loss,
+            accuracy=found.accuracy,
+            perplexity=found.perplexity,
+            bits_per_byte=found.bits_per_byte,
+            n_tokens=found.n_tokens,
+            learning_rate=progress.learning_rate,
+            seconds=progress.seconds,
+            best=best,
+            spoiled=spoiled,
+            share=share,
+        )
+
+    def _finish(self, reason: Reason) -> Finished:
+        progress = self.progress
+        self.clock.tick()
+        return Finished(
+            step=progress.step,
+            epoch=self.epoch,
+            reason=reason,
+            best_step=progress.best_step,
+            best_epoch=progress.best_epoch,
+            best_loss=progress.best_loss,
+            seconds=progress.seconds,
+            best_share=progress.best_share,
+        )
+
+    # -- what a checkpoint keeps
+
+    def pack(self) -> Packed:
+        """Everything that changes while it learns, as tensors and plain values."""
+        self.progress.losses = self._losses.tolist()
+        scaler = self.accelerator.scaler
+        return Packed(
+            weights={name: value.detach().cpu() for name, value in self.model.state_dict().items() if name != TIED},
+            optimizer=pack_state(self.optimizer, self.model),
+            random=pack_random_state(self.accelerator.device),
+            facts={
+                "progress": asdict(self.progress),
+                "rate": self.rate.state(),
+                "scaler": scaler.state_dict() if scaler is not None else {},
+            },
+        )
+
+    def unpack(self, packed: Packed) -> None:
+        """Take up what `pack` gave, of the same model and plan."""
+        self.model.load_state_dict(packed.weights, strict=False)
+        unpack_state(self.optimizer, self.model, packed.optimizer)
+        self.progress = TypeAdapter(Progress).validate_python(packed.facts["progress"])
+        counts = (self.progress.step, self.progress.n_losses, self.progress.n_unreported, self.progress.n_worse)
+        if len(self.progress.losses) != len(self._losses) or min(counts) < 0:
+            raise ValueError("the progress that it keeps is none")
+        self._losses = torch.tensor(self.progress.losses, dtype=torch.float64, device=self._losses.device)
+        self.rate.restore(packed.facts["rate"])
+        if self.accelerator.scaler is not None and packed.facts["scaler"]:
+            self.accelerator.scaler.load_state_dict(packed.facts["scaler"])
+        if self.accelerator.num_processes == 1:
+            unpack_random_state(packed.random, self.accelerator.device)
+        else:  # each process draws its own dropout; only the first one's state is kept
+            torch.manual_seed(self.plan.seed + self.progress.step * 1009 + self.accelerator.process_index)

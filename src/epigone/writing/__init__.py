@@ -1,1 +1,0 @@
-"""A model and a prompt in, text out."""
