@@ -1,10 +1,7 @@
 """The command: flags in, words and files out, and an exit code: 0 done, 2 the user's mistake, 130 interrupted."""
 
-from __future__ import annotations
-
-import inspect
-
 # Annotations stay objects here: tyro reads those of functions that are made in a function.
+import inspect
 import json
 import os
 import sys
