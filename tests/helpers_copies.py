@@ -67,4 +67,4 @@ def parrot(n_characters: int = 3_000, size: str = "1x128", epochs: float = 30.0,
         "base": "none",
         "precision": "fp32",
     }
-    return epigone.train(text, out=workshop() / text.stem, compilation="none", **how, **more)
+    return epigone.train(text, out=workshop() / text.stem, compile="none", **how, **more)

@@ -23,7 +23,7 @@ from epigone.runs import checkpoints
 from epigone.runs import folder as folder_module
 from epigone.runs.checkpoints import find_fault, list_checkpoints
 from epigone.runs.folder import RunFolder
-from epigone.settings import Settings
+from epigone.settings import TrainSettings
 from helpers_front import hash_one, workshop, write_sonnets
 
 TIMED = {"seconds", "seconds_left", "tokens_per_second"}
@@ -31,12 +31,12 @@ HOW: dict[str, Any] = {
     "size": "1x32",
     "block_size": 64,
     "batch_size": 2,
-    "accumulation": 2,
+    "gradient_accumulation": 2,
     "epochs": 3.0,
     "dropout": 0.1,
     "learning_rate": 3e-3,
     "precision": "fp32",
-    "compilation": "none",
+    "compile": "none",
     "samples": 1,
     "sample_length": 8,
     "patience": "none",
@@ -62,9 +62,9 @@ def uninterrupted(optimizer: str = "muon", base: str = "none") -> Path:
 def _prepare(optimizer: str, base: str) -> Path:
     name = f"{optimizer}-{'fresh' if base == 'none' else 'tuned'}"
     text = write_sonnets(workshop(), 3_000, "faults.txt")
-    folder = pipeline.begin([str(text)], workshop() / "faults" / "prepared" / name)
-    with pipeline.hold(folder):
-        pipeline.prepare_run(folder, [str(text)], Settings(**HOW, optimizer=optimizer, base=base), progress=False)
+    folder = pipeline.create_run([str(text)], workshop() / "faults" / "prepared" / name)
+    with pipeline.lock_run(folder):
+        pipeline.prepare_run(folder, [str(text)], TrainSettings(**HOW, optimizer=optimizer, base=base), progress=False)
     return folder.path
 
 
@@ -77,8 +77,8 @@ def go_on(run: Path, *, should_stop: Callable[[], bool] = lambda: False) -> list
     """Learn to the end, as epigone resume does: what was noted on the way."""
     notes: list[str] = []
     folder = RunFolder.open(run)
-    with pipeline.hold(folder):
-        for _ in resumption.go_on(folder, {}, should_stop=should_stop, on_note=notes.append):
+    with pipeline.lock_run(folder):
+        for _ in resumption.continue_run(folder, {}, should_stop=should_stop, on_note=notes.append):
             pass
     return notes
 
@@ -226,8 +226,8 @@ def go_on_alone(run: Path) -> None:
 def act_at(run: Path, n_events: int, act: object) -> None:
     """Learn, and do something after so many events."""
     folder = RunFolder.open(run)
-    with pipeline.hold(folder):
-        for number, _ in enumerate(resumption.go_on(folder, {}), 1):
+    with pipeline.lock_run(folder):
+        for number, _ in enumerate(resumption.continue_run(folder, {}), 1):
             if number == n_events:
                 act()  # type: ignore[operator]
 

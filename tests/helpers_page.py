@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from epigone.evaluation.verdict import Judgement, Mark, Measure, Verdict
+from epigone.evaluation.verdict import Judgement, Measure, Reference, Verdict
 from epigone.report.page import PageFacts
 from epigone.report.publish import gather_facts
 from epigone.training.events import Evaluated, Sample, Sampled
@@ -75,8 +75,8 @@ JUDGEMENT = Judgement(
                     name="share of copied text",
                     value=0.25,
                     unit="share",
-                    floor=Mark(name="held-out text", value=0.0),
-                    ceiling=Mark(name="the text itself", value=1.0),
+                    floor=Reference(name="held-out text", value=0.0),
+                    ceiling=Reference(name="the text itself", value=1.0),
                     low=0.2,
                     high=0.3,
                 ),

@@ -11,45 +11,45 @@ from typing import Any
 import numpy as np
 import pytest
 
-from epigone import Settings
+from epigone import TrainSettings
 from epigone.hardware import Hardware
 from epigone.model.size import Shape
-from epigone.planning.choose_base import Fits, Route, choose_route
-from epigone.planning.plan import Facts, Plan, make_plan
-from epigone.tokens.dataset import Part, Tokens
-from epigone.tokens.tokenizer import Vocabulary, learn_vocabulary, load_vocabulary
+from epigone.planning.choose_base import BaseChoice, BaseFit, choose_base
+from epigone.planning.plan import Plan, PlanInputs, make_plan
+from epigone.tokens.dataset import TokenDataset, TokenSplit
+from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer, train_tokenizer
 from helpers_front import sonnets, workshop
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 NOVELS = ("austen-1342", "austen-158", "dickens-98", "melville-15", "twain-76")
 """Of those in DATA / "gutenberg"."""
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no texts at EPIGONE_TEST_DATA")
-SMALL_BASE = Shape(n_layer=6, n_embd=256, n_head=4, n_positions=256, vocabulary_size=4_096)
-GPT2_SMALL = Shape(n_layer=12, n_embd=768, n_head=12, n_positions=1024, vocabulary_size=50_257)
+SMALL_BASE = Shape(n_layer=6, n_embd=256, n_head=4, n_positions=256, vocab_size=4_096)
+GPT2_SMALL = Shape(n_layer=12, n_embd=768, n_head=12, n_positions=1024, vocab_size=50_257)
 
 
 @cache
-def small_vocabulary() -> Vocabulary:
+def small_tokenizer() -> BPETokenizer:
     """400 entries learned from the first sonnets. Shared: none may change it."""
-    return learn_vocabulary([sonnets(20_000)], 400)
+    return train_tokenizer([sonnets(20_000)], 400)
 
 
 @cache
-def gpt2_vocabulary() -> Vocabulary:
+def gpt2_tokenizer() -> BPETokenizer:
     """GPT-2's own, from the two files that it was published in."""
     folder = workshop() / "gpt2-tokenizer"
     folder.mkdir()
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(DATA / "gpt2-tokenizer" / name, folder)
     (folder / "config.json").write_text('{"model_type": "gpt2"}', "utf-8")
-    return load_vocabulary(folder)
+    return load_tokenizer(folder)
 
 
-def make_part(n_tokens: int, bytes_per_token: float = 2.0) -> Part:
+def make_part(n_tokens: int, bytes_per_token: float = 2.0) -> TokenSplit:
     """One document of so many tokens; which ones they are plays no role."""
     n_bytes = round(n_tokens * bytes_per_token)
     ids = np.zeros(n_tokens + 1, np.uint16)
-    return Part(ids=ids, n_tokens=n_tokens, n_documents=1, n_characters=n_bytes, n_bytes=n_bytes)
+    return TokenSplit(ids=ids, n_tokens=n_tokens, n_documents=1, n_characters=n_bytes, n_bytes=n_bytes)
 
 
 def make_hardware(device: Any = "cpu", **more: Any) -> Hardware:
@@ -58,24 +58,24 @@ def make_hardware(device: Any = "cpu", **more: Any) -> Hardware:
     return Hardware(device=device, **{**facts, **more})
 
 
-def route_to(settings: Settings, n_bytes: int, hardware: Hardware) -> Route:
+def route_to(settings: TrainSettings, n_bytes: int, hardware: Hardware) -> BaseChoice:
     """The route of a text that no base fits."""
-    return choose_route(settings, n_bytes=n_bytes, fits=Fits(gpt2=None, small=lambda: (9.0, 3.0)), hardware=hardware)
+    return choose_base(settings, n_bytes=n_bytes, fits=BaseFit(gpt2=None, small=lambda: (9.0, 3.0)), hardware=hardware)
 
 
 def plan_for(n_tokens: int = 50_000, *, hardware: Hardware | None = None, **asked: Any) -> Plan:
     """The plan for a text of so many tokens. Facts that are no settings go by their own names."""
     names = [name for name in ("base_shape", "base_revision", "start_text", "n_processes") if name in asked]
     more = {name: asked.pop(name) for name in names}
-    settings = Settings(**asked)
+    settings = TrainSettings(**asked)
     train, hardware = make_part(n_tokens), hardware or make_hardware()
     route = route_to(settings, train.n_bytes, hardware)
     base_shape = more.get("base_shape")
-    facts = Facts(
-        tokens=Tokens(train=train, validation=make_part(max(1, n_tokens // 9)), key="0" * 16),
+    facts = PlanInputs(
+        tokens=TokenDataset(train=train, validation=make_part(max(1, n_tokens // 9)), key="0" * 16),
         hardware=hardware,
         route=route,
-        vocabulary_size=base_shape.vocabulary_size if base_shape else route.vocabulary_size,
+        vocab_size=base_shape.vocab_size if base_shape else route.vocab_size,
         **more,
     )
     return make_plan(settings, facts)

@@ -13,12 +13,12 @@ from transformers import GPT2LMHeadModel
 
 from epigone.hardware import Hardware
 from epigone.model.gpt2 import build_model
-from epigone.planning.choose_base import Route
-from epigone.planning.plan import Facts, Plan, make_plan, set_length
-from epigone.settings import Settings
-from epigone.tokens.dataset import Ids, Part, Tokens
+from epigone.planning.choose_base import BaseChoice
+from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
+from epigone.settings import TrainSettings
+from epigone.tokens.dataset import Ids, TokenDataset, TokenSplit
 from epigone.training.events import Event
-from epigone.training.trainer import Learner
+from epigone.training.trainer import Trainer
 
 VOCABULARY = 50
 BYTES_PER_TOKEN = 3
@@ -44,32 +44,32 @@ def regular_ids(n_ids: int, *, seed: int = 0) -> Ids:
     return np.array(ids, np.uint16)
 
 
-def make_part(ids: Ids) -> Part:
+def make_part(ids: Ids) -> TokenSplit:
     n_tokens = len(ids) - 1
     n_bytes = BYTES_PER_TOKEN * n_tokens
-    return Part(ids=ids, n_tokens=n_tokens, n_documents=1, n_characters=n_bytes, n_bytes=n_bytes)
+    return TokenSplit(ids=ids, n_tokens=n_tokens, n_documents=1, n_characters=n_bytes, n_bytes=n_bytes)
 
 
-def make_tokens(train: Ids | None = None, validation: Ids | None = None) -> Tokens:
+def make_tokens(train: Ids | None = None, validation: Ids | None = None) -> TokenDataset:
     """By default 400 ids to learn from, which are 25 blocks of 16, and 101 to test on; half of both can be foretold."""
     train = regular_ids(400) if train is None else train
     validation = regular_ids(101, seed=1) if validation is None else validation
-    return Tokens(train=make_part(train), validation=make_part(validation), key="made-up")
+    return TokenDataset(train=make_part(train), validation=make_part(validation), key="made-up")
 
 
 # -- a plan and what follows it
 
 
-def plan_for(tokens: Tokens, *, n_processes: int = 1, n_steps_in_time: int | None = None, **more: Any) -> Plan:
+def plan_for(tokens: TokenDataset, *, n_processes: int = 1, n_steps_in_time: int | None = None, **more: Any) -> Plan:
     """The project's own plan for a tiny fresh model; `more` are settings by name."""
     usual: dict[str, Any] = {"base": "none", "size": "1x32", "block_size": 16, "batch_size": 4, "epochs": 2.0}
     usual |= {"dropout": 0.0, "patience": "none", "device": "cpu", "precision": "fp32", "samples": 0}
-    settings = Settings(**usual | more)
-    facts = Facts(
+    settings = TrainSettings(**usual | more)
+    facts = PlanInputs(
         tokens=tokens,
         hardware=Hardware(device="cpu", name="one processor core", n_threads=1, memory_bytes=2**33, bf16=False),
-        route=Route(base=settings.base, vocabulary_size=VOCABULARY, reason="as asked", vocabulary_reason="small"),
-        vocabulary_size=VOCABULARY,
+        route=BaseChoice(base=settings.base, vocab_size=VOCABULARY, reason="as asked", vocab_size_reason="small"),
+        vocab_size=VOCABULARY,
         n_processes=n_processes,
     )
     return set_length(make_plan(settings, facts), settings, n_steps_in_time)
@@ -80,8 +80,8 @@ def tiny_model(plan: Plan) -> GPT2LMHeadModel:
     return build_model(plan.model_spec, None, 0)
 
 
-def make_learner(plan: Plan, tokens: Tokens, **more: Any) -> Learner:
-    return Learner(tiny_model(plan), tokens, plan, **more)
+def make_learner(plan: Plan, tokens: TokenDataset, **more: Any) -> Trainer:
+    return Trainer(tiny_model(plan), tokens, plan, **more)
 
 
 def pick(events: Iterable[Event], kind: type[E]) -> list[E]:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from epigone.generation.generator import Writer
-from epigone.generation.sampling import Chooser, make_processors
+from epigone.generation.generator import TextGenerator
+from epigone.generation.sampling import TokenSampler, make_processors
 from epigone.model.decoder import ReferenceDecoder, make_decoder
-from epigone.settings import WritingSettings
-from epigone.tokens.tokenizer import Vocabulary, learn_vocabulary
+from epigone.settings import WriteSettings
+from epigone.tokens.tokenizer import BPETokenizer, train_tokenizer
 from helpers_front import sonnets
 
 LETTERS = "Größe 🦊 漢字 e\u0301 ﬁn 🇩🇪 ok"
@@ -38,41 +38,41 @@ class Parrot(torch.nn.Module):
         return SimpleNamespace(logits=logits)
 
 
-def parrot_writer(parrot: Parrot, vocabulary: Vocabulary) -> Writer:
-    return Writer(ReferenceDecoder(parrot), vocabulary)  # type: ignore[arg-type]
+def parrot_writer(parrot: Parrot, tokenizer: BPETokenizer) -> TextGenerator:
+    return TextGenerator(ReferenceDecoder(parrot), tokenizer)  # type: ignore[arg-type]
 
 
-def make_chooser(seeds: Sequence[int], **how: Any) -> Chooser:
-    settings = WritingSettings(**{"loop_guard": "off"} | how)
-    return Chooser(settings, list(seeds), make_processors(settings, [], []))
+def make_chooser(seeds: Sequence[int], **how: Any) -> TokenSampler:
+    settings = WriteSettings(**{"loop_guard": "off"} | how)
+    return TokenSampler(settings, list(seeds), make_processors(settings, [], []))
 
 
 @pytest.fixture(scope="module")
-def bytes_only() -> Vocabulary:
+def bytes_only() -> BPETokenizer:
     """A vocabulary of the 256 bytes and the end of text."""
-    return learn_vocabulary(["ab"], 257)
+    return train_tokenizer(["ab"], 257)
 
 
-def make_random_model(vocabulary: Vocabulary, **more: Any) -> GPT2LMHeadModel:
+def make_random_model(tokenizer: BPETokenizer, **more: Any) -> GPT2LMHeadModel:
     """An untrained model with sharp, far from uniform probabilities."""
-    end = vocabulary.end_of_text_id
+    end = tokenizer.end_of_text_id
     shape = {"n_positions": 48, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.4} | more
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        config = GPT2Config(vocab_size=len(vocabulary), bos_token_id=end, eos_token_id=end, **shape)
+        config = GPT2Config(vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end, **shape)
         return GPT2LMHeadModel(config).eval()
 
 
 @pytest.fixture(scope="module")
-def random_vocabulary() -> Vocabulary:
-    return learn_vocabulary([sonnets(20_000)], 300)
+def random_tokenizer() -> BPETokenizer:
+    return train_tokenizer([sonnets(20_000)], 300)
 
 
 @pytest.fixture(scope="module")
-def random_model(random_vocabulary: Vocabulary) -> GPT2LMHeadModel:
-    return make_random_model(random_vocabulary)
+def random_model(random_tokenizer: BPETokenizer) -> GPT2LMHeadModel:
+    return make_random_model(random_tokenizer)
 
 
 @pytest.fixture(scope="module")
-def random_writer(random_model: GPT2LMHeadModel, random_vocabulary: Vocabulary) -> Writer:
-    return Writer(make_decoder(random_model), random_vocabulary)
+def random_writer(random_model: GPT2LMHeadModel, random_tokenizer: BPETokenizer) -> TextGenerator:
+    return TextGenerator(make_decoder(random_model), random_tokenizer)

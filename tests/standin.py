@@ -25,11 +25,11 @@ def make_standin(
     n_layer: int = 2,
     n_embd: int = 64,
     n_positions: int = 128,
-    vocabulary: int = 512,
+    tokenizer: int = 512,
 ) -> Path:
     """The folder. With `steps` of AdamW the model knows something of the text; same arguments, same files."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer(folder, text=text, vocabulary=vocabulary, n_positions=n_positions)
+    tokenizer = make_tokenizer(folder, text=text, tokenizer=tokenizer, n_positions=n_positions)
     n_entries = tokenizer.get_vocab_size()
     config = GPT2Config(
         vocab_size=n_entries,
@@ -52,12 +52,12 @@ def make_standin(
     return folder
 
 
-def make_tokenizer(folder: Path, *, text: str, vocabulary: int, n_positions: int) -> Tokenizer:
+def make_tokenizer(folder: Path, *, text: str, tokenizer: int, n_positions: int) -> Tokenizer:
     """A byte-level BPE learned from the text and saved as GPT-2's is; <|endoftext|> is its last entry, as in GPT-2."""
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=tokenizer - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     learner.train_from_iterator([text], trainer)
     learner.model.save(str(folder))
@@ -93,5 +93,5 @@ def train(model: GPT2LMHeadModel, ids: torch.Tensor, *, steps: int, learning_rat
 def hub_root() -> Path:
     """A hub's folder with a gpt2 that has learned something of the later sonnets."""
     root = workshop() / "hub"
-    make_standin(root / "gpt2", text=sonnets(95_000)[20_000:], steps=60, n_positions=64, vocabulary=1_500)
+    make_standin(root / "gpt2", text=sonnets(95_000)[20_000:], steps=60, n_positions=64, vocab_size=1_500)
     return root

@@ -14,11 +14,11 @@ import epigone
 from epigone.errors import SettingsError
 from epigone.model.gpt2 import load_model
 from epigone.model.lora import add_adapters, merge_weights
-from epigone.pipeline import begin, hold, learn, prepare_run
+from epigone.pipeline import create_run, lock_run, prepare_run, run_training
 from epigone.planning import plan as planning
-from epigone.resumption import go_on
+from epigone.resumption import continue_run
 from epigone.runs.folder import RunFolder
-from epigone.settings import Settings
+from epigone.settings import TrainSettings
 from epigone.training.events import CheckpointDue
 from helpers_front import command, early_sonnets, workshop
 from standin import hub_root
@@ -97,15 +97,15 @@ def test_the_bases_own_weights_outside_the_blocks_matrices_stay_as_they_were() -
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    settings = Settings(base=str(base()), **ASKED)
-    folder = begin([str(early_sonnets())], tmp_path / "run")
-    with hold(folder):
+    settings = TrainSettings(base=str(base()), **ASKED)
+    folder = create_run([str(early_sonnets())], tmp_path / "run")
+    with lock_run(folder):
         preparation = prepare_run(folder, [str(early_sonnets())], settings, progress=False)
         seen: list[bool] = []
-        events = learn(folder, preparation, should_stop=lambda: bool(seen.append(True)) or len(seen) > 4)
+        events = run_training(folder, preparation, should_stop=lambda: bool(seen.append(True)) or len(seen) > 4)
         assert [event for event in events if isinstance(event, CheckpointDue)][-1].step == 4
-    with hold(folder):
-        assert list(go_on(RunFolder.open(tmp_path / "run"), {}))
+    with lock_run(folder):
+        assert list(continue_run(RunFolder.open(tmp_path / "run"), {}))
     whole, resumed = (load_model(run / "model").state_dict() for run in (adapted(), tmp_path / "run"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 

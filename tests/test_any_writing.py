@@ -13,9 +13,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from epigone.generation.generator import Writer
+from epigone.generation.generator import TextGenerator
 from epigone.model.gpt2 import load_model
-from epigone.settings import WritingSettings
+from epigone.settings import WriteSettings
 from epigone.tokens.tokenizer import encode
 from helpers_front import shared_run
 
@@ -37,7 +37,7 @@ WISHES = st.fixed_dictionaries(
         "top_p": st.sampled_from([1e-6, 0.3, 0.95, 1.0]),
         "min_p": st.sampled_from([0.0, 0.1, 0.99]),
         "repetition_penalty": st.sampled_from([1.0, 1.3, 20.0]),
-        "no_repeat_ngram": st.integers(0, 4),
+        "no_repeat_ngram_size": st.integers(0, 4),
         "bad_words": st.lists(st.text(min_size=1, max_size=5), max_size=2).map(tuple),
         "loop_guard": st.sampled_from(["on", "off"]),
         "stop": st.lists(st.text(max_size=4), max_size=2).map(tuple),
@@ -48,7 +48,7 @@ WISHES = st.fixed_dictionaries(
 
 
 def write_and_look(prompt: str, how: dict[str, object]) -> None:
-    asked = WritingSettings(**how)  # type: ignore[arg-type]
+    asked = WriteSettings(**how)  # type: ignore[arg-type]
     texts = shared_run().write(prompt, **how)
     assert len(texts) == asked.count
     streamed = [""] * asked.count
@@ -76,14 +76,14 @@ def test_a_thousand_prompts_and_settings_give_valid_text(prompt: str, how: dict[
 
 
 @cache
-def exact_writer() -> Writer:
-    return shared_run().open_writer(WritingSettings(precision="fp32"))
+def exact_writer() -> TextGenerator:
+    return shared_run().open_generator(WriteSettings(precision="fp32"))
 
 
 @pytest.mark.slow
 def test_two_hundred_texts_are_the_same_alone_and_in_batches_of_eight() -> None:
     def write(count: int, first: int) -> list[str]:
-        return exact_writer().write("Thou", WritingSettings(count=count, length=60, seed=first))
+        return exact_writer().write("Thou", WriteSettings(count=count, length=60, seed=first))
 
     alone = [write(1, seed)[0] for seed in range(200)]
     together = [text for first in range(0, 200, 8) for text in write(8, first)]
@@ -94,7 +94,7 @@ def test_two_hundred_texts_are_the_same_alone_and_in_batches_of_eight() -> None:
 def test_a_long_text_costs_no_more_a_token_than_its_beginning_and_no_more_memory() -> None:
     def count_seconds(length: int) -> float:
         began = time.perf_counter()
-        for _ in exact_writer().stream("Thou", WritingSettings(length=length)):
+        for _ in exact_writer().stream("Thou", WriteSettings(length=length)):
             pass
         return time.perf_counter() - began
 
@@ -111,10 +111,10 @@ def test_text_is_no_worse_where_the_window_moves_on() -> None:
     """Each token of many long texts, measured by the model itself with as much context as it can have."""
     run, context = shared_run(), exact_writer().decoder.n_positions
     model = load_model(run.folder.model)
-    texts = exact_writer().write("", WritingSettings(count=32, length=4 * context, temperature=1.0, top_p=1.0))
+    texts = exact_writer().write("", WriteSettings(count=32, length=4 * context, temperature=1.0, top_p=1.0))
     by_place: list[list[float]] = [[] for _ in range(context)]
     for text in texts:
-        ids = torch.tensor(encode(text, run.open_writer(WritingSettings(precision="fp32")).vocabulary))
+        ids = torch.tensor(encode(text, run.open_generator(WriteSettings(precision="fp32")).tokenizer))
         for start in range(0, len(ids) - context):
             with torch.no_grad():
                 logits = model(input_ids=ids[None, start : start + context]).logits[0, -1]

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 import epigone
-from epigone import Settings, WritingSettings, pipeline
+from epigone import TrainSettings, WriteSettings, pipeline
 from epigone.errors import RunNotFound, SettingsError
-from epigone.generation.generator import Writer
+from epigone.generation.generator import TextGenerator
 from epigone.run import Run
 from epigone.training.events import Evaluated, Event, Finished, Started
 from helpers_front import shared_run, write_sonnets
 
-QUICK = Settings(size="1x32", epochs=1.0, block_size=64, batch_size=16, samples=0, base="none")
+QUICK = TrainSettings(size="1x32", epochs=1.0, block_size=64, batch_size=16, samples=0, base="none")
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def text(tmp_path: Path) -> Path:
     return write_sonnets(tmp_path)
 
 
-def count_tokens(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def count_tokens(writer: TextGenerator, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list to which each step of the writer adds the tokens that it made."""
     counts: list[int] = []
     original = writer._write_tokens
@@ -67,13 +67,13 @@ def test_a_compiled_run_goes_on_to_the_same_end(text: Path, tmp_path: Path) -> N
     """Bit for bit, with dropout on, by Muon and by AdamW."""
     for optimizer in ("muon", "adamw"):
         how: dict[str, Any] = {"size": "2x32", "block_size": 64, "batch_size": 4, "dropout": 0.1, "samples": 0}
-        how |= {"base": "none", "compilation": "blocks", "optimizer": optimizer, "patience": "none", "epochs": 3}
+        how |= {"base": "none", "compile": "blocks", "optimizer": optimizer, "patience": "none", "epochs": 3}
         whole = epigone.train(text, out=tmp_path / f"whole-{optimizer}", **how)
-        folder, asked = pipeline.begin([str(text)], tmp_path / f"stopped-{optimizer}"), Settings(**how)
+        folder, asked = pipeline.create_run([str(text)], tmp_path / f"stopped-{optimizer}"), TrainSettings(**how)
         calls = iter(range(100))
-        with pipeline.hold(folder):
+        with pipeline.lock_run(folder):
             prepared = pipeline.prepare_run(folder, [str(text)], asked, progress=False)
-            list(pipeline.learn(folder, prepared, should_stop=lambda: next(calls) > 7))  # noqa: B023
+            list(pipeline.run_training(folder, prepared, should_stop=lambda: next(calls) > 7))  # noqa: B023
         resumed = epigone.resume(folder.path)
         assert [item.loss for item in resumed.evaluations] == [item.loss for item in whole.evaluations]
         weights = [(run.path / "model" / "model.safetensors").read_bytes() for run in (whole, resumed)]
@@ -131,7 +131,7 @@ def test_more_texts_than_a_batch_holds_keep_their_seeds(monkeypatch: pytest.Monk
 
 
 def test_where_memory_is_short_fewer_texts_are_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    writer, asked = shared_run().open_writer(), WritingSettings(count=5, length=3)
+    writer, asked = shared_run().open_generator(), WriteSettings(count=5, length=3)
     together, done = writer.write("", asked), []
     writer.watch = lambda n_done, n_all: done.append((n_done, n_all))
     monkeypatch.setattr("epigone.generation.generator.find_free_bytes", lambda device: 1)
@@ -145,18 +145,18 @@ def test_a_text_has_exactly_the_tokens_that_were_asked_for(
     monkeypatch: pytest.MonkeyPatch, prompt: str, length: int
 ) -> None:
     """The context has 64 positions; a text three times as long is as long as asked all the same."""
-    writer = shared_run().open_writer()
+    writer = shared_run().open_generator()
     assert writer.decoder.n_positions == 64
     counts = count_tokens(writer, monkeypatch)
-    writer.write(prompt, WritingSettings(length=length, count=2))
+    writer.write(prompt, WriteSettings(length=length, count=2))
     assert counts == [2] * length
 
 
 def test_a_prompt_longer_than_the_context_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = shared_run().open_writer()
+    writer = shared_run().open_generator()
     counts = count_tokens(writer, monkeypatch)
     prompt = "From fairest creatures we desire increase,\n" * 20
-    assert writer.write(prompt, WritingSettings(length=9))[0]
+    assert writer.write(prompt, WriteSettings(length=9))[0]
     assert counts == [1] * 9
 
 
@@ -164,7 +164,7 @@ def test_a_stop_string_ends_the_text_and_is_not_in_it(monkeypatch: pytest.Monkey
     whole = shared_run().write("Thou", length=150, seed=1)[0]
     stop = whole[40:43]
     end = whole.index(stop)
-    counts = count_tokens(shared_run().open_writer(), monkeypatch)
+    counts = count_tokens(shared_run().open_generator(), monkeypatch)
     assert shared_run().write("Thou", length=150, seed=1, stop=[stop, "never in any text"])[0] == whole[:end]
     assert len(counts) < 150
 

@@ -121,7 +121,7 @@ FLAGS: dict[str, Case] = {
     "a folder without a model": (lambda here: ["--base", str(make_folder(here / "nothing"))], "no config.json"),
     "a llama as base": (lambda here: ["--base", str(make_llama(here))], "'llama', not a GPT-2"),
     "a truncated base": (lambda here: ["--base", str(make_truncated(here))], "damaged or incomplete"),
-    "a vocabulary for a base": (lambda here: ["--base", str(standin()), "--vocabulary", "512"], "--vocabulary 512"),
+    "a vocabulary for a base": (lambda here: ["--base", str(standin()), "--vocab-size", "512"], "--vocab-size 512"),
     "a block longer than the base": (lambda here: ["--base", str(standin()), "--block-size", "65"], "64 positions"),
     "no such settings": (lambda here: ["--settings", str(here / "none.toml")], "cannot be read"),
     "an out that is a file": (lambda here: ["--out", str(make(here / "there", b"x"))], "already holds something"),

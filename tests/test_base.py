@@ -14,11 +14,11 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from epigone.corpus import large_text
-from epigone.evaluation.copying import judge_copying, open_library, read_library, search_library
+from epigone.evaluation.copying import build_books_filter, judge_copying, open_books_filter, search_training_books
 from epigone.evaluation.verdict import UNTOUCHED
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.planning.choose_base import SMALL_POSITIONS
-from epigone.run import Run, ask_for_much, keep_untouched, open_run, read_untouched
+from epigone.run import Run, judging_write_settings, open_run, read_base_samples, save_base_samples
 from helpers_front import SONNETS, Outcome, command, early_sonnets, sonnets, workshop
 from helpers_tokens import DATA, needs_data
 
@@ -57,25 +57,25 @@ def test_transformers_loads_it_and_finds_english_likely() -> None:
 
 
 def test_what_it_writes_untouched_lies_beside_it() -> None:
-    folder, asked = find_base("small").folder, ask_for_much(25_000)
+    folder, asked = find_base("small").folder, judging_write_settings(25_000)
     for start in ("", "\n"):
-        kept = read_untouched(folder, start, asked)
+        kept = read_base_samples(folder, start, asked)
         assert kept is not None, "the base is another one since: python tools/base.py"
         assert len(set(kept)) == asked.count and sum(map(len, kept)) >= 25_000
-    assert read_untouched(folder, "", asked.model_copy(update={"seed": 1})) is None
-    assert read_untouched(folder, "", asked.model_copy(update={"count": 14})) is None
-    assert read_untouched(folder, "Once", asked) is None
+    assert read_base_samples(folder, "", asked.model_copy(update={"seed": 1})) is None
+    assert read_base_samples(folder, "", asked.model_copy(update={"count": 14})) is None
+    assert read_base_samples(folder, "Once", asked) is None
 
 
 def test_texts_of_other_weights_are_not_taken_for_its_own(tmp_path: Path) -> None:
-    asked = ask_for_much(3_000)
+    asked = judging_write_settings(3_000)
     for name in (WEIGHTS, "tokenizer.json", GENERATION):
         (tmp_path / name).write_bytes(name.encode())
-    assert read_untouched(tmp_path, "", asked) is None
-    keep_untouched(tmp_path, asked, {"": ["one", "two"]})
-    assert read_untouched(tmp_path, "", asked) == ["one", "two"]
+    assert read_base_samples(tmp_path, "", asked) is None
+    save_base_samples(tmp_path, asked, {"": ["one", "two"]})
+    assert read_base_samples(tmp_path, "", asked) == ["one", "two"]
     (tmp_path / GENERATION).write_bytes(b"warmer")
-    assert read_untouched(tmp_path, "", asked) is None
+    assert read_base_samples(tmp_path, "", asked) is None
 
 
 def test_it_writes_before_any_training() -> None:
@@ -135,7 +135,7 @@ def test_the_untouched_base_is_judged_beside_the_tuned_model() -> None:
 
 def test_its_style_can_be_exaggerated_against_it() -> None:
     run, _ = tuned_run()
-    usual, strong = (run.write("Shall I", length=20, style_strength=strength) for strength in (1.0, 4.0))
+    usual, strong = (run.write("Shall I", length=20, guidance=strength) for strength in (1.0, 4.0))
     assert usual != strong
 
 
@@ -143,27 +143,27 @@ def test_its_style_can_be_exaggerated_against_it() -> None:
 
 
 def test_the_texts_that_come_along_are_strange_to_it() -> None:
-    assert open_library().measure_share(SONNETS.read_text("utf-8"))[0] < 0.01
+    assert open_books_filter().measure_share(SONNETS.read_text("utf-8"))[0] < 0.01
 
 
 @needs_data
 @pytest.mark.parametrize("name", ["tinyshakespeare.txt", *(path.name for path in sorted(DATA.glob("unseen/*.txt")))])
 def test_the_texts_that_we_measure_on_are_strange_to_it(name: str) -> None:
     path = next(DATA.rglob(name))
-    share, n_looked_at = open_library().measure_share(path.read_text("utf-8"))
+    share, n_looked_at = open_books_filter().measure_share(path.read_text("utf-8"))
     assert n_looked_at > 1_000 and share < 0.005
 
 
 @needs_data
 def test_a_book_that_it_has_read_is_known() -> None:
     huckleberry = (DATA / "gutenberg" / "twain-76.txt").read_text("utf-8")
-    assert open_library().measure_share(huckleberry)[0] > 0.3
+    assert open_books_filter().measure_share(huckleberry)[0] > 0.3
 
 
 @needs_library
 def test_what_is_kept_of_the_library_is_what_stands_in_it() -> None:
     book = next(iter(sorted(LIBRARY.glob("dickens/*.txt")))).read_text("utf-8", errors="replace")
-    assert open_library().measure_share(book)[0] > 0.95
+    assert open_books_filter().measure_share(book)[0] > 0.95
 
 
 # -- the filter
@@ -172,7 +172,7 @@ def test_what_is_kept_of_the_library_is_what_stands_in_it() -> None:
 def test_the_share_of_a_copied_text_is_measured_as_it_is() -> None:
     """Half of a text copied, half written by nobody: the estimate is within chance of a half."""
     book = SONNETS.read_text("utf-8")
-    library = read_library([book[: len(book) // 2]])
+    library = build_books_filter([book[: len(book) // 2]])
     share, n_looked_at = library.measure_share(book)
     assert n_looked_at > 1_000 and abs(share - 0.5) < 0.05
     assert (
@@ -185,7 +185,7 @@ def test_the_share_of_a_copied_text_is_measured_as_it_is() -> None:
 
 def test_case_and_white_space_hide_nothing() -> None:
     book = SONNETS.read_text("utf-8")
-    library = read_library([book])
+    library = build_books_filter([book])
     assert library.measure_share(book.upper().replace("\n", "\n\n  "))[0] > 0.99
 
 
@@ -194,11 +194,13 @@ def test_a_text_copied_from_other_books_is_no_original() -> None:
         SONNETS.read_text("utf-8"),
         "Nobody ever wrote a word of all that stands in here, and nobody reads it. " * 200,
     )
-    library = read_library([book])
-    assert search_library(book[:30_000], own, library).tone == "bad"
-    assert search_library(own, own, library).tone == "good"
-    assert search_library(book[:30_000], book[40_000:70_000], library).tone == "good"  # his own books are among them
-    assert search_library(book[:1_000], own, library).share is None
+    library = build_books_filter([book])
+    assert search_training_books(book[:30_000], own, library).tone == "bad"
+    assert search_training_books(own, own, library).tone == "good"
+    assert (
+        search_training_books(book[:30_000], book[40_000:70_000], library).tone == "good"
+    )  # his own books are among them
+    assert search_training_books(book[:1_000], own, library).share is None
 
 
 def test_the_verdict_on_copying_tells_of_other_books() -> None:

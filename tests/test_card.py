@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from epigone.report.card import CardFacts, Source, build_card, write_card
+from epigone.report.card import CardFacts, TrainingFile, build_card, write_card
 from epigone.report.escape import clean_text, escape_markdown, fence_text
 from epigone.training.events import Evaluated, Sample
 from helpers_page import evaluated as evaluated_at
@@ -24,7 +24,7 @@ FACTS = CardFacts(
     title="Sonnets",
     n_parameters=1_234_567,
     evaluations=[evaluated(1, 4.0), evaluated(2, 3.0), evaluated(3, 3.5)],
-    sources=[Source(name="sonnets.txt", size_bytes=98_012, n_characters=95_660, sha256="ab" * 32)],
+    sources=[TrainingFile(name="sonnets.txt", size_bytes=98_012, n_characters=95_660, sha256="ab" * 32)],
     base="gpt2",
     base_on_hub=True,
     samples=[Sample(prompt="Shall I", text=" compare thee\nto a summer's day?", seed=7)],

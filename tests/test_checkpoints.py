@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from epigone.errors import OutputError, RunDamaged
 from epigone.runs import checkpoints
 from epigone.runs.checkpoints import find_checkpoint, find_fault, list_checkpoints, load_checkpoint, save_checkpoint
-from epigone.training.state import Packed
+from epigone.training.state import TrainerState
 from helpers_faults import watch_files
 from helpers_front import hash_tree
 from helpers_training import are_equal
@@ -25,10 +25,10 @@ FILES = ("weights.safetensors", "optimizer.safetensors", "random.safetensors", "
 TENSOR_FILES = [name for name in FILES if name.endswith(".safetensors")]
 
 
-def make_packed(step: int = 1) -> Packed:
+def make_packed(step: int = 1) -> TrainerState:
     """Tensors of every kind that a learner has, others for another step."""
     generator = torch.Generator().manual_seed(step)
-    return Packed(
+    return TrainerState(
         weights={"a.weight": torch.randn(6, 4, generator=generator), "a.bias": torch.randn(4, generator=generator)},
         optimizer={
             "a.weight:step": torch.tensor(float(step)),

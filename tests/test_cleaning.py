@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from epigone.corpus.gutenberg import cut_boilerplate
+from epigone.corpus.gutenberg import strip_boilerplate
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no texts at EPIGONE_TEST_DATA")
@@ -36,7 +36,7 @@ def whole(start: str = START, credits: str = "", book: str = BOOK, end: str = EN
     ],
 )
 def test_the_header_is_cut_in_all_its_fashions(start: str) -> None:
-    text, (header, _) = cut_boilerplate(whole(start=start))
+    text, (header, _) = strip_boilerplate(whole(start=start))
     assert text == BOOK
     assert header.what == "Project Gutenberg's header"
     assert header.reason == start.split("\n")[0]
@@ -57,7 +57,7 @@ def test_the_header_is_cut_in_all_its_fashions(start: str) -> None:
     ],
 )
 def test_the_licence_is_cut_in_all_its_fashions(end: str) -> None:
-    text, (_, licence) = cut_boilerplate(whole(end=end))
+    text, (_, licence) = strip_boilerplate(whole(end=end))
     assert text == BOOK
     assert (licence.what, licence.reason) == ("Project Gutenberg's licence", end.split("\n")[0])
 
@@ -75,31 +75,31 @@ def test_the_licence_is_cut_in_all_its_fashions(end: str) -> None:
     ],
 )
 def test_the_volunteers_notes_after_the_header_are_cut(credit: str) -> None:
-    text, cuts = cut_boilerplate(whole(credits=credit))
+    text, cuts = strip_boilerplate(whole(credits=credit))
     assert text == BOOK
     assert cuts[1].first_line == credit.split("\n")[0]
 
 
 def test_a_note_without_an_end_is_kept() -> None:
     book = "[Transcriber's note: " + BOOK + "Prose.\n\n" * 400
-    assert cut_boilerplate(whole(book=book))[0].rstrip() == book.rstrip()
+    assert strip_boilerplate(whole(book=book))[0].rstrip() == book.rstrip()
 
 
 def test_each_cut_is_counted_with_the_blank_lines_around_it() -> None:
     text = whole(credits="Produced by Zoë\n\n")
-    kept, cuts = cut_boilerplate(text)
+    kept, cuts = strip_boilerplate(text)
     assert [cut.n_characters for cut in cuts] == [len(HEADER + START) + 3, 17, len(END + LICENCE) + 3]
     assert [cut.n_bytes for cut in cuts] == [len(HEADER + START) + 3, 18, len(END + LICENCE) + 3]
     assert len(kept) + sum(cut.n_characters for cut in cuts) == len(text)
 
 
 def test_the_measure_that_is_given_counts_the_bytes() -> None:
-    _, cuts = cut_boilerplate(whole(), lambda start, end: 2 * (end - start))
+    _, cuts = strip_boilerplate(whole(), lambda start, end: 2 * (end - start))
     assert [cut.n_bytes for cut in cuts] == [2 * cut.n_characters for cut in cuts]
 
 
 def test_books_that_were_joined_are_cleaned_of_what_lies_between() -> None:
-    text, cuts = cut_boilerplate(whole() + whole(credits="Produced by Jane Doe\n\n", book="Two.\n") + whole())
+    text, cuts = strip_boilerplate(whole() + whole(credits="Produced by Jane Doe\n\n", book="Two.\n") + whole())
     assert text == BOOK + "Two.\n" + BOOK
     assert [cut.what.removeprefix("Project Gutenberg's ") for cut in cuts] == [
         "header",
@@ -111,12 +111,12 @@ def test_books_that_were_joined_are_cleaned_of_what_lies_between() -> None:
 
 
 def test_a_licence_without_a_header_is_cut() -> None:
-    assert cut_boilerplate(BOOK + "\n\n" + END + LICENCE)[0] == BOOK
-    assert cut_boilerplate(BOOK + "\n\n" + END + "\n")[0] == BOOK
+    assert strip_boilerplate(BOOK + "\n\n" + END + LICENCE)[0] == BOOK
+    assert strip_boilerplate(BOOK + "\n\n" + END + "\n")[0] == BOOK
 
 
 def test_a_header_without_a_licence_is_cut() -> None:
-    assert cut_boilerplate(HEADER + START + "\n\n" + BOOK)[0] == BOOK
+    assert strip_boilerplate(HEADER + START + "\n\n" + BOOK)[0] == BOOK
 
 
 @pytest.mark.parametrize(
@@ -135,18 +135,18 @@ def test_a_header_without_a_licence_is_cut() -> None:
     ],
 )
 def test_a_text_that_mentions_project_gutenberg_is_not_touched(text: str) -> None:
-    assert cut_boilerplate(text) == (text, ())
+    assert strip_boilerplate(text) == (text, ())
 
 
 def test_a_text_in_which_blanks_go_on_and_on_is_searched_in_no_time() -> None:
     text = HEADER + START + "\n" + (" " * 50_000 + "\n") * 20 + "Produced" + " " * 100_000 + BOOK
-    assert cut_boilerplate(text)[0].startswith("Produced")
+    assert strip_boilerplate(text)[0].startswith("Produced")
 
 
 @needs_data
 def test_a_real_file_begins_with_its_title_and_ends_with_its_last_sentence() -> None:
     text = (DATA / "gutenberg/bierce-972-with-licence.txt").read_text("ascii")
-    kept, cuts = cut_boilerplate(text)
+    kept, cuts = strip_boilerplate(text)
     assert [cut.what.split(" ")[-1] for cut in cuts] == ["header", "volunteers", "licence"]
     assert kept.startswith("THE DEVIL'S DICTIONARY\n\nby Ambrose Bierce\n")
     assert kept.endswith("every two years.\n")
@@ -157,4 +157,4 @@ def test_a_real_file_begins_with_its_title_and_ends_with_its_last_sentence() -> 
 @pytest.mark.parametrize("name", ["gutenberg/austen-1342.txt", "tinyshakespeare.txt", "unseen/ibsen-drama.txt"])
 def test_a_real_text_without_a_licence_is_not_touched(name: str) -> None:
     text = (DATA / name).read_text("utf-8")
-    assert cut_boilerplate(text) == (text, ())
+    assert strip_boilerplate(text) == (text, ())

@@ -14,7 +14,7 @@ import pytest
 
 from epigone.run import open_run
 from epigone.runs.folder import RunFolder
-from epigone.settings import Schedule, Settings
+from epigone.settings import Schedule, TrainSettings
 from helpers_front import (
     TINY,
     command,
@@ -182,7 +182,7 @@ ASKED = {
     "split": "tail",
     "base": "none",
     "size": "1x32",
-    "vocabulary": 300,
+    "vocab_size": 300,
     "block_size": 24,
     "dropout": 0.15,
     "lora": "none",
@@ -190,20 +190,20 @@ ASKED = {
     "epochs": 0.5,
     "minutes": 1.5,
     "batch_size": 2,
-    "accumulation": 3,
+    "gradient_accumulation": 3,
     "optimizer": "muon",
     "learning_rate": 0.002,
     "schedule": "cosine_with_restarts",
     "schedule_arguments": ("num_cycles=2",),
-    "warmup": 0.2,
+    "warmup_ratio": 0.2,
     "weight_decay": 0.05,
-    "clip": 0.5,
+    "max_grad_norm": 0.5,
     "patience": 4,
     "keep_best": "verdict",
     "seed": 3,
     "device": "cpu",
     "precision": "fp32",
-    "compilation": "none",
+    "compile": "none",
     "evaluate_every": 50,
     "sample_prompt": ("Once", "Twice"),
     "sample_length": 3,
@@ -212,7 +212,7 @@ ASKED = {
 
 
 def test_every_option_of_train_is_taken_up(text: Path, tmp_path: Path) -> None:
-    assert set(ASKED) == set(Settings.model_fields)
+    assert set(ASKED) == set(TrainSettings.model_fields)
     flags: list[str] = []
     for name, value in ASKED.items():
         flag = "--" + name.replace("_", "-")
@@ -222,11 +222,20 @@ def test_every_option_of_train_is_taken_up(text: Path, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     assert folder.read_settings().model_dump() == ASKED
     plan = folder.read_plan()[0]
-    same = {"block_size", "dropout", "batch_size", "accumulation", "learning_rate", "warmup", "clip", "patience"}
+    same = {
+        "block_size",
+        "dropout",
+        "batch_size",
+        "gradient_accumulation",
+        "learning_rate",
+        "warmup_ratio",
+        "max_grad_norm",
+        "patience",
+    }
     same |= {"seed", "device", "precision", "schedule", "weight_decay", "evaluate_every", "minutes", "epochs"}
-    same |= {"optimizer", "compilation", "keep_best"}
+    same |= {"optimizer", "compile", "keep_best"}
     assert {name: getattr(plan, name) for name in same} == {name: ASKED[name] for name in same}
-    assert (plan.shape.n_layer, plan.shape.n_embd, plan.shape.vocabulary_size) == (1, 32, 300)
+    assert (plan.shape.n_layer, plan.shape.n_embd, plan.shape.vocab_size) == (1, 32, 300)
     sampled = next((tmp_path / "run" / "samples").iterdir()).read_text("utf-8")
     assert "Once" in sampled and "Twice" in sampled
 

@@ -9,9 +9,9 @@ import pytest
 
 from epigone.planning.plan import Plan
 from epigone.tokens.dataset import Batch, Batches
-from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Sample, Stepped
+from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Sample, StepReport
 from epigone.training.state import SECONDS_BETWEEN_CHECKPOINTS
-from epigone.training.trainer import Learner
+from epigone.training.trainer import Trainer
 from helpers_training import make_learner, make_tokens, pick, plan_for
 
 TOKENS = make_tokens()
@@ -52,7 +52,7 @@ def timed_plan(minutes: float | None, *, n_steps: int = 100, **settings: object)
     return plan_for(TOKENS, minutes=minutes, n_steps_in_time=n_steps, **{"epochs": "auto"} | settings)
 
 
-def timed_learner(plan: Plan, clock: Clock, *, step: float, look: float = 0.0) -> Learner:
+def timed_learner(plan: Plan, clock: Clock, *, step: float, look: float = 0.0) -> Trainer:
     """A step takes so many seconds; so does an evaluation, while its samples are written."""
 
     def write(model: object) -> tuple[tuple[Sample, ...], None]:
@@ -92,8 +92,8 @@ def test_a_long_step_makes_it_late_by_less_than_itself(clock: Clock, step: float
 
 @pytest.mark.parametrize(("step", "look"), [(1.0, 0.0), (1.0, 5.0), (0.5, 12.0)])
 def test_the_learning_rate_runs_down_with_the_time(clock: Clock, step: float, look: float) -> None:
-    plan = timed_plan(3.0, n_steps=round(160 / step), warmup=0.1)
-    reports = pick(timed_learner(plan, clock, step=step, look=look).learn(), Stepped)
+    plan = timed_plan(3.0, n_steps=round(160 / step), warmup_ratio=0.1)
+    reports = pick(timed_learner(plan, clock, step=step, look=look).learn(), StepReport)
     rates = [report.learning_rate / max(report.learning_rate for report in reports) for report in reports]
     highest = rates.index(1.0)
     assert rates[-1] < 0.03
@@ -106,19 +106,19 @@ def test_a_wrong_guess_of_the_speed_does_not_matter(clock: Clock, wrong: float) 
     plan = timed_plan(3.0, n_steps=round(160 * wrong))
     events = list(timed_learner(plan, clock, step=1.0, look=1.0).learn())
     assert 175 <= finish(events).seconds <= 180
-    rates = [report.learning_rate for report in pick(events, Stepped)]
+    rates = [report.learning_rate for report in pick(events, StepReport)]
     assert rates[-1] < 0.05 * max(rates)
 
 
 def test_what_compiling_took_is_time_but_no_progress(clock: Clock) -> None:
     """Otherwise the learning rate would begin past its warm-up."""
     learner = make_learner(timed_plan(1.0), TOKENS)
-    learner.spend(24.0)
+    learner.add_elapsed(24.0)
     slow_down(learner.batches, clock, 0.5)
     events = list(learner.learn())
-    first = pick(events, Stepped)[0]
+    first = pick(events, StepReport)[0]
     assert first.seconds > 24 and first.progress < 0.05 and first.seconds_left < 40
-    assert first.learning_rate < max(step.learning_rate for step in pick(events, Stepped)) / 2
+    assert first.learning_rate < max(step.learning_rate for step in pick(events, StepReport)) / 2
     assert 55 < finish(events).seconds <= 60
 
 
@@ -140,7 +140,7 @@ def test_epochs_that_are_done_before_the_time_end_it(clock: Clock) -> None:
     events = list(timed_learner(plan, clock, step=1.0).learn())
     end = finish(events)
     assert (end.reason, end.step) == ("done", 13)
-    assert pick(events, Stepped)[-1].progress == 1.0
+    assert pick(events, StepReport)[-1].progress == 1.0
 
 
 def test_time_that_is_over_before_the_epochs_ends_it(clock: Clock) -> None:
@@ -150,7 +150,7 @@ def test_time_that_is_over_before_the_epochs_ends_it(clock: Clock) -> None:
 
 def test_the_share_that_is_done_never_falls_and_ends_at_one(clock: Clock) -> None:
     plan = timed_plan(3.0, n_steps=160)
-    reports = pick(timed_learner(plan, clock, step=1.0, look=0.0).learn(), Stepped)
+    reports = pick(timed_learner(plan, clock, step=1.0, look=0.0).learn(), StepReport)
     shares = [report.progress for report in reports]
     assert shares == sorted(shares) and shares[-1] == 1.0 and reports[-1].seconds_left == 0.0
     middle = reports[len(reports) // 2]
@@ -166,7 +166,7 @@ def test_the_time_between_two_sittings_does_not_count(clock: Clock, minutes: flo
     plan = timed_plan(minutes, n_steps=160)
     first = timed_learner(plan, clock, step=1.0)
     for event in first.learn():
-        if event.step == 10 and isinstance(event, Stepped):
+        if event.step == 10 and isinstance(event, StepReport):
             break
     packed = first.pack()
     clock.now += 1e6
@@ -174,8 +174,8 @@ def test_the_time_between_two_sittings_does_not_count(clock: Clock, minutes: flo
     second.unpack(packed)
     clock.now += 1e6
     events = list(second.learn())
-    assert pick(events, Stepped)[0].seconds == 11
-    assert pick(events, Stepped)[0].tokens_per_second == pytest.approx(plan.tokens_per_step)
+    assert pick(events, StepReport)[0].seconds == 11
+    assert pick(events, StepReport)[0].tokens_per_second == pytest.approx(plan.tokens_per_step)
     assert finish(events).seconds == (180 if minutes else plan.n_steps)
 
 
@@ -184,7 +184,7 @@ def test_the_time_between_two_sittings_does_not_count(clock: Clock, minutes: flo
 
 def test_speed_is_that_of_the_steps_alone(clock: Clock) -> None:
     plan = timed_plan(None, epochs=2.0)
-    reports = pick(timed_learner(plan, clock, step=2.0, look=30.0).learn(), Stepped)
+    reports = pick(timed_learner(plan, clock, step=2.0, look=30.0).learn(), StepReport)
     assert {round(report.tokens_per_second, 6) for report in reports} == {plan.tokens_per_step / 2}
 
 

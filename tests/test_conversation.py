@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from epigone.cli.terminal import PlainScreen
-from epigone.cli.write import LONGEST_END, Dialogue, find_end
+from epigone.cli.write import LONGEST_END, InteractiveSession, find_end
 from epigone.errors import OutputError
-from epigone.generation.generator import Piece
-from epigone.generation.session import Conversation
-from epigone.settings import WritingSettings
+from epigone.generation.generator import StreamedText
+from epigone.generation.session import WritingSession
+from epigone.settings import WriteSettings
 from helpers_front import Outcome, command, shared_run
 
 QUICK = ("--length", "6")
@@ -26,19 +26,19 @@ class Counter:
         self.prompts: list[str] = []
         self.broken_off = broken_off
 
-    def stream(self, prompt: str, settings: WritingSettings) -> Iterator[Piece]:
+    def stream(self, prompt: str, settings: WriteSettings) -> Iterator[StreamedText]:
         assert settings.count == 1
         self.prompts.append(prompt)
-        yield Piece(sequence=0, text=f"[{settings.seed}")
+        yield StreamedText(sequence=0, text=f"[{settings.seed}")
         if self.broken_off:
             raise KeyboardInterrupt
-        yield Piece(sequence=0, text=f":{settings.length}]")
+        yield StreamedText(sequence=0, text=f":{settings.length}]")
 
 
-def converse(**settings: int) -> tuple[Conversation, Counter]:
+def converse(**settings: int) -> tuple[WritingSession, Counter]:
     writer = Counter()
-    how = WritingSettings(**{"length": 9, "seed": 5, **settings})
-    return Conversation(writer, how), writer  # type: ignore[arg-type]
+    how = WriteSettings(**{"length": 9, "seed": 5, **settings})
+    return WritingSession(writer, how), writer  # type: ignore[arg-type]
 
 
 # -- the conversation
@@ -120,7 +120,7 @@ def test_a_place_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_real_writer_goes_on_as_writing_the_same_does() -> None:
-    conversation = Conversation(shared_run().open_writer(), WritingSettings(length=8, seed=3))
+    conversation = WritingSession(shared_run().open_generator(), WriteSettings(length=8, seed=3))
     conversation.begin("Thou")
     first = "".join(conversation.go_on())
     assert first == shared_run().write("Thou", length=8, seed=3)[0]
@@ -230,8 +230,8 @@ def hold(writer: Counter, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         return line
 
     monkeypatch.setattr("epigone.cli.write.ask_line", answer)
-    conversation = Conversation(writer, WritingSettings(length=9))  # type: ignore[arg-type]
-    Dialogue(conversation, PlainScreen(sys.stdout)).hold()
+    conversation = WritingSession(writer, WriteSettings(length=9))  # type: ignore[arg-type]
+    InteractiveSession(conversation, PlainScreen(sys.stdout)).hold()
     return capsys.readouterr().out
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from epigone import WritingSettings
+from epigone import WriteSettings
 from epigone.errors import SettingsError
 from epigone.evaluation.copying import find_copied
-from epigone.run import open_writer
-from epigone.text_reuse.matches import find_longest_shared, find_passages
+from epigone.run import open_generator
+from epigone.text_reuse.matches import find_longest_shared, find_matches
 from epigone.tokens import dataset
-from epigone.tokens.dataset import encode_parts, spell_documents, spell_texts
-from epigone.tokens.tokenizer import learn_vocabulary
+from epigone.tokens.dataset import decode_documents, decode_texts, tokenize
+from epigone.tokens.tokenizer import train_tokenizer
 from helpers_copies import parrot
 from helpers_front import command, shared_run, sonnets
 
@@ -35,12 +35,12 @@ def test_a_run_knows_the_text_that_it_learned_from() -> None:
 def test_documents_are_spelled_as_they_were(
     documents: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vocabulary = learn_vocabulary(["one two"], 300)
-    tokens = encode_parts(documents, [["held out"]], vocabulary, tmp_path)
-    assert spell_documents(tokens.train, vocabulary) == ["".join(document) for document in documents]
+    tokenizer = train_tokenizer(["one two"], 300)
+    tokens = tokenize(documents, [["held out"]], tokenizer, tmp_path)
+    assert decode_documents(tokens.train, tokenizer) == ["".join(document) for document in documents]
     for n_tokens in (1, 2, 3, 1 << 18):
         monkeypatch.setattr(dataset, "PIECE_TOKENS", n_tokens)
-        assert spell_texts(tokens.train, vocabulary) == ["".join(document) for document in documents]
+        assert decode_texts(tokens.train, tokenizer) == ["".join(document) for document in documents]
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_a_limit_that_is_never_reached_changes_nothing() -> None:
 
 
 def test_a_model_whose_text_is_not_known_cannot_be_guarded() -> None:
-    writer = open_writer(parrot().folder.model)
+    writer = open_generator(parrot().folder.model)
     with pytest.raises(SettingsError, match="not known what this model has learned from"):
-        writer.write("", WritingSettings(max_copy=50))
+        writer.write("", WriteSettings(max_copy=50))
 
 
 def test_the_command_takes_the_limit() -> None:
@@ -106,7 +106,7 @@ def test_two_hundred_thousand_characters_of_a_parrot_hold_no_copy_and_take_hardl
             written = run.write("", **how, **wish, **({"max_copy": PROVEN} if guarded else {}))
             seconds[guarded].append(time.process_time() - start)
             (texts if guarded else free).extend(written)
-    found = find_passages(texts, documents, PROVEN + 1)
+    found = find_matches(texts, documents, PROVEN + 1)
     assert [one.passages for one in found] == [()] * len(texts)
     assert max(one.longest.n_characters for one in found if one.longest) == PROVEN, "what is allowed is used"
     copied = find_copied("#".join(free), documents)

@@ -36,15 +36,15 @@ pieces = st.one_of(texts.map(str.encode), st.binary(max_size=3), st.sampled_from
 @settings(deadline=None)
 @given(documents, st.lists(pieces, min_size=1, max_size=6), st.integers(0, 5), st.data())
 def test_the_guard_forbids_what_completes_a_copy_and_nothing_else(
-    written: list[str], vocabulary: list[bytes], n_characters: int, data: st.DataObject
+    written: list[str], tokenizer: list[bytes], n_characters: int, data: st.DataObject
 ) -> None:
     """The tokens that are taken may be forbidden ones: the guard goes on knowing."""
-    guard, said = CopyGuard(CopyIndex(written, n_characters), vocabulary), b""
-    for taken in data.draw(st.lists(st.integers(0, len(vocabulary) - 1), max_size=5)):
-        for token, piece in enumerate(vocabulary):
+    guard, said = CopyGuard(CopyIndex(written, n_characters), tokenizer), b""
+    for taken in data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=5)):
+        for token, piece in enumerate(tokenizer):
             assert guard.forbids(token) == forbids_slowly(said, piece, written, n_characters)
         guard.take(taken)
-        said += vocabulary[taken]
+        said += tokenizer[taken]
 
 
 @settings(deadline=None)

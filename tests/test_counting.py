@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from epigone.evaluation.baselines import Chain, Skeleton, shuffle, split_words, write_chain
-from epigone.evaluation.style import find_same
+from epigone.evaluation.baselines import FunctionWordMask, NgramModel, sample_ngram_text, shuffle, split_words
+from epigone.evaluation.style import find_same_author
 from epigone.evaluation.stylometry import (
     WINDOW,
+    DeltaSpace,
     Features,
-    Space,
     choose_features,
     choose_length,
     cut_evenly,
     load_authors,
-    measure,
-    normalise,
+    measure_distance,
+    normalise_for_counting,
     read_authors,
-    thin,
+    subsample_counts,
     write_authors,
 )
 from helpers_front import sonnets
@@ -32,7 +32,7 @@ from helpers_style import write_invented
 
 
 def test_words_and_grams_are_counted_as_a_counter_counts_them() -> None:
-    text = normalise(sonnets(20_000))
+    text = normalise_for_counting(sonnets(20_000))
     features = choose_features([text], 50, 80)
     (row,) = features.count([text])
     words = Counter(split_words(text))
@@ -50,7 +50,9 @@ def test_a_character_beyond_16_bits_is_counted_whole() -> None:
 
 
 def test_how_an_edition_prints_makes_no_difference() -> None:
-    assert normalise("\u201cIt\u2019s _so_,\u201d\n\n 1842 -- he\u2014said") == normalise('"it\'s so," 1999 - he-said')
+    assert normalise_for_counting("\u201cIt\u2019s _so_,\u201d\n\n 1842 -- he\u2014said") == normalise_for_counting(
+        '"it\'s so," 1999 - he-said'
+    )
 
 
 def test_pieces_are_the_text() -> None:
@@ -86,7 +88,7 @@ def test_the_bundle_serves_english_and_no_other_language() -> None:
     french = (
         "il est dans la maison et les enfants ne sont pas avec lui mais elle a dit que tout va bien pour nous " * 50
     )
-    assert load_authors().serves(normalise(sonnets(20_000)))
+    assert load_authors().serves(normalise_for_counting(sonnets(20_000)))
     assert not load_authors().serves(french) and not load_authors().serves(write_invented(1, 2_000))
     assert not load_authors().serves("")
 
@@ -107,7 +109,7 @@ def test_an_author_who_is_left_out_is_gone() -> None:
     ],
 )
 def test_the_author_himself_is_found_among_the_others(scores: dict[str, float], same: list[str]) -> None:
-    assert find_same(scores) == same
+    assert find_same_author(scores) == same
 
 
 # -- nearness
@@ -116,17 +118,17 @@ def test_the_author_himself_is_found_among_the_others(scores: dict[str, float], 
 def test_each_author_s_windows_are_nearest_to_him() -> None:
     authors = load_authors()
     for columns in (slice(0, 800), slice(800, 1800)):
-        space = Space(authors, columns, WINDOW, np.random.default_rng(0))
-        nearest = measure(space.windows, space.centres).argmin(1)
+        space = DeltaSpace(authors, columns, WINDOW, np.random.default_rng(0))
+        nearest = measure_distance(space.windows, space.centres).argmin(1)
         assert (nearest == space.owners).mean() > 0.98
 
 
 def test_a_thinned_text_has_the_same_frequencies_and_more_noise() -> None:
     counts = load_authors().counts
-    thinned = thin(counts, 12_500, np.random.default_rng(0))
+    thinned = subsample_counts(counts, 12_500, np.random.default_rng(0))
     assert np.allclose(thinned[:, -1], 12_500)
     assert (thinned[:, :-2] / 12_500).mean() == pytest.approx((counts[:, :-2] / counts[:, -1:]).mean(), rel=0.01)
-    assert (thin(counts, 1e6, np.random.default_rng(0)) == counts).all()
+    assert (subsample_counts(counts, 1e6, np.random.default_rng(0)) == counts).all()
 
 
 # -- chains
@@ -134,7 +136,7 @@ def test_a_thinned_text_has_the_same_frequencies_and_more_noise() -> None:
 
 def test_a_chain_s_chances_add_up_to_one_and_it_knows_what_it_read() -> None:
     symbols = np.array([0, 1, 2, 0, 1, 3, 0, 1, 2] * 5)
-    chain = Chain(symbols, 3, 4)
+    chain = NgramModel(symbols, 3, 4)
     for context in ([0, 1], [3, 3], [2, 0]):
         chances = [2 ** -chain.measure_bits(np.array([*context, last]))[:, -1] for last in range(4)]
         assert np.allclose(np.sum(chances, 0), 1)
@@ -143,14 +145,14 @@ def test_a_chain_s_chances_add_up_to_one_and_it_knows_what_it_read() -> None:
 
 
 def test_a_written_chain_has_only_pairs_of_the_text() -> None:
-    words = split_words(normalise(sonnets(20_000)))
-    written = write_chain(words, 2_000, 1, np.random.default_rng(0))
+    words = split_words(normalise_for_counting(sonnets(20_000)))
+    written = sample_ngram_text(words, 2_000, 1, np.random.default_rng(0))
     assert set(pairwise(written)) <= set(pairwise(words)) and len(written) == 2_001
     assert sorted(shuffle(words, np.random.default_rng(0))) == sorted(words)
 
 
 def test_a_skeleton_knows_common_words_and_the_kinds_of_others() -> None:
-    skeleton = Skeleton(["the"] * 9 + [f"word{place}" for place in range(100)])
+    skeleton = FunctionWordMask(["the"] * 9 + [f"word{place}" for place in range(100)])
     the, walking, running, house, mark = skeleton.number(["the", "walking", "running", "house", ";"])
     assert walking == running and len({the, walking, house, mark}) == 4
     assert max(the, walking, house, mark) < skeleton.n_symbols

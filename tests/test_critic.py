@@ -10,39 +10,39 @@ from transformers import GPT2LMHeadModel
 
 import epigone
 from epigone.cli.terminal import PlainScreen
-from epigone.evaluation.sample_checks import TOKENS_BETWEEN, Critic, Sampler
+from epigone.evaluation.sample_checks import TOKENS_BETWEEN, SampleChecker, SampleWriter
 from epigone.runs.records import append_event, read_events
-from epigone.settings import Settings
-from epigone.tokens.dataset import Tokens, load_tokens, spell_documents, spell_pieces
-from epigone.tokens.tokenizer import load_vocabulary
-from epigone.training.events import Criticism, Event, Finished, Sample, Sampled
+from epigone.settings import TrainSettings
+from epigone.tokens.dataset import TokenDataset, decode_documents, decode_pieces, load_tokens
+from epigone.tokens.tokenizer import load_tokenizer
+from epigone.training.events import Event, Finished, Sample, Sampled, SampleStats
 from helpers_front import Path, shared_run, sonnets
 
 
-def read_tokens() -> Tokens:
+def read_tokens() -> TokenDataset:
     folder = shared_run().folder
     return load_tokens(folder.tokens / folder.read_plan()[1]["tokens"])
 
 
-class Speaker(Sampler):
+class Speaker(SampleWriter):
     """Says what it is told to."""
 
     def __init__(self, *texts: str) -> None:
-        super().__init__(load_vocabulary(shared_run().folder.model), Settings(), "")
+        super().__init__(load_tokenizer(shared_run().folder.model), TrainSettings(), "")
         self.texts = texts
 
     def __call__(self, model: GPT2LMHeadModel) -> tuple[Sample, ...]:
         return tuple(Sample(prompt="", text=text, seed=number) for number, text in enumerate(self.texts))
 
 
-def criticise(*texts: str) -> Criticism:
-    samples, found = Critic(Speaker(*texts), read_tokens())(None)  # type: ignore[arg-type]
+def criticise(*texts: str) -> SampleStats:
+    samples, found = SampleChecker(Speaker(*texts), read_tokens())(None)  # type: ignore[arg-type]
     assert len(samples) == len(texts) and found is not None
     return found
 
 
 def test_samples_that_are_the_text_are_called_copied_and_others_are_not() -> None:
-    learned = spell_documents(read_tokens().train, load_vocabulary(shared_run().folder.model))[0]
+    learned = decode_documents(read_tokens().train, load_tokenizer(shared_run().folder.model))[0]
     copied = criticise(learned[500:900], learned[2000:2400])
     assert copied.copied > 0.99 and copied.longest_copied >= 395 and copied.copying == "bad"
     other = criticise("Nothing of this was ever written by him, nor by anybody else, I should think. " * 3)
@@ -55,27 +55,27 @@ def test_samples_that_go_round_in_circles_are_seen() -> None:
 
 
 def test_without_samples_there_is_nothing_to_say() -> None:
-    assert Critic(Speaker(), read_tokens())(None) == ((), None)  # type: ignore[arg-type]
+    assert SampleChecker(Speaker(), read_tokens())(None) == ((), None)  # type: ignore[arg-type]
 
 
 def test_style_is_listened_to_where_it_costs_little() -> None:
     tokens = read_tokens()
     n_written = 26_000 * tokens.train.n_tokens / tokens.train.n_characters
-    assert Critic(Speaker("a"), tokens, TOKENS_BETWEEN * n_written * 1.1).listens
-    assert not Critic(Speaker("a"), tokens, TOKENS_BETWEEN * n_written * 0.9).listens
+    assert SampleChecker(Speaker("a"), tokens, TOKENS_BETWEEN * n_written * 1.1).listens
+    assert not SampleChecker(Speaker("a"), tokens, TOKENS_BETWEEN * n_written * 0.9).listens
 
 
 def test_the_text_goes_by_in_pieces_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    part, vocabulary = read_tokens().train, load_vocabulary(shared_run().folder.model)
-    whole = spell_documents(part, vocabulary)
-    assert [piece for piece in spell_pieces(part, vocabulary) if piece] == whole
+    part, tokenizer = read_tokens().train, load_tokenizer(shared_run().folder.model)
+    whole = decode_documents(part, tokenizer)
+    assert [piece for piece in decode_pieces(part, tokenizer) if piece] == whole
     monkeypatch.setattr("epigone.tokens.dataset.PIECE_TOKENS", 50)
     monkeypatch.setattr("epigone.tokens.dataset.OVERLAP_TOKENS", 10)
-    pieces = [piece for piece in spell_pieces(part, vocabulary) if piece]
+    pieces = [piece for piece in decode_pieces(part, tokenizer) if piece]
     assert len(pieces) > 20 and all(piece in whole[0] for piece in pieces if "\ufffd" not in piece)
 
 
-FOUND = Criticism(
+FOUND = SampleStats(
     n_characters=900, copied=0.25, longest_copied=180, copying="bad", repeated=0.02, repeating="good", sounds_like=None
 )
 EVENT = Sampled(step=3, epoch=1.0, samples=(Sample(prompt="", text="a", seed=0),), found=FOUND)
@@ -108,7 +108,7 @@ def test_a_model_that_learns_by_heart_is_called_a_copier_and_at_its_best_epoch_i
     text = tmp_path / "text.txt"
     text.write_text(sonnets(24_000), "utf-8")
     seen: list[Event] = []
-    how = {"base": "none", "size": "2x192", "vocabulary": 512, "dropout": 0.0, "epochs": 120.0, "patience": "none"}
+    how = {"base": "none", "size": "2x192", "vocab_size": 512, "dropout": 0.0, "epochs": 120.0, "patience": "none"}
     how |= {"samples": 3, "sample_length": 400, "seed": 1}
     epigone.train(text, out=tmp_path / "run", on_event=seen.append, **how)
     found = {event.step: event.found for event in seen if isinstance(event, Sampled) and event.found}

@@ -14,7 +14,16 @@ from matplotlib.image import imread
 from epigone.errors import OutputError
 from epigone.report.curves import NARROW, TITLED, WIDE, Layouts, build_figure, draw_curves
 from epigone.report.views import epoch_table, format_epoch, format_rate, format_seconds
-from epigone.training.events import Criticism, Evaluated, Event, Sampled, Started, Stepped, find_best, follow_course
+from epigone.training.events import (
+    Evaluated,
+    Event,
+    Sampled,
+    SampleStats,
+    Started,
+    StepReport,
+    effective_history,
+    find_best,
+)
 from helpers_events import make_evaluated
 
 
@@ -22,8 +31,8 @@ def evaluated(step: int, loss: float, training_loss: float | None = 5.0) -> Eval
     return make_evaluated(step, loss, step / 10, training_loss=training_loss, accuracy=0.3, seconds=float(step))
 
 
-def stepped(step: int, loss: float = 4.0) -> Stepped:
-    return Stepped(
+def stepped(step: int, loss: float = 4.0) -> StepReport:
+    return StepReport(
         step=step,
         n_steps=100,
         epoch=step / 10,
@@ -141,7 +150,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 def test_what_a_resume_goes_over_again_counts_once() -> None:
     lost, again = evaluated(30, 3.0), evaluated(30, 3.1)
     events = [*course([5.0, 4.0]), lost, Started(step=20, n_steps=30, epochs=3.0, resumed=True), again]
-    kept = [event for event in follow_course(events) if isinstance(event, Evaluated)]
+    kept = [event for event in effective_history(events) if isinstance(event, Evaluated)]
     assert [event.step for event in kept] == [10, 20, 30] and kept[-1] is again
 
 
@@ -179,7 +188,7 @@ def sampled(step: int, copied: float | None) -> Sampled:
     found = None
     if copied is not None:
         numbers = {"longest_copied": 80, "copying": "good", "repeated": 0.01, "repeating": "good", "sounds_like": None}
-        found = Criticism(n_characters=900, copied=copied, **numbers)
+        found = SampleStats(n_characters=900, copied=copied, **numbers)
     return Sampled(step=step, epoch=step / 10, samples=(), found=found)
 
 

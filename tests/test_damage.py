@@ -223,8 +223,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     (run / "plan.json").write_text(json.dumps(shape), "utf-8")
     (run / "model" / "config.json").write_text(json.dumps(config | {"n_embd": 2 * config["n_embd"]}), "utf-8")
     (run / "sums.json").unlink()
-    with pipeline.hold(folder), pytest.raises(RunDamaged, match="is of another run"):
-        list(resumption.go_on(folder, {}))
+    with pipeline.lock_run(folder), pytest.raises(RunDamaged, match="is of another run"):
+        list(resumption.continue_run(folder, {}))
 
 
 # -- the only checkpoint

@@ -11,7 +11,7 @@ from transformers import GPT2LMHeadModel
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
 from epigone.model import decoder as decoders
-from epigone.model.decoder import Decoder, ReferenceDecoder, StyledDecoder, choose_weight_format, make_decoder
+from epigone.model.decoder import Decoder, GuidedDecoder, ReferenceDecoder, choose_weight_format, make_decoder
 from epigone.model.lora import add_adapters
 from test_forward import make_model
 
@@ -133,7 +133,7 @@ def test_of_many_rows_nothing_is_rounded_to_eight_bits(computes: bool, monkeypat
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.5])
 def test_style_goes_from_the_base_to_the_tuned_model_and_beyond(strength: float) -> None:
     base, tuned, ids = make_model(), make_model(n_layer=1), make_ids(2, 8)
-    styled = StyledDecoder(make_decoder(tuned), make_decoder(base), strength)
+    styled = GuidedDecoder(make_decoder(tuned), make_decoder(base), strength)
     theirs = [look_up(model, ids).log_softmax(-1) for model in (base, tuned)]
     expected = theirs[0] + strength * (theirs[1] - theirs[0])
     assert_near(styled.begin(ids[:, :6], 12, 2), expected[:, 5], "fp32")
@@ -142,7 +142,7 @@ def test_style_goes_from_the_base_to_the_tuned_model_and_beyond(strength: float)
 
 
 def test_two_models_go_on_as_far_as_the_one_with_fewer_positions() -> None:
-    styled = StyledDecoder(make_decoder(make_model(n_positions=12)), make_decoder(make_model()), 2.0)
+    styled = GuidedDecoder(make_decoder(make_model(n_positions=12)), make_decoder(make_model()), 2.0)
     styled.begin(make_ids(1, 11), 100, 1)
     assert not styled.is_full
     styled.step(torch.tensor([1]))

@@ -20,7 +20,7 @@ from epigone import pipeline
 from epigone.errors import EpigoneError, OutputError
 from epigone.runs.checkpoints import save_checkpoint
 from epigone.runs.folder import RunFolder
-from epigone.settings import Settings
+from epigone.settings import TrainSettings
 from helpers_faults import (
     HOW,
     act_at,
@@ -214,12 +214,12 @@ def little_room(n_bytes: int) -> Iterator[None]:
 
 def test_without_room_for_the_run_it_does_not_begin(tmp_path: Path) -> None:
     text = write_sonnets(tmp_path)
-    folder = pipeline.begin([str(text)], tmp_path / "run")
-    with pipeline.hold(folder):
+    folder = pipeline.create_run([str(text)], tmp_path / "run")
+    with pipeline.lock_run(folder):
         with little_room(100_000), pytest.raises(OutputError, match=r"This run needs 0\.\d\d GB, and .* has 0\.00 GB"):
-            pipeline.prepare_run(folder, [str(text)], Settings(**HOW, base="none"), progress=False)
+            pipeline.prepare_run(folder, [str(text)], TrainSettings(**HOW, base="none"), progress=False)
         assert not RunFolder.is_run(folder.path)
-    assert pipeline.begin([str(text)], tmp_path / "run").path == folder.path, "with room the same command begins"
+    assert pipeline.create_run([str(text)], tmp_path / "run").path == folder.path, "with room the same command begins"
 
 
 def test_without_room_for_a_checkpoint_nothing_of_it_is_written(tmp_path: Path) -> None:

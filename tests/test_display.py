@@ -16,7 +16,7 @@ from epigone.cli.terminal import (
     open_screen,
     show_stages,
 )
-from epigone.training.events import Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
+from epigone.training.events import Evaluated, Event, Finished, Sample, Sampled, Started, StepReport
 from helpers_events import make_evaluated
 
 POEM = "\nThat time of year\n\tthou mayst in me behold [bold]\x1b[2J\x07\x9b31m\r"
@@ -27,8 +27,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def stepped(step: int, seconds: float) -> Stepped:
-    return Stepped(
+def stepped(step: int, seconds: float) -> StepReport:
+    return StepReport(
         step=step,
         n_steps=1000,
         epoch=step / 100,

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 import epigone
 from conftest import Reliability, keeping
-from epigone import Run, Settings
+from epigone import Run, TrainSettings
 from epigone.errors import SettingsError, TrainingDiverged
 from epigone.planning.plan import Plan
 from epigone.runs.checkpoints import find_checkpoint, find_fault, list_checkpoints, load_checkpoint
 from epigone.training import state
-from epigone.training.events import CheckpointDue, Evaluated, Event, Sampled, Stepped
-from epigone.training.lr_schedule import LearningRate
-from epigone.training.trainer import Learner, are_finite
+from epigone.training.events import CheckpointDue, Evaluated, Event, Sampled, StepReport
+from epigone.training.lr_schedule import LRSchedule
+from epigone.training.trainer import Trainer, are_finite
 from helpers_divergence import FAULTS, Fault, going_wrong
 from helpers_front import Outcome, command, hash_one, workshop, write_sonnets
 from helpers_training import make_learner, make_tokens, pick, plan_for
@@ -37,7 +37,7 @@ def plan_with(*, report_every: int = 5, **settings: Any) -> Plan:
     return replace(plan_for(TOKENS, **{"epochs": 8.0, **settings}), report_every=report_every)
 
 
-def learn_until_it_ends(learner: Learner) -> list[Event]:
+def learn_until_it_ends(learner: Trainer) -> list[Event]:
     """What it told before it said that it had gone astray. Whatever was to be saved on the way was sound."""
     events = []
     with pytest.raises(TrainingDiverged):
@@ -66,14 +66,14 @@ def test_training_stops_within_one_interval_of_reports(
             events = learn_until_it_ends(learner)
         assert 0 <= learner.progress.step - step <= 5
         assert [event.step for event in pick(events, Evaluated)] == [look for look in (7, 13, 19) if look < step]
-        assert all(math.isfinite(event.loss) for event in pick(events, Stepped))
+        assert all(math.isfinite(event.loss) for event in pick(events, StepReport))
         assert all(event.step < step for event in pick(events, CheckpointDue))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_bad_batch_of_several_is_enough(fault: Fault) -> None:
     with going_wrong(fault, 3 * 4 + 1):
-        learner = make_learner(plan_with(batch_size=1, accumulation=4), TOKENS)
+        learner = make_learner(plan_with(batch_size=1, gradient_accumulation=4), TOKENS)
         learn_until_it_ends(learner)
     assert learner.progress.step <= 4 + 5
 
@@ -167,7 +167,7 @@ def text() -> Path:
 
 @cache
 def unhurt() -> Run:
-    return epigone.train(text(), out=workshop() / "converged", settings=Settings(**TINY))
+    return epigone.train(text(), out=workshop() / "converged", settings=TrainSettings(**TINY))
 
 
 @cache
@@ -179,7 +179,7 @@ def first_best() -> str:
         if isinstance(event, CheckpointDue):
             found.append(hash_one(workshop() / "watched" / "model" / "model.safetensors"))
 
-    epigone.train(text(), out=workshop() / "watched", settings=Settings(**TINY), on_event=look)
+    epigone.train(text(), out=workshop() / "watched", settings=TrainSettings(**TINY), on_event=look)
     assert len(set(found)) >= 3
     return found[1]
 
@@ -223,7 +223,9 @@ def _diverge_and_go_on(tmp_path: Path, fault: Fault) -> None:
 
 def test_a_rate_that_is_far_too_high_is_noticed_and_a_lower_one_taken_on_resume(tmp_path: Path) -> None:
     """No fault is put in here."""
-    wild = command("train", text(), *FLAGS, "--learning-rate", "1e30", "--clip", "0", "--out", tmp_path / "run")
+    wild = command(
+        "train", text(), *FLAGS, "--learning-rate", "1e30", "--max-grad-norm", "0", "--out", tmp_path / "run"
+    )
     assert wild.code == 1 and "became" in wild.err, wild.err
     calm = command("resume", tmp_path / "run", "--learning-rate", "0.003", "--quiet")
     assert calm.code == 0, calm.err
@@ -258,8 +260,8 @@ def test_a_rate_that_cannot_be_is_refused(rate: float) -> None:
 
 @pytest.mark.parametrize("schedule", ["reduce_lr_on_plateau", "greedy"])
 def test_schedules_that_remember_rates_take_up_lower_ones(schedule: str) -> None:
-    def make(peak: float) -> LearningRate:
-        return LearningRate(schedule, peak=peak, n_steps=100, warmup=0.0, arguments=("factor=0.5", "patience=0"))
+    def make(peak: float) -> LRSchedule:
+        return LRSchedule(schedule, peak=peak, n_steps=100, warmup_ratio=0.0, arguments=("factor=0.5", "patience=0"))
 
     first, lower, same = make(0.01), make(0.0025), make(0.01)
     for loss in (1.0, 2.0, 3.0):

@@ -13,7 +13,7 @@ import epigone
 from docs import group_fields, list_verbs
 from epigone.cli import main
 from epigone.errors import SettingsError
-from epigone.settings import Settings, WritingSettings
+from epigone.settings import TrainSettings, WriteSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -64,7 +64,7 @@ def parse(monkeypatch: pytest.MonkeyPatch):
     """Runs a command as far as its verb, which does nothing."""
     for verb in list_verbs((ROOT / "docs" / "commands.md").read_text("utf-8")):
         monkeypatch.setattr(main, f"_{verb}", lambda *_, **__: 0)
-    monkeypatch.setattr(main, "_read_settings_file", lambda _: Settings())
+    monkeypatch.setattr(main, "_read_settings_file", lambda _: TrainSettings())
 
     def run(arguments: list[str]) -> int:
         try:
@@ -85,7 +85,7 @@ def test_generated_pages_are_current():
 
 
 def test_every_setting_has_its_group():
-    for kind in (Settings, WritingSettings):
+    for kind in (TrainSettings, WriteSettings):
         assert [name for names in group_fields(kind).values() for name in names] == list(kind.model_fields)
 
 

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from epigone.generation.stopping import LONGER, Scribe, count_most_tokens
-from epigone.settings import WritingSettings
+from epigone.generation.stopping import LONGER, StopDetector, count_most_tokens
+from epigone.settings import WriteSettings
 
 PROSE = 'Mr. A. Smith came in. "Who is there?" he cried. Nobody spoke… Then a door fell shut!\nA new line.\n\nThe end.'
 PLAY = "ROMEO:\nIs the day so young?\nBut new.\n\nBENVOLIO:\nBut new struck nine.\nROMEO: Ay me!\nSad hours.\n"
 
 
-def take(text: str, n_bytes: int = 3, **how: Any) -> tuple[str, list[str], Scribe]:
+def take(text: str, n_bytes: int = 3, **how: Any) -> tuple[str, list[str], StopDetector]:
     """What a scribe writes down of a text that comes in tokens of so many bytes, as one and in pieces."""
-    scribe, raw = Scribe(WritingSettings(**how)), text.encode()
+    scribe, raw = StopDetector(WriteSettings(**how)), text.encode()
     pieces = [scribe.take(raw[start : start + n_bytes]) for start in range(0, len(raw), n_bytes)]
     pieces.append(scribe.finish())
     return "".join(pieces), pieces, scribe
@@ -59,7 +59,7 @@ def test_without_a_wish_it_has_exactly_its_tokens() -> None:
 
 
 def test_where_the_model_ends_a_text_it_ends() -> None:
-    scribe = Scribe(WritingSettings(end="document", length=50))
+    scribe = StopDetector(WriteSettings(end="document", length=50))
     assert [scribe.take(b"ab"), scribe.take(b"c"), scribe.take(b"", last=True), scribe.take(b"d")] == [
         "ab",
         "c",
@@ -102,8 +102,8 @@ def test_whatever_comes_and_is_asked_a_beginning_of_the_text_is_written(
 
 @given(WISHES)
 def test_the_most_tokens_are_enough_for_any_length_in_tokens_or_characters(how: dict[str, Any]) -> None:
-    settings = WritingSettings(**how | {"stop": ()})
-    scribe = Scribe(settings)
+    settings = WriteSettings(**how | {"stop": ()})
+    scribe = StopDetector(settings)
     for _ in range(count_most_tokens(settings)):
         scribe.take(b"ab ")
     assert scribe.stopped or settings.end == "document"

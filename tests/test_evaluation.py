@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score
 from torch.nn import functional
 from transformers import GPT2LMHeadModel
 
-from epigone.tokens.dataset import Batches, Part
+from epigone.tokens.dataset import Batches, TokenSplit
 from epigone.training.distributed import make_accelerator
 from epigone.training.evaluate import Evaluation, evaluate
 from epigone.training.trainer import NextTokenLoss
@@ -39,7 +39,7 @@ class Fortuneteller(torch.nn.Module):
 
 
 def look(
-    model: object, part: Part, *, block_size: int = BLOCK, batch_size: int = 4, precision: str = "fp32"
+    model: object, part: TokenSplit, *, block_size: int = BLOCK, batch_size: int = 4, precision: str = "fp32"
 ) -> Evaluation:
     accelerator = make_accelerator(plan_for(make_tokens(), precision=precision))
     return evaluate(model, part, block_size=block_size, batch_size=batch_size, accelerator=accelerator)  # type: ignore[arg-type]
@@ -57,12 +57,12 @@ def model() -> GPT2LMHeadModel:
 
 
 @pytest.fixture
-def part() -> Part:
+def part() -> TokenSplit:
     """Six blocks and a shorter one."""
     return make_part(random_ids(6 * BLOCK + 8, seed=4))
 
 
-def cut(part: Part) -> Iterator[torch.Tensor]:
+def cut(part: TokenSplit) -> Iterator[torch.Tensor]:
     """Blocks, each with the token that follows it."""
     for first in range(0, len(part.ids) - 1, BLOCK):
         yield torch.from_numpy(part.ids[first : first + BLOCK + 1].astype(np.int64))[None]
@@ -71,7 +71,7 @@ def cut(part: Part) -> Iterator[torch.Tensor]:
 # -- beside others
 
 
-def test_the_loss_is_that_of_transformers(model: GPT2LMHeadModel, part: Part) -> None:
+def test_the_loss_is_that_of_transformers(model: GPT2LMHeadModel, part: TokenSplit) -> None:
     found = look(model, part)
     model.eval()
     nats = sum(model(input_ids=block, labels=block).loss.item() * (block.shape[1] - 1) for block in cut(part))
@@ -79,7 +79,7 @@ def test_the_loss_is_that_of_transformers(model: GPT2LMHeadModel, part: Part) ->
     assert abs(found.loss - math.log(VOCABULARY)) > 0.2, "a model that knows nothing shows little"
 
 
-def test_the_accuracy_is_that_of_scikit_learn(model: GPT2LMHeadModel, part: Part) -> None:
+def test_the_accuracy_is_that_of_scikit_learn(model: GPT2LMHeadModel, part: TokenSplit) -> None:
     """Over random ids of which one in three is made to be what the model expects."""
     model.eval()
     for place in range(3, len(part.ids), 3):
@@ -91,7 +91,7 @@ def test_the_accuracy_is_that_of_scikit_learn(model: GPT2LMHeadModel, part: Part
     assert 0.3 < found.accuracy < 0.5
 
 
-def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(part: Part) -> None:
+def test_a_model_that_knows_nothing_has_the_perplexity_of_its_tokenizer(part: TokenSplit) -> None:
     model = tiny_model(plan_for(make_tokens()))
     with torch.no_grad():
         model.transformer.wte.weight.zero_()
@@ -122,7 +122,7 @@ def test_every_token_but_the_first_is_counted_once_whatever_the_sizes(block_size
     assert torch.equal(torch.cat([ids.flatten() for ids in model.seen]), torch.arange(102) % VOCABULARY)
 
 
-def test_processes_together_count_what_one_would(model: GPT2LMHeadModel, part: Part) -> None:
+def test_processes_together_count_what_one_would(model: GPT2LMHeadModel, part: TokenSplit) -> None:
     """Two accelerators that stand for two processes, and whose sums come together."""
     sums: list[torch.Tensor] = []
 
@@ -145,7 +145,7 @@ def test_processes_together_count_what_one_would(model: GPT2LMHeadModel, part: P
 # -- its units
 
 
-def test_bits_per_byte_do_not_depend_on_the_vocabulary(model: GPT2LMHeadModel, part: Part) -> None:
+def test_bits_per_byte_do_not_depend_on_the_tokenizer(model: GPT2LMHeadModel, part: TokenSplit) -> None:
     found = look(model, part)
     assert found.n_bytes == part.n_bytes == BYTES_PER_TOKEN * found.n_tokens
     assert found.bits_per_byte == pytest.approx(found.loss * found.n_tokens / math.log(2) / part.n_bytes)
@@ -161,7 +161,9 @@ def test_a_hopeless_loss_still_has_a_perplexity() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_dropout_is_off_and_the_model_is_left_as_it_was(model: GPT2LMHeadModel, part: Part, training: bool) -> None:
+def test_dropout_is_off_and_the_model_is_left_as_it_was(
+    model: GPT2LMHeadModel, part: TokenSplit, training: bool
+) -> None:
     model.train(training)
     before = torch.get_rng_state()
     assert look(model, part) == look(model, part)
@@ -169,14 +171,14 @@ def test_dropout_is_off_and_the_model_is_left_as_it_was(model: GPT2LMHeadModel, 
     assert torch.equal(torch.get_rng_state(), before), "a look must not move what is learned next"
 
 
-def test_a_model_can_learn_on_after_it(model: GPT2LMHeadModel, part: Part) -> None:
+def test_a_model_can_learn_on_after_it(model: GPT2LMHeadModel, part: TokenSplit) -> None:
     look(model, part)
     ids, targets = Batches(part.ids, block_size=BLOCK, blocks_per_step=2, seed=0).read(0)
     NextTokenLoss(model)(ids, targets).backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_half_precision_costs_little(model: GPT2LMHeadModel, part: Part) -> None:
+def test_half_precision_costs_little(model: GPT2LMHeadModel, part: TokenSplit) -> None:
     full, half = look(model, part), look(model, part, precision="bf16")
     assert half.loss == pytest.approx(full.loss, rel=0.02) and half.loss != full.loss
 
@@ -184,7 +186,7 @@ def test_half_precision_costs_little(model: GPT2LMHeadModel, part: Part) -> None
 # -- the loss that is learned from
 
 
-def test_loss_and_gradients_in_training_are_those_of_transformers(model: GPT2LMHeadModel, part: Part) -> None:
+def test_loss_and_gradients_in_training_are_those_of_transformers(model: GPT2LMHeadModel, part: TokenSplit) -> None:
     model.eval()
     ids, targets = Batches(part.ids, block_size=BLOCK, blocks_per_step=4, seed=0).read(0)
     ours = NextTokenLoss(model)(ids, targets)

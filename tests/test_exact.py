@@ -12,13 +12,13 @@ import pytest
 
 from conftest import Reliability
 from epigone import pipeline
-from epigone.evaluation.sample_checks import Sampler
+from epigone.evaluation.sample_checks import SampleWriter
 from epigone.runs import checkpoints
 from epigone.runs.folder import RunFolder
-from epigone.settings import Settings
+from epigone.settings import TrainSettings
 from epigone.tokens.dataset import Batches
 from epigone.training import trainer
-from epigone.training.trainer import Learner
+from epigone.training.trainer import Trainer
 from helpers_faults import HOW, copy, dying, find_differences, go_on, plain_pictures, prepared, uninterrupted
 from helpers_front import write_sonnets
 from standin import hub_root
@@ -26,13 +26,13 @@ from standin import hub_root
 OPTIMIZERS = ("muon", "adamw")
 BASES = ("none", "tuned")
 DEATHS: dict[str, Callable[[int], Any]] = {
-    "before the first step": lambda n: dying(Learner, "step", call=1),
-    "after the first step": lambda n: dying(Learner, "step", call=1, late=True),
-    "in the middle of an epoch": lambda n: dying(Learner, "step", call=n + n // 2),
+    "before the first step": lambda n: dying(Trainer, "step", call=1),
+    "after the first step": lambda n: dying(Trainer, "step", call=1, late=True),
+    "in the middle of an epoch": lambda n: dying(Trainer, "step", call=n + n // 2),
     "between the batches of one step": lambda n: dying(Batches, "read", call=2 * (n + n // 2)),
-    "at the end of an epoch": lambda n: dying(Learner, "step", call=2 * n, late=True),
+    "at the end of an epoch": lambda n: dying(Trainer, "step", call=2 * n, late=True),
     "during an evaluation": lambda n: dying(trainer, "evaluate", call=3, late=True),
-    "while it writes samples": lambda n: dying(Sampler, "__call__", call=3, late=True),
+    "while it writes samples": lambda n: dying(SampleWriter, "__call__", call=3, late=True),
     "during a save": lambda n: dying(checkpoints, "save_file", call=8, late=True),
 }
 """By the steps of an epoch; each step is of two batches."""
@@ -94,15 +94,15 @@ def test_a_run_that_was_asked_to_stop_comes_to_the_same_end(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "compilation"), [("bf16", "none"), ("fp32", "blocks"), ("bf16", "whole")])
+@pytest.mark.parametrize(("precision", "compile"), [("bf16", "none"), ("fp32", "blocks"), ("bf16", "whole")])
 def test_in_other_numbers_and_compiled_it_comes_to_the_same_end(
-    tmp_path: Path, reliability: Reliability, precision: str, compilation: str
+    tmp_path: Path, reliability: Reliability, precision: str, compile: str
 ) -> None:
     """As runs are planned where the processor has bf16 and steps are worth compiling."""
-    text, how = write_sonnets(tmp_path, 3_000), HOW | {"precision": precision, "compilation": compilation}
-    folder = pipeline.begin([str(text)], tmp_path / "run")
-    with pipeline.hold(folder):
-        pipeline.prepare_run(folder, [str(text)], Settings(**how, optimizer="muon", base="none"), progress=False)
+    text, how = write_sonnets(tmp_path, 3_000), HOW | {"precision": precision, "compile": compile}
+    folder = pipeline.create_run([str(text)], tmp_path / "run")
+    with pipeline.lock_run(folder):
+        pipeline.prepare_run(folder, [str(text)], TrainSettings(**how, optimizer="muon", base="none"), progress=False)
     run, whole, calls = folder.path, copy(folder.path, tmp_path / "whole"), count()
     after = count_steps(run) + 2
     with plain_pictures():
@@ -110,7 +110,7 @@ def test_in_other_numbers_and_compiled_it_comes_to_the_same_end(
         go_on(run, should_stop=lambda: next(calls) >= after)
         go_on(run)
     differences = find_differences(run, whole)
-    fault = f"stopped in the middle of an epoch, in {precision}, {SAID[compilation]}"
+    fault = f"stopped in the middle of an epoch, in {precision}, {SAID[compile]}"
     reliability("Going on", fault, tried=1, survived=int(not differences))
     assert not differences
 

@@ -22,8 +22,8 @@ from conftest import Reliability
 from epigone import pipeline, resumption
 from epigone.errors import RunExists, RunLocked
 from epigone.runs.folder import RunFolder
-from epigone.settings import Settings
-from epigone.training.trainer import Learner
+from epigone.settings import TrainSettings
+from epigone.training.trainer import Trainer
 from helpers_faults import (
     HOW,
     copy,
@@ -198,7 +198,7 @@ class Silent:
 def take_a_long_step(place: Path) -> None:
     """What a process of its own does that is deep in a step and listens to signals as the command does."""
 
-    def step(_: Learner) -> None:
+    def step(_: Trainer) -> None:
         (place / "began").touch()
         ends = time.monotonic() + 60
         while time.monotonic() < ends:
@@ -206,11 +206,11 @@ def take_a_long_step(place: Path) -> None:
 
     folder = RunFolder.open(place / "run")
     with (
-        mock.patch.object(Learner, "step", step),
+        mock.patch.object(Trainer, "step", step),
         learning.catch_signals(Silent()) as was_stopped,  # type: ignore[arg-type]
-        pipeline.hold(folder),
+        pipeline.lock_run(folder),
     ):
-        for _ in resumption.go_on(folder, {}, should_stop=was_stopped):
+        for _ in resumption.continue_run(folder, {}, should_stop=was_stopped):
             pass
 
 
@@ -280,12 +280,12 @@ def test_two_runs_in_one_folder_do_not_meet(tmp_path: Path, reliability: Reliabi
 def test_who_looked_before_another_began_and_ended_is_refused(tmp_path: Path) -> None:
     """Two commands at the same moment: the second has to wait with its look until it holds the folder."""
     text, out = write_sonnets(tmp_path), tmp_path / "run"
-    first, second = pipeline.begin([str(text)], out), pipeline.begin([str(text)], out)
-    with pipeline.hold(first):
-        pipeline.prepare_run(first, [str(text)], Settings(**HOW, base="none"), progress=False)
+    first, second = pipeline.create_run([str(text)], out), pipeline.create_run([str(text)], out)
+    with pipeline.lock_run(first):
+        pipeline.prepare_run(first, [str(text)], TrainSettings(**HOW, base="none"), progress=False)
     before = hash_tree(out)
-    with pipeline.hold(second), pytest.raises(RunExists):
-        pipeline.prepare_run(second, [str(text)], Settings(**HOW, base="none", seed=9), progress=False)
+    with pipeline.lock_run(second), pytest.raises(RunExists):
+        pipeline.prepare_run(second, [str(text)], TrainSettings(**HOW, base="none", seed=9), progress=False)
     assert hash_tree(out) == before
 
 
@@ -305,9 +305,11 @@ def list_moments(tmp_path: Path) -> Iterator[Path]:
             found.append(copy_plainly(run, tmp_path / f"moment-{len(found)}"))
 
     with watch_files(see):
-        folder = pipeline.begin([str(text)], run)
-        with pipeline.hold(folder):
-            pipeline.prepare_run(folder, [str(text)], Settings(**HOW, optimizer="muon", base="none"), progress=False)
+        folder = pipeline.create_run([str(text)], run)
+        with pipeline.lock_run(folder):
+            pipeline.prepare_run(
+                folder, [str(text)], TrainSettings(**HOW, optimizer="muon", base="none"), progress=False
+            )
     yield from found
 
 
@@ -316,9 +318,9 @@ def test_killed_before_it_had_a_plan_the_same_command_begins_anew(tmp_path: Path
     tried = survived = 0
     for run in list_moments(tmp_path):
         if not RunFolder.is_run(run):
-            folder = pipeline.begin([str(tmp_path / "faults.txt")], run)
-            with pipeline.hold(folder):
-                asked = Settings(**HOW, optimizer="muon", base="none")
+            folder = pipeline.create_run([str(tmp_path / "faults.txt")], run)
+            with pipeline.lock_run(folder):
+                asked = TrainSettings(**HOW, optimizer="muon", base="none")
                 pipeline.prepare_run(folder, [str(tmp_path / "faults.txt")], asked, progress=False)
         with plain_pictures():
             go_on(run)

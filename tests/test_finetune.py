@@ -11,11 +11,12 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import epigone
-from epigone import WritingSettings, pipeline
+from epigone import WriteSettings
+from epigone import run as run_module
 from epigone.errors import SettingsError
 from epigone.model.gpt2 import build_model
 from epigone.training.events import Evaluated
-from epigone.training.trainer import Learner
+from epigone.training.trainer import Trainer
 from helpers_front import Outcome, command, early_sonnets, finish, shared_run, sonnets, start, workshop
 from hub_server import HubServer
 from standin import hub_root
@@ -93,10 +94,10 @@ def test_a_base_is_worth_its_start() -> None:
         early_sonnets(), base=str(hub_root() / "gpt2"), block_size=64, batch_size=8, epochs=1.0, samples=0
     )
     plan = replace(found.plan, learning_rate=1e-3, precision="fp32")
-    fresh = build_model(replace(plan, base="none").model_spec, None, found.vocabulary.end_of_text_id)
+    fresh = build_model(replace(plan, base="none").model_spec, None, found.tokenizer.end_of_text_id)
     losses: dict[str, list[float]] = {}
     for name, model in (("fine-tuned", found.build_model()), ("fresh", fresh)):
-        events = list(Learner(model, found.tokens, plan).learn())
+        events = list(Trainer(model, found.tokens, plan).learn())
         losses[name] = [event.loss for event in events if isinstance(event, Evaluated)]
     assert losses["fine-tuned"][0] < losses["fresh"][0] - 0.5
     assert losses["fine-tuned"][-1] < losses["fresh"][-1]
@@ -125,14 +126,14 @@ def test_any_gpt2_in_a_folder_can_write() -> None:
 def test_the_style_of_a_fine_tuned_run_can_be_toned_down_to_its_base() -> None:
     """Its own base lies in another cache than this process's, so a run with a folder as its base is asked."""
     run = epigone.train(early_sonnets(), out=workshop() / "styled", base=str(hub_root() / "gpt2"), **LITTLE)
-    base = pipeline.open_writer(hub_root() / "gpt2").write("Thou", WritingSettings(length=20, seed=1))
+    base = run_module.open_generator(hub_root() / "gpt2").write("Thou", WriteSettings(length=20, seed=1))
     how = {"length": 20, "seed": 1}
-    assert run.write("Thou", **how, style_strength=0.0) == base
-    assert run.write("Thou", **how) == run.write("Thou", **how, style_strength=1.0)
-    assert len({run.write("Thou", **how, style_strength=strength)[0] for strength in (0.0, 1.0, 3.0)}) > 1
+    assert run.write("Thou", **how, guidance=0.0) == base
+    assert run.write("Thou", **how) == run.write("Thou", **how, guidance=1.0)
+    assert len({run.write("Thou", **how, guidance=strength)[0] for strength in (0.0, 1.0, 3.0)}) > 1
     fresh = shared_run()
     with pytest.raises(SettingsError, match="fine-tuned from a base"):
-        fresh.write("Thou", style_strength=2.0)
+        fresh.write("Thou", guidance=2.0)
 
 
 @pytest.mark.parametrize("name", ["one", "two"])

@@ -18,9 +18,9 @@ from epigone.files import flush, hash_file, write_bytes, write_json, write_text,
 from epigone.model.gpt2 import load_weights
 from epigone.runs import folder as folder_module
 from epigone.runs.folder import RunFolder, name_epoch
-from epigone.settings import Settings
+from epigone.settings import TrainSettings
 from epigone.training.events import Event, Sample, Sampled, Started
-from epigone.training.state import Packed
+from epigone.training.state import TrainerState
 from helpers_training import are_equal, make_tokens, plan_for, tiny_model
 
 SAMPLES = (Sample(prompt="Thou", text=" art\r\nGröße 🦊", seed=0), Sample(prompt="", text="\ud800", seed=1))
@@ -35,9 +35,9 @@ def started(step: int) -> Started:
     return Started(step=step, n_steps=100, epochs=2.0, resumed=step > 0)
 
 
-def packed() -> Packed:
+def packed() -> TrainerState:
     tensors = {"a": torch.arange(3.0)}
-    return Packed(weights=tensors, optimizer={}, random={"cpu": torch.get_rng_state()}, facts={})
+    return TrainerState(weights=tensors, optimizer={}, random={"cpu": torch.get_rng_state()}, facts={})
 
 
 @pytest.fixture
@@ -55,14 +55,14 @@ def test_a_run_is_a_run_once_it_has_a_plan(tmp_path: Path) -> None:
     assert folder.samples.is_dir() and not RunFolder.is_run(path)
     with pytest.raises(RunNotFound, match="holds no run"):
         RunFolder.open(path)
-    folder.write_settings(Settings())
+    folder.write_settings(TrainSettings())
     again = RunFolder.create(path)
     again.write_plan(plan_for(make_tokens()))
     assert RunFolder.is_run(path) and RunFolder.open(path).path == path
 
 
 def test_a_run_is_never_begun_over_another(run: RunFolder) -> None:
-    run.write_settings(Settings())
+    run.write_settings(TrainSettings())
     run.write_plan(plan_for(make_tokens()))
     with pytest.raises(RunExists, match="already holds a run") as caught:
         RunFolder.create(run.path)
@@ -136,7 +136,9 @@ def test_what_cannot_be_written_to_cannot_be_locked(tmp_path: Path) -> None:
 
 
 def test_plan_and_settings_come_back_as_they_were(run: RunFolder) -> None:
-    settings = Settings(epochs=1.5, schedule="cosine", schedule_arguments=("num_cycles=2",), sample_prompt=("Größe",))
+    settings = TrainSettings(
+        epochs=1.5, schedule="cosine", schedule_arguments=("num_cycles=2",), sample_prompt=("Größe",)
+    )
     plan = plan_for(make_tokens(), schedule="cosine", schedule_arguments=("num_cycles=2",), evaluate_every=3)
     run.write_settings(settings)
     run.write_plan(plan, tokens="key", estimate={"seconds": 1.5})

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from epigone.model.loss import LEVELS, NextTokenLoss, draw_bytes, drop, gelu
+from epigone.model.loss import LEVELS, NextTokenLoss, draw_bytes, gelu
 from epigone.model.weights import is_plain
 
 BATCH, TIME, VOCABULARY = 3, 24, 96
@@ -68,17 +68,17 @@ def test_the_loss_and_every_gradient_are_those_of_transformers(attention: str) -
     assert_equal(compute(model, attention=attention), look_up(model), 1e-5)
 
 
-@pytest.mark.parametrize("vocabulary", [97, 127, 128])
-def test_a_vocabulary_that_fills_no_rows_of_64_is_padded_without_a_trace(vocabulary: int) -> None:
-    model = make_model(vocab_size=vocabulary)
+@pytest.mark.parametrize("vocab_size", [97, 127, 128])
+def test_a_tokenizer_that_fills_no_rows_of_64_is_padded_without_a_trace(vocab_size: int) -> None:
+    model = make_model(vocab_size=vocab_size)
     assert_equal(compute(model), look_up(model), 1e-5)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-@pytest.mark.parametrize("compilation", ["blocks", "whole"])
-def test_compiled_they_are_the_same(compilation: str) -> None:
+@pytest.mark.parametrize("compile", ["blocks", "whole"])
+def test_compiled_they_are_the_same(compile: str) -> None:
     model = make_model()
-    assert_equal(compute(model, attention="eager", compilation=compilation), look_up(model), 1e-5)
+    assert_equal(compute(model, attention="eager", compile=compile), look_up(model), 1e-5)
 
 
 def test_in_bf16_they_are_nearly_the_same() -> None:
@@ -133,7 +133,7 @@ def test_dropout_is_drawn_from_the_global_generator() -> None:
 @pytest.mark.parametrize("dropout", [0.001, 0.05, 0.1, 0.3, 0.5, 0.999])
 def test_a_part_is_dropped_and_the_mean_stays(dropout: float) -> None:
     n = 1_000_000
-    kept = drop(torch.ones(n), draw_bytes(n), dropout)
+    kept = dropout(torch.ones(n), draw_bytes(n), dropout)
     share = float((kept == 0).float().mean())
     nearest = min(round(dropout * LEVELS), LEVELS - 1) / LEVELS
     assert abs(nearest - dropout) < 1 / LEVELS

@@ -19,25 +19,32 @@ from transformers.activations import ACT2FN
 from transformers.utils import logging
 
 from epigone.errors import BaseUnusable, RunDamaged
-from epigone.model.gpt2 import build_model, load_model, load_weights, read_shape, save_frame, save_weights
+from epigone.model.gpt2 import (
+    build_model,
+    load_model,
+    load_weights,
+    read_shape,
+    save_config_and_tokenizer,
+    save_weights,
+)
 from epigone.model.hub import WEIGHTS
 from epigone.model.size import Shape
 from epigone.planning.plan import Plan
 from epigone.tokens.tokenizer import encode
 from helpers_front import sonnets, workshop
-from helpers_tokens import make_hardware, plan_for, small_vocabulary
+from helpers_tokens import make_hardware, plan_for, small_tokenizer
 from standin import make_standin
 
-SMALL: dict[str, Any] = {"size": "2x64", "block_size": 48, "vocabulary": 400}
+SMALL: dict[str, Any] = {"size": "2x64", "block_size": 48, "vocab_size": 400}
 FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 
 
 def build_small(**asked: Any) -> GPT2LMHeadModel:
-    return build_model(plan_for(**{**SMALL, **asked}).model_spec, None, small_vocabulary().end_of_text_id)
+    return build_model(plan_for(**{**SMALL, **asked}).model_spec, None, small_tokenizer().end_of_text_id)
 
 
 def save(model: GPT2LMHeadModel, folder: Path) -> Path:
-    save_frame(model, copy.deepcopy(small_vocabulary()), folder)  # it is told how long a text can be
+    save_config_and_tokenizer(model, copy.deepcopy(small_tokenizer()), folder)  # it is told how long a text can be
     save_weights(model, folder / WEIGHTS)
     return folder
 
@@ -61,7 +68,7 @@ def build_base(folder: Path, **asked: Any) -> GPT2LMHeadModel:
 def compute_logits(model: GPT2LMHeadModel) -> torch.Tensor:
     """On some of the sonnets: float32 [1, 48, entries]."""
     model.train(False)
-    ids = encode(sonnets(400), small_vocabulary())[:48]
+    ids = encode(sonnets(400), small_tokenizer())[:48]
     logits: torch.Tensor = model(input_ids=torch.tensor([ids])).logits
     return logits
 
@@ -83,14 +90,14 @@ def test_a_fresh_model_is_stock_and_of_the_planned_shape() -> None:
     assert (
         read_shape(model.config.to_dict())
         == plan.shape
-        == Shape(n_layer=2, n_embd=64, n_head=2, n_positions=48, vocabulary_size=400)
+        == Shape(n_layer=2, n_embd=64, n_head=2, n_positions=48, vocab_size=400)
     )
-    assert model.config.eos_token_id == model.config.bos_token_id == small_vocabulary().end_of_text_id
+    assert model.config.eos_token_id == model.config.bos_token_id == small_tokenizer().end_of_text_id
     assert model.lm_head.weight is model.transformer.wte.weight
 
 
 def test_a_fresh_model_guesses_among_all_entries_alike() -> None:
-    ids = torch.tensor([encode(sonnets(400), small_vocabulary())[:48]])
+    ids = torch.tensor([encode(sonnets(400), small_tokenizer())[:48]])
     assert build_small()(input_ids=ids, labels=ids).loss.item() == pytest.approx(math.log(400), abs=0.15)
 
 
@@ -182,8 +189,8 @@ def test_a_saved_folder_holds_what_a_stock_one_does(tmp_path: Path) -> None:
 
 def test_a_saved_folder_says_where_a_text_ends_and_how_long_it_can_be(tmp_path: Path) -> None:
     save(build_small(), tmp_path)
-    tokenizer, end = AutoTokenizer.from_pretrained(tmp_path), small_vocabulary().end_of_text_id
-    assert tokenizer(sonnets(300))["input_ids"] == encode(sonnets(300), small_vocabulary())
+    tokenizer, end = AutoTokenizer.from_pretrained(tmp_path), small_tokenizer().end_of_text_id
+    assert tokenizer(sonnets(300))["input_ids"] == encode(sonnets(300), small_tokenizer())
     assert tokenizer.model_max_length == 48 and tokenizer.eos_token_id == end
     generation = GenerationConfig.from_pretrained(tmp_path)
     assert (generation.eos_token_id, generation.bos_token_id, generation.do_sample) == (end, end, True)

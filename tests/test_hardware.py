@@ -159,7 +159,7 @@ def test_only_idle_cores_are_counted_on(monkeypatch: pytest.MonkeyPatch, load: f
 
 
 @pytest.mark.parametrize(
-    ("size", "n_vocabulary", "n_time", "microseconds"),
+    ("size", "vocab_size", "n_time", "microseconds"),
     [
         ("2x64", 512, 64, 28.7),
         ("2x128", 512, 64, 63.7),
@@ -170,9 +170,9 @@ def test_only_idle_cores_are_counted_on(monkeypatch: pytest.MonkeyPatch, load: f
     ],
 )
 def test_the_guess_for_a_processor_without_bf16_is_what_was_measured(
-    size: str, n_vocabulary: int, n_time: int, microseconds: float
+    size: str, vocab_size: int, n_time: int, microseconds: float
 ) -> None:
     """For each token, two threads of a processor with AVX2."""
-    shape = make_shape(size, block_size=n_time, vocabulary_size=n_vocabulary)
+    shape = make_shape(size, block_size=n_time, vocab_size=vocab_size)
     hardware = make_hardware(n_threads=2, bf16=False)
     assert 1e6 * shape.guess_seconds(1, n_time, hardware) == pytest.approx(microseconds, rel=0.1)

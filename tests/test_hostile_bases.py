@@ -17,7 +17,7 @@ import pytest
 from conftest import Counting, Tries
 from epigone.errors import BaseError, BaseUnusable
 from epigone.model.hub import check_config, find_base
-from epigone.tokens.tokenizer import encode, load_vocabulary
+from epigone.tokens.tokenizer import encode, load_tokenizer
 from helpers_front import command, sonnets, workshop, write_sonnets
 from helpers_hostile import ODD_VALUES, spoil
 from standin import make_standin
@@ -228,7 +228,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(base: Path, tmp_path: Path, co
     spoil_tokenizer(base, edit)
     with counting("a tokenizer that does not fit its base") as tries:
         with pytest.raises(BaseUnusable), tries.one():
-            load_vocabulary(base)
+            load_tokenizer(base)
         for verb in VERBS:
             assert tries.end(partial(assert_ends_well, base, verb, tmp_path)) == 2
 
@@ -250,11 +250,11 @@ def test_a_pattern_that_takes_for_ever_elsewhere_takes_moments_here(
     spoil_tokenizer(base, edit)
     began = time.perf_counter()
     with counting("a pattern that would be searched for ever") as tries, suppress(BaseUnusable), tries.one():
-        encode(("a" * 40 + "!") * 3, load_vocabulary(base))
+        encode(("a" * 40 + "!") * 3, load_tokenizer(base))
     assert time.perf_counter() - began < 10
 
 
-def test_a_huge_vocabulary_takes_moments(base: Path, counting: Counting) -> None:
+def test_a_huge_tokenizer_takes_moments(base: Path, counting: Counting) -> None:
     def edit(values: dict[str, Any]) -> None:
         source = Random(0)
         values["model"]["vocab"] |= {f"w{source.random()}": 300 + number for number in range(300_000)}
@@ -262,5 +262,5 @@ def test_a_huge_vocabulary_takes_moments(base: Path, counting: Counting) -> None
     spoil_tokenizer(base, edit)
     began = time.perf_counter()
     with counting("a huge vocabulary") as tries, pytest.raises(BaseUnusable), tries.one():
-        load_vocabulary(base)
+        load_tokenizer(base)
     assert time.perf_counter() - began < 20

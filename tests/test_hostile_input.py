@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from conftest import Counting
 from epigone.cli.terminal import print_piece
-from epigone.corpus.corpus import Tally, gather, read_corpus
+from epigone.corpus.corpus import ReceiptBuilder, gather, read_corpus
 from epigone.corpus.encoding import decode, measure_bytes, read_pieces
-from epigone.corpus.gutenberg import cut_boilerplate
-from epigone.corpus.large_text import Store, StoredText, cut, read_blocks
+from epigone.corpus.gutenberg import strip_boilerplate
+from epigone.corpus.large_text import DiskText, TextSpooler, read_blocks, slice_text
 from epigone.errors import EpigoneError, OutputError, TextNotFound, TextUnreadable
 from epigone.runs.folder import RunFolder
-from epigone.settings import Settings, make_settings, read_settings
+from epigone.settings import TrainSettings, make_settings, read_settings
 from helpers_front import command, shared_run, sonnets, write_sonnets
 
 START = "The Project Gutenberg EBook of Ö\n\n*** START OF THE PROJECT GUTENBERG EBOOK Ö ***\n\n"
@@ -108,10 +108,10 @@ def test_a_text_said_to_be_in_another_encoding_is_read_or_refused(
 )
 def test_boilerplate_is_cut_from_pieces_as_from_the_whole(text: str, size: int) -> None:
     data = text.encode()
-    tally = Tally()
+    tally = ReceiptBuilder()
     pieces = list(gather(read_pieces(io.BytesIO(data), name="x", size=size)))
     kept = "".join(tally.take(piece, clean=True) for piece in pieces)
-    whole, cuts = cut_boilerplate(text)
+    whole, cuts = strip_boilerplate(text)
     assert kept == whole and tally.cuts == cuts
     assert len(pieces) > 1
     receipt = tally.write_receipt("x")
@@ -125,7 +125,7 @@ def test_boilerplate_is_cut_from_pieces_as_from_the_whole(text: str, size: int) 
 )
 @settings(max_examples=50, deadline=None)
 def test_a_stored_text_is_the_string_that_it_was(text: str, sizes: list[int], spans: list[tuple[int, int]]) -> None:
-    store, place = Store(held_characters=0), 0
+    store, place = TextSpooler(held_characters=0), 0
     store.add("x" * 50_000)
     before = store.finish()
     for number in range(10_000):
@@ -135,25 +135,25 @@ def test_a_stored_text_is_the_string_that_it_was(text: str, sizes: list[int], sp
         if place >= len(text):
             break
     stored = store.finish()
-    assert isinstance(before, StoredText) and str(before) == "x" * 50_000
+    assert isinstance(before, DiskText) and str(before) == "x" * 50_000
     assert len(stored) == len(text) and str(stored) == text
     for start, end in (sorted(min(place, len(text)) for place in span) for span in spans):
-        stretch = cut(stored, start, end)
+        stretch = slice_text(stored, start, end)
         assert stored[start:end] == str(stretch) == "".join(read_blocks(stretch, 777)) == text[start:end]
 
 
 def test_texts_are_held_while_there_is_room_and_stored_after_it() -> None:
-    store = Store(held_characters=10)
+    store = TextSpooler(held_characters=10)
     kinds = []
     for text in ("12345", "1234567890", "12345", "1"):
         store.add(text)
         kinds.append(type(store.finish()))
-    assert kinds == [str, StoredText, str, StoredText]
+    assert kinds == [str, DiskText, str, DiskText]
 
 
 def test_a_disk_without_room_for_a_long_text_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    store = Store(tmp_path / "file" / "below", held_characters=0)
+    store = TextSpooler(tmp_path / "file" / "below", held_characters=0)
     with pytest.raises(OutputError, match="cannot be kept in"):
         store.add("text")
 
@@ -275,7 +275,7 @@ def test_any_settings_file_is_read_or_refused(tmp_path: Path, counting: Counting
             path.write_bytes(data)
             try:
                 with tries.one():
-                    make_settings(Settings, read_settings(path, Settings))
+                    make_settings(TrainSettings, read_settings(path, TrainSettings))
             except EpigoneError as error:
                 assert error.hint and len(str(error)) < 1_000
 
@@ -290,7 +290,7 @@ VALUES = st.recursive(
 
 
 def test_any_values_are_settings_or_refused(counting: Counting) -> None:
-    names = st.sampled_from(sorted(Settings.model_fields)) | st.text(max_size=9)
+    names = st.sampled_from(sorted(TrainSettings.model_fields)) | st.text(max_size=9)
     with counting("any names and values as settings") as tries:
 
         @given(st.dictionaries(names, VALUES, max_size=4))
@@ -298,7 +298,7 @@ def test_any_values_are_settings_or_refused(counting: Counting) -> None:
         def take(values: dict[str, object]) -> None:
             try:
                 with tries.one():
-                    make_settings(Settings, values)
+                    make_settings(TrainSettings, values)
             except EpigoneError as error:
                 assert error.hint
 

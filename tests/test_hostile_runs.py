@@ -131,7 +131,9 @@ def test_a_plan_cannot_lead_out_of_its_folder(tmp_path: Path, counting: Counting
         tries.end(partial(refuse, run, "report", "plan.json cannot be read"))
 
 
-@pytest.mark.parametrize("name", ["block_size", "batch_size", "n_steps", "n_threads", "accumulation", "report_every"])
+@pytest.mark.parametrize(
+    "name", ["block_size", "batch_size", "n_steps", "n_threads", "gradient_accumulation", "report_every"]
+)
 @pytest.mark.parametrize("value", [-1, 0, 10**12, 10**30, "x", None, 1.5])
 def test_a_plan_of_impossible_numbers_is_damaged(tmp_path: Path, counting: Counting, name: str, value: object) -> None:
     if name in ("n_steps", "report_every") and value == 10**12:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from epigone.errors import RunNotFound
-from epigone.evaluation.baselines import Learning, judge_learning, measure_model
+from epigone.evaluation.baselines import LearningScore, judge_learning, measure_model
 from epigone.evaluation.judge import Author, judge_model, judge_text
 from epigone.model.decoder import ReferenceDecoder, make_decoder
 from epigone.model.gpt2 import load_model
@@ -22,8 +22,8 @@ from epigone.report.page import PageFacts
 from epigone.report.publish import publish
 from epigone.run import Run, open_run
 from epigone.runs.folder import RunFolder
-from epigone.tokens.dataset import cut_part, load_tokens, spell_documents
-from epigone.tokens.tokenizer import list_token_bytes, load_vocabulary
+from epigone.tokens.dataset import cut_part, decode_documents, load_tokens
+from epigone.tokens.tokenizer import list_token_bytes, load_tokenizer
 from epigone.training.distributed import make_accelerator
 from epigone.training.evaluate import evaluate
 from helpers_front import command, shared_run, sonnets
@@ -53,7 +53,7 @@ def test_a_run_is_judged_by_what_it_writes_and_the_judgement_is_kept(judged: Run
 def test_a_judgement_is_drawn_anew_with_another_seed_and_the_same_with_the_same() -> None:
     text = sonnets(94_000)
     author = Author(name="Shakespeare", documents=[text[:62_000]], held_out=[text[62_000:]])
-    writer, learning = shared_run().open_writer(), Learning(held_out=2.0, counts=2.5, packed=2.7)
+    writer, learning = shared_run().open_generator(), LearningScore(held_out=2.0, counts=2.5, packed=2.7)
     one, again, other = (
         judge_model([text[:27_000]], author, writer, learning, seed=seed).as_json() for seed in (1, 1, 2)
     )
@@ -93,22 +93,22 @@ def test_it_is_said_that_other_authors_were_not_read(judged: Run) -> None:
     kept = judged.judgement
     assert kept and any("foretells other authors was not measured" in note for note in kept["notes"])
     assert "foretells other authors was not measured" in judged.folder.report.read_text("utf-8")
-    learned = Learning(held_out=2.0, counts=2.5, packed=2.7, others={"the same of Bacon": 3.0})
+    learned = LearningScore(held_out=2.0, counts=2.5, packed=2.7, others={"the same of Bacon": 3.0})
     assert judge_learning(learned).facts["notes"] == []
 
 
 def test_what_was_learned_from_is_read_as_evaluation_reads_it(judged: Run) -> None:
     folder = judged.folder
-    (plan, more), vocabulary = folder.read_plan(), load_vocabulary(folder.model)
+    (plan, more), tokenizer = folder.read_plan(), load_tokenizer(folder.model)
     tokens = load_tokens(folder.tokens / more["tokens"])
-    part = cut_part(tokens.train, 700, 900, vocabulary)
+    part = cut_part(tokens.train, 700, 900, tokenizer)
     theirs = evaluate(
         load_model(folder.model), part, block_size=plan.block_size, batch_size=3, accelerator=make_accelerator(plan)
     )
     for decoder in (make_decoder(load_model(folder.model)), ReferenceDecoder(load_model(folder.model))):
         assert measure_model(decoder, part, plan.block_size) == pytest.approx(theirs.bits_per_byte, rel=1e-5)
-    whole = "".join(spell_documents(tokens.train, vocabulary))
-    spelled = b"".join(list_token_bytes(vocabulary)[token] for token in part.ids[1:].tolist()).decode()
+    whole = "".join(decode_documents(tokens.train, tokenizer))
+    spelled = b"".join(list_token_bytes(tokenizer)[token] for token in part.ids[1:].tolist()).decode()
     assert part.n_tokens == 900 and part.n_bytes == len(spelled.encode()) and spelled in whole
 
 

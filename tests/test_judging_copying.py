@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epigone.evaluation.copying import PASSAGE_CHARACTERS, find_copied, judge_copying, probe_memory
+from epigone.evaluation.copying import PASSAGE_CHARACTERS, find_copied, judge_copying, probe_memorization
 from epigone.evaluation.verdict import Verdict
 from epigone.text_reuse.hashing import normalise
-from epigone.text_reuse.matches import find_passages
+from epigone.text_reuse.matches import find_matches
 from helpers_copies import parrot
 from helpers_front import SONNETS, shared_run, sonnets
 from helpers_tokens import DATA, NOVELS, needs_data
@@ -200,20 +200,22 @@ def test_much_held_out_text_is_taken_from_all_over() -> None:
 
 def test_a_model_that_knows_its_text_by_heart_is_seen_to() -> None:
     documents, held_out = parrot().folder.read_documents(), [sonnets(20_000)[8_000:]]
-    continued, exact = probe_memory(parrot().open_writer(), documents, held_out, n_probes=16)
+    continued, exact = probe_memorization(parrot().open_generator(), documents, held_out, n_probes=16)
     assert continued.value > 0.7 and exact.value > 0.5
     assert continued.floor is not None and continued.floor.value < 0.1
     assert exact.floor is not None and exact.floor.value == 0
 
 
 def test_a_model_that_has_just_begun_knows_nothing_by_heart() -> None:
-    continued, exact = probe_memory(shared_run().open_writer(), shared_run().folder.read_documents(), [], n_probes=8)
+    continued, exact = probe_memorization(
+        shared_run().open_generator(), shared_run().folder.read_documents(), [], n_probes=8
+    )
     assert continued.value < 0.2 and exact.value == 0 and continued.floor is None
 
 
 def test_documents_too_short_to_ask_for_give_no_number() -> None:
-    assert probe_memory(shared_run().open_writer(), ["short", ""], []) == ()
-    assert probe_memory(shared_run().open_writer(), [], []) == ()
+    assert probe_memorization(shared_run().open_generator(), ["short", ""], []) == ()
+    assert probe_memorization(shared_run().open_generator(), [], []) == ()
 
 
 @needs_data
@@ -232,7 +234,7 @@ def test_the_floor_of_a_library_is_low(tmp_path: Path) -> None:
         text = path.read_text("utf-8")
         text = text[len(text) // 20 : -len(text) // 20]
         cut = len(text) * 9 // 10
-        all_found += find_passages([text[cut:]], [text[:cut]], PASSAGE_CHARACTERS)
+        all_found += find_matches([text[cut:]], [text[:cut]], PASSAGE_CHARACTERS)
     for found in all_found:
         print(f"{found.share:.4%} {found.longest.n_characters if found.longest else 0}")
     shares = [found.share for found in all_found]

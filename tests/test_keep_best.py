@@ -6,20 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from epigone.training.events import Criticism, Evaluated, Finished, Tone, find_best
-from epigone.training.trainer import Sampler
+from epigone.training.events import Evaluated, Finished, Grade, SampleStats, find_best
+from epigone.training.trainer import SampleFunction
 from helpers_training import make_learner, pick
 from test_learner import TOKENS, plan_with, scripted
 
 __all__ = ["scripted"]
 
 
-def criticise(*, copying: Tone = "good", repeating: Tone = "good", sounds_like: float | None = None) -> Criticism:
+def criticise(*, copying: Grade = "good", repeating: Grade = "good", sounds_like: float | None = None) -> SampleStats:
     tones = {"copying": copying, "repeating": repeating}
-    return Criticism(n_characters=9, copied=0, longest_copied=9, repeated=0, sounds_like=sounds_like, **tones)
+    return SampleStats(n_characters=9, copied=0, longest_copied=9, repeated=0, sounds_like=sounds_like, **tones)
 
 
-def sample_in_turn(*found: Criticism) -> Sampler:
+def sample_in_turn(*found: SampleStats) -> SampleFunction:
     """Samples of which this is found, one evaluation after the other."""
     turns = iter(found)
     return lambda model: ((), next(turns))

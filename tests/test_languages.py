@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import epigone
-from epigone import Settings
-from epigone.tokens.tokenizer import encode, load_vocabulary
+from epigone import TrainSettings
+from epigone.tokens.tokenizer import encode, load_tokenizer
 from helpers_front import TINY, command, sonnets
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
@@ -84,7 +84,7 @@ def train_and_write(folder: Path, content: bytes, *flags: str, length: int = 60,
 @pytest.mark.parametrize("language", ["chinese", "russian"])
 def test_a_language_is_learned_and_written_in_whole_characters(tmp_path: Path, language: str) -> None:
     """With merges for most characters and some learning, no sequence of bytes is broken."""
-    flags = ["--epochs", "12", "--vocabulary", "600", "--learning-rate", "0.02", "--block-size", "32"]
+    flags = ["--epochs", "12", "--vocab-size", "600", "--learning-rate", "0.02", "--block-size", "32"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("epigone.report.publish.draw_curves", lambda *_, **__: [])
         written = train_and_write(tmp_path, TEXTS[language].encode(), *flags)
@@ -94,10 +94,10 @@ def test_a_language_is_learned_and_written_in_whole_characters(tmp_path: Path, l
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_every_text_survives_its_vocabulary(tmp_path: Path, language: str) -> None:
+def test_every_text_survives_its_tokenizer(tmp_path: Path, language: str) -> None:
     train_and_write(tmp_path, TEXTS[language].encode(), length=1)
-    vocabulary = load_vocabulary(tmp_path / "run" / "model")
-    assert vocabulary.tokenizer.decode(encode(TEXTS[language], vocabulary)) == TEXTS[language]
+    tokenizer = load_tokenizer(tmp_path / "run" / "model")
+    assert tokenizer.backend.decode(encode(TEXTS[language], tokenizer)) == TEXTS[language]
 
 
 def test_a_poem_keeps_its_lines_in_what_is_written(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_line_ends_and_encodings_make_no_other_text() -> None:
 @pytest.mark.parametrize("megabytes", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_one_very_long_line_is_learned_from(tmp_path: Path, megabytes: int) -> None:
     line = (sonnets(95_000).replace("\n", " ") * (11 * megabytes))[: megabytes * 1_000_000]
-    assert train_and_write(tmp_path, line.encode(), "--epochs", "0.001", "--vocabulary", "300", length=8)
+    assert train_and_write(tmp_path, line.encode(), "--epochs", "0.001", "--vocab-size", "300", length=8)
 
 
 def test_under_two_kilobytes_is_too_short(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def list_data() -> list[Path]:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", list_data(), ids=lambda path: path.name)
 def test_every_text_at_hand_is_learned_from(tmp_path: Path, path: Path) -> None:
-    flags = ["--epochs", "0.002", "--vocabulary", "400"]
+    flags = ["--epochs", "0.002", "--vocab-size", "400"]
     trained = command("train", path, *TINY, *flags, "--json", "--out", tmp_path / "run")
     assert trained.code == 0, trained.err
     assert json.loads(trained.out)["evaluations"][-1]["loss"] < 6.1
@@ -185,7 +185,7 @@ def test_one_book_in_many_encodings_makes_the_same_tokens(tmp_path: Path) -> Non
     found: dict[str, tuple[str, str]] = {}
     for name, content in forms.items():
         (tmp_path / f"{name}.txt").write_bytes(content)
-        flags = Settings(size="1x32", epochs=0.01, samples=0, base="none", vocabulary=400)
+        flags = TrainSettings(size="1x32", epochs=0.01, samples=0, base="none", vocab_size=400)
         prepared = epigone.plan(tmp_path / f"{name}.txt", settings=flags)
         found[name] = (prepared.corpus.fingerprint, prepared.tokens.key)
     assert len(set(found.values())) == 1, found

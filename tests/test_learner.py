@@ -12,9 +12,9 @@ import torch
 from epigone.errors import TrainingDiverged
 from epigone.planning.plan import Plan
 from epigone.training.evaluate import Evaluation, evaluate
-from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
-from epigone.training.lr_schedule import LearningRate
-from epigone.training.trainer import Learner
+from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Sample, Sampled, Started, StepReport
+from epigone.training.lr_schedule import LRSchedule
+from epigone.training.trainer import Trainer
 from helpers_training import (
     are_equal,
     copy_weights,
@@ -44,7 +44,7 @@ def kinds(events: Sequence[Event]) -> list[type[Event]]:
     return [type(event) for event in events]
 
 
-def stop_after(plan: Plan, n_steps: int) -> Learner:
+def stop_after(plan: Plan, n_steps: int) -> Trainer:
     """A learner whom somebody stops after some steps."""
     learner = make_learner(plan, TOKENS, should_stop=lambda: learner.progress.step >= n_steps)
     return learner
@@ -72,7 +72,7 @@ def test_events_come_in_order() -> None:
     sample = Sample(prompt="a", text="b", seed=0)
     events = list(make_learner(plan, TOKENS, sample=lambda model: ((sample,), None)).learn())
     look = [Evaluated, Sampled, CheckpointDue]
-    assert kinds(events) == [Started, *[Stepped] * 7, *look, *[Stepped] * 3, *look, Finished]
+    assert kinds(events) == [Started, *[StepReport] * 7, *look, *[StepReport] * 3, *look, Finished]
     assert [event.step for event in events] == [0, 1, 2, 3, 4, 5, 6, *[7] * 4, 8, 9, *[10] * 4, 10]
     assert all(event.samples == (sample,) for event in pick(events, Sampled))
 
@@ -103,7 +103,7 @@ def test_it_looks_at_each_epoch_and_always_at_the_end(settings: dict[str, object
 
 def test_reports_say_how_far_it_is() -> None:
     plan = plan_with(epochs=2.0)
-    reports = pick(learn(plan), Stepped)
+    reports = pick(learn(plan), StepReport)
     assert [report.progress for report in reports] == [step / plan.n_steps for step in range(1, plan.n_steps + 1)]
     assert [report.epoch for report in reports] == [step * 4 / 25 for step in range(1, plan.n_steps + 1)]
     assert {report.n_steps for report in reports} == {plan.n_steps}
@@ -111,8 +111,8 @@ def test_reports_say_how_far_it_is() -> None:
 
 
 def test_a_report_is_the_mean_of_the_steps_since_the_last() -> None:
-    each = [report.loss for report in pick(learn(plan_with()), Stepped)]
-    few = pick(learn(plan_with(report_every=3)), Stepped)
+    each = [report.loss for report in pick(learn(plan_with()), StepReport)]
+    few = pick(learn(plan_with(report_every=3)), StepReport)
     last = 0
     assert [report.step for report in few] == [3, 6, 7, 9, 12, 13]
     for report in few:
@@ -123,7 +123,7 @@ def test_a_report_is_the_mean_of_the_steps_since_the_last() -> None:
 
 def test_the_training_loss_is_the_mean_of_the_steps_since_the_last_look() -> None:
     events = learn(plan_with())
-    losses = [report.loss for report in pick(events, Stepped)]
+    losses = [report.loss for report in pick(events, StepReport)]
     first, second = pick(events, Evaluated)
     assert first.training_loss == pytest.approx(sum(losses[:7]) / 7, rel=1e-6)
     assert second.training_loss == pytest.approx(sum(losses[7:13]) / 6, rel=1e-6)
@@ -131,9 +131,9 @@ def test_the_training_loss_is_the_mean_of_the_steps_since_the_last_look() -> Non
 
 def test_the_learning_rate_follows_the_schedule_and_is_told() -> None:
     """The rate of a step is that of its middle, so that neither the first nor the last step is lost."""
-    plan = plan_with(epochs=3.0, schedule="cosine", warmup=0.2)
-    curve = LearningRate("cosine", peak=plan.learning_rate, n_steps=plan.n_steps, warmup=0.2)
-    rates = [report.learning_rate for report in pick(learn(plan), Stepped)]
+    plan = plan_with(epochs=3.0, schedule="cosine", warmup_ratio=0.2)
+    curve = LRSchedule("cosine", peak=plan.learning_rate, n_steps=plan.n_steps, warmup_ratio=0.2)
+    rates = [report.learning_rate for report in pick(learn(plan), StepReport)]
     expected = [curve.at(step + 0.5) for step in range(plan.n_steps)]
     assert [rate / max(rates) for rate in rates] == pytest.approx([rate / max(expected) for rate in expected])
     assert min(rates) > 0
@@ -159,7 +159,7 @@ def test_the_untouched_base_is_epoch_zero() -> None:
         tiny_model(plan), TOKENS.validation, block_size=16, batch_size=4, accelerator=learner.accelerator
     )
     events = list(learner.learn())
-    assert kinds(events)[:4] == [Started, *LOOK, Stepped]
+    assert kinds(events)[:4] == [Started, *LOOK, StepReport]
     first = pick(events, Evaluated)[0]
     assert (first.step, first.epoch, first.training_loss, first.learning_rate) == (0, 0.0, None, 0.0)
     assert first.loss == untouched.loss and first.best
@@ -222,7 +222,7 @@ def test_it_learns_what_can_be_foretold() -> None:
     tokens = make_tokens(train=regular_ids(4_000), validation=regular_ids(1_000, seed=1))
     plan = replace(plan_for(tokens, epochs=6.0), report_every=1)
     events = list(make_learner(plan, tokens).learn())
-    losses = [report.loss for report in pick(events, Stepped)]
+    losses = [report.loss for report in pick(events, StepReport)]
     assert losses[0] == pytest.approx(math.log(50), abs=0.1)
     assert sum(losses[-10:]) / 10 < 1.6
     best = min(pick(events, Evaluated), key=lambda event: event.loss)
@@ -233,15 +233,17 @@ def first_gradients(plan: Plan) -> tuple[dict[str, torch.Tensor], float]:
     """The gradients that the first step goes by, and the loss that it tells."""
     learner = make_learner(plan, TOKENS)
     with watch_gradients(learner.model) as seen:
-        report = next(event for event in learner.learn() if isinstance(event, Stepped))
+        report = next(event for event in learner.learn() if isinstance(event, StepReport))
     assert len(seen) == 1, "one update a step"
     return seen[0], report.loss
 
 
-@pytest.mark.parametrize("accumulation", [2, 4, 8])
-def test_batches_gathered_into_a_step_are_one_large_batch(accumulation: int) -> None:
-    whole, loss = first_gradients(plan_with(batch_size=8, clip=0.0))
-    parts, mean = first_gradients(plan_with(batch_size=8 // accumulation, accumulation=accumulation, clip=0.0))
+@pytest.mark.parametrize("gradient_accumulation", [2, 4, 8])
+def test_batches_gathered_into_a_step_are_one_large_batch(gradient_accumulation: int) -> None:
+    whole, loss = first_gradients(plan_with(batch_size=8, max_grad_norm=0.0))
+    parts, mean = first_gradients(
+        plan_with(batch_size=8 // gradient_accumulation, gradient_accumulation=gradient_accumulation, max_grad_norm=0.0)
+    )
     assert mean == pytest.approx(loss, rel=1e-6)
     for name, gradient in whole.items():
         torch.testing.assert_close(parts[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
@@ -249,14 +251,15 @@ def test_batches_gathered_into_a_step_are_one_large_batch(accumulation: int) -> 
 
 def test_gathered_batches_lead_to_the_same_losses() -> None:
     one, other = (
-        [event.loss for event in pick(learn(plan_with(batch_size=8 // n, accumulation=n)), Evaluated)] for n in (1, 2)
+        [event.loss for event in pick(learn(plan_with(batch_size=8 // n, gradient_accumulation=n)), Evaluated)]
+        for n in (1, 2)
     )
     assert other == pytest.approx(one, rel=1e-3)
 
 
 def test_no_gradient_is_left_over_from_the_step_before() -> None:
     """A learner that has taken a step hands over what one does that starts from the same weights."""
-    plan = plan_with(clip=0.0)
+    plan = plan_with(max_grad_norm=0.0)
     learner = make_learner(plan, TOKENS)
     with watch_gradients(learner.model) as seen:
         learner.step()
@@ -270,12 +273,12 @@ def test_no_gradient_is_left_over_from_the_step_before() -> None:
 
 
 def test_the_gradient_is_shortened_to_the_clip_and_keeps_its_direction() -> None:
-    free, _ = first_gradients(plan_with(clip=0.0))
+    free, _ = first_gradients(plan_with(max_grad_norm=0.0))
     norm = torch.stack([gradient.norm() for gradient in free.values()]).norm()
-    clipped, _ = first_gradients(plan_with(clip=float(norm) / 4))
+    clipped, _ = first_gradients(plan_with(max_grad_norm=float(norm) / 4))
     for name, gradient in free.items():
         torch.testing.assert_close(clipped[name], gradient / 4, rtol=1e-3, atol=1e-7, msg=name)
-    short, _ = first_gradients(plan_with(clip=float(norm) * 2))
+    short, _ = first_gradients(plan_with(max_grad_norm=float(norm) * 2))
     assert are_equal(short, free)
 
 
@@ -286,7 +289,7 @@ def end_of(plan: Plan, *, seed_before: int = 0) -> dict[str, torch.Tensor]:
     """The weights at the end, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_before)
-        learner = Learner(tiny_model(replace(plan, seed=0)), TOKENS, plan)
+        learner = Trainer(tiny_model(replace(plan, seed=0)), TOKENS, plan)
         list(learner.learn())
     return copy_weights(learner.model)
 

@@ -77,7 +77,7 @@ def test_to_write_with_a_model_nothing_is_loaded_that_only_learning_needs() -> N
     """A page of a small model is written in less time than these take to load."""
     path = shared_run().path
     heavy = ("transformers.models.gpt2.modeling_gpt2", "torch._dynamo", "matplotlib", "scipy", "accelerate")
-    script = f"import sys; from epigone.run import open_writer; open_writer({str(path)!r}); print(*sys.modules)"
+    script = f"import sys; from epigone.run import open_generator; open_generator({str(path)!r}); print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
     assert not set(heavy) & set(found)
 

@@ -13,13 +13,13 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from conftest import Reliability, keeping
 from epigone.errors import OutOfMemory
-from epigone.hardware import halve_until_it_fits, is_shortage
+from epigone.hardware import is_out_of_memory, with_smaller_batches
 from epigone.planning.plan import Plan
 from epigone.preparation import measure_speed
 from epigone.training import evaluate as evaluation
 from epigone.training.evaluate import evaluate
-from epigone.training.events import Divided, Evaluated, Event, Finished, Stepped
-from epigone.training.trainer import Learner
+from epigone.training.events import BatchSplit, Evaluated, Event, Finished, StepReport
+from epigone.training.trainer import Trainer
 from helpers_shortage import ERRORS, Machine, Place
 from helpers_training import are_equal, copy_weights, make_learner, make_tokens, pick, plan_for, tiny_model
 
@@ -32,21 +32,21 @@ def plan_with(**settings: Any) -> Plan:
     return replace(plan_for(TOKENS, **usual | settings), report_every=1)
 
 
-def learn_on(machine: Machine, plan: Plan) -> tuple[Learner, list[Event]]:
+def learn_on(machine: Machine, plan: Plan) -> tuple[Trainer, list[Event]]:
     with machine.at_work():
         learner = make_learner(plan, TOKENS)
         return learner, list(learner.learn())
 
 
 @cache
-def unhurt(**settings: Any) -> tuple[Learner, list[Event], list[torch.Tensor]]:
+def unhurt(**settings: Any) -> tuple[Trainer, list[Event], list[torch.Tensor]]:
     """What becomes of the plan on a machine with memory for all."""
     machine = Machine(fits=None)
     learner, events = learn_on(machine, plan_with(**settings))
     return learner, events, machine.read
 
 
-def assert_close(one: Learner, other: Learner, tolerance: float = 1e-3) -> None:
+def assert_close(one: Trainer, other: Trainer, tolerance: float = 1e-3) -> None:
     """Whether they have gone the same way: what is between their ends is nothing beside the way itself.
 
     Where a gradient is next to nothing AdamW makes a step of the order in which it was summed up.
@@ -64,28 +64,28 @@ def assert_close(one: Learner, other: Learner, tolerance: float = 1e-3) -> None:
 @pytest.mark.parametrize("kind", ERRORS)
 def test_a_shortage_is_known_by_its_class_or_its_words(kind: str) -> None:
     error = ERRORS[kind]()
-    assert is_shortage(error)
+    assert is_out_of_memory(error)
     outer = BackendCompilerFailed(lambda: None, error, None) if isinstance(error, Exception) else None
-    assert is_shortage(outer)
+    assert is_out_of_memory(outer)
     try:
         raise RuntimeError("while it was compiled") from error
     except RuntimeError as other:
-        assert is_shortage(other)
+        assert is_out_of_memory(other)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory"), KeyError("x"), None])
 def test_other_errors_are_none(error: Exception | None) -> None:
-    assert not is_shortage(error)
+    assert not is_out_of_memory(error)
 
 
 def test_torch_complains_as_we_expect() -> None:
     """A petabyte is more than this machine has."""
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**15)
-    assert is_shortage(caught.value)
+    assert is_out_of_memory(caught.value)
     with pytest.raises(MemoryError) as other:
         bytearray(2**62)
-    assert is_shortage(other.value)
+    assert is_out_of_memory(other.value)
 
 
 def test_what_is_done_at_once_is_halved_until_it_fits() -> None:
@@ -97,7 +97,7 @@ def test_what_is_done_at_once_is_halved_until_it_fits() -> None:
             raise MemoryError
         return f"{at_once} at once"
 
-    assert halve_until_it_fits(work, 21, what="x", hint="y") == ("3 at once", 3)
+    assert with_smaller_batches(work, 21, what="x", hint="y") == ("3 at once", 3)
     assert asked == [21, 11, 6, 3]
 
 
@@ -122,7 +122,7 @@ def _compare_halves(kind: str, place: Place) -> None:
     assert not are_equal(copy_weights(learner.model), copy_weights(tiny_model(plan_with())))
     assert torch.equal(torch.cat(machine.read), torch.cat(read))
     assert [len(ids) for ids in machine.read] == [8] * 4 + [4] * 2 * (learner.plan.n_steps - 4)
-    ours, theirs = pick(events, Stepped), pick(told, Stepped)
+    ours, theirs = pick(events, StepReport), pick(told, StepReport)
     assert [(item.step, item.n_steps, item.learning_rate) for item in ours] == [
         (item.step, item.n_steps, item.learning_rate) for item in theirs
     ]
@@ -134,10 +134,10 @@ def _compare_halves(kind: str, place: Place) -> None:
 
 def test_it_is_told_when_and_into_how_many_parts() -> None:
     learner, events = learn_on(Machine(fits=2, from_call=4), plan_with())
-    assert pick(events, Divided) == [Divided(step=5, batch_size=8, parts=4)]
+    assert pick(events, BatchSplit) == [BatchSplit(step=5, batch_size=8, parts=4)]
     assert learner.plan == replace(plan_with(), parts=4) and learner.plan.largest_part == 2
     assert isinstance(events[-1], Finished) and events[-1].reason == "done"
-    assert not pick(unhurt()[1], Divided)
+    assert not pick(unhurt()[1], BatchSplit)
 
 
 @pytest.mark.parametrize("place", ["forward", "backward"])
@@ -153,7 +153,7 @@ def test_with_dropout_the_same_random_numbers_are_drawn_again(
 
 def _compare_with_smaller_batches(optimizer: str, place: Place) -> None:
     how: dict[str, Any] = {"dropout": 0.2, "optimizer": optimizer}
-    planned, _ = learn_on(Machine(fits=None), plan_with(batch_size=2, accumulation=4, **how))
+    planned, _ = learn_on(Machine(fits=None), plan_with(batch_size=2, gradient_accumulation=4, **how))
     found, _ = learn_on(Machine(fits=2, place=place), plan_with(**how))
     assert are_equal(copy_weights(found.model), copy_weights(planned.model))
     assert are_equal(found.pack().optimizer, planned.pack().optimizer)
@@ -164,21 +164,21 @@ def _compare_with_smaller_batches(optimizer: str, place: Place) -> None:
 
 def test_a_failure_in_the_last_of_several_batches_undoes_the_others() -> None:
     """Of three gathered batches the first two have left gradients and losses when the third fails."""
-    how: dict[str, Any] = {"batch_size": 4, "accumulation": 3}
+    how: dict[str, Any] = {"batch_size": 4, "gradient_accumulation": 3}
     expected, told, _ = unhurt(**how)
     learner, events = learn_on(Machine(fits=2, from_call=3 + 2, place="backward"), plan_with(**how))
-    assert pick(events, Divided) == [Divided(step=2, batch_size=4, parts=2)]
+    assert pick(events, BatchSplit) == [BatchSplit(step=2, batch_size=4, parts=2)]
     assert_close(learner, expected)
-    losses = [item.loss for item in pick(told, Stepped)]
-    assert [item.loss for item in pick(events, Stepped)] == pytest.approx(losses, rel=1e-4)
+    losses = [item.loss for item in pick(told, StepReport)]
+    assert [item.loss for item in pick(events, StepReport)] == pytest.approx(losses, rel=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 5, 7, 8])
 @pytest.mark.parametrize("fits", [1, 2, 3])
 def test_whatever_the_batch_every_block_weighs_the_same(batch_size: int, fits: int) -> None:
-    expected, _, read = unhurt(batch_size=batch_size, accumulation=2, epochs=2.0)
+    expected, _, read = unhurt(batch_size=batch_size, gradient_accumulation=2, epochs=2.0)
     machine = Machine(fits=fits)
-    learner, _ = learn_on(machine, plan_with(batch_size=batch_size, accumulation=2, epochs=2.0))
+    learner, _ = learn_on(machine, plan_with(batch_size=batch_size, gradient_accumulation=2, epochs=2.0))
     assert max(map(len, machine.read)) <= fits and learner.plan.blocks_per_step == 2 * batch_size
     whole = machine.read[-2 * learner.plan.parts * learner.plan.n_steps :]  # without what came to nothing
     assert torch.equal(torch.cat(whole), torch.cat(read))
@@ -188,7 +188,7 @@ def test_whatever_the_batch_every_block_weighs_the_same(batch_size: int, fits: i
 @pytest.mark.parametrize("n_processes", [1, 2, 3])
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 5])
 def test_the_parts_of_all_processes_are_the_step(parts: int, n_processes: int) -> None:
-    plan = replace(plan_with(batch_size=5, accumulation=2), parts=parts, n_processes=n_processes)
+    plan = replace(plan_with(batch_size=5, gradient_accumulation=2), parts=parts, n_processes=n_processes)
     rows = [list(range(plan.blocks_per_step))[part] for p in range(n_processes) for part in plan.list_rows(p)]
     assert sorted(row for part in rows for row in part) == list(range(plan.blocks_per_step))
     assert {len(part) for part in rows} <= {5 // parts, -(-5 // parts)} and max(map(len, rows)) == plan.largest_part
@@ -239,13 +239,13 @@ def test_an_update_is_never_taken_twice(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-@pytest.mark.parametrize("compilation", ["blocks", "whole"])
-def test_compiled_steps_take_another_shape(compilation: str) -> None:
+@pytest.mark.parametrize("compile", ["blocks", "whole"])
+def test_compiled_steps_take_another_shape(compile: str) -> None:
     """Compiled for eight blocks, then for four."""
     expected, _, _ = unhurt(epochs=1.0)
     machine = Machine(fits=4, place="backward", from_call=2)
-    learner, events = learn_on(machine, plan_with(epochs=1.0, compilation=compilation))
-    assert learner.plan.compilation == compilation and len(pick(events, Divided)) == 1
+    learner, events = learn_on(machine, plan_with(epochs=1.0, compile=compile))
+    assert learner.plan.compile == compile and len(pick(events, BatchSplit)) == 1
     assert_close(learner, expected, 1e-2)
 
 
@@ -268,7 +268,7 @@ def shortage(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return limits
 
 
-def look(learner: Learner, batch_size: int) -> evaluation.Evaluation:
+def look(learner: Trainer, batch_size: int) -> evaluation.Evaluation:
     return evaluate(
         learner.model,
         TOKENS.validation,

@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 
 from epigone.runs.records import append_event, read_events
 from epigone.training.events import (
+    BatchSplit,
     CheckpointDue,
-    Divided,
     Evaluated,
     Event,
     Finished,
     Sample,
     Sampled,
     Started,
-    Stepped,
+    StepReport,
 )
 
 ODD_TEXT = 'a\nb\r\n\u2028\x85\x0b\x1f\x00 "quoted" \\n 漢字🦊 e\u0301'
 STARTED = Started(step=0, n_steps=40, epochs=1.5)
-STEPPED = Stepped(
+STEPPED = StepReport(
     step=3,
     n_steps=40,
     epoch=0.48,
@@ -60,7 +60,7 @@ EVENTS: list[Event] = [
     STARTED,
     Started(step=9, n_steps=40, epochs=2.0, resumed=True),
     STEPPED,
-    Divided(step=4, batch_size=8, parts=2),
+    BatchSplit(step=4, batch_size=8, parts=2),
     EVALUATED,
     Evaluated(
         step=0,

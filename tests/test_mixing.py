@@ -17,8 +17,8 @@ from epigone.runs.checkpoints import list_checkpoints
 from epigone.runs.folder import RunFolder
 from epigone.training import trainer
 from epigone.training.events import Finished
-from epigone.training.interpolation import Mixture, find_share
-from epigone.training.trainer import Learner
+from epigone.training.interpolation import WeightInterpolation, find_best_share
+from epigone.training.trainer import Trainer
 from helpers_faults import dying, plain_pictures
 from helpers_front import early_sonnets, workshop
 from helpers_training import are_equal, copy_weights
@@ -39,7 +39,7 @@ def test_the_lowest_point_of_a_parabola_is_found(lowest: float) -> None:
         asked.append(share)
         return 3.0 + (share - lowest) ** 2
 
-    share, loss = find_share(3.0 + lowest**2, 3.0 + (1 - lowest) ** 2, measure)
+    share, loss = find_best_share(3.0 + lowest**2, 3.0 + (1 - lowest) ** 2, measure)
     assert share == pytest.approx(lowest) and loss == pytest.approx(3.0) and asked == [0.5, share]
 
 
@@ -47,18 +47,18 @@ def test_the_lowest_point_of_a_parabola_is_found(lowest: float) -> None:
     ("base", "learned", "halfway", "share"), [(4, 3, 3.5, 1), (3, 4, 3.5, 0), (3, 3, 4, 1), (4, 4, 3, 0.5)]
 )
 def test_an_end_is_taken_where_it_is_best(base: float, learned: float, halfway: float, share: float) -> None:
-    assert find_share(base, learned, lambda _: halfway)[0] == share
+    assert find_best_share(base, learned, lambda _: halfway)[0] == share
 
 
 def test_a_loss_of_the_base_that_is_not_known_does_no_harm() -> None:
-    assert find_share(float("inf"), 3.0, lambda _: 2.5) == (0.5, 2.5)
+    assert find_best_share(float("inf"), 3.0, lambda _: 2.5) == (0.5, 2.5)
 
 
 def test_a_mixture_lies_between_and_leaves_the_model_as_it_was() -> None:
     torch.manual_seed(0)
     model, base = torch.nn.Linear(5, 3), torch.nn.Linear(5, 3)
     before = copy_weights(model)
-    with Mixture(model, base.state_dict()) as mixture:
+    with WeightInterpolation(model, base.state_dict()) as mixture:
         mixture.set(0.25)
         assert torch.allclose(model.weight, 0.25 * before["weight"] + 0.75 * base.weight)
         mixture.set(0.0)
@@ -145,15 +145,15 @@ def test_going_on_afterwards_goes_on_from_what_was_learned(tmp_path: Path) -> No
     run = Path(shutil.copytree(tuned_too_hard(), tmp_path / "run"))
     learned = read_learned(run)
     seen: list[dict[str, torch.Tensor]] = []
-    original = Learner.step
+    original = Trainer.step
 
-    def step(self: Learner) -> None:
+    def step(self: Trainer) -> None:
         if not seen:
             seen.append(copy_weights(self.model))
         original(self)
 
     with plain_pictures(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "step", step)
+        patch.setattr(Trainer, "step", step)
         epigone.resume(run, epochs=7.0)
     assert are_equal({name: seen[0][name] for name in learned}, learned)
     assert epigone.open_run(run).evaluations[-1].epoch == 7

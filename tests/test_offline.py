@@ -141,7 +141,7 @@ def test_a_whole_run_from_a_cached_base_makes_no_connection(tmp_path: Path, reli
         ["plan", early_sonnets(), "--json"],
         ["train", early_sonnets(), *QUICK, "--samples", "1", "--base", "gpt2", "--quiet", "--out", run],
         *list_verbs(run, tmp_path),
-        ["write", run, "--length", "5", "--quiet", "--style-strength", "1.5"],
+        ["write", run, "--length", "5", "--quiet", "--guidance", "1.5"],
         ["write", "gpt2", "--length", "5", "--quiet"],
         ["score", "gpt2", early_sonnets()],
     ]
@@ -163,7 +163,7 @@ def test_a_whole_run_from_scratch_makes_no_connection(tmp_path: Path, reliabilit
 @pytest.mark.slow
 def test_nor_does_a_compiled_run_or_one_with_adapters(tmp_path: Path, reliability: Reliability) -> None:
     assert fetch_then_go_without().first.code == 0
-    compiled = ["--base", "none", "--size", "1x32", "--compilation", "blocks", "--epochs", "1", "--samples", "0"]
+    compiled = ["--base", "none", "--size", "1x32", "--compile", "blocks", "--epochs", "1", "--samples", "0"]
     commands: list[list[str | Path]] = [
         ["train", early_sonnets(), *compiled, "--quiet", "--out", tmp_path / "compiled"],
         ["train", early_sonnets(), *QUICK, "--base", "gpt2", "--lora", "4", "--quiet", "--out", tmp_path / "lora"],

@@ -12,7 +12,7 @@ from epigone.report.elements import read_style
 from epigone.report.escape import show_controls
 from epigone.report.page import PageFacts, build_page
 from epigone.report.quiz_page import build_quiz_page
-from epigone.training.events import Event, Stepped
+from epigone.training.events import Event, StepReport
 from helpers_page import HOSTILE, JUDGEMENT, MOST_BYTES, Reader, evaluated, facts, make_hostile, sampled
 
 __all__ = ["facts"]
@@ -72,7 +72,7 @@ def test_a_huge_run_has_a_small_page(facts: PageFacts) -> None:
     for step in range(1, 4_001):
         loss = 4 + math.sin(step * 12.9898) / 3
         events.append(
-            Stepped(
+            StepReport(
                 step=step,
                 n_steps=4_000,
                 epoch=step / 10,

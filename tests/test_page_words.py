@@ -16,9 +16,9 @@ import pytest
 
 from epigone.report.page import PageFacts, build_page, choose_evenly, describe_learning
 from epigone.report.publish import list_changed, publish
-from epigone.report.views import format_value, place_on_ruler
+from epigone.report.views import format_value, place_on_scale
 from epigone.runs.folder import RunFolder
-from epigone.settings import Settings
+from epigone.settings import TrainSettings
 from helpers_front import TINY, command, shared_run, train_once, write_sonnets
 from helpers_page import JUDGEMENT, Reader, evaluated, facts, sampled
 
@@ -98,10 +98,10 @@ def test_a_verdict_is_shown_with_its_ruler(facts: PageFacts) -> None:
 
 def test_places_on_a_ruler_are_in_proportion() -> None:
     bits = {"value": 2.0, "unit": "bits per byte", "floor": {"value": 4.0}, "ceiling": {"value": 1.0}}
-    assert place_on_ruler(bits) == {"value": 33.33, "floor": 100.0, "ceiling": 0.0}
-    assert place_on_ruler({"value": 50, "unit": "of 100", "floor": None}) == {"value": 50.0}
-    assert place_on_ruler({"value": 0.0, "unit": "share"}) == {"value": 0.0}
-    assert place_on_ruler({"value": 5, "low": None, "high": math.inf}) == {"value": 100.0}
+    assert place_on_scale(bits) == {"value": 33.33, "floor": 100.0, "ceiling": 0.0}
+    assert place_on_scale({"value": 50, "unit": "of 100", "floor": None}) == {"value": 50.0}
+    assert place_on_scale({"value": 0.0, "unit": "share"}) == {"value": 0.0}
+    assert place_on_scale({"value": 5, "low": None, "high": math.inf}) == {"value": 100.0}
 
 
 def test_values_are_told_in_their_unit() -> None:
@@ -126,8 +126,8 @@ def test_a_judgement_that_is_not_as_it_should_be_breaks_no_page(facts: PageFacts
 
 
 def test_only_settings_that_were_changed_are_listed() -> None:
-    assert list_changed(Settings()) == []
-    assert list_changed(Settings(seed=3, sample_prompt=("é",))) == [("seed", "3"), ("sample_prompt", '["é"]')]
+    assert list_changed(TrainSettings()) == []
+    assert list_changed(TrainSettings(seed=3, sample_prompt=("é",))) == [("seed", "3"), ("sample_prompt", '["é"]')]
 
 
 # -- the command

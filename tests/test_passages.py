@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from epigone.corpus import large_text
-from epigone.corpus.large_text import Store, StoredText, read_beginning, read_blocks, read_end, read_some
+from epigone.corpus.large_text import DiskText, TextSpooler, read_beginning, read_blocks, read_end, read_some
 from epigone.text_reuse.copy_guard import CopyIndex
 from epigone.text_reuse.hashing import locate_characters, normalise
-from epigone.text_reuse.matches import Found, Shared, find_longest_shared, find_passages, measure_longest
+from epigone.text_reuse.matches import Match, MatchReport, find_longest_shared, find_matches, measure_longest
 from helpers_copies import SECRET, documents, hashing, list_windows, normalise_slowly, sizes, stands_in, texts
 from helpers_front import sonnets
 
@@ -32,7 +32,7 @@ def find_slowly(text: str, written: Sequence[str]) -> tuple[int, int, int] | Non
     return None
 
 
-def check_shared(shared: Shared, text: str, written: Sequence[str]) -> None:
+def check_shared(shared: Match, text: str, written: Sequence[str]) -> None:
     document = written[shared.document]
     assert shared.passage in text
     assert document[shared.offset :].startswith(shared.original)
@@ -62,7 +62,7 @@ def test_the_longest_shared_passage_is_found(text: str, written: list[str]) -> N
 def test_a_passage_is_shown_as_it_stands_on_both_sides() -> None:
     poem = "First line\n\nShall  I compare\nthee, STRASSE?\n"
     found = find_longest_shared("He said: shall i\tcompare thee, Stra\u00dfe!", ["nothing of it", poem])
-    assert found == Shared(
+    assert found == Match(
         passage=" shall i\tcompare thee, Stra\u00dfe",
         original="\n\nShall  I compare\nthee, STRASSE",
         n_characters=30,
@@ -103,7 +103,7 @@ def find_all_slowly(text: str, written: Sequence[str], n_characters: int) -> lis
     return [span for span in spans if not any(a <= span[0] and span[1] <= b and (a, b) != span for a, b in spans)]
 
 
-def check_passages(found: Found, text: str, written: Sequence[str]) -> None:
+def check_passages(found: MatchReport, text: str, written: Sequence[str]) -> None:
     """That each passage stands where it is said to, on both sides."""
     for passage in found.passages:
         ours = normalise_slowly(text[passage.start : passage.end])
@@ -120,7 +120,7 @@ def check_passages(found: Found, text: str, written: Sequence[str]) -> None:
 @example(["abab"], ["ab" * 20], 3)
 @example(["", "a"], ["a"], 1)
 def test_all_maximal_passages_are_found(judged: list[str], written: list[str], n_characters: int) -> None:
-    all_found = find_passages(judged, written, n_characters)
+    all_found = find_matches(judged, written, n_characters)
     for text, found in zip(judged, all_found, strict=True):
         expected = find_all_slowly(text, written, n_characters)
         origins = locate_characters(text).tolist()
@@ -134,18 +134,18 @@ def test_all_maximal_passages_are_found(judged: list[str], written: list[str], n
 @pytest.mark.usefixtures("hashing")
 @pytest.mark.parametrize("n_before", range(20))
 def test_a_passage_is_found_wherever_it_stands_among_what_is_alike(n_before: int) -> None:
-    found = find_passages(["aab"], ["b" * n_before + "aab" + "b" * 20], 1)[0]
+    found = find_matches(["aab"], ["b" * n_before + "aab" + "b" * 20], 1)[0]
     assert [(one.n_characters, one.offset) for one in found.passages] == [(3, n_before)]
 
 
 def test_one_text_is_one_document() -> None:
     assert find_longest_shared("e two", "one two") == find_longest_shared("e two", ["one two"])
-    assert find_passages(["e two"], "one two", 3) == find_passages(["e two"], iter(["one two"]), 3)
+    assert find_matches(["e two"], "one two", 3) == find_matches(["e two"], iter(["one two"]), 3)
 
 
 def test_shares_of_known_texts() -> None:
     def share(text: str, written: list[str], n_characters: int) -> float:
-        return find_passages([text], written, n_characters)[0].share
+        return find_matches([text], written, n_characters)[0].share
 
     assert share("", ["a"], 1) == 0
     assert share("short", [SECRET], 6) == 0
@@ -158,13 +158,13 @@ def test_shares_of_known_texts() -> None:
 # -- texts that lie on the disk
 
 
-def store(text: str, monkeypatch: pytest.MonkeyPatch) -> StoredText:
+def store(text: str, monkeypatch: pytest.MonkeyPatch) -> DiskText:
     monkeypatch.setattr(large_text, "MARKED_CHARACTERS", 3)
-    keeper = Store(held_characters=0)
+    keeper = TextSpooler(held_characters=0)
     for piece in read_blocks(text, 5):
         keeper.add(piece)
     stored = keeper.finish()
-    assert isinstance(stored, StoredText)
+    assert isinstance(stored, DiskText)
     return stored
 
 
@@ -179,7 +179,7 @@ def test_a_text_on_the_disk_is_searched_as_one_that_is_held(
     """Also where a passage goes over the edges of pieces, and is longer than several of them."""
     with pytest.MonkeyPatch.context() as patch:
         stored = [store(document, patch) for document in written]
-        assert find_passages(judged, stored, n_characters) == find_passages(judged, written, n_characters)
+        assert find_matches(judged, stored, n_characters) == find_matches(judged, written, n_characters)
         held = measure_longest(judged, written, n_characters)
         assert measure_longest(judged, stored, n_characters) == held
         index, other = CopyIndex(written, n_characters), CopyIndex(stored, n_characters)
@@ -200,12 +200,12 @@ def shuffle_lines(n_characters: int) -> str:
 def test_a_passage_longer_than_the_pieces_of_a_text_is_found_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     curly = shuffle_lines(400_000)
     whole = curly[3_000:390_000]  # it goes over the edges of three blocks
-    keeper = Store(held_characters=0)
+    keeper = TextSpooler(held_characters=0)
     keeper.add(curly)
     stored = keeper.finish()
     for passage in (whole, curly[130_000:132_500], curly[262_000:262_200]):
-        (found,) = find_passages(["\u00a7" + passage + "\u00a7"], [stored], 50)
-        (held,) = find_passages(["\u00a7" + passage + "\u00a7"], [curly], 50)
+        (found,) = find_matches(["\u00a7" + passage + "\u00a7"], [stored], 50)
+        (held,) = find_matches(["\u00a7" + passage + "\u00a7"], [curly], 50)
         assert found == held and found.longest is not None
         assert found.longest.original.split() == passage.split()
         assert found.longest.line == curly.count("\n", 0, curly.find(passage.strip())) + 1

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from epigone import Settings
+from epigone import TrainSettings
 from epigone.errors import EpigoneError, RunDamaged, SettingsError, TextTooShort
 from epigone.model.size import Shape
 from epigone.planning.plan import Plan
@@ -59,9 +59,12 @@ def test_every_text_has_a_plan_that_can_be_followed_or_is_told_to_be_too_short(
         return
     assert 8 <= plan.block_size <= plan.shape.n_positions
     assert 1 <= plan.n_blocks == (n_tokens + 1) // plan.block_size
-    assert min(plan.batch_size, plan.accumulation, plan.n_steps, plan.evaluations_per_epoch, plan.report_every) >= 1
+    assert (
+        min(plan.batch_size, plan.gradient_accumulation, plan.n_steps, plan.evaluations_per_epoch, plan.report_every)
+        >= 1
+    )
     assert plan.shape.n_embd % plan.shape.n_head == 0
-    assert 0 < plan.warmup < 1 and 0 <= plan.dropout < 1 and plan.learning_rate > 0
+    assert 0 < plan.warmup_ratio < 1 and 0 <= plan.dropout < 1 and plan.learning_rate > 0
     assert plan.n_train_tokens == n_tokens and plan.n_processes == n_processes
 
 
@@ -71,15 +74,15 @@ ASKED: dict[str, Any] = {
     "size": "3x96",
     "block_size": 40,
     "batch_size": 3,
-    "accumulation": 5,
+    "gradient_accumulation": 5,
     "epochs": 1.5,
     "learning_rate": 0.0123,
     "schedule": "cosine",
-    "warmup": 0.4,
+    "warmup_ratio": 0.4,
     "weight_decay": 0.0,
     "dropout": 0.0,
     "patience": 7,
-    "vocabulary": 333,
+    "vocab_size": 333,
     "base": "none",
     "precision": "bf16",
 }
@@ -88,7 +91,7 @@ ASKED: dict[str, Any] = {
 def find_value(plan: Plan, name: str) -> Any:
     """What became of a setting in the plan."""
     shape = plan.shape
-    elsewhere = {"size": f"{shape.n_layer}x{shape.n_embd}", "vocabulary": shape.vocabulary_size}
+    elsewhere = {"size": f"{shape.n_layer}x{shape.n_embd}", "vocab_size": shape.vocab_size}
     return elsewhere[name] if name in elsewhere else getattr(plan, name)
 
 
@@ -108,7 +111,13 @@ def test_all_together_are_done_too() -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    [{"seed": 0}, {"seed": 7}, {"clip": 0.0}, {"evaluate_every": 11}, {"schedule_arguments": ("num_cycles=3",)}],
+    [
+        {"seed": 0},
+        {"seed": 7},
+        {"max_grad_norm": 0.0},
+        {"evaluate_every": 11},
+        {"schedule_arguments": ("num_cycles=3",)},
+    ],
 )
 def test_settings_without_a_choice_are_passed_on(asked: dict[str, Any]) -> None:
     plan = plan_for(**asked)
@@ -131,7 +140,7 @@ ELSEWHERE = {"encoding", "split", "device", "evaluate_every"}
 def test_every_choice_left_to_the_plan_has_its_reason(device: str, fine_tune: bool) -> None:
     base: dict[str, Any] = {"base": "gpt2", "base_shape": GPT2_SMALL} if fine_tune else {}
     plan = plan_for(hardware=make_hardware(device), **base)
-    left = {name for name, field in Settings.model_fields.items() if field.default == "auto"} - ELSEWHERE
+    left = {name for name, field in TrainSettings.model_fields.items() if field.default == "auto"} - ELSEWHERE
     left |= {"evaluations_per_epoch", "attention"}
     if fine_tune:
         left.remove("size")
@@ -251,12 +260,12 @@ def test_the_published_sizes_have_their_published_number_of_weights(shape: Shape
 
 
 @pytest.mark.parametrize("size", ["1x32", "2x64", "3x96", "6x384"])
-@pytest.mark.parametrize("vocabulary", [257, 1000])
-def test_the_weights_are_as_many_as_the_real_model_has(size: str, vocabulary: int) -> None:
-    plan = plan_for(size=size, vocabulary=vocabulary, block_size=48)
+@pytest.mark.parametrize("vocab_size", [257, 1000])
+def test_the_weights_are_as_many_as_the_real_model_has(size: str, tokenizer: int) -> None:
+    plan = plan_for(size=size, tokenizer=tokenizer, block_size=48)
     shape = plan.shape
     config = GPT2Config(
-        vocab_size=shape.vocabulary_size,
+        vocab_size=shape.vocab_size,
         n_positions=shape.n_positions,
         n_embd=shape.n_embd,
         n_layer=shape.n_layer,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from epigone import Settings
+from epigone import TrainSettings
 from epigone.planning.plan import Plan, set_length
 from epigone.preparation import count_evaluations
 from helpers_tokens import plan_for
@@ -25,7 +25,7 @@ def plan_for_bytes(n_bytes: int, **asked: Any) -> Plan:
 @pytest.mark.parametrize("epochs", [0.1, 1.0, 2.5, 40.0])
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_the_epochs_decide_how_many_steps(epochs: float, batch_size: int) -> None:
-    plan = plan_for(epochs=epochs, batch_size=batch_size, accumulation=2)
+    plan = plan_for(epochs=epochs, batch_size=batch_size, gradient_accumulation=2)
     assert plan.blocks_per_step == 2 * batch_size
     seen = plan.n_steps * plan.blocks_per_step
     assert seen - plan.blocks_per_step < plan.n_blocks * epochs <= seen
@@ -33,25 +33,25 @@ def test_the_epochs_decide_how_many_steps(epochs: float, batch_size: int) -> Non
 
 
 def test_the_minutes_can_only_shorten_the_epochs() -> None:
-    plan, asked = plan_for(minutes=2.0), Settings(minutes=2.0)
+    plan, asked = plan_for(minutes=2.0), TrainSettings(minutes=2.0)
     assert plan.epochs == plan_for().epochs and plan.minutes == 2.0 and "minutes" in plan.reasons["epochs"]
     assert set_length(plan, asked, 10).n_steps == 10
     assert set_length(plan, asked, 10**9).n_steps == plan.most_steps
 
 
 def test_of_minutes_and_epochs_the_shorter_ends_it() -> None:
-    plan, asked = plan_for(minutes=2.0, epochs=3.0), Settings(minutes=2.0, epochs=3.0)
+    plan, asked = plan_for(minutes=2.0, epochs=3.0), TrainSettings(minutes=2.0, epochs=3.0)
     assert (plan.epochs, plan.minutes) == (3.0, 2.0)
     assert set_length(plan, asked, 10 * plan.n_steps).n_steps == plan.n_steps
     assert set_length(plan, asked, 5).n_steps == 5
 
 
 def test_a_short_run_warms_up_over_a_larger_share_but_never_most_of_it() -> None:
-    plan, asked = plan_for(minutes=1.0), Settings(minutes=1.0)
-    shares = [set_length(plan, asked, n_steps).warmup for n_steps in (1, 30, 100, 1_000, 100_000)]
+    plan, asked = plan_for(minutes=1.0), TrainSettings(minutes=1.0)
+    shares = [set_length(plan, asked, n_steps).warmup_ratio for n_steps in (1, 30, 100, 1_000, 100_000)]
     assert shares == sorted(shares, reverse=True) and 0 < shares[-1] < shares[0] <= 0.5
-    assert set_length(plan, Settings(warmup=0.4), 30).warmup == 0.4
-    assert set_length(plan, Settings(warmup=0.0), 30).warmup == 0.0
+    assert set_length(plan, TrainSettings(warmup_ratio=0.4), 30).warmup_ratio == 0.4
+    assert set_length(plan, TrainSettings(warmup_ratio=0.0), 30).warmup_ratio == 0.0
 
 
 @pytest.mark.parametrize("epochs", [0.3, 1.0, 2.0, 4.5])
@@ -66,7 +66,7 @@ def test_many_epochs_are_looked_at_once_each(epochs: float) -> None:
 
 
 def test_a_length_set_again_is_the_same() -> None:
-    plan, asked = plan_for(epochs=3.0), Settings(epochs=3.0)
+    plan, asked = plan_for(epochs=3.0), TrainSettings(epochs=3.0)
     assert set_length(plan, asked) == plan
 
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch._dynamo.exc import TorchDynamoException
 
-from epigone import Settings
+from epigone import TrainSettings
 from epigone.errors import SettingsError, TextTooShort
 from epigone.model.gpt2 import build_model
 from epigone.planning.plan import Plan
-from epigone.preparation import Preparation, count_evaluations, prepare
-from epigone.tokens.tokenizer import END_OF_TEXT, learn_vocabulary, list_token_bytes, load_vocabulary
+from epigone.preparation import PreparedRun, count_evaluations, prepare
+from epigone.tokens.tokenizer import END_OF_TEXT, list_token_bytes, load_tokenizer, train_tokenizer
 from epigone.training.events import Estimate
 from helpers_front import sonnets, workshop, write_sonnets
 from standin import make_standin
@@ -27,13 +27,13 @@ STRANGE = "ꙮꙮ ꙮꙮꙮ "
 """A letter of three bytes that only one manuscript has, and none of the sonnets."""
 
 
-def prepare_quickly(texts: Path | list[Path], folder: Path, **more: Any) -> Preparation:
+def prepare_quickly(texts: Path | list[Path], folder: Path, **more: Any) -> PreparedRun:
     paths = texts if isinstance(texts, list) else [texts]
-    return prepare([str(path) for path in paths], Settings(**{**QUICK, **more}), folder / "tokens", progress=False)
+    return prepare([str(path) for path in paths], TrainSettings(**{**QUICK, **more}), folder / "tokens", progress=False)
 
 
 @cache
-def prepare_once() -> Preparation:
+def prepare_once() -> PreparedRun:
     """Of 6 KB of sonnets. Shared: none may change it."""
     folder = workshop() / "prepared"
     folder.mkdir()
@@ -45,33 +45,33 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def knows(preparation: Preparation, letter: str) -> bool:
+def knows(preparation: PreparedRun, letter: str) -> bool:
     """Whether an entry of the vocabulary holds a letter whole."""
-    return any(letter.encode() in piece for piece in list_token_bytes(preparation.vocabulary))
+    return any(letter.encode() in piece for piece in list_token_bytes(preparation.tokenizer))
 
 
-def read_part(preparation: Preparation, part: str) -> str:
+def read_part(preparation: PreparedRun, part: str) -> str:
     """The text that a part's ids stand for."""
     ids = getattr(preparation.tokens, part).ids.tolist()
-    return str(preparation.vocabulary.tokenizer.decode(ids)).replace(END_OF_TEXT, "")
+    return str(preparation.tokenizer.backend.decode(ids)).replace(END_OF_TEXT, "")
 
 
 # -- what is held out stays apart
 
 
-def test_the_vocabulary_knows_nothing_of_a_held_out_file(tmp_path: Path) -> None:
+def test_the_tokenizer_knows_nothing_of_a_held_out_file(tmp_path: Path) -> None:
     text, held_out = write_sonnets(tmp_path), write(tmp_path / "held.txt", STRANGE * 300)
     prepared = prepare_quickly(text, tmp_path, validation=str(held_out))
     assert not knows(prepared, "ꙮ")
-    from_train_alone = learn_vocabulary([text.read_text("utf-8")], len(prepared.vocabulary))
-    assert prepared.vocabulary.tokenizer.get_vocab() == from_train_alone.tokenizer.get_vocab()
+    from_train_alone = train_tokenizer([text.read_text("utf-8")], len(prepared.tokenizer))
+    assert prepared.tokenizer.backend.get_vocab() == from_train_alone.tokenizer.get_vocab()
     assert read_part(prepared, "train") == text.read_text("utf-8")
     assert read_part(prepared, "validation") == STRANGE * 300
-    both = learn_vocabulary([text.read_text("utf-8"), STRANGE * 300], len(prepared.vocabulary))
+    both = train_tokenizer([text.read_text("utf-8"), STRANGE * 300], len(prepared.tokenizer))
     assert any("ꙮ".encode() in piece for piece in list_token_bytes(both)), "it would have been learned"
 
 
-def test_the_vocabulary_knows_nothing_of_a_held_out_stretch(tmp_path: Path) -> None:
+def test_the_tokenizer_knows_nothing_of_a_held_out_stretch(tmp_path: Path) -> None:
     text = write(tmp_path / "text.txt", sonnets(9_000) + STRANGE * 125 + "\n")
     prepared = prepare_quickly(text, tmp_path, split="tail")
     assert "ꙮ" in read_part(prepared, "validation") and "ꙮ" not in read_part(prepared, "train")
@@ -93,7 +93,7 @@ def test_the_stretches_of_a_document_share_one_beginning(tmp_path: Path) -> None
     """A held-out stretch in the middle does not make two documents of the rest."""
     prepared = prepare_quickly([write_sonnets(tmp_path, 3_000, name) for name in ("a.txt", "b.txt")], tmp_path)
     assert prepared.tokens.train.n_documents == 2
-    ends = (prepared.tokens.train.ids == prepared.vocabulary.end_of_text_id).nonzero()[0]
+    ends = (prepared.tokens.train.ids == prepared.tokenizer.end_of_text_id).nonzero()[0]
     assert len(ends) == 2 and ends[0] == 0
 
 
@@ -172,11 +172,11 @@ def test_the_plan_stands_on_what_was_counted() -> None:
     prepared = prepare_once()
     plan, tokens = prepared.plan, prepared.tokens
     assert plan.base == "none" and prepared.base is None and plan.n_processes == 1
-    assert plan.shape.vocabulary_size == len(prepared.vocabulary)
+    assert plan.shape.vocab_size == len(prepared.tokenizer)
     assert plan.n_blocks == len(tokens.train.ids) // plan.block_size
     counted = (tokens.train.n_tokens, tokens.validation.n_tokens, tokens.validation.n_bytes)
     assert (plan.n_train_tokens, plan.n_validation_tokens, plan.n_validation_bytes) == counted
-    assert plan.reasons["size"] == "as asked" and plan.reasons["vocabulary"] != "as asked"
+    assert plan.reasons["size"] == "as asked" and plan.reasons["vocab_size"] != "as asked"
 
 
 def test_the_estimate_is_what_was_measured_times_the_plan() -> None:
@@ -211,7 +211,7 @@ def test_the_same_text_is_prepared_in_the_same_way(tmp_path: Path) -> None:
 def test_the_model_is_not_the_one_that_was_measured_with() -> None:
     """A few steps were taken with that one."""
     prepared = prepare_once()
-    untouched = build_model(prepared.plan.model_spec, None, prepared.vocabulary.end_of_text_id).state_dict()
+    untouched = build_model(prepared.plan.model_spec, None, prepared.tokenizer.end_of_text_id).state_dict()
     weights = prepared.build_model().state_dict()
     assert all(torch.equal(weights[name], untouched[name]) for name in untouched)
 
@@ -219,14 +219,14 @@ def test_the_model_is_not_the_one_that_was_measured_with() -> None:
 # -- a base
 
 
-def test_a_base_brings_its_vocabulary_its_shape_and_its_weights(tmp_path: Path) -> None:
+def test_a_base_brings_its_tokenizer_its_shape_and_its_weights(tmp_path: Path) -> None:
     base = make_standin(tmp_path / "base", text=sonnets(8_000), n_positions=64, seed=5)
     prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path, base=str(base), size="auto")
-    assert prepared.vocabulary.tokenizer.get_vocab() == load_vocabulary(base).tokenizer.get_vocab()
+    assert prepared.tokenizer.backend.get_vocab() == load_tokenizer(base).backend.get_vocab()
     assert prepared.base is not None and prepared.base.folder == base
     plan = prepared.plan
     assert (plan.base, plan.base_revision, plan.shape.n_positions, plan.shape.n_embd) == (str(base), "", 64, 64)
-    assert plan.reasons["base"] == "as asked" and plan.shape.vocabulary_size == len(prepared.vocabulary)
+    assert plan.reasons["base"] == "as asked" and plan.shape.vocab_size == len(prepared.tokenizer)
     weights = prepared.build_model().transformer.wte.weight
     assert torch.equal(weights, build_model(plan.model_spec, base, 0).transformer.wte.weight)
     assert read_part(prepared, "validation") in sonnets(4_000)
@@ -239,7 +239,7 @@ def test_what_cannot_be_is_told_before_anything_is_encoded(tmp_path: Path) -> No
     with pytest.raises(TextTooShort):
         prepare_quickly(write_sonnets(tmp_path, 1_500), tmp_path)
     with pytest.raises(SettingsError, match="fresh model"):
-        prepare_quickly(write_sonnets(tmp_path), tmp_path, base="gpt2", vocabulary=500)
+        prepare_quickly(write_sonnets(tmp_path), tmp_path, base="gpt2", vocab_size=500)
     assert not (tmp_path / "tokens").exists()
 
 
@@ -247,14 +247,14 @@ def test_where_nothing_can_be_compiled_it_goes_without_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail_compiled(model: object, tokens: object, plan: Plan, **_: object) -> Estimate:
-        if plan.compilation != "none":
+        if plan.compile != "none":
             raise TorchDynamoException("no such header: Python.h\nand much more")
         return Estimate(seconds_per_step=1, seconds_per_evaluation=1, n_evaluations=1, seconds=1, memory_bytes=1)
 
     monkeypatch.setattr("epigone.preparation.measure_speed", fail_compiled)
-    prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path, compilation="blocks")
-    assert prepared.plan.compilation == "none"
-    assert prepared.plan.reasons["compilation"] == "torch.compile failed here: no such header: Python.h"
+    prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path, compile="blocks")
+    assert prepared.plan.compile == "none"
+    assert prepared.plan.reasons["compile"] == "torch.compile failed here: no such header: Python.h"
 
 
 def test_what_takes_long_with_a_long_text_is_watched_to_its_end(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_what_takes_long_with_a_long_text_is_watched_to_its_end(tmp_path: Path) 
     def watch(what: str, n_done: int, n_all: int) -> None:
         told.setdefault(what, []).append((n_done, n_all))
 
-    found = prepare([str(text)], Settings(**QUICK | {"epochs": 0.01}), tmp_path / "tokens", watch=watch)
+    found = prepare([str(text)], TrainSettings(**QUICK | {"epochs": 0.01}), tmp_path / "tokens", watch=watch)
     assert list(told) == ["Reading", "Learning the vocabulary", "Encoding"]
     for what, size in (("Reading", text.stat().st_size), ("Encoding", found.corpus.n_characters)):
         done = [n_done for n_done, _ in told[what]]

@@ -11,12 +11,12 @@ import torch
 from scipy.stats import chisquare
 from transformers import GPT2LMHeadModel
 
-from epigone.generation.generator import Writer
+from epigone.generation.generator import TextGenerator
 from epigone.generation.sampling import ROUNDS, SHORTEST_LOOP, LoopGuard
 from epigone.model.decoder import make_decoder
 from epigone.model.gpt2 import load_model
-from epigone.settings import WritingSettings
-from epigone.tokens.tokenizer import Vocabulary, encode, load_vocabulary
+from epigone.settings import WriteSettings
+from epigone.tokens.tokenizer import BPETokenizer, encode, load_tokenizer
 from helpers_front import shared_run
 from helpers_writing import (
     Parrot,
@@ -25,31 +25,31 @@ from helpers_writing import (
     make_random_model,
     parrot_writer,
     random_model,
-    random_vocabulary,
+    random_tokenizer,
     random_writer,
 )
 
-__all__ = ["bytes_only", "random_model", "random_vocabulary", "random_writer"]
+__all__ = ["bytes_only", "random_model", "random_tokenizer", "random_writer"]
 
 
 # -- the model's probabilities
 
 
-def trained_model() -> tuple[GPT2LMHeadModel, Vocabulary]:
+def trained_model() -> tuple[GPT2LMHeadModel, BPETokenizer]:
     folder = shared_run().folder.model
-    return load_model(folder), load_vocabulary(folder)
+    return load_model(folder), load_tokenizer(folder)
 
 
 @pytest.mark.parametrize("which", ["small", "deep", "trained"])
-def test_without_daring_it_is_transformers_generate_token_for_token(random_vocabulary: Vocabulary, which: str) -> None:
+def test_without_daring_it_is_transformers_generate_token_for_token(random_tokenizer: BPETokenizer, which: str) -> None:
     deep = {"n_layer": 5, "n_embd": 96, "n_head": 6, "n_positions": 64, "initializer_range": 0.2}
-    model, vocabulary = make_random_model(random_vocabulary, **(deep if which == "deep" else {})), random_vocabulary
+    model, tokenizer = make_random_model(random_tokenizer, **(deep if which == "deep" else {})), random_tokenizer
     if which == "trained":
-        model, vocabulary = trained_model()
-    prompt, end = encode("From fairest", vocabulary), vocabulary.end_of_text_id
+        model, tokenizer = trained_model()
+    prompt, end = encode("From fairest", tokenizer), tokenizer.end_of_text_id
     n_new = model.config.n_positions - len(prompt)
     chooser = make_chooser([0], temperature=0)
-    writer = Writer(make_decoder(model), vocabulary)
+    writer = TextGenerator(make_decoder(model), tokenizer)
     ours = [ids[0] for ids in writer._write_tokens(prompt, 1, n_new, chooser)]
     theirs = model.generate(
         torch.tensor([prompt]),
@@ -64,9 +64,9 @@ def test_without_daring_it_is_transformers_generate_token_for_token(random_vocab
 
 
 def test_greedy_writing_with_a_penalty_is_transformers_too(
-    random_model: GPT2LMHeadModel, random_writer: Writer
+    random_model: GPT2LMHeadModel, random_writer: TextGenerator
 ) -> None:
-    prompt = encode("From fairest", random_writer.vocabulary)
+    prompt = encode("From fairest", random_writer.tokenizer)
     chooser = make_chooser([0], temperature=0, repetition_penalty=1.5)
     ours = [ids[0] for ids in random_writer._write_tokens(prompt, 1, 20, chooser)]
     theirs = random_model.generate(
@@ -91,7 +91,7 @@ def their_probabilities(model: GPT2LMHeadModel, written: torch.Tensor, **how: fl
         output_scores=True,
         return_dict_in_generate=True,
         pad_token_id=0,
-        no_repeat_ngram_size=int(how.pop("no_repeat_ngram", 0)),
+        no_repeat_ngram_size=int(how.pop("no_repeat_ngram_size", 0)),
         **{"top_k": 0, "top_p": 1.0, "temperature": 1.0, "repetition_penalty": 1.0} | how,
     )
     return torch.softmax(found.scores[0].float(), -1)
@@ -108,16 +108,16 @@ def their_probabilities(model: GPT2LMHeadModel, written: torch.Tensor, **how: fl
         {"temperature": 1.0, "top_p": 0.05},
         {"temperature": 1.0, "min_p": 0.2, "top_p": 1.0},
         {"temperature": 1.0, "top_k": 9, "min_p": 0.1, "top_p": 1.0},
-        {"temperature": 1.0, "no_repeat_ngram": 1, "top_p": 0.9},
+        {"temperature": 1.0, "no_repeat_ngram_size": 1, "top_p": 0.9},
         {"temperature": 1.3, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.4},
         {"temperature": 0.6, "top_k": 7, "top_p": 0.5, "repetition_penalty": 2.0},
     ],
     ids=str,
 )
 def test_the_probabilities_are_those_of_transformers(
-    random_model: GPT2LMHeadModel, random_writer: Writer, how: dict[str, float]
+    random_model: GPT2LMHeadModel, random_writer: TextGenerator, how: dict[str, float]
 ) -> None:
-    written = torch.tensor([encode("From fairest creatures we", random_writer.vocabulary)])
+    written = torch.tensor([encode("From fairest creatures we", random_writer.tokenizer)])
     with torch.no_grad():
         logits = random_model(input_ids=written).logits[:, -1]
     with torch.random.fork_rng(devices=[]):
@@ -153,9 +153,9 @@ def test_draws_of_one_seed_do_not_hang_together() -> None:
 
 
 @pytest.mark.parametrize("how", [{"temperature": 1e-3}, {"top_k": 1}, {"top_p": 1e-6}], ids=str)
-def test_the_safest_settings_take_the_likeliest_token(random_writer: Writer, how: dict[str, float]) -> None:
-    greedy = random_writer.write("From", WritingSettings(length=12, temperature=0))
-    assert random_writer.write("From", WritingSettings(length=12, seed=4, **how)) == greedy
+def test_the_safest_settings_take_the_likeliest_token(random_writer: TextGenerator, how: dict[str, float]) -> None:
+    greedy = random_writer.write("From", WriteSettings(length=12, temperature=0))
+    assert random_writer.write("From", WriteSettings(length=12, seed=4, **how)) == greedy
 
 
 # -- loops
@@ -235,10 +235,10 @@ def test_each_text_has_its_own_loops() -> None:
     assert torch.isinf(scores[0]).sum() == 1 and not torch.isinf(scores[1]).any()
 
 
-def test_a_model_that_only_repeats_itself_is_brought_to_say_something_else(bytes_only: Vocabulary) -> None:
+def test_a_model_that_only_repeats_itself_is_brought_to_say_something_else(bytes_only: BPETokenizer) -> None:
     def speak(loop_guard: Literal["on", "off"]) -> str:
         writer = parrot_writer(Parrot(encode("ab", bytes_only), len(bytes_only)), bytes_only)
-        return writer.write("x", WritingSettings(length=60, temperature=0, loop_guard=loop_guard))[0]
+        return writer.write("x", WriteSettings(length=60, temperature=0, loop_guard=loop_guard))[0]
 
     assert speak("off") == "ab" * 30
     assert speak("on").startswith("ab" * SHORTEST_LOOP) and "ab" * (2 * SHORTEST_LOOP) not in speak("on")
@@ -247,8 +247,8 @@ def test_a_model_that_only_repeats_itself_is_brought_to_say_something_else(bytes
 @pytest.mark.parametrize("word", ["the", "e", "From"])
 def test_a_bad_word_is_never_written(word: str) -> None:
     texts = shared_run().write("From", length=60, count=4, bad_words=(word,), temperature=1.0)
-    vocabulary = shared_run().open_writer().vocabulary
-    ids = encode(word, vocabulary)
+    tokenizer = shared_run().open_generator().tokenizer
+    ids = encode(word, tokenizer)
     for text in texts:
-        written = encode(text, vocabulary)
+        written = encode(text, tokenizer)
         assert not any(written[start : start + len(ids)] == ids for start in range(len(written)))

@@ -90,7 +90,18 @@ def test_a_killed_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     """The first is given while one very long step is computed."""
-    flags = ("--size", "4x256", "--epochs", "50", "--block-size", "128", "--batch-size", "4", "--accumulation", "400")
+    flags = (
+        "--size",
+        "4x256",
+        "--epochs",
+        "50",
+        "--block-size",
+        "128",
+        "--batch-size",
+        "4",
+        "--gradient-accumulation",
+        "400",
+    )
     code = (
         "import sys, epigone.cli.main as cli, epigone.preparation as preparing\n"
         "preparing.measure_speed = lambda *_, **__: preparing.Estimate(\n"

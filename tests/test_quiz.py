@@ -14,10 +14,10 @@ from epigone.errors import TextTooShort
 from epigone.evaluation.quiz import (
     CUT,
     Question,
+    choose_author_passages,
     count_words,
     describe_result,
     find_contexts,
-    find_genuine,
     judge_answers,
     list_starts,
     make_pair,
@@ -79,7 +79,7 @@ def test_sentences_begin_where_others_end() -> None:
 
 
 def test_genuine_passages_are_whole_apart_and_as_long_as_asked() -> None:
-    spans = find_genuine([PROSE], [], 12, 40, random.Random(1))
+    spans = choose_author_passages([PROSE], [], 12, 40, random.Random(1))
     assert len(spans) == 12
     for span in spans:
         passage = PROSE[span.start : span.end]
@@ -94,14 +94,14 @@ def test_no_genuine_passage_was_learned_from() -> None:
     learned = [f"Before. {secret.upper()} After."]
 
     def count_shown(learned: list[str]) -> int:
-        spans = find_genuine(held_out, learned, 1, 20, random.Random(0))
+        spans = choose_author_passages(held_out, learned, 1, 20, random.Random(0))
         return sum(secret in held_out[0][span.start : span.end] for span in spans)
 
     assert count_shown([]) == 1 and count_shown(learned) == 0
 
 
 def test_what_the_model_goes_on_from_is_shown_nowhere() -> None:
-    spans = find_genuine([PROSE], [], 10, 30, random.Random(0))
+    spans = choose_author_passages([PROSE], [], 10, 30, random.Random(0))
     contexts = find_contexts([PROSE], spans, 10, random.Random(0))
     assert len(contexts) == 10
     for context in contexts:

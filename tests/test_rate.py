@@ -13,7 +13,7 @@ from transformers import get_scheduler
 
 from epigone.errors import SettingsError
 from epigone.settings import Schedule
-from epigone.training.lr_schedule import LearningRate
+from epigone.training.lr_schedule import LRSchedule
 
 PEAK, N_STEPS, WARMUP = 0.02, 40, 0.2
 BY_STEP: dict[str, tuple[str, ...]] = {
@@ -38,8 +38,8 @@ BEHAVED = [name for name in BY_STEP if not name.startswith("constant")]
 """They come down from the peak."""
 
 
-def ours(name: str, *arguments: str, warmup: float = WARMUP, n_steps: int = N_STEPS) -> LearningRate:
-    return LearningRate(name, peak=PEAK, n_steps=n_steps, warmup=warmup, arguments=arguments)
+def ours(name: str, *arguments: str, warmup_ratio: float = WARMUP, n_steps: int = N_STEPS) -> LRSchedule:
+    return LRSchedule(name, peak=PEAK, n_steps=n_steps, warmup_ratio=warmup_ratio, arguments=arguments)
 
 
 def value_of(text: str) -> object:
@@ -60,7 +60,7 @@ def theirs(name: str, *arguments: str) -> tuple[torch.optim.Optimizer, object]:
     return optimizer, scheduler
 
 
-def rates_of(rate: LearningRate) -> list[float]:
+def rates_of(rate: LRSchedule) -> list[float]:
     return [rate.at(step) for step in range(rate.n_steps)]
 
 
@@ -129,7 +129,7 @@ def test_it_warms_up_to_the_peak_and_no_further(name: str) -> None:
 
 @pytest.mark.parametrize("name", BEHAVED)
 def test_without_a_warm_up_it_begins_at_the_peak(name: str) -> None:
-    assert ours(name, warmup=0.0).at(0) == pytest.approx(PEAK, rel=0.01)
+    assert ours(name, warmup_ratio=0.0).at(0) == pytest.approx(PEAK, rel=0.01)
 
 
 @pytest.mark.parametrize("name", BEHAVED)
@@ -161,7 +161,7 @@ def test_left_alone_those_by_metric_come_down_at_the_second_bad_loss(name: str, 
 def test_left_alone_those_by_metric_stay_near_the_peak() -> None:
     """transformers' own bounds for greedy, 1e-3 to 1, would raise a fine-tuning rate a hundredfold."""
     for name in BY_METRIC:
-        rate = LearningRate(name, peak=5e-5, n_steps=N_STEPS, warmup=0.0)
+        rate = LRSchedule(name, peak=5e-5, n_steps=N_STEPS, warmup_ratio=0.0)
         for loss in [3.0 - 0.1 * n for n in range(20)]:
             rate.see(loss)
             assert rate.at(0) == 5e-5
@@ -171,13 +171,13 @@ def test_left_alone_those_by_metric_stay_near_the_peak() -> None:
 
 
 def test_between_two_steps_it_is_between_their_rates() -> None:
-    rate = ours("linear", warmup=0.0)
+    rate = ours("linear", warmup_ratio=0.0)
     assert rate.at(10.5) == pytest.approx((rate.at(10) + rate.at(11)) / 2)
 
 
 @pytest.mark.parametrize("name", BY_STEP)
 def test_one_step_is_run_enough(name: str) -> None:
-    rate = ours(name, n_steps=1, warmup=0.25)
+    rate = ours(name, n_steps=1, warmup_ratio=0.25)
     assert 0 <= rate.at(0.5) <= PEAK and math.isfinite(rate.at(0.5))
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from epigone.corpus.encoding import Decoded, decode, measure_bytes
+from epigone.corpus.encoding import DecodedText, decode, measure_bytes
 from epigone.errors import TextTooShort, TextUnreadable
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
@@ -31,7 +31,7 @@ CODECS = ("ascii", "cp1252", "iso8859-15", "cp1251", "cp037", "utf-8", "utf-16-l
 CODECS += ("shift_jis", "euc_jp", "iso2022_jp", "iso2022_kr", "gb18030", "big5", "hz", "johab")
 
 
-def read(data: bytes, encoding: str = "auto") -> Decoded:
+def read(data: bytes, encoding: str = "auto") -> DecodedText:
     return decode(data, name="poem.txt", encoding=encoding)
 
 

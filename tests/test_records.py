@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from epigone.settings import WritingSettings
+from epigone.settings import WriteSettings
 from helpers_front import command, shared_run, sonnets
 
 ASKED = ("--prompt", "Thou", "--length", "12", "--precision", "fp32")
@@ -37,9 +37,9 @@ def test_each_text_has_a_line_with_what_is_known_of_it(tmp_path: Path) -> None:
 def test_the_log_probability_is_that_of_the_model(tmp_path: Path) -> None:
     """Where the text falls into the same tokens again, all of it but the prompt is scored as it was written."""
     run = shared_run()
-    writer = run.open_writer(WritingSettings(precision="fp32"))
+    writer = run.open_generator(WriteSettings(precision="fp32"))
     agreed = 0
-    for record in writer.write_records("", WritingSettings(length=30, count=6, end="document")):
+    for record in writer.write_records("", WriteSettings(length=30, count=6, end="document")):
         found = run.score(record.text)
         starts_anew = writer.start == [writer.end_of_text]
         if starts_anew and found.n_tokens == record.n_tokens:

@@ -13,12 +13,12 @@ from conftest import Reliability
 from epigone import pipeline
 from epigone.corpus import sources
 from epigone.errors import RunDamaged
-from epigone.pipeline import name_texts
+from epigone.pipeline import locate_texts
 from epigone.resumption import open_tokens
 from epigone.run import open_run
 from epigone.runs.folder import RunFolder
-from epigone.settings import Settings
-from epigone.tokens.tokenizer import load_vocabulary
+from epigone.settings import TrainSettings
+from epigone.tokens.tokenizer import load_tokenizer
 from helpers_faults import HOW, copy, find_differences, go_on, plain_pictures, uninterrupted
 from helpers_front import command, hash_tree, sonnets, standard_input, workshop
 from test_damage import DAMAGES, SAID, Damage, flip_a_bit, stopped
@@ -72,7 +72,7 @@ def test_tokens_that_were_deleted_altogether_are_mended(tmp_path: Path, reliabil
     before = hash_tree(run / "tokens")
     shutil.rmtree(run / "tokens")
     folder, notes = RunFolder.open(run), list[str]()
-    open_tokens(folder, load_vocabulary(folder.model), notes.append)
+    open_tokens(folder, load_tokenizer(folder.model), notes.append)
     survived = int(hash_tree(run / "tokens") == before and len(notes) == 1)
     reliability("Damaged files", "the folder tokens/ missing", tried=1, survived=survived)
     assert survived
@@ -86,7 +86,7 @@ def test_facts_that_vouch_for_other_tokens_are_not_believed(tmp_path: Path) -> N
     values = json.loads(facts.read_text("utf-8"))
     facts.write_text(json.dumps({"train": values["validation"], "validation": values["validation"]}), "utf-8")
     folder, notes = RunFolder.open(run), list[str]()
-    open_tokens(folder, load_vocabulary(folder.model), notes.append)
+    open_tokens(folder, load_tokenizer(folder.model), notes.append)
     assert hash_tree(run / "tokens") == before and "tokens.json is not what was written" in notes[0]
 
 
@@ -96,7 +96,7 @@ def test_tokens_that_come_out_otherwise_are_not_taken(tmp_path: Path) -> None:
     plan, more = folder.read_plan()
     folder.write_plan(plan, **more | {"tokens_sha256": "0" * 64})
     with pytest.raises(RunDamaged, match="Made anew of the text they are others"):
-        open_tokens(folder, load_vocabulary(folder.model), print)
+        open_tokens(folder, load_tokenizer(folder.model), print)
 
 
 # -- where the text is not what it was
@@ -169,7 +169,7 @@ def test_a_text_that_cannot_be_found_again_is_named(
     (tmp_path / "faults.txt").write_text(sonnets(9_000), "utf-8")
     folder = change_names(copy(stopped(), tmp_path / "run"), name)
     with standard_input(sonnets(3_000).encode()), pytest.raises(RunDamaged, match=said):
-        open_tokens(folder, load_vocabulary(folder.model), print)
+        open_tokens(folder, load_tokenizer(folder.model), print)
 
 
 @pytest.mark.parametrize("texts", [None, 3, {}, {"learned": 3}, {"learned": [3], "held_out": []}])
@@ -179,7 +179,7 @@ def test_a_plan_that_does_not_say_where_the_text_lay_is_one_error(tmp_path: Path
     folder.write_plan(plan, **more | {"texts": texts})
     flip_a_bit(next(folder.tokens.rglob("train.npy")))
     with pytest.raises(RunDamaged):
-        open_tokens(folder, load_vocabulary(folder.model), print)
+        open_tokens(folder, load_tokenizer(folder.model), print)
 
 
 # -- how it is found
@@ -193,9 +193,9 @@ def made_of_several() -> Path:
     for number in range(3):
         (place / "books" / f"{number}.txt").write_text(sonnets(9_000)[3_000 * number :][:3_000], "utf-8")
     (place / "held.txt").write_text(sonnets(12_000)[9_000:], "utf-8")
-    folder = pipeline.begin([str(place / "books")], place / "runs" / "books")
-    asked = Settings(**HOW | {"validation": str(place / "held.txt")}, base="none")
-    with pipeline.hold(folder):
+    folder = pipeline.create_run([str(place / "books")], place / "runs" / "books")
+    asked = TrainSettings(**HOW | {"validation": str(place / "held.txt")}, base="none")
+    with pipeline.lock_run(folder):
         pipeline.prepare_run(folder, [str(place / "books" / "*.txt")], asked, progress=False)
     return place
 
@@ -206,19 +206,19 @@ def test_a_run_that_was_moved_with_its_texts_finds_them(tmp_path: Path) -> None:
     folder = RunFolder.open(place / "runs" / "books")
     before = hash_tree(folder.tokens)
     shutil.rmtree(folder.tokens)
-    tokens = open_tokens(folder, load_vocabulary(folder.model), lambda _: None)
+    tokens = open_tokens(folder, load_tokenizer(folder.model), lambda _: None)
     assert hash_tree(folder.tokens) == before and tokens.train.n_documents == 3
     (place / "books" / "1.txt").unlink()
     shutil.rmtree(folder.tokens)
     with pytest.raises(RunDamaged, match="The text is not what was read then"):
-        open_tokens(folder, load_vocabulary(folder.model), print)
+        open_tokens(folder, load_tokenizer(folder.model), print)
 
 
 def test_no_place_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run may be given to others."""
     monkeypatch.chdir(tmp_path)
     texts = ["a.txt", str(tmp_path / "b*.txt"), "-", "sample:sonnets", "https://me:secret@example.org/c.txt"]
-    assert name_texts(texts, Settings(validation="d.txt"), tmp_path / "runs" / "a") == {
+    assert locate_texts(texts, TrainSettings(validation="d.txt"), tmp_path / "runs" / "a") == {
         "learned": ["../../a.txt", "../../b*.txt", "-", "sample:sonnets", "https://example.org/c.txt"],
         "held_out": ["../../d.txt"],
     }

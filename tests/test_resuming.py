@@ -13,8 +13,8 @@ import torch
 from epigone.planning.plan import Plan
 from epigone.runs.checkpoints import load_checkpoint, save_checkpoint
 from epigone.runs.folder import RunFolder
-from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Started, Stepped
-from epigone.training.trainer import Learner
+from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Started, StepReport
+from epigone.training.trainer import Trainer
 from helpers_training import are_equal, make_learner, make_tokens, pick, plan_for, tiny_model
 
 TOKENS = make_tokens()
@@ -34,7 +34,7 @@ def plan_with(schedule: str = "linear") -> Plan:
         TOKENS,
         epochs=4.0,
         batch_size=2,
-        accumulation=2,
+        gradient_accumulation=2,
         dropout=0.2,
         schedule=schedule,
         schedule_arguments=SCHEDULES[schedule],
@@ -44,23 +44,23 @@ def plan_with(schedule: str = "linear") -> Plan:
 
 
 @cache
-def uninterrupted(schedule: str = "linear") -> tuple[Learner, list[Event]]:
+def uninterrupted(schedule: str = "linear") -> tuple[Trainer, list[Event]]:
     learner = make_learner(plan_with(schedule), TOKENS)
     return learner, list(learner.learn())
 
 
-def save(learner: Learner, folder: Path) -> Path:
+def save(learner: Trainer, folder: Path) -> Path:
     return save_checkpoint(folder, learner.progress.step, learner.pack(), {})
 
 
-def take_up(checkpoint: Path, plan: Plan) -> Learner:
+def take_up(checkpoint: Path, plan: Plan) -> Trainer:
     """A learner as another process would have it: nothing is left but the plan, and all weights are others."""
-    learner = Learner(tiny_model(replace(plan, seed=9)), TOKENS, plan)
+    learner = Trainer(tiny_model(replace(plan, seed=9)), TOKENS, plan)
     learner.unpack(load_checkpoint(checkpoint))
     return learner
 
 
-def stop_and_go_on(folder: Path, schedule: str, *, after: int) -> tuple[Learner, list[Event]]:
+def stop_and_go_on(folder: Path, schedule: str, *, after: int) -> tuple[Trainer, list[Event]]:
     """Stop after some steps, save, and go on with another learner: that one, and what the two of them told."""
     first = make_learner(plan_with(schedule), TOKENS, should_stop=lambda: first.progress.step >= after)
     *told, last = first.learn()
@@ -75,11 +75,11 @@ def numbers(events: list[Event]) -> list[dict[str, object]]:
     return [
         {item.name: getattr(event, item.name) for item in fields(event) if item.name not in timed}
         for event in events
-        if isinstance(event, Stepped | Evaluated)
+        if isinstance(event, StepReport | Evaluated)
     ]
 
 
-def assert_same_end(one: Learner, other: Learner) -> None:
+def assert_same_end(one: Trainer, other: Trainer) -> None:
     ours, theirs = one.pack(), other.pack()
     assert are_equal(ours.weights, theirs.weights) and are_equal(ours.random, theirs.random)
     assert are_equal(ours.optimizer, theirs.optimizer) and ours.optimizer

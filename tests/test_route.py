@@ -7,12 +7,12 @@ from typing import Any, NoReturn
 
 import pytest
 
-from epigone import Settings
+from epigone import TrainSettings
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
-from epigone.planning.choose_base import Fits, Route, choose_route
+from epigone.planning.choose_base import BaseChoice, BaseFit, choose_base
 from epigone.tokens.tokenizer import encode
-from helpers_tokens import DATA, gpt2_vocabulary, make_hardware, needs_data
+from helpers_tokens import DATA, gpt2_tokenizer, make_hardware, needs_data
 
 ENGLISH = 4.0
 """Bytes of English that one of GPT-2's tokens stands for."""
@@ -29,39 +29,39 @@ def must_not_be_asked() -> NoReturn:
 
 
 def route(
-    settings: Settings,
+    settings: TrainSettings,
     *,
     n_bytes: int = 100_000,
     fit: float | Callable[[], float] = ENGLISH,
     at_hand: bool = True,
     small: tuple[float, float] | Callable[[], tuple[float, float]] = PROSE,
     hardware: Hardware | None = None,
-) -> Route:
-    fits = Fits(
+) -> BaseChoice:
+    fits = BaseFit(
         gpt2=(fit if callable(fit) else lambda: fit) if at_hand else None,
         small=small if callable(small) else lambda: small,
     )
-    return choose_route(settings, n_bytes=n_bytes, fits=fits, hardware=hardware or make_hardware())
+    return choose_base(settings, n_bytes=n_bytes, fits=fits, hardware=hardware or make_hardware())
 
 
 # -- left to the plan
 
 
 def test_an_english_text_starts_from_the_gpt2_that_is_at_hand() -> None:
-    chosen = route(Settings())
-    assert (chosen.base, chosen.vocabulary_size) == ("gpt2", 0)
-    assert chosen.reason and chosen.vocabulary_reason == "gpt2's own"
+    chosen = route(TrainSettings())
+    assert (chosen.base, chosen.vocab_size) == ("gpt2", 0)
+    assert chosen.reason and chosen.vocab_size_reason == "gpt2's own"
 
 
 def test_without_gpt2_the_small_base_is_taken_and_it_is_said_how_to_get_gpt2() -> None:
-    chosen = route(Settings(), at_hand=False, fit=must_not_be_asked)
-    assert (chosen.base, chosen.vocabulary_size) == ("small", 0)
+    chosen = route(TrainSettings(), at_hand=False, fit=must_not_be_asked)
+    assert (chosen.base, chosen.vocab_size) == ("small", 0)
     assert "not on this machine" in chosen.reason and "--base gpt2" in chosen.reason
 
 
 @pytest.mark.parametrize("at_hand", [True, False])
 def test_a_text_that_no_base_fits_gets_a_model_of_its_own(at_hand: bool) -> None:
-    chosen = route(Settings(), fit=1.3, small=CHINESE, at_hand=at_hand)
+    chosen = route(TrainSettings(), fit=1.3, small=CHINESE, at_hand=at_hand)
     assert (
         chosen.base == "none"
         and "does not fit" in chosen.reason
@@ -71,24 +71,24 @@ def test_a_text_that_no_base_fits_gets_a_model_of_its_own(at_hand: bool) -> None
 
 
 def test_the_library_of_a_lifetime_gets_a_model_of_its_own() -> None:
-    chosen = route(Settings(), n_bytes=GIGABYTE, at_hand=False, small=must_not_be_asked)
+    chosen = route(TrainSettings(), n_bytes=GIGABYTE, at_hand=False, small=must_not_be_asked)
     assert chosen.base == "none" and "1,000,000,000 bytes" in chosen.reason
 
 
 def test_whoever_wants_more_context_than_the_small_base_has_gets_a_fresh_model() -> None:
-    chosen = route(Settings(block_size=512), at_hand=False, small=must_not_be_asked)
+    chosen = route(TrainSettings(block_size=512), at_hand=False, small=must_not_be_asked)
     assert chosen.base == "none" and "256 tokens" in chosen.reason
-    assert route(Settings(block_size=256), at_hand=False).base == "small"
+    assert route(TrainSettings(block_size=256), at_hand=False).base == "small"
 
 
-@pytest.mark.parametrize("asked", [{"size": "6x256"}, {"vocabulary": 512}])
-def test_whoever_asks_for_a_size_or_a_vocabulary_asks_for_a_fresh_model(asked: dict[str, Any]) -> None:
-    chosen = route(Settings(**asked), fit=must_not_be_asked, small=must_not_be_asked)
+@pytest.mark.parametrize("asked", [{"size": "6x256"}, {"vocab_size": 512}])
+def test_whoever_asks_for_a_size_or_a_tokenizer_asks_for_a_fresh_model(asked: dict[str, Any]) -> None:
+    chosen = route(TrainSettings(**asked), fit=must_not_be_asked, small=must_not_be_asked)
     assert chosen.base == "none" and f"--{next(iter(asked))} asks for a fresh model" in chosen.reason
 
 
 def test_gpt2_is_not_begun_with_where_the_minutes_allow_no_pass() -> None:
-    allowed = [route(Settings(minutes=minutes)).base for minutes in (2.0, 20.0)]
+    allowed = [route(TrainSettings(minutes=minutes)).base for minutes in (2.0, 20.0)]
     assert allowed == ["small", "gpt2"]
 
 
@@ -96,12 +96,12 @@ def test_gpt2_is_not_begun_with_where_the_minutes_allow_no_pass() -> None:
 def test_what_fits_is_told_by_gpt2_s_own_tokenizer() -> None:
     play = (DATA / "tinyshakespeare.txt").read_text("utf-8")[:100_000]
     for text, base in ((play, "gpt2"), (POEM_OF_ANOTHER_SCRIPT * 50, "small")):
-        fit = len(text.encode()) / len(encode(text, gpt2_vocabulary()))
-        assert route(Settings(), fit=fit).base == base
+        fit = len(text.encode()) / len(encode(text, gpt2_tokenizer()))
+        assert route(TrainSettings(), fit=fit).base == base
 
 
 def test_a_machine_that_would_take_hours_for_one_pass_begins_with_less() -> None:
-    chosen = route(Settings(), n_bytes=10_000_000)
+    chosen = route(TrainSettings(), n_bytes=10_000_000)
     assert chosen.base == "small" and "minutes" in chosen.reason
 
 
@@ -121,7 +121,7 @@ def test_what_is_too_slow_for_one_machine_is_not_for_another() -> None:
 
 
 def is_chosen(n_bytes: int, hardware: Hardware) -> bool:
-    return route(Settings(), n_bytes=n_bytes, hardware=hardware).base == "gpt2"
+    return route(TrainSettings(), n_bytes=n_bytes, hardware=hardware).base == "gpt2"
 
 
 # -- asked for
@@ -129,34 +129,34 @@ def is_chosen(n_bytes: int, hardware: Hardware) -> bool:
 
 @pytest.mark.parametrize("base", ["gpt2", "owner/other", "./folder"])
 def test_a_base_that_is_asked_for_is_taken_whatever_speaks_against_it(base: str) -> None:
-    chosen = route(Settings(base=base), at_hand=False, fit=must_not_be_asked, n_bytes=GIGABYTE)
-    assert (chosen.base, chosen.vocabulary_size, chosen.reason) == (base, 0, "as asked")
-    assert base in chosen.vocabulary_reason
+    chosen = route(TrainSettings(base=base), at_hand=False, fit=must_not_be_asked, n_bytes=GIGABYTE)
+    assert (chosen.base, chosen.vocab_size, chosen.reason) == (base, 0, "as asked")
+    assert base in chosen.vocab_size_reason
 
 
 def test_no_base_is_taken_where_none_is_asked_for() -> None:
-    chosen = route(Settings(base="none"), fit=must_not_be_asked)
+    chosen = route(TrainSettings(base="none"), fit=must_not_be_asked)
     assert (chosen.base, chosen.reason) == ("none", "as asked")
 
 
 # -- the vocabulary
 
 
-def test_a_vocabulary_that_is_asked_for_is_learned() -> None:
-    chosen = route(Settings(base="none", vocabulary=777))
-    assert (chosen.vocabulary_size, chosen.vocabulary_reason) == (777, "as asked")
+def test_a_tokenizer_that_is_asked_for_is_learned() -> None:
+    chosen = route(TrainSettings(base="none", vocab_size=777))
+    assert (chosen.vocab_size, chosen.vocab_size_reason) == (777, "as asked")
 
 
 def test_longer_texts_get_larger_vocabularies() -> None:
-    chosen = [route(Settings(base="none"), n_bytes=10**power) for power in range(3, 10)]
-    sizes = [each.vocabulary_size for each in chosen]
+    chosen = [route(TrainSettings(base="none"), n_bytes=10**power) for power in range(3, 10)]
+    sizes = [each.vocab_size for each in chosen]
     assert sizes == sorted(sizes) and 257 <= sizes[0] < sizes[3] < sizes[-1] <= 65_536
-    assert all(each.vocabulary_reason for each in chosen)
+    assert all(each.vocab_size_reason for each in chosen)
 
 
 @pytest.mark.parametrize("base", ["gpt2", "small"])
-def test_a_base_brings_its_own_vocabulary_and_another_cannot_be_asked_for(base: str) -> None:
-    with pytest.raises(SettingsError, match=f"--vocabulary 500 needs a fresh model, but {base}") as caught:
-        route(Settings(base=base, vocabulary=500))
+def test_a_base_brings_its_own_tokenizer_and_another_cannot_be_asked_for(base: str) -> None:
+    with pytest.raises(SettingsError, match=f"--vocab-size 500 needs a fresh model, but {base}") as caught:
+        route(TrainSettings(base=base, vocab_size=500))
     assert "--base none" in caught.value.hint
-    assert route(Settings(base="none", vocabulary=500)).vocabulary_size == 500
+    assert route(TrainSettings(base="none", vocab_size=500)).vocab_size == 500

@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from epigone.hardware import Hardware
-from epigone.planning.defaults import choose_dropout, choose_epochs_from_scratch, choose_size, choose_vocabulary
+from epigone.planning.defaults import choose_dropout, choose_epochs_from_scratch, choose_size, choose_vocab_size
 from epigone.planning.plan import Plan
 from helpers_tokens import plan_for
 
@@ -24,7 +24,7 @@ def plan_for_bytes(n_bytes: int, minutes: float | str, machine: Hardware = MACHI
 @pytest.mark.parametrize("on_processor", [True, False])
 @given(st.tuples(BYTES, BYTES).map(sorted))
 @hypothesis_settings(max_examples=100, deadline=None)
-def test_a_longer_text_makes_no_smaller_a_model_vocabulary_or_dropout(on_processor: bool, sizes: list[int]) -> None:
+def test_a_longer_text_makes_no_smaller_a_model_tokenizer_or_dropout(on_processor: bool, sizes: list[int]) -> None:
     def count(n_bytes: int) -> int:
         size, _ = choose_size(n_bytes, on_processor, lambda _: 1e9)
         names = ["2x64", "2x128", "2x192", "4x192", "6x256", "6x384"]
@@ -33,7 +33,7 @@ def test_a_longer_text_makes_no_smaller_a_model_vocabulary_or_dropout(on_process
 
     short, long = sizes
     assert count(short) <= count(long)
-    assert choose_vocabulary(short)[0] <= choose_vocabulary(long)[0]
+    assert choose_vocab_size(short)[0] <= choose_vocab_size(long)[0]
     assert choose_epochs_from_scratch(short) >= choose_epochs_from_scratch(long)
 
 
@@ -95,6 +95,6 @@ def test_compiling_pays_in_longer_runs_and_in_fp32_only_where_there_is_dropout()
     asked = [(MACHINE, 0.2, "none"), (MACHINE, 2.0, "blocks"), (MACHINE, 10.0, "whole")]
     asked += [(slow, 2.0, "none"), (slow, 10.0, "blocks")]
     for machine, minutes, chosen in asked:
-        assert plan_for_bytes(1_000_000, minutes, machine).compilation == chosen
+        assert plan_for_bytes(1_000_000, minutes, machine).compile == chosen
     without = plan_for(500_000, hardware=slow, base="none", minutes=10.0, dropout=0.0)
-    assert without.compilation == "none" and "dropout" in without.reasons["compilation"]
+    assert without.compile == "none" and "dropout" in without.reasons["compile"]

@@ -13,11 +13,11 @@ import torch
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from epigone import pipeline
+from epigone import run as run_module
 from epigone.errors import TextTooShort, TextUnreadable
 from epigone.generation.scoring import Score, list_windows, score_text
 from epigone.report.views import describe_worst_lines
-from epigone.tokens.tokenizer import Vocabulary, encode, learn_vocabulary
+from epigone.tokens.tokenizer import BPETokenizer, encode, train_tokenizer
 from helpers_front import command, shared_run, sonnets, write_sonnets
 
 ODD = "Größe 🦊 漢字 e\u0301 <|endoftext|>\n\n\tz\u00a0\n"
@@ -25,17 +25,17 @@ ODD = "Größe 🦊 漢字 e\u0301 <|endoftext|>\n\n\tz\u00a0\n"
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
-    return learn_vocabulary([sonnets(20_000)], 300)
+def tokenizer() -> BPETokenizer:
+    return train_tokenizer([sonnets(20_000)], 300)
 
 
 @pytest.fixture(scope="module")
-def model(vocabulary: Vocabulary) -> Iterator[GPT2LMHeadModel]:
+def model(tokenizer: BPETokenizer) -> Iterator[GPT2LMHeadModel]:
     """Untrained, with 48 positions, dropout and far from uniform probabilities."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         config = GPT2Config(
-            vocab_size=len(vocabulary), n_positions=48, n_embd=32, n_layer=2, n_head=2, initializer_range=0.4
+            vocab_size=len(tokenizer), n_positions=48, n_embd=32, n_layer=2, n_head=2, initializer_range=0.4
         )
         model = GPT2LMHeadModel(config)
     model.eval()
@@ -74,47 +74,49 @@ def agree(score: Score, other: Score) -> bool:
 # -- the numbers
 
 
-def test_a_text_within_the_context_has_the_loss_of_transformers(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
+def test_a_text_within_the_context_has_the_loss_of_transformers(
+    model: GPT2LMHeadModel, tokenizer: BPETokenizer
+) -> None:
     text = "From fairest creatures we desire"
-    ids = torch.tensor([[vocabulary.end_of_text_id, *encode(text, vocabulary)]])
+    ids = torch.tensor([[tokenizer.end_of_text_id, *encode(text, tokenizer)]])
     assert ids.shape[1] <= 48
     with torch.no_grad():
         theirs = model(input_ids=ids, labels=ids)
-    found = score_text(model, vocabulary, text)
+    found = score_text(model, tokenizer, text)
     assert found.loss == pytest.approx(theirs.loss.item(), rel=1e-6)
     right = theirs.logits[0, :-1].argmax(-1) == ids[0, 1:]
     assert found.accuracy == pytest.approx(right.double().mean().item())
 
 
-def test_the_log_probabilities_add_up_to_everything_else(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
+def test_the_log_probabilities_add_up_to_everything_else(model: GPT2LMHeadModel, tokenizer: BPETokenizer) -> None:
     text = sonnets(700) + ODD
-    found = score_text(model, vocabulary, text)
+    found = score_text(model, tokenizer, text)
     nats = -math.fsum(token.log_probability for token in found.tokens)
     assert found.nats == nats == pytest.approx(found.loss * found.n_tokens)
     assert found.perplexity == pytest.approx(math.exp(nats / found.n_tokens))
     assert found.bits_per_byte == pytest.approx(nats / math.log(2) / len(text.encode()))
     assert math.fsum(line.nats for line in found.lines) == pytest.approx(nats)
     assert (found.n_tokens, found.n_bytes, found.n_characters) == (
-        len(encode(text, vocabulary)),
+        len(encode(text, tokenizer)),
         len(text.encode()),
         len(text),
     )
 
 
-def test_a_model_that_knows_nothing_is_as_unsure_as_it_has_entries(vocabulary: Vocabulary) -> None:
-    found = score_text(Uniform(len(vocabulary)), vocabulary, sonnets(500))  # type: ignore[arg-type]
-    assert found.perplexity == pytest.approx(len(vocabulary))
-    assert found.accuracy == encode(sonnets(500), vocabulary).count(0) / found.n_tokens
+def test_a_model_that_knows_nothing_is_as_unsure_as_it_has_entries(tokenizer: BPETokenizer) -> None:
+    found = score_text(Uniform(len(tokenizer)), tokenizer, sonnets(500))  # type: ignore[arg-type]
+    assert found.perplexity == pytest.approx(len(tokenizer))
+    assert found.accuracy == encode(sonnets(500), tokenizer).count(0) / found.n_tokens
 
 
 @pytest.mark.parametrize("n_positions", [1, 2, 7, 48, 10_000])
-def test_every_token_is_foretold_once_and_in_order(vocabulary: Vocabulary, n_positions: int) -> None:
+def test_every_token_is_foretold_once_and_in_order(tokenizer: BPETokenizer, n_positions: int) -> None:
     """Where only the last token matters, windows of any length must give the same."""
     text = sonnets(1_500)
-    model = Pairs(len(vocabulary), n_positions)
-    stream = torch.tensor([vocabulary.end_of_text_id, *encode(text, vocabulary)])
+    model = Pairs(len(tokenizer), n_positions)
+    stream = torch.tensor([tokenizer.end_of_text_id, *encode(text, tokenizer)])
     expected = -functional.cross_entropy(model.table[stream[:-1]], stream[1:], reduction="none")
-    found = score_text(model, vocabulary, text)  # type: ignore[arg-type]
+    found = score_text(model, tokenizer, text)  # type: ignore[arg-type]
     assert torch.allclose(torch.tensor([token.log_probability for token in found.tokens]), expected, atol=1e-5)
 
 
@@ -131,9 +133,9 @@ def test_after_the_first_window_every_token_sees_half_a_context(n_tokens: int, n
         counted += window.n_counted
 
 
-def test_a_long_text_is_read_as_transformers_reads_its_windows(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
+def test_a_long_text_is_read_as_transformers_reads_its_windows(model: GPT2LMHeadModel, tokenizer: BPETokenizer) -> None:
     text = sonnets(1_000)
-    stream = torch.tensor([vocabulary.end_of_text_id, *encode(text, vocabulary)])
+    stream = torch.tensor([tokenizer.end_of_text_id, *encode(text, tokenizer)])
     logs: list[torch.Tensor] = []
     for start in range(0, len(stream) - 1 - 48 + 24, 24):
         start = min(start, len(stream) - 1 - 48)
@@ -141,27 +143,27 @@ def test_a_long_text_is_read_as_transformers_reads_its_windows(model: GPT2LMHead
             said = model(input_ids=stream[None, start : start + 48]).logits[0].log_softmax(-1)
         own = said.gather(-1, stream[start + 1 : start + 49, None])[:, 0]
         logs.append(own[sum(map(len, logs)) - start :])
-    found = score_text(model, vocabulary, text)
+    found = score_text(model, tokenizer, text)
     assert found.n_tokens > 5 * 48
     theirs = torch.cat(logs)
     assert torch.allclose(torch.tensor([token.log_probability for token in found.tokens]), theirs, atol=1e-4)
 
 
 def test_batches_change_nothing(
-    model: GPT2LMHeadModel, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+    model: GPT2LMHeadModel, tokenizer: BPETokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = score_text(model, vocabulary, sonnets(3_000))
+    found = score_text(model, tokenizer, sonnets(3_000))
     monkeypatch.setattr("epigone.generation.scoring.TOKENS_AT_ONCE", 1)
-    assert agree(score_text(model, vocabulary, sonnets(3_000)), found)
+    assert agree(score_text(model, tokenizer, sonnets(3_000)), found)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_score_leaves_the_model_as_it_was_and_has_no_dropout(
-    model: GPT2LMHeadModel, vocabulary: Vocabulary, training: bool
+    model: GPT2LMHeadModel, tokenizer: BPETokenizer, training: bool
 ) -> None:
-    found = score_text(model, vocabulary, "From fairest")
+    found = score_text(model, tokenizer, "From fairest")
     model.train(training)
-    again = score_text(model, vocabulary, "From fairest")
+    again = score_text(model, tokenizer, "From fairest")
     assert model.training is training and again == found
     model.eval()
 
@@ -169,20 +171,20 @@ def test_a_score_leaves_the_model_as_it_was_and_has_no_dropout(
 # -- tokens and lines
 
 
-def test_the_tokens_spell_the_text(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
-    found = score_text(model, vocabulary, ODD)
+def test_the_tokens_spell_the_text(model: GPT2LMHeadModel, tokenizer: BPETokenizer) -> None:
+    found = score_text(model, tokenizer, ODD)
     assert "".join(token.text for token in found.tokens) == ODD
     assert "<|endoftext|>" in [token.text for token in found.tokens]
     assert "".join(line.text for line in found.lines) == ODD
 
 
-def test_a_line_has_its_number_its_text_and_its_nats(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
+def test_a_line_has_its_number_its_text_and_its_nats(model: GPT2LMHeadModel, tokenizer: BPETokenizer) -> None:
     text = "From fairest\ncreatures we\n\nincrease"
-    found = score_text(model, vocabulary, text)
+    found = score_text(model, tokenizer, text)
     lines = {line.number: line for line in found.lines}
     assert lines[1].text == "From fairest\n" and lines[4].text == "increase"
     assert lines[2].text.startswith("creatures we\n") and "".join(line.text for line in found.lines) == text
-    n_tokens = len(encode("From fairest\n", vocabulary))
+    n_tokens = len(encode("From fairest\n", tokenizer))
     assert lines[1].nats == pytest.approx(-sum(token.log_probability for token in found.tokens[:n_tokens]))
     assert lines[1].bits_per_byte == pytest.approx(lines[1].nats / math.log(2) / 13)
 
@@ -221,7 +223,7 @@ def test_nothing_and_half_a_character_have_no_score() -> None:
 
 def test_a_run_and_its_model_s_folder_score_alike() -> None:
     run = shared_run()
-    assert pipeline.score(run.folder.model, "Shall I compare") == run.score("Shall I compare")
+    assert run_module.score(run.folder.model, "Shall I compare") == run.score("Shall I compare")
 
 
 def test_the_screen_has_the_numbers_and_the_worst_lines_in_columns(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from epigone.errors import SettingsError
 from epigone.settings import (
     SIZES,
     Frozen,
-    JudgingSettings,
+    JudgeSettings,
     Schedule,
-    Settings,
-    WritingSettings,
+    TrainSettings,
+    WriteSettings,
     make_settings,
     parse_size,
     read_settings,
@@ -42,7 +42,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "split": st.sampled_from(["auto", "spread", "tail", "documents"]),
     "base": st.text(),
     "size": st.sampled_from(["auto", *SIZES, "1x32", "96x4096"]),
-    "vocabulary": st.integers(257, 65_536) | AUTO,
+    "vocab_size": st.integers(257, 65_536) | AUTO,
     "block_size": st.integers(8, 8192) | AUTO,
     "dropout": SHARES,
     "lora": st.integers(1, 1024) | st.just("none"),
@@ -50,7 +50,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "epochs": POSITIVE | AUTO,
     "minutes": POSITIVE | st.just("none"),
     "batch_size": st.integers(1) | AUTO,
-    "accumulation": st.integers(1) | AUTO,
+    "gradient_accumulation": st.integers(1) | AUTO,
     "optimizer": st.sampled_from(["auto", "adamw", "muon"]),
     "learning_rate": POSITIVE | AUTO,
     "schedule": st.sampled_from([*get_args(Schedule), "auto"]),
@@ -58,15 +58,15 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
         st.from_regex(r"[a-z_]+=[!-~]+", fullmatch=True),
         max_size=3,
     ).map(tuple),
-    "warmup": SHARES,
+    "warmup_ratio": SHARES,
     "weight_decay": numbers(0, 1e300) | AUTO,
-    "clip": numbers(0, 1e300),
+    "max_grad_norm": numbers(0, 1e300),
     "patience": st.integers(1) | st.sampled_from(["auto", "none"]),
     "keep_best": st.sampled_from(["loss", "verdict"]),
     "seed": st.integers(0, 2**32 - 1),
     "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
     "precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
-    "compilation": st.sampled_from(["auto", "none", "blocks", "whole"]),
+    "compile": st.sampled_from(["auto", "none", "blocks", "whole"]),
     "evaluate_every": st.integers(1) | AUTO,
     "sample_prompt": st.lists(st.text(), max_size=3).map(tuple),
     "sample_length": st.integers(1),
@@ -74,11 +74,11 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def seen_by_train(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Settings:
+def seen_by_train(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> TrainSettings:
     """The settings that the command would train with."""
-    seen: list[Settings] = []
+    seen: list[TrainSettings] = []
 
-    def train(_text: object, _out: object, settings: Settings, **_: object) -> int:
+    def train(_text: object, _out: object, settings: TrainSettings, **_: object) -> int:
         seen.append(settings)
         return 0
 
@@ -127,15 +127,15 @@ def test_a_switch_that_a_file_turned_on_can_stay_on(tmp_path: Path, monkeypatch:
 
 def test_schedule_arguments_may_be_a_table(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("[schedule_arguments]\nnum_cycles = 3\n", "utf-8")
-    values = read_settings(tmp_path / "a.toml", Settings)
-    assert make_settings(Settings, values).schedule_arguments == ("num_cycles=3",)
+    values = read_settings(tmp_path / "a.toml", TrainSettings)
+    assert make_settings(TrainSettings, values).schedule_arguments == ("num_cycles=3",)
 
 
 def test_seed_zero_is_a_seed() -> None:
-    assert (Settings().seed, make_settings(Settings, {"seed": 0}).seed) == (0, 0)
+    assert (TrainSettings().seed, make_settings(TrainSettings, {"seed": 0}).seed) == (0, 0)
 
 
-@pytest.mark.parametrize("kind", [Settings, WritingSettings, JudgingSettings])
+@pytest.mark.parametrize("kind", [TrainSettings, WriteSettings, JudgeSettings])
 def test_every_setting_has_help_on_one_line(kind: type[Frozen]) -> None:
     helps = {name: field.description or "" for name, field in kind.model_fields.items()}
     assert all(text.endswith(".") and "\n" not in text for text in helps.values()), helps
@@ -143,7 +143,7 @@ def test_every_setting_has_help_on_one_line(kind: type[Frozen]) -> None:
 
 @pytest.mark.parametrize(
     ("verb", "kind"),
-    [("train", Settings), ("plan", Settings), ("write", WritingSettings), ("judge", JudgingSettings)],
+    [("train", TrainSettings), ("plan", TrainSettings), ("write", WriteSettings), ("judge", JudgeSettings)],
 )
 def test_the_help_of_a_verb_lists_every_setting(verb: str, kind: type[Frozen]) -> None:
     shown = command(verb, "--help").out
@@ -192,7 +192,7 @@ def test_two_wrong_keys_are_named_together(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("epohcs = 3\nsede = 1\n", "utf-8")
     with pytest.raises(SettingsError) as error:
-        read_settings(path, Settings)
+        read_settings(path, TrainSettings)
     assert "epohcs is no setting; sede is no setting" in str(error.value)
     assert error.value.hint == "Did you mean epochs? Did you mean seed?"
 
@@ -224,7 +224,7 @@ def test_a_wrong_flag_is_one_error_that_names_the_right_one(arguments: list[str]
 
 def test_python_hears_the_same(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="epohcs is no setting") as error:
-        make_settings(Settings, {"epohcs": 3}, source="train()")
+        make_settings(TrainSettings, {"epohcs": 3}, source="train()")
     assert error.value.hint == "Did you mean epochs?"
 
 
@@ -241,7 +241,7 @@ def test_a_size_is_understood_or_refused_and_nothing_else(size: str) -> None:
 
 
 def test_the_values_to_try_cover_every_setting() -> None:
-    assert set(VALUES) == set(Settings.model_fields)
+    assert set(VALUES) == set(TrainSettings.model_fields)
 
 
 @hypothesis_settings(max_examples=200, deadline=None)
@@ -249,17 +249,17 @@ def test_the_values_to_try_cover_every_setting() -> None:
 def test_settings_survive_being_written_and_read(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
 ) -> None:
-    settings = make_settings(Settings, values)
+    settings = make_settings(TrainSettings, values)
     path = tmp_path_factory.getbasetemp() / "round.toml"
     path.write_text(write_toml(settings), "utf-8", newline="")
-    assert make_settings(Settings, read_settings(path, Settings)) == settings
+    assert make_settings(TrainSettings, read_settings(path, TrainSettings)) == settings
 
 
 def test_a_run_remembers_what_was_asked() -> None:
     found = shared_run().folder.read_settings()
     assert (found.size, found.epochs, found.block_size) == ("2x64", 6.0, 64)
     assert found.sample_prompt == ("From fairest", "")
-    assert found == make_settings(Settings, found.model_dump())
+    assert found == make_settings(TrainSettings, found.model_dump())
 
 
 def test_a_settings_file_of_a_run_can_be_given_to_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 
 import epigone
 from conftest import Reliability, keeping
-from epigone import Run, Settings, WritingSettings, pipeline
+from epigone import Run, TrainSettings, WriteSettings, pipeline
 from epigone.errors import OutOfMemory
 from epigone.model.decoder import Decoder
 from epigone.preparation import prepare
 from epigone.report.publish import gather_facts
 from epigone.runs.folder import RunFolder
-from epigone.training.events import Divided, Evaluated, Event, Stepped
+from epigone.training.events import BatchSplit, Evaluated, Event, StepReport
 from helpers_front import Outcome, command, environment, shared_run, workshop, write_sonnets
 from helpers_shortage import ERRORS, Machine
 from helpers_training import make_learner, make_tokens, pick, plan_for, tiny_model
@@ -43,7 +43,7 @@ def text() -> Path:
 
 @cache
 def unhurt() -> Run:
-    return epigone.train(text(), out=workshop() / "with-memory", settings=Settings(**TINY))
+    return epigone.train(text(), out=workshop() / "with-memory", settings=TrainSettings(**TINY))
 
 
 @cache
@@ -72,7 +72,7 @@ def test_it_learns_what_it_would_have_learned(reliability: Reliability) -> None:
         theirs = read_weights(unhurt())
         for name, weight in read_weights(run).items():
             torch.testing.assert_close(weight, theirs[name], rtol=1e-2, atol=1e-3, msg=name)
-        last, other = (pick(one.folder.read_events(), Stepped)[-1] for one in (run, unhurt()))
+        last, other = (pick(one.folder.read_events(), StepReport)[-1] for one in (run, unhurt()))
         assert last.step == other.step
 
 
@@ -80,8 +80,8 @@ def test_it_says_so() -> None:
     run, outcome = hurt()
     line = next(line for line in outcome.out.splitlines() if "Memory ran out" in line)
     assert line.startswith("warning: ") and "computed in 4 parts of 2 at most" in line
-    (told,) = pick(run.folder.read_events(), Divided)
-    assert told == Divided(step=told.step, batch_size=8, parts=4) and f"in step {told.step}," in line
+    (told,) = pick(run.folder.read_events(), BatchSplit)
+    assert told == BatchSplit(step=told.step, batch_size=8, parts=4) and f"in step {told.step}," in line
 
 
 def test_the_plan_the_page_and_the_card_know_it() -> None:
@@ -101,7 +101,7 @@ def test_who_goes_on_begins_with_what_fits(tmp_path: Path, reliability: Reliabil
         with machine.at_work():
             assert command("resume", folder, "--epochs", "3").code == 0
         assert machine.read and machine.n_failed == 0 and max(map(len, machine.read)) == 2
-        assert not pick(epigone.open_run(folder).folder.read_events()[-3:], Divided)
+        assert not pick(epigone.open_run(folder).folder.read_events()[-3:], BatchSplit)
 
 
 REMEMBERED = "memory ran out and the run goes on: it begins with what fits"
@@ -114,11 +114,11 @@ def test_it_is_remembered_even_if_nothing_was_saved_since(tmp_path: Path, reliab
 
 
 def _divide_and_die(tmp_path: Path) -> None:
-    folder, machine = pipeline.begin([str(text())], tmp_path / "run"), Machine(fits=3, from_call=9)
+    folder, machine = pipeline.create_run([str(text())], tmp_path / "run"), Machine(fits=3, from_call=9)
     with machine.at_work():
-        preparation = pipeline.prepare_run(folder, [str(text())], Settings(**TINY), progress=False)
-        for event in pipeline.learn(folder, preparation):
-            if isinstance(event, Divided):
+        preparation = pipeline.prepare_run(folder, [str(text())], TrainSettings(**TINY), progress=False)
+        for event in pipeline.run_training(folder, preparation):
+            if isinstance(event, BatchSplit):
                 break
     assert not list(folder.checkpoints.glob("step-*"))
     again = Machine(fits=3)
@@ -132,8 +132,8 @@ def _divide_and_die(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_when_the_speed_is_measured_is_in_the_plan(tmp_path: Path) -> None:
     with Machine(fits=4).at_work():
-        found = prepare([str(text())], Settings(**TINY), tmp_path / "tokens", progress=False)
-    assert (found.plan.parts, found.plan.batch_size, found.plan.accumulation) == (2, 8, 1)
+        found = prepare([str(text())], TrainSettings(**TINY), tmp_path / "tokens", progress=False)
+    assert (found.plan.parts, found.plan.batch_size, found.plan.gradient_accumulation) == (2, 8, 1)
     assert found.plan.reasons["batch_size"] == "in parts: it does not fit into memory at once"
 
 
@@ -188,7 +188,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_fewer_texts_at_once_are_the_same_texts(room: list[int], fits: int) -> None:
     how: dict[str, Any] = {"count": 7, "length": 12, "seed": 5, "precision": "fp32"}
     expected = shared_run().write("Thou", **how)
-    writer, settings = shared_run().open_writer(WritingSettings(**how)), WritingSettings(**how)
+    writer, settings = shared_run().open_generator(WriteSettings(**how)), WriteSettings(**how)
     records = list(writer.write_records("Thou", settings, 2))
     room[0] = fits
     assert shared_run().write("Thou", **how) == expected and len(set(expected)) == 7
@@ -207,9 +207,9 @@ def test_a_text_that_does_not_fit_alone_is_one_error(room: list[int]) -> None:
 
 def test_samples_are_written_though_memory_is_short(room: list[int], tmp_path: Path) -> None:
     how = TINY | {"samples": 3, "sample_length": 10}
-    theirs = epigone.train(text(), out=tmp_path / "one", settings=Settings(**how))
+    theirs = epigone.train(text(), out=tmp_path / "one", settings=TrainSettings(**how))
     room[0] = 1
-    ours = epigone.train(text(), out=tmp_path / "two", settings=Settings(**how))
+    ours = epigone.train(text(), out=tmp_path / "two", settings=TrainSettings(**how))
     assert room[1] > 0
     names = sorted(path.name for path in theirs.folder.samples.iterdir())
     assert names and names == sorted(path.name for path in ours.folder.samples.iterdir())
@@ -330,4 +330,4 @@ def test_with_a_real_limit_to_its_memory_it_learns_the_same(tmp_path: Path, reli
 
 def test_events_of_a_run_with_memory_for_all_say_nothing_of_parts() -> None:
     told: list[Event] = list(unhurt().folder.read_events())
-    assert pick(told, Evaluated) and not pick(told, Divided)
+    assert pick(told, Evaluated) and not pick(told, BatchSplit)

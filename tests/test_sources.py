@@ -270,4 +270,4 @@ def test_the_cache_lies_where_it_was_told_to(
     monkeypatch.setenv("HOME", str(tmp_path))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert sources.find_cache() == where(tmp_path)
+    assert sources.cache_folder() == where(tmp_path)

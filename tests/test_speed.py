@@ -10,11 +10,11 @@ import pytest
 
 from epigone import preparation
 from epigone.planning.plan import Plan
-from epigone.preparation import count_evaluations, count_steps_in_time, expect, measure_speed
-from epigone.tokens.dataset import Part
+from epigone.preparation import count_evaluations, count_steps_in_time, estimate_run, measure_speed
+from epigone.tokens.dataset import TokenSplit
 from epigone.training.evaluate import Evaluation
 from epigone.training.events import Estimate, Evaluated
-from epigone.training.trainer import Learner
+from epigone.training.trainer import Trainer
 from helpers_training import make_learner, make_tokens, pick, plan_for, random_ids, tiny_model
 
 TOKENS = make_tokens(validation=random_ids(3_001))
@@ -37,12 +37,12 @@ def slow(monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]) -> lis
     """Steps of half a second but for the first two, of 0.9 s; a token is tested in 1 ms. Lists what was tested."""
     tested = []
 
-    class SlowLearner(Learner):
+    class SlowLearner(Trainer):
         def step(self) -> None:
             clock(0.9 if self.progress.step < 2 else 0.5)
             super().step()
 
-    def evaluate(model: object, part: Part, **_: object) -> Evaluation:
+    def evaluate(model: object, part: TokenSplit, **_: object) -> Evaluation:
         tested.append(len(part.ids) - 1)
         clock(0.001 * tested[-1])
         return Evaluation(loss=1.0, accuracy=0.5, n_tokens=tested[-1], n_bytes=1)
@@ -68,7 +68,7 @@ def test_where_steps_are_slow_only_two_are_taken(
 ) -> None:
     taken = []
 
-    class SlowLearner(Learner):
+    class SlowLearner(Trainer):
         def step(self) -> None:
             taken.append(self.progress.step)
             clock((3.0, 2.5)[len(taken) - 1])
@@ -140,13 +140,15 @@ def measured(seconds_per_step: float, seconds_per_evaluation: float, memory_byte
 
 def test_the_minutes_are_the_most_it_takes() -> None:
     plan = plan_for(TOKENS, minutes=2.0, n_steps_in_time=500, epochs=200.0)
-    assert expect(plan, measured(1.0, 10.0, 0)).seconds == 120
-    assert expect(plan, measured(0.01, 0.1, 0)).seconds == pytest.approx(500 * 0.01 + count_evaluations(plan) * 0.1)
-    assert expect(replace(plan, minutes=None), measured(1.0, 10.0, 0)).seconds > 500
+    assert estimate_run(plan, measured(1.0, 10.0, 0)).seconds == 120
+    assert estimate_run(plan, measured(0.01, 0.1, 0)).seconds == pytest.approx(
+        500 * 0.01 + count_evaluations(plan) * 0.1
+    )
+    assert estimate_run(replace(plan, minutes=None), measured(1.0, 10.0, 0)).seconds > 500
 
 
 def test_what_is_measured_is_handed_on() -> None:
-    found = expect(plan_for(TOKENS), measured(0.25, 3.0, 12_345))
+    found = estimate_run(plan_for(TOKENS), measured(0.25, 3.0, 12_345))
     assert (found.seconds_per_step, found.seconds_per_evaluation, found.memory_bytes) == (0.25, 3.0, 12_345)
 
 
@@ -155,7 +157,7 @@ def test_what_is_measured_is_handed_on() -> None:
 )
 def test_steps_in_time_leave_a_tenth_for_evaluations(minutes: float, seconds_per_step: float, n_steps: int) -> None:
     plan = plan_for(TOKENS, minutes=minutes)
-    found = count_steps_in_time(plan, expect(plan, measured(seconds_per_step, 1.0, 0)))
+    found = count_steps_in_time(plan, estimate_run(plan, measured(seconds_per_step, 1.0, 0)))
     assert found == pytest.approx(n_steps, abs=1) and found >= 1
 
 

@@ -16,49 +16,49 @@ from tokenizers import pre_tokenizers
 from transformers import GPT2Tokenizer
 
 from epigone.errors import RunDamaged
-from epigone.tokens.dataset import Tokens, encode_parts, load_tokens
-from epigone.tokens.tokenizer import END_OF_TEXT, Vocabulary, encode, learn_vocabulary
+from epigone.tokens.dataset import TokenDataset, load_tokens, tokenize
+from epigone.tokens.tokenizer import END_OF_TEXT, BPETokenizer, encode, train_tokenizer
 from helpers_front import sonnets
-from helpers_tokens import small_vocabulary
+from helpers_tokens import small_tokenizer
 
 TRAIN = [[sonnets(900), "Ein schöner Tag.\n"], ["second"]]
 VALIDATION = [["held out: 春天\n"]]
 
 
-def encode_into(folder: Path, train: list[list[str]] = TRAIN, validation: list[list[str]] = VALIDATION) -> Tokens:
-    return encode_parts(train, validation, small_vocabulary(), folder)
+def encode_into(folder: Path, train: list[list[str]] = TRAIN, validation: list[list[str]] = VALIDATION) -> TokenDataset:
+    return tokenize(train, validation, small_tokenizer(), folder)
 
 
-def expected_ids(part: list[list[str]], vocabulary: Vocabulary) -> list[int]:
+def expected_ids(part: list[list[str]], tokenizer: BPETokenizer) -> list[int]:
     """The end of text before each document, then its stretches one after another."""
     ids: list[int] = []
     for document in part:
-        ids += [vocabulary.end_of_text_id, *(i for stretch in document for i in encode(stretch, vocabulary))]
+        ids += [tokenizer.end_of_text_id, *(i for stretch in document for i in encode(stretch, tokenizer))]
     return ids
 
 
-def make_wide_vocabulary(size: int) -> Vocabulary:
+def make_wide_tokenizer(size: int) -> BPETokenizer:
     """Every byte, idle entries up to the size, and the end of text last, as in GPT-2."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     entries = [*letters, *(f"idle{i}" for i in range(size - len(letters) - 1)), END_OF_TEXT]
     stock = GPT2Tokenizer(vocab={entry: i for i, entry in enumerate(entries)}, merges=[])
-    return Vocabulary(stock.backend_tokenizer)
+    return BPETokenizer(stock.backend_tokenizer)
 
 
 # -- what is in it
 
 
 def test_each_document_stands_behind_one_end_of_text(tmp_path: Path) -> None:
-    tokens, vocabulary = encode_into(tmp_path), small_vocabulary()
-    assert tokens.train.ids.tolist() == expected_ids(TRAIN, vocabulary)
-    assert tokens.validation.ids.tolist() == expected_ids(VALIDATION, vocabulary)
-    assert (tokens.train.ids == vocabulary.end_of_text_id).sum() == 2
+    tokens, tokenizer = encode_into(tmp_path), small_tokenizer()
+    assert tokens.train.ids.tolist() == expected_ids(TRAIN, tokenizer)
+    assert tokens.validation.ids.tolist() == expected_ids(VALIDATION, tokenizer)
+    assert (tokens.train.ids == tokenizer.end_of_text_id).sum() == 2
 
 
 def test_what_is_held_out_is_nowhere_in_what_is_learned_from(tmp_path: Path) -> None:
     tokens = encode_into(tmp_path)
     for part, texts in ((tokens.train, TRAIN), (tokens.validation, VALIDATION)):
-        text = small_vocabulary().tokenizer.decode(part.ids.tolist(), skip_special_tokens=False)
+        text = small_tokenizer().backend.decode(part.ids.tolist(), skip_special_tokens=False)
         assert text == "".join(END_OF_TEXT + "".join(document) for document in texts)
 
 
@@ -81,7 +81,7 @@ def test_any_documents_are_counted_and_kept(
 ) -> None:
     tokens = encode_into(tmp_path, train, validation)
     for part, documents in ((tokens.train, train), (tokens.validation, validation)):
-        assert part.ids.tolist() == expected_ids(documents, small_vocabulary())
+        assert part.ids.tolist() == expected_ids(documents, small_tokenizer())
         assert part.n_documents == len(documents) and part.n_tokens == len(part.ids) - len(documents)
         assert part.n_bytes == sum(len(stretch.encode()) for document in documents for stretch in document)
 
@@ -97,12 +97,12 @@ def test_ids_stay_on_the_disk_and_cannot_be_written_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "kind"), [(400, np.uint16), (65_536, np.uint16), (65_537, np.uint32)])
-def test_ids_are_as_wide_as_the_vocabulary_needs(tmp_path: Path, size: int, kind: type) -> None:
-    vocabulary = make_wide_vocabulary(size)
-    assert len(vocabulary) == size
-    ids = encode_parts([["ab"]], [["c"]], vocabulary, tmp_path).train.ids
+def test_ids_are_as_wide_as_the_tokenizer_needs(tmp_path: Path, size: int, kind: type) -> None:
+    tokenizer = make_wide_tokenizer(size)
+    assert len(tokenizer) == size
+    ids = tokenize([["ab"]], [["c"]], tokenizer, tmp_path).train.ids
     assert ids.dtype == kind
-    assert ids.tolist() == [size - 1, *encode("ab", vocabulary)]
+    assert ids.tolist() == [size - 1, *encode("ab", tokenizer)]
 
 
 def test_they_are_loaded_as_they_were_written(tmp_path: Path) -> None:
@@ -116,18 +116,18 @@ def test_they_are_loaded_as_they_were_written(tmp_path: Path) -> None:
 def test_they_can_be_moved(tmp_path: Path) -> None:
     key = encode_into(tmp_path / "here").key
     (tmp_path / "here").rename(tmp_path / "there")
-    assert load_tokens(tmp_path / "there" / key).train.ids.tolist() == expected_ids(TRAIN, small_vocabulary())
+    assert load_tokens(tmp_path / "there" / key).train.ids.tolist() == expected_ids(TRAIN, small_tokenizer())
 
 
 # -- the key
 
 
 def test_equal_content_has_an_equal_key_wherever_it_lies(tmp_path: Path) -> None:
-    relearned = learn_vocabulary([sonnets(20_000)], 400)
+    relearned = train_tokenizer([sonnets(20_000)], 400)
     keys = {
         encode_into(tmp_path / "one").key,
         encode_into(tmp_path / "another" / "deep").key,
-        encode_parts(tuple(map(tuple, TRAIN)), VALIDATION, relearned, tmp_path / "third").key,
+        tokenize(tuple(map(tuple, TRAIN)), VALIDATION, relearned, tmp_path / "third").key,
     }
     assert len(keys) == 1
 
@@ -146,8 +146,8 @@ def test_other_content_has_another_key(tmp_path: Path) -> None:
         ([["ef"]], [["ab"], ["cd"]]),
     ]
     assert len({encode_into(tmp_path, *content).key for content in contents}) == len(contents)
-    one, other = (learn_vocabulary([text * 9], 300) for text in ("ab cd", "xy zw"))
-    assert len({encode_parts(*contents[0], vocabulary, tmp_path).key for vocabulary in (one, other)}) == 2
+    one, other = (train_tokenizer([text * 9], 300) for text in ("ab cd", "xy zw"))
+    assert len({tokenize(*contents[0], tokenizer, tmp_path).key for tokenizer in (one, other)}) == 2
 
 
 def test_another_text_in_the_same_folder_is_never_taken_for_the_first(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_what_is_there_is_not_encoded_again(tmp_path: Path) -> None:
         os.utime(path, (0, 0))
     again = encode_into(tmp_path)
     assert [path.stat().st_mtime for path in place.iterdir()] == [0, 0, 0]
-    assert again.train.ids.tolist() == expected_ids(TRAIN, small_vocabulary())
+    assert again.train.ids.tolist() == expected_ids(TRAIN, small_tokenizer())
 
 
 def test_what_was_left_half_written_is_encoded_again(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_what_was_left_half_written_is_encoded_again(tmp_path: Path) -> None:
     (place / "tokens.json").unlink()
     (place / "train.npy").write_bytes((place / "train.npy").read_bytes()[:-9])
     (place / "validation.npy").unlink()
-    assert encode_into(tmp_path).train.ids.tolist() == expected_ids(TRAIN, small_vocabulary())
+    assert encode_into(tmp_path).train.ids.tolist() == expected_ids(TRAIN, small_tokenizer())
 
 
 # -- damage

@@ -7,19 +7,19 @@ import pytest
 
 from authors import read_books
 from epigone.errors import TextTooShort
-from epigone.evaluation.baselines import shuffle, split_words, write_chain
+from epigone.evaluation.baselines import sample_ngram_text, shuffle, split_words
 from epigone.evaluation.style import (
     LEAST,
-    Reading,
+    ScaleScore,
     choose_size,
-    decide,
-    divide_own,
-    draw_sample,
+    decide_grade,
+    draw_text_sample,
     grade,
     judge_style,
-    make_yardstick,
+    make_style_scales,
+    split_own_text,
 )
-from epigone.evaluation.stylometry import WINDOW, cut_evenly, load_authors, normalise
+from epigone.evaluation.stylometry import WINDOW, cut_evenly, load_authors, normalise_for_counting
 from helpers_front import sonnets
 from helpers_style import LIBRARY, judge, needs_data, needs_library, read_book, write_invented
 
@@ -27,7 +27,7 @@ from helpers_style import LIBRARY, judge, needs_data, needs_library, read_book, 
 
 
 def test_draws_are_as_large_as_the_text() -> None:
-    sample = draw_sample(normalise(sonnets(60_000)), 25_000, np.random.default_rng(0))
+    sample = draw_text_sample(normalise_for_counting(sonnets(60_000)), 25_000, np.random.default_rng(0))
     _, n_windows, n_pieces = sample.draws.shape
     assert n_windows == 2 and n_pieces == len(sample.pieces) == 20
     assert (sample.draws.sum((1, 2)) == n_pieces).all() and (sample.draws[0].sum(0) == 1).all()
@@ -42,8 +42,8 @@ def test_text_and_held_out_text_are_compared_at_one_size(n_characters: int, n_he
 
 
 def test_a_band_and_not_only_a_score_makes_a_verdict() -> None:
-    assert [grade(Reading(70, low, 90)) for low in (55, 30)] == ["good", "fair"]
-    assert grade(Reading(30, 25, 60)) == "bad"
+    assert [grade(ScaleScore(70, low, 90)) for low in (55, 30)] == ["good", "fair"]
+    assert grade(ScaleScore(30, 25, 60)) == "bad"
 
 
 def test_too_little_text_is_said() -> None:
@@ -55,29 +55,31 @@ def test_too_little_text_is_said() -> None:
 
 
 def test_with_too_little_held_out_the_end_of_the_text_is_held_out() -> None:
-    own, held, borrowed = divide_own(["a " * 100_000], "too little")
+    own, held, borrowed = split_own_text(["a " * 100_000], "too little")
     assert borrowed and len(own) + len(held) == 199_999 and len(held) >= LEAST
-    assert not divide_own(["a " * 100_000], "b " * 20_000)[2]
+    assert not split_own_text(["a " * 100_000], "b " * 20_000)[2]
 
 
 def test_a_small_author_s_words_shuffled_do_not_pass() -> None:
-    words = shuffle(split_words(normalise(sonnets(95_000))), np.random.default_rng(0))
+    words = shuffle(split_words(normalise_for_counting(sonnets(95_000))), np.random.default_rng(0))
     verdict = judge_style(" ".join(words)[:26_000], [sonnets(95_000)], "")
     assert verdict.tone in ("bad", "unsure")
 
 
 def test_a_text_without_spaces_is_judged_by_itself() -> None:
     own, stranger = write_invented(1, 180_000), write_invented(2, 30_000)
-    words = split_words(normalise(own[:120_000]))
+    words = split_words(normalise_for_counting(own[:120_000]))
     source = np.random.default_rng(0)
-    yardstick = make_yardstick(normalise(own[:120_000]), normalise(own[120_000:150_000]), 30_000)
+    yardstick = make_style_scales(
+        normalise_for_counting(own[:120_000]), normalise_for_counting(own[120_000:150_000]), 30_000
+    )
     texts = {
         "own": own[150_000:],
         "other": stranger,
-        "pairs": "".join(write_chain(words, 30_000, 1, source)),
+        "pairs": "".join(sample_ngram_text(words, 30_000, 1, source)),
         "shuffled": "".join(shuffle(words, source)[:30_000]),
     }
-    verdicts = {name: decide(yardstick, yardstick.read(text)) for name, text in texts.items()}
+    verdicts = {name: decide_grade(yardstick, yardstick.read(text)) for name, text in texts.items()}
     assert {name: verdict.tone != "bad" for name, verdict in verdicts.items()} == {
         "own": True,
         "other": False,
@@ -107,16 +109,16 @@ def test_an_author_s_other_book_passes_and_he_is_left_out_of_the_others() -> Non
 @needs_data
 @pytest.mark.parametrize("book", ["austen-1342", "dickens-98", "melville-15"])
 def test_neither_shuffled_words_nor_a_bigram_model_nor_another_author_pass(book: str) -> None:
-    own = normalise(read_book(book))
+    own = normalise_for_counting(read_book(book))
     own, held_out = own[: len(own) * 9 // 10], own[len(own) * 9 // 10 :]
-    yardstick = make_yardstick(own, held_out, choose_size(50_000, len(held_out)))
+    yardstick = make_style_scales(own, held_out, choose_size(50_000, len(held_out)))
     words, source = split_words(own), np.random.default_rng(0)
     texts = {
         "shuffled": " ".join(shuffle(words, source)[:12_000])[:50_000],
-        "pairs": " ".join(write_chain(words, 12_000, 1, source))[:50_000],
+        "pairs": " ".join(sample_ngram_text(words, 12_000, 1, source))[:50_000],
         "stranger": read_book("twain-76")[30_000:80_000],
     }
-    verdicts = {name: decide(yardstick, yardstick.read(text)) for name, text in texts.items()}
+    verdicts = {name: decide_grade(yardstick, yardstick.read(text)) for name, text in texts.items()}
     assert {verdict.tone for verdict in verdicts.values()} == {"bad"}
     assert verdicts["shuffled"].facts["high"] < 0 and verdicts["stranger"].facts["score"] < 40
     assert {verdicts[name].facts["least"] for name in ("shuffled", "pairs")} == {"order of words"}
@@ -175,7 +177,7 @@ def test_the_ruler_names_the_right_author() -> None:
 @pytest.mark.slow
 def test_the_bundle_is_made_of_the_library() -> None:
     bundled = load_authors()
-    texts = [normalise(text) for text in read_books(LIBRARY, "austen").values()]
+    texts = [normalise_for_counting(text) for text in read_books(LIBRARY, "austen").values()]
     rows = bundled.counts[[owner == bundled.names.index("Jane Austen") for owner in bundled.owners]]
     middles = [cut_evenly(text, WINDOW)[len(cut_evenly(text, WINDOW)) // 2] for text in texts]
     counted = bundled.features.count(middles)[:, :-2]

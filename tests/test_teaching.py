@@ -18,9 +18,9 @@ from transformers import GPT2LMHeadModel
 import epigone
 from epigone import pipeline, resumption
 from epigone.distillation import can_teach
-from epigone.model.loss import TAUGHT, NextTokenLoss
+from epigone.model.loss import TEACHER_SHARE, NextTokenLoss
 from epigone.runs.folder import RunFolder
-from epigone.tokens.tokenizer import load_vocabulary
+from epigone.tokens.tokenizer import load_tokenizer
 from helpers_front import Outcome, command, shared_run, workshop, write_sonnets
 from test_forward import assert_equal, list_gradients, make_batch, make_model
 
@@ -40,7 +40,7 @@ def look_up(model: GPT2LMHeadModel, teacher: GPT2LMHeadModel) -> tuple[torch.Ten
         hints = teacher.eval()(input_ids=ids).logits.flatten(0, 1).softmax(-1)
     logits = model(input_ids=ids).logits.flatten(0, 1)
     nats = functional.cross_entropy(logits, targets.flatten())
-    both = (1 - TAUGHT) * nats - TAUGHT * (hints * logits.log_softmax(-1)).sum(-1).mean()
+    both = (1 - TEACHER_SHARE) * nats - TEACHER_SHARE * (hints * logits.log_softmax(-1)).sum(-1).mean()
     both.backward()
     return torch.stack((both, nats)).detach(), list_gradients(model)
 
@@ -65,10 +65,10 @@ def test_a_variant_of_gpt2_learns_so_too() -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-@pytest.mark.parametrize("compilation", ["blocks", "whole"])
-def test_compiled_it_is_the_same(compilation: str) -> None:
+@pytest.mark.parametrize("compile", ["blocks", "whole"])
+def test_compiled_it_is_the_same(compile: str) -> None:
     model, teacher = make_model(), make_teacher()
-    assert_equal(compute(model, teacher, attention="eager", compilation=compilation), look_up(model, teacher), 1e-5)
+    assert_equal(compute(model, teacher, attention="eager", compile=compile), look_up(model, teacher), 1e-5)
 
 
 # -- as a command
@@ -100,9 +100,9 @@ def read_plan(run: Path) -> Any:
     return RunFolder(run).read_plan()[0]
 
 
-def test_it_has_the_teachers_vocabulary_and_block_and_other_random_numbers() -> None:
+def test_it_has_the_teachers_tokenizer_and_block_and_other_random_numbers() -> None:
     run, outcome = taught()
-    ours, theirs = load_vocabulary(run / "model"), load_vocabulary(teacher() / "model")
+    ours, theirs = load_tokenizer(run / "model"), load_tokenizer(teacher() / "model")
     assert ours.tokenizer.to_str() == theirs.tokenizer.to_str()
     plan, other = read_plan(run), read_plan(teacher())
     assert (plan.block_size, plan.shape) == (32, other.shape)
@@ -129,9 +129,7 @@ def test_the_training_loss_that_is_shown_is_that_of_the_text() -> None:
 
 def test_less_is_dropped_than_without() -> None:
     flags = {"size": "4x128", "epochs": 40.0, "samples": 0}
-    alone = pipeline.plan(
-        text(), base="none", block_size=32, vocabulary=read_plan(teacher()).shape.vocabulary_size, **flags
-    )
+    alone = pipeline.plan(text(), base="none", block_size=32, tokenizer=read_plan(teacher()).shape.vocab_size, **flags)
     with_one = pipeline.plan(text(), teacher=str(teacher()), **flags)
     assert with_one.plan.dropout == pytest.approx(alone.plan.dropout / 2, abs=0.006)
     assert alone.plan.dropout > 0.1
@@ -141,13 +139,13 @@ def test_it_goes_on_where_it_stopped_though_its_teacher_is_gone(tmp_path: Path) 
     gone = tmp_path / "teacher"
     shutil.copytree(teacher(), gone)
     settings = {"size": "1x32", "epochs": 4.0, "batch_size": 4, "samples": 0, "precision": "fp32", "dropout": 0.1}
-    names, folder = [str(text())], pipeline.begin([str(text())], tmp_path / "run")
-    preparation = pipeline.prepare_run(folder, names, epigone.Settings(**settings, teacher=str(gone)))
+    names, folder = [str(text())], pipeline.create_run([str(text())], tmp_path / "run")
+    preparation = pipeline.prepare_run(folder, names, epigone.TrainSettings(**settings, teacher=str(gone)))
     stops = iter([False] * 30 + [True] * 9)
-    *_, last = pipeline.learn(folder, preparation, should_stop=lambda: next(stops))
+    *_, last = pipeline.run_training(folder, preparation, should_stop=lambda: next(stops))
     assert last.reason == "interrupted"
     shutil.rmtree(gone)
-    list(resumption.go_on(folder, {}))
+    list(resumption.continue_run(folder, {}))
     whole, ours = (load_file(run / "model" / "model.safetensors") for run in (taught()[0], folder.path))
     assert all(torch.equal(whole[name], ours[name]) for name in whole)
 
@@ -195,11 +193,11 @@ def test_one_that_may_know_what_is_held_out_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_does_not_go_with_a_teacher_is_refused(tmp_path: Path) -> None:
-    size = read_plan(teacher()).shape.vocabulary_size
+    size = read_plan(teacher()).shape.vocab_size
     assert "holds no run" in refuse(tmp_path, "--teacher", tmp_path)
     assert "does not exist" in refuse(tmp_path, "--teacher", "nowhere")
     assert "starts from small" in refuse(tmp_path, "--teacher", teacher(), "--base", "small")
-    assert f"has {size:,} entries" in refuse(tmp_path, "--teacher", teacher(), "--vocabulary", str(size + 1))
+    assert f"has {size:,} entries" in refuse(tmp_path, "--teacher", teacher(), "--vocab-size", str(size + 1))
     assert "more than the 32 tokens" in refuse(tmp_path, "--teacher", teacher(), "--block-size", "64")
 
 

@@ -8,29 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from epigone import WritingSettings
+from epigone import WriteSettings
 from epigone.evaluation import sample_checks
-from epigone.evaluation.repetition import Range
-from epigone.evaluation.sample_checks import TEMPERATURES, Trial, choose_temperature
+from epigone.evaluation.repetition import AuthorRange
+from epigone.evaluation.sample_checks import TEMPERATURES, TemperatureTrial, choose_temperature
 from epigone.model.gpt2 import load_model
 from epigone.model.weights import keep_temperature, read_temperature
-from epigone.run import open_run, open_writer
-from epigone.tokens.tokenizer import load_vocabulary
+from epigone.run import open_generator, open_run
+from epigone.tokens.tokenizer import load_tokenizer
 from helpers_front import command, shared_run, sonnets
 
 
 def tune(monkeypatch: pytest.MonkeyPatch, dull_below: float, repeats_below: float) -> float:
     """The temperature that is chosen for a model that is too dull, or repeats itself, below others."""
     folder = shared_run().folder
-    model, vocabulary = load_model(folder.model), load_vocabulary(folder.model)
+    model, tokenizer = load_model(folder.model), load_tokenizer(folder.model)
 
-    def attempt(writer: object, usual: Range, temperature: float, seed: int) -> Trial:
+    def attempt(writer: object, usual: AuthorRange, temperature: float, seed: int) -> TemperatureTrial:
         compression = usual.compression[1] + (0.1 if temperature < dull_below else -0.1)
         repeated = usual.repeated[1] + (0.1 if temperature < repeats_below else 0)
-        return Trial(temperature=temperature, compression=compression, repeated=repeated)
+        return TemperatureTrial(temperature=temperature, compression=compression, repeated=repeated)
 
-    monkeypatch.setattr(sample_checks, "_try", attempt)
-    found = choose_temperature(model, vocabulary, [sonnets(9_000)], "", 0)
+    monkeypatch.setattr(sample_checks, "_try_temperature", attempt)
+    found = choose_temperature(model, tokenizer, [sonnets(9_000)], "", 0)
     assert found is not None and len(found.trials) <= 4
     return found.temperature
 
@@ -47,10 +47,10 @@ def test_the_lowest_temperature_in_the_authors_range_is_found(
 
 def test_a_real_model_is_tuned_and_the_same_each_time() -> None:
     folder = shared_run().folder
-    model, vocabulary = load_model(folder.model), load_vocabulary(folder.model)
+    model, tokenizer = load_model(folder.model), load_tokenizer(folder.model)
     held_out = [sonnets(30_000)[20_000:]]
-    found = choose_temperature(model, vocabulary, held_out, "", 0)
-    assert found is not None and found == choose_temperature(model, vocabulary, held_out, "", 0)
+    found = choose_temperature(model, tokenizer, held_out, "", 0)
+    assert found is not None and found == choose_temperature(model, tokenizer, held_out, "", 0)
     for trial in found.trials:
         fits = trial.compression <= found.most_compression and trial.repeated <= found.most_repeated
         assert fits == (trial.temperature >= found.temperature)
@@ -58,18 +58,18 @@ def test_a_real_model_is_tuned_and_the_same_each_time() -> None:
 
 def test_with_little_held_out_nothing_is_chosen() -> None:
     folder = shared_run().folder
-    assert choose_temperature(load_model(folder.model), load_vocabulary(folder.model), [sonnets(400)], "", 0) is None
+    assert choose_temperature(load_model(folder.model), load_tokenizer(folder.model), [sonnets(400)], "", 0) is None
 
 
 def test_what_was_chosen_is_what_is_written_with(tmp_path: Path) -> None:
     path = tmp_path / "run"
     shutil.copytree(shared_run().path, path)
     keep_temperature(open_run(path).folder.model, 0.55)
-    writer = open_writer(path)
+    writer = open_generator(path)
     assert writer.temperature == 0.55
-    cold = writer.write("Shall", WritingSettings(length=40, temperature=0.55))
-    assert writer.write("Shall", WritingSettings(length=40)) == cold
-    assert writer.write("Shall", WritingSettings(length=40, temperature=1.2)) != cold
+    cold = writer.write("Shall", WriteSettings(length=40, temperature=0.55))
+    assert writer.write("Shall", WriteSettings(length=40)) == cold
+    assert writer.write("Shall", WriteSettings(length=40, temperature=1.2)) != cold
     shown = json.loads(command("write", path, "--length", "5", "--json").out)
     assert shown["settings"]["temperature"] == 0.55
 

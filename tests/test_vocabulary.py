@@ -9,25 +9,25 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import models, pre_tokenizers
 from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
 from epigone.corpus.corpus import read_corpus
 from epigone.corpus.split import split_corpus
 from epigone.errors import BaseUnusable
 from epigone.tokens import tokenizer as room
-from epigone.tokens.dataset import encode_parts
+from epigone.tokens.dataset import tokenize
 from epigone.tokens.tokenizer import (
     END_OF_TEXT,
-    Vocabulary,
+    BPETokenizer,
     cut_into_blocks,
     encode,
-    learn_vocabulary,
     list_token_bytes,
-    load_vocabulary,
+    load_tokenizer,
+    train_tokenizer,
 )
 from helpers_front import sonnets
-from helpers_tokens import DATA, gpt2_vocabulary, needs_data, small_vocabulary
+from helpers_tokens import DATA, gpt2_tokenizer, needs_data, small_tokenizer
 
 TEXTS = {
     "verse": sonnets(3_000),
@@ -40,8 +40,8 @@ TEXTS = {
 }
 
 
-def decode(ids: list[int], vocabulary: Vocabulary) -> str:
-    text = vocabulary.tokenizer.decode(ids, skip_special_tokens=False)
+def decode(ids: list[int], tokenizer: BPETokenizer) -> str:
+    text = tokenizer.backend.decode(ids, skip_special_tokens=False)
     assert isinstance(text, str)
     return text
 
@@ -50,38 +50,38 @@ def decode(ids: list[int], vocabulary: Vocabulary) -> str:
 
 
 def test_it_is_a_stock_fast_gpt2_tokenizer() -> None:
-    vocabulary = small_vocabulary()
-    stock = vocabulary.as_stock()
-    assert type(stock) is GPT2Tokenizer and stock.is_fast and len(stock) == len(vocabulary)
+    tokenizer = small_tokenizer()
+    stock = tokenizer.as_stock()
+    assert type(stock) is GPT2Tokenizer and stock.is_fast and len(stock) == len(tokenizer)
     assert stock.get_vocab().keys() >= set(pre_tokenizers.ByteLevel.alphabet())
     assert stock.eos_token == stock.bos_token == END_OF_TEXT
-    assert encode(f"a{END_OF_TEXT}", vocabulary)[1] == vocabulary.end_of_text_id == stock.eos_token_id
-    assert stock("".join(TEXTS.values()))["input_ids"] == encode("".join(TEXTS.values()), vocabulary)
+    assert encode(f"a{END_OF_TEXT}", tokenizer)[1] == tokenizer.end_of_text_id == stock.eos_token_id
+    assert stock("".join(TEXTS.values()))["input_ids"] == encode("".join(TEXTS.values()), tokenizer)
 
 
 @pytest.mark.parametrize("size", [257, 258, 400, 1_000])
 def test_the_size_is_honoured(size: int) -> None:
-    vocabulary = learn_vocabulary([sonnets(20_000)], size)
-    assert len(vocabulary) == size
-    assert sorted(vocabulary.tokenizer.get_vocab().values()) == list(range(size))
+    tokenizer = train_tokenizer([sonnets(20_000)], size)
+    assert len(tokenizer) == size
+    assert sorted(tokenizer.backend.get_vocab().values()) == list(range(size))
 
 
 @pytest.mark.parametrize(("text", "size"), [("", 257), ("a", 257), ("abab", 259), ("xyz xyz xyz", 260)])
 def test_a_short_text_has_fewer(text: str, size: int) -> None:
     """In "abab" the pairs ab and abab can be merged; in "xyz xyz xyz" xy, xyz, and the latter with its space."""
-    assert len(learn_vocabulary([text], 1_000)) == size
+    assert len(train_tokenizer([text], 1_000)) == size
 
 
 def test_what_is_frequent_gets_an_entry() -> None:
-    vocabulary = learn_vocabulary(["O Romeo, Romeo! wherefore art thou Romeo?\n" * 9], 300)
-    assert len(encode("Romeo", vocabulary)) <= 2 and len(encode("Q", vocabulary)) == 1
-    assert len(encode("oemoR", vocabulary)) > len(encode("Romeo", vocabulary))
+    tokenizer = train_tokenizer(["O Romeo, Romeo! wherefore art thou Romeo?\n" * 9], 300)
+    assert len(encode("Romeo", tokenizer)) <= 2 and len(encode("Q", tokenizer)) == 1
+    assert len(encode("oemoR", tokenizer)) > len(encode("Romeo", tokenizer))
 
 
 def test_equal_texts_give_equal_vocabularies() -> None:
-    first, again = (learn_vocabulary(iter([sonnets(9_000), "tail"]), 350) for _ in range(2))
+    first, again = (train_tokenizer(iter([sonnets(9_000), "tail"]), 350) for _ in range(2))
     assert first.tokenizer.to_str() == again.tokenizer.to_str()
-    other = learn_vocabulary([sonnets(9_000).swapcase(), "tail"], 350)
+    other = train_tokenizer([sonnets(9_000).swapcase(), "tail"], 350)
     assert other.tokenizer.get_vocab() != first.tokenizer.get_vocab()
 
 
@@ -95,20 +95,17 @@ def test_of_very_much_text_a_part_is_learned_from_that_stands_all_over_it(monkey
     assert 0 < sum(map(len, room._spread(many))) <= 6_000
     text = sonnets(9_000)
     monkeypatch.setattr(room, "LEARNING_CHARACTERS", 5_000)
-    assert (
-        learn_vocabulary([text], 350).tokenizer.get_vocab()
-        != learn_vocabulary([text[:5_000]], 350).tokenizer.get_vocab()
-    )
+    assert train_tokenizer([text], 350).backend.get_vocab() != train_tokenizer([text[:5_000]], 350).backend.get_vocab()
 
 
 def test_a_long_run_without_white_space_is_learned_from_in_time() -> None:
     """Work that grows with the square of its length would take a minute here."""
     run = sonnets(90_000).replace(" ", "").replace("\n", "") + "x" * 50_000
     began = time.perf_counter()
-    vocabulary = learn_vocabulary([run], 600)
+    tokenizer = train_tokenizer([run], 600)
     assert time.perf_counter() - began < 10
-    assert len(encode(run, vocabulary)) < 0.5 * len(run)
-    pieces = list_token_bytes(vocabulary)
+    assert len(encode(run, tokenizer)) < 0.5 * len(run)
+    pieces = list_token_bytes(tokenizer)
     assert b"x" * 64 in pieces and max(map(len, pieces)) <= 256, "an entry is no longer than a few lines"
     assert not [piece for piece in pieces if b"\0" in piece and len(piece) > 1], "no mark is left where a run was cut"
 
@@ -118,32 +115,32 @@ def test_a_long_run_without_white_space_is_learned_from_in_time() -> None:
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_every_text_comes_back(text: str) -> None:
-    for vocabulary in (small_vocabulary(), learn_vocabulary([text * 5], 300)):
-        assert decode(encode(text, vocabulary), vocabulary) == text
+    for tokenizer in (small_tokenizer(), train_tokenizer([text * 5], 300)):
+        assert decode(encode(text, tokenizer), tokenizer) == text
 
 
 @settings(deadline=None)  # the first text also waits for the vocabulary
 @given(st.text())
 def test_any_text_comes_back_and_its_tokens_are_its_bytes(text: str) -> None:
-    vocabulary = small_vocabulary()
-    ids = encode(text, vocabulary)
-    assert decode(ids, vocabulary) == text
-    pieces = list_token_bytes(vocabulary)
+    tokenizer = small_tokenizer()
+    ids = encode(text, tokenizer)
+    assert decode(ids, tokenizer) == text
+    pieces = list_token_bytes(tokenizer)
     assert b"".join(pieces[i] for i in ids) == text.replace(END_OF_TEXT, "").encode()
 
 
 def test_every_byte_has_a_token_and_the_end_of_text_no_bytes() -> None:
-    pieces = list_token_bytes(small_vocabulary())
+    pieces = list_token_bytes(small_tokenizer())
     assert len(pieces) == 400
     assert {piece[0] for piece in pieces if len(piece) == 1} == set(range(256))
-    assert [i for i, piece in enumerate(pieces) if not piece] == [small_vocabulary().end_of_text_id]
+    assert [i for i, piece in enumerate(pieces) if not piece] == [small_tokenizer().end_of_text_id]
 
 
 @needs_data
 def test_the_tokens_of_gpt2_are_the_bytes_of_the_text() -> None:
-    vocabulary, text = gpt2_vocabulary(), "".join(TEXTS.values())
-    pieces = list_token_bytes(vocabulary)
-    assert b"".join(pieces[i] for i in encode(text, vocabulary)) == text.encode()
+    tokenizer, text = gpt2_tokenizer(), "".join(TEXTS.values())
+    pieces = list_token_bytes(tokenizer)
+    assert b"".join(pieces[i] for i in encode(text, tokenizer)) == text.encode()
     assert pieces[15_496] == b"Hello" and pieces[995] == b" world" and pieces[50_256] == b""
 
 
@@ -165,16 +162,16 @@ odd_pieces = st.text(st.sampled_from("ab1 's!é中🙂\n \t\r\x0b\x1c\x1f\x85\u0
 @given(st.lists(odd_pieces, min_size=3, max_size=12), st.sampled_from(["z ", "z\n", "!\n", "'s "]))
 def test_the_tokens_of_the_blocks_are_the_tokens_of_the_whole(pieces: list[str], edge: str) -> None:
     """Wherever a block holds a place to cut at: a blank or a line's end behind something else."""
-    text, vocabulary = edge.join(pieces), small_vocabulary()
-    whole = vocabulary.tokenizer.encode(text, add_special_tokens=False).ids
-    assert [i for block in cut_into_blocks(text, 24) for i in encode(block, vocabulary)] == whole
+    text, tokenizer = edge.join(pieces), small_tokenizer()
+    whole = tokenizer.backend.encode(text, add_special_tokens=False).ids
+    assert [i for block in cut_into_blocks(text, 24) for i in encode(block, tokenizer)] == whole
 
 
 @pytest.mark.parametrize("between", [" ", "\n\n", " \t ", "\r\n", " \u00a0", "\x85 "])
 def test_a_text_of_many_blocks_has_the_tokens_of_the_whole(between: str) -> None:
-    text, vocabulary = sonnets(70_000).replace(" ", between) * 2, small_vocabulary()
+    text, tokenizer = sonnets(70_000).replace(" ", between) * 2, small_tokenizer()
     assert len(list(cut_into_blocks(text))) > 2
-    assert encode(text, vocabulary) == vocabulary.tokenizer.encode(text, add_special_tokens=False).ids
+    assert encode(text, tokenizer) == tokenizer.backend.encode(text, add_special_tokens=False).ids
 
 
 def test_a_long_run_is_cut_in_time() -> None:
@@ -188,29 +185,29 @@ def test_a_long_run_is_cut_in_time() -> None:
 # -- keeping and loading
 
 
-def test_a_saved_vocabulary_is_loaded_by_transformers_alone(tmp_path: Path) -> None:
-    vocabulary = small_vocabulary()
-    vocabulary.as_stock().save_pretrained(tmp_path)
+def test_a_saved_tokenizer_is_loaded_by_transformers_alone(tmp_path: Path) -> None:
+    tokenizer = small_tokenizer()
+    tokenizer.as_stock().save_pretrained(tmp_path)
     text = "".join(TEXTS.values()) + END_OF_TEXT
-    stock, ours = AutoTokenizer.from_pretrained(tmp_path), load_vocabulary(tmp_path)
-    assert stock(text)["input_ids"] == encode(text, ours) == encode(text, vocabulary)
+    stock, ours = AutoTokenizer.from_pretrained(tmp_path), load_tokenizer(tmp_path)
+    assert stock(text)["input_ids"] == encode(text, ours) == encode(text, tokenizer)
     assert stock.decode(stock(text)["input_ids"]) == decode(encode(text, ours), ours) == text
     assert len(stock) == len(ours) == 400
-    assert stock.eos_token_id == ours.end_of_text_id == vocabulary.end_of_text_id
+    assert stock.eos_token_id == ours.end_of_text_id == tokenizer.end_of_text_id
 
 
 def test_a_tokenizer_that_would_cut_texts_short_does_not(tmp_path: Path) -> None:
-    small_vocabulary().as_stock().save_pretrained(tmp_path)
+    small_tokenizer().as_stock().save_pretrained(tmp_path)
     values = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
     values["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
     (tmp_path / "tokenizer.json").write_text(json.dumps(values), "utf-8")
-    assert encode(sonnets(500), load_vocabulary(tmp_path)) == encode(sonnets(500), small_vocabulary())
+    assert encode(sonnets(500), load_tokenizer(tmp_path)) == encode(sonnets(500), small_tokenizer())
 
 
 def test_where_it_is_not_said_the_end_of_text_has_gpt2_s_name(tmp_path: Path) -> None:
-    small_vocabulary().as_stock().save_pretrained(tmp_path)
+    small_tokenizer().as_stock().save_pretrained(tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
-    assert load_vocabulary(tmp_path).end_of_text_id == small_vocabulary().end_of_text_id
+    assert load_tokenizer(tmp_path).end_of_text_id == small_tokenizer().end_of_text_id
 
 
 def damage_by(folder: Path, name: str) -> None:
@@ -247,19 +244,19 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_folder_without_a_sound_vocabulary_is_told(tmp_path: Path, damage: str) -> None:
-    small_vocabulary().as_stock().save_pretrained(tmp_path)
+def test_a_folder_without_a_sound_tokenizer_is_told(tmp_path: Path, damage: str) -> None:
+    small_tokenizer().as_stock().save_pretrained(tmp_path)
     damage_by(tmp_path, damage)
     with pytest.raises(BaseUnusable) as caught:
-        load_vocabulary(tmp_path)
+        load_tokenizer(tmp_path)
     assert str(tmp_path) in str(caught.value) and "tokenizer.json" in caught.value.hint
 
 
-def test_another_kind_of_tokenizer_is_no_vocabulary(tmp_path: Path) -> None:
-    words = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+def test_another_kind_of_tokenizer_is_no_tokenizer(tmp_path: Path) -> None:
+    words = BPETokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
     PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(tmp_path)
     with pytest.raises(BaseUnusable, match="end-of-text token"):
-        load_vocabulary(tmp_path)
+        load_tokenizer(tmp_path)
 
 
 # -- GPT-2's own
@@ -275,8 +272,8 @@ def test_another_kind_of_tokenizer_is_no_vocabulary(tmp_path: Path) -> None:
     ],
 )
 def test_gpt2_has_its_published_ids(text: str, ids: list[int]) -> None:
-    assert len(gpt2_vocabulary()) == 50_257
-    assert encode(text, gpt2_vocabulary()) == ids
+    assert len(gpt2_tokenizer()) == 50_257
+    assert encode(text, gpt2_tokenizer()) == ids
 
 
 @needs_data
@@ -285,5 +282,5 @@ def test_tinyshakespeare_has_the_fields_count_of_gpt2_tokens(tmp_path: Path) -> 
     corpus = read_corpus([str(DATA / "tinyshakespeare.txt")])
     split = split_corpus(corpus, how="tail", share=0.1, seed=0)
     parts = [list(split.train_texts(corpus))], [list(split.validation_texts(corpus))]
-    tokens = encode_parts(*parts, gpt2_vocabulary(), tmp_path)
+    tokens = tokenize(*parts, gpt2_tokenizer(), tmp_path)
     assert (tokens.train.n_tokens, tokens.validation.n_tokens) == (301_966, 36_059)

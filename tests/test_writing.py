@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
-from epigone.generation.generator import Writer
+from epigone.generation.generator import TextGenerator
 from epigone.model.decoder import ReferenceDecoder
-from epigone.settings import WritingSettings
-from epigone.tokens.tokenizer import Vocabulary, encode
+from epigone.settings import WriteSettings
+from epigone.tokens.tokenizer import BPETokenizer, encode
 from helpers_front import shared_run
 from helpers_writing import (
     LETTERS,
@@ -18,45 +18,45 @@ from helpers_writing import (
     make_chooser,
     parrot_writer,
     random_model,
-    random_vocabulary,
+    random_tokenizer,
     random_writer,
 )
 
-__all__ = ["bytes_only", "random_model", "random_vocabulary", "random_writer"]
+__all__ = ["bytes_only", "random_model", "random_tokenizer", "random_writer"]
 
 
 # -- characters
 
 
-def test_pieces_never_end_within_a_character(bytes_only: Vocabulary) -> None:
+def test_pieces_never_end_within_a_character(bytes_only: BPETokenizer) -> None:
     ids = encode(LETTERS, bytes_only)
     assert len(ids) == len(LETTERS.encode())
     writer = parrot_writer(Parrot(ids, len(bytes_only)), bytes_only)
-    pieces = [piece.text for piece in writer.stream("x", WritingSettings(length=len(ids), temperature=0))]
+    pieces = [piece.text for piece in writer.stream("x", WriteSettings(length=len(ids), temperature=0))]
     assert "".join(pieces) == LETTERS and all(len(piece) == 1 for piece in pieces)
 
 
-def test_half_a_character_at_the_end_is_not_shown(bytes_only: Vocabulary) -> None:
+def test_half_a_character_at_the_end_is_not_shown(bytes_only: BPETokenizer) -> None:
     ids = encode("a🦊", bytes_only)
     writer = parrot_writer(Parrot(ids, len(bytes_only)), bytes_only)
-    assert writer.write("x", WritingSettings(length=len(ids) - 1, temperature=0)) == ["a"]
+    assert writer.write("x", WriteSettings(length=len(ids) - 1, temperature=0)) == ["a"]
 
 
-def test_bytes_that_are_no_character_become_replacement_characters(bytes_only: Vocabulary) -> None:
+def test_bytes_that_are_no_character_become_replacement_characters(bytes_only: BPETokenizer) -> None:
     ids = [encode("é", bytes_only)[0], *encode("ok", bytes_only)]
     writer = parrot_writer(Parrot(ids, len(bytes_only)), bytes_only)
-    assert writer.write("x", WritingSettings(length=3, temperature=0)) == ["\ufffdok"]
+    assert writer.write("x", WriteSettings(length=3, temperature=0)) == ["\ufffdok"]
 
 
-def test_a_stop_string_is_found_across_tokens_and_characters(bytes_only: Vocabulary) -> None:
+def test_a_stop_string_is_found_across_tokens_and_characters(bytes_only: BPETokenizer) -> None:
     text = "one 🦊🦊 two"
     for stop, kept in (("🦊🦊", "one "), ("🦊 t", "one 🦊"), ("wo", "one 🦊🦊 t"), ("one", ""), ("x", text)):
         writer = parrot_writer(Parrot(encode(text, bytes_only), len(bytes_only)), bytes_only)
-        settings = WritingSettings(length=len(text.encode()), temperature=0, stop=(stop,))
+        settings = WriteSettings(length=len(text.encode()), temperature=0, stop=(stop,))
         assert writer.write("x", settings) == [kept]
 
 
-def test_the_end_of_text_is_never_written(bytes_only: Vocabulary) -> None:
+def test_the_end_of_text_is_never_written(bytes_only: BPETokenizer) -> None:
     """A model that wants nothing else has to say something else."""
     end = bytes_only.end_of_text_id
     writer = parrot_writer(Parrot([end], len(bytes_only)), bytes_only)
@@ -78,10 +78,10 @@ def test_a_batch_writes_what_its_texts_alone_would_be() -> None:
 
 
 def test_past_the_context_a_text_goes_on_from_its_second_half(
-    random_model: GPT2LMHeadModel, random_writer: Writer
+    random_model: GPT2LMHeadModel, random_writer: TextGenerator
 ) -> None:
     """A fresh reading of the last 24 tokens foretells what comes when the 48 positions are used up."""
-    prompt = encode("From", random_writer.vocabulary)
+    prompt = encode("From", random_writer.tokenizer)
     chooser = make_chooser([0], temperature=0)
     tokens = [ids[0] for ids in random_writer._write_tokens(prompt, 1, 100, chooser)]
     written = prompt + tokens
@@ -110,15 +110,15 @@ def test_the_global_random_numbers_do_not_move_a_text() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_writing_leaves_the_model_as_it_was(
-    random_model: GPT2LMHeadModel, random_vocabulary: Vocabulary, training: bool
+    random_model: GPT2LMHeadModel, random_tokenizer: BPETokenizer, training: bool
 ) -> None:
-    model, random_writer = random_model, Writer(ReferenceDecoder(random_model), random_vocabulary)
+    model, random_writer = random_model, TextGenerator(ReferenceDecoder(random_model), random_tokenizer)
     model.train(training)
-    first = random_writer.write("From", WritingSettings(length=5))
+    first = random_writer.write("From", WriteSettings(length=5))
     assert model.training is training and all(parameter.grad is None for parameter in model.parameters())
-    stream = random_writer.stream("From", WritingSettings(length=50))
+    stream = random_writer.stream("From", WriteSettings(length=50))
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert model.training is training
     model.eval()
-    assert random_writer.write("From", WritingSettings(length=5)) == first, "dropout was on"
+    assert random_writer.write("From", WriteSettings(length=5)) == first, "dropout was on"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from epigone.evaluation.baselines import Learning, judge_learning, measure_counts, measure_packed
+from epigone.evaluation.baselines import LearningScore, judge_learning, measure_compressed, measure_ngrams
 from helpers_front import sonnets
 
 FEW = st.text("ab c", min_size=1, max_size=60).map(str.encode)
@@ -39,7 +39,7 @@ def measure_slowly(train: bytes, held_out: bytes, order: int) -> float:
 @given(FEW, FEW, st.integers(0, 7))
 @hypothesis_settings(max_examples=100, deadline=None)
 def test_counts_are_smoothed_as_witten_and_bell_do(train: bytes, held_out: bytes, order: int) -> None:
-    assert measure_counts(train, held_out, order) == pytest.approx(measure_slowly(train, held_out, order))
+    assert measure_ngrams(train, held_out, order) == pytest.approx(measure_slowly(train, held_out, order))
 
 
 def test_the_chances_of_all_bytes_together_are_one() -> None:
@@ -47,7 +47,7 @@ def test_the_chances_of_all_bytes_together_are_one() -> None:
     start = b"Shall I comp"
     chances = []
     for byte in range(256):
-        longer, shorter = (measure_counts(train, text) * len(text) for text in (start + bytes([byte]), start))
+        longer, shorter = (measure_ngrams(train, text) * len(text) for text in (start + bytes([byte]), start))
         chances.append(2 ** -(longer - shorter))
     assert sum(chances) == pytest.approx(1)
 
@@ -55,12 +55,12 @@ def test_the_chances_of_all_bytes_together_are_one() -> None:
 def test_a_text_that_was_seen_takes_few_bits_and_noise_all_of_them() -> None:
     text = sonnets(40_000).encode()
     noise = random.Random(0).randbytes(3000)
-    for measure in (measure_counts, measure_packed):
+    for measure in (measure_ngrams, measure_compressed):
         assert measure(text, text[:2000]) < 0.7 * measure(text[3000:], text[:2000])
         assert measure(text, noise) > 7.5
 
 
-LEARNED = Learning(held_out=2.0, training=1.8, counts=2.5, packed=2.7)
+LEARNED = LearningScore(held_out=2.0, training=1.8, counts=2.5, packed=2.7)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from authors import AUTHORS, read_books
-from epigone.evaluation.baselines import shuffle, split_words, write_chain
-from epigone.evaluation.style import choose_size, decide, make_yardstick
-from epigone.evaluation.stylometry import WINDOW, Counts, Space, cut_evenly, load_authors, measure, normalise, thin
+from epigone.evaluation.baselines import sample_ngram_text, shuffle, split_words
+from epigone.evaluation.style import choose_size, decide_grade, make_style_scales
+from epigone.evaluation.stylometry import (
+    WINDOW,
+    Counts,
+    DeltaSpace,
+    cut_evenly,
+    load_authors,
+    measure_distance,
+    normalise_for_counting,
+    subsample_counts,
+)
 from epigone.evaluation.stylometry import WINDOWS as OWN_WINDOWS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "attribution.md"
@@ -124,7 +133,7 @@ def collect(library: Path) -> dict[int, list[Sample]]:
     found: dict[int, list[Sample]] = {size: [] for size in SIZES}
     for author in PROSE:
         for book, text in read_books(library, author).items():
-            windows = cut_evenly(normalise(text), WINDOW)
+            windows = cut_evenly(normalise_for_counting(text), WINDOW)
             spread = [windows[turn * len(windows) // WINDOWS] for turn in range(min(WINDOWS, len(windows)))]
             for size in SIZES:
                 texts = [window[at : at + size] for window in spread for at in range(0, 2 * min(size, 25_000), 25_000)]
@@ -140,13 +149,13 @@ def measure_all(samples: list[Sample], known: list[Sample], size: int) -> dict[s
     found = {part: np.full((len(samples), len(authors.names)), np.inf) for part in parts}
     for author in PROSE:
         for part, columns in parts.items():
-            space = Space(authors.without([AUTHORS[author]]), columns, size, np.random.default_rng(0))
+            space = DeltaSpace(authors.without([AUTHORS[author]]), columns, size, np.random.default_rng(0))
             _measure_author([samples, known], author, space, size, found[part])
     return found | {"both": found["words"] + found["character n-grams"]}
 
 
 def _measure_author(
-    lists: list[list[Sample]], author: str, space: Space, size: int, found: NDArray[np.float64]
+    lists: list[list[Sample]], author: str, space: DeltaSpace, size: int, found: NDArray[np.float64]
 ) -> None:
     """Fill in the rows of one author: as much is known of him as of the others, and in the same way."""
     samples, known = lists
@@ -156,13 +165,13 @@ def _measure_author(
     for book in sorted({samples[row].book for row in mine}):
         rows = [row for row in mine if samples[row].book == book]
         vectors = space.place_texts(np.array([samples[row].counts for row in rows]))
-        found[np.ix_(rows, others)] = measure(vectors, space.centres)
+        found[np.ix_(rows, others)] = measure_distance(vectors, space.centres)
         rest = [sample.counts for sample in known if sample.author == author and sample.book != book]
         if rest:
             n_kept = min(OWN_WINDOWS, len(rest))
             spread = np.array([rest[turn * len(rest) // n_kept] for turn in range(n_kept)])
-            thinned = thin(spread, size, np.random.default_rng(0))
-            found[rows, own] = measure(vectors, space.place_author(thinned))[:, 0]
+            thinned = subsample_counts(spread, size, np.random.default_rng(0))
+            found[rows, own] = measure_distance(vectors, space.place_author(thinned))[:, 0]
 
 
 def is_prose(sample: Sample) -> bool:
@@ -205,7 +214,11 @@ def score_kinds(library: Path) -> Iterator[str]:
 
 def judge_author(library: Path, author: str) -> Iterator[tuple[str, float, str]]:
     """Texts of several kinds and what they reach: all but the last of the author's stories are learned from."""
-    books = {name: normalise(text) for name, text in read_books(library, author).items() if name in PROSE[author]}
+    books = {
+        name: normalise_for_counting(text)
+        for name, text in read_books(library, author).items()
+        if name in PROSE[author]
+    }
     *rest, last = books
     text = "\n".join(books[name] for name in rest)[:1_200_000]
     if len(text) < 400_000 or len(books[last]) < 60_000:
@@ -216,10 +229,10 @@ def judge_author(library: Path, author: str) -> Iterator[tuple[str, float, str]]
     stand_in, tested = "\n".join(held[::2]), "\n".join(held[1::2])
     kinds = make_kinds(library, author, own, tested, books[last])
     for size in (25_000, 50_000):
-        yardstick = make_yardstick(own, stand_in, choose_size(size, len(stand_in)))
+        yardstick = make_style_scales(own, stand_in, choose_size(size, len(stand_in)))
         for kind, sample in kinds.items():
             if len(sample) >= size:
-                verdict = decide(yardstick, yardstick.read(sample[:size]))
+                verdict = decide_grade(yardstick, yardstick.read(sample[:size]))
                 yield kind, verdict.facts.get("score", np.nan), verdict.tone
 
 
@@ -227,7 +240,7 @@ def make_kinds(library: Path, author: str, own: str, tested: str, last: str) -> 
     """Texts that should pass and texts that should not."""
     source, words = np.random.default_rng(0), split_words(own)
     place = (list(PROSE).index(author) + 7) % len(PROSE)
-    stranger = normalise(next(iter(read_books(library, list(PROSE)[place]).values())))
+    stranger = normalise_for_counting(next(iter(read_books(library, list(PROSE)[place]).values())))
     sentences = tested.split(". ")
     n_words = int(1.2 * len(words) * WINDOW / len(own))
     return {
@@ -236,8 +249,8 @@ def make_kinds(library: Path, author: str, own: str, tested: str, last: str) -> 
         "his held-out sentences shuffled": ". ".join(shuffle(sentences, source)),
         "another author": stranger[len(stranger) // 4 :],
         "his words shuffled": " ".join(shuffle(words, source)[: 2 * n_words]),
-        "a bigram model of his text": " ".join(write_chain(words, n_words, 1, source)),
-        "a trigram model of his text": " ".join(write_chain(words, n_words, 2, source)),
+        "a bigram model of his text": " ".join(sample_ngram_text(words, n_words, 1, source)),
+        "a trigram model of his text": " ".join(sample_ngram_text(words, n_words, 2, source)),
     }
 
 

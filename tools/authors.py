@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from epigone.evaluation.stylometry import BUNDLE, Authors, read_authors, write_authors
+from epigone.evaluation.stylometry import BUNDLE, AuthorCounts, read_authors, write_authors
 from library import open_library
 
 PLACE = Path(__file__).resolve().parent.parent / "src" / "epigone" / "judging" / BUNDLE
@@ -53,7 +53,7 @@ def main() -> None:
         print(f"{PLACE.name}: {PLACE.stat().st_size:,} bytes")
 
 
-def read_library(library: Path) -> Authors:
+def read_library(library: Path) -> AuthorCounts:
     """The authors' tables."""
     return read_authors({name: list(read_books(library, folder).values()) for folder, name in AUTHORS.items()})
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from epigone.evaluation.copying import BUNDLE, judge_copying, read_library, write_library
+from epigone.evaluation.copying import BUNDLE, build_books_filter, judge_copying, write_books_filter
 from epigone.files import write_bytes, write_json
 from epigone.generation.scoring import score_text
 from epigone.model.gpt2 import load_model
 from epigone.model.hub import SMALL, WEIGHTS
-from epigone.run import ask_for_much, keep_untouched, open_run, open_writer
-from epigone.tokens.tokenizer import load_vocabulary
+from epigone.run import judging_write_settings, open_generator, open_run, save_base_samples
+from epigone.tokens.tokenizer import load_tokenizer
 from library import Book, open_library, read_books
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,8 +41,8 @@ JUDGED = 25_000
 STARTS = ("", "\n")
 """What texts begin with, of models that learned from many documents and from few."""
 ASKED = """
---base none --size 6x256 --vocabulary 4096 --block-size 256 --batch-size 16 --learning-rate 0.006 --epochs 20
---patience none --compilation whole --sample-length 200
+--base none --size 6x256 --vocab-size 4096 --block-size 256 --batch-size 16 --learning-rate 0.006 --epochs 20
+--patience none --compile whole --sample-length 200
 """
 
 CARD = """---
@@ -111,7 +111,7 @@ def main() -> None:
     else:
         texts = [str(BOOKS / "books"), "--validation", str(BOOKS / "held-out"), "--out", str(RUN)]
         call("train", *texts, *ASKED.split(), "--seed", str(SEED), "--minutes", minutes)
-    write_library(read_library(read_learned()), FILTER)
+    write_books_filter(build_books_filter(read_learned()), FILTER)
     pack(PLACE)
     write_untouched()
     write_bytes(PLACE / "README.md", describe(asked.minutes).encode())
@@ -165,19 +165,19 @@ def pack(place: Path) -> None:
 
 def write_untouched() -> None:
     """Let the base write what judgements of models that were tuned from it are set beside."""
-    asked = ask_for_much(JUDGED, device="cpu")
-    writer = open_writer(SMALL, asked)
-    keep_untouched(PLACE, asked, {start: writer.write(start, asked) for start in STARTS})
+    asked = judging_write_settings(JUDGED, device="cpu")
+    writer = open_generator(SMALL, asked)
+    save_base_samples(PLACE, asked, {start: writer.write(start, asked) for start in STARTS})
 
 
 def describe(minutes: float) -> str:
     """The model's card."""
     run, chosen = open_run(RUN), json.loads((BOOKS / "chosen.json").read_text("utf-8"))
     plan, more = run.folder.read_plan()
-    model, vocabulary = load_model(PLACE), load_vocabulary(PLACE)
+    model, tokenizer = load_model(PLACE), load_tokenizer(PLACE)
     rows = []
     for path in sorted((BOOKS / "held-out").glob("*.txt")):
-        found = score_text(model, vocabulary, path.read_text("utf-8"))
+        found = score_text(model, tokenizer, path.read_text("utf-8"))
         rows.append(f"| {path.stem} | {found.n_characters:,} | {found.nats / found.n_characters:.3f} | "
                     f"{found.bits_per_byte:.3f} |")  # fmt: skip
     written = run.write(length=2_500, unit="characters", count=20)
@@ -186,7 +186,7 @@ def describe(minutes: float) -> str:
         parameters=f"{plan.n_parameters:,}",
         layers=plan.shape.n_layer,
         width=plan.shape.n_embd,
-        vocabulary=f"{plan.shape.vocabulary_size:,}",
+        vocabulary=f"{plan.shape.vocab_size:,}",
         context=plan.shape.n_positions,
         books=chosen["n_books"] - len(chosen["held_out"]),
         held_out=len(chosen["held_out"]),

@@ -21,25 +21,25 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
-from epigone.generation.generator import Writer
+from epigone.generation.generator import TextGenerator
 from epigone.hardware import choose_precision, find_hardware
 from epigone.model.decoder import WeightFormat, make_decoder
 from epigone.model.gpt2 import build_model
 from epigone.model.size import Shape
-from epigone.planning.choose_base import Route
-from epigone.planning.plan import Facts, Plan, make_plan
+from epigone.planning.choose_base import BaseChoice
+from epigone.planning.plan import Plan, PlanInputs, make_plan
 from epigone.run import open_run
-from epigone.settings import Settings, WritingSettings
-from epigone.tokens.dataset import Batches, Part, Tokens
-from epigone.tokens.tokenizer import Vocabulary, encode, learn_vocabulary
-from epigone.training.trainer import Learner
+from epigone.settings import TrainSettings, WriteSettings
+from epigone.tokens.dataset import Batches, TokenDataset, TokenSplit
+from epigone.tokens.tokenizer import BPETokenizer, encode, train_tokenizer
+from epigone.training.trainer import Trainer
 from recipes import compare_recipes, read_result, read_sonnets, run_whole
 
 VOCABULARY = 1024
 SHAPES = {
-    "2M": Shape(n_layer=4, n_embd=192, n_head=6, n_positions=128, vocabulary_size=VOCABULARY),
-    "5M": Shape(n_layer=6, n_embd=256, n_head=4, n_positions=256, vocabulary_size=VOCABULARY),
-    "124M": Shape(n_layer=12, n_embd=768, n_head=12, n_positions=256, vocabulary_size=50_257),
+    "2M": Shape(n_layer=4, n_embd=192, n_head=6, n_positions=128, vocab_size=VOCABULARY),
+    "5M": Shape(n_layer=6, n_embd=256, n_head=4, n_positions=256, vocab_size=VOCABULARY),
+    "124M": Shape(n_layer=12, n_embd=768, n_head=12, n_positions=256, vocab_size=50_257),
 }
 """What is trained, by its parameters; the blocks are as long as it has positions."""
 BATCHES = {"2M": 16, "5M": 16, "124M": 4}
@@ -165,14 +165,14 @@ def _compare_steps(name: str, n_rounds: int) -> str:
 
 def make_plan_and_tokens(
     name: str, *, device: Literal["cpu", "cuda"] = "cpu", n_time: int | None = None, batch: int | None = None
-) -> tuple[Plan, Tokens]:
+) -> tuple[Plan, TokenDataset]:
     """The plan that epigone makes for random ids and ten minutes, 124M fine-tuned and the others from scratch."""
     shape = replace(SHAPES[name], n_positions=n_time or SHAPES[name].n_positions)
-    ids = np.random.default_rng(0).integers(shape.vocabulary_size, size=1_000_000, dtype=np.uint16)
-    part = Part(ids=ids, n_tokens=len(ids), n_documents=1, n_characters=3 * len(ids), n_bytes=3 * len(ids))
-    tokens = Tokens(train=part, validation=part, key="bench")
+    ids = np.random.default_rng(0).integers(shape.vocab_size, size=1_000_000, dtype=np.uint16)
+    part = TokenSplit(ids=ids, n_tokens=len(ids), n_documents=1, n_characters=3 * len(ids), n_bytes=3 * len(ids))
+    tokens = TokenDataset(train=part, validation=part, key="bench")
     base = shape if name == "124M" else None
-    settings = Settings(
+    settings = TrainSettings(
         base="gpt2" if base else "none",
         size="auto" if base else f"{shape.n_layer}x{shape.n_embd}",
         block_size=shape.n_positions,
@@ -181,11 +181,11 @@ def make_plan_and_tokens(
         device=device,
         minutes=10.0,
     )
-    facts = Facts(
+    facts = PlanInputs(
         tokens=tokens,
         hardware=find_hardware(device),
-        route=Route(base=settings.base, vocabulary_size=0, reason="", vocabulary_reason=""),
-        vocabulary_size=shape.vocabulary_size,
+        route=BaseChoice(base=settings.base, vocab_size=0, reason="", vocab_size_reason=""),
+        vocab_size=shape.vocab_size,
         base_shape=base,
     )
     return make_plan(settings, facts), tokens
@@ -200,7 +200,7 @@ def measure_product(plan: Plan) -> float:
     return 2 * math.prod(sizes) / seconds
 
 
-def make_plain_step(plan: Plan, tokens: Tokens) -> Work:
+def make_plain_step(plan: Plan, tokens: TokenDataset) -> Work:
     """A training step of plain transformers."""
     batches = Batches(
         tokens.train.ids, block_size=plan.block_size, blocks_per_step=plan.blocks_per_step, seed=plan.seed
@@ -220,9 +220,9 @@ def make_plain_step(plan: Plan, tokens: Tokens) -> Work:
     return step
 
 
-def make_step(plan: Plan, tokens: Tokens) -> Work:
+def make_step(plan: Plan, tokens: TokenDataset) -> Work:
     """A training step of epigone."""
-    learner = Learner(build_model(replace(plan, base="none").model_spec, None, 0), tokens, plan)
+    learner = Trainer(build_model(replace(plan, base="none").model_spec, None, 0), tokens, plan)
 
     def step() -> None:
         torch.use_deterministic_algorithms(plan.device == "cpu")  # as epigone has it
@@ -234,27 +234,27 @@ def make_step(plan: Plan, tokens: Tokens) -> Work:
 def compare_writing(name: str, form: WeightFormat, length: int, n_rounds: int) -> list[str]:
     """Rows for one text and for eight."""
     torch.use_deterministic_algorithms(False)
-    vocabulary = learn_vocabulary([read_sonnets()], VOCABULARY)
+    tokenizer = train_tokenizer([read_sonnets()], VOCABULARY)
     model = make_plain_model(replace(SHAPES[name], n_positions=512))
     model.eval()  # type: ignore[no-untyped-call]
     rows = []
     for count in (1, 8):
-        seconds = compare(*make_writing(model, vocabulary, form, (count, length)), n_rounds)
+        seconds = compare(*make_writing(model, tokenizer, form, (count, length)), n_rounds)
         rows.append(f"| {name}, {form} | {count} x {length} tokens | {_show(seconds, count * length)} |")
     return rows
 
 
 def make_writing(
-    model: GPT2LMHeadModel, vocabulary: Vocabulary, form: WeightFormat, sizes: tuple[int, int]
+    model: GPT2LMHeadModel, tokenizer: BPETokenizer, form: WeightFormat, sizes: tuple[int, int]
 ) -> tuple[Work, Work]:
     """The same texts' worth of tokens by `generate`, and by epigone's writer."""
     count, length = sizes
     generator: Any = model  # its declared types fit no model
-    prompt, end = "Shall I compare", vocabulary.end_of_text_id
-    ids = torch.tensor([encode(prompt, vocabulary)] * count)
-    writer = Writer(make_decoder(model, form), vocabulary)
+    prompt, end = "Shall I compare", tokenizer.end_of_text_id
+    ids = torch.tensor([encode(prompt, tokenizer)] * count)
+    writer = TextGenerator(make_decoder(model, form), tokenizer)
     writer.token_bytes += [b"?"] * (model.config.vocab_size - len(writer.token_bytes))  # of random weights
-    asked = WritingSettings(length=length, count=count)
+    asked = WriteSettings(length=length, count=count)
     how = {"do_sample": True, "temperature": 0.8, "top_p": 0.95, "top_k": 0, "pad_token_id": end}
     how |= {"min_new_tokens": length, "max_new_tokens": length}
 
@@ -269,7 +269,7 @@ def make_writing(
 def make_plain_model(shape: Shape) -> GPT2LMHeadModel:
     """The shape in transformers' own defaults."""
     config = GPT2Config(
-        vocab_size=shape.vocabulary_size,
+        vocab_size=shape.vocab_size,
         n_positions=shape.n_positions,
         n_embd=shape.n_embd,
         n_layer=shape.n_layer,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from epigone.settings import Frozen, JudgingSettings, Settings, WritingSettings, spell, write_toml
+from epigone.settings import Frozen, JudgeSettings, TrainSettings, WriteSettings, flag_name, write_toml
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "epigone"
@@ -51,16 +51,16 @@ def main() -> int:
 
 def write_settings() -> str:
     """Every setting with its flag, values, default and help, and an example of a settings file."""
-    lines = [WARNING, "", "# Settings", "", _SETTINGS_HEAD, "", "## Learning", "", _describe(Settings), ""]
-    for group, names in group_fields(Settings).items():
-        lines += [f"### {group}", "", *_draw_table(Settings, names), ""]
-    lines += ["## Writing", "", _describe(WritingSettings), ""]
-    for names in group_fields(WritingSettings).values():
-        lines += [*_draw_table(WritingSettings, names), ""]
-    lines += ["## Judging", "", _describe(JudgingSettings), ""]
-    for names in group_fields(JudgingSettings).values():
-        lines += [*_draw_table(JudgingSettings, names), ""]
-    lines += ["## A settings file", "", _FILE_HEAD, "", "```toml", write_toml(Settings()).rstrip(), "```"]
+    lines = [WARNING, "", "# Settings", "", _SETTINGS_HEAD, "", "## Learning", "", _describe(TrainSettings), ""]
+    for group, names in group_fields(TrainSettings).items():
+        lines += [f"### {group}", "", *_draw_table(TrainSettings, names), ""]
+    lines += ["## Writing", "", _describe(WriteSettings), ""]
+    for names in group_fields(WriteSettings).values():
+        lines += [*_draw_table(WriteSettings, names), ""]
+    lines += ["## Judging", "", _describe(JudgeSettings), ""]
+    for names in group_fields(JudgeSettings).values():
+        lines += [*_draw_table(JudgeSettings, names), ""]
+    lines += ["## A settings file", "", _FILE_HEAD, "", "```toml", write_toml(TrainSettings()).rstrip(), "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -74,7 +74,7 @@ Each run keeps one like it as `settings.toml`."""
 
 
 def _describe(kind: type[Frozen]) -> str:
-    verbs = {Settings: "`epigone train` and `epigone plan`", WritingSettings: "`epigone write`"}
+    verbs = {TrainSettings: "`epigone train` and `epigone plan`", WriteSettings: "`epigone write`"}
     return f"{inspect.getdoc(kind)} Flags of {verbs.get(kind, '`epigone judge`')}."
 
 
@@ -96,7 +96,7 @@ def _draw_table(kind: type[Frozen], names: list[str]) -> Iterator[str]:
     schema = kind.model_json_schema()["properties"]
     for name in names:
         field = schema[name]
-        cells = [f"`{name}`", f"`{spell(name)}`", describe_value(field), f"`{json.dumps(field['default'])}`"]
+        cells = [f"`{name}`", f"`{flag_name(name)}`", describe_value(field), f"`{json.dumps(field['default'])}`"]
         cells.append(" ".join(field["description"].split()))
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

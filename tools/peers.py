@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
-from epigone.tokens.tokenizer import encode, learn_vocabulary
+from epigone.tokens.tokenizer import encode, train_tokenizer
 
 BLOCK, BATCH, STEPS, WARM_UP, WIDTH, LAYERS, HEADS = 64, 12, 2000, 100, 128, 4, 4
 RATE, LEAST_RATE = 1e-3, 1e-4
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     parser.add_argument("--seconds", type=float, default=120.0, help="for trainer")
     parser.add_argument("--size", default="4x192", help="for trainer")
-    parser.add_argument("--vocabulary", type=int, default=1024, help="for trainer")
+    parser.add_argument("--vocab-size", type=int, default=1024, help="for trainer")
     asked = parser.parse_args()
     text = asked.text.read_text("utf-8")
     cut = int(0.9 * len(text))
@@ -46,7 +46,7 @@ def main() -> None:
     else:
         n_layer, width = map(int, asked.size.split("x"))
         config = GPT2Config(
-            vocab_size=asked.vocabulary, n_positions=CLM_BLOCK, n_layer=n_layer, n_embd=width, n_head=width // 32
+            vocab_size=asked.vocab_size, n_positions=CLM_BLOCK, n_layer=n_layer, n_embd=width, n_head=width // 32
         )
         nats, n_steps = learn_like_trainer(text[:cut], text[cut:], config, asked.seconds)
     held_out = text[cut:]
@@ -147,9 +147,9 @@ def _draw(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def learn_like_trainer(train: str, validation: str, config: GPT2Config, seconds: float) -> tuple[float, int]:
     """The same, of transformers' Trainer, which gets as many steps as fit into the seconds."""
     began = time.monotonic()
-    vocabulary = learn_vocabulary([train], config.vocab_size)
+    tokenizer = train_tokenizer([train], config.vocab_size)
     config.update({"bos_token_id": 0, "eos_token_id": 0})
-    ids = torch.tensor(encode(train, vocabulary))
+    ids = torch.tensor(encode(train, tokenizer))
     blocks = [{"input_ids": block, "labels": block} for block in ids.unfold(0, CLM_BLOCK, CLM_BLOCK)]
     model = GPT2LMHeadModel(config)
     probe = time.monotonic()
@@ -163,7 +163,7 @@ def learn_like_trainer(train: str, validation: str, config: GPT2Config, seconds:
     def measure(ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(model(input_ids=ids).logits.flatten(0, 1), targets.flatten())
 
-    return _measure(measure, torch.tensor(encode(validation, vocabulary)), CLM_BLOCK), n_steps
+    return _measure(measure, torch.tensor(encode(validation, tokenizer)), CLM_BLOCK), n_steps
 
 
 def _train(model: GPT2LMHeadModel, blocks: list[dict[str, torch.Tensor]], n_steps: int) -> None:

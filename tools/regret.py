@@ -18,7 +18,7 @@ from trials import describe, run_all
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "size": ("2x64", "2x128", "4x128", "2x192", "4x192", "2x256", "4x256", "6x256"),
-    "vocabulary": (320, 512, 1024, 2048),
+    "vocab_size": (320, 512, 1024, 2048),
     "block_size": (64, 128, 256),
     "tokens_per_step": (1024, 2048, 4096),
     "dropout": (0.0, 0.05, 0.1, 0.2),
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, required=True)
     asked = parser.parse_args()
-    how = {"precision": "fp32", "compilation": "none"} if asked.precision == "fp32" else {}
+    how = {"precision": "fp32", "compile": "none"} if asked.precision == "fp32" else {}
     places = [{"text": text, "minutes": minutes, **how} for minutes in asked.minutes for text in asked.texts]
     results = [*_run(iter(places), asked)]
     results += _run(draw_trials(results, asked.count, random.Random(asked.seed)), asked)
@@ -66,7 +66,7 @@ def draw(source: random.Random) -> dict[str, Any]:
 def draw_trials(own: list[dict[str, Any]], n_each: int, source: random.Random) -> Iterator[dict[str, Any]]:
     """`n_each` random configurations beside each of the plan's own trials, the quick ones first."""
     for result in sorted(own, key=lambda one: (one["minutes"], one["text"])):
-        place = {key: result[key] for key in ("text", "minutes", "precision", "compilation") if key in result}
+        place = {key: result[key] for key in ("text", "minutes", "precision", "compile") if key in result}
         for _ in range(n_each):
             yield place | draw(source) | {"note": "random", "behind": [result["halfway"], FACTOR]}
 

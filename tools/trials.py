@@ -25,12 +25,12 @@ import torch
 
 from epigone import preparation
 from epigone.hardware import Hardware
-from epigone.pipeline import find_origin
+from epigone.pipeline import base_weights_loader
 from epigone.planning.plan import Plan
-from epigone.preparation import expect
-from epigone.settings import Settings
+from epigone.preparation import estimate_run
+from epigone.settings import TrainSettings
 from epigone.training.events import Estimate, Evaluated
-from epigone.training.trainer import Learner
+from epigone.training.trainer import Trainer
 
 MACHINE = Hardware(device="cpu", name="2 processor cores", n_threads=2, memory_bytes=24 << 30, bf16=True, compiles=True)
 """What every trial is planned for, whatever it runs on; with "precision": "fp32" the same without bf16."""
@@ -85,12 +85,12 @@ def run(trial: dict[str, Any]) -> dict[str, Any]:
     """
     asked = dict(trial)
     text, note, behind = asked.pop("text"), asked.pop("note", ""), asked.pop("behind", None)
-    settings = Settings(**{"base": "none", "samples": 0, "compilation": "blocks", "device": "cpu", **asked})
+    settings = TrainSettings(**{"base": "none", "samples": 0, "compile": "blocks", "device": "cpu", **asked})
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         prepared, plan = _prepare(text, settings, Path(folder))
-        origin = find_origin(plan, prepared.build_model)
-        learner = Learner(prepared.build_model(), prepared.tokens, plan, origin=origin)
+        origin = base_weights_loader(plan, prepared.build_model)
+        learner = Trainer(prepared.build_model(), prepared.tokens, plan, origin=origin)
         per_byte = plan.n_validation_tokens / math.log(2) / plan.n_validation_bytes
         trace: list[tuple[float, float, float]] = []
         halfway, given_up = math.inf, False
@@ -111,7 +111,7 @@ def run(trial: dict[str, Any]) -> dict[str, Any]:
         "given_up": given_up,
         "passes": round(plan.n_steps / plan.steps_per_epoch, 2),
         "shape": f"{plan.shape.n_layer}x{plan.shape.n_embd}",
-        "vocabulary_size": plan.shape.vocabulary_size,
+        "vocabulary_size": plan.shape.vocab_size,
         "bytes": prepared.tokens.train.n_bytes,
         "plan": {key: getattr(plan, key) for key in keys},
         "seconds": round(time.monotonic() - began, 1),
@@ -120,7 +120,7 @@ def run(trial: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _prepare(text: str, settings: Settings, folder: Path) -> tuple[preparation.Preparation, Plan]:
+def _prepare(text: str, settings: TrainSettings, folder: Path) -> tuple[preparation.PreparedRun, Plan]:
     """What `prepare` makes of it, with guessed times instead of measured ones, and no clock."""
 
     machine = replace(MACHINE, bf16=settings.precision != "fp32")
@@ -133,9 +133,9 @@ def _prepare(text: str, settings: Settings, folder: Path) -> tuple[preparation.P
             n_evaluations=0,
             seconds=0.0,
             memory_bytes=0,
-            compile_seconds=0.0 if settings.compilation == "none" else SECONDS_TO_COMPILE,
+            compile_seconds=0.0 if settings.compile == "none" else SECONDS_TO_COMPILE,
         )
-        return expect(plan, estimate)
+        return estimate_run(plan, estimate)
 
     with patch.multiple(preparation, measure_speed=guess, find_hardware=lambda _: machine):
         prepared = preparation.prepare([text], settings, folder, progress=False)

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from epigone.pipeline import plan, train
     from epigone.resumption import resume
     from epigone.run import Run, open_run
-    from epigone.settings import Settings, WritingSettings
+    from epigone.settings import TrainSettings, WriteSettings
 
 _HOMES = {
     "EpigoneError": "epigone.errors",
     "Run": "epigone.run",
-    "Settings": "epigone.settings",
-    "WritingSettings": "epigone.settings",
+    "TrainSettings": "epigone.settings",
+    "WriteSettings": "epigone.settings",
     "open_run": "epigone.run",
     "plan": "epigone.pipeline",
     "resume": "epigone.resumption",
@@ -42,8 +42,8 @@ _HOMES = {
 __all__ = [
     "EpigoneError",
     "Run",
-    "Settings",
-    "WritingSettings",
+    "TrainSettings",
+    "WriteSettings",
     "__version__",
     "open_run",
     "plan",

@@ -18,7 +18,7 @@ from epigone.model.gpt2 import load_model
 from epigone.model.hub import CONFIG, WEIGHTS
 from epigone.planning.plan import Plan
 from epigone.runs.folder import RunFolder
-from epigone.settings import Settings
+from epigone.settings import TrainSettings
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -55,10 +55,10 @@ class Teacher:
             raise OutputError(f"{run.path / TEACHER} cannot be written: {error}.", hint="Make room.") from None
 
 
-def load_kept(run: RunFolder) -> GPT2LMHeadModel:
+def load_kept_teacher(run: RunFolder) -> GPT2LMHeadModel:
     """The teacher that a run has kept. Raises RunDamaged."""
     place = run.path / TEACHER
-    faults = (run.sums.find_fault(place / name) for name in (CONFIG, WEIGHTS))
+    faults = (run.checksums.find_damage(place / name) for name in (CONFIG, WEIGHTS))
     if fault := next(filter(None, faults), None):
         raise RunDamaged(
             f"{run.path}: {fault}.",
@@ -67,14 +67,14 @@ def load_kept(run: RunFolder) -> GPT2LMHeadModel:
     return load_model(place)
 
 
-def find_teacher(settings: Settings) -> Teacher | None:
+def find_teacher(settings: TrainSettings) -> Teacher | None:
     """The run that `settings.teacher` names. Raises RunNotFound, RunDamaged, SettingsError."""
     name = settings.teacher
     if name == "none":
         return None
     folder = RunFolder.open(Path(name).expanduser())
     plan, _ = folder.read_plan()
-    if fault := folder.find_best_fault():
+    if fault := folder.find_damage_of_best():
         raise SettingsError(f"--teacher {name}: {fault}.", hint=f"epigone resume {name} mends it.")
     if not plan.fresh or settings.base not in ("auto", "none"):
         raise SettingsError(
@@ -82,11 +82,11 @@ def find_teacher(settings: Settings) -> Teacher | None:
             f"{settings.base if plan.fresh else plan.base}.",
             hint="Leave one of them out.",
         )
-    if settings.vocabulary not in ("auto", plan.shape.vocabulary_size):
+    if settings.vocab_size not in ("auto", plan.shape.vocab_size):
         raise SettingsError(
-            f"--vocabulary {settings.vocabulary} is not that of --teacher {name}, which has "
-            f"{plan.shape.vocabulary_size:,} entries.",
-            hint="Leave --vocabulary out.",
+            f"--vocab-size {settings.vocab_size} is not that of --teacher {name}, which has "
+            f"{plan.shape.vocab_size:,} entries.",
+            hint="Leave --vocab-size out.",
         )
     if settings.block_size != "auto" and settings.block_size > plan.shape.n_positions:
         raise SettingsError(
@@ -102,16 +102,16 @@ def can_teach(plan: Plan, reason: str) -> bool:
     return plan.fresh and not plan.teacher and reason in ("done", "patience") and plan.epochs >= PASSES
 
 
-def settle(teacher: Teacher | None, settings: Settings) -> Settings:
+def adopt_teacher_settings(teacher: Teacher | None, settings: TrainSettings) -> TrainSettings:
     """The settings in which what has to be as the teacher's is settled."""
     if teacher is None:
         return settings
     block = teacher.plan.block_size if settings.block_size == "auto" else settings.block_size
-    size = teacher.plan.shape.vocabulary_size
-    return settings.model_copy(update={"base": "none", "vocabulary": size, "block_size": block})
+    size = teacher.plan.shape.vocab_size
+    return settings.model_copy(update={"base": "none", "vocab_size": size, "block_size": block})
 
 
-def check_text(teacher: Teacher, receipt: Mapping[str, Any]) -> None:
+def check_same_text(teacher: Teacher, receipt: Mapping[str, Any]) -> None:
     """What is held out must be unknown to the teacher as well. Raises SettingsError."""
     ours, theirs = json.loads(json.dumps(receipt)), teacher.folder.read_receipt()
     if any(ours[key] != theirs.get(key) for key in ("fingerprint", "held_out_files", "split")):
@@ -122,12 +122,12 @@ def check_text(teacher: Teacher, receipt: Mapping[str, Any]) -> None:
         )
 
 
-def plan_with(teacher: Teacher, plan: Plan, settings: Settings) -> Plan:
+def adjust_plan(teacher: Teacher, plan: Plan, settings: TrainSettings) -> Plan:
     """The plan of one that has a teacher: other random numbers than that had, and less dropout."""
     reasons = {
         "teacher": "what it foretells counts as much as the text",
         "base": "its teacher was made so, too",
-        "vocabulary": "its teacher's",
+        "vocab_size": "its teacher's",
     }
     if settings.block_size == "auto":
         reasons["block_size"] = "its teacher's"

@@ -18,23 +18,23 @@ import torch
 
 from epigone.errors import OutOfMemory, SettingsError
 
-SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 """In torch's complaints about memory that have no class of their own: of a processor, of MPS and of cuBLAS."""
-SHORTAGES = (RuntimeError, MemoryError)
-"""Among these are all errors that `is_shortage` may know."""
+OUT_OF_MEMORY_ERRORS = (RuntimeError, MemoryError)
+"""Among these are all errors that `is_out_of_memory` may know."""
 T = TypeVar("T")
 
 
-def is_shortage(error: BaseException | None) -> bool:
+def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether memory ran out: torch's own error, one of those that are known by their words, or one under another."""
     if error is None:
         return False
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS):
+    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS):
         return True
     inner = getattr(error, "inner_exception", None)  # torch.compile's errors hide theirs there
-    return is_shortage(inner if isinstance(inner, BaseException) else error.__cause__)
+    return is_out_of_memory(inner if isinstance(inner, BaseException) else error.__cause__)
 
 
 def free_memory() -> None:
@@ -46,7 +46,7 @@ def free_memory() -> None:
         torch.mps.empty_cache()
 
 
-def halve_until_it_fits(work: Callable[[int], T], most: int, *, what: str, hint: str) -> tuple[T, int]:
+def with_smaller_batches(work: Callable[[int], T], most: int, *, what: str, hint: str) -> tuple[T, int]:
     """What `work` gives for the most things at once that fit into memory, and how many these are.
 
     Raises OutOfMemory where one of them, named by `what`, does not fit alone.
@@ -55,8 +55,8 @@ def halve_until_it_fits(work: Callable[[int], T], most: int, *, what: str, hint:
     while True:
         try:
             return work(at_once), at_once
-        except SHORTAGES as error:
-            if not is_shortage(error):
+        except OUT_OF_MEMORY_ERRORS as error:
+            if not is_out_of_memory(error):
                 raise
         if at_once <= 1:
             raise OutOfMemory(f"Memory ran out: {what} does not fit by itself.", hint=hint)
@@ -65,12 +65,12 @@ def halve_until_it_fits(work: Callable[[int], T], most: int, *, what: str, hint:
 
 
 @contextmanager
-def explain_shortage(what: str, hint: str) -> Iterator[None]:
+def explain_out_of_memory(what: str, hint: str) -> Iterator[None]:
     """Raises OutOfMemory where what is done within needs more memory than there is."""
     try:
         yield
-    except SHORTAGES as error:
-        if not is_shortage(error):
+    except OUT_OF_MEMORY_ERRORS as error:
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemory(f"Memory ran out: {what}.", hint=hint) from error
 

@@ -22,25 +22,23 @@ from epigone.errors import (
     RunExists,
     TrainingDiverged,
 )
-from epigone.evaluation.sample_checks import Critic, Sampler, choose_temperature
+from epigone.evaluation.sample_checks import SampleChecker, SampleWriter, choose_temperature
 from epigone.files import hash_file, write_json
 from epigone.model.gpt2 import load_model
 from epigone.model.weights import keep_temperature
 from epigone.planning.plan import Plan
-from epigone.preparation import Preparation, prepare
+from epigone.preparation import PreparedRun, prepare
 from epigone.report.publish import is_quick, publish, publish_curves, write_report
-from epigone.run import Run, Text, open_run, open_writer, score
+from epigone.run import PathOrName, Run
 from epigone.runs.folder import RunFolder
-from epigone.settings import Settings, make_settings
-from epigone.tokens.dataset import FACTS, Tokens
-from epigone.tokens.tokenizer import Vocabulary, load_vocabulary
+from epigone.settings import TrainSettings, make_settings
+from epigone.tokens.dataset import FACTS, TokenDataset
+from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 from epigone.training.distributed import is_main_process
-from epigone.training.events import CheckpointDue, Divided, Evaluated, Event, Finished
-from epigone.training.trainer import Learner, Origin
+from epigone.training.events import BatchSplit, CheckpointDue, Evaluated, Event, Finished
+from epigone.training.trainer import BaseWeights, Trainer
 
 Stop = Callable[[], bool]
-__all__ = ["Run", "open_run", "open_writer", "plan", "score", "train"]
-"""What those who use the library need; the command takes the steps between as well."""
 
 
 def _never() -> bool:
@@ -51,9 +49,9 @@ def _never() -> bool:
 
 
 def train(
-    *texts: Text,
-    out: Text | None = None,
-    settings: Settings | None = None,
+    *texts: PathOrName,
+    out: PathOrName | None = None,
+    settings: TrainSettings | None = None,
     on_event: Callable[[Event], None] | None = None,
     **more: Any,
 ) -> Run:
@@ -62,32 +60,32 @@ def train(
     `out` is the run's folder, runs/NAME by default. `more` are settings by name, such as epochs=3, and go before
     those in `settings`. `on_event` sees each event as it comes. Raises EpigoneError.
     """
-    asked = make_settings(Settings, {**(settings or Settings()).model_dump(), **more}, source="train()")
+    asked = make_settings(TrainSettings, {**(settings or TrainSettings()).model_dump(), **more}, source="train()")
     names = [str(text) for text in texts]
-    folder = begin(names, out)
-    with hold(folder):
+    folder = create_run(names, out)
+    with lock_run(folder):
         preparation = prepare_run(folder, names, asked, progress=False)
-        for event in learn(folder, preparation):
+        for event in run_training(folder, preparation):
             if on_event is not None:
                 on_event(event)
     return Run(folder)
 
 
 def plan(
-    *texts: Text, settings: Settings | None = None, watch: StageCallback = ignore_stages, **more: Any
-) -> Preparation:
+    *texts: PathOrName, settings: TrainSettings | None = None, watch: StageCallback = ignore_stages, **more: Any
+) -> PreparedRun:
     """Read and plan what `train` would do, and train nothing. Raises EpigoneError."""
-    asked = make_settings(Settings, {**(settings or Settings()).model_dump(), **more}, source="plan()")
+    asked = make_settings(TrainSettings, {**(settings or TrainSettings()).model_dump(), **more}, source="plan()")
     with tempfile.TemporaryDirectory(prefix="epigone-", ignore_cleanup_errors=True) as folder:
         return prepare([str(text) for text in texts], asked, Path(folder), progress=False, watch=watch)
 
 
-def hold(folder: RunFolder) -> AbstractContextManager[object]:
+def lock_run(folder: RunFolder) -> AbstractContextManager[object]:
     """Keep others out of a run's folder; of several processes the first one does. Raises RunLocked, OutputError."""
     return folder.lock() if is_main_process() else nullcontext()
 
 
-def begin(texts: Sequence[str], out: Text | None) -> RunFolder:
+def create_run(texts: Sequence[str], out: PathOrName | None) -> RunFolder:
     """The new folder of a run: `out`, or one named after the first text. Raises RunExists, OutputError."""
     path = Path(out) if out is not None else Path("runs") / name_run(texts)
     return RunFolder.create(path) if is_main_process() else RunFolder(path)
@@ -106,11 +104,11 @@ def name_run(texts: Sequence[str]) -> str:
 def prepare_run(
     folder: RunFolder,
     texts: Sequence[str],
-    settings: Settings,
+    settings: TrainSettings,
     *,
     progress: bool = True,
     watch: StageCallback = ignore_stages,
-) -> Preparation:
+) -> PreparedRun:
     """Prepare in a run's folder and write down there what was asked, read and planned. Raises EpigoneError."""
     if is_main_process():
         if folder.is_run(folder.path):  # another process has begun and ended it since this one looked
@@ -123,56 +121,56 @@ def prepare_run(
         if preparation.teacher is not None:
             preparation.teacher.keep(folder)
         folder.write_receipt(preparation.receipt)
-        folder.write_frame(model, preparation.vocabulary)
+        folder.write_config_and_tokenizer(model, preparation.tokenizer)
         folder.write_plan(
             preparation.plan,
             estimate=asdict(preparation.estimate),
             tokens=preparation.tokens.key,
             tokens_sha256=hash_tokens(folder.tokens, preparation.tokens),
-            texts=name_texts(texts, settings, folder.path),
+            texts=locate_texts(texts, settings, folder.path),
             versions=list_versions(),
         )
     return preparation
 
 
-def learn(folder: RunFolder, preparation: Preparation, *, should_stop: Stop = _never) -> Iterator[Event]:
+def run_training(folder: RunFolder, preparation: PreparedRun, *, should_stop: Stop = _never) -> Iterator[Event]:
     """Train what was prepared, and keep in the folder what comes of it. Raises EpigoneError."""
-    sampler = Sampler(preparation.vocabulary, preparation.settings, preparation.plan.start_text)
-    learner = Learner(
+    sampler = SampleWriter(preparation.tokenizer, preparation.settings, preparation.plan.start_text)
+    learner = Trainer(
         preparation.build_model(),
         preparation.tokens,
         preparation.plan,
-        sample=_make_critic(sampler, preparation.tokens, preparation.plan),
-        origin=find_origin(preparation.plan, preparation.build_model),
+        sample=_make_sample_checker(sampler, preparation.tokens, preparation.plan),
+        origin=base_weights_loader(preparation.plan, preparation.build_model),
         teacher=preparation.teacher.load() if preparation.teacher else None,
         should_stop=should_stop,
     )
-    learner.spend(preparation.estimate.compile_seconds)
-    yield from _follow(folder, learner, preparation.vocabulary)
+    learner.add_elapsed(preparation.estimate.compile_seconds)
+    yield from _record_events(folder, learner, preparation.tokenizer)
 
 
-def find_origin(plan: Plan, build: Callable[[], GPT2LMHeadModel]) -> Origin | None:
+def base_weights_loader(plan: Plan, build: Callable[[], GPT2LMHeadModel]) -> BaseWeights | None:
     """What loads the untouched base once more, where one is tuned as a whole."""
     return None if plan.fresh or plan.lora is not None else lambda: build().state_dict()
 
 
-def _make_critic(sampler: Sampler, tokens: Tokens, plan: Plan) -> Critic:
-    return Critic(sampler, tokens, n_tokens_between=plan.n_blocks * plan.block_size / plan.evaluations_per_epoch)
+def _make_sample_checker(sampler: SampleWriter, tokens: TokenDataset, plan: Plan) -> SampleChecker:
+    return SampleChecker(sampler, tokens, n_tokens_between=plan.n_blocks * plan.block_size / plan.evaluations_per_epoch)
 
 
-def _follow(folder: RunFolder, learner: Learner, vocabulary: Vocabulary) -> Iterator[Event]:
+def _record_events(folder: RunFolder, learner: Trainer, tokenizer: BPETokenizer) -> Iterator[Event]:
     """Pass on what the learner tells, and keep in the folder what each event calls for."""
     try:
         for event in learner.learn():
             if is_main_process():
-                _keep(folder, learner, event)
+                _record(folder, learner, event)
             yield event
     except TrainingDiverged as error:
         error.hint += f" To go on from the last good checkpoint: epigone resume {folder.path} --learning-rate …"
         raise
 
 
-def _keep(folder: RunFolder, learner: Learner, event: Event) -> None:
+def _record(folder: RunFolder, learner: Trainer, event: Event) -> None:
     folder.check_place()
     folder.record(event)
     if isinstance(event, Evaluated) and event.best:
@@ -180,29 +178,29 @@ def _keep(folder: RunFolder, learner: Learner, event: Event) -> None:
     elif isinstance(event, CheckpointDue):
         folder.save_checkpoint(event.step, learner.pack())
         publish(folder)
-    elif isinstance(event, Divided):
+    elif isinstance(event, BatchSplit):
         _remember_parts(folder, event)
     elif isinstance(event, Finished):
-        tune(folder, event)
+        save_temperature(folder, event)
         publish_curves(folder)
         write_report(folder, with_sentences=is_quick(folder))
 
 
-def _remember_parts(folder: RunFolder, event: Divided) -> None:
+def _remember_parts(folder: RunFolder, event: BatchSplit) -> None:
     """In the plan, so that the run begins with them when it goes on, wherever it stopped."""
     plan, more = folder.read_plan()
     reason = f"in parts since memory ran out in step {event.step:,}"
     folder.write_plan(replace(plan, parts=event.parts, reasons=plan.reasons | {"batch_size": reason}), **more)
 
 
-def tune(folder: RunFolder, finished: Finished) -> None:
+def save_temperature(folder: RunFolder, finished: Finished) -> None:
     """Find the temperature at which the best model writes like its author, and keep it beside the model."""
     if finished.reason == "interrupted" or not math.isfinite(finished.best_loss):
         return
     plan, _ = folder.read_plan()
-    vocabulary = load_vocabulary(folder.model)
+    tokenizer = load_tokenizer(folder.model)
     tuning = choose_temperature(
-        load_model(folder.model), vocabulary, folder.read_some_held_out(), plan.start_text, plan.seed
+        load_model(folder.model), tokenizer, folder.read_some_held_out(), plan.start_text, plan.seed
     )
     if tuning is not None:
         keep_temperature(folder.model, tuning.temperature)
@@ -218,12 +216,12 @@ def list_versions() -> dict[str, str]:
 # -- what is noted while there is nothing wrong
 
 
-def hash_tokens(folder: Path, tokens: Tokens) -> str:
+def hash_tokens(folder: Path, tokens: TokenDataset) -> str:
     """The sha256 of the file that vouches for the others: what is made anew is held against it."""
     return hash_file(folder / tokens.key / FACTS)
 
 
-def name_texts(texts: Sequence[str], settings: Settings, run: Path) -> dict[str, list[str]]:
+def locate_texts(texts: Sequence[str], settings: TrainSettings, run: Path) -> dict[str, list[str]]:
     """How the texts are found again: places as they are seen from the run's folder, anything else as it was named."""
     held_out = [] if isinstance(settings.validation, float) else [settings.validation]
     return {

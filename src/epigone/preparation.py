@@ -20,23 +20,23 @@ from transformers import GPT2LMHeadModel
 
 from epigone.corpus.corpus import Corpus, StageCallback, ignore_stages
 from epigone.corpus.large_text import Text, read_blocks
-from epigone.corpus.split import Split, group_stretches, read_and_split
-from epigone.distillation import Teacher, check_text, find_teacher, plan_with, settle
+from epigone.corpus.split import Split, group_spans, read_and_split
+from epigone.distillation import Teacher, adjust_plan, adopt_teacher_settings, check_same_text, find_teacher
 from epigone.errors import first_line
-from epigone.evaluation.sample_checks import Sampler
+from epigone.evaluation.sample_checks import SampleWriter
 from epigone.generation.scoring import score_text
 from epigone.hardware import Hardware, find_hardware
 from epigone.model.gpt2 import build_model, load_model, read_shape
 from epigone.model.hub import SMALL, Base, find_base, is_cached
-from epigone.planning.choose_base import Fits, Route, choose_route
-from epigone.planning.plan import Facts, Plan, make_plan, set_length
-from epigone.settings import Settings
-from epigone.tokens.dataset import Part, Tokens, encode_parts
-from epigone.tokens.tokenizer import LEARNING_CHARACTERS, Vocabulary, encode, learn_vocabulary, load_vocabulary
-from epigone.training.distributed import count_processes, one_after_another
+from epigone.planning.choose_base import BaseChoice, BaseFit, choose_base
+from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
+from epigone.settings import TrainSettings
+from epigone.tokens.dataset import TokenDataset, TokenSplit, tokenize
+from epigone.tokens.tokenizer import LEARNING_CHARACTERS, BPETokenizer, encode, load_tokenizer, train_tokenizer
+from epigone.training.distributed import count_processes, main_process_first
 from epigone.training.evaluate import evaluate
 from epigone.training.events import Estimate
-from epigone.training.trainer import Learner
+from epigone.training.trainer import Trainer
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 3
 SLOW_STEP_SECONDS = 1.0
@@ -46,7 +46,7 @@ TIMED_BLOCKS = 32
 
 def measure_speed(
     model: GPT2LMHeadModel,
-    tokens: Tokens,
+    tokens: TokenDataset,
     plan: Plan,
     *,
     time_samples: Callable[[GPT2LMHeadModel], float],
@@ -57,8 +57,8 @@ def measure_speed(
     `time_samples` says how many seconds the samples of one evaluation take.
     """
     long_enough = replace(plan, n_steps=max(plan.n_steps, WARM_UP_STEPS + TIMED_STEPS))
-    learner = Learner(model, tokens, long_enough, teacher=teacher)
-    compile_seconds = _time(lambda: _take_steps(learner, 1), learner) if plan.compilation != "none" else 0.0
+    learner = Trainer(model, tokens, long_enough, teacher=teacher)
+    compile_seconds = _time(lambda: _take_steps(learner, 1), learner) if plan.compile != "none" else 0.0
     alone = plan.n_processes == 1 and learner.accelerator.device.type == "cpu"  # processes have to take equally many
     is_slow = _time(learner.step, learner) > SLOW_STEP_SECONDS and alone
     n_warm, n_timed_steps = (1, 1) if is_slow else (WARM_UP_STEPS, TIMED_STEPS)
@@ -87,10 +87,10 @@ def measure_speed(
         compile_seconds=max(0.0, compile_seconds - seconds_per_step),
         parts=learner.plan.parts,
     )
-    return expect(plan, estimate)
+    return estimate_run(plan, estimate)
 
 
-def expect(plan: Plan, measured: Estimate) -> Estimate:
+def estimate_run(plan: Plan, measured: Estimate) -> Estimate:
     """What the measured times come to over the plan."""
     n_evaluations = count_evaluations(plan)
     seconds = measured.compile_seconds + plan.n_steps * measured.seconds_per_step
@@ -120,12 +120,12 @@ def count_evaluations(plan: Plan) -> int:
     return len(steps | {plan.n_steps}) + (not plan.fresh)
 
 
-def _take_steps(learner: Learner, count: int) -> None:
+def _take_steps(learner: Trainer, count: int) -> None:
     for _ in range(count):
         learner.step()
 
 
-def _time(work: Callable[[], object], learner: Learner) -> float:
+def _time(work: Callable[[], object], learner: Trainer) -> float:
     began = time.perf_counter()
     work()
     if learner.accelerator.device.type == "cuda":
@@ -149,15 +149,15 @@ PACKED = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Preparation:
+class PreparedRun:
     """A text, read and planned for. `receipt` is what receipt.json holds."""
 
-    settings: Settings
+    settings: TrainSettings
     corpus: Corpus
     split: Split
     base: Base | None
-    vocabulary: Vocabulary
-    tokens: Tokens
+    tokenizer: BPETokenizer
+    tokens: TokenDataset
     plan: Plan
     estimate: Estimate
     receipt: dict[str, Any]
@@ -165,45 +165,43 @@ class Preparation:
 
     def build_model(self) -> GPT2LMHeadModel:
         """The model that training starts from."""
-        return build_model(
-            self.plan.model_spec, self.base.folder if self.base else None, self.vocabulary.end_of_text_id
-        )
+        return build_model(self.plan.model_spec, self.base.folder if self.base else None, self.tokenizer.end_of_text_id)
 
 
 def prepare(
     texts: Sequence[str],
-    settings: Settings,
+    settings: TrainSettings,
     folder: Path,
     *,
     progress: bool = True,
     watch: StageCallback = ignore_stages,
-) -> Preparation:
+) -> PreparedRun:
     """Read the texts, split them, choose a base, learn or load its vocabulary, encode into `folder`, plan and measure.
 
     `watch` hears of what takes long. Raises TextError, BaseError, SettingsError, OutputError, RunError.
     """
     teacher = find_teacher(settings)
-    settled = settle(teacher, settings)
+    settled = adopt_teacher_settings(teacher, settings)
     corpus, held_out, split = read_and_split(texts, settings, folder, watch)
     hardware = find_hardware(settings.device)
-    with one_after_another(hardware):
-        route = _find_route(settled, corpus, hardware)
+    with main_process_first(hardware):
+        route = _choose_base(settled, corpus, hardware)
         base = None if route.base == "none" else find_base(route.base, progress=progress)
-        train = group_stretches(corpus, split.train)
+        train = group_spans(corpus, split.train)
         if base is None and teacher is None:
             watch("Learning the vocabulary", 0, 0)
         known = teacher.folder.model if teacher else base.folder if base else None
-        vocabulary = _find_vocabulary(known, route, train)
-        validation = group_stretches(held_out or corpus, split.validation)
-        tokens = encode_parts(train, validation, vocabulary, folder, partial(watch, "Encoding"))
+        tokenizer = _get_tokenizer(known, route, train)
+        validation = group_spans(held_out or corpus, split.validation)
+        tokens = tokenize(train, validation, tokenizer, folder, partial(watch, "Encoding"))
     receipt = write_receipt(corpus, held_out, split, tokens)
     if teacher is not None:
-        check_text(teacher, receipt)
-    facts = Facts(
+        check_same_text(teacher, receipt)
+    facts = PlanInputs(
         tokens=tokens,
         hardware=hardware,
         route=_say_what_was_read(route, tokens) if base is None else route,
-        vocabulary_size=len(vocabulary),
+        vocab_size=len(tokenizer),
         base_shape=None if base is None else read_shape(base.config),
         base_revision="" if base is None else base.revision,
         start_text=_choose_start(train),
@@ -211,15 +209,15 @@ def prepare(
     )
     first_plan = make_plan(settled, facts)
     if teacher is not None:
-        first_plan = plan_with(teacher, first_plan, settings)
-    model = build_model(first_plan.model_spec, base.folder if base else None, vocabulary.end_of_text_id)
-    plan, estimate = _measure(model, vocabulary, tokens, first_plan, settings, teacher)
-    return Preparation(
+        first_plan = adjust_plan(teacher, first_plan, settings)
+    model = build_model(first_plan.model_spec, base.folder if base else None, tokenizer.end_of_text_id)
+    plan, estimate = _measure(model, tokenizer, tokens, first_plan, settings, teacher)
+    return PreparedRun(
         settings=settings,
         corpus=corpus,
         split=split,
         base=base,
-        vocabulary=vocabulary,
+        tokenizer=tokenizer,
         tokens=tokens,
         plan=plan,
         estimate=estimate,
@@ -228,26 +226,26 @@ def prepare(
     )
 
 
-def _find_route(settings: Settings, corpus: Corpus, hardware: Hardware) -> Route:
+def _choose_base(settings: TrainSettings, corpus: Corpus, hardware: Hardware) -> BaseChoice:
     has_gpt2 = settings.base == "auto" and is_cached("gpt2")
-    fits = Fits(gpt2=(lambda: _fit_gpt2(corpus)) if has_gpt2 else None, small=lambda: _fit_small(corpus))
-    return choose_route(settings, n_bytes=corpus.n_bytes, fits=fits, hardware=hardware)
+    fits = BaseFit(gpt2=(lambda: _fit_gpt2(corpus)) if has_gpt2 else None, small=lambda: _fit_small(corpus))
+    return choose_base(settings, n_bytes=corpus.n_bytes, fits=fits, hardware=hardware)
 
 
 def _fit_gpt2(corpus: Corpus) -> float:
     """Bytes per token of GPT-2's vocabulary, over the first 100,000 characters."""
-    vocabulary = load_vocabulary(find_base("gpt2", download=False).folder)
+    tokenizer = load_tokenizer(find_base("gpt2", download=False).folder)
     text = corpus.documents[0].text[:100_000]
-    return len(text.encode()) / max(1, len(encode(text, vocabulary)))
+    return len(text.encode()) / max(1, len(encode(text, tokenizer)))
 
 
 def _fit_small(corpus: Corpus) -> tuple[float, float]:
     """Bits per byte of a few stretches of the text by the untouched small base, and of more of it by a compressor."""
     folder = find_base(SMALL).folder
-    model, vocabulary = load_model(folder), load_vocabulary(folder)
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
     bits = n_bytes = 0.0
     for stretch in filter(None, _sample_stretches(corpus)):
-        scored = score_text(model, vocabulary, stretch)
+        scored = score_text(model, tokenizer, stretch)
         bits += scored.bits_per_byte * len(stretch.encode())
         n_bytes += len(stretch.encode())
     beginning = _read_beginning(corpus, PACKED)
@@ -272,18 +270,18 @@ def _sample_stretches(corpus: Corpus) -> list[str]:
     return [text[start : start + STRETCH] for text, start in zip(texts, starts, strict=True)]
 
 
-def _say_what_was_read(route: Route, tokens: Tokens) -> Route:
+def _say_what_was_read(route: BaseChoice, tokens: TokenDataset) -> BaseChoice:
     if tokens.train.n_characters <= LEARNING_CHARACTERS:
         return route
     part = f"learned from {LEARNING_CHARACTERS:,} characters at even distances in the text"
-    return replace(route, vocabulary_reason=f"{route.vocabulary_reason}; {part}")
+    return replace(route, vocab_size_reason=f"{route.vocab_size_reason}; {part}")
 
 
-def _find_vocabulary(known: Path | None, route: Route, train: Sequence[Sequence[Text]]) -> Vocabulary:
+def _get_tokenizer(known: Path | None, route: BaseChoice, train: Sequence[Sequence[Text]]) -> BPETokenizer:
     """That of a base or a teacher, or one of its own."""
     if known is not None:
-        return load_vocabulary(known)
-    return learn_vocabulary((stretch for document in train for stretch in document), route.vocabulary_size)
+        return load_tokenizer(known)
+    return train_tokenizer((stretch for document in train for stretch in document), route.vocab_size)
 
 
 def _choose_start(train: Sequence[Sequence[Text]]) -> str:
@@ -305,20 +303,20 @@ def _has_lines(blocks: Iterable[str], n_lines: int) -> bool:
 
 def _measure(
     model: GPT2LMHeadModel,
-    vocabulary: Vocabulary,
-    tokens: Tokens,
+    tokenizer: BPETokenizer,
+    tokens: TokenDataset,
     plan: Plan,
-    settings: Settings,
+    settings: TrainSettings,
     teacher: Teacher | None,
 ) -> tuple[Plan, Estimate]:
     """The plan with the steps that its minutes allow, and what was measured, by the first process for all."""
-    sampler = Sampler(vocabulary, settings, plan.start_text)
+    sampler = SampleWriter(tokenizer, settings, plan.start_text)
     measure = partial(measure_speed, time_samples=sampler.time, teacher=teacher.load() if teacher else None)
     try:
         found = measure(model, tokens, plan)
     except TorchDynamoException as error:
         why = f"torch.compile failed here: {first_line(error):.100}"
-        plan = replace(plan, compilation="none", reasons=plan.reasons | {"compilation": why})
+        plan = replace(plan, compile="none", reasons=plan.reasons | {"compile": why})
         found = measure(model, tokens, plan)
     if plan.n_processes > 1:
         (found,) = broadcast_object_list([found])
@@ -327,13 +325,13 @@ def _measure(
         plan = replace(plan, parts=found.parts, reasons=plan.reasons | {"batch_size": why})
     if plan.minutes is not None:
         plan = set_length(plan, settings, count_steps_in_time(plan, found))
-    return plan, expect(plan, found)
+    return plan, estimate_run(plan, found)
 
 
 # -- the receipt
 
 
-def write_receipt(corpus: Corpus, held_out: Corpus | None, split: Split, tokens: Tokens) -> dict[str, Any]:
+def write_receipt(corpus: Corpus, held_out: Corpus | None, split: Split, tokens: TokenDataset) -> dict[str, Any]:
     """What was read and every change made to it, what is learned from and what is held out: plain values."""
     return {
         "files": [asdict(document.receipt) for document in corpus.documents],
@@ -348,7 +346,7 @@ def write_receipt(corpus: Corpus, held_out: Corpus | None, split: Split, tokens:
     }
 
 
-def _describe_part(part: Part) -> dict[str, Any]:
+def _describe_part(part: TokenSplit) -> dict[str, Any]:
     return {
         "n_documents": part.n_documents,
         "n_characters": part.n_characters,

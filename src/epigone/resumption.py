@@ -14,8 +14,8 @@ from transformers import GPT2LMHeadModel
 
 from epigone.corpus.corpus import Corpus
 from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE, find_sources, is_kept
-from epigone.corpus.split import Split, group_stretches, read_and_split
-from epigone.distillation import load_kept
+from epigone.corpus.split import Split, group_spans, read_and_split
+from epigone.distillation import load_kept_teacher
 from epigone.errors import (
     BaseUnusable,
     EpigoneError,
@@ -25,24 +25,32 @@ from epigone.errors import (
     TextNotFound,
     first_line,
 )
-from epigone.evaluation.sample_checks import Sampler
+from epigone.evaluation.sample_checks import SampleWriter
 from epigone.hardware import find_hardware
-from epigone.model.gpt2 import build_frame, build_model
+from epigone.model.gpt2 import build_from_config, build_model
 from epigone.model.hub import find_base
-from epigone.pipeline import Stop, _follow, _make_critic, _never, find_origin, hash_tokens, hold
-from epigone.planning.plan import Plan, fit_to_machine, lengthen
+from epigone.pipeline import (
+    Stop,
+    _make_sample_checker,
+    _never,
+    _record_events,
+    base_weights_loader,
+    hash_tokens,
+    lock_run,
+)
+from epigone.planning.plan import Plan, adapt_to_machine, extend_plan
 from epigone.report.publish import publish
-from epigone.run import Run, Text
+from epigone.run import PathOrName, Run
 from epigone.runs.folder import RunFolder
-from epigone.runs.repair import FRAME
-from epigone.settings import Settings, make_settings
-from epigone.tokens.dataset import FACTS, Tokens, encode_parts, load_tokens, name_content
-from epigone.tokens.tokenizer import Vocabulary, load_vocabulary
-from epigone.training.distributed import count_processes, is_main_process, one_after_another
+from epigone.runs.repair import CONFIG_AND_TOKENIZER
+from epigone.settings import TrainSettings, make_settings
+from epigone.tokens.dataset import FACTS, TokenDataset, content_key, load_tokens, tokenize
+from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
+from epigone.training.distributed import count_processes, is_main_process, main_process_first
 from epigone.training.events import Event
-from epigone.training.interpolation import Mixture
-from epigone.training.state import Packed
-from epigone.training.trainer import Learner
+from epigone.training.interpolation import WeightInterpolation
+from epigone.training.state import TrainerState
+from epigone.training.trainer import Trainer
 
 PARTS = ("learned", "held_out")
 HINT = (
@@ -54,7 +62,7 @@ HINT = (
 # -- what is done where something is
 
 
-def open_tokens(folder: RunFolder, vocabulary: Vocabulary, on_note: Callable[[str], None]) -> Tokens:
+def open_tokens(folder: RunFolder, tokenizer: BPETokenizer, on_note: Callable[[str], None]) -> TokenDataset:
     """The tokens of a run; `on_note` hears of it if they had to be made anew. Raises RunDamaged, OutputError."""
     _, more = folder.read_plan()
     place = folder.tokens / more["tokens"]
@@ -65,29 +73,29 @@ def open_tokens(folder: RunFolder, vocabulary: Vocabulary, on_note: Callable[[st
         fault = f"{place / FACTS} is not what was written"
     except RunDamaged as error:
         fault = str(error).removesuffix(".")
-    tokens = _remake(folder, more, vocabulary, fault)
+    tokens = _tokenize_again(folder, more, tokenizer, fault)
     on_note(f"{fault}; the tokens are made anew of the text and are the same, bit for bit.")
     return tokens
 
 
-def _remake(folder: RunFolder, more: dict[str, Any], vocabulary: Vocabulary, fault: str) -> Tokens:
+def _tokenize_again(folder: RunFolder, more: dict[str, Any], tokenizer: BPETokenizer, fault: str) -> TokenDataset:
     try:
-        corpus, held_out, split = _read_again(folder, more)
-        parts = group_stretches(corpus, split.train), group_stretches(held_out or corpus, split.validation)
-        if name_content(*parts, vocabulary) != more["tokens"]:
+        corpus, held_out, split = _read_text_again(folder, more)
+        parts = group_spans(corpus, split.train), group_spans(held_out or corpus, split.validation)
+        if content_key(*parts, tokenizer) != more["tokens"]:
             raise TextNotFound(_say_what_changed(folder, corpus, held_out))
         (folder.tokens / more["tokens"] / FACTS).unlink(missing_ok=True)  # it may vouch for what another run had
-        tokens = encode_parts(*parts, vocabulary, folder.tokens)
+        tokens = tokenize(*parts, tokenizer, folder.tokens)
     except (RunDamaged, OutputError):
         raise
     except (EpigoneError, OSError, ValueError) as error:
-        raise _give_up(fault, first_line(error)) from None
+        raise _run_damaged(fault, first_line(error)) from None
     if hash_tokens(folder.tokens, tokens) != more.get("tokens_sha256"):
-        raise _give_up(fault, "Made anew of the text they are others: was the run made with other versions?")
+        raise _run_damaged(fault, "Made anew of the text they are others: was the run made with other versions?")
     return tokens
 
 
-def _read_again(folder: RunFolder, more: dict[str, Any]) -> tuple[Corpus, Corpus | None, Split]:
+def _read_text_again(folder: RunFolder, more: dict[str, Any]) -> tuple[Corpus, Corpus | None, Split]:
     """Raises TextError where the text is not there any more."""
     settings = folder.read_settings()
     try:
@@ -126,12 +134,12 @@ def _say_what_changed(folder: RunFolder, corpus: Corpus, held_out: Corpus | None
     return "The text is what it was, but this version of epigone makes other tokens of it."
 
 
-def _give_up(fault: str, why: str) -> RunDamaged:
+def _run_damaged(fault: str, why: str) -> RunDamaged:
     return RunDamaged(f"{fault}. {why}", hint=HINT)
 
 
 def resume(
-    run: Text,
+    run: PathOrName,
     *,
     on_event: Callable[[Event], None] | None = None,
     **changes: Any,
@@ -141,14 +149,14 @@ def resume(
     `changes` may be epochs and minutes, both counted from the start, patience and learning_rate. Raises EpigoneError.
     """
     folder = RunFolder.open(Path(run))
-    with hold(folder):
-        for event in go_on(folder, changes):
+    with lock_run(folder):
+        for event in continue_run(folder, changes):
             if on_event is not None:
                 on_event(event)
     return Run(folder)
 
 
-def go_on(
+def continue_run(
     folder: RunFolder,
     changes: Mapping[str, Any],
     *,
@@ -158,60 +166,60 @@ def go_on(
     """Resume a run and keep in its folder what comes of it; `on_note` hears what is unusual. Raises EpigoneError."""
     if unfit := sorted(set(changes) - {"epochs", "minutes", "patience", "learning_rate"}):
         raise SettingsError(f"{unfit[0]} cannot change within a run.", hint="Train into another folder.")
-    with _take_turns(folder):
+    with _main_process_first(folder):
         packed, found = folder.load_checkpoint()
     for line in found:
         on_note(f"{line}.")
-    settings = make_settings(Settings, {**folder.read_settings().model_dump(), **changes})
+    settings = make_settings(TrainSettings, {**folder.read_settings().model_dump(), **changes})
     plan, more = folder.read_plan()
-    plan = fit_to_machine(lengthen(plan, settings, changes), on_note)
-    vocabulary = _load_vocabulary(folder)
-    with _take_turns(folder):
-        tokens = open_tokens(folder, vocabulary, on_note)
-    learner = Learner(
-        _rebuild_model(folder, plan, vocabulary, fresh_start=packed is None),
+    plan = adapt_to_machine(extend_plan(plan, settings, changes), on_note)
+    tokenizer = _load_tokenizer(folder)
+    with _main_process_first(folder):
+        tokens = open_tokens(folder, tokenizer, on_note)
+    learner = Trainer(
+        _rebuild_model(folder, plan, tokenizer, fresh_start=packed is None),
         tokens,
         plan,
-        sample=_make_critic(Sampler(vocabulary, settings, plan.start_text), tokens, plan),
-        origin=find_origin(plan, partial(_rebuild_model, folder, plan, vocabulary, fresh_start=True)),
-        teacher=load_kept(folder) if plan.teacher else None,
+        sample=_make_sample_checker(SampleWriter(tokenizer, settings, plan.start_text), tokens, plan),
+        origin=base_weights_loader(plan, partial(_rebuild_model, folder, plan, tokenizer, fresh_start=True)),
+        teacher=load_kept_teacher(folder) if plan.teacher else None,
         should_stop=should_stop,
     )
     if packed is None:
         on_note("No checkpoint is there: it starts from the beginning.")
         if is_main_process():
-            folder.write_frame(learner.model, vocabulary)
+            folder.write_config_and_tokenizer(learner.model, tokenizer)
     else:
         _unpack(learner, packed, folder)
-        _mend_best(folder, learner, on_note)
+        _repair_best(folder, learner, on_note)
     if is_main_process():
         folder.check_room(learner.model)
         if changes:
             folder.write_settings(settings)
             folder.write_plan(plan, **more)
         publish(folder, at_once=True)  # a crash may have come between the checkpoint and this
-    yield from _follow(folder, learner, vocabulary)
+    yield from _record_events(folder, learner, tokenizer)
 
 
-def _take_turns(folder: RunFolder) -> AbstractContextManager[Any]:
+def _main_process_first(folder: RunFolder) -> AbstractContextManager[Any]:
     """The first process mends the folder, then the others find it mended."""
     if count_processes() == 1:
         return nullcontext()
-    return one_after_another(find_hardware(folder.read_settings().device))
+    return main_process_first(find_hardware(folder.read_settings().device))
 
 
-def _load_vocabulary(folder: RunFolder) -> Vocabulary:
+def _load_tokenizer(folder: RunFolder) -> BPETokenizer:
     hint = "No checkpoint has a copy of it: train again from the text."
-    for name in FRAME[1:]:
-        if fault := folder.sums.find_fault(folder.model / name):
+    for name in CONFIG_AND_TOKENIZER[1:]:
+        if fault := folder.checksums.find_damage(folder.model / name):
             raise RunDamaged(f"{folder.path}: {fault}.", hint=hint)
     try:
-        return load_vocabulary(folder.model)
+        return load_tokenizer(folder.model)
     except BaseUnusable as error:
         raise RunDamaged(str(error), hint=hint) from None
 
 
-def _unpack(learner: Learner, packed: Packed, folder: RunFolder) -> None:
+def _unpack(learner: Trainer, packed: TrainerState, folder: RunFolder) -> None:
     try:
         learner.unpack(packed)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
@@ -221,27 +229,27 @@ def _unpack(learner: Learner, packed: Packed, folder: RunFolder) -> None:
         ) from None
 
 
-def _mend_best(folder: RunFolder, learner: Learner, on_note: Callable[[str], None]) -> None:
+def _repair_best(folder: RunFolder, learner: Trainer, on_note: Callable[[str], None]) -> None:
     """Where the best weights are not what was written, take them from the checkpoint of their step."""
     progress = learner.progress
-    if not is_main_process() or not math.isfinite(progress.best_loss) or not (fault := folder.find_best_fault()):
+    if not is_main_process() or not math.isfinite(progress.best_loss) or not (fault := folder.find_damage_of_best()):
         return
     packed = folder.load_step(progress.best_step)
     if packed is None:
         on_note(f"{fault}, and no checkpoint of step {progress.best_step} is left: the best from here on is kept.")
         progress.best_loss, progress.evaluated_step = math.inf, progress.step - 1
         return
-    model = build_frame(learner.plan.model_spec, folder.model)
+    model = build_from_config(learner.plan.model_spec, folder.model)
     model.load_state_dict(packed.weights, strict=False)
     if progress.best_share < 1 and learner.origin is not None:
-        Mixture(model, learner.origin()).set(progress.best_share)
+        WeightInterpolation(model, learner.origin()).set(progress.best_share)
     folder.keep_best(model)
     on_note(f"{fault}; it is made anew from the checkpoint of step {progress.best_step}.")
 
 
-def _rebuild_model(folder: RunFolder, plan: Plan, vocabulary: Vocabulary, *, fresh_start: bool) -> GPT2LMHeadModel:
+def _rebuild_model(folder: RunFolder, plan: Plan, tokenizer: BPETokenizer, *, fresh_start: bool) -> GPT2LMHeadModel:
     """The model that training started from, or just its frame where a checkpoint brings the weights."""
     if fresh_start:
         base = None if plan.fresh else find_base(plan.base).folder
-        return build_model(plan.model_spec, base, vocabulary.end_of_text_id)
-    return build_frame(plan.model_spec, folder.model)
+        return build_model(plan.model_spec, base, tokenizer.end_of_text_id)
+    return build_from_config(plan.model_spec, folder.model)

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epigone.errors import BaseError, RunDamaged, RunNotFound, SettingsError
-from epigone.evaluation.quiz import Question, find_contexts, find_genuine, make_pair, make_quiz
+from epigone.evaluation.quiz import Question, choose_author_passages, find_contexts, make_pair, make_quiz
 from epigone.evaluation.verdict import UNTOUCHED
 from epigone.files import hash_file, write_json
-from epigone.generation.generator import Piece, Writer
+from epigone.generation.generator import StreamedText, TextGenerator
 from epigone.hardware import find_hardware
-from epigone.model.decoder import AnyDecoder, StyledDecoder, open_decoder
+from epigone.model.decoder import AnyDecoder, GuidedDecoder, open_decoder
 from epigone.model.hub import BUNDLED, GENERATION, WEIGHTS, find_base
 from epigone.model.weights import read_temperature
 from epigone.runs.folder import RunFolder
-from epigone.runs.repair import FRAME
-from epigone.settings import WritingSettings, make_settings
-from epigone.tokens.tokenizer import load_vocabulary
-from epigone.training.events import Evaluated, find_best, follow_course
+from epigone.runs.repair import CONFIG_AND_TOKENIZER
+from epigone.settings import WriteSettings, make_settings
+from epigone.tokens.tokenizer import load_tokenizer
+from epigone.training.events import Evaluated, effective_history, find_best
 
 if TYPE_CHECKING:
     from epigone.evaluation.verdict import Judgement
@@ -36,7 +36,7 @@ HOW = {"count", "device", "precision"}
 """Settings that text number n has nothing to do with, but for what rounding does."""
 
 
-def read_untouched(folder: Path, prompt: str, asked: WritingSettings) -> list[str] | None:
+def read_base_samples(folder: Path, prompt: str, asked: WriteSettings) -> list[str] | None:
     """The texts that are asked for; None where these, or of these weights, are not kept."""
     try:
         kept = json.loads((folder / KEPT).read_text("utf-8"))
@@ -47,12 +47,12 @@ def read_untouched(folder: Path, prompt: str, asked: WritingSettings) -> list[st
     return texts[: asked.count] if is_meant and len(texts) >= asked.count else None
 
 
-def keep_untouched(folder: Path, asked: WritingSettings, texts: Mapping[str, Sequence[str]]) -> None:
+def save_base_samples(folder: Path, asked: WriteSettings, texts: Mapping[str, Sequence[str]]) -> None:
     """Put texts beside the weights that wrote them, by the prompts that they follow. Raises OutputError."""
     write_json(folder / KEPT, {"model": _name_model(folder), "asked": _list_asked(asked), "texts": dict(texts)})
 
 
-def _list_asked(asked: WritingSettings) -> dict[str, object]:
+def _list_asked(asked: WriteSettings) -> dict[str, object]:
     return asked.model_dump(mode="json", exclude=HOW)
 
 
@@ -63,7 +63,7 @@ def _name_model(folder: Path) -> str:
     ).hexdigest()
 
 
-Text = str | PathLike[str]
+PathOrName = str | PathLike[str]
 LONGEST_JUDGED = 2_000
 """Characters of each of the texts that are written to be judged: many beginnings show more than one long text."""
 
@@ -73,7 +73,7 @@ class Run:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self._writers: dict[tuple[object, ...], Writer] = {}
+        self._writers: dict[tuple[object, ...], TextGenerator] = {}
 
     @property
     def path(self) -> Path:
@@ -83,7 +83,7 @@ class Run:
     @property
     def evaluations(self) -> list[Evaluated]:
         """One for each look at the held-out text, in order."""
-        return [event for event in follow_course(self.folder.read_events()) if isinstance(event, Evaluated)]
+        return [event for event in effective_history(self.folder.read_events()) if isinstance(event, Evaluated)]
 
     @property
     def best(self) -> Evaluated | None:
@@ -96,17 +96,17 @@ class Run:
         return self.folder.read_judgement()
 
     def write(self, prompt: str = "", **settings: Any) -> list[str]:
-        """`count` texts that follow the prompt, without it; `settings` as in `WritingSettings`.
+        """`count` texts that follow the prompt, without it; `settings` as in `WriteSettings`.
 
         Text n is drawn with seed + n. Raises SettingsError, RunNotFound, RunDamaged, BaseError.
         """
-        asked = make_settings(WritingSettings, settings, source="write()")
-        return self.open_writer(asked).write(prompt, asked)
+        asked = make_settings(WriteSettings, settings, source="write()")
+        return self.open_generator(asked).write(prompt, asked)
 
-    def stream(self, prompt: str = "", **settings: Any) -> Iterator[Piece]:
+    def stream(self, prompt: str = "", **settings: Any) -> Iterator[StreamedText]:
         """The same texts, piece by piece as they are written."""
-        asked = make_settings(WritingSettings, settings, source="stream()")
-        return self.open_writer(asked).stream(prompt, asked)
+        asked = make_settings(WriteSettings, settings, source="stream()")
+        return self.open_generator(asked).stream(prompt, asked)
 
     def score(self, text: str, device: str = "auto") -> Score:
         """What the best model thinks of a text: loss, perplexity, bits per byte, and each line and token of it.
@@ -115,7 +115,7 @@ class Run:
         """
         return score(self.path, text, device)
 
-    def report(self, out: Text | None = None) -> Path:
+    def report(self, out: PathOrName | None = None) -> Path:
         """Write the page about the run, report.html in its folder or `out`, and return its path.
 
         Raises RunDamaged, OutputError.
@@ -131,10 +131,10 @@ class Run:
         """
         if count < 2 or length < 5:
             raise SettingsError("A quiz has 2 passages or more, of 5 words or more.", hint="See --count and --length.")
-        settings = make_settings(WritingSettings, {"device": device, "unit": "words", "length": 3 * length})
-        writer, generator = self.open_writer(settings), random.Random(seed)
+        settings = make_settings(WriteSettings, {"device": device, "unit": "words", "length": 3 * length})
+        writer, generator = self.open_generator(settings), random.Random(seed)
         documents = self.folder.read_some_held_out()
-        spans = find_genuine(documents, writer.documents, count // 2, length, generator)
+        spans = choose_author_passages(documents, writer.documents, count // 2, length, generator)
         contexts = find_contexts(documents, spans, len(spans), generator)
         pairs = []
         for number, (span, context) in enumerate(zip(spans, contexts, strict=True)):
@@ -156,12 +156,12 @@ class Run:
         `others`: texts of other authors by their names, instead of those that come with the package. Raises
         SettingsError, TextTooShort, RunNotFound, RunDamaged, OutputError.
         """
-        from epigone.evaluation.judge import Author, judge_model, judge_text, measure_learning, set_beside
+        from epigone.evaluation.judge import Author, add_base_reference, judge_model, judge_text, measure_learning
         from epigone.report.publish import publish_card, write_report
 
         best, model = self.best, self.folder.hash_model()
         if best is None:
-            raise _miss_model(self.path)
+            raise _no_model_yet(self.path)
         author = Author(
             name=", ".join(file["name"] for file in self.folder.read_receipt()["files"][:3]),
             documents=self.folder.read_documents(),
@@ -173,49 +173,51 @@ class Run:
         learning = measure_learning(self.folder, author, best.bits_per_byte, base, others, device=device)
         judgement = judge_model(texts, author, writer, learning, others, seed=seed)
         if plan.base in BUNDLED:  # which are quick enough to be asked as well
-            by_base = write_by_base(plan.base, plan.start_text, ask_for_much(max(1, n_characters // 2), seed, device))
-            judgement = set_beside(judgement, judge_text(by_base, UNTOUCHED, author, others, seed=seed))
+            by_base = write_with_base(
+                plan.base, plan.start_text, judging_write_settings(max(1, n_characters // 2), seed, device)
+            )
+            judgement = add_base_reference(judgement, judge_text(by_base, UNTOUCHED, author, others, seed=seed))
         self.folder.write_judgement(judgement.as_json(), model)
         publish_card(self.folder)
         write_report(self.folder, with_sentences=True)
         return judgement
 
-    def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], Writer]:
-        asked = ask_for_much(n_characters, seed, device)
-        writer = self.open_writer(asked)
+    def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], TextGenerator]:
+        asked = judging_write_settings(n_characters, seed, device)
+        writer = self.open_generator(asked)
         return writer.write("", asked), writer
 
-    def open_writer(self, settings: WritingSettings | None = None) -> Writer:
+    def open_generator(self, settings: WriteSettings | None = None) -> TextGenerator:
         """The best model, loaded once for each way in which it is to compute."""
-        settings = settings or WritingSettings()
-        way = (settings.device, settings.precision, settings.style_strength)
+        settings = settings or WriteSettings()
+        way = (settings.device, settings.precision, settings.guidance)
         if way not in self._writers:
-            self._writers[way] = open_writer(self.path, settings)
+            self._writers[way] = open_generator(self.path, settings)
         return self._writers[way]
 
 
-def ask_for_much(n_characters: int, seed: int = 0, device: str = "auto") -> WritingSettings:
+def judging_write_settings(n_characters: int, seed: int = 0, device: str = "auto") -> WriteSettings:
     """To write texts to be judged."""
     length = min(LONGEST_JUDGED, n_characters)
     count, hardware = math.ceil(n_characters / length), find_hardware(device)
     how = {"length": length, "unit": "characters", "count": count, "seed": seed, "device": device}
     if hardware.device == "cpu" and hardware.bf16 and count > 1:  # from a dozen texts on quicker than int8
         how["precision"] = "bf16"
-    return make_settings(WritingSettings, how, source="judge()")
+    return make_settings(WriteSettings, how, source="judge()")
 
 
-def write_by_base(base: str, start_text: str, asked: WritingSettings) -> list[str]:
+def write_with_base(base: str, start_text: str, asked: WriteSettings) -> list[str]:
     """What an untouched base that comes with epigone writes, or has written."""
-    kept = read_untouched(BUNDLED[base], start_text, asked)
-    return kept or open_writer(base, asked).write(start_text, asked)
+    kept = read_base_samples(BUNDLED[base], start_text, asked)
+    return kept or open_generator(base, asked).write(start_text, asked)
 
 
-def open_run(path: Text) -> Run:
+def open_run(path: PathOrName) -> Run:
     """The run in a folder. Raises RunNotFound."""
     return Run(RunFolder.open(Path(path)))
 
 
-def score(name: Text, text: str, device: str = "auto", *, progress: bool = False) -> Score:
+def score(name: PathOrName, text: str, device: str = "auto", *, progress: bool = False) -> Score:
     """The same of anything that can write: a run's folder, or any GPT-2, from a folder or by its name on the hub.
 
     Raises what `Run.score` does, and BaseError.
@@ -224,15 +226,15 @@ def score(name: Text, text: str, device: str = "auto", *, progress: bool = False
     from epigone.model.gpt2 import load_model
 
     hardware, folder = find_hardware(device), _find_model(name, progress=progress)
-    return score_text(load_model(folder, device=hardware.device), load_vocabulary(folder), text)
+    return score_text(load_model(folder, device=hardware.device), load_tokenizer(folder), text)
 
 
-def open_writer(name: Text, settings: WritingSettings | None = None, *, progress: bool = False) -> Writer:
+def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, progress: bool = False) -> TextGenerator:
     """Something to write with: a run's folder, or any GPT-2, from a folder or by its name on the hub.
 
     Of the settings those count that say how to compute. Raises RunNotFound, RunDamaged, BaseError, SettingsError.
     """
-    settings = settings or WritingSettings()
+    settings = settings or WriteSettings()
     hardware, folder = find_hardware(settings.device), _find_model(name, progress=progress)
     start_text, base, read_documents = "", "none", None
     if RunFolder.is_run(Path(name)):
@@ -240,22 +242,22 @@ def open_writer(name: Text, settings: WritingSettings | None = None, *, progress
         plan = run.read_plan()[0]
         start_text, base, read_documents = plan.start_text, plan.base, run.read_documents
     decoder: AnyDecoder = open_decoder(folder, settings.precision, hardware)
-    if settings.style_strength != 1:
+    if settings.guidance != 1:
         if base == "none":
-            raise SettingsError("--style-strength needs a run that was fine-tuned from a base.", hint="Leave it out.")
+            raise SettingsError("--guidance needs a run that was fine-tuned from a base.", hint="Leave it out.")
         other = find_base(base, progress=progress).folder
         base_decoder = open_decoder(other, settings.precision, hardware)
-        decoder = StyledDecoder(decoder, base_decoder, settings.style_strength)
-    return Writer(
+        decoder = GuidedDecoder(decoder, base_decoder, settings.guidance)
+    return TextGenerator(
         decoder,
-        load_vocabulary(folder),
+        load_tokenizer(folder),
         start_text=start_text,
         temperature=read_temperature(folder),
         read_documents=read_documents,
     )
 
 
-def _find_model(name: Text, *, progress: bool) -> Path:
+def _find_model(name: PathOrName, *, progress: bool) -> Path:
     """The checked folder with the model of a run, or with any GPT-2. Raises RunNotFound, BaseError."""
     path = Path(name)
     if RunFolder.is_run(path):
@@ -265,21 +267,24 @@ def _find_model(name: Text, *, progress: bool) -> Path:
 
 def _check_model(run: RunFolder) -> Path:
     """The folder of a run's best model. Raises RunNotFound, RunDamaged."""
-    if not (run.model / WEIGHTS).exists() and run.sums.find_fault(run.model / WEIGHTS) is None:
-        raise _miss_model(run.path)
-    if fault := next(filter(None, map(run.sums.find_fault, (run.model / name for name in (WEIGHTS, *FRAME)))), None):
-        raise _find_damaged(run, fault)
+    if not (run.model / WEIGHTS).exists() and run.checksums.find_damage(run.model / WEIGHTS) is None:
+        raise _no_model_yet(run.path)
+    if fault := next(
+        filter(None, map(run.checksums.find_damage, (run.model / name for name in (WEIGHTS, *CONFIG_AND_TOKENIZER)))),
+        None,
+    ):
+        raise _run_damaged(run, fault)
     try:
         return find_base(str(run.model)).folder
     except BaseError as error:
-        raise _find_damaged(run, str(error)) from None
+        raise _run_damaged(run, str(error)) from None
 
 
-def _find_damaged(run: RunFolder, fault: str) -> RunDamaged:
+def _run_damaged(run: RunFolder, fault: str) -> RunDamaged:
     return RunDamaged(f"{run.path}: {fault.rstrip('.')}.", hint=f"epigone resume {run.path} puts it back.")
 
 
-def _miss_model(run: Text) -> RunNotFound:
+def _no_model_yet(run: PathOrName) -> RunNotFound:
     return RunNotFound(
         f"{run} holds no model yet: it stopped before its first evaluation.",
         hint=f"Go on with it: epigone resume {run}",

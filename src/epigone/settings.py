@@ -104,7 +104,7 @@ class Frozen(BaseModel):
 S = TypeVar("S", bound=Frozen)
 
 
-class Settings(Frozen):
+class TrainSettings(Frozen):
     """How to learn. Every field has a default that does the right thing; "auto" leaves the choice to the plan."""
 
     # -- the text
@@ -124,7 +124,7 @@ class Settings(Frozen):
     for a fresh model with a vocabulary of its own. "auto": the plan chooses and says why."""
     size: Annotated[str, AfterValidator(_check_size)] = "auto"
     """Size of a fresh model: pico, nano, micro, mini, small, medium, gpt2, gpt2-medium, or LAYERSxWIDTH (6x256)."""
-    vocabulary: Annotated[int, Field(ge=257, le=65_536)] | Auto = "auto"
+    vocab_size: Annotated[int, Field(ge=257, le=65_536)] | Auto = "auto"
     """Entries in a fresh model's vocabulary (byte-level BPE, learned from the text that is trained on; of more than 100
     million characters, from so many at even distances)."""
     block_size: Annotated[int, Field(ge=8, le=8192)] | Auto = "auto"
@@ -146,7 +146,7 @@ class Settings(Frozen):
     """Stop within this many minutes of training, with the schedule fitted to them."""
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Blocks that are computed at once, on each device."""
-    accumulation: Annotated[int, Field(ge=1)] | Auto = "auto"
+    gradient_accumulation: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Batches per step: a larger effective batch in the same memory."""
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
     """What updates the weights. "muon" does it for the matrices inside the model and leaves the rest to AdamW. "auto":
@@ -160,11 +160,11 @@ class Settings(Frozen):
         tuple[Annotated[str, AfterValidator(_check_pair)], ...], BeforeValidator(_as_pairs)
     ] = ()
     """Further arguments of the schedule as name=value, for example num_cycles=3."""
-    warmup: Share | Auto = "auto"
+    warmup_ratio: Share | Auto = "auto"
     """Share of the run over which the learning rate rises from zero."""
     weight_decay: Annotated[float, Field(ge=0)] | Auto = "auto"
     """Pull of the weights towards zero."""
-    clip: Annotated[float, Field(ge=0)] = 1.0
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     """Largest norm of the gradient; 0 does not clip."""
     patience: Annotated[int, Field(ge=1)] | Auto | Off = "auto"
     """Stop after this many evaluations without a better one; "none" never does."""
@@ -179,7 +179,7 @@ class Settings(Frozen):
     """What computes."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the arithmetic. "auto": bf16 where the machine computes in it, otherwise fp32."""
-    compilation: Literal["auto", "none", "blocks", "whole"] = "auto"
+    compile: Literal["auto", "none", "blocks", "whole"] = "auto"
     """What torch.compile speeds up: nothing, one block of the model at a time, or the whole model, which takes longest
     to compile. "auto": as it pays for the length of the run."""
 
@@ -194,7 +194,7 @@ class Settings(Frozen):
     """Samples per prompt at each evaluation; 0 for none."""
 
 
-class WritingSettings(Frozen):
+class WriteSettings(Frozen):
     """How to write."""
 
     length: Annotated[int, Field(ge=1)] = 300
@@ -216,12 +216,12 @@ class WritingSettings(Frozen):
     """Choose among the likeliest tokens that together have this probability."""
     min_p: Share = 0.0
     """Choose among tokens at least this likely, as a share of the likeliest one's probability."""
-    style_strength: Annotated[float, Field(ge=0, le=10)] = 1.0
+    guidance: Annotated[float, Field(ge=0, le=10)] = 1.0
     """Above 1 exaggerates what a fine-tuned model has learned of the style, below 1 tones it down; 0 is the base, which
     has to be at hand."""
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
     """Above 1 makes tokens that were already written less likely."""
-    no_repeat_ngram: Annotated[int, Field(ge=0)] = 0
+    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = 0
     """Never write so many tokens in a row twice; 0 allows it."""
     loop_guard: Literal["on", "off"] = "on"
     """Step out of a loop: what was written three times in a row, wherever lines break, is not begun a fourth time."""
@@ -241,7 +241,7 @@ class WritingSettings(Frozen):
     on a processor and fp32 on a GPU. fp32 is exact; int8 was seen to change the loss in its sixth digit."""
 
 
-class JudgingSettings(Frozen):
+class JudgeSettings(Frozen):
     """How to judge."""
 
     against: tuple[str, ...] = ()
@@ -293,11 +293,11 @@ def explain(kind: type[BaseModel], error: ValidationError, source: str = "") -> 
     for key, items in problems.items():
         given = items[0]["input"]
         if items[0]["type"] == "extra_forbidden":
-            lines.append(f"{spell(key, source)} is no setting")
-            hints += [f"Did you mean {spell(name, source)}?" for name in nearest(key, kind.model_fields)]
+            lines.append(f"{flag_name(key, source)} is no setting")
+            hints += [f"Did you mean {flag_name(name, source)}?" for name in nearest(key, kind.model_fields)]
         else:
             right = " or ".join(dict.fromkeys(_what_is_right(item) for item in items))
-            lines.append(f"{spell(key, source)} must be {right}, not {given!r}")
+            lines.append(f"{flag_name(key, source)} must be {right}, not {given!r}")
             choices = [choice for item in items for choice in re.findall(r"'([^']*)'", item["msg"])]
             hints += [f'Did you mean "{choice}"?' for choice in nearest(str(given), choices)]
     where = f"{source}: " if source else ""
@@ -312,7 +312,7 @@ def _what_is_right(item: ErrorDetails) -> str:
     return kind or item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
-def spell(name: str, source: str = "") -> str:
+def flag_name(name: str, source: str = "") -> str:
     """A setting's name as it stands in the source: a key in a file, a flag on the command line."""
     return name if source else "--" + name.replace("_", "-")
 

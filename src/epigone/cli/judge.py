@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from epigone.cli.write import spare_cores
+from epigone.cli.write import use_idle_threads
 from epigone.errors import SettingsError, TextError, TextNotFound
-from epigone.settings import JudgingSettings
+from epigone.settings import JudgeSettings
 
 if TYPE_CHECKING:
     from epigone.corpus.corpus import Document
@@ -69,7 +69,7 @@ def _show_score(document: Document, found: Score) -> None:
 # -- judging
 
 
-def judge(target: str, how: JudgingSettings, *, json: bool) -> int:
+def judge(target: str, how: JudgeSettings, *, json: bool) -> int:
     """What `epigone judge` does. Raises EpigoneError."""
     others = _read_others(Path(how.others), how.encoding) if how.others else None
     judgement = _judge_file(target, how, others) if how.against else _judge_run(target, how, others)
@@ -82,7 +82,7 @@ def judge(target: str, how: JudgingSettings, *, json: bool) -> int:
     return 0
 
 
-def _judge_run(target: str, how: JudgingSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
+def _judge_run(target: str, how: JudgeSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
     from epigone.run import open_run
     from epigone.runs.folder import RunFolder
 
@@ -90,11 +90,11 @@ def _judge_run(target: str, how: JudgingSettings, others: Mapping[str, Sequence[
         raise SettingsError(
             f"{target} is a text: whose shall it be?", hint="Name what it is held against: --against FILE"
         )
-    spare_cores()
+    use_idle_threads()
     return open_run(target).judge(how.characters, others=others, seed=how.seed, device=how.device)
 
 
-def _judge_file(target: str, how: JudgingSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
+def _judge_file(target: str, how: JudgeSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
     from epigone.evaluation.judge import judge_text
 
     document = _read_document(target, how.encoding, keep_boilerplate=False)

@@ -21,7 +21,7 @@ from epigone.cli.train import INTERRUPTED
 from epigone.cli.train import plan as _plan
 from epigone.cli.train import resume as _resume
 from epigone.cli.train import train as _train
-from epigone.cli.write import Quizzing, choose_manner, choose_model
+from epigone.cli.write import QuizOptions, choose_model, choose_output_mode
 from epigone.cli.write import quiz as _quiz
 from epigone.cli.write import report as _report
 from epigone.cli.write import write as _write
@@ -29,14 +29,14 @@ from epigone.errors import EpigoneError, OutOfMemory, SettingsError, first_line
 from epigone.report.escape import show_controls
 from epigone.settings import (
     Frozen,
-    JudgingSettings,
-    Settings,
-    WritingSettings,
+    JudgeSettings,
+    TrainSettings,
+    WriteSettings,
     explain,
+    flag_name,
     make_settings,
     nearest,
     read_settings,
-    spell,
 )
 
 
@@ -84,7 +84,7 @@ def _describe(name: str, function: Callable[..., object]) -> Verb:
         flags=frozenset({item.name for item in plain} | set(fields)),
         switches=frozenset(switches),
         short={short: item.name for item in plain for short in _list_short(item.annotation)},
-        kind=kind or Settings,
+        kind=kind or TrainSettings,
         needs=tuple(item.name for item in parameters if item.default is item.empty),
     )
 
@@ -104,7 +104,7 @@ def _read_flags(words: Sequence[str], verb: Verb) -> Iterator[tuple[str, str | N
     """Each flag's name and its value, which is None where none follows; a word that is no flag has the name ""."""
     rest = iter(words)
     for word in rest:
-        flag, equals, value = (spell(verb.short[word]) if word in verb.short else word).partition("=")
+        flag, equals, value = (flag_name(verb.short[word]) if word in verb.short else word).partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         if not flag.startswith("--") or not name:
             yield "", word
@@ -116,12 +116,14 @@ def _read_flags(words: Sequence[str], verb: Verb) -> Iterator[tuple[str, str | N
 
 def _check_flag(verb: Verb, name: str, value: str | None) -> None:
     if name not in verb.flags:
-        hint = " ".join(f"Did you mean {spell(other)}?" for other in nearest(name, verb.flags))
-        raise SettingsError(f"{verb.name} has no flag {spell(name)}.", hint=hint or f"See: epigone {verb.name} --help")
+        hint = " ".join(f"Did you mean {flag_name(other)}?" for other in nearest(name, verb.flags))
+        raise SettingsError(
+            f"{verb.name} has no flag {flag_name(name)}.", hint=hint or f"See: epigone {verb.name} --help"
+        )
     if name in verb.switches:
         return
     if value is None:
-        raise SettingsError(f"{spell(name)} needs a value.", hint=f"See: epigone {verb.name} --help")
+        raise SettingsError(f"{flag_name(name)} needs a value.", hint=f"See: epigone {verb.name} --help")
     if name in verb.kind.model_fields:
         many = isinstance(verb.kind.model_fields[name].default, tuple)
         try:
@@ -130,14 +132,14 @@ def _check_flag(verb: Verb, name: str, value: str | None) -> None:
             raise explain(verb.kind, error) from None
 
 
-Learning = Annotated[Settings, tyro.conf.arg(name="")]
-Writing = Annotated[WritingSettings, tyro.conf.arg(name="")]
-Judging = Annotated[JudgingSettings, tyro.conf.arg(name="")]
+Learning = Annotated[TrainSettings, tyro.conf.arg(name="")]
+Writing = Annotated[WriteSettings, tyro.conf.arg(name="")]
+Judging = Annotated[JudgeSettings, tyro.conf.arg(name="")]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Interactive = Annotated[bool, tyro.conf.arg(aliases=["-i"])]
-WRITING = WritingSettings()
-JUDGING = JudgingSettings()
-LISTS = {name for name, field in Settings.model_fields.items() if isinstance(field.default, tuple)}
+WRITING = WriteSettings()
+JUDGING = JudgeSettings()
+LISTS = {name for name, field in TrainSettings.model_fields.items() if isinstance(field.default, tuple)}
 """Settings that may be given several times; what is given replaces what the file says."""
 
 
@@ -170,7 +172,7 @@ def run(arguments: list[str]) -> int:
         check_words(arguments, verbs)
         return int(command.cli(args=arguments or ["--help"], prog="epigone", description=__doc_for_help__, config=_HOW))
     except ValidationError as error:
-        kinds = {kind.__name__: kind for kind in (Settings, WritingSettings, JudgingSettings)}
+        kinds = {kind.__name__: kind for kind in (TrainSettings, WriteSettings, JudgeSettings)}
         raise explain(kinds[error.title], error) from None
 
 
@@ -180,9 +182,9 @@ _HOW = (tyro.conf.FlagCreatePairsOff, tyro.conf.UseAppendAction)
 
 def _explain_shortage(error: Exception) -> OutOfMemory:
     """That memory ran out where nothing could be done about it. Raises the error if it is another one."""
-    from epigone.hardware import is_shortage
+    from epigone.hardware import is_out_of_memory
 
-    if not is_shortage(error):
+    if not is_out_of_memory(error):
         raise error
     return OutOfMemory(
         f"Memory ran out: {first_line(error)}",
@@ -197,22 +199,22 @@ def _complain(error: EpigoneError, *, as_json: bool) -> None:
     print(show_controls(lines), file=sys.stderr)  # a file's name may hold anything
 
 
-def _read_settings_file(arguments: Sequence[str]) -> Settings:
+def _read_settings_file(arguments: Sequence[str]) -> TrainSettings:
     """The settings in the file after --settings, or the defaults: what flags are then set against."""
     values: dict[str, Any] = {}
     for place, argument in enumerate(arguments):
         name, _, path = argument.partition("=")
         if name == "--settings":
-            values = read_settings(Path(path or next(iter(arguments[place + 1 :]), "")), Settings)
+            values = read_settings(Path(path or next(iter(arguments[place + 1 :]), "")), TrainSettings)
         if name.removeprefix("--").replace("-", "_") in LISTS:
             values.pop(name.removeprefix("--").replace("-", "_"), None)
-    return make_settings(Settings, values)
+    return make_settings(TrainSettings, values)
 
 
 # -- the verbs and their flags
 
 
-def make_verbs(defaults: Settings) -> tuple[tyro.extras.SubcommandApp, dict[str, Callable[..., int]]]:
+def make_verbs(defaults: TrainSettings) -> tuple[tyro.extras.SubcommandApp, dict[str, Callable[..., int]]]:
     """The verbs, with `defaults` as what train and plan do when nothing else is said."""
     verbs = tyro.extras.SubcommandApp()
 
@@ -290,7 +292,7 @@ def write(  # noqa: PLR0913  # its arguments are its flags
         quiet: Print the text alone.
         json: Print one JSON object on standard output, and nothing else there.
     """
-    manner = choose_manner(json=json, interactive=interactive, show_source=show_source)
+    manner = choose_output_mode(json=json, interactive=interactive, show_source=show_source)
     return _write(choose_model(run, base), prompt, out, writing, manner, quiet=quiet)
 
 
@@ -382,4 +384,4 @@ def quiz(
         page: Write the quiz to this file, as one page for a browser, instead of asking here.
         device: What computes.
     """
-    return _quiz(run, Quizzing(count, length, seed, device), page)
+    return _quiz(run, QuizOptions(count, length, seed, device), page)

@@ -23,18 +23,28 @@ from epigone.report.views import (
     COLUMNS,
     COPYING,
     Column,
-    describe_criticism,
-    describe_division,
+    describe_batch_split,
     describe_end,
+    describe_sample_stats,
     describe_start,
     describe_step,
     epoch_table,
     name_sample,
 )
-from epigone.training.events import Criticism, Divided, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
+from epigone.training.events import (
+    BatchSplit,
+    Evaluated,
+    Event,
+    Finished,
+    Sample,
+    Sampled,
+    SampleStats,
+    Started,
+    StepReport,
+)
 
 
-class _Lasting:
+class _RobustStream:
     """Passes everything on. What cannot be written any more is lost, and so is all that comes after it."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -63,11 +73,11 @@ class _Lasting:
                 os.close(nowhere)
 
 
-def outlast(stream: TextIO) -> TextIO:
+def tolerate_broken_pipe(stream: TextIO) -> TextIO:
     """The stream as one that ends no run: not by its own end, nor by a letter that its encoding lacks ("?" then)."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
-    return cast(TextIO, _Lasting(stream))
+    return cast(TextIO, _RobustStream(stream))
 
 
 Fact = tuple[str, str, str]
@@ -103,7 +113,9 @@ def open_screen(*, quiet: bool, json: bool, stdout: TextIO | None = None) -> Ite
     elif json or not _is_live(stdout):
         yield PlainScreen(sys.stderr if json else stdout)
     else:
-        with LiveScreen(Console(file=outlast(stdout), highlight=False, markup=False, emoji=False)) as screen:
+        with LiveScreen(
+            Console(file=tolerate_broken_pipe(stdout), highlight=False, markup=False, emoji=False)
+        ) as screen:
             yield screen
 
 
@@ -148,7 +160,7 @@ def show_stages(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda what, n_done, n_all: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    console = Console(file=outlast(sys.stderr))
+    console = Console(file=tolerate_broken_pipe(sys.stderr))
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task("", visible=False)
         yield lambda what, n_done, n_all: bar.update(
@@ -170,11 +182,11 @@ def ask_line(mark: str) -> str | None:
         return None
 
 
-def show_criticism(screen: Screen, found: Criticism | None, *, copied: bool) -> bool:
+def show_sample_stats(screen: Screen, found: SampleStats | None, *, copied: bool) -> bool:
     """Say what is to be said of the samples, and warn when they begin to copy; whether they do."""
     if found is None:
         return copied
-    screen.show_note(describe_criticism(found))
+    screen.show_note(describe_sample_stats(found))
     copies = found.copying == "bad"
     if copies and not copied:
         screen.show_warning(COPYING)
@@ -207,28 +219,28 @@ class PlainScreen:
     """Plain lines without colour, for a pipe or a log: one per report, every evaluation, every sample in full."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = outlast(stream)
-        self._pace = Pace()
+        self._stream = tolerate_broken_pipe(stream)
+        self._pace = LogThrottle()
         self._copies = False
 
     def show(self, event: Event) -> None:
         """Write the event's lines, if it is its turn."""
-        if isinstance(event, Stepped):
+        if isinstance(event, StepReport):
             if self._pace.is_due(event):
                 self._write("  ".join([f"step {event.step:,} of {event.n_steps:,}", *describe_step(event)]))
         elif isinstance(event, Sampled):
             for number, sample in enumerate(event.samples, 1):
                 self._write(name_sample(event, number))
                 self._write("  | " + clean_text(sample.prompt + sample.text).replace("\n", "\n  | "))
-            self._copies = show_criticism(self, event.found, copied=self._copies)
+            self._copies = show_sample_stats(self, event.found, copied=self._copies)
         elif isinstance(event, Evaluated):
             row = epoch_table([event])[0]
             row["best"] = "best so far" if event.best else ""
             self._write("  ".join(f"{name} {value}" if name != "best" else value for name, value in row.items()))
         elif isinstance(event, Started):
             self._write(describe_start(event))
-        elif isinstance(event, Divided):
-            self.show_warning(describe_division(event))
+        elif isinstance(event, BatchSplit):
+            self.show_warning(describe_batch_split(event))
         elif isinstance(event, Finished):
             self._write(describe_end(event))
 
@@ -253,7 +265,7 @@ class PlainScreen:
         print("\n".join(line.rstrip() for line in lines.split("\n")), file=self._stream, flush=True)
 
 
-class Pace:
+class LogThrottle:
     """When the next line on steps is due, so that a log stays short: about twenty, but a sign of life now and then."""
 
     SHARE, SECONDS, LONGEST_SECONDS = 0.05, 10.0, 300.0
@@ -261,7 +273,7 @@ class Pace:
     def __init__(self) -> None:
         self._progress, self._seconds = 0.0, 0.0
 
-    def is_due(self, step: Stepped) -> bool:
+    def is_due(self, step: StepReport) -> bool:
         """Whether to write this one: after 10 s and a twentieth of the run, or after 5 minutes."""
         waited = step.seconds - self._seconds
         far_enough = step.progress - self._progress >= self.SHARE and waited >= self.SECONDS
@@ -291,7 +303,7 @@ class LiveScreen:
 
     def show(self, event: Event) -> None:
         """Draw the event."""
-        if isinstance(event, Stepped):
+        if isinstance(event, StepReport):
             self._live.update(draw_progress(event))
         elif isinstance(event, Evaluated):
             self._show_row(event)
@@ -299,10 +311,10 @@ class LiveScreen:
             for number, sample in enumerate(event.samples, 1):
                 self._console.print(Text(name_sample(event, number), style="dim"))
                 self._console.print(draw_sample(sample, self._console))
-            self._copies = show_criticism(self, event.found, copied=self._copies)
+            self._copies = show_sample_stats(self, event.found, copied=self._copies)
             self._console.print()
-        elif isinstance(event, Divided):
-            self.show_warning(describe_division(event))
+        elif isinstance(event, BatchSplit):
+            self.show_warning(describe_batch_split(event))
         elif isinstance(event, Started):
             self._console.print(Text(describe_start(event), style="dim"))
             self._live.update(Text("first step …", style="dim"))
@@ -367,7 +379,7 @@ def draw_sample(sample: Sample, console: Console) -> Text:
     return Text("\n").join(bar + line for line in text.wrap(console, max(console.width - 6, 20), tab_size=4))
 
 
-def draw_progress(event: Stepped) -> Group:
+def draw_progress(event: StepReport) -> Group:
     """Two lines: how far it is, and how it is going."""
     bar = Table.grid(padding=(0, 2, 0, 0), expand=True)
     bar.add_column(ratio=1)

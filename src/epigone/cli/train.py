@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epigone.errors import TextNotFound
-from epigone.settings import Settings
+from epigone.settings import TrainSettings
 
 if TYPE_CHECKING:
     from epigone.cli.terminal import Screen
@@ -34,24 +34,24 @@ def _require_text(text: Sequence[str]) -> list[str]:
     return list(text)
 
 
-def train(text: Sequence[str], out: Path | None, settings: Settings, *, quiet: bool, as_json: bool) -> int:
+def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, quiet: bool, as_json: bool) -> int:
     """What `epigone train` does. Raises EpigoneError."""
     names = _require_text(text)
     from epigone import pipeline
     from epigone.cli.terminal import show_stages
     from epigone.report.views import describe_plan, describe_receipt
 
-    folder = pipeline.begin(names, out)
-    with _open_screen(quiet, as_json) as screen, pipeline.hold(folder), catch_signals(screen) as was_stopped:
+    folder = pipeline.create_run(names, out)
+    with _open_screen(quiet, as_json) as screen, pipeline.lock_run(folder), catch_signals(screen) as was_stopped:
         with show_stages(quiet=quiet) as watch:
             preparation = pipeline.prepare_run(folder, names, settings, progress=not quiet, watch=watch)
         _show_warnings(screen, preparation.receipt)
         screen.show_facts("Read", describe_receipt(preparation.receipt))
         screen.show_facts("Plan", describe_plan(preparation.plan, preparation.estimate))
-        return _watch(folder, pipeline.learn(folder, preparation, should_stop=was_stopped), screen, as_json)
+        return _watch(folder, pipeline.run_training(folder, preparation, should_stop=was_stopped), screen, as_json)
 
 
-def plan(text: Sequence[str], settings: Settings, *, quiet: bool, as_json: bool) -> int:
+def plan(text: Sequence[str], settings: TrainSettings, *, quiet: bool, as_json: bool) -> int:
     """What `epigone plan` does. Raises EpigoneError."""
     names = _require_text(text)
     from epigone import pipeline
@@ -72,10 +72,11 @@ def plan(text: Sequence[str], settings: Settings, *, quiet: bool, as_json: bool)
 def resume(run: Path, changes: dict[str, Any], *, quiet: bool, as_json: bool) -> int:
     """What `epigone resume` does. Raises EpigoneError."""
     from epigone import pipeline, resumption
+    from epigone.run import open_run
 
-    folder = pipeline.open_run(run).folder
-    with _open_screen(quiet, as_json) as screen, pipeline.hold(folder), catch_signals(screen) as was_stopped:
-        events = resumption.go_on(folder, changes, should_stop=was_stopped, on_note=screen.show_warning)
+    folder = open_run(run).folder
+    with _open_screen(quiet, as_json) as screen, pipeline.lock_run(folder), catch_signals(screen) as was_stopped:
+        events = resumption.continue_run(folder, changes, should_stop=was_stopped, on_note=screen.show_warning)
         return _watch(folder, events, screen, as_json)
 
 

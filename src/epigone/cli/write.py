@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from epigone.cli.terminal import Screen, ask_line, print_piece
 from epigone.errors import OutputError, SettingsError
 from epigone.evaluation.quiz import Question, Result, describe_result, judge_answers
-from epigone.generation.session import Conversation
+from epigone.generation.session import WritingSession
 from epigone.report.escape import clean_text
-from epigone.settings import WritingSettings
+from epigone.settings import WriteSettings
 
 if TYPE_CHECKING:
-    from epigone.generation.generator import Record, Writer
-    from epigone.text_reuse.matches import Shared
+    from epigone.generation.generator import GeneratedText, TextGenerator
+    from epigone.text_reuse.matches import Match
 
 
 COMMANDS = (
@@ -34,10 +34,10 @@ LONGEST_END = 72
 """Letters of the text so far that are shown before what follows."""
 
 
-class Dialogue:
+class InteractiveSession:
     """Obeys line after line until it is told to quit. It changes no text but by the conversation."""
 
-    def __init__(self, conversation: Conversation, screen: Screen, *, quiet: bool = False) -> None:
+    def __init__(self, conversation: WritingSession, screen: Screen, *, quiet: bool = False) -> None:
         self.conversation, self.screen = conversation, screen
         self.mark = "" if quiet else "> "
         self._wants_beginning = True
@@ -173,7 +173,7 @@ def _ask_for_writer() -> bool | None:
     return None
 
 
-class Quizzing(NamedTuple):
+class QuizOptions(NamedTuple):
     """How a quiz is to be."""
 
     n_passages: int
@@ -182,7 +182,7 @@ class Quizzing(NamedTuple):
     device: str
 
 
-Manner = Literal["text", "json", "dialogue", "sources"]
+OutputMode = Literal["text", "json", "dialogue", "sources"]
 """How what is written comes out; with "sources" the longest copied passage of each text is shown behind it."""
 
 FIRST_LETTERS = b'{"prompt": '
@@ -192,7 +192,7 @@ FIRST_LETTERS = b'{"prompt": '
 # -- writing
 
 
-def choose_manner(*, json: bool, interactive: bool, show_source: bool) -> Manner:
+def choose_output_mode(*, json: bool, interactive: bool, show_source: bool) -> OutputMode:
     """Raises SettingsError."""
     if json and interactive:
         raise _refuse_beside_dialogue("--json")
@@ -210,15 +210,15 @@ def choose_model(run: str, base: str) -> str:
     return run or base
 
 
-def write(run: str, prompt: str, out: Path | None, settings: WritingSettings, manner: Manner, *, quiet: bool) -> int:
+def write(run: str, prompt: str, out: Path | None, settings: WriteSettings, manner: OutputMode, *, quiet: bool) -> int:
     """What `epigone write` does. Raises EpigoneError."""
     _check_writing(out, settings, manner)
     from epigone.cli.terminal import print_piece, show_progress
-    from epigone.run import open_writer
+    from epigone.run import open_generator
 
-    spare_cores()
-    writer = open_writer(run, settings, progress=not quiet)
-    settings = writer.settle(settings)
+    use_idle_threads()
+    writer = open_generator(run, settings, progress=not quiet)
+    settings = writer.resolve_auto(settings)
     if manner == "dialogue":
         _hold_dialogue(writer, prompt, settings, quiet=quiet)
     elif out is None and manner == "text" and settings.count == 1:
@@ -230,7 +230,7 @@ def write(run: str, prompt: str, out: Path | None, settings: WritingSettings, ma
     return 0
 
 
-def spare_cores() -> None:
+def use_idle_threads() -> None:
     """Let torch use only as many threads as the machine has cores to spare."""
     import torch
 
@@ -239,7 +239,7 @@ def spare_cores() -> None:
     torch.set_num_threads(count_idle_threads())
 
 
-def _check_writing(out: Path | None, settings: WritingSettings, manner: Manner) -> None:
+def _check_writing(out: Path | None, settings: WriteSettings, manner: OutputMode) -> None:
     if manner == "sources" and out is not None:
         raise SettingsError(
             "--show-source is for the screen.", hint="A file whose name ends in .jsonl holds it anyway."
@@ -257,23 +257,23 @@ def _refuse_beside_dialogue(flag: str) -> SettingsError:
     return SettingsError(f"{flag} does not go with --interactive.", hint="Leave one of the two out.")
 
 
-def _hold_dialogue(writer: Writer, prompt: str, settings: WritingSettings, *, quiet: bool) -> None:
+def _hold_dialogue(writer: TextGenerator, prompt: str, settings: WriteSettings, *, quiet: bool) -> None:
     pass  # DROPPED
     from epigone.cli.terminal import open_screen
-    from epigone.generation.session import Conversation
+    from epigone.generation.session import WritingSession
 
     with open_screen(quiet=quiet, json=False) as screen:
-        Dialogue(Conversation(writer, settings), screen, quiet=quiet).hold(prompt)
+        InteractiveSession(WritingSession(writer, settings), screen, quiet=quiet).hold(prompt)
 
 
-def _write_with_sources(writer: Writer, prompt: str, settings: WritingSettings) -> Iterator[str]:
+def _write_with_sources(writer: TextGenerator, prompt: str, settings: WriteSettings) -> Iterator[str]:
     n_documents = len(writer.documents)  # before anything is written: it may not be known
     for number, text in enumerate(writer.write(prompt, settings), 1):
         yield f"--- {number} of {settings.count}\n" if settings.count > 1 else ""
         yield f"{prompt}{text}\n\n{describe_source(writer.find_source(text), n_documents)}\n"
 
 
-def describe_source(found: Shared | None, n_documents: int) -> str:
+def describe_source(found: Match | None, n_documents: int) -> str:
     """The longest passage that a text shares with what was learned from, and where that stands."""
     if found is None:
         return "It shares nothing with the text that was learned from."
@@ -283,7 +283,7 @@ def describe_source(found: Shared | None, n_documents: int) -> str:
     return f"Longest passage shared with {learned}: {found.n_characters} characters, {where}:\n{passage}"
 
 
-def _stream(writer: Writer, prompt: str, settings: WritingSettings) -> None:
+def _stream(writer: TextGenerator, prompt: str, settings: WriteSettings) -> None:
     from epigone.cli.terminal import print_piece
 
     print_piece(prompt)
@@ -292,7 +292,9 @@ def _stream(writer: Writer, prompt: str, settings: WritingSettings) -> None:
     print_piece("\n")
 
 
-def _write_whole(writer: Writer, prompt: str, out: Path | None, settings: WritingSettings, manner: Manner) -> str:
+def _write_whole(
+    writer: TextGenerator, prompt: str, out: Path | None, settings: WriteSettings, manner: OutputMode
+) -> str:
     """Write all texts, into a file if so asked; what is to be shown then."""
     from epigone.cli.terminal import spell_json
     from epigone.files import write_text
@@ -314,7 +316,7 @@ def _write_whole(writer: Writer, prompt: str, out: Path | None, settings: Writin
     return shown
 
 
-def _write_lines(writer: Writer, prompt: str, out: Path, settings: WritingSettings) -> None:
+def _write_lines(writer: TextGenerator, prompt: str, out: Path, settings: WriteSettings) -> None:
     """One JSON object a line for each text; goes on where an earlier call with the same wishes was stopped."""
     from epigone.files import append_text
 
@@ -324,7 +326,7 @@ def _write_lines(writer: Writer, prompt: str, out: Path, settings: WritingSettin
         append_text(out, json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def count_written(out: Path, prompt: str, settings: WritingSettings) -> int:
+def count_written(out: Path, prompt: str, settings: WriteSettings) -> int:
     """Texts that a .jsonl file already holds of those that are asked for. Raises OutputError where it holds others."""
     from epigone.files import write_bytes
 
@@ -346,7 +348,7 @@ def count_written(out: Path, prompt: str, settings: WritingSettings) -> int:
     return len(kept)
 
 
-def describe_record(prompt: str, record: Record) -> dict[str, Any]:
+def describe_record(prompt: str, record: GeneratedText) -> dict[str, Any]:
     """A text as plain values. "longest_shared" is None where it is not known what was learned from."""
     found = {"prompt": prompt, **record._asdict()}
     source = found.pop("source")
@@ -373,7 +375,7 @@ def report(run: Path, out: Path | None) -> int:
     return 0
 
 
-def quiz(run: Path, how: Quizzing, page: Path | None) -> int:
+def quiz(run: Path, how: QuizOptions, page: Path | None) -> int:
     """What `epigone quiz` does. Raises EpigoneError."""
     if page is None and not can_answer():
         raise SettingsError("A quiz asks, and nobody can answer here.", hint="Make a page of it: --page quiz.html")
@@ -382,7 +384,7 @@ def quiz(run: Path, how: Quizzing, page: Path | None) -> int:
     from epigone.report.publish import write_quiz
     from epigone.run import open_run
 
-    spare_cores()
+    use_idle_threads()
     questions = open_run(run).quiz(how.n_passages, how.n_words, seed=how.seed, device=how.device)
     with open_screen(quiet=False, json=False) as screen:
         if len(questions) < how.n_passages:

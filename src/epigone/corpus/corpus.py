@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epigone.corpus.encoding import Decoded, Piece, find_codec, join_pieces, measure_bytes, read_pieces
-from epigone.corpus.gutenberg import Cut, Where, cut_boilerplate, ends_near_name, join_cuts
-from epigone.corpus.large_text import Store, Text, read_blocks
+from epigone.corpus.encoding import DecodedPiece, DecodedText, find_codec, join_pieces, measure_bytes, read_pieces
+from epigone.corpus.gutenberg import Cut, ScanState, ends_near_name, join_cuts, strip_boilerplate
+from epigone.corpus.large_text import Text, TextSpooler, read_blocks
 from epigone.corpus.sources import Source, find_sources, unreadable
 from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
 
@@ -52,21 +52,21 @@ class FileReceipt:
     """How often the literal <|endoftext|> stands in the text: it will be learned as a boundary of documents."""
 
 
-class Tally:
+class ReceiptBuilder:
     """Counts what goes by."""
 
     def __init__(self) -> None:
         self.cuts: tuple[Cut, ...] = ()
         self.is_blank = True
-        self._first: Decoded | None = None
+        self._first: DecodedText | None = None
         self._digest = hashlib.sha256()
         self._n_bytes = self._n_bytes_bom = self._n_bytes_newlines = self._n_bytes_utf8 = self._n_characters = 0
         self._n_newlines = self._longest_line = self._n_end_of_text = 0
         self._first_lines: list[str] = []
-        self._where = Where()
+        self._where = ScanState()
         self._last_line, self._tail = 0, ""
 
-    def take(self, piece: Piece, *, clean: bool) -> str:
+    def take(self, piece: DecodedPiece, *, clean: bool) -> str:
         """The text of the next piece; if `clean`, without Project Gutenberg's header and licence."""
         raw, decoded = piece
         self._first = self._first or decoded
@@ -76,7 +76,9 @@ class Tally:
         self._n_bytes_newlines += decoded.n_bytes_newlines
         text = decoded.text
         if clean:
-            text, cuts = cut_boilerplate(text, lambda start, end: measure_bytes(raw, decoded, start, end), self._where)
+            text, cuts = strip_boilerplate(
+                text, lambda start, end: measure_bytes(raw, decoded, start, end), self._where
+            )
             self.cuts = join_cuts(self.cuts, cuts)
         self._count(text)
         return text
@@ -123,9 +125,9 @@ class Tally:
         )
 
 
-def gather(pieces: Iterable[Piece]) -> Iterator[Piece]:
+def gather(pieces: Iterable[DecodedPiece]) -> Iterator[DecodedPiece]:
     """The same pieces, those joined between which a header or a licence might be parted."""
-    held: Piece | None = None
+    held: DecodedPiece | None = None
     for piece in pieces:
         held = piece if held is None else join_pieces(held, piece)
         text = held[1].text
@@ -198,7 +200,7 @@ def read_corpus(  # how to read, and where to keep what was read
         find_codec(encoding)  # no file could be read in one that does not exist
     found = find_sources(texts)
     documents, skipped = [], list(found.skipped)
-    store, count = Store(folder), _Counter(watch, sum(source.n_bytes for source in found.sources))
+    store, count = TextSpooler(folder), _Counter(watch, sum(source.n_bytes for source in found.sources))
     for source in found.sources:
         try:
             documents.append(_read(source, encoding, store, count, clean=not keep_boilerplate))
@@ -249,11 +251,11 @@ def make_corpus(documents: Iterable[Document], skipped: Iterable[str] = ()) -> C
 def read_document(source: Source, *, encoding: str = "auto", keep_boilerplate: bool = False) -> Document:
     """One file, decoded and cleaned. Raises TextUnreadable, or TextTooShort if nothing but white space is left."""
     nobody = _Counter(lambda n_done, n_all: None, 0)
-    return _read(source, encoding, Store(), nobody, clean=not keep_boilerplate)
+    return _read(source, encoding, TextSpooler(), nobody, clean=not keep_boilerplate)
 
 
-def _read(source: Source, encoding: str, store: Store, count: _Counter, *, clean: bool) -> Document:
-    tally = Tally()
+def _read(source: Source, encoding: str, store: TextSpooler, count: _Counter, *, clean: bool) -> Document:
+    tally = ReceiptBuilder()
     try:
         with source.open() as file:
             pieces = read_pieces(file, name=source.name, encoding=encoding)

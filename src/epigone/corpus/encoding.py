@@ -1,4 +1,4 @@
-"""bytes → `Decoded`: the text with "\\n" line ends, its encoding, why that one, and where every byte went.
+"""bytes → `DecodedText`: the text with "\\n" line ends, its encoding, why that one, and where every byte went.
 
 No byte is dropped and none is replaced by "�": what cannot be read is an error, or is read as cp1252 and counted.
 Only byte-order marks and line ends change; nothing is stripped or normalised. A large file comes in pieces.
@@ -78,7 +78,7 @@ FOREIGN = re.compile(
 rare in the languages of Western Europe (Icelandic excepted, which is left to charset-normalizer)."""
 
 
-def name_binary(data: bytes) -> str:
+def identify_binary(data: bytes) -> str:
     """The kind of file that these bytes begin like, such as "a PNG image", or ""."""
     kind = next((kind for mark, kind in BINARIES if _begins_like(data, mark)), "")
     if kind == "a zip archive":
@@ -170,7 +170,7 @@ STRAY = re.compile("[\udc80-\udcff]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Way:
+class DetectedEncoding:
     """How a file is to be read."""
 
     encoding: str
@@ -186,7 +186,7 @@ class Way:
     n_bytes_stray: int = 0
 
 
-def find_way(file: BinaryIO, *, name: str, encoding: str = "auto") -> Way:
+def detect_encoding(file: BinaryIO, *, name: str, encoding: str = "auto") -> DetectedEncoding:
     """The way to read a file, which can be rewound; `name` is used in messages.
 
     Raises TextTooShort if it is empty, TextUnreadable if it is no text.
@@ -195,11 +195,11 @@ def find_way(file: BinaryIO, *, name: str, encoding: str = "auto") -> Way:
     beginning = file.read(SAMPLE_BYTES + 8)
     if not beginning:
         raise TextTooShort(f"{name} is empty.", hint="Give a file with text in it.")
-    if kind := name_binary(beginning):
+    if kind := identify_binary(beginning):
         raise _not_a_text(name, f"looks like {kind}")
     mark, marked = next((pair for pair in BYTE_ORDER_MARKS if beginning.startswith(pair[0])), (b"", ""))
     if encoding == "auto":
-        return _find_out(Opened(file, beginning[len(mark) :], mark), marked, name)
+        return _find_out(OpenedFile(file, beginning[len(mark) :], mark), marked, name)
     codec = find_codec(encoding)
     if not marked.startswith(codec):
         mark, marked = b"", ""
@@ -208,11 +208,11 @@ def find_way(file: BinaryIO, *, name: str, encoding: str = "auto") -> Way:
         # Python would take this machine's byte order, and the same file would read differently on another.
         wide = marked or find_wide_encoding(beginning[len(mark) :])
         codec = wide if wide.startswith(codec) else f"{codec}-le"
-    return Way(encoding=codec, reason=reason, mark=mark, how="as asked")
+    return DetectedEncoding(encoding=codec, reason=reason, mark=mark, how="as asked")
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedFile:
     """A file, and its beginning behind the byte-order mark."""
 
     file: BinaryIO
@@ -247,20 +247,24 @@ class Opened:
         return self.file.seek(0, 2) - len(self.mark)
 
 
-def _find_out(opened: Opened, marked: str, name: str) -> Way:
+def _find_out(opened: OpenedFile, marked: str, name: str) -> DetectedEncoding:
     """Decide by the first evidence that holds, strongest first. `marked` is what a byte-order mark says, or ""."""
     if marked.startswith(("utf-16", "utf-32")):
-        return Way(encoding=marked, reason="byte-order mark", mark=opened.mark)
+        return DetectedEncoding(encoding=marked, reason="byte-order mark", mark=opened.mark)
     if not marked and (wide := find_wide_encoding(opened.beginning)):  # before UTF-8: NULs are valid there
-        return Way(encoding=wide, reason="no byte-order mark, but bytes in the pattern of " + wide[:6].upper())
+        return DetectedEncoding(
+            encoding=wide, reason="no byte-order mark, but bytes in the pattern of " + wide[:6].upper()
+        )
     if has_many_controls(opened.beginning):
         raise _not_a_text(name, "is full of control characters")
     if opened.is_valid("utf-8"):
-        return Way(encoding="utf-8", reason="byte-order mark" if marked else "valid UTF-8", mark=opened.mark)
+        return DetectedEncoding(
+            encoding="utf-8", reason="byte-order mark" if marked else "valid UTF-8", mark=opened.mark
+        )
     return _as_nearly_utf8(opened) or _as_8_bit(opened)
 
 
-def _as_nearly_utf8(opened: Opened) -> Way | None:
+def _as_nearly_utf8(opened: OpenedFile) -> DetectedEncoding | None:
     """UTF-8, or ASCII, in which a few bytes of cp1252 went astray; None if the stray ones are not few.
 
     A whole book in cp1252 is no such text: hardly one of its accents happens to be valid UTF-8.
@@ -274,7 +278,7 @@ def _as_nearly_utf8(opened: Opened) -> Way | None:
     if n_stray * 10 > n_valid and n_stray * 2_000 > opened.n_bytes:
         return None
     shown = ", ".join(f"0x{ord(c) - 0xDC00:02X} ({as_cp1252(c)}) {n:,}×" for c, n in stray.most_common(5))
-    return Way(
+    return DetectedEncoding(
         encoding="utf-8" if n_valid else "cp1252",
         reason=f"{'UTF-8' if n_valid else 'ASCII'} but for {n_stray:,} bytes, which are read as cp1252",
         warning=f"{n_stray:,} bytes are not UTF-8 and were read as cp1252: {shown}. {CHECK_FIRST_LINES}",
@@ -289,14 +293,14 @@ def as_cp1252(stray: str) -> str:
     return read_cp1252(bytes([ord(stray) - 0xDC00]))
 
 
-def _as_8_bit(opened: Opened) -> Way:
+def _as_8_bit(opened: OpenedFile) -> DetectedEncoding:
     """Western European cp1252 where it looks so, else charset-normalizer's guess, else cp1252 for want of better."""
     if looks_western(opened.beginning):
         return _choose_cp1252(opened, "not UTF-8; accents as in a Western European language", "")
     if guess := guess_encoding(opened.beginning):
         if not opened.is_valid(guess):
             return _choose_cp1252(opened, "not UTF-8, and no guess held", "Its encoding could not be found out.")
-        return Way(
+        return DetectedEncoding(
             encoding=codecs.lookup(guess).name,
             reason=f"not UTF-8; charset-normalizer's best guess over {opened.n_bytes:,} bytes",
             warning=f"The encoding is a guess. {CHECK_FIRST_LINES}",
@@ -306,14 +310,14 @@ def _as_8_bit(opened: Opened) -> Way:
     return _choose_cp1252(opened, reason, warning)
 
 
-def _choose_cp1252(opened: Opened, reason: str, warning: str) -> Way:
+def _choose_cp1252(opened: OpenedFile, reason: str, warning: str) -> DetectedEncoding:
     undefined = UNDEFINED_IN_CP1252
     n_undefined = sum(len(piece) - len(piece.translate(None, undefined)) for piece in opened.read())
     if n_undefined:
         warning += f" {n_undefined:,} bytes that cp1252 leaves undefined were kept as control characters."
     if warning:
         warning = f"It was read as cp1252: {warning.strip()} {CHECK_FIRST_LINES}"
-    return Way(encoding="cp1252", reason=reason, warning=warning, mark=opened.mark, how="as cp1252")
+    return DetectedEncoding(encoding="cp1252", reason=reason, warning=warning, mark=opened.mark, how="as cp1252")
 
 
 def find_codec(encoding: str) -> str:
@@ -341,7 +345,7 @@ def _not_a_text(name: str, what: str) -> TextUnreadable:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decoded:
+class DecodedText:
     """A text, or a piece of one, and how it was read."""
 
     text: str
@@ -359,22 +363,24 @@ class Decoded:
     """Bytes of the whole file that did not fit the encoding and were read as cp1252."""
 
 
-Piece = tuple[bytes, Decoded]
+DecodedPiece = tuple[bytes, DecodedText]
 """Some bytes of a file, and their text."""
 
 
-def decode(data: bytes, *, name: str, encoding: str = "auto") -> Decoded:
+def decode(data: bytes, *, name: str, encoding: str = "auto") -> DecodedText:
     """The text in `data`; `name` is used in messages. Raises TextTooShort if empty, TextUnreadable if it is no text."""
     ((_, decoded),) = read_pieces(io.BytesIO(data), name=name, encoding=encoding, size=len(data) + 1)
     return decoded
 
 
-def read_pieces(file: BinaryIO, *, name: str, encoding: str = "auto", size: int = PIECE_BYTES) -> Iterator[Piece]:
+def read_pieces(
+    file: BinaryIO, *, name: str, encoding: str = "auto", size: int = PIECE_BYTES
+) -> Iterator[DecodedPiece]:
     """A file that can be rewound, in pieces of about `size` bytes, each with its text; joined they are the whole.
 
     Pieces end with a line unless a line is longer than one. Raises as `decode` does.
     """
-    way = find_way(file, name=name, encoding=encoding)
+    way = detect_encoding(file, name=name, encoding=encoding)
     width, decode_more, held = _width_of_return(way.encoding), _make_decoder(way, name), ""
     file.seek(len(way.mark))
     mark = way.mark
@@ -382,7 +388,7 @@ def read_pieces(file: BinaryIO, *, name: str, encoding: str = "auto", size: int 
         text = held + decode_more(raw, is_last)
         held = "\r" if text.endswith("\r") and not is_last else ""  # it may be half a line end
         text, n_pairs = _convert_newlines(text.removesuffix(held) if held else text)
-        decoded = Decoded(
+        decoded = DecodedText(
             text=text,
             encoding=way.encoding,
             reason=way.reason,
@@ -396,7 +402,7 @@ def read_pieces(file: BinaryIO, *, name: str, encoding: str = "auto", size: int 
         mark = b""
 
 
-def join_pieces(first: Piece, second: Piece) -> Piece:
+def join_pieces(first: DecodedPiece, second: DecodedPiece) -> DecodedPiece:
     """Two pieces that follow one another, as one."""
     (raw, before), (more, after) = first, second
     joined = replace(
@@ -418,7 +424,7 @@ def _cut_pieces(file: BinaryIO, size: int) -> Iterator[tuple[bytes, bool]]:
     yield held, True
 
 
-def _make_decoder(way: Way, name: str) -> Callable[[bytes, bool], str]:
+def _make_decoder(way: DetectedEncoding, name: str) -> Callable[[bytes, bool], str]:
     """Bytes, and whether they are the last, to text. Raises TextUnreadable."""
     if way.how == "as cp1252":
         return lambda data, is_last: read_cp1252(data)
@@ -433,7 +439,7 @@ def _make_decoder(way: Way, name: str) -> Callable[[bytes, bool], str]:
         try:
             text = decoder.decode(data, is_last)
         except UnicodeDecodeError as error:
-            raise _miss_fit(name, way.encoding, error, n_read - len(error.object) + error.start) from None
+            raise _undecodable(name, way.encoding, error, n_read - len(error.object) + error.start) from None
         if way.how == "as asked" and (half := re.search("[\ud800-\udfff]", text)):
             raise TextUnreadable(
                 f"{name} read as {way.encoding} holds half a character (U+{ord(half[0]):04X}).",
@@ -444,7 +450,7 @@ def _make_decoder(way: Way, name: str) -> Callable[[bytes, bool], str]:
     return decode_more
 
 
-def _miss_fit(name: str, codec: str, error: UnicodeDecodeError, offset: int) -> TextUnreadable:
+def _undecodable(name: str, codec: str, error: UnicodeDecodeError, offset: int) -> TextUnreadable:
     return TextUnreadable(
         f"{name} is not {codec} throughout: byte {offset:,} (0x{error.object[error.start]:02X}) cannot be decoded "
         f"({error.reason}).",
@@ -465,7 +471,7 @@ def _width_of_return(encoding: str) -> int:
     return len("\r\r".encode(encoding)) - len("\r".encode(encoding))
 
 
-def measure_bytes(data: bytes, decoded: Decoded, start: int, end: int) -> int:
+def measure_bytes(data: bytes, decoded: DecodedText, start: int, end: int) -> int:
     """Bytes that the whole lines `decoded.text[start:end]` take in `data`, without newline bytes that were removed.
 
     Encoding them again is exact in Unicode's encodings and where a newline is not the byte 0x0A (EBCDIC). It would not

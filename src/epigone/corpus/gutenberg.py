@@ -63,7 +63,7 @@ class Cut:
 
 
 @dataclass(slots=True)
-class Where:
+class ScanState:
     """What a text that comes in pieces has been so far."""
 
     is_beginning: bool = True
@@ -73,8 +73,8 @@ class Where:
     """Behind a licence after which no book has begun."""
 
 
-def cut_boilerplate(
-    text: str, measure: Callable[[int, int], int] | None = None, where: Where | None = None
+def strip_boilerplate(
+    text: str, measure: Callable[[int, int], int] | None = None, where: ScanState | None = None
 ) -> tuple[str, tuple[Cut, ...]]:
     """What is left of the text, and what was cut from it, in reading order.
 
@@ -83,7 +83,7 @@ def cut_boilerplate(
     """
     measure = measure or (lambda start, end: len(text[start:end].encode()))
     cuts, kept, position = [], [], 0
-    for start, end, what, reason in _find_boilerplate(text, where or Where()):
+    for start, end, what, reason in _find_boilerplate(text, where or ScanState()):
         kept.append(text[position:start])
         cuts.append(
             Cut(
@@ -114,7 +114,7 @@ def join_cuts(cuts: Sequence[Cut], more: Sequence[Cut]) -> tuple[Cut, ...]:
     return (*before, longer, *more[1:])
 
 
-def _find_boilerplate(text: str, where: Where) -> Iterator[tuple[int, int, str, str]]:
+def _find_boilerplate(text: str, where: ScanState) -> Iterator[tuple[int, int, str, str]]:
     """Start, end, name and give-away line of each part to cut; the parts do not overlap."""
     if where.in_licence:
         yield 0, len(text), REST, ""

@@ -24,7 +24,7 @@ BLOCK_CHARACTERS = 1 << 20
 """Of a long text that are read at once."""
 
 
-class Shelf:
+class TempTextFile:
     """A temporary file that stored texts lie in, one after another.
 
     It has no name, so it is gone when nobody needs it any more, whatever happens.
@@ -56,10 +56,10 @@ class Shelf:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredText:
+class DiskText:
     """A text on a shelf, or a stretch of one: `text[10:20]` and `len(text)` are a string's."""
 
-    shelf: Shelf = field(repr=False)
+    shelf: TempTextFile = field(repr=False)
     marks: tuple[int, ...] = field(repr=False)
     """Where on the shelf each MARKED_CHARACTERS characters begin, and where the last end."""
     start: int
@@ -84,10 +84,10 @@ class StoredText:
         return self[:]
 
 
-Text = str | StoredText
+Text = str | DiskText
 
 
-def cut(text: Text, start: int, end: int) -> Text:
+def slice_text(text: Text, start: int, end: int) -> Text:
     """A stretch of a text; of a stored one without reading it."""
     if isinstance(text, str):
         return text[start:end]
@@ -108,7 +108,7 @@ def read_some(texts: Sequence[Text], n_most: int = HELD_CHARACTERS) -> list[str]
     n_places = max(1, n_most // BLOCK_CHARACTERS)
     n_each = n_most // n_places
     starts = [(n_all - n_each) * number // max(1, n_places - 1) for number in range(n_places)]
-    return [stretch for start in starts for stretch in cut_across(texts, start, start + n_each)]
+    return [stretch for start in starts for stretch in slice_across(texts, start, start + n_each)]
 
 
 def read_end(texts: Sequence[Text], between: str, n_most: int) -> str:
@@ -135,10 +135,10 @@ def read_beginning(texts: Sequence[Text], between: str, n_most: int) -> str:
 
 def count_lines(text: Text, end: int) -> int:
     """Line ends among the first `end` characters."""
-    return sum(block.count("\n") for block in read_blocks(cut(text, 0, end)))
+    return sum(block.count("\n") for block in read_blocks(slice_text(text, 0, end)))
 
 
-def cut_across(texts: Sequence[Text], start: int, end: int) -> Iterator[str]:
+def slice_across(texts: Sequence[Text], start: int, end: int) -> Iterator[str]:
     """What stands from one place to another, counted over all texts."""
     for text in texts:
         if start < len(text) and end > 0:
@@ -146,14 +146,14 @@ def cut_across(texts: Sequence[Text], start: int, end: int) -> Iterator[str]:
         start, end = start - len(text), end - len(text)
 
 
-class Store:
+class TextSpooler:
     """Keeps texts: the first ones as strings, those for which there is no room left in a temporary file."""
 
     def __init__(self, folder: Path | None = None, held_characters: int | None = None) -> None:
         """`folder`: where the file is, if not where temporary files are."""
         self.folder = folder
         self.room = HELD_CHARACTERS if held_characters is None else held_characters
-        self._shelf: Shelf | None = None
+        self._shelf: TempTextFile | None = None
         self._pieces: list[str] = []
         self._marks: list[int] = []
         self._n_characters = 0
@@ -174,7 +174,7 @@ class Store:
             text: Text = "".join(pieces)
         else:
             with self._explained():
-                text = StoredText(self._write(is_last=True), tuple(self._marks), 0, n_characters)
+                text = DiskText(self._write(is_last=True), tuple(self._marks), 0, n_characters)
         self.forget()
         return text
 
@@ -182,8 +182,8 @@ class Store:
         """Drop what was added of a text that is not finished."""
         self._pieces, self._marks, self._n_characters = [], [], 0
 
-    def _write(self, *, is_last: bool) -> Shelf:
-        shelf = self._shelf = self._shelf or Shelf(self.folder)
+    def _write(self, *, is_last: bool) -> TempTextFile:
+        shelf = self._shelf = self._shelf or TempTextFile(self.folder)
         self._marks = self._marks or [shelf.n_bytes]
         text = "".join(self._pieces)
         n_whole = len(text) if is_last else len(text) // MARKED_CHARACTERS * MARKED_CHARACTERS

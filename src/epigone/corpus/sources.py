@@ -32,12 +32,12 @@ TIMEOUT_SECONDS = 30.0
 DOWNLOAD = "Download it yourself and give the file."
 
 
-def fetch(url: str) -> bytes:
+def download(url: str) -> bytes:
     """The bytes at the address, from the cache if they were fetched before and are undamaged.
 
     Raises TextNotFound, TextUnreadable, or OutputError if the cache cannot be written.
     """
-    cache = find_cache()
+    cache = cache_folder()
     record = _find_record(cache, url)
     data = _read_cached(cache, record)
     if data is not None:
@@ -55,11 +55,11 @@ def fetch(url: str) -> bytes:
 
 def is_kept(url: str) -> bool:
     """Whether `fetch` would find it in the cache and ask nobody."""
-    cache = find_cache()
+    cache = cache_folder()
     return _read_cached(cache, _find_record(cache, url)) is not None
 
 
-def find_cache() -> Path:
+def cache_folder() -> Path:
     """$EPIGONE_CACHE, or epigone's folder in the user's cache."""
     if folder := os.environ.get("EPIGONE_CACHE"):
         return Path(folder)
@@ -250,7 +250,7 @@ def _find_address(text: str) -> Source:
             f"{hide_password(text)} cannot be fetched: only http and https are.",
             hint="Download it yourself and give the file.",
         )
-    return Source(name=hide_password(text), read=partial(fetch, text), key=text)
+    return Source(name=hide_password(text), read=partial(download, text), key=text)
 
 
 def _find_in_folder(folder: Path, text: str) -> Sources:

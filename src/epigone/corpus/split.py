@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from epigone.corpus.corpus import Corpus, StageCallback, ignore_stages, read_corpus
-from epigone.corpus.large_text import Text, cut, read_blocks
+from epigone.corpus.large_text import Text, read_blocks, slice_text
 from epigone.errors import SettingsError, TextTooShort
-from epigone.settings import Settings
+from epigone.settings import TrainSettings
 
-STRETCHES_PER_FILE = 8
-SMALLEST_STRETCH = 2_000
+SPANS_PER_FILE = 8
+SMALLEST_SPAN = 2_000
 """Characters. A shorter stretch spends much of its loss on its first words, which have no context."""
 SMALLEST_PIECE = 200
 """Characters that are worth taking from a short file; what falls below is taken from the next one."""
@@ -57,7 +57,7 @@ How = Literal["spread", "tail", "documents", "file"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stretch:
+class Span:
     """Characters `start` to `end` of a document, counted from 0."""
 
     document: int
@@ -72,30 +72,30 @@ class Stretch:
 class Split:
     """Every character of the corpus lies in one stretch of one part. Stretches are in reading order and not empty."""
 
-    train: tuple[Stretch, ...]
-    validation: tuple[Stretch, ...]
+    train: tuple[Span, ...]
+    validation: tuple[Span, ...]
     """Stretches of the corpus; if `how` is "file", of the held-out corpus."""
     how: How
     reason: str
 
     def train_texts(self, corpus: Corpus) -> Iterator[Text]:
         """The text of each stretch that is learned from."""
-        return _read_stretches(corpus, self.train)
+        return _read_spans(corpus, self.train)
 
     def validation_texts(self, corpus: Corpus, held_out: Corpus | None = None) -> Iterator[Text]:
         """The text of each stretch that is held out; `held_out` must be given if `how` is "file"."""
         if self.how == "file" and held_out is None:
             raise SettingsError("The held-out text is a corpus of its own.", hint="Pass it as held_out.")
-        return _read_stretches(held_out if self.how == "file" and held_out else corpus, self.validation)
+        return _read_spans(held_out if self.how == "file" and held_out else corpus, self.validation)
 
 
-def _read_stretches(corpus: Corpus, stretches: Sequence[Stretch]) -> Iterator[Text]:
-    return (read_stretch(corpus, stretch) for stretch in stretches)
+def _read_spans(corpus: Corpus, stretches: Sequence[Span]) -> Iterator[Text]:
+    return (read_span(corpus, stretch) for stretch in stretches)
 
 
-def read_stretch(corpus: Corpus, stretch: Stretch) -> Text:
+def read_span(corpus: Corpus, stretch: Span) -> Text:
     """The text of a stretch."""
-    return cut(corpus.documents[stretch.document].text, stretch.start, stretch.end)
+    return slice_text(corpus.documents[stretch.document].text, stretch.start, stretch.end)
 
 
 def split_corpus(
@@ -126,7 +126,7 @@ def split_corpus(
     return _make_split(corpus, stretches, "spread", f"{len(stretches):,} unbroken stretches over the text")
 
 
-def _make_split(corpus: Corpus, validation: Sequence[Stretch], how: How, what: str) -> Split:
+def _make_split(corpus: Corpus, validation: Sequence[Span], how: How, what: str) -> Split:
     held = tuple(stretch for stretch in validation if len(stretch))
     train = tuple(_find_rest(corpus, held))
     if not held or not train:
@@ -139,23 +139,23 @@ def _make_split(corpus: Corpus, validation: Sequence[Stretch], how: How, what: s
     return Split(train=train, validation=held, how=how, reason=reason)
 
 
-def _find_rest(corpus: Corpus, held: Sequence[Stretch]) -> Iterator[Stretch]:
+def _find_rest(corpus: Corpus, held: Sequence[Span]) -> Iterator[Span]:
     """What lies between the held-out stretches, which are in reading order."""
-    of_document: dict[int, list[Stretch]] = {}
+    of_document: dict[int, list[Span]] = {}
     for stretch in held:
         of_document.setdefault(stretch.document, []).append(stretch)
     for i, document in enumerate(corpus.documents):
         position = 0
         for stretch in of_document.get(i, ()):
             if stretch.start > position:
-                yield Stretch(document=i, start=position, end=stretch.start)
+                yield Span(document=i, start=position, end=stretch.start)
             position = stretch.end
         if position < len(document.text):
-            yield Stretch(document=i, start=position, end=len(document.text))
+            yield Span(document=i, start=position, end=len(document.text))
 
 
-def _whole(corpus: Corpus, i: int) -> Stretch:
-    return Stretch(document=i, start=0, end=len(corpus.documents[i].text))
+def _whole(corpus: Corpus, i: int) -> Span:
+    return Span(document=i, start=0, end=len(corpus.documents[i].text))
 
 
 def _split_by_file(corpus: Corpus, held_out: Corpus) -> Split:
@@ -177,12 +177,12 @@ def _hash(text: Text) -> bytes:
     return digest.digest()
 
 
-def _take_tail(corpus: Corpus, share: float) -> list[Stretch]:
+def _take_tail(corpus: Corpus, share: float) -> list[Span]:
     """The end of all documents joined, cut at the exact character: the field's convention, to compare with others."""
     first = int(corpus.n_characters * (1 - share))
     stretches = []
     for i, document in enumerate(corpus.documents):
-        stretches.append(Stretch(document=i, start=min(max(first, 0), len(document.text)), end=len(document.text)))
+        stretches.append(Span(document=i, start=min(max(first, 0), len(document.text)), end=len(document.text)))
         first -= len(document.text)
     return stretches
 
@@ -201,9 +201,9 @@ def _choose_documents(corpus: Corpus, share: float, seed: int) -> list[int]:
     return sorted(chosen or [min(order, key=lambda i: abs(sizes[i] - target))])
 
 
-def _take_spread(corpus: Corpus, share: float) -> list[Stretch]:
+def _take_spread(corpus: Corpus, share: float) -> list[Span]:
     """Stretches from each file. What one file gives too little or too much is made up for by the next."""
-    stretches: list[Stretch] = []
+    stretches: list[Span] = []
     owed = 0.0
     for i, document in enumerate(corpus.documents):
         owed += len(document.text) * share
@@ -217,26 +217,26 @@ def _take_spread(corpus: Corpus, share: float) -> list[Stretch]:
     return stretches
 
 
-def _take_from_text(text: Text, document: int, wanted: float) -> list[Stretch]:
+def _take_from_text(text: Text, document: int, wanted: float) -> list[Span]:
     """About `wanted` characters in stretches spread evenly, never from the very beginning."""
     if len(text) < 2:
         return []
     wanted = min(wanted, len(text) - 1)
-    n_stretches = max(1, min(STRETCHES_PER_FILE, int(wanted / SMALLEST_STRETCH)))
+    n_stretches = max(1, min(SPANS_PER_FILE, int(wanted / SMALLEST_SPAN)))
     period = len(text) / n_stretches
-    stretches: list[Stretch] = []
+    stretches: list[Span] = []
     for i in range(n_stretches):
         length = max(1, round((wanted - sum(map(len, stretches))) / (n_stretches - i)))
         first = stretches[-1].end + 1 if stretches else 1
         last = len(text) if i == n_stretches - 1 else round((i + 1) * period)
         middle = round((i + 0.5) * period)
         if last - first >= 1:
-            start, end = _place_stretch(text, range(first, last + 1), middle - length // 2, length)
-            stretches.append(Stretch(document=document, start=start, end=end))
+            start, end = _place_span(text, range(first, last + 1), middle - length // 2, length)
+            stretches.append(Span(document=document, start=start, end=end))
     return stretches
 
 
-def _place_stretch(text: Text, room: range, ideal: int, length: int) -> tuple[int, int]:
+def _place_span(text: Text, room: range, ideal: int, length: int) -> tuple[int, int]:
     """Start and end, within `room`, near the ideal start, about `length` apart, at the best kind of boundary there is.
 
     Without any boundary (one line without a space) it is cut where it falls.
@@ -270,7 +270,7 @@ def _find_boundaries(text: Text, room: range, low: int, high: int, kind: str) ->
 
 
 def read_and_split(
-    texts: Sequence[str], settings: Settings, folder: Path, watch: StageCallback = ignore_stages
+    texts: Sequence[str], settings: TrainSettings, folder: Path, watch: StageCallback = ignore_stages
 ) -> tuple[Corpus, Corpus | None, Split]:
     """What is learned from and, where that was named, what is held out. Raises TextError, SettingsError, OutputError.
 
@@ -283,7 +283,7 @@ def read_and_split(
     return corpus, held_out, split
 
 
-def _read(texts: Sequence[str], settings: Settings, folder: Path, watch: StageCallback) -> Corpus:
+def _read(texts: Sequence[str], settings: TrainSettings, folder: Path, watch: StageCallback) -> Corpus:
     return read_corpus(
         texts,
         encoding=settings.encoding,
@@ -293,9 +293,9 @@ def _read(texts: Sequence[str], settings: Settings, folder: Path, watch: StageCa
     )
 
 
-def group_stretches(corpus: Corpus, stretches: Sequence[Stretch]) -> list[list[Text]]:
+def group_spans(corpus: Corpus, stretches: Sequence[Span]) -> list[list[Text]]:
     """For each document that has any the texts of its stretches."""
     texts: dict[int, list[Text]] = {}
     for stretch in stretches:
-        texts.setdefault(stretch.document, []).append(read_stretch(corpus, stretch))
+        texts.setdefault(stretch.document, []).append(read_span(corpus, stretch))
     return list(texts.values())

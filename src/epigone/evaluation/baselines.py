@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from epigone.evaluation.verdict import UNTOUCHED, Mark, Measure, Verdict
+from epigone.evaluation.verdict import UNTOUCHED, Measure, Reference, Verdict
 from epigone.model.decoder import Decoder, ReferenceDecoder
-from epigone.tokens.dataset import Part, read_in_order
-from epigone.training.events import Tone
+from epigone.tokens.dataset import TokenSplit, read_in_order
+from epigone.training.events import Grade
 
 Symbols = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
@@ -34,7 +34,7 @@ The others are a few kinds, by their endings. Of 10 to 150 these tell a bigram m
 ENDINGS = ("ing", "ed", "ly", "s")
 
 
-class Chain:
+class NgramModel:
     """How often each symbol followed each context, for contexts of 0 to `order` - 1 symbols."""
 
     def __init__(self, symbols: Symbols, order: int, n_symbols: int) -> None:
@@ -99,7 +99,7 @@ def split_words(normalised: str) -> list[str]:
     return TOKEN.findall(normalised)
 
 
-class Skeleton:
+class FunctionWordMask:
     """What stays of a text when all but the author's commonest words are only known by their kind."""
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -133,7 +133,7 @@ def shuffle(words: Sequence[str], source: np.random.Generator) -> list[str]:
     return [words[place] for place in source.permutation(len(words))]
 
 
-def write_chain(parts: Sequence[str], n_parts: int, order: int, source: np.random.Generator) -> list[str]:
+def sample_ngram_text(parts: Sequence[str], n_parts: int, order: int, source: np.random.Generator) -> list[str]:
     """So many words or characters from a chain: each as it followed the `order` before it somewhere in `parts`."""
     followers: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for place in range(len(parts) - order):
@@ -166,7 +166,7 @@ WIDE_GAP = 0.75
 
 
 @torch.inference_mode()
-def measure_model(decoder: Decoder | ReferenceDecoder, part: Part, block_size: int) -> float:
+def measure_model(decoder: Decoder | ReferenceDecoder, part: TokenSplit, block_size: int) -> float:
     """Bits per byte of a part by a model that reads it as in `evaluate`: in blocks that do not overlap."""
     n_rows, nats = max(1, TOKENS_AT_ONCE // block_size), 0.0
     for ids, targets in read_in_order(part.ids, block_size=block_size, batch_size=n_rows):
@@ -176,7 +176,7 @@ def measure_model(decoder: Decoder | ReferenceDecoder, part: Part, block_size: i
     return nats / math.log(2) / part.n_bytes
 
 
-def measure_counts(train: bytes, held_out: bytes, order: int = ORDER) -> float:
+def measure_ngrams(train: bytes, held_out: bytes, order: int = ORDER) -> float:
     """Bits per byte of the held-out text under counts of the other's byte sequences, each order smoothed by the last.
 
     Interpolated as by Witten and Bell (1991). `order` is at most 7.
@@ -209,7 +209,7 @@ def _refine(known: Grams, asked: Grams, chances: npt.NDArray[np.float64]) -> npt
     return np.where(is_known, refined, chances)
 
 
-def measure_packed(train: bytes, held_out: bytes) -> float:
+def measure_compressed(train: bytes, held_out: bytes) -> float:
     """Bits per byte that the held-out text adds to the other in a general compressor (LZMA)."""
     train, held_out = train[-LONGEST_PACKED:], held_out[:LONGEST_HELD_OUT]
     with ThreadPoolExecutor(2) as pool:  # it leaves Python's lock alone, and takes half the time on two cores
@@ -218,7 +218,7 @@ def measure_packed(train: bytes, held_out: bytes) -> float:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Learning:
+class LearningScore:
     """Bits per byte."""
 
     held_out: float
@@ -233,13 +233,16 @@ class Learning:
     """Of other authors' texts, by the model."""
 
 
-def judge_learning(found: Learning) -> Verdict:
+def judge_learning(found: LearningScore) -> Verdict:
     """What the model knows of the author that simpler means do not."""
-    floors = [Mark(name="a general compressor", value=found.packed), Mark(name="counts of letters", value=found.counts)]
+    floors = [
+        Reference(name="a general compressor", value=found.packed),
+        Reference(name="counts of letters", value=found.counts),
+    ]
     if found.base is not None:
-        floors.append(Mark(name=UNTOUCHED, value=found.base))
+        floors.append(Reference(name=UNTOUCHED, value=found.base))
     floor = min(floors, key=lambda mark: mark.value)
-    ceiling = None if found.training is None else Mark(name="the text it learned from", value=found.training)
+    ceiling = None if found.training is None else Reference(name="the text it learned from", value=found.training)
     held_out = Measure(
         name="the author's text that was held out",
         value=found.held_out,
@@ -262,7 +265,7 @@ def judge_learning(found: Learning) -> Verdict:
     return Verdict(topic="learned", tone=tone, sentence=sentence, measures=(held_out, *rest), facts=facts)
 
 
-def _put_in_words(found: Learning, floor: Mark) -> tuple[Tone, str]:
+def _put_in_words(found: LearningScore, floor: Reference) -> tuple[Grade, str]:
     saved = 1 - found.held_out / floor.value
     if found.held_out >= floor.value:
         return "bad", f"It foretells the author no better than {floor.name} can."

@@ -17,15 +17,15 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from epigone.corpus.large_text import Text, cut_across
-from epigone.evaluation.verdict import HELD_OUT, Mark, Measure, Verdict
+from epigone.corpus.large_text import Text, slice_across
+from epigone.evaluation.verdict import HELD_OUT, Measure, Reference, Verdict
 from epigone.files import write_bytes
-from epigone.generation.generator import Writer
+from epigone.generation.generator import TextGenerator
 from epigone.model.decoder import AnyDecoder
 from epigone.text_reuse.hashing import Hashes, hash_windows, normalise
-from epigone.text_reuse.matches import Found, Shared, find_passages
+from epigone.text_reuse.matches import Match, MatchReport, find_matches
 from epigone.tokens.tokenizer import encode
-from epigone.training.events import Tone
+from epigone.training.events import Grade
 
 BUNDLE = "library.safetensors"
 PASSAGE_CHARACTERS = 50
@@ -39,7 +39,7 @@ N_PLACES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
+class TrainingBooksFilter:
     """What is kept of the books."""
 
     bits: npt.NDArray[np.uint8]
@@ -76,7 +76,7 @@ def list_places(passages: Hashes) -> Iterable[Hashes]:
     return (((first + np.uint64(number) * second) & np.uint64((1 << N_BITS) - 1)) for number in range(N_PLACES))
 
 
-def read_library(books: Iterable[str]) -> Library:
+def build_books_filter(books: Iterable[str]) -> TrainingBooksFilter:
     """The filter of some books."""
     bits = np.zeros(1 << N_BITS, np.bool_)
     n_passages = 0
@@ -85,19 +85,19 @@ def read_library(books: Iterable[str]) -> Library:
         n_passages += len(passages)
         for places in list_places(passages):
             bits[places] = True
-    return Library(np.packbits(bits), n_passages)
+    return TrainingBooksFilter(np.packbits(bits), n_passages)
 
 
-def write_library(library: Library, path: Path) -> None:
+def write_books_filter(library: TrainingBooksFilter, path: Path) -> None:
     """Write it to a file. Raises OutputError."""
     write_bytes(path, save({"bits": library.bits}, metadata={"n_passages": str(library.n_passages)}))
 
 
 @cache
-def open_library() -> Library:
+def open_books_filter() -> TrainingBooksFilter:
     """That which comes with the package."""
     with safe_open(Path(str(files("epigone.evaluation") / BUNDLE)), "numpy") as found:
-        return Library(found.get_tensor("bits"), int(found.metadata()["n_passages"]))
+        return TrainingBooksFilter(found.get_tensor("bits"), int(found.metadata()["n_passages"]))
 
 
 N_PROBES = 32
@@ -109,8 +109,13 @@ TOKEN_CHARACTERS = 12
 TRIES = 20
 
 
-def probe_memory(
-    writer: Writer, documents: Sequence[Text], held_out: Sequence[Text], *, n_probes: int = N_PROBES, seed: int = 0
+def probe_memorization(
+    writer: TextGenerator,
+    documents: Sequence[Text],
+    held_out: Sequence[Text],
+    *,
+    n_probes: int = N_PROBES,
+    seed: int = 0,
 ) -> tuple[Measure, ...]:
     """How much of a text the model says by itself when it is given the 50 tokens before; its likeliest token each time.
 
@@ -131,15 +136,15 @@ def probe_memory(
             name=name,
             value=number,
             unit="share",
-            floor=None if floor is None else Mark(name=HELD_OUT, value=floor),
-            ceiling=Mark(name="all known by heart", value=1.0),
+            floor=None if floor is None else Reference(name=HELD_OUT, value=floor),
+            ceiling=Reference(name="all known by heart", value=1.0),
         )
         for name, number, floor in zip(names, numbers, floors, strict=True)
     )
 
 
 def _pick_passages(
-    documents: Sequence[Text], writer: Writer, count: int, n_tokens: int, seed: int
+    documents: Sequence[Text], writer: TextGenerator, count: int, n_tokens: int, seed: int
 ) -> Iterator[list[int]]:
     """Ids of passages from anywhere in the documents, all of one length; fewer where the documents are short."""
     documents = [documents] if isinstance(documents, str) else documents
@@ -147,7 +152,7 @@ def _pick_passages(
     for _ in range(TRIES * count if ends and ends[-1] else 0):
         document = chance.choices(documents, cum_weights=ends)[0]
         start = _find_edge(document, chance.randrange(len(document)))
-        ids = encode(document[start : start + TOKEN_CHARACTERS * n_tokens], writer.vocabulary)[:n_tokens]
+        ids = encode(document[start : start + TOKEN_CHARACTERS * n_tokens], writer.tokenizer)[:n_tokens]
         if len(ids) == n_tokens:
             yield ids
             n_found += 1
@@ -194,7 +199,7 @@ LITTLE_CHARACTERS = 20_000
 """Less held-out text than this says little of how much an author repeats himself."""
 LEAST_LOOKED_AT = 100
 """Passages of a text that are looked up in the library: of fewer, chance makes a share."""
-WORSE: tuple[Tone, ...] = ("good", "unsure", "fair", "bad")
+WORSE: tuple[Grade, ...] = ("good", "unsure", "fair", "bad")
 """The one that comes later counts."""
 
 
@@ -207,12 +212,12 @@ class Floor:
     longest_characters: int
 
 
-def find_copied(text: str, documents: Iterable[Text], n_characters: int = PASSAGE_CHARACTERS) -> Found:
+def find_copied(text: str, documents: Iterable[Text], n_characters: int = PASSAGE_CHARACTERS) -> MatchReport:
     """What of a text stands in documents, in passages of `n_characters` or more; case and white space play no role.
 
     The longest passage is found whatever its length. Raises ValueError where `n_characters` is not positive.
     """
-    return find_passages([text], documents, n_characters)[0]
+    return find_matches([text], documents, n_characters)[0]
 
 
 def judge_copying(text: str, documents: Iterable[Text], held_out: Sequence[Text]) -> Verdict:
@@ -221,14 +226,14 @@ def judge_copying(text: str, documents: Iterable[Text], held_out: Sequence[Text]
     `held_out` are documents too, or one text; where there is none, the verdict goes by fixed numbers and says so.
     """
     stretches = _pick_stretches([held_out] if isinstance(held_out, str) else held_out)
-    found, *others = find_passages([text, *stretches], documents, PASSAGE_CHARACTERS)
+    found, *others = find_matches([text, *stretches], documents, PASSAGE_CHARACTERS)
     floor = _make_floor(others)
     own = stretches
     if sum(map(len, own)) < LITTLE_CHARACTERS and isinstance(documents, Sequence):
         own = _pick_stretches([*own, *documents])  # is he himself one of those whom the base has read?
-    others_books = search_library(text, "\n".join(own))
-    tone = max(choose_tone(found, floor), others_books.tone, key=WORSE.index)
-    sentences = (_describe(found, choose_tone(found, floor)), _describe_floor(floor), others_books.sentence)
+    others_books = search_training_books(text, "\n".join(own))
+    tone = max(choose_grade(found, floor), others_books.tone, key=WORSE.index)
+    sentences = (_describe(found, choose_grade(found, floor)), _describe_floor(floor), others_books.sentence)
     return Verdict(
         topic="copies",
         tone=tone,
@@ -242,34 +247,34 @@ def judge_copying(text: str, documents: Iterable[Text], held_out: Sequence[Text]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OthersBooks:
+class OtherAuthorsBooks:
     """What a text shares with the books that the small base has read."""
 
-    tone: Tone = "good"
+    tone: Grade = "good"
     share: float | None = None
     """None where the text is too short to say."""
     sentence: str = ""
     measures: tuple[Measure, ...] = ()
 
 
-def search_library(text: str, own: str, library: Library | None = None) -> OthersBooks:
+def search_training_books(text: str, own: str, library: TrainingBooksFilter | None = None) -> OtherAuthorsBooks:
     """Whether a text that is not copied from its author is copied from others' books.
 
     `own`, text of the author's, says how much of these he has himself: he may be one of their authors.
     """
-    library = library or open_library()
+    library = library or open_books_filter()
     share, n_looked_at = library.measure_share(text)
     if n_looked_at < LEAST_LOOKED_AT:
-        return OthersBooks()
+        return OtherAuthorsBooks()
     usual, n_usual = library.measure_share(own)
     floor = usual if n_usual >= LEAST_LOOKED_AT else 0.0
     surely = share - 2 * math.sqrt(share / n_looked_at)  # two standard deviations less
     is_bad, is_fair = surely > max(BAD_SHARE, FLOORS * floor), surely > max(GOOD_SHARE, FLOORS * floor)
-    tone: Tone = "bad" if is_bad else "fair" if is_fair else "good"
+    tone: Grade = "bad" if is_bad else "fair" if is_fair else "good"
     name = "text in copied passages of books that the small base has read"
-    mark = Mark(name="the author's own text", value=usual) if n_usual >= LEAST_LOOKED_AT else None
+    mark = Reference(name="the author's own text", value=usual) if n_usual >= LEAST_LOOKED_AT else None
     percent = f"{share:.1%}".replace("%", " %")
-    return OthersBooks(
+    return OtherAuthorsBooks(
         tone=tone,
         share=share,
         sentence="" if tone == "good" else f"{percent} of it stands in other books, which the small base has read.",
@@ -286,10 +291,10 @@ def _pick_stretches(held_out: Sequence[Text]) -> list[str]:
     if n_characters <= FLOOR_CHARACTERS:
         return list(map(str, held_out))
     starts = [round(number * (n_characters - n_each) / (FLOOR_STRETCHES - 1)) for number in range(FLOOR_STRETCHES)]
-    return ["\n".join(cut_across(held_out, start, start + n_each)) for start in starts]
+    return ["\n".join(slice_across(held_out, start, start + n_each)) for start in starts]
 
 
-def _make_floor(others: Sequence[Found]) -> Floor:
+def _make_floor(others: Sequence[MatchReport]) -> Floor:
     n_characters = sum(other.n_characters for other in others)
     n_covered = sum(other.n_covered for other in others)
     return Floor(
@@ -299,11 +304,11 @@ def _make_floor(others: Sequence[Found]) -> Floor:
     )
 
 
-def _measure_longest(found: Found) -> int:
+def _measure_longest(found: MatchReport) -> int:
     return found.longest.n_characters if found.longest else 0
 
 
-def choose_tone(found: Found, floor: Floor | None = None) -> Tone:
+def choose_grade(found: MatchReport, floor: Floor | None = None) -> Grade:
     """What the numbers come to; without a floor, fixed ones decide."""
     floor = floor or Floor(n_characters=0, share=0.0, longest_characters=0)
     longest, usual = _measure_longest(found), FLOORS * floor.share
@@ -316,7 +321,7 @@ def choose_tone(found: Found, floor: Floor | None = None) -> Tone:
     return "good" if is_usual and found.share <= max(GOOD_SHARE, usual) else "fair"
 
 
-def _describe(found: Found, tone: Tone) -> str:
+def _describe(found: MatchReport, tone: Grade) -> str:
     beginning = {
         "good": "It does not copy",
         "fair": "It copies a little",
@@ -338,9 +343,9 @@ def _describe_floor(floor: Floor) -> str:
     return f"Of {HELD_OUT} it is {numbers}."
 
 
-def _list_measures(found: Found, floor: Floor) -> tuple[Measure, ...]:
+def _list_measures(found: MatchReport, floor: Floor) -> tuple[Measure, ...]:
     share, longest = (
-        Mark(name=HELD_OUT, value=value) if floor.n_characters else None
+        Reference(name=HELD_OUT, value=value) if floor.n_characters else None
         for value in (floor.share, floor.longest_characters)
     )
     name = f"text in copied passages of {PASSAGE_CHARACTERS} characters or more"
@@ -350,8 +355,8 @@ def _list_measures(found: Found, floor: Floor) -> tuple[Measure, ...]:
     )
 
 
-def _list_facts(found: Found, floor: Floor) -> dict[str, object]:
-    longest: Shared | None = found.longest
+def _list_facts(found: MatchReport, floor: Floor) -> dict[str, object]:
+    longest: Match | None = found.longest
     return {
         "share": found.share,
         "n_passages": len(found.passages),

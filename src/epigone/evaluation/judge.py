@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 from epigone.corpus.large_text import Text, read_beginning, read_end, read_some
 from epigone.evaluation.baselines import (
     LONGEST_COUNTED,
-    Learning,
+    LearningScore,
     judge_learning,
-    measure_counts,
+    measure_compressed,
     measure_model,
-    measure_packed,
+    measure_ngrams,
 )
-from epigone.evaluation.copying import judge_copying, probe_memory
+from epigone.evaluation.copying import judge_copying, probe_memorization
 from epigone.evaluation.repetition import judge_repetition
 from epigone.evaluation.style import judge_style
-from epigone.evaluation.verdict import UNTOUCHED, Judgement, Mark, Measure, Topic, Verdict
+from epigone.evaluation.verdict import UNTOUCHED, Judgement, Measure, Reference, Topic, Verdict
 from epigone.hardware import find_hardware
 from epigone.model.decoder import open_decoder
 from epigone.runs.folder import RunFolder
 from epigone.tokens.dataset import cut_part, load_tokens, make_part
-from epigone.tokens.tokenizer import load_vocabulary
+from epigone.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from epigone.generation.generator import Writer
+    from epigone.generation.generator import TextGenerator
 
 
 Texts = Mapping[str, Sequence[str]]
@@ -86,8 +86,8 @@ def _find_usual(author: Author, held_out: str) -> str:
 def judge_model(
     texts: Sequence[str],
     author: Author,
-    writer: Writer,
-    learning: Learning,
+    writer: TextGenerator,
+    learning: LearningScore,
     others: Texts | None = None,
     *,
     seed: int = 0,
@@ -95,18 +95,18 @@ def judge_model(
     """Judge what a model has written, and the model."""
     name = f"{len(texts):,} texts that the model wrote"
     judgement = judge_text(texts, name, author, others, seed=seed)
-    probed, learned = probe_memory(writer, author.documents, author.held_out, seed=seed), judge_learning(learning)
+    probed, learned = probe_memorization(writer, author.documents, author.held_out, seed=seed), judge_learning(learning)
     verdicts = [_add_probe(verdict, probed) if verdict.topic == "copies" else verdict for verdict in judgement.verdicts]
     return replace(judgement, verdicts=(*verdicts, learned), notes=(*judgement.notes, *learned.facts["notes"]))
 
 
-def set_beside(judgement: Judgement, base: Judgement) -> Judgement:
+def add_base_reference(judgement: Judgement, base: Judgement) -> Judgement:
     """The judgement, with the untouched base's value beside each number that it has too."""
     values = {(verdict.topic, measure.name): measure.value for verdict in base.verdicts for measure in verdict.measures}
 
     def add(topic: Topic, measure: Measure) -> Measure:
         value = values.get((topic, measure.name))
-        return measure if value is None else replace(measure, base=Mark(name=UNTOUCHED, value=value))
+        return measure if value is None else replace(measure, base=Reference(name=UNTOUCHED, value=value))
 
     verdicts = [
         replace(verdict, measures=tuple(add(verdict.topic, measure) for measure in verdict.measures))
@@ -121,23 +121,23 @@ def _add_probe(verdict: Verdict, probed: Sequence[Measure]) -> Verdict:
 
 def measure_learning(
     folder: RunFolder, author: Author, held_out: float, base: float | None, others: Texts | None = None, *, device: str
-) -> Learning:
+) -> LearningScore:
     """Bits per byte of the run's best model and of simpler means; `held_out` and `base` are known from the run."""
     plan, more = folder.read_plan()
-    vocabulary, tokens = load_vocabulary(folder.model), load_tokens(folder.tokens / more["tokens"])
+    tokenizer, tokens = load_tokenizer(folder.model), load_tokens(folder.tokens / more["tokens"])
     hardware = find_hardware(device)
     form = "bf16" if plan.precision == "bf16" and hardware.bf16 else "fp32"  # as what is held out was measured
     decoder = open_decoder(folder.model, form, hardware)
     n_tokens = min(max(1000, len(tokens.validation.ids)), int(PARAMETERS_AND_TOKENS / plan.n_parameters), MOST_TOKENS)
-    parts = {name: make_part(TEXTS_BEGIN.join(texts), vocabulary, n_tokens) for name, texts in (others or {}).items()}
-    known = cut_part(tokens.train, len(tokens.train.ids) // 3, n_tokens, vocabulary)
+    parts = {name: make_part(TEXTS_BEGIN.join(texts), tokenizer, n_tokens) for name, texts in (others or {}).items()}
+    known = cut_part(tokens.train, len(tokens.train.ids) // 3, n_tokens, tokenizer)
     learned = read_end(author.documents, TEXTS_BEGIN, LONGEST_COUNTED).encode("utf-8", "replace")
     unseen = read_beginning(author.held_out, TEXTS_BEGIN, MOST_HELD_OUT).encode("utf-8", "replace")
-    return Learning(
+    return LearningScore(
         held_out=held_out,
         training=measure_model(decoder, known, plan.block_size),
         base=base,
-        counts=measure_counts(learned, unseen),
-        packed=measure_packed(learned, unseen),
+        counts=measure_ngrams(learned, unseen),
+        packed=measure_compressed(learned, unseen),
         others={f"the same of {name}": measure_model(decoder, part, plan.block_size) for name, part in parts.items()},
     )

@@ -36,14 +36,14 @@ Z95 = 1.959963984540054
 CUT = " …"
 
 
-class Span(NamedTuple):
+class WordSpan(NamedTuple):
     """A passage of one of several documents."""
 
     document: int
     start: int
     end: int
 
-    def overlaps(self, other: Span) -> bool:
+    def overlaps(self, other: WordSpan) -> bool:
         """Whether the two have a character in common."""
         return self.document == other.document and self.start < other.end and other.start < self.end
 
@@ -112,16 +112,16 @@ def cut_words(text: str, n_words: int) -> str:
     return text[: ends[n_words - 1]] + CUT if 0 < n_words < len(ends) else text
 
 
-def find_genuine(
+def choose_author_passages(
     documents: Sequence[str], learned: Sequence[Text], count: int, n_words: int, generator: random.Random
-) -> list[Span]:
+) -> list[WordSpan]:
     """At most `count` held-out passages that do not overlap and have no sentence in common with what was learned from.
 
     Each begins with a sentence and is about `n_words` long.
     """
     starts = [(number, start) for number, text in enumerate(documents) for start in list_starts(text)]
     generator.shuffle(starts)
-    spans: list[Span] = []
+    spans: list[WordSpan] = []
     n_each = max(1, CANDIDATES * count)
     for first in range(0, len(starts), n_each):
         found = [_find_span(documents, *start, n_words) for start in starts[first : first + n_each]]
@@ -135,10 +135,10 @@ def find_genuine(
     return spans
 
 
-def _find_span(documents: Sequence[str], number: int, start: int, n_words: int) -> Span | None:
+def _find_span(documents: Sequence[str], number: int, start: int, n_words: int) -> WordSpan | None:
     text = documents[number]
     end = find_passage(text, start, n_words) or _find_word_end(text, start, n_words)
-    return None if end is None else Span(number, start, end)
+    return None if end is None else WordSpan(number, start, end)
 
 
 def _find_word_end(text: str, start: int, n_words: int) -> int | None:
@@ -163,7 +163,9 @@ def _list_telling(passage: str) -> Iterator[str]:
     return (sentence for sentence in sentences if len(sentence) >= TELLING_CHARACTERS)
 
 
-def find_contexts(documents: Sequence[str], shown: Sequence[Span], count: int, generator: random.Random) -> list[str]:
+def find_contexts(
+    documents: Sequence[str], shown: Sequence[WordSpan], count: int, generator: random.Random
+) -> list[str]:
     """For each text that the model is to write, held-out text that is nowhere shown and ends with a sentence.
 
     Empty where there is no room for any: the model then begins by itself.

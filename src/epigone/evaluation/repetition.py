@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from epigone.evaluation.verdict import Mark, Measure, Verdict
+from epigone.evaluation.verdict import Measure, Reference, Verdict
 from epigone.text_reuse.hashing import normalise
-from epigone.training.events import Tone
+from epigone.training.events import Grade
 
 Unit = Literal["words", "characters"]
 WINDOW_UNITS = 256
@@ -57,7 +57,7 @@ class Repetition:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Range:
+class AuthorRange:
     """What an author's own windows and pieces come to: from their 5th to their 95th percentile."""
 
     own: Repetition
@@ -113,11 +113,11 @@ def _measure_compression(piece: str) -> float:
 
 def measure_range(
     text: str, unit: Unit | None = None, *, n_units: int = WINDOW_UNITS, n_characters: int = PIECE_CHARACTERS
-) -> Range:
+) -> AuthorRange:
     """An author's own range, from his text. For short samples give sizes that they can fill."""
     own = measure_repetition(text, unit, n_units=n_units, n_characters=n_characters)
     repeated, compression = _find_range(own.repeated), _find_range(own.compression)
-    return Range(own=own, repeated=repeated, compression=compression, n_units=n_units, n_characters=n_characters)
+    return AuthorRange(own=own, repeated=repeated, compression=compression, n_units=n_units, n_characters=n_characters)
 
 
 def _find_range(values: Sequence[float]) -> tuple[float, float]:
@@ -126,13 +126,13 @@ def _find_range(values: Sequence[float]) -> tuple[float, float]:
     return ordered[round(0.05 * (len(ordered) - 1))], ordered[round(0.95 * (len(ordered) - 1))]
 
 
-def check_repetition(text: str, usual: Range) -> tuple[Repetition, Tone]:
+def check_repetition(text: str, usual: AuthorRange) -> tuple[Repetition, Grade]:
     """How much a text repeats itself and whether that is in the author's range; about a millisecond for a page."""
     found = measure_repetition(text, usual.own.unit, n_units=usual.n_units, n_characters=usual.n_characters)
-    return found, _choose_tone(found, usual)
+    return found, _choose_grade(found, usual)
 
 
-def _choose_tone(found: Repetition, usual: Range) -> Tone:
+def _choose_grade(found: Repetition, usual: AuthorRange) -> Grade:
     repeated, looped = found.mean_repeated - usual.repeated[1], found.looped - usual.own.looped
     compression = found.mean_compression / max(1e-9, usual.compression[1])
     if repeated > FAR_REPEATED or compression > FAR_COMPRESSION or looped > FAR_LOOPED:
@@ -164,7 +164,7 @@ def judge_repetition(text: str, held_out: str) -> Verdict:
     )
 
 
-def _describe(found: Repetition, usual: Range, tone: Tone) -> str:
+def _describe(found: Repetition, usual: AuthorRange, tone: Grade) -> str:
     beginning = {
         "good": "It repeats itself no more than the author does",
         "fair": "It repeats itself somewhat more than the author does",
@@ -177,23 +177,23 @@ def _describe(found: Repetition, usual: Range, tone: Tone) -> str:
     return f"{beginning}: {repeated}; of the author's own it is {low} to {high}."
 
 
-def _list_measures(found: Repetition, usual: Range) -> tuple[Measure, ...]:
+def _list_measures(found: Repetition, usual: AuthorRange) -> tuple[Measure, ...]:
     return (
         Measure(
             name=f"repeated passages of four {found.unit}",
             value=found.mean_repeated,
             unit="share",
-            ceiling=Mark(name=AUTHOR, value=usual.own.mean_repeated),
+            ceiling=Reference(name=AUTHOR, value=usual.own.mean_repeated),
         ),
         Measure(
             name="times that a page can be compressed",
             value=found.mean_compression,
-            ceiling=Mark(name=AUTHOR, value=usual.own.mean_compression),
+            ceiling=Reference(name=AUTHOR, value=usual.own.mean_compression),
         ),
     )
 
 
-def _list_facts(found: Repetition, usual: Range) -> dict[str, object]:
+def _list_facts(found: Repetition, usual: AuthorRange) -> dict[str, object]:
     return {
         "unit": found.unit,
         "repeated": found.mean_repeated,

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 
 from transformers import GPT2LMHeadModel
 
-from epigone.evaluation.copying import choose_tone, find_copied
+from epigone.evaluation.copying import choose_grade, find_copied
 from epigone.evaluation.judge import COPIES_END, TEXTS_BEGIN
-from epigone.evaluation.repetition import Range, check_repetition, measure_range
-from epigone.evaluation.style import LEAST, Yardstick, choose_size, divide_own, make_yardstick
-from epigone.generation.generator import Writer
+from epigone.evaluation.repetition import AuthorRange, check_repetition, measure_range
+from epigone.evaluation.style import LEAST, StyleScales, choose_size, make_style_scales, split_own_text
+from epigone.generation.generator import TextGenerator
 from epigone.model.decoder import make_decoder
-from epigone.settings import Settings, WritingSettings
-from epigone.tokens.dataset import Tokens, spell_pieces, spell_some
-from epigone.tokens.tokenizer import Vocabulary
-from epigone.training.events import Criticism, Sample
+from epigone.settings import TrainSettings, WriteSettings
+from epigone.tokens.dataset import TokenDataset, decode_pieces, decode_some
+from epigone.tokens.tokenizer import BPETokenizer
+from epigone.training.events import Sample, SampleStats
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 
-class Sampler:
+class SampleWriter:
     """Writes `settings.samples` samples for each prompt, or for none. Its random numbers are its own."""
 
-    def __init__(self, vocabulary: Vocabulary, settings: Settings, start_text: str) -> None:
-        self.vocabulary, self.start_text = vocabulary, start_text
+    def __init__(self, tokenizer: BPETokenizer, settings: TrainSettings, start_text: str) -> None:
+        self.tokenizer, self.start_text = tokenizer, start_text
         self.prompts = settings.sample_prompt or ("",)
         self.count, self.length, self.seed = settings.samples, settings.sample_length, settings.seed
 
@@ -48,8 +48,8 @@ class Sampler:
     def _write(self, model: GPT2LMHeadModel, length: int) -> tuple[Sample, ...]:
         if self.count == 0:
             return ()
-        writer = Writer(make_decoder(model), self.vocabulary, start_text=self.start_text)
-        how = WritingSettings(length=length, count=self.count, seed=self.seed)
+        writer = TextGenerator(make_decoder(model), self.tokenizer, start_text=self.start_text)
+        how = WriteSettings(length=length, count=self.count, seed=self.seed)
         return tuple(
             Sample(prompt=prompt, text=text, seed=self.seed + number)
             for prompt in self.prompts
@@ -65,63 +65,63 @@ LENGTH, COUNT = 2_600, 10
 """Characters and number of the texts that are written for that."""
 
 
-class Critic:
+class SampleChecker:
     """Looks at what a model writes while it learns."""
 
     def __init__(
         self,
-        sampler: Sampler,
-        tokens: Tokens,
+        sampler: SampleWriter,
+        tokens: TokenDataset,
         n_tokens_between: float = 0.0,
     ) -> None:
         """`n_tokens_between` two evaluations decide whether the model writes enough for its style to be heard."""
-        self.sampler, self.tokens, self.vocabulary = sampler, tokens, sampler.vocabulary
+        self.sampler, self.tokens, self.tokenizer = sampler, tokens, sampler.tokenizer
         n_written = LENGTH * COUNT * tokens.train.n_tokens / max(1, tokens.train.n_characters)
         self.listens = n_tokens_between >= TOKENS_BETWEEN * n_written
 
-    def __call__(self, model: GPT2LMHeadModel) -> tuple[tuple[Sample, ...], Criticism | None]:
+    def __call__(self, model: GPT2LMHeadModel) -> tuple[tuple[Sample, ...], SampleStats | None]:
         """The samples of one evaluation, and what is to be said of them and of more text where there is time for it."""
         samples = self.sampler(model)
-        return samples, self._criticise(model, samples) if samples else None
+        return samples, self._measure_samples(model, samples) if samples else None
 
-    def _criticise(self, model: GPT2LMHeadModel, samples: tuple[Sample, ...]) -> Criticism:
-        more = self._write(model) if self.listens and self._yardstick else ""
+    def _measure_samples(self, model: GPT2LMHeadModel, samples: tuple[Sample, ...]) -> SampleStats:
+        more = self._write(model) if self.listens and self._style_scales else ""
         text = COPIES_END.join(filter(None, [*(sample.text for sample in samples), more]))
-        copied = find_copied(text, spell_pieces(self.tokens.train, self.vocabulary))
+        copied = find_copied(text, decode_pieces(self.tokens.train, self.tokenizer))
         repeated, repeating = check_repetition(text, self._usual)
-        return Criticism(
+        return SampleStats(
             n_characters=len(text),
             copied=copied.share,
             longest_copied=copied.longest.n_characters if copied.longest else 0,
-            copying=choose_tone(copied),
+            copying=choose_grade(copied),
             repeated=repeated.mean_repeated,
             repeating=repeating,
-            sounds_like=self._listen(more) if more else None,
+            sounds_like=self._measure_likeness(more) if more else None,
         )
 
     @cached_property
-    def _usual(self) -> Range:
-        return measure_range(TEXTS_BEGIN.join(spell_some(self.tokens.validation, self.vocabulary)))
+    def _usual(self) -> AuthorRange:
+        return measure_range(TEXTS_BEGIN.join(decode_some(self.tokens.validation, self.tokenizer)))
 
     @cached_property
-    def _yardstick(self) -> Yardstick | None:
-        train = spell_some(self.tokens.train, self.vocabulary, MOST_OWN_TOKENS)
-        held_out = spell_some(self.tokens.validation, self.vocabulary)
-        own, held, _ = divide_own(train, TEXTS_BEGIN.join(held_out))
+    def _style_scales(self) -> StyleScales | None:
+        train = decode_some(self.tokens.train, self.tokenizer, MOST_OWN_TOKENS)
+        held_out = decode_some(self.tokens.validation, self.tokenizer)
+        own, held, _ = split_own_text(train, TEXTS_BEGIN.join(held_out))
         if len(own) < LEAST or len(held) < LEAST:
             return None
-        return make_yardstick(own, held, choose_size(LEAST, len(held)), seed=self.sampler.seed)
+        return make_style_scales(own, held, choose_size(LEAST, len(held)), seed=self.sampler.seed)
 
     def _write(self, model: GPT2LMHeadModel) -> str:
-        writer = Writer(make_decoder(model), self.vocabulary, start_text=self.sampler.start_text)
-        settings = WritingSettings(length=LENGTH, unit="characters", count=COUNT, seed=self.sampler.seed)
+        writer = TextGenerator(make_decoder(model), self.tokenizer, start_text=self.sampler.start_text)
+        settings = WriteSettings(length=LENGTH, unit="characters", count=COUNT, seed=self.sampler.seed)
         return TEXTS_BEGIN.join(writer.write("", settings))
 
-    def _listen(self, text: str) -> float | None:
-        if self._yardstick is None:
+    def _measure_likeness(self, text: str) -> float | None:
+        if self._style_scales is None:
             return None
-        readings = self._yardstick.read(text, self.sampler.seed)
-        told = [readings[ruler.name].score for ruler in self._yardstick.rulers if ruler.tells]
+        readings = self._style_scales.read(text, self.sampler.seed)
+        told = [readings[ruler.name].score for ruler in self._style_scales.rulers if ruler.tells]
         return min(told, default=None)
 
 
@@ -135,7 +135,7 @@ MOST_PARAMETERS = 200_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trial:
+class TemperatureTrial:
     """What a model writes at a temperature, as in `Repetition`."""
 
     temperature: float
@@ -144,18 +144,18 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tuning:
+class TemperatureChoice:
     """The temperature that was chosen, the most that the author's own text comes to, and what was tried."""
 
     temperature: float
     most_compression: float
     most_repeated: float
-    trials: tuple[Trial, ...]
+    trials: tuple[TemperatureTrial, ...]
 
 
 def choose_temperature(
-    model: GPT2LMHeadModel, vocabulary: Vocabulary, held_out: Sequence[str], start_text: str, seed: int
-) -> Tuning | None:
+    model: GPT2LMHeadModel, tokenizer: BPETokenizer, held_out: Sequence[str], start_text: str, seed: int
+) -> TemperatureChoice | None:
     """The lowest temperature at which what the model writes is no more repetitive than its author's text.
 
     Pages of it can be compressed no further than 95 of a hundred of his, which shows its entropy, and no more of its
@@ -163,14 +163,17 @@ def choose_temperature(
     """
     if sum(map(len, held_out)) < FEWEST_CHARACTERS or model.num_parameters() > MOST_PARAMETERS:
         return None
-    writer, usual = Writer(make_decoder(model), vocabulary, start_text=start_text), measure_range("\n".join(held_out))
-    trials: list[Trial] = []
+    writer, usual = (
+        TextGenerator(make_decoder(model), tokenizer, start_text=start_text),
+        measure_range("\n".join(held_out)),
+    )
+    trials: list[TemperatureTrial] = []
     first, last = 0, len(TEMPERATURES) - 1
     while first < last:  # both fall as the temperature rises
         middle = (first + last) // 2
-        trials.append(_try(writer, usual, TEMPERATURES[middle], seed))
+        trials.append(_try_temperature(writer, usual, TEMPERATURES[middle], seed))
         first, last = (first, middle) if _fits(trials[-1], usual) else (middle + 1, last)
-    return Tuning(
+    return TemperatureChoice(
         temperature=TEMPERATURES[first],
         most_compression=usual.compression[1],
         most_repeated=usual.repeated[1],
@@ -178,11 +181,11 @@ def choose_temperature(
     )
 
 
-def _try(writer: Writer, usual: Range, temperature: float, seed: int) -> Trial:
-    settings = WritingSettings(temperature=temperature, length=TEMPERATURE_TOKENS, count=TEMPERATURE_TEXTS, seed=seed)
+def _try_temperature(writer: TextGenerator, usual: AuthorRange, temperature: float, seed: int) -> TemperatureTrial:
+    settings = WriteSettings(temperature=temperature, length=TEMPERATURE_TOKENS, count=TEMPERATURE_TEXTS, seed=seed)
     found, _ = check_repetition("\n".join(writer.write("", settings)), usual)
-    return Trial(temperature=temperature, compression=found.mean_compression, repeated=found.mean_repeated)
+    return TemperatureTrial(temperature=temperature, compression=found.mean_compression, repeated=found.mean_repeated)
 
 
-def _fits(trial: Trial, usual: Range) -> bool:
+def _fits(trial: TemperatureTrial, usual: AuthorRange) -> bool:
     return trial.compression <= usual.compression[1] and trial.repeated <= usual.repeated[1]

@@ -16,20 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epigone.errors import TextTooShort
-from epigone.evaluation.baselines import Chain, Skeleton, number_characters, shuffle, split_words, write_chain
+from epigone.evaluation.baselines import (
+    FunctionWordMask,
+    NgramModel,
+    number_characters,
+    sample_ngram_text,
+    shuffle,
+    split_words,
+)
 from epigone.evaluation.stylometry import (
     WINDOW,
-    Authors,
+    AuthorCounts,
     Counts,
-    Space,
+    DeltaSpace,
     cut_evenly,
     load_authors,
-    measure,
-    normalise,
+    measure_distance,
+    normalise_for_counting,
     read_authors,
 )
-from epigone.evaluation.verdict import HELD_OUT, Mark, Measure, Verdict
-from epigone.training.events import LEAST_LIKENESS, Tone
+from epigone.evaluation.verdict import HELD_OUT, Measure, Reference, Verdict
+from epigone.training.events import LEAST_LIKENESS, Grade
 
 Values = NDArray[np.float64]
 PIECE = 2_500
@@ -44,7 +51,7 @@ CHARACTERS_READ = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TextSample:
     """A normalised text in pieces, and how often each piece stands in windows that are drawn anew from them."""
 
     pieces: tuple[str, ...]
@@ -56,15 +63,15 @@ class Sample:
         drawn = self.draws.sum(1)
         return np.asarray((drawn @ totals) / (drawn @ sizes))
 
-    def measure(self, counts: Counts, space: Space, author: Values) -> Values:
+    def measure(self, counts: Counts, space: DeltaSpace, author: Values) -> Values:
         """The mean distance of the windows from an author: [1 + draw]."""
         n_draws, n_windows, n_pieces = self.draws.shape
         windows = self.draws.reshape(-1, n_pieces) @ counts
-        distances = measure(space.place_texts(windows), author)[:, 0]
+        distances = measure_distance(space.place_texts(windows), author)[:, 0]
         return np.asarray(distances.reshape(n_draws, n_windows).mean(1))
 
 
-def draw_sample(text: str, size: int, source: np.random.Generator) -> Sample:
+def draw_text_sample(text: str, size: int, source: np.random.Generator) -> TextSample:
     """Cut a normalised text into windows of about `size` characters and those into pieces; draw others like it."""
     windows = cut_evenly(text, size)
     n_kept = min(len(windows), MOST_WINDOWS)
@@ -79,11 +86,11 @@ def draw_sample(text: str, size: int, source: np.random.Generator) -> Sample:
         for draw in range(1, 1 + N_DRAWS):
             drawn = source.integers(len(pieces), size=len(several))
             draws[draw, window] = np.bincount(drawn, minlength=len(pieces))
-    return Sample(pieces, draws)
+    return TextSample(pieces, draws)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ScaleScore:
     """Where a text lies on a ruler."""
 
     score: float
@@ -92,7 +99,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Ruler:
+class Scale:
     """One part of the verdict."""
 
     name: str
@@ -101,7 +108,7 @@ class Ruler:
     """What is 0, as the part measures it."""
     ceilings: Values
     """What is 100: the author's held-out text [1 + draw]."""
-    take: Callable[[Sample], Values]
+    take: Callable[[TextSample], Values]
     """How the part measures a text: smaller is nearer [1 + draw]."""
 
     @property
@@ -109,91 +116,91 @@ class Ruler:
         """Whether held-out text is surely nearer than what is 0. Readings mean something only then."""
         return bool(np.quantile(self.ceilings[1:], 0.975) < self.floor)
 
-    def read(self, sample: Sample) -> Reading:
+    def read(self, sample: TextSample) -> ScaleScore:
         """Where the sample lies, with a band for the chance in it and in the held-out text."""
         lengths = np.maximum(self.floor - self.ceilings, 0.2 * (self.floor - self.ceilings[0]))
         scores = 100 * (self.floor - self.take(sample)) / lengths
         low, high = np.quantile(scores[1:] - scores[1:].mean(), [0.025, 0.975])
-        return Reading(float(scores[0]), float(scores[0] + low), float(scores[0] + high))
+        return ScaleScore(float(scores[0]), float(scores[0] + low), float(scores[0] + high))
 
 
 # -- frequencies
 
 
-def make_frequency_rulers(
-    authors: Authors, train: str, held_out: Sample, size: int, source: np.random.Generator
-) -> tuple[list[Ruler], dict[str, float]]:
+def make_frequency_scales(
+    authors: AuthorCounts, train: str, held_out: TextSample, size: int, source: np.random.Generator
+) -> tuple[list[Scale], dict[str, float]]:
     """Rulers for words and n-grams, and where each of the other authors is on them, in the mean."""
     counts = authors.features.count(window[:size] for window in cut_evenly(train, size)[:MOST_OWN_WINDOWS])
     held_counts = authors.features.count(held_out.pieces)
     rulers, scores = [], np.zeros(len(authors.names))
     n_words = authors.features.n_words
     for name, columns in {"words": slice(0, n_words), "character n-grams": slice(n_words, counts.shape[1] - 2)}.items():
-        space = Space(authors, columns, size, source)
+        space = DeltaSpace(authors, columns, size, source)
         author = space.place_author(counts)
-        windows = measure(space.windows, author)[:, 0]
+        windows = measure_distance(space.windows, author)[:, 0]
         distances = np.array([windows[space.owners == owner].mean() for owner in range(len(authors.names))])
         ceilings = held_out.measure(held_counts, space, author)
         floor = float(np.median(distances))
         scores += 50 * (floor - distances) / max(1e-9, floor - ceilings[0])
-        rulers.append(Ruler(name, "other authors' median", floor, ceilings, _take_distance(authors, space, author)))
+        rulers.append(Scale(name, "other authors' median", floor, ceilings, _take_distance(authors, space, author)))
     return rulers, dict(zip(authors.names, scores.tolist(), strict=True))
 
 
-def _take_distance(authors: Authors, space: Space, author: Values) -> Callable[[Sample], Values]:
+def _take_distance(authors: AuthorCounts, space: DeltaSpace, author: Values) -> Callable[[TextSample], Values]:
     return lambda sample: sample.measure(authors.features.count(sample.pieces), space, author)
 
 
 # -- chains
 
 
-def make_compression_ruler(
-    train: str, held_out: Sample, others: Mapping[str, Sequence[str]], source: np.random.Generator
-) -> Ruler:
+def make_compression_scale(
+    train: str, held_out: TextSample, others: Mapping[str, Sequence[str]], source: np.random.Generator
+) -> Scale:
     """Bits for a character, given the author's text; 0 is what others need, or else his own words shuffled."""
     chain = _learn_characters(train[-CHARACTERS_READ:])
 
-    def take(sample: Sample) -> Values:
+    def take(sample: TextSample) -> Values:
         bits = [chain.measure_bits(number_characters(piece))[-1].sum() for piece in sample.pieces]
         return sample.average(np.array(bits), np.array([len(piece) for piece in sample.pieces]))
 
     if others:
         floor = float(np.median([_take_once(take, "\n".join(texts)) for texts in others.values()]))
-        return Ruler("compression", "other authors' median", floor, take(held_out), take)
+        return Scale("compression", "other authors' median", floor, take(held_out), take)
     words = shuffle(split_words("\n".join(held_out.pieces)), source)
-    return Ruler("compression", "his own words shuffled", _take_once(take, " ".join(words)), take(held_out), take)
+    return Scale("compression", "his own words shuffled", _take_once(take, " ".join(words)), take(held_out), take)
 
 
-def make_order_ruler(train: str, held_out: Sample, size: int, source: np.random.Generator) -> Ruler:
+def make_word_order_scale(train: str, held_out: TextSample, size: int, source: np.random.Generator) -> Scale:
     """How much worse two words tell the kind of the next one than the last word does, in bits; 0 is a bigram model."""
     words, skeleton, chain = _learn_order(train)
 
-    def take(sample: Sample) -> Values:
+    def take(sample: TextSample) -> Values:
         bits = [chain.measure_bits(skeleton.number(split_words(piece))) for piece in sample.pieces]
         worse = np.array([(piece[2] - piece[1]).sum() for piece in bits])
         return sample.average(worse, np.array([piece.shape[1] for piece in bits]))
 
     n_words = max(1, len(words) * size // len(train))
-    floor = _take_once(take, " ".join(write_chain(words, n_words, 1, source)))
-    return Ruler("order of words", "a bigram model of his text", floor, take(held_out), take)
+    floor = _take_once(take, " ".join(sample_ngram_text(words, n_words, 1, source)))
+    return Scale("order of words", "a bigram model of his text", floor, take(held_out), take)
 
 
 @lru_cache(maxsize=1)  # a model and its base are held against the same author, in texts of different sizes
-def _learn_characters(train: str) -> Chain:
+def _learn_characters(train: str) -> NgramModel:
     symbols = number_characters(train)
-    return Chain(symbols, COMPRESSION_ORDER, 1 + len(np.unique(symbols)))
+    return NgramModel(symbols, COMPRESSION_ORDER, 1 + len(np.unique(symbols)))
 
 
 @lru_cache(maxsize=1)
-def _learn_order(train: str) -> tuple[list[str], Skeleton, Chain]:
+def _learn_order(train: str) -> tuple[list[str], FunctionWordMask, NgramModel]:
     words = split_words(train)
-    skeleton = Skeleton(words)
-    return words, skeleton, Chain(skeleton.number(words), 3, skeleton.n_symbols)
+    skeleton = FunctionWordMask(words)
+    return words, skeleton, NgramModel(skeleton.number(words), 3, skeleton.n_symbols)
 
 
-def _take_once(take: Callable[[Sample], Values], text: str) -> float:
-    pieces = tuple(cut_evenly(normalise(text)[:100_000], PIECE))
-    return float(take(Sample(pieces, np.ones((1, 1, len(pieces)))))[0])
+def _take_once(take: Callable[[TextSample], Values], text: str) -> float:
+    pieces = tuple(cut_evenly(normalise_for_counting(text)[:100_000], PIECE))
+    return float(take(TextSample(pieces, np.ones((1, 1, len(pieces)))))[0])
 
 
 Texts = Mapping[str, Sequence[str]]
@@ -215,10 +222,10 @@ BORROWED = "Too little is held out: the end of the text that was learned from st
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class StyleScales:
     """Rulers for one author and one size of text, to judge any number of texts by."""
 
-    rulers: tuple[Ruler, ...]
+    rulers: tuple[Scale, ...]
     size: int
     """Characters of a window."""
     scores: Mapping[str, float]
@@ -226,9 +233,9 @@ class Yardstick:
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def read(self, text: str, seed: int = 0) -> dict[str, Reading]:
+    def read(self, text: str, seed: int = 0) -> dict[str, ScaleScore]:
         """Where a text lies on each ruler."""
-        sample = draw_sample(normalise(text), self.size, np.random.default_rng(seed))
+        sample = draw_text_sample(normalise_for_counting(text), self.size, np.random.default_rng(seed))
         return {ruler.name: ruler.read(sample) for ruler in self.rulers}
 
 
@@ -242,20 +249,20 @@ def judge_style(
     TextTooShort is raised if nobody does. Facts: "score", "low" and "high" of the least part,
     which is "least"; "nearest" of the other authors, "left_out", "n_others", "size_needed" and "notes".
     """
-    own, held, borrowed = divide_own(train_documents, held_out)
-    n_characters = len(normalise(text))
+    own, held, borrowed = split_own_text(train_documents, held_out)
+    n_characters = len(normalise_for_counting(text))
     lacking = _find_lack(n_characters, len(own), len(held))
     if lacking:
         facts = {"size_needed": LEAST, "training_needed": LEAST_TRAINING, "notes": []}
         return Verdict(topic="sounds like", tone="unsure", sentence=lacking, facts=facts)
-    yardstick = make_yardstick(own, held, choose_size(n_characters, len(held)), others, seed=seed)
+    yardstick = make_style_scales(own, held, choose_size(n_characters, len(held)), others, seed=seed)
     readings = yardstick.read(text, seed)
-    return decide(yardstick, readings, [BORROWED] if borrowed else [])
+    return decide_grade(yardstick, readings, [BORROWED] if borrowed else [])
 
 
-def divide_own(train_documents: Sequence[str], held_out: str) -> tuple[str, str, bool]:
+def split_own_text(train_documents: Sequence[str], held_out: str) -> tuple[str, str, bool]:
     """Normalised text to learn the author from and to hold him against; whether the second was taken from the first."""
-    own, held = normalise("\n".join(train_documents)), normalise(held_out)
+    own, held = normalise_for_counting("\n".join(train_documents)), normalise_for_counting(held_out)
     if len(held) >= LEAST:
         return own, held, False
     n_borrowed = min(WINDOW, max(LEAST, len(own) // 4))
@@ -278,23 +285,23 @@ def _find_lack(n_characters: int, n_own: int, n_held: int) -> str:
     return ""
 
 
-def make_yardstick(own: str, held_out: str, size: int, others: Texts | None = None, *, seed: int = 0) -> Yardstick:
+def make_style_scales(own: str, held_out: str, size: int, others: Texts | None = None, *, seed: int = 0) -> StyleScales:
     """Make the rulers from normalised text of the author, to judge texts in windows of `size` characters."""
     source = np.random.default_rng(seed)
-    held = draw_sample(held_out, size, source)
+    held = draw_text_sample(held_out, size, source)
     others = _drop_small(others) if others else {}
     authors = read_authors(others) if others else load_authors()
     serves = authors.serves(own)
-    authors = authors if serves else imitate(own, source)
-    rulers, scores = make_frequency_rulers(authors, own, held, size, source)
-    left_out = tuple(name for name in find_same(scores) if serves and len(scores) > 1)
+    authors = authors if serves else make_synthetic_authors(own, source)
+    rulers, scores = make_frequency_scales(authors, own, held, size, source)
+    left_out = tuple(name for name in find_same_author(scores) if serves and len(scores) > 1)
     if left_out:
-        rulers, scores = make_frequency_rulers(authors.without(left_out), own, held, size, source)
+        rulers, scores = make_frequency_scales(authors.without(left_out), own, held, size, source)
     readable = {name: texts for name, texts in others.items() if serves and name not in left_out}
-    rulers += [make_compression_ruler(own, held, readable, source), make_order_ruler(own, held, size, source)]
+    rulers += [make_compression_scale(own, held, readable, source), make_word_order_scale(own, held, size, source)]
     if not serves:
         rulers = [_rename(ruler) for ruler in rulers]
-    return Yardstick(tuple(rulers), size, scores, left_out, () if serves else (NO_SERVICE,))
+    return StyleScales(tuple(rulers), size, scores, left_out, () if serves else (NO_SERVICE,))
 
 
 def _drop_small(others: Texts) -> Texts:
@@ -305,7 +312,7 @@ def _drop_small(others: Texts) -> Texts:
     return kept
 
 
-def find_same(scores: Mapping[str, float]) -> list[str]:
+def find_same_author(scores: Mapping[str, float]) -> list[str]:
     """The other authors who are so near that they must be the author."""
     ranked = sorted(scores.items(), key=lambda one: -one[1])
     same = [name for name, score in ranked if score > SAME_AUTHOR]
@@ -315,23 +322,23 @@ def find_same(scores: Mapping[str, float]) -> list[str]:
     return [first] if score >= LONELY and score - second >= LEAD else []
 
 
-def imitate(own: str, source: np.random.Generator) -> Authors:
+def make_synthetic_authors(own: str, source: np.random.Generator) -> AuthorCounts:
     """In place of other authors: what models of pairs and triples of the author's own letters write."""
     texts = {}
     for order, name in enumerate(("a model of letter pairs", "a model of letter triples"), 1):
-        texts[name] = ["".join(write_chain(own[:200_000], 4 * WINDOW, order, source))]
+        texts[name] = ["".join(sample_ngram_text(own[:200_000], 4 * WINDOW, order, source))]
     return read_authors(texts)
 
 
-def _rename(ruler: Ruler) -> Ruler:
+def _rename(ruler: Scale) -> Scale:
     name = ruler.floor_name.replace("other authors' median", "models of its letters")
-    return Ruler(ruler.name, name, ruler.floor, ruler.ceilings, ruler.take)
+    return Scale(ruler.name, name, ruler.floor, ruler.ceilings, ruler.take)
 
 
 # -- the verdict
 
 
-def decide(yardstick: Yardstick, readings: Mapping[str, Reading], notes: Sequence[str] = ()) -> Verdict:
+def decide_grade(yardstick: StyleScales, readings: Mapping[str, ScaleScore], notes: Sequence[str] = ()) -> Verdict:
     """The verdict that readings on a yardstick come to."""
     measures = tuple(_show(ruler, readings[ruler.name]) for ruler in yardstick.rulers if ruler.tells)
     untold = [ruler.name for ruler in yardstick.rulers if not ruler.tells]
@@ -349,14 +356,14 @@ def decide(yardstick: Yardstick, readings: Mapping[str, Reading], notes: Sequenc
     return Verdict(topic="sounds like", tone=tone, sentence=sentence, measures=measures, facts=facts)
 
 
-def _list_facts(yardstick: Yardstick, notes: Sequence[str]) -> dict[str, Any]:
+def _list_facts(yardstick: StyleScales, notes: Sequence[str]) -> dict[str, Any]:
     nearest = sorted(yardstick.scores, key=lambda name: -yardstick.scores[name])[:3]
     others = {"nearest": nearest, "left_out": list(yardstick.left_out), "n_others": len(yardstick.scores)}
     needed = {"size_needed": LEAST, "training_needed": LEAST_TRAINING}
     return others | needed | {"notes": [*yardstick.notes, *notes]}
 
 
-def grade(reading: Reading) -> Tone:
+def grade(reading: ScaleScore) -> Grade:
     """What the least part comes to."""
     if reading.score < BAD:
         return "bad"
@@ -371,12 +378,12 @@ _SENTENCES = {
 _UNTOLD = "Not enough text to say: by {}, the author's own held-out text is not surely nearer to him than what is 0."
 
 
-def _describe(reading: Reading, least: str) -> str:
+def _describe(reading: ScaleScore, least: str) -> str:
     return f"{reading.score:.0f} of 100 ({reading.low:.0f} to {reading.high:.0f}) in the least part, {least}"
 
 
-def _show(ruler: Ruler, reading: Reading) -> Measure:
-    floor, ceiling = Mark(name=ruler.floor_name, value=0.0), Mark(name=HELD_OUT, value=100.0)
+def _show(ruler: Scale, reading: ScaleScore) -> Measure:
+    floor, ceiling = Reference(name=ruler.floor_name, value=0.0), Reference(name=HELD_OUT, value=100.0)
     return Measure(
         name=ruler.name,
         value=reading.score,

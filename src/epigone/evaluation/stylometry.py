@@ -32,13 +32,13 @@ Counts = NDArray[np.float64]
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+(?:'[^\W\d_]+)*")
 """A Chinese or Japanese character is a word: no space says where theirs end."""
 UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
-ONE_DRESS = str.maketrans("\u2019\u2018\u201c\u201d\u2014\u2013", "''\"\"--", "_")
+PLAIN_FORMS = str.maketrans("\u2019\u2018\u201c\u201d\u2014\u2013", "''\"\"--", "_")
 """How an edition prints quotation marks, dashes and italics is not the author's doing."""
 
 
-def normalise(text: str) -> str:
+def normalise_for_counting(text: str) -> str:
     """The text in lower case, with plain quotation marks and dashes, 0 for every digit, one space for white space."""
-    text = re.sub(r"-+", "-", text.translate(ONE_DRESS).casefold())
+    text = re.sub(r"-+", "-", text.translate(PLAIN_FORMS).casefold())
     return " ".join(re.sub(r"\d", "0", text).split())
 
 
@@ -142,7 +142,7 @@ LEAST_SHARED = 0.35
 
 
 @dataclass(frozen=True, slots=True)
-class Authors:
+class AuthorCounts:
     """Several authors, and how often each feature stands in windows of their texts."""
 
     names: tuple[str, ...]
@@ -152,12 +152,12 @@ class Authors:
     owners: tuple[int, ...]
     """Of each window, the place of its author in `names`."""
 
-    def without(self, names: Sequence[str]) -> Authors:
+    def without(self, names: Sequence[str]) -> AuthorCounts:
         """The same without some."""
         kept = [name for name in self.names if name not in names]
         rows = [row for row, owner in enumerate(self.owners) if self.names[owner] in kept]
         owners = tuple(kept.index(self.names[self.owners[row]]) for row in rows)
-        return Authors(tuple(kept), self.features, self.counts[rows], owners)
+        return AuthorCounts(tuple(kept), self.features, self.counts[rows], owners)
 
     def serves(self, text: str) -> bool:
         """Whether a normalised text is in the language of these authors, by its commonest words."""
@@ -166,18 +166,18 @@ class Authors:
         return sum(word in common for word in words) >= LEAST_SHARED * len(words) > 0
 
 
-def read_authors(texts: Mapping[str, Sequence[str]]) -> Authors:
+def read_authors(texts: Mapping[str, Sequence[str]]) -> AuthorCounts:
     """Choose what to count in the texts, given by their author's name, and count it. Texts may be short."""
     windows = {name: pick_windows(several) for name, several in texts.items()}
     features = choose_features(("\n".join(several) for several in windows.values()), N_WORDS, N_GRAMS)
     counts = features.count(window for several in windows.values() for window in several)
     owners = tuple(place for place, several in enumerate(windows.values()) for _ in several)
-    return Authors(tuple(windows), features, counts, owners)
+    return AuthorCounts(tuple(windows), features, counts, owners)
 
 
 def pick_windows(texts: Sequence[str]) -> list[str]:
     """Up to eight windows of normalised text: of each text in turn, from its middle outwards."""
-    cut = [cut_evenly(normalised, WINDOW) for text in texts if (normalised := normalise(text))]
+    cut = [cut_evenly(normalised, WINDOW) for text in texts if (normalised := normalise_for_counting(text))]
     for windows in cut:
         middle = len(windows) // 2
         windows[:] = [window[: WINDOW + WINDOW // 10] for window in windows[middle:] + windows[:middle]]
@@ -187,7 +187,7 @@ def pick_windows(texts: Sequence[str]) -> list[str]:
 
 
 @cache
-def load_authors() -> Authors:
+def load_authors() -> AuthorCounts:
     """The authors that come with the package: English books of about sixty, as counts. See docs/attribution.md."""
     with safe_open(str(files("epigone.evaluation") / BUNDLE), framework="numpy") as file:
         named = json.loads(file.metadata()["names"])
@@ -195,10 +195,10 @@ def load_authors() -> Authors:
         owners = tuple(file.get_tensor("owners").tolist())
     features = Features(tuple(named["words"]), tuple(named["grams"]))
     counts = np.hstack([np.round((roots / STEPS) ** 2), totals])
-    return Authors(tuple(named["authors"]), features, counts, owners)
+    return AuthorCounts(tuple(named["authors"]), features, counts, owners)
 
 
-def write_authors(authors: Authors, path: Path) -> None:
+def write_authors(authors: AuthorCounts, path: Path) -> None:
     """Write the file that `load_authors` reads. Equal authors make equal bytes."""
     names = {"authors": authors.names, "words": authors.features.words, "grams": authors.features.grams}
     roots = np.round(np.sqrt(authors.counts[:, :-2]) * STEPS).astype(np.uint8)
@@ -216,13 +216,13 @@ LEAST_SPREAD = 0.25
 """Half of the noise that a root of a frequency has by chance, for a text of one word: no feature is steadier."""
 
 
-class Space:
+class DeltaSpace:
     """A space of vectors, one for each text, in which the directions of the angle between two say who wrote them."""
 
-    def __init__(self, authors: Authors, columns: slice, size: float, source: np.random.Generator) -> None:
+    def __init__(self, authors: AuthorCounts, columns: slice, size: float, source: np.random.Generator) -> None:
         """`columns`: the features that count; `size`: characters of the texts that will be compared."""
         self.columns, self.total = columns, -2 if columns.start in (None, 0) else -1
-        rooted = self._root(thin(authors.counts, size, source))
+        rooted = self._root(subsample_counts(authors.counts, size, source))
         owners = np.array(authors.owners)
         centres = np.array([rooted[owners == owner].mean(0) for owner in range(len(authors.names))])
         self.middle = centres.mean(0)
@@ -257,12 +257,12 @@ class Space:
         return self.place(self._root(counts).mean(0, keepdims=True))
 
 
-def measure(vectors: Vectors, author: Vectors) -> Vectors:
+def measure_distance(vectors: Vectors, author: Vectors) -> Vectors:
     """Cosine distance of each unit vector from one, or from each of several, of an author: 0 near, 1 neither, 2 far."""
     return np.asarray(1 - vectors @ author.T)
 
 
-def thin(counts: Counts, size: float, source: np.random.Generator) -> Counts:
+def subsample_counts(counts: Counts, size: float, source: np.random.Generator) -> Counts:
     """The counts of texts as if each had had no more than `size` characters."""
     shares = np.minimum(1.0, size / counts[:, -1:])
     thinned = source.binomial(counts.astype(np.int64), shares).astype(np.float64)

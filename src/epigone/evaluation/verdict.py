@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from epigone.training.events import Tone
+from epigone.training.events import Grade
 
 Topic = Literal["sounds like", "copies", "repeats", "learned"]
 UNTOUCHED = "the untouched base"
@@ -15,7 +15,7 @@ HELD_OUT = "the author's own held-out text"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mark:
+class Reference:
     """A number to see another one by: "the author's own held-out text", 0.0003."""
 
     name: str
@@ -31,11 +31,11 @@ class Measure:
     value: float
     unit: Literal["", "share", "characters", "bits per byte", "of 100"] = ""
     """Of the value, the band and the marks; a share is 0 to 1 and is shown in per cent."""
-    floor: Mark | None = None
+    floor: Reference | None = None
     """What the number would be without style, learning or copying."""
-    ceiling: Mark | None = None
+    ceiling: Reference | None = None
     """What the author's own text comes to, or the worst that can be."""
-    base: Mark | None = None
+    base: Reference | None = None
     """What the text of the untouched base comes to, where the model was made from one."""
     low: float | None = None
     """Where a 95 % band begins, if one is known."""
@@ -47,7 +47,7 @@ class Verdict:
     """One plain answer."""
 
     topic: Topic
-    tone: Tone
+    tone: Grade
     sentence: str
     """What is to be said, in one or two plain sentences."""
     measures: tuple[Measure, ...] = ()

@@ -10,15 +10,15 @@ import torch
 
 from epigone.corpus.large_text import Text
 from epigone.errors import SettingsError
-from epigone.generation.sampling import Chooser, Processor, make_processors
-from epigone.generation.stopping import Scribe, count_most_tokens
-from epigone.hardware import find_free_bytes, halve_until_it_fits
+from epigone.generation.sampling import Processor, TokenSampler, make_processors
+from epigone.generation.stopping import StopDetector, count_most_tokens
+from epigone.hardware import find_free_bytes, with_smaller_batches
 from epigone.model.decoder import AnyDecoder
 from epigone.model.weights import TEMPERATURE
-from epigone.settings import WritingSettings
+from epigone.settings import WriteSettings
 from epigone.text_reuse.copy_guard import CopyGuard, CopyIndex
-from epigone.text_reuse.matches import Shared, find_longest_shared
-from epigone.tokens.tokenizer import Vocabulary, encode, list_token_bytes
+from epigone.text_reuse.matches import Match, find_longest_shared
+from epigone.tokens.tokenizer import BPETokenizer, encode, list_token_bytes
 
 LARGEST_BATCH = 128
 """Texts. More at once were no quicker."""
@@ -27,31 +27,31 @@ SHARE_OF_MEMORY = 0.25
 T = TypeVar("T")
 
 
-class Piece(NamedTuple):
+class StreamedText(NamedTuple):
     """More text of one of the sequences."""
 
     sequence: int
     text: str
 
 
-class Record(NamedTuple):
+class GeneratedText(NamedTuple):
     """A text and what is known of it. `log_probability` is that of its tokens under the model alone, in nats."""
 
     text: str
     seed: int
     n_tokens: int
     log_probability: float
-    source: Shared | None
+    source: Match | None
     """The longest passage that was copied; None if there is none, or where it is not known what was learned from."""
 
 
-class Writer:
+class TextGenerator:
     """Writes with a model. It holds no state between two texts."""
 
     def __init__(
         self,
         decoder: AnyDecoder,
-        vocabulary: Vocabulary,
+        tokenizer: BPETokenizer,
         *,
         start_text: str = "",
         temperature: float = TEMPERATURE,
@@ -68,29 +68,34 @@ class Writer:
         self._read_documents = read_documents
         self._documents: list[Text] | None = None
         self._indices: dict[int, CopyIndex] = {}
-        self.vocabulary = vocabulary
-        self.end_of_text = vocabulary.end_of_text_id
-        self.token_bytes = list_token_bytes(vocabulary)
-        self.start = encode(start_text, vocabulary) or [self.end_of_text]
+        self.tokenizer = tokenizer
+        self.end_of_text = tokenizer.end_of_text_id
+        self.token_bytes = list_token_bytes(tokenizer)
+        self.start = encode(start_text, tokenizer) or [self.end_of_text]
 
-    def settle(self, settings: WritingSettings) -> WritingSettings:
+    def resolve_auto(self, settings: WriteSettings) -> WriteSettings:
         """The settings with what they leave to the model."""
         auto = settings.temperature == "auto"
         return settings.model_copy(update={"temperature": self.temperature}) if auto else settings
 
-    def write(self, prompt: str, settings: WritingSettings, processors: Sequence[Processor] = ()) -> list[str]:
+    def write(self, prompt: str, settings: WriteSettings, processors: Sequence[Processor] = ()) -> list[str]:
         """`settings.count` texts that follow the prompt, which they do not repeat.
 
         Where memory runs out fewer are written at once. Raises OutOfMemory.
         """
 
         def write_batch(numbers: range) -> list[str]:
-            chooser, scribes = self._make_chooser(settings, numbers, processors), [Scribe(settings) for _ in numbers]
+            chooser, scribes = (
+                self._make_chooser(settings, numbers, processors),
+                [StopDetector(settings) for _ in numbers],
+            )
             return _join(self._stream_batch(prompt, numbers, scribes, chooser), numbers)
 
         return list(self._write_what_fits(write_batch, 0, settings.count))
 
-    def stream(self, prompt: str, settings: WritingSettings, processors: Sequence[Processor] = ()) -> Iterator[Piece]:
+    def stream(
+        self, prompt: str, settings: WriteSettings, processors: Sequence[Processor] = ()
+    ) -> Iterator[StreamedText]:
         """The same texts, piece by piece as they are written. No piece ends within a character.
 
         Text n is drawn with seed `settings.seed` + n, however many are written together. `processors` change the
@@ -98,18 +103,18 @@ class Writer:
         """
         for numbers in _list_batches(0, settings.count, self._count_at_once()):
             chooser = self._make_chooser(settings, numbers, processors)
-            yield from self._stream_batch(prompt, numbers, [Scribe(settings) for _ in numbers], chooser)
+            yield from self._stream_batch(prompt, numbers, [StopDetector(settings) for _ in numbers], chooser)
 
-    def write_records(self, prompt: str, settings: WritingSettings, first: int = 0) -> Iterator[Record]:
+    def write_records(self, prompt: str, settings: WriteSettings, first: int = 0) -> Iterator[GeneratedText]:
         """The texts from number `first` on, with what is known of each, as their batches are done. As `write`."""
 
-        def write_batch(numbers: range) -> list[Record]:
-            chooser, scribes = self._make_chooser(settings, numbers), [Scribe(settings) for _ in numbers]
+        def write_batch(numbers: range) -> list[GeneratedText]:
+            chooser, scribes = self._make_chooser(settings, numbers), [StopDetector(settings) for _ in numbers]
             steps: list[list[float]] = []
             chooser.log_probabilities = steps
             texts = _join(self._stream_batch(prompt, numbers, scribes, chooser), numbers)
             return [
-                Record(
+                GeneratedText(
                     text=text,
                     seed=settings.seed + number,
                     n_tokens=scribe.n_tokens,
@@ -125,7 +130,7 @@ class Writer:
         """What `write_batch` gives for the texts up to `count`, in batches that fit into memory."""
         at_once = self._count_at_once()
         while first < count:
-            texts, at_once = halve_until_it_fits(
+            texts, at_once = with_smaller_batches(
                 partial(_take, write_batch, range(first, count)),
                 min(at_once, count - first),
                 what="the writing of one text",
@@ -134,7 +139,7 @@ class Writer:
             yield from texts
             first += at_once
 
-    def find_source(self, text: str) -> Shared | None:
+    def find_source(self, text: str) -> Match | None:
         """The longest passage that the text shares with what was learned from. Raises what `documents` does."""
         return find_longest_shared(text, self.documents)
 
@@ -143,15 +148,17 @@ class Writer:
         free_bytes = int(SHARE_OF_MEMORY * find_free_bytes(self.decoder.device.type))
         return max(1, min(LARGEST_BATCH, free_bytes // self.decoder.count_bytes(self.decoder.n_positions)))
 
-    def _make_chooser(self, settings: WritingSettings, numbers: range, processors: Sequence[Processor] = ()) -> Chooser:
-        bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.vocabulary))]
-        settings = self.settle(settings)
+    def _make_chooser(
+        self, settings: WriteSettings, numbers: range, processors: Sequence[Processor] = ()
+    ) -> TokenSampler:
+        bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.tokenizer))]
+        settings = self.resolve_auto(settings)
         chain = make_processors(settings, bad_words, self.token_bytes)
         chain.extend(processors)
         seeds = [settings.seed + number for number in numbers]
-        return Chooser(settings, seeds, chain, self._make_guards(settings, len(numbers)))
+        return TokenSampler(settings, seeds, chain, self._make_guards(settings, len(numbers)))
 
-    def _make_guards(self, settings: WritingSettings, count: int) -> list[CopyGuard]:
+    def _make_guards(self, settings: WriteSettings, count: int) -> list[CopyGuard]:
         if settings.max_copy == "none":
             return []
         if settings.max_copy not in self._indices:
@@ -171,23 +178,25 @@ class Writer:
         return self._documents
 
     def _stream_batch(
-        self, prompt: str, numbers: range, scribes: Sequence[Scribe], chooser: Chooser
-    ) -> Iterator[Piece]:
-        prompt_ids, n_most = encode(prompt, self.vocabulary) or self.start, count_most_tokens(chooser.settings)
+        self, prompt: str, numbers: range, scribes: Sequence[StopDetector], chooser: TokenSampler
+    ) -> Iterator[StreamedText]:
+        prompt_ids, n_most = encode(prompt, self.tokenizer) or self.start, count_most_tokens(chooser.settings)
         n_all = n_most * chooser.settings.count
         for n_done, tokens in enumerate(self._write_tokens(prompt_ids, len(numbers), n_most, chooser), 1):
             self.watch(n_most * numbers.start + n_done * len(numbers), n_all)
             for number, scribe, token in zip(numbers, scribes, tokens, strict=True):
                 text = scribe.take(self.token_bytes[token], last=token == self.end_of_text)
                 if text:
-                    yield Piece(number, text)
+                    yield StreamedText(number, text)
             if all(scribe.stopped for scribe in scribes):
                 return
         for number, scribe in zip(numbers, scribes, strict=True):
             if text := scribe.finish():
-                yield Piece(number, text)
+                yield StreamedText(number, text)
 
-    def _write_tokens(self, prompt_ids: list[int], count: int, length: int, chooser: Chooser) -> Iterator[list[int]]:
+    def _write_tokens(
+        self, prompt_ids: list[int], count: int, length: int, chooser: TokenSampler
+    ) -> Iterator[list[int]]:
         """`length` times a token for each sequence."""
         decoder, n_read = self.decoder, len(prompt_ids)
         half = max(1, decoder.n_positions // 2)
@@ -210,7 +219,7 @@ class Writer:
             yield tokens.tolist()
 
 
-def _join(pieces: Iterator[Piece], numbers: range) -> list[str]:
+def _join(pieces: Iterator[StreamedText], numbers: range) -> list[str]:
     """The whole text of each of these sequences."""
     texts: list[list[str]] = [[] for _ in numbers]
     for piece in pieces:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from epigone.model.weights import TEMPERATURE
-from epigone.settings import WritingSettings
+from epigone.settings import WriteSettings
 from epigone.text_reuse.copy_guard import CopyGuard
 
 TRIES = 8
@@ -21,21 +21,21 @@ LONGEST_LOOP, SHORTEST_LOOP, ROUNDS = 64, 6, 3
 
 
 def make_processors(
-    settings: WritingSettings, bad_words: list[list[int]], token_bytes: Sequence[bytes]
+    settings: WriteSettings, bad_words: list[list[int]], token_bytes: Sequence[bytes]
 ) -> list[Processor]:
     """transformers' own processors for what is not a matter of drawing, and the loop guard.
 
     `token_bytes` as of `list_token_bytes`.
     """
     processors: list[Processor] = []
-    if settings.repetition_penalty != 1 or settings.no_repeat_ngram or bad_words:
+    if settings.repetition_penalty != 1 or settings.no_repeat_ngram_size or bad_words:
         processors += _borrow_processors(settings, bad_words)
     if settings.loop_guard == "on":
         processors.append(LoopGuard(token_bytes))
     return processors
 
 
-def _borrow_processors(settings: WritingSettings, bad_words: list[list[int]]) -> Iterator[Processor]:
+def _borrow_processors(settings: WriteSettings, bad_words: list[list[int]]) -> Iterator[Processor]:
     from transformers import (  # they take seconds to load
         NoBadWordsLogitsProcessor,
         NoRepeatNGramLogitsProcessor,
@@ -44,8 +44,8 @@ def _borrow_processors(settings: WritingSettings, bad_words: list[list[int]]) ->
 
     if settings.repetition_penalty != 1:
         yield RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)
-    if settings.no_repeat_ngram:
-        yield NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram)
+    if settings.no_repeat_ngram_size:
+        yield NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size)
     if bad_words:
         yield NoBadWordsLogitsProcessor(bad_words)
 
@@ -107,7 +107,7 @@ def _is_loop(distance: int, run: int) -> bool:
     return run >= (ROUNDS - 1) * max(distance, SHORTEST_LOOP)
 
 
-class Noise:
+class RowRandom:
     """Uniform random numbers of one text, the same whatever else is written with it."""
 
     def __init__(self, seed: int) -> None:
@@ -122,12 +122,12 @@ class Noise:
         return self._drawn.pop()
 
 
-class Chooser:
+class TokenSampler:
     """Chooses tokens for a batch. What one text gets does not depend on the others."""
 
     def __init__(
         self,
-        settings: WritingSettings,
+        settings: WriteSettings,
         seeds: list[int],
         processors: Sequence[Processor],
         guards: Sequence[CopyGuard] = (),
@@ -135,7 +135,7 @@ class Chooser:
         """`guards`, one for each text, forbid tokens that would complete a copied passage."""
         self.settings, self.processors, self.guards = settings, processors, guards
         self.temperature = TEMPERATURE if settings.temperature == "auto" else settings.temperature
-        self.noise = [Noise(seed) for seed in seeds]
+        self.noise = [RowRandom(seed) for seed in seeds]
         self.log_probabilities: list[list[float]] | None = None
         """For each step those of the texts' tokens under the model itself, if a list is put here."""
 

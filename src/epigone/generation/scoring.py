@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from epigone.errors import TextTooShort, TextUnreadable
-from epigone.tokens.tokenizer import Vocabulary, encode, list_token_bytes
+from epigone.tokens.tokenizer import BPETokenizer, encode, list_token_bytes
 from epigone.training.evaluate import Evaluation
 
 if TYPE_CHECKING:
@@ -82,16 +82,16 @@ class Window(NamedTuple):
     n_counted: int
 
 
-def score_text(model: GPT2LMHeadModel, vocabulary: Vocabulary, text: str) -> Score:
+def score_text(model: GPT2LMHeadModel, tokenizer: BPETokenizer, text: str) -> Score:
     """What the model thinks of a text, by transformers' own forward in the model's number format.
 
     An end-of-text token is put before the text, as before each document in training, so every token of the text is
     foretold, exactly once. A text that is longer than the context is read in windows that overlap: after the first
     window each token is foretold from at least half a context. Raises TextTooShort, TextUnreadable.
     """
-    ids = encode(_check_text(text), vocabulary)
-    stream = torch.tensor([vocabulary.end_of_text_id, *ids])
-    found = torch.cat(list(_foretell(model, stream)))
+    ids = encode(_check_text(text), tokenizer)
+    stream = torch.tensor([tokenizer.end_of_text_id, *ids])
+    found = torch.cat(list(_predict(model, stream)))
     logs = found[:, 0].tolist()
     return Score(
         loss=-math.fsum(logs) / len(ids),
@@ -99,7 +99,7 @@ def score_text(model: GPT2LMHeadModel, vocabulary: Vocabulary, text: str) -> Sco
         n_tokens=len(ids),
         n_bytes=len(text.encode()),
         n_characters=len(text),
-        tokens=tuple(map(ScoredToken, spell_tokens(ids, vocabulary), logs)),
+        tokens=tuple(map(ScoredToken, decode_each_token(ids, tokenizer), logs)),
     )
 
 
@@ -115,11 +115,11 @@ def _check_text(text: str) -> str:
     return text
 
 
-def spell_tokens(ids: Sequence[int], vocabulary: Vocabulary) -> Iterator[str]:
+def decode_each_token(ids: Sequence[int], tokenizer: BPETokenizer) -> Iterator[str]:
     """The text of each token; joined they are the text."""
-    token_bytes, decoder = list_token_bytes(vocabulary), codecs.getincrementaldecoder("utf-8")("replace")
+    token_bytes, decoder = list_token_bytes(tokenizer), codecs.getincrementaldecoder("utf-8")("replace")
     for number in ids:
-        special = "" if token_bytes[number] else str(vocabulary.tokenizer.id_to_token(number) or "")
+        special = "" if token_bytes[number] else str(tokenizer.backend.id_to_token(number) or "")
         yield decoder.decode(token_bytes[number] or special.encode())
 
 
@@ -135,7 +135,7 @@ def list_windows(n_tokens: int, n_positions: int) -> list[Window]:
 
 
 @torch.inference_mode()
-def _foretell(model: GPT2LMHeadModel, stream: torch.Tensor) -> Iterator[torch.Tensor]:
+def _predict(model: GPT2LMHeadModel, stream: torch.Tensor) -> Iterator[torch.Tensor]:
     """For each token of the stream but the first its log-probability and whether it was the likeliest: fp64 [-, 2]."""
     length = min(len(stream) - 1, model.config.n_positions)
     windows = list_windows(len(stream) - 1, length)
@@ -144,12 +144,12 @@ def _foretell(model: GPT2LMHeadModel, stream: torch.Tensor) -> Iterator[torch.Te
     model.eval()  # type: ignore[no-untyped-call]
     try:
         for first in range(0, len(windows), n_rows):
-            yield _foretell_batch(model, stream, windows[first : first + n_rows], length)
+            yield _predict_batch(model, stream, windows[first : first + n_rows], length)
     finally:
         model.train(was_training)
 
 
-def _foretell_batch(
+def _predict_batch(
     model: GPT2LMHeadModel, stream: torch.Tensor, windows: Sequence[Window], length: int
 ) -> torch.Tensor:
     rows = torch.stack([stream[window.start : window.start + length + 1] for window in windows]).to(model.device)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epigone.files import append_text
-from epigone.generation.generator import Writer
-from epigone.settings import WritingSettings
+from epigone.generation.generator import TextGenerator
+from epigone.settings import WriteSettings
 
 MOST_SEEDS = 2**32
 
@@ -20,10 +20,10 @@ class Change(NamedTuple):
     by_model: bool
 
 
-class Conversation:
+class WritingSession:
     """A text in the making. Every change can be taken back, down to the first beginning."""
 
-    def __init__(self, writer: Writer, settings: WritingSettings) -> None:
+    def __init__(self, writer: TextGenerator, settings: WriteSettings) -> None:
         """Continuations have `settings.length` tokens; the first is drawn with `settings.seed`, each other with the
 
         seed after the one before, whether it goes on or tries again.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 
-from epigone.settings import WritingSettings
+from epigone.settings import WriteSettings
 
 LONGER = 1.5
 ALLOWANCE = {"tokens": 60, "words": 40, "characters": 200}
@@ -31,24 +31,24 @@ LOOK_BACK = 40
 WORD_ENDS = re.compile(r"\S(?=\s)")
 
 
-def count_most_tokens(settings: WritingSettings) -> int:
+def count_most_tokens(settings: WriteSettings) -> int:
     """Tokens after which every text that is asked for has ended."""
     most = find_latest_end(settings) if settings.end in BOUNDARIES else settings.length
     return most * TOKENS_PER_UNIT[settings.unit]
 
 
-def find_latest_end(settings: WritingSettings) -> int:
+def find_latest_end(settings: WriteSettings) -> int:
     """The length, in the unit asked for, at which a text is cut that does not end by itself."""
     return int(LONGER * settings.length) + ALLOWANCE[settings.unit]
 
 
-class Scribe:
+class StopDetector:
     """Writes down one text; `stopped` says whether it has ended, `n_tokens` how many tokens it took.
 
     It keeps no more of the text than it may have to look at again.
     """
 
-    def __init__(self, settings: WritingSettings) -> None:
+    def __init__(self, settings: WriteSettings) -> None:
         self.settings, self.stopped = settings, False
         self._stops = [stop for stop in settings.stop if stop]
         self._longest_stop = max(map(len, self._stops), default=0)

@@ -186,7 +186,7 @@ class ReferenceDecoder:
         return logits[:, -1] if n_kept else logits
 
 
-class StyledDecoder:
+class GuidedDecoder:
     """Two models over one vocabulary as one: their log-probabilities, the first one's carried beyond the second's.
 
     `strength` 0 is the second model, 1 the first one, and above 1 what it has learned since is exaggerated (Liu et al.
@@ -220,7 +220,7 @@ class StyledDecoder:
         return torch.lerp(base.log_softmax(-1), tuned.log_softmax(-1), self.strength)
 
 
-AnyDecoder = Decoder | ReferenceDecoder | StyledDecoder
+AnyDecoder = Decoder | ReferenceDecoder | GuidedDecoder
 
 
 def make_decoder(model: GPT2LMHeadModel, form: WeightFormat = "fp32") -> Decoder | ReferenceDecoder:
@@ -257,7 +257,7 @@ def _pack(weight: torch.Tensor, bias: torch.Tensor | None, form: WeightFormat) -
     """The product with a matrix [in, out]."""
     if form == "fp32":
         return (lambda x: x @ weight) if bias is None else lambda x: torch.addmm(bias, x, weight)
-    return WholeNumbers(weight, bias) if form == "int8" else _pack_rows(weight, bias, torch.bfloat16)
+    return Int8Linear(weight, bias) if form == "int8" else _pack_rows(weight, bias, torch.bfloat16)
 
 
 def _pack_rows(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> Product:
@@ -278,7 +278,7 @@ def _has_own_order(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-class WholeNumbers:
+class Int8Linear:
     """A product with a matrix [in, out] in whole numbers, on a scale for each output; of many rows without rounding.
 
     Texts begin, and the window moves on, with many rows. How those are computed is packed when it is first needed.

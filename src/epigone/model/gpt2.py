@@ -18,7 +18,7 @@ from epigone.files import check_room, write_whole
 from epigone.model.lora import add_adapters, merge_weights
 from epigone.model.size import ModelSpec, Shape
 from epigone.model.weights import TEMPERATURE, UNLOADABLE
-from epigone.tokens.tokenizer import Vocabulary
+from epigone.tokens.tokenizer import BPETokenizer
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -31,7 +31,7 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
         n_embd=config["n_embd"],
         n_head=config["n_head"],
         n_positions=config["n_positions"],
-        vocabulary_size=config["vocab_size"],
+        vocab_size=config["vocab_size"],
     )
 
 
@@ -45,7 +45,7 @@ def build_model(spec: ModelSpec, base_folder: Path | None, end_of_text: int) -> 
     return model
 
 
-def build_frame(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
+def build_from_config(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
     """A model of the config in a run's `folder`, for weights from one of the run's checkpoints. Raises RunDamaged."""
     try:
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
@@ -65,7 +65,7 @@ def build_frame(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
 
 def _build_fresh(spec: ModelSpec, end_of_text: int) -> GPT2LMHeadModel:
     config = GPT2Config(
-        vocab_size=spec.shape.vocabulary_size,
+        vocab_size=spec.shape.vocab_size,
         n_positions=spec.shape.n_positions,
         n_embd=spec.shape.n_embd,
         n_layer=spec.shape.n_layer,
@@ -147,27 +147,27 @@ def load_model(folder: Path, *, attention: str = "sdpa", device: str = "cpu") ->
     return model
 
 
-def save_frame(model: GPT2LMHeadModel, vocabulary: Vocabulary, folder: Path) -> None:
+def save_config_and_tokenizer(model: GPT2LMHeadModel, tokenizer: BPETokenizer, folder: Path) -> None:
     """Everything of a stock model folder but the weights: config.json, generation_config.json and the tokenizer.
 
     Raises OutputError.
     """
     try:
-        _save_frame(model, vocabulary, folder)
+        _save_config_and_tokenizer(model, tokenizer, folder)
     except Exception as error:  # noqa: BLE001  # tokenizers raises no other where a disk is full
         raise OutputError(f"{folder} cannot be written: {error}.", hint="Is there room?") from None
 
 
-def _save_frame(model: GPT2LMHeadModel, vocabulary: Vocabulary, folder: Path) -> None:
+def _save_config_and_tokenizer(model: GPT2LMHeadModel, tokenizer: BPETokenizer, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = ["GPT2LMHeadModel"]
     model.config.dtype = torch.float32
     model.config.save_pretrained(folder)
-    end = vocabulary.end_of_text_id
+    end = tokenizer.end_of_text_id
     GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=True, temperature=TEMPERATURE, top_p=0.95, bos_token_id=end, eos_token_id=end
     ).save_pretrained(folder)
-    stock = vocabulary.as_stock()
+    stock = tokenizer.as_stock()
     stock.model_max_length = model.config.n_positions
     stock.save_pretrained(folder)
 

@@ -276,7 +276,7 @@ def find_base(name: str, *, download: bool = True, progress: bool = True) -> Bas
             with _progress_bars(progress):
                 snapshot = _download(name)
     if snapshot is None:
-        raise _not_at_hand(name, "it was not to be downloaded")
+        raise _base_not_found(name, "it was not to be downloaded")
     return Base(name=name, folder=snapshot, source=source, revision=snapshot.name, config=check_folder(name, snapshot))
 
 
@@ -401,10 +401,10 @@ def _explain(name: str, error: Exception) -> EpigoneError:
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError | TimeoutError):
         hint = "Free some room, or set HF_HOME to another folder."
         return OutputError(f"{name} cannot be put into the cache {_cache_folder()}: {error.strerror}.", hint=hint)
-    return _not_at_hand(name, f"the hub was not reached ({type(error).__name__})")
+    return _base_not_found(name, f"the hub was not reached ({type(error).__name__})")
 
 
-def _not_at_hand(name: str, why: str) -> BaseNotFound:
+def _base_not_found(name: str, why: str) -> BaseNotFound:
     return BaseNotFound(
         f"{name} is neither a folder nor complete in the cache {_cache_folder()}, and {why}.",
         hint=f"Run once with a network, or `hf download {name}` there; give a folder with --base, {SCRATCH}",

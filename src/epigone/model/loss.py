@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 Compilation = Literal["none", "blocks", "whole"]
 """What torch.compile is given: nothing, one block, which serves for all, or the whole function."""
 Tensors = tuple[torch.Tensor, ...]
-Part = Callable[..., torch.Tensor]
+BlockFunction = Callable[..., torch.Tensor]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ROWS = 64
 """The head is multiplied with so many rows, or a multiple, of which the last may be zeros: kernels like round sizes."""
 LEVELS = 256
 """Dropout on a processor compares random bytes, so its rate is a multiple of 1/256."""
-TAUGHT = 0.5
+TEACHER_SHARE = 0.5
 """How much what a teacher foretells counts beside the text."""
 SMALLEST = torch.iinfo(torch.int64).min
 """Without it `random_` leaves out the highest bit of an int64."""
 
 
-class Manner(NamedTuple):
+class BlockConfig(NamedTuple):
     """What is the same for all blocks. `mask` is fp32 [time, time] for plain attention, None for the fused one."""
 
     n_head: int
@@ -61,17 +61,17 @@ class NextTokenLoss(nn.Module):
         *,
         attention: Attention = "sdpa",
         dtype: torch.dtype = torch.float32,
-        compilation: Compilation = "none",
+        compile: Compilation = "none",
         teacher: GPT2LMHeadModel | None = None,
     ) -> None:
         """`dtype` is that of the matrix products; sums, norms, softmax and the loss stay in fp32."""
         super().__init__()
         self.model, self.attention, self.dtype = model, attention, dtype
         self.teacher = None if teacher is None else teacher.requires_grad_(False)
-        functions: tuple[Part, Part] = compute_loss, foretell
-        self._whole, self._foretell = map(compile_once, functions) if compilation == "whole" else functions
-        parts: tuple[Part, Part] = pass_block, measure_loss
-        self._parts = (compile_once(parts[0]), compile_once(parts[1])) if compilation == "blocks" else parts
+        functions: tuple[BlockFunction, BlockFunction] = compute_loss, predict
+        self._whole, self._foretell = map(compile_once, functions) if compile == "whole" else functions
+        parts: tuple[BlockFunction, BlockFunction] = block_forward, measure_loss
+        self._parts = (compile_once(parts[0]), compile_once(parts[1])) if compile == "blocks" else parts
 
     def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean nats per token: fp32 scalar. ids, targets: int64 [batch, time].
@@ -82,12 +82,12 @@ class NextTokenLoss(nn.Module):
         config = self.model.config
         if not is_plain(config) or config.attn_pdrop or config.embd_pdrop != config.resid_pdrop:
             logits = self.model(input_ids=ids, use_cache=False).logits
-            return weigh(logits.flatten(0, 1).float(), targets, hints)
+            return combine_losses(logits.flatten(0, 1).float(), targets, hints)
         dropout = config.resid_pdrop if self.model.training else 0.0
         noise = None
         if dropout and ids.device.type == "cpu":
             noise = draw_bytes(2 * config.n_layer + 1, *ids.shape, config.n_embd)
-        manner, weights = self._find_manner(self.model, ids, dropout), list_all_weights(self.model)
+        manner, weights = self._block_config(self.model, ids, dropout), list_all_weights(self.model)
         with torch.autocast(ids.device.type, enabled=False):  # the casts are written out
             return self._whole((ids, targets), weights, noise, manner, self._parts, hints)
 
@@ -95,19 +95,19 @@ class NextTokenLoss(nn.Module):
     def _ask(self, teacher: GPT2LMHeadModel, ids: torch.Tensor) -> torch.Tensor:
         """The teacher's probabilities: fp32 [batch times time, vocabulary]."""
         with torch.autocast(ids.device.type, enabled=False):
-            manner = self._find_manner(teacher, ids, 0.0)
+            manner = self._block_config(teacher, ids, 0.0)
             return self._foretell(ids, list_all_weights(teacher), manner, self._parts[0])
 
-    def _find_manner(self, model: GPT2LMHeadModel, ids: torch.Tensor, dropout: float) -> Manner:
+    def _block_config(self, model: GPT2LMHeadModel, ids: torch.Tensor, dropout: float) -> BlockConfig:
         mask = make_mask(ids.shape[1], ids.device) if self.attention == "eager" else None
-        return Manner(model.config.n_head, model.config.layer_norm_epsilon, dropout, self.dtype, mask)
+        return BlockConfig(model.config.n_head, model.config.layer_norm_epsilon, dropout, self.dtype, mask)
 
 
 @cache
-def compile_once(function: Part) -> Part:
+def compile_once(function: BlockFunction) -> BlockFunction:
     """The compiled function, one for all models: equal shapes are compiled once in a process."""
     torch._dynamo.config.recompile_limit = 64  # after so many other shapes it would be left uncompiled
-    compiled: Part = torch.compile(function, dynamic=False)
+    compiled: BlockFunction = torch.compile(function, dynamic=False)
     return compiled
 
 
@@ -118,14 +118,14 @@ def make_mask(n_positions: int, device: torch.device) -> torch.Tensor:
 
 
 def list_all_weights(model: GPT2LMHeadModel) -> tuple[Tensors, list[Tensors]]:
-    """The weights outside the blocks, in the order in which `pass_all` takes them, and those of each block."""
+    """The weights outside the blocks, in the order in which `forward` takes them, and those of each block."""
     body = model.transformer
     outer = body.wte.weight, body.wpe.weight, body.ln_f.weight, body.ln_f.bias, model.lm_head.weight
     return outer, [list_weights(block) for block in body.h]
 
 
 def list_weights(block: Any) -> Tensors:
-    """A block's weights, in the order in which `pass_block` takes them."""
+    """A block's weights, in the order in which `block_forward` takes them."""
     layers = (block.ln_1, block.attn.c_attn, block.attn.c_proj, block.ln_2, block.mlp.c_fc, block.mlp.c_proj)
     return tuple(weight for layer in layers for weight in (find_weight(layer), layer.bias))
 
@@ -140,7 +140,7 @@ def draw_bytes(*shape: int) -> torch.Tensor:
     return words.view(torch.uint8)[:n_bytes].view(shape)
 
 
-def drop(x: torch.Tensor, noise: torch.Tensor | None, dropout: float) -> torch.Tensor:
+def dropout(x: torch.Tensor, noise: torch.Tensor | None, dropout: float) -> torch.Tensor:
     """Dropout (Srivastava et al. 2014) where bytes of noise, of x's shape, fall below the rate; fp32.
 
     Comparing them as floats is what makes the compiled loop twice as fast: bytes are not compared in vectors.
@@ -159,27 +159,29 @@ def compute_loss(
     batch: tuple[torch.Tensor, torch.Tensor],
     weights: tuple[Tensors, list[Tensors]],
     noise: torch.Tensor | None,
-    manner: Manner,
-    parts: tuple[Part, Part],
+    manner: BlockConfig,
+    parts: tuple[BlockFunction, BlockFunction],
     hints: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The mean loss, as `weigh` gives it. noise: as `pass_all` takes it."""
+    """The mean loss, as `weigh` gives it. noise: as `forward` takes it."""
     pass_one, measure = parts
-    x = pass_all(batch[0], weights, noise, manner, pass_one)
+    x = forward(batch[0], weights, noise, manner, pass_one)
     return measure(x, weights[0][2:], batch[1], manner, hints)
 
 
-def foretell(ids: torch.Tensor, weights: tuple[Tensors, list[Tensors]], manner: Manner, pass_one: Part) -> torch.Tensor:
+def predict(
+    ids: torch.Tensor, weights: tuple[Tensors, list[Tensors]], manner: BlockConfig, pass_one: BlockFunction
+) -> torch.Tensor:
     """The probabilities of the next tokens: fp32 [batch times time, vocabulary]."""
-    return compute_logits(pass_all(ids, weights, None, manner, pass_one), weights[0][2:], manner).softmax(-1)
+    return compute_logits(forward(ids, weights, None, manner, pass_one), weights[0][2:], manner).softmax(-1)
 
 
-def pass_all(
+def forward(
     ids: torch.Tensor,
     weights: tuple[Tensors, list[Tensors]],
     noise: torch.Tensor | None,
-    manner: Manner,
-    pass_one: Part,
+    manner: BlockConfig,
+    pass_one: BlockFunction,
 ) -> torch.Tensor:
     """What the last block gives: fp32 [batch, time, width].
 
@@ -187,35 +189,35 @@ def pass_all(
     """
     (wte, wpe, *_), blocks = weights
     x = functional.embedding(ids, wte) + wpe[: ids.shape[1]]
-    x = drop(x, None if noise is None else noise[0], manner.dropout)
+    x = dropout(x, None if noise is None else noise[0], manner.dropout)
     for number, block in enumerate(blocks):
         own = None if noise is None else (noise[2 * number + 1], noise[2 * number + 2])
         x = pass_one(x, block, own, manner)
     return x
 
 
-def pass_block(
-    x: torch.Tensor, weights: Tensors, noise: tuple[torch.Tensor, torch.Tensor] | None, manner: Manner
+def block_forward(
+    x: torch.Tensor, weights: Tensors, noise: tuple[torch.Tensor, torch.Tensor] | None, manner: BlockConfig
 ) -> torch.Tensor:
     """One GPT-2 block: attention, then the perceptron. x: fp32 [batch, time, width]."""
     norm_1, shift_1, attention, bias, out, out_bias, norm_2, shift_2, *perceptron = weights
     width, epsilon, dtype = x.shape[-1], manner.epsilon, manner.dtype
     first, second = noise or (None, None)
     h = functional.layer_norm(x, (width,), norm_1, shift_1, epsilon).to(dtype)
-    h = attend(multiply(h, attention, bias, dtype), manner)
-    x = x + drop(multiply(h, out, out_bias, dtype), first, manner.dropout)
+    h = causal_attention(conv1d(h, attention, bias, dtype), manner)
+    x = x + dropout(conv1d(h, out, out_bias, dtype), first, manner.dropout)
     h = functional.layer_norm(x, (width,), norm_2, shift_2, epsilon).to(dtype)
-    h = gelu(multiply(h, perceptron[0], perceptron[1], dtype))
-    return x + drop(multiply(h, perceptron[2], perceptron[3], dtype), second, manner.dropout)
+    h = gelu(conv1d(h, perceptron[0], perceptron[1], dtype))
+    return x + dropout(conv1d(h, perceptron[2], perceptron[3], dtype), second, manner.dropout)
 
 
-def multiply(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def conv1d(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """What transformers' Conv1D does: x times a matrix that is stored [in, out], plus a bias."""
     product = torch.addmm(bias.to(dtype), x.view(-1, x.shape[-1]), weight.to(dtype))
     return product.view(*x.shape[:-1], weight.shape[-1])
 
 
-def attend(qkv: torch.Tensor, manner: Manner) -> torch.Tensor:
+def causal_attention(qkv: torch.Tensor, manner: BlockConfig) -> torch.Tensor:
     """Causal attention over queries, keys and values that stand side by side: [batch, time, 3 width] to [.., width]."""
     n_batch, n_time, width = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     shape = (n_batch, n_time, manner.n_head, width // manner.n_head)
@@ -234,13 +236,13 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
 
 
 def measure_loss(
-    x: torch.Tensor, weights: Tensors, targets: torch.Tensor, manner: Manner, hints: torch.Tensor | None = None
+    x: torch.Tensor, weights: Tensors, targets: torch.Tensor, manner: BlockConfig, hints: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The last norm, the head and the mean cross-entropy, as `weigh` gives it."""
-    return weigh(compute_logits(x, weights, manner), targets, hints)
+    return combine_losses(compute_logits(x, weights, manner), targets, hints)
 
 
-def compute_logits(x: torch.Tensor, weights: Tensors, manner: Manner) -> torch.Tensor:
+def compute_logits(x: torch.Tensor, weights: Tensors, manner: BlockConfig) -> torch.Tensor:
     """The last norm and the head: [batch, time, width] to fp32 [batch times time, vocabulary]."""
     norm, shift, head = weights
     h = functional.layer_norm(x, (x.shape[-1],), norm, shift, manner.epsilon).to(manner.dtype)
@@ -248,7 +250,7 @@ def compute_logits(x: torch.Tensor, weights: Tensors, manner: Manner) -> torch.T
     return (h.view(-1, x.shape[-1]) @ whole.t())[:, : len(head)].float()
 
 
-def weigh(logits: torch.Tensor, targets: torch.Tensor, hints: torch.Tensor | None) -> torch.Tensor:
+def combine_losses(logits: torch.Tensor, targets: torch.Tensor, hints: torch.Tensor | None) -> torch.Tensor:
     """The mean nats per token: scalar. With hints [2]: what there is to learn from, and of that the nats per token.
 
     logits, and hints, which are probabilities: fp32 [batch times time, vocabulary].
@@ -256,4 +258,4 @@ def weigh(logits: torch.Tensor, targets: torch.Tensor, hints: torch.Tensor | Non
     nats = functional.cross_entropy(logits, targets.flatten())
     if hints is None:
         return nats
-    return torch.stack((torch.lerp(nats, functional.cross_entropy(logits, hints), TAUGHT), nats))
+    return torch.stack((torch.lerp(nats, functional.cross_entropy(logits, hints), TEACHER_SHARE), nats))

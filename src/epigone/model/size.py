@@ -20,13 +20,13 @@ class Shape:
     n_embd: int
     n_head: int
     n_positions: int
-    vocabulary_size: int
+    vocab_size: int
 
     @property
     def n_parameters(self) -> int:
         """Weights of a GPT2LMHeadModel of this shape; the embedding is also the head."""
         block = 12 * self.n_embd**2 + 13 * self.n_embd
-        return (self.vocabulary_size + self.n_positions + 2) * self.n_embd + self.n_layer * block
+        return (self.vocab_size + self.n_positions + 2) * self.n_embd + self.n_layer * block
 
     def count_flops(self, n_time: int) -> float:
         """Operations to learn from one token of a block of `n_time`: 6 N + 12 L d T (Chowdhery et al. 2022)."""
@@ -51,7 +51,7 @@ class ModelSpec:
     """Of random weights."""
 
 
-def make_shape(size: str, *, block_size: int, vocabulary_size: int) -> Shape:
+def make_shape(size: str, *, block_size: int, vocab_size: int) -> Shape:
     """The shape of a fresh model of a size as settings name it."""
     n_layer, width = parse_size(size)
     head = 32 if width < 256 or width % 64 else 64
@@ -60,5 +60,5 @@ def make_shape(size: str, *, block_size: int, vocabulary_size: int) -> Shape:
         n_embd=width,
         n_head=width // head,
         n_positions=block_size,
-        vocabulary_size=vocabulary_size,
+        vocab_size=vocab_size,
     )

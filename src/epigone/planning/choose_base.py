@@ -12,8 +12,8 @@ from typing import Any
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
 from epigone.model.hub import SMALL
-from epigone.planning.defaults import choose_vocabulary
-from epigone.settings import Settings, spell
+from epigone.planning.defaults import choose_vocab_size
+from epigone.settings import TrainSettings, flag_name
 
 SLOWEST_EPOCH_SECONDS = 900
 """GPT-2 is only chosen unasked where a pass over the text takes less than this, or than the minutes allowed."""
@@ -24,20 +24,20 @@ LONGEST_FOR_SMALL = 20_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Route:
+class BaseChoice:
     """From which weights to start, and with which vocabulary. `base` is "none" for a fresh model."""
 
     base: str
-    vocabulary_size: int
+    vocab_size: int
     """Entries to learn for a fresh model; 0 where the base brings its own."""
     reason: str
-    vocabulary_reason: str
+    vocab_size_reason: str
 
 
-class Chooser:
+class SettingResolver:
     """Takes what was asked, or else what is best here, and keeps the reason."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TrainSettings) -> None:
         self.settings = settings
         self.reasons: dict[str, str] = {}
 
@@ -49,7 +49,7 @@ class Chooser:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Fits:
+class BaseFit:
     """How well bases fit the text: measured only when it is asked for."""
 
     gpt2: Callable[[], float] | None
@@ -58,27 +58,27 @@ class Fits:
     """Bits for each byte of the text by the untouched small base, and by a compressor that knows nothing else."""
 
 
-def choose_route(settings: Settings, *, n_bytes: int, fits: Fits, hardware: Hardware) -> Route:
+def choose_base(settings: TrainSettings, *, n_bytes: int, fits: BaseFit, hardware: Hardware) -> BaseChoice:
     """Fine-tune or learn from scratch. Raises SettingsError."""
     base, reason = settings.base, "as asked"
     if base == "auto":
-        base, reason = _choose_base(settings, n_bytes, fits, hardware)
+        base, reason = _choose_automatically(settings, n_bytes, fits, hardware)
     if base != "none":
-        if settings.vocabulary != "auto":
+        if settings.vocab_size != "auto":
             raise SettingsError(
-                f"--vocabulary {settings.vocabulary} needs a fresh model, but {base} brings its own vocabulary.",
-                hint="Add --base none, or leave --vocabulary out.",
+                f"--vocab-size {settings.vocab_size} needs a fresh model, but {base} brings its own vocabulary.",
+                hint="Add --base none, or leave --vocab-size out.",
             )
-        return Route(base=base, vocabulary_size=0, reason=reason, vocabulary_reason=f"{base}'s own")
-    chooser = Chooser(settings)
-    size = chooser.choose("vocabulary", *choose_vocabulary(n_bytes))
-    return Route(base="none", vocabulary_size=size, reason=reason, vocabulary_reason=chooser.reasons["vocabulary"])
+        return BaseChoice(base=base, vocab_size=0, reason=reason, vocab_size_reason=f"{base}'s own")
+    chooser = SettingResolver(settings)
+    size = chooser.choose("vocab_size", *choose_vocab_size(n_bytes))
+    return BaseChoice(base="none", vocab_size=size, reason=reason, vocab_size_reason=chooser.reasons["vocab_size"])
 
 
-def _choose_base(settings: Settings, n_bytes: int, fits: Fits, hardware: Hardware) -> tuple[str, str]:
-    for name in ("size", "vocabulary"):
+def _choose_automatically(settings: TrainSettings, n_bytes: int, fits: BaseFit, hardware: Hardware) -> tuple[str, str]:
+    for name in ("size", "vocab_size"):
         if getattr(settings, name) != "auto":
-            return "none", f"{spell(name)} asks for a fresh model"
+            return "none", f"{flag_name(name)} asks for a fresh model"
     if settings.block_size != "auto" and settings.block_size > SMALL_POSITIONS:
         return "none", f"the small base sees {SMALL_POSITIONS} tokens at once"
     why_not = _refuse_gpt2(settings, n_bytes, fits, hardware)
@@ -93,7 +93,7 @@ def _choose_base(settings: Settings, n_bytes: int, fits: Fits, hardware: Hardwar
     return SMALL, f"a text learns best from more than itself; {why_not}"
 
 
-def _refuse_gpt2(settings: Settings, n_bytes: int, fits: Fits, hardware: Hardware) -> str:
+def _refuse_gpt2(settings: TrainSettings, n_bytes: int, fits: BaseFit, hardware: Hardware) -> str:
     """Why not to start from GPT-2; "" if nothing speaks against it."""
     if fits.gpt2 is None:
         return "GPT-2's weights are not on this machine (--base gpt2 fetches them once, 0.5 GB)"

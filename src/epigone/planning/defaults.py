@@ -23,7 +23,7 @@ FEWEST_TOKENS_PER_PARAMETER = 2
 """A model that would see fewer in the time learns less than a smaller one that sees more."""
 
 
-def choose_vocabulary(n_bytes: int) -> tuple[int, str]:
+def choose_vocab_size(n_bytes: int) -> tuple[int, str]:
     """Entries of the vocabulary."""
     for limit, size in ((20_000, 320), (400_000, 512), (6_000_000, 1024), (20_000_000, 2048)):
         if n_bytes < limit:
@@ -86,7 +86,7 @@ def choose_epochs_for_small(n_bytes: int) -> float:
 Optimizer = Literal["adamw", "muon"]
 
 
-class Recipe(NamedTuple):
+class TrainingDefaults(NamedTuple):
     """What is best where nothing is asked for, each with its reason."""
 
     optimizer: tuple[Optimizer, str]
@@ -102,15 +102,15 @@ class Recipe(NamedTuple):
     """Muon's."""
 
 
-def choose_recipe(base: str, shape: Shape, n_bytes: int, passes: float, *, lora: bool) -> Recipe:
+def choose_defaults(base: str, shape: Shape, n_bytes: int, passes: float, *, lora: bool) -> TrainingDefaults:
     """For a fresh model, the small base, or another one; `passes` over the text are what time and epochs allow."""
     if base == "none":
-        return _learn_afresh(shape, n_bytes, passes)
-    return _tune_small(n_bytes) if base == SMALL else _tune_other(lora=lora)
+        return _defaults_from_scratch(shape, n_bytes, passes)
+    return _defaults_for_small(n_bytes) if base == SMALL else _defaults_for_other_base(lora=lora)
 
 
-def _learn_afresh(shape: Shape, n_bytes: int, passes: float) -> Recipe:
-    return Recipe(
+def _defaults_from_scratch(shape: Shape, n_bytes: int, passes: float) -> TrainingDefaults:
+    return TrainingDefaults(
         optimizer=("muon", "learns most in a step from scratch"),
         rates={"muon": 1e-2, "adamw": min(3e-3, 3e-3 * 192 / shape.n_embd)},
         rate_reason="measured best",
@@ -122,10 +122,10 @@ def _learn_afresh(shape: Shape, n_bytes: int, passes: float) -> Recipe:
     )
 
 
-def _tune_small(n_bytes: int) -> Recipe:
+def _defaults_for_small(n_bytes: int) -> TrainingDefaults:
     """Dropout was seen to cost it more than it saves: it was made without."""
     rate = choose_rate_for_small(n_bytes)
-    return Recipe(
+    return TrainingDefaults(
         optimizer=("muon", "the small base was made with it"),
         rates={"muon": rate, "adamw": rate / 2},
         rate_reason="measured best for a text of this length",
@@ -135,8 +135,8 @@ def _tune_small(n_bytes: int) -> Recipe:
     )
 
 
-def _tune_other(*, lora: bool) -> Recipe:
-    return Recipe(
+def _defaults_for_other_base(*, lora: bool) -> TrainingDefaults:
+    return TrainingDefaults(
         optimizer=("adamw", "GPT-2 was made with it"),
         rates=dict.fromkeys(("adamw", "muon"), 2e-4 if lora else 5e-5),  # the first is Hu et al.'s for GPT-2
         rate_reason="gentle, to keep what is known",

@@ -15,10 +15,10 @@ from epigone.model.lora import can_adapt
 from epigone.model.loss import Compilation
 from epigone.model.size import Attention, ModelSpec, Shape, make_shape
 from epigone.planning import defaults
-from epigone.planning.choose_base import Chooser, Route
-from epigone.planning.defaults import choose_epochs, choose_recipe
-from epigone.settings import Settings
-from epigone.tokens.dataset import Tokens
+from epigone.planning.choose_base import BaseChoice, SettingResolver
+from epigone.planning.defaults import choose_defaults, choose_epochs
+from epigone.settings import TrainSettings
+from epigone.tokens.dataset import TokenDataset
 
 FEWEST_BLOCKS = 16
 """A text is cut into at least this many blocks, so that there is something to shuffle; short texts get shorter ones."""
@@ -38,13 +38,13 @@ seventh of each step. Without dropout it saves nothing: the products take most o
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class PlanInputs:
     """What a plan stands on."""
 
-    tokens: Tokens
+    tokens: TokenDataset
     hardware: Hardware
-    route: Route
-    vocabulary_size: int
+    route: BaseChoice
+    vocab_size: int
     base_shape: Shape | None = None
     """None for a fresh model."""
     base_revision: str = ""
@@ -66,7 +66,7 @@ class Plan:
     teacher: str = ""
     """The run from whose model it learns beside the text, as it was named; "" for none."""
     attention: Attention
-    compilation: Compilation
+    compile: Compilation
     optimizer: Literal["adamw", "muon"]
     device: Literal["cpu", "cuda", "mps"]
     precision: Precision
@@ -77,7 +77,7 @@ class Plan:
     """Blocks in one pass over the text."""
     batch_size: int
     """Blocks of a batch in one process, which computes them at once if they fit into memory."""
-    accumulation: int
+    gradient_accumulation: int
     parts: int = 1
     """In so many parts, as equal as can be, a batch is computed, where it does not fit into memory at once."""
     epochs: float
@@ -94,9 +94,9 @@ class Plan:
     beta2: float
     schedule: str
     schedule_arguments: tuple[str, ...]
-    warmup: float
+    warmup_ratio: float
     weight_decay: float
-    clip: float
+    max_grad_norm: float
     patience: int | None
     """Evaluations without a better one after which training stops."""
     evaluations_per_epoch: int
@@ -130,7 +130,7 @@ class Plan:
     @property
     def blocks_per_step(self) -> int:
         """Blocks in one step."""
-        return self.batch_size * self.accumulation * self.n_processes
+        return self.batch_size * self.gradient_accumulation * self.n_processes
 
     @property
     def largest_part(self) -> int:
@@ -140,7 +140,9 @@ class Plan:
     def list_rows(self, process: int) -> list[slice]:
         """The blocks of a step that one process computes, part by part."""
         edges = [part * self.batch_size // self.parts for part in range(self.parts + 1)]
-        firsts = [(number * self.n_processes + process) * self.batch_size for number in range(self.accumulation)]
+        firsts = [
+            (number * self.n_processes + process) * self.batch_size for number in range(self.gradient_accumulation)
+        ]
         return [slice(first + start, first + end) for first in firsts for start, end in pairwise(edges)]
 
     @property
@@ -159,16 +161,16 @@ class Plan:
         return self.n_blocks / self.blocks_per_step
 
 
-def make_plan(settings: Settings, facts: Facts) -> Plan:
+def make_plan(settings: TrainSettings, facts: PlanInputs) -> Plan:
     """Derive everything that is left from the counted tokens. Raises SettingsError, TextTooShort."""
-    pick = Chooser(settings)
+    pick = SettingResolver(settings)
     hardware, train = facts.hardware, facts.tokens.train
     block_size = _choose_block(pick, facts)
     epochs = _choose_epochs(pick, facts.route.base, train.n_bytes)
     shape = facts.base_shape or _choose_shape(pick, facts, block_size, epochs)
     eager = hardware.device == "cpu" and shape.n_parameters < SMALL_PARAMETERS
     precision, pick.reasons["precision"] = choose_precision(settings.precision, hardware)
-    pick.reasons["base"], pick.reasons["vocabulary"] = facts.route.reason, facts.route.vocabulary_reason
+    pick.reasons["base"], pick.reasons["vocab_size"] = facts.route.reason, facts.route.vocab_size_reason
     pick.reasons["attention"] = "plain is fastest for small models on a processor" if eager else "fused is fastest here"
     n_blocks = len(train.ids) // block_size
     plan = Plan(
@@ -177,7 +179,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         shape=shape,
         n_parameters=shape.n_parameters,
         attention="eager" if eager else "sdpa",
-        compilation="none",
+        compile="none",
         device=hardware.device,
         precision=precision,
         n_threads=hardware.n_threads,
@@ -185,7 +187,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         block_size=block_size,
         n_blocks=n_blocks,
         batch_size=_choose_batch(pick, facts, block_size, n_blocks),
-        accumulation=pick.choose("accumulation", 1, "the batch is large enough"),
+        gradient_accumulation=pick.choose("gradient_accumulation", 1, "the batch is large enough"),
         lora=_choose_lora(pick, facts),
         **_choose_learning(pick, facts, shape, epochs),
         minutes=None if settings.minutes == "none" else settings.minutes,
@@ -193,7 +195,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         evaluations_per_epoch=1,
         evaluate_every=None if settings.evaluate_every == "auto" else settings.evaluate_every,
         report_every=1,
-        clip=settings.clip,
+        max_grad_norm=settings.max_grad_norm,
         keep_best=settings.keep_best,
         start_text=facts.start_text,
         seed=settings.seed,
@@ -204,10 +206,10 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
     )
     plan = set_length(plan, settings)
     compilation, reason = _choose_compilation(settings, plan, hardware)
-    return replace(plan, compilation=compilation, reasons=plan.reasons | {"compilation": reason})
+    return replace(plan, compile=compilation, reasons=plan.reasons | {"compile": reason})
 
 
-def set_length(plan: Plan, settings: Settings, n_steps: int | None = None) -> Plan:
+def set_length(plan: Plan, settings: TrainSettings, n_steps: int | None = None) -> Plan:
     """The plan with its number of steps, and evaluations at every epoch or, if these are few, ten or so in all.
 
     `n_steps` is what the clock is expected to allow; without it the epochs decide.
@@ -216,21 +218,23 @@ def set_length(plan: Plan, settings: Settings, n_steps: int | None = None) -> Pl
     few = n_steps < 5 * plan.steps_per_epoch
     in_all = max(math.ceil(n_steps / plan.steps_per_epoch), min(10, n_steps // STEPS_BETWEEN_EVALUATIONS))
     reason = f"about {in_all} in all" if few else "once a pass over the text"
-    warmup = min(0.25, max(0.05, WARM_UP_STEPS / n_steps)) if settings.warmup == "auto" else settings.warmup
+    warmup_ratio = (
+        min(0.25, max(0.05, WARM_UP_STEPS / n_steps)) if settings.warmup_ratio == "auto" else settings.warmup_ratio
+    )
     return replace(
         plan,
         n_steps=n_steps,
-        warmup=warmup,
+        warmup_ratio=warmup_ratio,
         evaluations_per_epoch=max(1, round(in_all * plan.steps_per_epoch / n_steps)) if few else 1,
         report_every=min(50, max(1, n_steps // 200)),
         reasons=plan.reasons | {"evaluations_per_epoch": reason},
     )
 
 
-def _choose_compilation(settings: Settings, plan: Plan, hardware: Hardware) -> tuple[Compilation, str]:
+def _choose_compilation(settings: TrainSettings, plan: Plan, hardware: Hardware) -> tuple[Compilation, str]:
     """By the length of the run, guessed from its arithmetic alone: equal settings must give equal plans."""
-    if settings.compilation != "auto":
-        return settings.compilation, "as asked"
+    if settings.compile != "auto":
+        return settings.compile, "as asked"
     if not hardware.compiles:
         return "none", "torch.compile finds no compiler here"
     n_tokens = plan.n_steps * plan.tokens_per_step / plan.n_processes
@@ -244,7 +248,7 @@ def _choose_compilation(settings: Settings, plan: Plan, hardware: Hardware) -> t
     return "none", f"would not pay in a run of some {seconds:.0f} seconds"
 
 
-def _choose_block(pick: Chooser, facts: Facts) -> int:
+def _choose_block(pick: SettingResolver, facts: PlanInputs) -> int:
     n_tokens = len(facts.tokens.train.ids)
     if facts.base_shape is None:
         seconds = math.inf if pick.settings.minutes == "none" else 60 * pick.settings.minutes
@@ -271,9 +275,9 @@ def _choose_block(pick: Chooser, facts: Facts) -> int:
     return block_size
 
 
-def _choose_shape(pick: Chooser, facts: Facts, block_size: int, epochs: float) -> Shape:
+def _choose_shape(pick: SettingResolver, facts: PlanInputs, block_size: int, epochs: float) -> Shape:
     def make(size: str) -> Shape:
-        return make_shape(size, block_size=block_size, vocabulary_size=facts.vocabulary_size)
+        return make_shape(size, block_size=block_size, vocab_size=facts.vocab_size)
 
     def count_tokens(size: str) -> float:
         shape = make(size)
@@ -284,7 +288,7 @@ def _choose_shape(pick: Chooser, facts: Facts, block_size: int, epochs: float) -
     return make(pick.choose("size", *defaults.choose_size(train.n_bytes, on_processor, count_tokens)))
 
 
-def _choose_batch(pick: Chooser, facts: Facts, block_size: int, n_blocks: int) -> int:
+def _choose_batch(pick: SettingResolver, facts: PlanInputs, block_size: int, n_blocks: int) -> int:
     if facts.hardware.device == "cpu":
         at_once, reason = _choose_tokens_per_step(facts) // block_size, "fastest on a processor"
     else:
@@ -295,13 +299,13 @@ def _choose_batch(pick: Chooser, facts: Facts, block_size: int, n_blocks: int) -
     return int(pick.choose("batch_size", max(1, at_once), reason))
 
 
-def _choose_tokens_per_step(facts: Facts) -> int:
+def _choose_tokens_per_step(facts: PlanInputs) -> int:
     if facts.route.base == SMALL:
         return defaults.choose_tokens_per_step_for_small(facts.tokens.train.n_bytes)
     return 2048 if facts.base_shape is None else 1024
 
 
-def _choose_lora(pick: Chooser, facts: Facts) -> int | None:
+def _choose_lora(pick: SettingResolver, facts: PlanInputs) -> int | None:
     rank = pick.settings.lora
     if rank == "none":
         return None
@@ -315,11 +319,11 @@ def _choose_lora(pick: Chooser, facts: Facts) -> int | None:
     return rank
 
 
-def _choose_learning(pick: Chooser, facts: Facts, shape: Shape, epochs: float) -> dict[str, Any]:
+def _choose_learning(pick: SettingResolver, facts: PlanInputs, shape: Shape, epochs: float) -> dict[str, Any]:
     """How fast, how far and how carefully to learn."""
     base, n_bytes = facts.route.base, facts.tokens.train.n_bytes
     passes = min(epochs, _guess_passes(pick.settings, facts, shape))
-    best = choose_recipe(base, shape, n_bytes, passes, lora=pick.settings.lora != "none")
+    best = choose_defaults(base, shape, n_bytes, passes, lora=pick.settings.lora != "none")
     optimizer = pick.choose("optimizer", *best.optimizer)
     rate = float(pick.choose("learning_rate", best.rates[optimizer], best.rate_reason))
     soon = max(3, min(10, round(epochs / 3))), "later epochs rarely come back from overfitting"
@@ -335,19 +339,19 @@ def _choose_learning(pick: Chooser, facts: Facts, shape: Shape, epochs: float) -
         "beta2": best.beta2,
         "schedule": pick.choose("schedule", "linear", "to zero: best in most measurements"),
         "schedule_arguments": pick.settings.schedule_arguments,
-        "warmup": pick.choose("warmup", 0.05, "the first steps are the wildest"),
+        "warmup_ratio": pick.choose("warmup_ratio", 0.05, "the first steps are the wildest"),
         "weight_decay": pick.choose("weight_decay", *best.weight_decay),
         "dropout": pick.choose("dropout", *best.dropout),
         "patience": None if patience == "none" else patience,
     }
 
 
-def _choose_epochs(pick: Chooser, base: str, n_bytes: int) -> float:
+def _choose_epochs(pick: SettingResolver, base: str, n_bytes: int) -> float:
     timed = "at most, if the minutes allow: " if pick.settings.minutes != "none" else ""
     return float(pick.choose("epochs", choose_epochs(base, n_bytes), f"{timed}about right for {n_bytes:,} bytes"))
 
 
-def _guess_passes(settings: Settings, facts: Facts, shape: Shape) -> float:
+def _guess_passes(settings: TrainSettings, facts: PlanInputs, shape: Shape) -> float:
     """Passes over the text that the minutes allow, from the arithmetic alone; no limit without minutes."""
     if settings.minutes == "none":
         return math.inf
@@ -355,7 +359,7 @@ def _guess_passes(settings: Settings, facts: Facts, shape: Shape) -> float:
     return 60 * settings.minutes * facts.n_processes / seconds
 
 
-def lengthen(plan: Plan, settings: Settings, changes: Mapping[str, Any]) -> Plan:
+def extend_plan(plan: Plan, settings: TrainSettings, changes: Mapping[str, Any]) -> Plan:
     """The plan with another length, patience or rate; what it had derived itself stays where nothing else is said."""
     if not changes:
         return plan
@@ -378,7 +382,7 @@ def lengthen(plan: Plan, settings: Settings, changes: Mapping[str, Any]) -> Plan
     return set_length(longer, settings, in_time)
 
 
-def fit_to_machine(plan: Plan, on_note: Callable[[str], None]) -> Plan:
+def adapt_to_machine(plan: Plan, on_note: Callable[[str], None]) -> Plan:
     """The plan as it is, or with another device where the run has been moved to another machine."""
     try:
         find_hardware(plan.device)
@@ -387,6 +391,4 @@ def fit_to_machine(plan: Plan, on_note: Callable[[str], None]) -> Plan:
         hardware = find_hardware("auto")
         on_note(f"There is no {plan.device} here: it goes on with {hardware.name}.")
         precision, _ = choose_precision("auto", hardware)
-        return replace(
-            plan, device=hardware.device, n_threads=hardware.n_threads, precision=precision, compilation="none"
-        )
+        return replace(plan, device=hardware.device, n_threads=hardware.n_threads, precision=precision, compile="none")

@@ -18,7 +18,7 @@ from epigone.training.events import Evaluated, Sample, find_best
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class TrainingFile:
     """One text that was read."""
 
     name: str
@@ -34,7 +34,7 @@ class CardFacts:
     title: str
     n_parameters: int
     evaluations: Sequence[Evaluated]
-    sources: Sequence[Source]
+    sources: Sequence[TrainingFile]
     base: str | None = None
     """The model it started from; None for a fresh one."""
     base_on_hub: bool = False
@@ -172,7 +172,7 @@ def _show_verdicts(judgement: Mapping[str, Any] | None) -> str:
     return f"## How close it comes, and how much it copies\n\n{about}\n\n{write_verdicts(judgement)}"
 
 
-def _show_sources(sources: Sequence[Source]) -> str:
+def _show_sources(sources: Sequence[TrainingFile]) -> str:
     if not sources:
         return ""
     rows = [

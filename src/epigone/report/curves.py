@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from epigone.files import write_bytes
 from epigone.report.views import format_epoch, format_rate
-from epigone.training.events import Evaluated, Event, Sampled, Stepped, find_best, follow_course
+from epigone.training.events import Evaluated, Event, Sampled, StepReport, effective_history, find_best
 
 Box = tuple[float, float, float, float]
 """Left, bottom, width and height of a panel, in parts of the picture; the right margin holds the lines' names."""
@@ -123,10 +123,10 @@ def draw_svg(events: Sequence[Event], layouts: Layouts) -> str:
 
 def build_figure(events: Sequence[Event], title: str, layouts: Layouts = TITLED) -> Figure:
     """The picture before it is rendered; its axes are labelled "loss", "accuracy", "samples" (if any) and "rate"."""
-    course = follow_course(events)
+    course = effective_history(events)
     looked_at = [event for event in course if isinstance(event, Sampled) and event.found is not None]
     layout = layouts[bool(looked_at)]
-    steps = [event for event in course if isinstance(event, Stepped)]
+    steps = [event for event in course if isinstance(event, StepReport)]
     evaluations = [event for event in course if isinstance(event, Evaluated)]
     figure = Figure(figsize=layout.size_inches, dpi=DPI, facecolor="white")
     # A dollar sign in a title is no formula.
@@ -180,7 +180,7 @@ def _add_panel(figure: Figure, name: str, box: Box, heading: str, last_epoch: fl
     return axes
 
 
-def _draw_loss(axes: Axes, steps: Sequence[Stepped], evaluations: Sequence[Evaluated]) -> None:
+def _draw_loss(axes: Axes, steps: Sequence[StepReport], evaluations: Sequence[Evaluated]) -> None:
     every_step = _thin_out(_as_line((step.epoch, step.loss) for step in steps))
     training = _centre_averages(evaluations)
     validation = _as_line((item.epoch, item.loss) for item in evaluations)
@@ -212,7 +212,7 @@ def _draw_accuracy(axes: Axes, evaluations: Sequence[Evaluated]) -> None:
     _name_lines(axes, [("", accuracy, VALIDATION)], unit=" %", digits=1)
 
 
-def _draw_rate(axes: Axes, events: Sequence[Stepped] | Sequence[Evaluated]) -> None:
+def _draw_rate(axes: Axes, events: Sequence[StepReport] | Sequence[Evaluated]) -> None:
     rate = _thin_out(_as_line((event.epoch, event.learning_rate) for event in events))
     peak = max(_numbers(rate), default=0.0)
     axes.set_ylim(0, 1.12 * peak if peak > 0 else 1.0)

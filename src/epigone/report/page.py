@@ -47,9 +47,9 @@ from epigone.training.events import (
     Finished,
     Sample,
     Sampled,
+    effective_history,
     find_best,
-    follow_course,
-    is_beside,
+    same_weights,
 )
 
 MOST_ROWS = 60
@@ -83,7 +83,7 @@ class PageFacts:
 
 def build_page(facts: PageFacts) -> str:
     """The page, as HTML."""
-    events = follow_course(facts.events)
+    events = effective_history(facts.events)
     evaluations = [event for event in events if isinstance(event, Evaluated)]
     chapters = {
         "course": ("How it learned", _show_course(events, evaluations)),
@@ -238,7 +238,7 @@ def _show_samples(events: Sequence[Event], best: Evaluated | None) -> Iterator[s
     if not sampled:
         yield draw_paragraph("No samples were asked for.")
         return
-    chosen = {place for place, event in enumerate(sampled) if best is not None and is_beside(event, best)}
+    chosen = {place for place, event in enumerate(sampled) if best is not None and same_weights(event, best)}
     shown = [sampled[place] for place in choose_evenly(len(sampled), MOST_EPOCHS, chosen)]
     yield draw_paragraph("The same prompt and the same seed each time, nothing chosen.", "quiet")
     keys = list(dict.fromkeys((sample.prompt, sample.seed) for event in sampled for sample in event.samples))
@@ -253,7 +253,7 @@ def _show_samples(events: Sequence[Event], best: Evaluated | None) -> Iterator[s
 def _compare_epochs(shown: Sequence[Sampled], key: tuple[str, int], best: Evaluated | None) -> str:
     """One prompt and seed, at each of the epochs."""
     texts = [
-        _draw_sample(sample, event, is_best=best is not None and is_beside(event, best))
+        _draw_sample(sample, event, is_best=best is not None and same_weights(event, best))
         for event in shown
         for sample in event.samples
         if (sample.prompt, sample.seed) == key

@@ -12,16 +12,25 @@ from epigone.errors import OutputError, RunDamaged
 from epigone.evaluation.quiz import Question
 from epigone.files import write_bytes
 from epigone.report.best_sentences import choose_sentences
-from epigone.report.card import CardFacts, Source, write_card
+from epigone.report.card import CardFacts, TrainingFile, write_card
 from epigone.report.curves import draw_curves
 from epigone.report.elements import GENERATOR
 from epigone.report.page import PageFacts, build_page
 from epigone.report.quiz_page import build_quiz_page
 from epigone.report.views import describe_plan, name_moment
 from epigone.runs.folder import RunFolder
-from epigone.runs.records import take
-from epigone.settings import Settings
-from epigone.training.events import Estimate, Evaluated, Event, Sample, Sampled, find_best, follow_course, is_beside
+from epigone.runs.records import validate
+from epigone.settings import TrainSettings
+from epigone.training.events import (
+    Estimate,
+    Evaluated,
+    Event,
+    Sample,
+    Sampled,
+    effective_history,
+    find_best,
+    same_weights,
+)
 
 SECONDS_BETWEEN_PICTURES, SECONDS_BETWEEN_PAGES = 15.0, 60.0
 """While it learns. Either takes a quarter of a second or more, which short runs with many evaluations would feel."""
@@ -32,7 +41,7 @@ MOST_SENTENCES = 8
 
 def publish(folder: RunFolder, *, at_once: bool = False) -> None:
     """Write the model's card and samples and, now and then or at once, the curves and the page, from what there is."""
-    events = follow_course(folder.read_events())
+    events = effective_history(folder.read_events())
     if not any(isinstance(event, Evaluated) for event in events):
         return
     for samples in sorted(folder.samples.glob("*.txt")):
@@ -46,7 +55,7 @@ def publish(folder: RunFolder, *, at_once: bool = False) -> None:
 
 def publish_curves(folder: RunFolder) -> None:
     """Draw the curves from what the folder holds, where there is an evaluation; they lie beside the model as well."""
-    events = follow_course(folder.read_events())
+    events = effective_history(folder.read_events())
     if any(isinstance(event, Evaluated) for event in events):
         for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
             write_bytes(folder.model / picture.name, picture.read_bytes())
@@ -60,7 +69,7 @@ def _is_time_for(path: Path, folder: RunFolder, seconds: float) -> bool:
 
 def publish_card(folder: RunFolder) -> None:
     """Write the model's card from what the folder holds, where there is an evaluation."""
-    events = follow_course(folder.read_events())
+    events = effective_history(folder.read_events())
     evaluations = [event for event in events if isinstance(event, Evaluated)]
     best = find_best(evaluations)
     if best is None:
@@ -71,7 +80,7 @@ def publish_card(folder: RunFolder) -> None:
         n_parameters=plan.n_parameters,
         evaluations=evaluations,
         sources=[
-            Source(
+            TrainingFile(
                 name=file["name"],
                 size_bytes=file["n_bytes"],
                 n_characters=file["n_characters"],
@@ -99,7 +108,7 @@ def _copy(path: Path, place: Path) -> None:
 
 def _find_samples(events: Sequence[Event], best: Evaluated) -> tuple[Sample, ...]:
     """What it wrote at the best evaluation."""
-    sampled = [event for event in events if isinstance(event, Sampled) and is_beside(event, best)]
+    sampled = [event for event in events if isinstance(event, Sampled) and same_weights(event, best)]
     return sampled[-1].samples if sampled else ()
 
 
@@ -142,7 +151,7 @@ def _is_ours(path: Path) -> bool:
 
 def gather_facts(folder: RunFolder, *, with_sentences: bool) -> PageFacts:
     """All that the page tells, from the files of a run. Raises RunDamaged."""
-    events = follow_course(folder.read_events())
+    events = effective_history(folder.read_events())
     plan, more = folder.read_plan()
     best = find_best([event for event in events if isinstance(event, Evaluated)])
     sentences = None
@@ -168,13 +177,13 @@ def gather_facts(folder: RunFolder, *, with_sentences: bool) -> PageFacts:
 def _read_estimate(values: Any) -> Estimate | None:
     """Older runs may say less than is measured now."""
     try:
-        return take(Estimate, values)
+        return validate(Estimate, values)
     except (TypeError, ValueError):
         return None
 
 
-def list_changed(settings: Settings) -> list[tuple[str, str]]:
+def list_changed(settings: TrainSettings) -> list[tuple[str, str]]:
     """Name and value of the settings that are not the defaults."""
-    usual = Settings().model_dump()
+    usual = TrainSettings().model_dump()
     changed = {name: value for name, value in settings.model_dump().items() if value != usual[name]}
     return [(name, json.dumps(value, ensure_ascii=False)) for name, value in changed.items()]

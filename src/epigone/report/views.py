@@ -15,14 +15,14 @@ from epigone.planning.plan import Plan
 from epigone.report.elements import draw_paragraph, escape, quote
 from epigone.report.escape import escape_markdown, on_one_line
 from epigone.training.events import (
-    Criticism,
-    Divided,
+    BatchSplit,
     Estimate,
     Evaluated,
     Finished,
     Sampled,
+    SampleStats,
     Started,
-    Stepped,
+    StepReport,
     find_best,
 )
 
@@ -125,7 +125,7 @@ def describe_start(event: Started) -> str:
     return f"Going on after step {event.step:,} of {whole}." if event.resumed else f"Learning: {whole}."
 
 
-def describe_step(event: Stepped) -> list[str]:
+def describe_step(event: StepReport) -> list[str]:
     """Where training is, in short pieces: epoch, loss, learning rate, speed and time left."""
     return [
         f"epoch {event.epoch:.2f}",
@@ -136,7 +136,7 @@ def describe_step(event: Stepped) -> list[str]:
     ]
 
 
-def describe_division(event: Divided) -> str:
+def describe_batch_split(event: BatchSplit) -> str:
     """What was done when memory ran out."""
     at_once = -(-event.batch_size // event.parts)
     return (
@@ -145,7 +145,7 @@ def describe_division(event: Divided) -> str:
     )
 
 
-def describe_criticism(found: Criticism) -> str:
+def describe_sample_stats(found: SampleStats) -> str:
     """One line on what the samples copy and repeat, and whether they sound like the author."""
     parts = [
         f"copied {found.copied:.1%}, the longest passage {found.longest_copied} characters",
@@ -203,19 +203,22 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
     values = {
         "start from": ("random weights" if plan.fresh else plan.base, "base"),
         "size": (f"{plan.shape.n_layer} layers, {plan.shape.n_embd} wide: {plan.n_parameters:,} parameters", "size"),
-        "vocabulary": (f"{plan.shape.vocabulary_size:,}", "vocabulary"),
+        "vocab_size": (f"{plan.shape.vocab_size:,}", "vocab_size"),
         "block": (f"{plan.block_size:,} tokens", "block_size"),
         "batch": (_describe_batch(plan), "batch_size"),
         "steps": (_describe_length(plan), "epochs"),
         "evaluations": (_describe_evaluations(plan), "evaluations_per_epoch"),
         "optimizer": (_describe_optimizer(plan), "optimizer"),
-        "learning rate": (f"{plan.learning_rate:.3g}, {plan.schedule}, {plan.warmup:.0%} warm-up", "learning_rate"),
+        "learning rate": (
+            f"{plan.learning_rate:.3g}, {plan.schedule}, {plan.warmup_ratio:.0%} warm-up",
+            "learning_rate",
+        ),
         "dropout": (f"{plan.dropout:g}", "dropout"),
         "weight decay": (f"{plan.weight_decay:g}", "weight_decay"),
         "patience": ("off" if plan.patience is None else f"{plan.patience} evaluations", "patience"),
         "precision": (f"{plan.precision} on {plan.device}", "precision"),
         "attention": (COMPUTED[plan.attention], "attention"),
-        "compiled": (COMPILED[plan.compilation], "compilation"),
+        "compiled": (COMPILED[plan.compile], "compile"),
     }
     if plan.lora is not None:
         values["adapters"] = (f"of rank {plan.lora}", "lora")
@@ -235,7 +238,7 @@ def _describe_optimizer(plan: Plan) -> str:
 def _describe_batch(plan: Plan) -> str:
     factors = [f"{plan.batch_size} blocks"]
     factors[0] += f" in {plan.parts} parts" if plan.parts > 1 else ""
-    factors += [f"{plan.accumulation} accumulated"] if plan.accumulation > 1 else []
+    factors += [f"{plan.gradient_accumulation} accumulated"] if plan.gradient_accumulation > 1 else []
     factors += [f"{plan.n_processes} processes"] if plan.n_processes > 1 else []
     return " x ".join(factors)
 
@@ -322,7 +325,7 @@ TOPICS = {
     "repeats": "Does it repeat itself?",
     "learned": "What has it learned?",
 }
-TONES = {"good": "good", "fair": "look at this", "bad": "not good", "unsure": "cannot tell"}
+GRADES = {"good": "good", "fair": "look at this", "bad": "not good", "unsure": "cannot tell"}
 ENDS = {"floor": "", "ceiling": " top", "base": " other"}
 """What a number is to be seen by, and the class of its key on the page."""
 MOST_MEASURES = 24
@@ -359,7 +362,7 @@ def draw_verdict(question: str, verdict: Mapping[str, Any]) -> str:
     shown = "\n".join(_draw_measure(item) for item in found[:MOST_MEASURES])
     rest = len(found) - MOST_MEASURES
     return (
-        f"<h3>{escape(question)}</h3>\n<p>{_draw_tone(verdict)}{quote(str(verdict['sentence']), 600)}</p>\n"
+        f"<h3>{escape(question)}</h3>\n<p>{_draw_grade(verdict)}{quote(str(verdict['sentence']), 600)}</p>\n"
         + (f'<ul class="measures">\n{shown}\n</ul>' if shown else "")
         + "".join(f'<p class="quiet">{quote(name)}: “{quote(text, 600)}”</p>' for name, text in _list_passages(verdict))
         + (draw_paragraph(f"{rest} more numbers are in judgement.json.", "quiet") if rest > 0 else "")
@@ -368,7 +371,7 @@ def draw_verdict(question: str, verdict: Mapping[str, Any]) -> str:
 
 def list_answers(judgement: Mapping[str, Any]) -> str:
     """The verdicts in short, as a list."""
-    lines = [f"<li>{_draw_tone(said)}{quote(str(said['sentence']), 600)}</li>" for _, said in list_verdicts(judgement)]
+    lines = [f"<li>{_draw_grade(said)}{quote(str(said['sentence']), 600)}</li>" for _, said in list_verdicts(judgement)]
     return f"<ul>{''.join(lines)}</ul>" if lines else ""
 
 
@@ -376,7 +379,7 @@ def list_rows(judgement: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, s
     """Each question with its answer, and the numbers as rows of name, value and what it is to be seen by."""
     found = []
     for question, verdict in list_verdicts(judgement):
-        answer = f"{question} {TONES.get(str(verdict.get('tone')), '').capitalize()}. {verdict['sentence']}"
+        answer = f"{question} {GRADES.get(str(verdict.get('tone')), '').capitalize()}. {verdict['sentence']}"
         rows = []
         for item in _list_measures(verdict):
             ends = [f"{_name_end(end)}{words}" for end, words in _list_ends(item).items() if words]
@@ -417,7 +420,7 @@ def format_value(value: float, unit: str) -> str:
     return f"{value:.3f} {unit}" if unit else f"{value:,.4g}"
 
 
-def place_on_ruler(measure: Mapping[str, Any]) -> dict[str, float]:
+def place_on_scale(measure: Mapping[str, Any]) -> dict[str, float]:
     """Where value, low, high and ENDS stand, in per cent of the ruler; those that are not known are left out.
 
     The ruler begins at 0 where nothing is below it, except for bits per byte, and a ruler "of 100" ends there.
@@ -440,7 +443,7 @@ def _draw_measure(measure: Mapping[str, Any]) -> str:
         if words
     )
     return (
-        f"<li>{quote(measure['name'], 120)}: <strong>{escape(_tell_value(measure))}</strong>\n{_draw_ruler(measure)}"
+        f"<li>{quote(measure['name'], 120)}: <strong>{escape(_tell_value(measure))}</strong>\n{_draw_scale(measure)}"
         + (f'<div class="quiet">{told}</div>' if told else "")
         + "</li>"
     )
@@ -450,8 +453,8 @@ def _name_end(end: str) -> str:
     return "" if end == "base" else f"{end}: "  # what that is, its name says
 
 
-def _draw_ruler(measure: Mapping[str, Any]) -> str:
-    places = place_on_ruler(measure)
+def _draw_scale(measure: Mapping[str, Any]) -> str:
+    places = place_on_scale(measure)
     band = ""
     if "low" in places and "high" in places:
         band = f'<i class="band" style="left:{places["low"]}%;width:{round(places["high"] - places["low"], 2)}%"></i>'
@@ -493,9 +496,9 @@ def _list_ends(measure: Mapping[str, Any]) -> dict[str, str]:
     return ends
 
 
-def _draw_tone(verdict: Mapping[str, Any]) -> str:
-    tone = verdict.get("tone") if verdict.get("tone") in TONES else "unsure"
-    return f'<span class="tone {tone}">{TONES[str(tone)]}</span>'
+def _draw_grade(verdict: Mapping[str, Any]) -> str:
+    tone = verdict.get("tone") if verdict.get("tone") in GRADES else "unsure"
+    return f'<span class="tone {tone}">{GRADES[str(tone)]}</span>'
 
 
 def _is_measure(item: object) -> bool:

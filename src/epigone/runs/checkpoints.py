@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from epigone.errors import OutputError, RunDamaged
 from epigone.files import check_room, flush, hash_file, make_folder, write_json
-from epigone.training.state import Packed
+from epigone.training.state import TrainerState
 
 MANIFEST, STATE = "manifest.json", "state.json"
 KEPT = 2
@@ -35,7 +35,7 @@ LEFT_OVER = ("step-*.partial", "step-*.gone")
 
 
 def save_checkpoint(
-    folder: Path, step: int, packed: Packed, extra: dict[str, Any], copied: Sequence[Path] = ()
+    folder: Path, step: int, packed: TrainerState, extra: dict[str, Any], copied: Sequence[Path] = ()
 ) -> Path:
     """Write a checkpoint, with copies of some files, into `folder` and drop the older ones.
 
@@ -72,7 +72,7 @@ def _find_sound(folder: Path, step: int) -> Path | None:
     return next((one for one in list_checkpoints(folder) if read_step(one) == step and find_fault(one) is None), None)
 
 
-def _measure(packed: Packed, copied: Sequence[Path]) -> int:
+def _measure(packed: TrainerState, copied: Sequence[Path]) -> int:
     tensors = [tensor for name in TENSORS for tensor in getattr(packed, name).values()]
     return int(sum(tensor.nbytes for tensor in tensors)) + sum(path.stat().st_size for path in copied if path.exists())
 
@@ -82,7 +82,7 @@ def _holds(checkpoint: Path, extra: dict[str, Any]) -> bool:
     return all(kept.get(name) == value for name, value in extra.items())
 
 
-def _write_files(folder: Path, packed: Packed, extra: dict[str, Any], copied: Sequence[Path]) -> None:
+def _write_files(folder: Path, packed: TrainerState, extra: dict[str, Any], copied: Sequence[Path]) -> None:
     for name in TENSORS:
         tensors: dict[str, torch.Tensor] = getattr(packed, name)
         save_file(tensors, folder / f"{name}.safetensors")
@@ -105,7 +105,7 @@ def _verify(checkpoint: Path) -> None:
         )
 
 
-def _drop_older(folder: Path, newest: Path, step: int, packed: Packed) -> None:
+def _drop_older(folder: Path, newest: Path, step: int, packed: TrainerState) -> None:
     """Older ones go, but for the one before and that of the best step."""
     best = packed.facts.get("progress", {}).get("best_step")
     others = [other for other in list_checkpoints(folder) if other != newest]
@@ -196,13 +196,13 @@ def _set_aside(checkpoint: Path) -> Path:
     return checkpoint.replace(aside)
 
 
-def load_checkpoint(checkpoint: Path) -> Packed:
+def load_checkpoint(checkpoint: Path) -> TrainerState:
     """Read a checkpoint that `find_checkpoint` found sound. Raises RunDamaged."""
     try:
         tensors = {name: load_file(checkpoint / f"{name}.safetensors") for name in TENSORS}
         facts = json.loads((checkpoint / STATE).read_text("utf-8"))
         if not isinstance(facts, dict):
             raise ValueError(f"{STATE} holds no JSON object")
-        return Packed(**tensors, facts=facts)
+        return TrainerState(**tensors, facts=facts)
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise RunDamaged(f"The checkpoint {checkpoint} cannot be read: {error}.") from None

@@ -28,13 +28,13 @@ from epigone.runs.checkpoints import (
     read_step,
     save_checkpoint,
 )
-from epigone.runs.records import append_event, check_receipt, read_events, take_plan
-from epigone.runs.repair import Sums, list_copied, mend
-from epigone.settings import Settings, make_settings, read_settings, write_toml
-from epigone.tokens.dataset import load_tokens, spell_some, spell_texts
-from epigone.tokens.tokenizer import Vocabulary, load_vocabulary
+from epigone.runs.records import append_event, check_receipt, read_events, validate_plan
+from epigone.runs.repair import Checksums, list_copied, repair
+from epigone.settings import TrainSettings, make_settings, read_settings, write_toml
+from epigone.tokens.dataset import decode_some, decode_texts, load_tokens
+from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 from epigone.training.events import Evaluated, Event, Sampled
-from epigone.training.state import Packed
+from epigone.training.state import TrainerState
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -62,7 +62,7 @@ class RunFolder:
         self.report = path / "report.html"
         self.judgement = path / "judgement.json"
         self.sampling = path / "sampling.json"
-        self.sums = Sums(path)
+        self.checksums = Checksums(path)
         self._lock = FileLock(path / ".lock")
         self._identity: tuple[int, int] | None = None
 
@@ -135,20 +135,20 @@ class RunFolder:
 
     def write_known(self, path: Path, content: bytes) -> None:
         """Write a file of which it is known from then on what it should be."""
-        self.sums.announce(path, sha256(content).hexdigest())
+        self.checksums.record_checksum(path, sha256(content).hexdigest())
         write_bytes(path, content)
 
     # -- what was asked and derived
 
-    def write_settings(self, settings: Settings) -> None:
+    def write_settings(self, settings: TrainSettings) -> None:
         """settings.toml: what was asked."""
         self.write_known(self.settings, write_toml(settings).encode())
 
-    def read_settings(self) -> Settings:
+    def read_settings(self) -> TrainSettings:
         """What was asked. Raises SettingsError, RunDamaged."""
-        if fault := self.sums.find_fault(self.settings):
+        if fault := self.checksums.find_damage(self.settings):
             raise _miss(self.path, fault)
-        return make_settings(Settings, read_settings(self.settings, Settings), source=str(self.settings))
+        return make_settings(TrainSettings, read_settings(self.settings, TrainSettings), source=str(self.settings))
 
     def write_plan(self, plan: Plan, **more: Any) -> None:
         """plan.json: what was derived, and `more` about it. From here on the folder is a run."""
@@ -156,7 +156,7 @@ class RunFolder:
 
     def read_plan(self) -> tuple[Plan, dict[str, Any]]:
         """The plan, and what was written with it. Raises RunDamaged."""
-        if fault := self.sums.find_fault(self.plan):
+        if fault := self.checksums.find_damage(self.plan):
             raise _miss(self.path, fault)
         try:
             more = json.loads(self.plan.read_text("utf-8"))
@@ -166,7 +166,7 @@ class RunFolder:
             key, versions = more.setdefault("tokens", ""), more.get("versions", {}).values()
             if not re.fullmatch(r"\w*", key) or not all(type(version) is str for version in versions):
                 raise ValueError("it does not say what the run was made of")
-            return take_plan(values), more
+            return validate_plan(values), more
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _miss(self.path, f"{self.plan} cannot be read: {first_line(error)}") from None
 
@@ -176,7 +176,7 @@ class RunFolder:
 
     def read_receipt(self) -> dict[str, Any]:
         """What was read, and every change made to it. Raises RunDamaged."""
-        if fault := self.sums.find_fault(self.receipt):
+        if fault := self.checksums.find_damage(self.receipt):
             raise _miss(self.path, fault)
         try:
             data = self.receipt.read_bytes()
@@ -221,7 +221,7 @@ class RunFolder:
         """All events so far."""
         return tuple(read_events(self.metrics))
 
-    def save_checkpoint(self, step: int, packed: Packed) -> None:
+    def save_checkpoint(self, step: int, packed: TrainerState) -> None:
         """Keep the learner as it is. Raises OutputError; the checkpoint before it stays."""
         size = self.metrics.stat().st_size if self.metrics.exists() else 0
         try:
@@ -231,7 +231,7 @@ class RunFolder:
             raise OutputError(f"{self.metrics} cannot be written: {error.strerror}.", hint="Make room.") from None
         save_checkpoint(self.checkpoints, step, packed, {"metrics_size_bytes": size}, list_copied(self.path))
 
-    def load_checkpoint(self) -> tuple[Packed | None, tuple[str, ...]]:
+    def load_checkpoint(self) -> tuple[TrainerState | None, tuple[str, ...]]:
         """The newest sound checkpoint, and what was found broken and mended on the way.
 
         Metrics that are newer than the checkpoint are dropped: they will come again. Raises RunDamaged, OutputError.
@@ -248,12 +248,12 @@ class RunFolder:
                 )
             self._cut_metrics(size)
             if checkpoint is not None:
-                found += tuple(mend(self.path, checkpoint, self.sums))
+                found += tuple(repair(self.path, checkpoint, self.checksums))
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written to: {error}.") from None
         return packed, found
 
-    def load_step(self, step: int) -> Packed | None:
+    def load_step(self, step: int) -> TrainerState | None:
         """The checkpoint of a step, if there is a sound one."""
         for checkpoint in list_checkpoints(self.checkpoints):
             if read_step(checkpoint) == step and find_fault(checkpoint) is None:
@@ -278,40 +278,40 @@ class RunFolder:
     def read_documents(self) -> list[Text]:
         """The texts that the run learned from. Raises RunDamaged, OutputError."""
         _, more = self.read_plan()
-        return spell_texts(load_tokens(self.tokens / more["tokens"]).train, load_vocabulary(self.model))
+        return decode_texts(load_tokens(self.tokens / more["tokens"]).train, load_tokenizer(self.model))
 
     def read_held_out(self) -> list[Text]:
         """The texts that it was tested on, which it did not learn from. Raises RunDamaged, OutputError."""
         _, more = self.read_plan()
-        return spell_texts(load_tokens(self.tokens / more["tokens"]).validation, load_vocabulary(self.model))
+        return decode_texts(load_tokens(self.tokens / more["tokens"]).validation, load_tokenizer(self.model))
 
     def read_some_held_out(self) -> list[str]:
         """The same; of very much text a part, at even distances. Raises RunDamaged."""
         _, more = self.read_plan()
-        return spell_some(load_tokens(self.tokens / more["tokens"]).validation, load_vocabulary(self.model))
+        return decode_some(load_tokens(self.tokens / more["tokens"]).validation, load_tokenizer(self.model))
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
         """Put the model's weights into model/, in place of those of an earlier epoch."""
         from epigone.model.gpt2 import save_weights
 
         place = self.model / WEIGHTS
-        save_weights(model, place, lambda beside: self.sums.announce(place, hash_file(beside)))
+        save_weights(model, place, lambda beside: self.checksums.record_checksum(place, hash_file(beside)))
 
-    def find_best_fault(self) -> str | None:
+    def find_damage_of_best(self) -> str | None:
         """What is wrong with the weights in model/, where there should be some; None if nothing."""
         place = self.model / WEIGHTS
         if not place.exists():
             return f"model/{WEIGHTS} is missing"
-        return self.sums.find_fault(place)
+        return self.checksums.find_damage(place)
 
-    def write_frame(self, model: GPT2LMHeadModel, vocabulary: Vocabulary) -> None:
+    def write_config_and_tokenizer(self, model: GPT2LMHeadModel, tokenizer: BPETokenizer) -> None:
         """Everything of model/ but its weights."""
-        from epigone.model.gpt2 import save_frame
+        from epigone.model.gpt2 import save_config_and_tokenizer
 
         beside = self.path / ".frame"
         shutil.rmtree(beside, ignore_errors=True)
         try:
-            save_frame(model, vocabulary, beside)
+            save_config_and_tokenizer(model, tokenizer, beside)
             for file in sorted(beside.iterdir()):
                 write = write_bytes if file.name == GENERATION else self.write_known  # that is changed later
                 write(self.model / file.name, file.read_bytes())

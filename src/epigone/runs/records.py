@@ -15,7 +15,17 @@ from pydantic import TypeAdapter
 from epigone.corpus.corpus import FileReceipt
 from epigone.model.hub import LARGEST
 from epigone.planning.plan import Plan
-from epigone.training.events import Criticism, Divided, Evaluated, Event, Finished, Sample, Sampled, Started, Stepped
+from epigone.training.events import (
+    BatchSplit,
+    Evaluated,
+    Event,
+    Finished,
+    Sample,
+    Sampled,
+    SampleStats,
+    Started,
+    StepReport,
+)
 
 T = TypeVar("T")
 LARGEST_NUMBER = 1 << 53
@@ -24,7 +34,16 @@ MOST_TOKENS_PER_STEP, MOST_THREADS = 1 << 28, 4_096
 ANY_SIZE = ("learning_rate", "matrix_learning_rate")
 """Whoever asks for too much of these is told so by the loss."""
 AT_LEAST_ONE = (
-    *("n_parameters", "n_threads", "n_processes", "block_size", "n_blocks", "batch_size", "accumulation", "lora"),
+    *(
+        "n_parameters",
+        "n_threads",
+        "n_processes",
+        "block_size",
+        "n_blocks",
+        "batch_size",
+        "gradient_accumulation",
+        "lora",
+    ),
     *("n_steps", "patience", "evaluations_per_epoch", "evaluate_every", "report_every"),
 )
 
@@ -65,7 +84,7 @@ def _adapt(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def take(kind: type[T], values: Mapping[str, Any]) -> T:
+def validate(kind: type[T], values: Mapping[str, Any]) -> T:
     """A dataclass's value from plain ones. Raises ValueError or TypeError where they are not what it takes."""
     kind(**values)  # unlike pydantic, it refuses names that it does not know
     value: T = _adapt(cast(Any, kind)).validate_python(values)
@@ -77,9 +96,9 @@ def check_receipt(data: bytes) -> None:
     _adapt(Receipt).validate_json(data, strict=True)
 
 
-def take_plan(values: Mapping[str, Any]) -> Plan:
+def validate_plan(values: Mapping[str, Any]) -> Plan:
     """The plan. Raises ValueError or TypeError where it is none that could be."""
-    plan = take(Plan, values)
+    plan = validate(Plan, values)
     for name, value in values.items():
         if isinstance(value, int | float) and not -1 <= value <= LARGEST_NUMBER and name not in ANY_SIZE:
             raise ValueError(f"{name} cannot be {value}")
@@ -87,16 +106,23 @@ def take_plan(values: Mapping[str, Any]) -> Plan:
             raise ValueError(f"{name} must be 1 or more, not {value}")
     sizes = {name: getattr(plan.shape, name) for name in ("n_layer", "n_head", "n_embd", "n_positions")}
     wrong = [name for name, size in sizes.items() if not 1 <= size <= LARGEST[name]]
-    if wrong or not 1 <= plan.shape.vocabulary_size <= LARGEST["vocab_size"]:
+    if wrong or not 1 <= plan.shape.vocab_size <= LARGEST["vocab_size"]:
         raise ValueError(f"there is no model of the shape {plan.shape}")
     if plan.tokens_per_step > MOST_TOKENS_PER_STEP or plan.n_threads > MOST_THREADS or plan.epochs <= 0:
         raise ValueError("its steps cannot be taken")
     return plan
 
 
-KINDS: dict[str, type[Event]] = {
-    kind.__name__.lower(): kind for kind in (Started, Stepped, Divided, Evaluated, Sampled, Finished)
+EVENT_NAMES: dict[str, type[Event]] = {
+    "started": Started,
+    "stepped": StepReport,
+    "divided": BatchSplit,
+    "evaluated": Evaluated,
+    "sampled": Sampled,
+    "finished": Finished,
 }
+"""Names of events in metrics.jsonl. `CheckpointDue` is of no use later and leaves no line."""
+NAME_OF_EVENT = {kind: name for name, kind in EVENT_NAMES.items()}
 
 
 LARGEST_VALUE = 1e30
@@ -105,8 +131,8 @@ LARGEST_VALUE = 1e30
 
 def append_event(path: Path, event: Event) -> None:
     """One more line, in one write. An event that is of no use later (`CheckpointDue`) leaves none."""
-    name = type(event).__name__.lower()
-    if name in KINDS:
+    name = NAME_OF_EVENT.get(type(event))
+    if name is not None:
         line = json.dumps({"event": name, **asdict(event)}, ensure_ascii=False)
         with path.open("a", encoding="utf-8", errors="surrogatepass") as file:
             file.write(line + "\n")
@@ -129,12 +155,12 @@ def _is_absurd(value: object) -> bool:
 def _read_event(line: bytes) -> Event | None:
     try:
         values: dict[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
-        kind = KINDS[values.pop("event")]
+        kind = EVENT_NAMES[values.pop("event")]
         if kind is Sampled:
             values["samples"] = tuple(Sample(**sample) for sample in values["samples"])
-            values["found"] = Criticism(**values["found"]) if values.get("found") else None
+            values["found"] = SampleStats(**values["found"]) if values.get("found") else None
         if any(_is_absurd(value) for name, value in values.items() if name != "perplexity"):
             return None
-        return take(kind, values)
+        return validate(kind, values)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

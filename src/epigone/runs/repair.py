@@ -12,13 +12,13 @@ from epigone.files import hash_file, write_bytes, write_json
 from epigone.model.hub import CONFIG, GENERATION
 
 
-class Sums:
+class Checksums:
     """sums.json of a run: the sha256 of some of its files, by their names there."""
 
     def __init__(self, run: Path) -> None:
         self.run, self.path = run, run / "sums.json"
 
-    def announce(self, path: Path, sha256: str) -> None:
+    def record_checksum(self, path: Path, sha256: str) -> None:
         """Say what a file will be before it takes its place. Until it does, what it was counts as sound too.
 
         Raises OutputError.
@@ -28,7 +28,7 @@ class Sums:
         if before != [sha256]:
             write_json(self.path, sums | {name: [sha256, *before]})
 
-    def find_fault(self, path: Path) -> str | None:
+    def find_damage(self, path: Path) -> str | None:
         """What is wrong with a file, or None; also where nothing is known of it."""
         name = path.relative_to(self.run).as_posix()
         expected = self._read().get(name)
@@ -52,17 +52,17 @@ class Sums:
 
 
 METRICS = "metrics.jsonl"
-FRAME = (CONFIG, "tokenizer.json", "tokenizer_config.json")
+CONFIG_AND_TOKENIZER = (CONFIG, "tokenizer.json", "tokenizer_config.json")
 """Of model/, all that does not change while it learns and that nothing can be made of the weights without."""
 
 
 def list_copied(run: Path) -> list[Path]:
     """The files of which each checkpoint holds a copy."""
     own = [run / name for name in ("plan.json", "settings.toml", "receipt.json", METRICS)]
-    return [*own, *(run / "model" / name for name in (*FRAME, GENERATION))]
+    return [*own, *(run / "model" / name for name in (*CONFIG_AND_TOKENIZER, GENERATION))]
 
 
-def mend(run: Path, checkpoint: Path, sums: Sums) -> Iterator[str]:
+def repair(run: Path, checkpoint: Path, sums: Checksums) -> Iterator[str]:
     """Put back what is missing, unreadable or not what was written, but for the best weights. Raises OutputError.
 
     metrics.jsonl is put back to where the checkpoint was made: what comes after that comes again.
@@ -73,10 +73,10 @@ def mend(run: Path, checkpoint: Path, sums: Sums) -> Iterator[str]:
             continue  # a checkpoint of an earlier version
         if path.name == METRICS:
             yield from _put_back_metrics(path, copy)
-        elif fault := sums.find_fault(path) or _find_unreadable(path):
+        elif fault := sums.find_damage(path) or _find_unreadable(path):
             content = copy.read_bytes()
             write_bytes(path, content)
-            sums.announce(path, sha256(content).hexdigest())
+            sums.record_checksum(path, sha256(content).hexdigest())
             yield f"{fault}; it is put back from {checkpoint.name}"
 
 

@@ -73,7 +73,7 @@ _N_SPELLED = 1 << 16
 """More than GPT-2 has tokens."""
 
 
-class Said(NamedTuple):
+class GuardState(NamedTuple):
     """What counts of a text that is being written."""
 
     tail: str = ""
@@ -95,7 +95,7 @@ class CopyGuard:
         """`token_bytes` are the bytes of each token, as from `list_token_bytes`."""
         self.index, self.token_bytes = index, token_bytes
         self._leaving = pow(BASE, index.size, MODULUS)
-        self._said = Said()
+        self._said = GuardState()
 
     def forbids(self, token: int) -> bool:
         """Whether the text would be copied too far with this token next."""
@@ -105,7 +105,7 @@ class CopyGuard:
         """Go on with this token, forbidden or not."""
         self._said = self._read(token)[0]
 
-    def _read(self, token: int) -> tuple[Said, bool]:
+    def _read(self, token: int) -> tuple[GuardState, bool]:
         """What was said with this token, and whether it completes a copy."""
         said = self._said
         new, pending = _spell(said.pending + self.token_bytes[token])
@@ -114,7 +114,7 @@ class CopyGuard:
         text = said.tail + new
         hashed, copied = self._roll(text, len(said.tail))
         after_space = new.endswith(" ") if new else said.after_space
-        return Said(text[max(0, len(text) - self.index.size + 1) :], hashed, after_space, pending), copied
+        return GuardState(text[max(0, len(text) - self.index.size + 1) :], hashed, after_space, pending), copied
 
     def _roll(self, text: str, n_old: int) -> tuple[int, bool]:
         """The polynomial of the text's tail, and whether a window stands in a document that ends after `n_old`."""

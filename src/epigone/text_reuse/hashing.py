@@ -29,7 +29,7 @@ def hash_windows(text: str, size: int) -> Hashes:
     A window's hash is the sum of its codes times falling powers of BASE, the last times BASE itself (Karp and Rabin
     1987). With sums of codes times powers of the inverse, it is a difference times a power.
     """
-    codes = list_codes(text)
+    codes = code_points(text)
     hashes = np.empty(max(0, len(codes) - size + 1), np.uint64)
     n_at_once = min(WINDOWS_AT_ONCE, len(hashes))
     falling = _list_powers(pow(BASE, -1, MODULUS), n_at_once + size - 1)
@@ -91,13 +91,13 @@ def locate_characters(text: str) -> npt.NDArray[np.int64]:
         n_folded = {character: len(character.casefold()) for character in set(text)}
         lengths = np.fromiter(map(n_folded.__getitem__, text), np.int64, len(text))
         origins = np.repeat(origins, lengths)
-    spaces = _list_spaces()[np.minimum(list_codes(folded), LAST_SPACE + 1)]
+    spaces = _list_spaces()[np.minimum(code_points(folded), LAST_SPACE + 1)]
     kept = np.ones(len(origins), np.bool_)
     kept[1:] = ~(spaces[1:] & spaces[:-1])
     return origins[kept]
 
 
-def list_codes(text: str) -> npt.NDArray[np.uint32]:
+def code_points(text: str) -> npt.NDArray[np.uint32]:
     """The code of each character."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
 

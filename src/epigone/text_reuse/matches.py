@@ -14,8 +14,8 @@ from epigone.corpus.large_text import Text, count_lines
 from epigone.text_reuse.copy_guard import SEPARATOR
 from epigone.text_reuse.hashing import (
     BLOCK_CHARACTERS,
+    code_points,
     hash_windows,
-    list_codes,
     locate_characters,
     locate_in_block,
     mark,
@@ -80,7 +80,7 @@ FIRST_SEPARATOR = 0x110000
 """The code after the last character's: from here on each separator has its own."""
 
 
-class Overlaps:
+class MatchFinder:
     """What normalised texts share with documents, in passages of at least `size` characters."""
 
     def __init__(self, texts: Sequence[str], size: int) -> None:
@@ -208,7 +208,7 @@ def _split_runs(places: Integers) -> Iterator[tuple[int, int]]:
 
 def _separate(text: str) -> Integers:
     """The codes of a text, each separator with one of its own."""
-    codes = list_codes(text).astype(np.int64)
+    codes = code_points(text).astype(np.int64)
     separators = np.flatnonzero(codes == ord(SEPARATOR))
     codes[separators] = FIRST_SEPARATOR + np.arange(len(separators))
     return codes
@@ -219,7 +219,7 @@ SEED_CHARACTERS = 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shared:
+class Match:
     """A passage of a text that stands in a document too."""
 
     passage: str
@@ -253,7 +253,7 @@ class Passage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
+class MatchReport:
     """What one of the texts shares with the documents."""
 
     n_characters: int
@@ -262,7 +262,7 @@ class Found:
     """Of these, the ones that lie in a passage."""
     passages: tuple[Passage, ...]
     """In the order of the text. None lies inside another; two may overlap."""
-    longest: Shared | None
+    longest: Match | None
     """Of whatever length; the first in the documents, where several are as long."""
 
     @property
@@ -271,7 +271,7 @@ class Found:
         return self.n_covered / max(1, self.n_characters)
 
 
-def find_passages(texts: Sequence[str], documents: Iterable[Text], n_characters: int) -> list[Found]:
+def find_matches(texts: Sequence[str], documents: Iterable[Text], n_characters: int) -> list[MatchReport]:
     """For each text all passages of at least `n_characters` normalised characters that it shares with a document.
 
     The documents go by once for all texts, and no index is made of them: beside them it takes some 200 bytes for each
@@ -280,17 +280,17 @@ def find_passages(texts: Sequence[str], documents: Iterable[Text], n_characters:
     """
     if n_characters < 1:
         raise ValueError(f"A passage of {n_characters} characters is none.")
-    library = Library(documents)
+    library = SearchedDocuments(documents)
     overlaps = library.compare(list(map(normalise, texts)), min(n_characters, SEED_CHARACTERS))
     return [_describe(text, library, overlaps, number, n_characters) for number, text in enumerate(texts)]
 
 
-def find_longest_shared(text: str, documents: Iterable[Text]) -> Shared | None:
+def find_longest_shared(text: str, documents: Iterable[Text]) -> Match | None:
     """The longest passage, in normalised characters, that the text shares with a document.
 
     Where several are as long, it is the one that comes first in the documents.
     """
-    library = Library(documents)
+    library = SearchedDocuments(documents)
     return library.show_longest(text, library.compare([normalise(text)], SEED_CHARACTERS).longest[0])
 
 
@@ -299,11 +299,11 @@ def measure_longest(texts: Sequence[str], documents: Iterable[Text], n_character
 
     The documents go by once for all texts.
     """
-    found = Library(documents).compare(list(map(normalise, texts)), n_characters).longest
+    found = SearchedDocuments(documents).compare(list(map(normalise, texts)), n_characters).longest
     return [size if size >= n_characters else 0 for _, _, size in found]
 
 
-class Library:
+class SearchedDocuments:
     """Documents, and where the blocks of their normalised texts begin."""
 
     def __init__(self, documents: Iterable[Text]) -> None:
@@ -312,10 +312,10 @@ class Library:
         self.documents = documents if isinstance(documents, Sequence) else list(documents)
         self._starts, self._numbers, self._origins, self._end = array("q"), array("q"), array("q"), 0
 
-    def compare(self, texts: Sequence[str], size: int) -> Overlaps:
+    def compare(self, texts: Sequence[str], size: int) -> MatchFinder:
         """What normalised texts share with the documents, in passages of `size` characters or more."""
         self._starts, self._numbers, self._origins, self._end = array("q"), array("q"), array("q"), 0
-        overlaps = Overlaps(texts, max(1, min(size, max(map(len, texts), default=0))))
+        overlaps = MatchFinder(texts, max(1, min(size, max(map(len, texts), default=0))))
         for number, document in enumerate(self.documents):
             overlaps.read(self._read_blocks(number, document), self._end)
             self._end += len(SEPARATOR)
@@ -336,7 +336,7 @@ class Library:
         number, origin = self._numbers[block], self._origins[block]
         return number, locate_in_block(self.documents[number], origin, place - self._starts[block])
 
-    def show_longest(self, text: str, longest: tuple[int, int, int]) -> Shared | None:
+    def show_longest(self, text: str, longest: tuple[int, int, int]) -> Match | None:
         """A text's longest passage on both sides; where none as long as was looked for was found, look for shorter."""
         ours, size = normalise(text), SEED_CHARACTERS
         while not longest[2] and size > 1:
@@ -344,14 +344,14 @@ class Library:
             longest = self.compare([ours], size).longest[0]
         return self._show(text, *longest) if longest[2] else None
 
-    def _show(self, text: str, first: int, place: int, size: int) -> Shared:
+    def _show(self, text: str, first: int, place: int, size: int) -> Match:
         origins = locate_characters(text)
         passage = text[int(origins[first]) : int(origins[first + size - 1]) + 1]
         (number, offset), (_, last) = self.locate(place), self.locate(place + size - 1)
         document = self.documents[number]
         original = document[offset : last + 1]
         visible = offset + len(original) - len(original.lstrip())
-        return Shared(
+        return Match(
             passage=passage,
             original=original,
             n_characters=size,
@@ -361,7 +361,9 @@ class Library:
         )
 
 
-def _describe(text: str, library: Library, overlaps: Overlaps, number: int, n_characters: int) -> Found:
+def _describe(
+    text: str, library: SearchedDocuments, overlaps: MatchFinder, number: int, n_characters: int
+) -> MatchReport:
     first, end = overlaps.parts[number]
     lengths = overlaps.lengths[first:end]
     lengths = np.where(lengths >= n_characters, lengths, 0)
@@ -378,4 +380,4 @@ def _describe(text: str, library: Library, overlaps: Overlaps, number: int, n_ch
         passages.append(Passage(**span, n_characters=size, document=document, offset=offset))
     longest = library.show_longest(text, overlaps.longest[number])
     n_covered = int((steps.cumsum() > 0).sum())
-    return Found(n_characters=end - first, n_covered=n_covered, passages=tuple(passages), longest=longest)
+    return MatchReport(n_characters=end - first, n_covered=n_covered, passages=tuple(passages), longest=longest)

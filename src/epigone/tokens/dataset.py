@@ -19,27 +19,27 @@ import numpy.typing as npt
 import torch
 
 from epigone.corpus.corpus import ProgressCallback
-from epigone.corpus.large_text import Store, Text, read_blocks
+from epigone.corpus.large_text import Text, TextSpooler, read_blocks
 from epigone.errors import OutputError, RunDamaged, first_line
 from epigone.files import flush, make_folder, write_json
-from epigone.tokens.tokenizer import Vocabulary, cut_into_blocks, encode_blocks, encode_each, list_token_bytes
+from epigone.tokens.tokenizer import BPETokenizer, cut_into_blocks, encode_blocks, encode_each, list_token_bytes
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
-Stretches = Sequence[Sequence[Text]]
+DocumentSpans = Sequence[Sequence[Text]]
 """For each document the stretches of its text."""
 KINDS = np.dtype(np.uint16), np.dtype(np.uint32)
 """Of ids on the disk: the second where there are more tokens than the first has room for."""
 FACTS = "tokens.json"
 """Written last: it vouches for the files of ids."""
 PIECE_TOKENS, OVERLAP_TOKENS = 1 << 18, 256
-MOST_SPELLED, PLACE_TOKENS = 1 << 20, 1 << 16
+MOST_DECODED, PLACE_TOKENS = 1 << 20, 1 << 16
 """Tokens of which an author's ways can be told, and of them at each place: to look at more would be felt."""
 LONGEST_TOKEN = 16
 """Characters; hardly a text has more for each token on average."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class TokenSplit:
     """A stream of ids: int [time], the documents one after another, each behind an end-of-text token."""
 
     ids: Ids
@@ -57,35 +57,35 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tokens:
+class TokenDataset:
     """What is learned from and what is tested on. `key` names the content: texts and vocabulary."""
 
-    train: Part
-    validation: Part
+    train: TokenSplit
+    validation: TokenSplit
     key: str
 
 
-def encode_parts(
-    train: Stretches,
-    validation: Stretches,
-    vocabulary: Vocabulary,
+def tokenize(
+    train: DocumentSpans,
+    validation: DocumentSpans,
+    tokenizer: BPETokenizer,
     folder: Path,
     watch: ProgressCallback = lambda n_done, n_all: None,
-) -> Tokens:
+) -> TokenDataset:
     """Encode both parts into `folder`/KEY, or find them sound there: equal texts and vocabulary have equal keys.
 
     `watch` hears of characters. Raises OutputError.
     """
-    place = folder / name_content(train, validation, vocabulary)
+    place = folder / content_key(train, validation, tokenizer)
     with suppress(RunDamaged):
         return load_tokens(place)
     n_train, n_all = _count(train), _count(train) + _count(validation)
     try:
         make_folder(place)
         facts = {
-            "train": _write_part(train, vocabulary, place / "train.npy", lambda n: watch(n, n_all)),
+            "train": _write_part(train, tokenizer, place / "train.npy", lambda n: watch(n, n_all)),
             "validation": _write_part(
-                validation, vocabulary, place / "validation.npy", lambda n: watch(n_train + n, n_all)
+                validation, tokenizer, place / "validation.npy", lambda n: watch(n_train + n, n_all)
             ),
         }
     except OSError as error:
@@ -97,12 +97,12 @@ def encode_parts(
     return load_tokens(place)
 
 
-def _count(part: Stretches) -> int:
+def _count(part: DocumentSpans) -> int:
     return sum(len(stretch) for document in part for stretch in document)
 
 
-def load_tokens(place: Path) -> Tokens:
-    """Open what `encode_parts` wrote. Raises RunDamaged."""
+def load_tokens(place: Path) -> TokenDataset:
+    """Open what `tokenize` wrote. Raises RunDamaged."""
     try:
         facts = json.loads((place / FACTS).read_text("utf-8"))
         parts = {name: _open_part(place / f"{name}.npy", facts[name]) for name in ("train", "validation")}
@@ -112,25 +112,25 @@ def load_tokens(place: Path) -> Tokens:
             f"The tokens in {place} cannot be read: {why}.",
             hint=f"epigone resume {place.parent.parent} makes them anew where the text is as it was. Train again else.",
         ) from None
-    return Tokens(**parts, key=place.name)
+    return TokenDataset(**parts, key=place.name)
 
 
-def make_part(text: str, vocabulary: Vocabulary, n_most: int) -> Part:
+def make_part(text: str, tokenizer: BPETokenizer, n_most: int) -> TokenSplit:
     """The beginning of a text, of at most so many tokens, as a part."""
-    ids = islice(chain.from_iterable(encode_blocks(text[: LONGEST_TOKEN * n_most], vocabulary)), n_most)
-    return _measure_part(np.array([vocabulary.end_of_text_id, *ids], np.uint32), vocabulary)
+    ids = islice(chain.from_iterable(encode_blocks(text[: LONGEST_TOKEN * n_most], tokenizer)), n_most)
+    return _measure_part(np.array([tokenizer.end_of_text_id, *ids], np.uint32), tokenizer)
 
 
-def cut_part(part: Part, first: int, n_most: int, vocabulary: Vocabulary) -> Part:
+def cut_part(part: TokenSplit, first: int, n_most: int, tokenizer: BPETokenizer) -> TokenSplit:
     """At most so many tokens of a part, behind its id number `first`."""
-    return _measure_part(part.ids[first : first + n_most + 1], vocabulary)
+    return _measure_part(part.ids[first : first + n_most + 1], tokenizer)
 
 
-def _measure_part(ids: Ids, vocabulary: Vocabulary) -> Part:
+def _measure_part(ids: Ids, tokenizer: BPETokenizer) -> TokenSplit:
     """The ids as a part; the first is only there for the others to follow it."""
-    pieces, own = list_token_bytes(vocabulary), ids[1:].tolist()
-    raw, n_ends = b"".join(map(pieces.__getitem__, own)), own.count(vocabulary.end_of_text_id)
-    return Part(
+    pieces, own = list_token_bytes(tokenizer), ids[1:].tolist()
+    raw, n_ends = b"".join(map(pieces.__getitem__, own)), own.count(tokenizer.end_of_text_id)
+    return TokenSplit(
         ids=ids,
         n_tokens=len(own) - n_ends,
         n_documents=1 + n_ends,
@@ -139,14 +139,14 @@ def _measure_part(ids: Ids, vocabulary: Vocabulary) -> Part:
     )
 
 
-def spell_documents(part: Part, vocabulary: Vocabulary) -> list[str]:
+def decode_documents(part: TokenSplit, tokenizer: BPETokenizer) -> list[str]:
     """The texts of a part's documents, as they were encoded, held in memory."""
-    return list(map(str, spell_texts(part, vocabulary)))
+    return list(map(str, decode_texts(part, tokenizer)))
 
 
-def spell_texts(part: Part, vocabulary: Vocabulary) -> list[Text]:
+def decode_texts(part: TokenSplit, tokenizer: BPETokenizer) -> list[Text]:
     """The same of a part of any length: what is too long to be held lies on the disk. Raises OutputError."""
-    pieces, end, store = list_token_bytes(vocabulary), vocabulary.end_of_text_id, Store()
+    pieces, end, store = list_token_bytes(tokenizer), tokenizer.end_of_text_id, TextSpooler()
     texts: list[Text] = []
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -170,14 +170,14 @@ def spell_texts(part: Part, vocabulary: Vocabulary) -> list[Text]:
     return texts
 
 
-class SpelledPieces(Sequence[str]):
+class DecodedPieces(Sequence[str]):
     """The same text in pieces that are spelled as they are asked for: nothing is held, however long it is.
 
     Where a document is cut, a little is spelled twice.
     """
 
-    def __init__(self, part: Part, vocabulary: Vocabulary) -> None:
-        self._ids, self._pieces, end = part.ids, list_token_bytes(vocabulary), vocabulary.end_of_text_id
+    def __init__(self, part: TokenSplit, tokenizer: BPETokenizer) -> None:
+        self._ids, self._pieces, end = part.ids, list_token_bytes(tokenizer), tokenizer.end_of_text_id
         spans = []
         for first in range(0, len(part.ids), PIECE_TOKENS):
             last = min(first + PIECE_TOKENS + OVERLAP_TOKENS, len(part.ids))
@@ -200,16 +200,16 @@ class SpelledPieces(Sequence[str]):
         return b"".join(map(self._pieces.__getitem__, self._ids[first:last].tolist())).decode("utf-8", "replace")
 
 
-def spell_pieces(part: Part, vocabulary: Vocabulary) -> Sequence[str]:
+def decode_pieces(part: TokenSplit, tokenizer: BPETokenizer) -> Sequence[str]:
     """The text of a part of any length, piece by piece."""
-    return SpelledPieces(part, vocabulary)
+    return DecodedPieces(part, tokenizer)
 
 
-def spell_some(part: Part, vocabulary: Vocabulary, n_most: int = MOST_SPELLED) -> list[str]:
+def decode_some(part: TokenSplit, tokenizer: BPETokenizer, n_most: int = MOST_DECODED) -> list[str]:
     """The texts of a part's documents; of more than `n_most` tokens, what stands at even distances in it."""
     if len(part.ids) <= n_most:
-        return spell_documents(part, vocabulary)
-    pieces = list_token_bytes(vocabulary)
+        return decode_documents(part, tokenizer)
+    pieces = list_token_bytes(tokenizer)
     n_places = max(1, n_most // PLACE_TOKENS)
     n_each = n_most // n_places
     starts = [(len(part.ids) - n_each) * number // max(1, n_places - 1) for number in range(n_places)]
@@ -217,9 +217,9 @@ def spell_some(part: Part, vocabulary: Vocabulary, n_most: int = MOST_SPELLED) -
     return [text.decode("utf-8", "replace") for text in raw]
 
 
-def name_content(train: Stretches, validation: Stretches, vocabulary: Vocabulary) -> str:
-    """The key of what `encode_parts` makes of these."""
-    content = hashlib.sha256(vocabulary.tokenizer.to_str().encode())
+def content_key(train: DocumentSpans, validation: DocumentSpans, tokenizer: BPETokenizer) -> str:
+    """The key of what `tokenize` makes of these."""
+    content = hashlib.sha256(tokenizer.backend.to_str().encode())
     for part in (train, validation):
         for document in part:
             for stretch in document:
@@ -233,13 +233,13 @@ def name_content(train: Stretches, validation: Stretches, vocabulary: Vocabulary
 
 
 def _write_part(
-    part: Stretches, vocabulary: Vocabulary, path: Path, watch: Callable[[int], None]
+    part: DocumentSpans, tokenizer: BPETokenizer, path: Path, watch: Callable[[int], None]
 ) -> dict[str, int | str]:
-    kind, end = KINDS[len(vocabulary) > 2**16], vocabulary.end_of_text_id
+    kind, end = KINDS[len(tokenizer) > 2**16], tokenizer.end_of_text_id
     digest, n_ids, n_characters, n_bytes = hashlib.sha256(), 0, 0, 0
     with path.open("wb") as file:
         file.write(_spell_header(kind, 0))
-        for ids, text in encode_each(_list_blocks(part), vocabulary):
+        for ids, text in encode_each(_list_blocks(part), tokenizer):
             data = np.array(ids if text else [end], kind).tobytes()
             file.write(data)
             digest.update(data)
@@ -259,7 +259,7 @@ def _write_part(
     }
 
 
-def _list_blocks(part: Stretches) -> Iterator[str]:
+def _list_blocks(part: DocumentSpans) -> Iterator[str]:
     """The blocks of all texts, an empty one before each document."""
     for document in part:
         yield ""
@@ -275,7 +275,7 @@ def _spell_header(kind: np.dtype[Any], n_ids: int) -> bytes:
     return header.getvalue()
 
 
-def _open_part(path: Path, facts: dict[str, int | str]) -> Part:
+def _open_part(path: Path, facts: dict[str, int | str]) -> TokenSplit:
     counts = {name: int(value) for name, value in facts.items() if name != "sha256"}
     n_ids = counts["n_tokens"] + counts["n_documents"]
     with path.open("rb") as file:
@@ -286,7 +286,7 @@ def _open_part(path: Path, facts: dict[str, int | str]) -> Part:
     ids = np.memmap(path, kind, "r", len(header), (n_ids,))
     if hashlib.sha256(ids.data).hexdigest() != facts["sha256"]:
         raise ValueError(f"{path.name} is not what was written")
-    return Part(ids=ids, **counts)
+    return TokenSplit(ids=ids, **counts)
 
 
 Batch = tuple[torch.Tensor, torch.Tensor]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from epigone.corpus.large_text import Text, cut, read_blocks
+from epigone.corpus.large_text import Text, read_blocks, slice_text
 from epigone.errors import BaseUnusable, TextUnreadable, first_line
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ SAMPLE_CHARACTERS = 1 << 14
 """Of a longer text so much is taken from each of many places."""
 
 
-class Vocabulary:
+class BPETokenizer:
     """A byte-level BPE, and which of its tokens stands between documents."""
 
     def __init__(self, tokenizer: Tokenizer, end_of_text: str = END_OF_TEXT) -> None:
@@ -41,18 +41,18 @@ class Vocabulary:
         number = tokenizer.token_to_id(end_of_text)
         if number is None:
             raise ValueError(f"it has no token {end_of_text}")
-        self.tokenizer, self.end_of_text, self.end_of_text_id = tokenizer, end_of_text, int(number)
+        self.backend, self.end_of_text, self.end_of_text_id = tokenizer, end_of_text, int(number)
 
     def __len__(self) -> int:
-        return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
+        return int(self.backend.get_vocab_size(with_added_tokens=True))
 
     def as_stock(self) -> GPT2Tokenizer:
         """The same as transformers has it, to be saved beside a model."""
         from transformers import GPT2Tokenizer  # it takes a second to load, and writing does without
 
-        merges = [tuple(pair) for pair in _list_merges(json.loads(self.tokenizer.to_str()))]
+        merges = [tuple(pair) for pair in _list_merges(json.loads(self.backend.to_str()))]
         names = dict.fromkeys(("unk_token", "bos_token", "eos_token"), self.end_of_text)
-        return GPT2Tokenizer(vocab=self.tokenizer.get_vocab(), merges=merges, **names)  # type: ignore[arg-type]
+        return GPT2Tokenizer(vocab=self.backend.get_vocab(), merges=merges, **names)  # type: ignore[arg-type]
 
 
 def _list_merges(values: dict[str, Any]) -> list[Any]:
@@ -61,7 +61,7 @@ def _list_merges(values: dict[str, Any]) -> list[Any]:
     return [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
 
 
-def learn_vocabulary(texts: Iterable[Text], size: int) -> Vocabulary:
+def train_tokenizer(texts: Iterable[Text], size: int) -> BPETokenizer:
     """A byte-level BPE of at most `size` entries, the 256 bytes and the end-of-text token among them.
 
     A short text may have too few repeated pairs to fill it. Of very long ones a part is read, evenly spread.
@@ -74,7 +74,7 @@ def learn_vocabulary(texts: Iterable[Text], size: int) -> Vocabulary:
         show_progress=False,
     )
     learner.train_from_iterator(_pieces_to_learn_from(texts), trainer)
-    return Vocabulary(learner)
+    return BPETokenizer(learner)
 
 
 def _make_byte_level(model: models.Model) -> Tokenizer:
@@ -102,26 +102,26 @@ def _spread(texts: list[Text]) -> Iterator[Text]:
         end = start + len(text)
         for place in places[bisect_left(places, start) : bisect_left(places, end)]:
             size = min(SAMPLE_CHARACTERS, LEARNING_CHARACTERS, end - place)
-            yield cut(text, place - start, place - start + size)
+            yield slice_text(text, place - start, place - start + size)
         start = end
 
 
-def load_vocabulary(folder: Path) -> Vocabulary:
+def load_tokenizer(folder: Path) -> BPETokenizer:
     """The tokenizer in a checkpoint's folder. Raises BaseUnusable."""
     try:
-        vocabulary = Vocabulary(_read_tokenizer(folder), _read_end_of_text(folder))
-        _check_numbers(vocabulary, _read_n_known(folder))
+        tokenizer = BPETokenizer(_read_tokenizer(folder), _read_end_of_text(folder))
+        _check_numbers(tokenizer, _read_n_known(folder))
     except Exception as error:  # noqa: BLE001  # tokenizers raises nothing more special
         raise BaseUnusable(
             f"{folder} holds no whole byte-level BPE with an end-of-text token: {first_line(error)}",
             hint="Put the tokenizer.json that belongs to the weights beside them.",
         ) from None
-    return vocabulary
+    return tokenizer
 
 
-def _check_numbers(vocabulary: Vocabulary, n_known: int) -> None:
+def _check_numbers(tokenizer: BPETokenizer, n_known: int) -> None:
     """Raises ValueError where there are no tokens, or more than the model knows."""
-    n_tokens, largest = len(vocabulary), max(vocabulary.tokenizer.get_vocab().values())
+    n_tokens, largest = len(tokenizer), max(tokenizer.backend.get_vocab().values())
     if n_tokens < 2:
         raise ValueError("it has no tokens")
     if largest >= min(n_tokens, n_known or n_tokens):
@@ -194,22 +194,22 @@ def cut_into_blocks(text: Text, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
 _LAST_EDGE = re.compile(r"(?s:.*)(?<=\S)([ \n])")
 
 
-def encode(text: Text, vocabulary: Vocabulary) -> list[int]:
+def encode(text: Text, tokenizer: BPETokenizer) -> list[int]:
     """The ids of a text, without any token added."""
-    return [token for ids in encode_blocks(text, vocabulary) for token in ids]
+    return [token for ids in encode_blocks(text, tokenizer) for token in ids]
 
 
-def encode_blocks(text: Text, vocabulary: Vocabulary) -> Iterator[list[int]]:
+def encode_blocks(text: Text, tokenizer: BPETokenizer) -> Iterator[list[int]]:
     """The ids of a text of any length, block by block, on all cores."""
-    return (ids for ids, _ in encode_each(cut_into_blocks(text), vocabulary))
+    return (ids for ids, _ in encode_each(cut_into_blocks(text), tokenizer))
 
 
-def encode_each(blocks: Iterable[str], vocabulary: Vocabulary) -> Iterator[tuple[list[int], str]]:
+def encode_each(blocks: Iterable[str], tokenizer: BPETokenizer) -> Iterator[tuple[list[int], str]]:
     """The ids of each block, beside the block, on all cores. Raises TextUnreadable where half a character stands."""
     blocks = iter(blocks)
     while some := list(islice(blocks, BLOCKS_AT_ONCE)):
         try:
-            encoded = vocabulary.tokenizer.encode_batch_fast(some, add_special_tokens=False)
+            encoded = tokenizer.backend.encode_batch_fast(some, add_special_tokens=False)
         except TypeError:
             half = next((letter for block in some for letter in block if "\ud800" <= letter <= "\udfff"), "?")
             raise TextUnreadable(
@@ -219,12 +219,12 @@ def encode_each(blocks: Iterable[str], vocabulary: Vocabulary) -> Iterator[tuple
         yield from zip((encoding.ids for encoding in encoded), some, strict=True)
 
 
-def list_token_bytes(vocabulary: Vocabulary) -> list[bytes]:
+def list_token_bytes(tokenizer: BPETokenizer) -> list[bytes]:
     """The bytes that each id stands for; b"" for the end of text and for ids without a token."""
     byte_of = _byte_of_character()
-    pieces = [b""] * len(vocabulary)
-    special = {number for number, token in vocabulary.tokenizer.get_added_tokens_decoder().items() if token.special}
-    for token, number in vocabulary.tokenizer.get_vocab().items():
+    pieces = [b""] * len(tokenizer)
+    special = {number for number, token in tokenizer.backend.get_added_tokens_decoder().items() if token.special}
+    for token, number in tokenizer.backend.get_vocab().items():
         if number not in special and number < len(pieces):
             pieces[number] = b"".join(byte_of.get(c, c.encode()) for c in token)
     return pieces

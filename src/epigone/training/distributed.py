@@ -56,7 +56,7 @@ def _leave_group_at_end() -> None:
     atexit.register(lambda: distributed.is_initialized() and distributed.destroy_process_group())
 
 
-def agree(accelerator: Accelerator, *values: float) -> list[float]:
+def all_reduce_max(accelerator: Accelerator, *values: float) -> list[float]:
     """The greatest of each value over all processes, so that all of them do the same."""
     if accelerator.num_processes == 1:
         return list(values)
@@ -64,7 +64,7 @@ def agree(accelerator: Accelerator, *values: float) -> list[float]:
     return [float(value) for value in gathered.max(dim=0).values]
 
 
-def one_after_another(hardware: Hardware) -> AbstractContextManager[Any]:
+def main_process_first(hardware: Hardware) -> AbstractContextManager[Any]:
     """The first process does it, then the others find it done; alone, just do it."""
     if count_processes() == 1:
         return nullcontext()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from epigone.hardware import halve_until_it_fits
-from epigone.tokens.dataset import Batch, Part, read_in_order
+from epigone.hardware import with_smaller_batches
+from epigone.tokens.dataset import Batch, TokenSplit, read_in_order
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -40,7 +40,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: GPT2LMHeadModel, part: Part, *, block_size: int, batch_size: int, accelerator: Accelerator
+    model: GPT2LMHeadModel, part: TokenSplit, *, block_size: int, batch_size: int, accelerator: Accelerator
 ) -> Evaluation:
     """Read all of a part in blocks that do not overlap; each token is predicted exactly once.
 
@@ -59,7 +59,7 @@ def evaluate(
     )
     at_once = batch_size
     for batch in batches:
-        found, at_once = halve_until_it_fits(
+        found, at_once = with_smaller_batches(
             partial(_measure_in_parts, model, batch, accelerator),
             at_once,
             what=f"one block of {block_size:,} tokens of the held-out text",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Reason = Literal["done", "time", "patience", "interrupted"]
-Tone = Literal["good", "fair", "bad", "unsure"]
+Grade = Literal["good", "fair", "bad", "unsure"]
 """As it should be; to be looked at; not as it should be; not enough to say."""
 LEAST_LIKENESS = 40.0
 """Of 100: what is further from the author than this does not sound like him."""
@@ -41,7 +41,7 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Criticism:
+class SampleStats:
     """What is to be said of a model's samples."""
 
     n_characters: int
@@ -50,11 +50,11 @@ class Criticism:
     """Share of them in passages of 50 characters or more that stand in the text that is learned from."""
     longest_copied: int
     """Characters of the longest passage that stands there, whatever its length."""
-    copying: Tone
+    copying: Grade
     """What these two come to; unsure where the samples are short."""
     repeated: float
     """Share of passages of four words that came before within 256 words."""
-    repeating: Tone
+    repeating: Grade
     """What this and the compression of the samples come to, beside the author's own range."""
     sounds_like: float | None
     """Likeness to the author, 0 that of others and 100 his own; None where it was not measured."""
@@ -80,7 +80,7 @@ class Started:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stepped:
+class StepReport:
     """A report on the steps since the last one. Loss in nats per token, averaged over them, under any dropout."""
 
     step: int
@@ -99,7 +99,7 @@ class Stepped:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Divided:
+class BatchSplit:
     """Memory ran out in a step; it was taken again, and so are those to come, with each batch in smaller parts."""
 
     step: int
@@ -142,7 +142,7 @@ class Sampled:
     step: int
     epoch: float
     samples: tuple[Sample, ...]
-    found: Criticism | None = None
+    found: SampleStats | None = None
     share: float = 1.0
     """That of the evaluation beside it."""
 
@@ -169,10 +169,10 @@ class CheckpointDue:
     step: int
 
 
-Event = Started | Stepped | Divided | Evaluated | Sampled | CheckpointDue | Finished
+Event = Started | StepReport | BatchSplit | Evaluated | Sampled | CheckpointDue | Finished
 
 
-def follow_course(events: Iterable[Event]) -> list[Event]:
+def effective_history(events: Iterable[Event]) -> list[Event]:
     """The events of one unbroken course: what a crash undid is left out, because a resume goes over it again."""
     course: list[Event] = []
     for event in events:
@@ -182,7 +182,7 @@ def follow_course(events: Iterable[Event]) -> list[Event]:
     return course
 
 
-def is_beside(samples: Sampled, evaluation: Evaluated) -> bool:
+def same_weights(samples: Sampled, evaluation: Evaluated) -> bool:
     """Whether both are of the same weights."""
     return (samples.step, samples.share) == (evaluation.step, evaluation.share)
 

@@ -16,7 +16,7 @@ NEAR = 0.05
 """Shares that are closer to each other than this make no difference."""
 
 
-class Mixture:
+class WeightInterpolation:
     """A model that can be set anywhere between its base (share 0) and what was learned (1); afterwards it is as before.
 
     `base` has the base's weights by the names that the model gives them. Raises KeyError where one is missing.
@@ -41,7 +41,7 @@ class Mixture:
             weight.copy_(learned)
 
 
-def find_share(at_base: float, learned: float, measure: Callable[[float], float]) -> tuple[float, float]:
+def find_best_share(at_base: float, learned: float, measure: Callable[[float], float]) -> tuple[float, float]:
     """The best share and the loss there: of the two ends, halfway, and where a parabola through those is lowest.
 
     `at_base` and `learned` are the losses at the ends; `measure` tells that at a share, and is asked twice at most.

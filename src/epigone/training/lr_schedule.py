@@ -21,13 +21,15 @@ RATES = {"min_lrs", "max_lrs", "_last_lr", "_init_lrs"}
 TAKES_NO_ARGUMENTS = ("constant", "constant_with_warmup")
 
 
-class LearningRate:
+class LRSchedule:
     """The learning rate by step, or by evaluation for the schedules that are driven by a metric."""
 
-    def __init__(self, name: str, *, peak: float, n_steps: int, warmup: float, arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, name: str, *, peak: float, n_steps: int, warmup_ratio: float, arguments: tuple[str, ...] = ()
+    ) -> None:
         self.name, self.peak = name, peak
         self.n_steps = n_steps
-        self._warmup = warmup
+        self._warmup = warmup_ratio
         if arguments and name in TAKES_NO_ARGUMENTS:
             raise SettingsError(f"--schedule {name} takes no --schedule-arguments.", hint="Leave them out.")
         try:

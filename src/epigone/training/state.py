@@ -77,7 +77,7 @@ class Clock:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Packed:
+class TrainerState:
     """A learner between two steps, on the CPU. `facts` holds plain values only, fit for JSON."""
 
     weights: dict[str, torch.Tensor]

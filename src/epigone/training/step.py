@@ -10,14 +10,14 @@ from accelerate import Accelerator
 from torch import distributed, nn
 
 from epigone.errors import OutOfMemory
-from epigone.hardware import SHORTAGES, free_memory, is_shortage
+from epigone.hardware import OUT_OF_MEMORY_ERRORS, free_memory, is_out_of_memory
 from epigone.planning.plan import Plan
 from epigone.tokens.dataset import Batches
-from epigone.training.distributed import agree
+from epigone.training.distributed import all_reduce_max
 from epigone.training.state import pack_random_state, unpack_random_state
 
 
-class Gradients:
+class GradientStep:
     """Computes a step's gradient over and over; `plan` says in how many parts a batch is computed by now.
 
     Processes sum up their gradients while the last part is computed, as is fastest, unless it is not sure yet that a
@@ -29,7 +29,7 @@ class Gradients:
         self._sums_on = "cpu" if plan.device == "mps" else plan.device
         self._sure = False
 
-    def doubt(self) -> None:
+    def expect_out_of_memory(self) -> None:
         """Memory has been used for something else, so it is not sure that the next step fits."""
         self._sure = False
 
@@ -54,8 +54,8 @@ class Gradients:
         loss = None
         try:
             loss = self._compute(step)
-        except SHORTAGES as error:
-            if not is_shortage(error):
+        except OUT_OF_MEMORY_ERRORS as error:
+            if not is_out_of_memory(error):
                 raise
             if self._sure and self.accelerator.num_processes > 1:
                 raise OutOfMemory(
@@ -64,14 +64,14 @@ class Gradients:
                 ) from error
         if self._sure or self.accelerator.num_processes == 1:
             return loss
-        if agree(self.accelerator, float(loss is None))[0]:
+        if all_reduce_max(self.accelerator, float(loss is None))[0]:
             return None
         self._sum_up()
         return loss
 
     def _compute(self, step: int) -> torch.Tensor:
         rows = self.plan.list_rows(self.accelerator.process_index)
-        n_blocks = self.plan.batch_size * self.plan.accumulation
+        n_blocks = self.plan.batch_size * self.plan.gradient_accumulation
         mean = torch.zeros((), dtype=torch.float64, device=self._sums_on)
         for part in rows:
             ids, targets = self.batches.read(step, rows=part)

@@ -15,30 +15,30 @@ from pydantic import TypeAdapter
 from transformers import GPT2LMHeadModel
 
 from epigone.errors import BaseError, TrainingDiverged
-from epigone.hardware import explain_shortage
+from epigone.hardware import explain_out_of_memory
 from epigone.model.loss import DTYPES, NextTokenLoss
 from epigone.planning.plan import Plan
-from epigone.tokens.dataset import Batches, Tokens
-from epigone.training.distributed import agree, make_accelerator
+from epigone.tokens.dataset import Batches, TokenDataset
+from epigone.training.distributed import all_reduce_max, make_accelerator
 from epigone.training.evaluate import Evaluation, evaluate
 from epigone.training.events import (
+    BatchSplit,
     CheckpointDue,
-    Criticism,
-    Divided,
     Evaluated,
     Event,
     Finished,
     Reason,
     Sample,
     Sampled,
+    SampleStats,
     Started,
-    Stepped,
+    StepReport,
 )
-from epigone.training.interpolation import Mixture, find_share
-from epigone.training.lr_schedule import LearningRate
+from epigone.training.interpolation import WeightInterpolation, find_best_share
+from epigone.training.lr_schedule import LRSchedule
 from epigone.training.optimizer import TIED, make_optimizer, pack_state, unpack_state
-from epigone.training.state import Clock, Packed, Progress, pack_random_state, unpack_random_state
-from epigone.training.step import Gradients
+from epigone.training.state import Clock, Progress, TrainerState, pack_random_state, unpack_random_state
+from epigone.training.step import GradientStep
 
 
 def are_finite(tensors: Iterable[torch.Tensor]) -> bool:
@@ -65,30 +65,30 @@ def explain_divergence(what: str, plan: Plan, progress: Progress) -> TrainingDiv
 
 
 SMALLER = "Train with a smaller --size or --base, or --lora 16; to go on with what is saved: epigone resume."
-Sampler = Callable[[GPT2LMHeadModel], tuple[tuple[Sample, ...], Criticism | None]]
+SampleFunction = Callable[[GPT2LMHeadModel], tuple[tuple[Sample, ...], SampleStats | None]]
 """Lets the model write, and says what is to be said of it."""
-Origin = Callable[[], Mapping[str, torch.Tensor]]
+BaseWeights = Callable[[], Mapping[str, torch.Tensor]]
 """Loads the weights that were there before the first step."""
 
 
-class Learner:
+class Trainer:
     """A model that learns by a plan, and everything that changes while it does."""
 
     def __init__(  # noqa: PLR0913  # each of the last four may be left out
         self,
         model: GPT2LMHeadModel,
-        tokens: Tokens,
+        tokens: TokenDataset,
         plan: Plan,
         *,
-        sample: Sampler | None = None,
-        origin: Origin | None = None,
+        sample: SampleFunction | None = None,
+        origin: BaseWeights | None = None,
         teacher: GPT2LMHeadModel | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """`origin` is asked at the end, to look part of the way back; `teacher` is learned from beside the text."""
         self.tokens, self.sample, self.origin, self.should_stop = tokens, sample, origin, should_stop
         self.accelerator = make_accelerator(plan)
-        with explain_shortage(f"the model does not fit on {plan.device}", SMALLER):
+        with explain_out_of_memory(f"the model does not fit on {plan.device}", SMALLER):
             self.model = model.to(self.accelerator.device)
         self.model.train()
         self.optimizer = make_optimizer(self.model, plan)
@@ -96,22 +96,22 @@ class Learner:
             self.model,
             attention=plan.attention,
             dtype=DTYPES[plan.precision],
-            compilation=plan.compilation,
+            compile=plan.compile,
             teacher=None if teacher is None else teacher.to(self.accelerator.device),
         )
         # accelerate casts outputs to fp32: of the loss, which is one number, and not of all logits.
         loss, self._stepper = self.accelerator.prepare(loss, self.optimizer)
-        self.rate = LearningRate(
+        self.rate = LRSchedule(
             plan.schedule,
             peak=plan.learning_rate,
             n_steps=plan.n_steps,
-            warmup=plan.warmup,
+            warmup_ratio=plan.warmup_ratio,
             arguments=plan.schedule_arguments,
         )
         self.batches = Batches(
             tokens.train.ids, block_size=plan.block_size, blocks_per_step=plan.blocks_per_step, seed=plan.seed
         )
-        self.gradients = Gradients(loss, self.batches, self.accelerator, plan)
+        self.gradients = GradientStep(loss, self.batches, self.accelerator, plan)
         self.progress = Progress()
         self._losses = torch.zeros(2, dtype=torch.float64, device="cpu" if plan.device == "mps" else plan.device)
         torch.manual_seed(plan.seed + self.accelerator.process_index)
@@ -144,8 +144,8 @@ class Learner:
             parts = self.plan.parts
             self.step()
             if self.plan.parts > parts:
-                yield Divided(step=progress.step, batch_size=plan.batch_size, parts=self.plan.parts)
-            due = bool(agree(self.accelerator, self.clock.is_evaluation_due)[0])
+                yield BatchSplit(step=progress.step, batch_size=plan.batch_size, parts=self.plan.parts)
+            due = bool(all_reduce_max(self.accelerator, self.clock.is_evaluation_due)[0])
             if due or progress.step % plan.report_every == 0:
                 yield self._report()
             if due:
@@ -157,15 +157,15 @@ class Learner:
         elif progress.evaluated_step < progress.step:
             yield from self._evaluate()
         if self.origin is not None and reason != "interrupted" and progress.mixed_step < progress.step:
-            yield from self._look_back(self.origin)
+            yield from self._interpolate_to_base(self.origin)
         yield self._finish(reason)
 
-    def spend(self, seconds: float) -> None:
+    def add_elapsed(self, seconds: float) -> None:
         """Count what went before the first step, on compiling, say, as time of training."""
         self.progress.seconds = self.progress.seconds_before = seconds
 
     def _find_reason_to_stop(self) -> Reason | None:
-        share, stop = agree(self.accelerator, self.clock.share_done, float(self.should_stop()))
+        share, stop = all_reduce_max(self.accelerator, self.clock.share_done, float(self.should_stop()))
         if stop:
             return "interrupted"
         if self.progress.step >= self.plan.most_steps:
@@ -185,9 +185,9 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self._losses += self.gradients.add(progress.step)
-        with explain_shortage("the optimizer's state does not fit beside the model and its gradient", SMALLER):
-            if plan.clip:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), plan.clip)
+        with explain_out_of_memory("the optimizer's state does not fit beside the model and its gradient", SMALLER):
+            if plan.max_grad_norm:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), plan.max_grad_norm)
             self._stepper.step()
         self._stepper.zero_grad()
         progress.step += 1
@@ -195,12 +195,12 @@ class Learner:
         progress.n_unreported += 1
         self.clock.tick()
 
-    def _report(self) -> Stepped:
+    def _report(self) -> StepReport:
         progress, plan = self.progress, self.plan
         loss = self._mean_loss(1, progress.n_unreported)
         seconds = max(1e-9, progress.seconds - self.clock.reported_at)
         share = self.clock.share_done
-        report = Stepped(
+        report = StepReport(
             step=progress.step,
             n_steps=plan.n_steps if plan.minutes is None else max(progress.step, round(progress.step / share)),
             epoch=self.epoch,
@@ -227,7 +227,7 @@ class Learner:
         """A step's gradient may spoil them though its loss was a number. Raises TrainingDiverged."""
         state = (value for entries in self.optimizer.state.values() for value in entries.values())
         sound = are_finite([self._losses, *self.model.parameters(), *state])
-        if agree(self.accelerator, float(not sound))[0]:
+        if all_reduce_max(self.accelerator, float(not sound))[0]:
             raise explain_divergence("The loss or a weight became nan or infinite", self.plan, self.progress)
 
     def _save(self) -> CheckpointDue:
@@ -242,7 +242,7 @@ class Learner:
         progress = self.progress
         self.clock.tick()
         began = progress.seconds
-        yield from self._look()
+        yield from self._evaluate_and_sample()
         self.rate.see(progress.loss)
         self.clock.tick()
         yield self._save()
@@ -250,32 +250,32 @@ class Learner:
         progress.evaluation_seconds = progress.seconds - began
         self.clock.reported_at = self.clock.evaluated_at = progress.seconds
 
-    def _look(self, share: float = 1.0) -> Iterator[Event]:
+    def _evaluate_and_sample(self, share: float = 1.0) -> Iterator[Event]:
         """Let the model write and read the held-out text; `share` says how far it is from its base at the moment."""
         self._check_weights()  # before it writes: there is nothing to draw from chances that are no numbers
-        self.gradients.doubt()
+        self.gradients.expect_out_of_memory()
         samples, found = self.sample(self.model) if self.sample and self.accelerator.is_main_process else ((), None)
         yield self._measure(share, spoiled=found is not None and found.spoiled)
         if self.sample is not None:
             yield Sampled(step=self.progress.step, epoch=self.epoch, samples=samples, found=found, share=share)
 
-    def _look_back(self, origin: Origin) -> Iterator[Event]:
+    def _interpolate_to_base(self, origin: BaseWeights) -> Iterator[Event]:
         """Look part of the way back to the base, where that foretells better than any evaluation so far."""
         progress = self.progress
         try:
             base = origin()
         except BaseError:  # it was here when the run began
             return
-        with Mixture(self.model, base) as mixture:
+        with WeightInterpolation(self.model, base) as mixture:
 
             def measure(share: float) -> float:
                 mixture.set(share)
                 return self._read_held_out().loss
 
-            share, loss = find_share(progress.base_loss, progress.loss, measure)
+            share, loss = find_best_share(progress.base_loss, progress.loss, measure)
             if loss < progress.best_loss:
                 mixture.set(share)
-                yield from self._look(share)
+                yield from self._evaluate_and_sample(share)
         progress.mixed_step = progress.step
         yield self._save()
 
@@ -292,7 +292,7 @@ class Learner:
         """Evaluate, remember the best, and begin a new interval. Raises TrainingDiverged."""
         progress, plan = self.progress, self.plan
         found = self._read_held_out()
-        spoiled = plan.keep_best == "verdict" and bool(agree(self.accelerator, float(spoiled))[0])
+        spoiled = plan.keep_best == "verdict" and bool(all_reduce_max(self.accelerator, float(spoiled))[0])
         rank = spoiled, check_loss(found.loss, plan, progress)  # one that is not spoiled is better, whatever its loss
         best = not math.isfinite(progress.best_loss) or rank < (progress.best_spoiled, progress.best_loss)
         if best:
@@ -339,11 +339,11 @@ class Learner:
 
     # -- what a checkpoint keeps
 
-    def pack(self) -> Packed:
+    def pack(self) -> TrainerState:
         """Everything that changes while it learns, as tensors and plain values."""
         self.progress.losses = self._losses.tolist()
         scaler = self.accelerator.scaler
-        return Packed(
+        return TrainerState(
             weights={name: value.detach().cpu() for name, value in self.model.state_dict().items() if name != TIED},
             optimizer=pack_state(self.optimizer, self.model),
             random=pack_random_state(self.accelerator.device),
@@ -354,7 +354,7 @@ class Learner:
             },
         )
 
-    def unpack(self, packed: Packed) -> None:
+    def unpack(self, packed: TrainerState) -> None:
         """Take up what `pack` gave, of the same model and plan."""
         self.model.load_state_dict(packed.weights, strict=False)
         unpack_state(self.optimizer, self.model, packed.optimizer)
