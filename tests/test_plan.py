@@ -261,8 +261,8 @@ def test_the_published_sizes_have_their_published_number_of_weights(shape: Shape
 
 @pytest.mark.parametrize("size", ["1x32", "2x64", "3x96", "6x384"])
 @pytest.mark.parametrize("vocab_size", [257, 1000])
-def test_the_weights_are_as_many_as_the_real_model_has(size: str, tokenizer: int) -> None:
-    plan = plan_for(size=size, tokenizer=tokenizer, block_size=48)
+def test_the_weights_are_as_many_as_the_real_model_has(size: str, vocab_size: int) -> None:
+    plan = plan_for(size=size, vocab_size=vocab_size, block_size=48)
     shape = plan.shape
     config = GPT2Config(
         vocab_size=shape.vocab_size,
