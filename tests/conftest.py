@@ -6,7 +6,9 @@ A test that takes the fixture `reliability` has the marker `faults` by itself: `
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from epigone.errors import EpigoneError
 ODD = "Odd and hostile input"
 ROWS = Path(__file__).parents[1] / "build" / "reliability.json"
 _found: list[dict[str, Any]] = []
+_cpu: dict[str, float] = {}
+_STARTED = pytest.StashKey[float]()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +128,44 @@ def counting(reliability: Reliability) -> Counting:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cpu", type=int, metavar="N", help="list the N tests and files that took most processor time")
     parser.addoption("--rows", action="store_true", help=f"keep the rows of docs/reliability.md in {ROWS.name}")
+
+
+def _cpu_seconds() -> float:
+    """Processor time of this process and of the children it has waited for; the clock says little on a busy machine."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.stash[_STARTED] = _cpu_seconds()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, object, object]:
+    if call.when == "teardown":
+        item.user_properties.append(("cpu", _cpu_seconds() - item.stash[_STARTED]))
+    return (yield)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "teardown":
+        _cpu[report.nodeid] = dict(report.user_properties).get("cpu", 0.0)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    n = config.getoption("--cpu")
+    if not n:
+        return
+    files = Counter[str]()
+    for test, seconds in _cpu.items():
+        files[test.partition("::")[0]] += seconds
+    for title, table in ("tests", Counter(_cpu)), ("files", files):
+        terminalreporter.section(f"processor time, {title}; {sum(table.values()):.0f} s in all")
+        for name, seconds in table.most_common(n):
+            terminalreporter.write_line(f"{seconds:8.2f}  {name}")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers

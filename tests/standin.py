@@ -25,11 +25,11 @@ def make_standin(
     n_layer: int = 2,
     n_embd: int = 64,
     n_positions: int = 128,
-    tokenizer: int = 512,
+    vocab_size: int = 512,
 ) -> Path:
     """The folder. With `steps` of AdamW the model knows something of the text; same arguments, same files."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = make_tokenizer(folder, text=text, tokenizer=tokenizer, n_positions=n_positions)
+    tokenizer = make_tokenizer(folder, text=text, vocab_size=vocab_size, n_positions=n_positions)
     n_entries = tokenizer.get_vocab_size()
     config = GPT2Config(
         vocab_size=n_entries,
@@ -52,12 +52,12 @@ def make_standin(
     return folder
 
 
-def make_tokenizer(folder: Path, *, text: str, tokenizer: int, n_positions: int) -> Tokenizer:
+def make_tokenizer(folder: Path, *, text: str, vocab_size: int, n_positions: int) -> Tokenizer:
     """A byte-level BPE learned from the text and saved as GPT-2's is; <|endoftext|> is its last entry, as in GPT-2."""
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=tokenizer - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=vocab_size - 1, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     learner.train_from_iterator([text], trainer)
     learner.model.save(str(folder))
