@@ -37,7 +37,7 @@ test: setup ## the tests, without the slow ones, on as many cores as there are u
 slow: setup ## the slow tests
 	$(BIN)/python -m pytest -m slow
 
-faults: setup ## everything that is done to runs on purpose; writes docs/reliability.md
+faults: setup ## everything that is done to runs on purpose; writes docs/dev/reliability.md
 	rm -f build/reliability.json
 	EPIGONE_STEADY_MB=$(STEADY_MB) $(BIN)/python -m pytest -m faults --rows
 	$(BIN)/python tools/reliability.py
@@ -45,7 +45,7 @@ faults: setup ## everything that is done to runs on purpose; writes docs/reliabi
 docs: setup ## write the generated pages of docs/ anew
 	$(BIN)/python tools/docs.py
 
-bench: setup ## measure epigone beside others (TEXT=FILE: on that text); writes docs/benchmarks.md
+bench: setup ## measure epigone beside others (TEXT=FILE: on that text); writes docs/dev/benchmarks.md
 	$(BIN)/python tools/bench.py --write $(if $(TEXT),--text $(TEXT))
 
 base: setup ## make the small base of LIBRARY, a folder or an archive of books, in MINUTES (120); goes on where it was

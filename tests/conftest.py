@@ -1,4 +1,4 @@
-"""Tests that try faults in; the rows of docs/reliability.md out, in build/reliability.json, where they are asked for.
+"""Fixtures for all tests; those that count faults and write the rows of docs/dev/reliability.md when asked to.
 
 A test that takes the fixture `reliability` has the marker `faults` by itself: `make faults` runs all of these.
 """
@@ -129,7 +129,7 @@ def counting(reliability: Reliability) -> Counting:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cpu", type=int, metavar="N", help="list the N tests and files that took most processor time")
-    parser.addoption("--rows", action="store_true", help=f"keep the rows of docs/reliability.md in {ROWS.name}")
+    parser.addoption("--rows", action="store_true", help=f"keep the rows of docs/dev/reliability.md in {ROWS.name}")
 
 
 def _cpu_seconds() -> float:

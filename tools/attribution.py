@@ -28,7 +28,7 @@ from epigone.evaluation.stylometry import (
 )
 from epigone.evaluation.stylometry import WINDOWS as OWN_WINDOWS
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "attribution.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "dev" / "attribution.md"
 STORIES = """alger 01 02 03 04 05 06 07 08 09 10
 austen 01 02 03
 barrie 03 06 11 12 13
@@ -85,7 +85,7 @@ def main() -> None:
     """Measure, and print the page or write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", type=Path, help="a folder of folders, as library.tar.xz has it")
-    parser.add_argument("--write", action="store_true", help="write docs/attribution.md")
+    parser.add_argument("--write", action="store_true", help="write docs/dev/attribution.md")
     asked = parser.parse_args()
     lines = []
     for line in write_page(asked.library):

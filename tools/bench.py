@@ -51,12 +51,14 @@ Work = Callable[[], object]
 
 
 def main() -> None:
-    """Measure, print, and with --write keep it as docs/benchmarks.md."""
+    """Measure, print, and with --write keep it as docs/dev/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, short texts, no 124M, no recipes: rough")
     parser.add_argument("--gpu", action="store_true", help="a GPU: 124M, and with --text how fast it learns")
     parser.add_argument("--text", type=Path, help="learn this text by each recipe; its last tenth is tested on")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md, or docs/benchmarks-gpu.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write benchmarks.md, or benchmarks-gpu.md, in docs/dev"
+    )
     parser.add_argument("--alone", choices=["transformers", "epigone"], help=argparse.SUPPRESS)
     asked = parser.parse_args()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -67,7 +69,7 @@ def main() -> None:
     print(page)
     if asked.write:
         name = "benchmarks-gpu.md" if asked.gpu else "benchmarks.md"
-        Path("docs", name).write_text(page, "utf-8", newline="\n")
+        Path("docs", "dev", name).write_text(page, "utf-8", newline="\n")
     return None
 
 

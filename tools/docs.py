@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; name what is stale")
     check = parser.parse_args().check
     stale = 0
-    for name, page in {"settings": write_settings, "commands": write_commands, "map": write_map}.items():
+    for name, page in {"settings": write_settings, "commands": write_commands, "dev/map": write_map}.items():
         path, text = ROOT / "docs" / f"{name}.md", page()
         if path.exists() and path.read_text("utf-8") == text:
             continue
@@ -159,7 +159,7 @@ def write_map() -> str:
     lines = [WARNING, "", "# Map of the source", "", _MAP_HEAD, "", "| room | what it does |", "| --- | --- |"]
     rooms = list_rooms()
     for room, modules in rooms.items():
-        target = f"#{room}" if len(modules) > 1 else f"../{modules[0].relative_to(ROOT).as_posix()}"
+        target = f"#{room}" if len(modules) > 1 else f"../../{modules[0].relative_to(ROOT).as_posix()}"
         lines.append(f"| [{room}]({target}) | {read_first_line(modules[0])} |")
     for room, modules in rooms.items():
         if len(modules) > 1:
@@ -190,7 +190,7 @@ def list_rooms() -> dict[str, list[Path]]:
 
 def _link(module: Path) -> str:
     name = module.relative_to(SOURCE).as_posix()
-    return f"- [`{name}`](../{module.relative_to(ROOT).as_posix()}): {read_first_line(module)}"
+    return f"- [`{name}`](../../{module.relative_to(ROOT).as_posix()}): {read_first_line(module)}"
 
 
 def read_first_line(module: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the tests of faults found, in build/reliability.json, in; docs/reliability.md out."""
+"""What the tests of faults found, in build/reliability.json, in; docs/dev/reliability.md out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = ROOT / "build" / "reliability.json"
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = ROOT / "docs" / "dev" / "reliability.md"
 WARNING = "<!-- Written by tools/reliability.py from what the tests found: run `make faults`. -->"
 HEAD = """\
 What was done to runs on purpose, how often, and what came of it. A fault is survived where no person is needed but to

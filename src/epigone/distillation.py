@@ -1,7 +1,7 @@
 """A run's folder in; its model as a teacher, for one that learns the same text, out.
 
 A model that learns from the text and from what another one foretells, which has learned the text before, comes to know
-it better than that one (docs/findings.md).
+it better than that one (docs/dev/findings.md).
 """
 
 from __future__ import annotations

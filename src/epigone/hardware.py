@@ -94,7 +94,8 @@ class Hardware:
     def guess_seconds_per_token(self, n_layer: int, width: int, flops: float) -> float:
         """What learning from one token takes: each layer's own time, in fp32 by its width, and its `flops` operations.
 
-        Equal machines must give equal plans, so this is not measured at the start; docs/findings.md says where from.
+        Equal machines must give equal plans, so this is not measured at the start; where the figures come from is in
+        docs/dev/findings.md.
         """
         if self.device == "cpu":
             seconds = 9e-6 * n_layer + 3.6e-12 * flops if self.bf16 else 0.28e-6 * n_layer * width + 18e-12 * flops

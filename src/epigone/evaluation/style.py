@@ -1,7 +1,7 @@
 """A text, an author's own and others' in; whether it sounds like him, as a verdict, out.
 
 Every part is a ruler on which other authors' median is 0 and his own held-out text is 100, and the verdict is the least
-of them. What each kind of text reaches is in docs/attribution.md.
+of them. What each kind of text reaches is in docs/dev/attribution.md.
 """
 
 from __future__ import annotations

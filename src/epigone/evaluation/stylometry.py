@@ -188,7 +188,7 @@ def pick_windows(texts: Sequence[str]) -> list[str]:
 
 @cache
 def load_authors() -> AuthorCounts:
-    """The authors that come with the package: English books of about sixty, as counts. See docs/attribution.md."""
+    """The authors that come with the package: English books of about sixty, as counts. See docs/dev/attribution.md."""
     with safe_open(str(files("epigone.evaluation") / BUNDLE), framework="numpy") as file:
         named = json.loads(file.metadata()["names"])
         roots, totals = file.get_tensor("roots").astype(np.float64), file.get_tensor("totals").astype(np.float64)

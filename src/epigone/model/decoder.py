@@ -28,7 +28,7 @@ WeightFormat = Literal["fp32", "bf16", "int8"]
 SMALL_PARAMETERS = 20_000_000
 """With fewer weights than this bf16's longer calls cost more than it saves, while the rows are few."""
 MANY_ROWS = 24
-"""From so many rows on a product in bf16, or fp32, is quicker than one in int8 (docs/findings.md)."""
+"""From so many rows on a product in bf16, or fp32, is quicker than one in int8 (docs/dev/findings.md)."""
 LEVELS = 127
 """Eight-bit weights are whole numbers from -127 to 127 times a scale for each output."""
 
@@ -111,7 +111,7 @@ class Decoder:
         """Keys and values: [layers, 2, count, heads, room, width of a head].
 
         In memory each head of a text has its positions side by side, but for one text, of which all that belongs to a
-        position does (docs/findings.md).
+        position does (docs/dev/findings.md).
         """
         shape = [len(self._layers), 2, count, self.n_head, room, self.width // self.n_head]
         order = (0, 2, 4, 1, 3, 5) if count == 1 else range(6)

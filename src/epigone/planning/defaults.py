@@ -1,6 +1,6 @@
 """What training starts from and how long a text is, in; how fast and how carefully to learn, with reasons, out.
 
-The numbers are from trials; docs/findings.md has them.
+The numbers are from trials; docs/dev/findings.md has them.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         embeddings | {"params": [parameter for name, parameter in large if ".h." not in name]},
         small,
     ]
-    polynomials = FIVE if plan.fresh else THREE  # a small base learns as much from them (docs/findings.md)
+    polynomials = FIVE if plan.fresh else THREE  # a small base learns as much from them (docs/dev/findings.md)
     dtype = torch.bfloat16 if plan.precision == "bf16" else torch.float32
     return Muon(groups, dtype=dtype, momentum=plan.momentum, polynomials=polynomials)
 
