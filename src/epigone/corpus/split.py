@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Literal
 
 from epigone.corpus.corpus import Corpus, StageCallback, ignore_stages, read_corpus
 from epigone.corpus.large_text import Text, read_blocks, slice_text
+from epigone.corpus.words import SPLIT_BOUNDARIES
 from epigone.errors import SettingsError, TextTooShort
 from epigone.settings import TrainSettings
 
@@ -24,23 +24,6 @@ SMALLEST_PIECE = 200
 FILES_FOR_DOCUMENTS = 10
 """From so many files on, whole ones can be held out and the share still be met."""
 
-STOPS = r"[.!?…。！？｡।॥؟۔]"
-SENTENCE_STOPS = r"(?:(?<![A-Z])(?<!\b[A-Z][a-z])(?<!\bMrs)(?<!\bMme)[.!?…]|[。！？｡।॥؟۔])"
-"""The end of a sentence within a paragraph, but not of an initial or of a title such as "Mr."."""
-CLOSERS = r"[\"'”’»)\]_*」』）]*"
-ENDS_OF_LINES = r"(?:[ \t]*+\n)++"
-BOUNDARIES = {
-    "paragraph": re.compile(rf"{STOPS}{CLOSERS}[ \t]*+\n{ENDS_OF_LINES}"),
-    "sentence": re.compile(
-        rf"{SENTENCE_STOPS}{CLOSERS}(?>{ENDS_OF_LINES}|[ \t]++|\s)(?!\s*+[a-zß-ÿ])"
-        rf"|[。！？｡]{CLOSERS}(?:{ENDS_OF_LINES})?"
-    ),
-    "blank line": re.compile(rf"\n{ENDS_OF_LINES}"),
-    "line": re.compile(r"\n"),
-    "word": re.compile(r"\s++"),
-}
-"""Where a stretch may begin and end: behind what the pattern matches; an indentation stays with what follows it.
-Possessive quantifiers keep the search linear in any text."""
 PREFERENCES = (
     ("paragraph", 0.1),
     ("sentence", 0.1),
@@ -265,7 +248,7 @@ def _find_boundaries(text: Text, room: range, low: int, high: int, kind: str) ->
     margin = 100  # a pattern begins before its boundary: at the stop, or at the first of several blank lines
     start = max(0, low - 2 * margin)
     window = text[start : min(len(text), high + margin)]
-    matches = BOUNDARIES[kind].finditer(window, max(0, low - margin - start))
+    matches = SPLIT_BOUNDARIES[kind].finditer(window, max(0, low - margin - start))
     return [end for match in matches if low <= (end := start + match.end()) <= high]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lzma
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from epigone.corpus.words import WORD_OR_MARK
 from epigone.evaluation.verdict import UNTOUCHED, Measure, Reference, Verdict
 from epigone.model.decoder import Decoder, ReferenceDecoder
 from epigone.tokens.dataset import TokenSplit, read_in_order
@@ -24,8 +24,6 @@ from epigone.training.events import Grade
 
 Symbols = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
-TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+(?:'[^\W_]+)*|[^\w\s]")
-"""A word, a character that is a word, or a mark."""
 N_KEPT = {0: 20, 90_000: 80}
 """From so many words of the author's on: how many words and marks count as themselves where order is judged.
 
@@ -96,7 +94,7 @@ def _take(values: Symbols, places: Symbols) -> Symbols:
 
 def split_words(normalised: str) -> list[str]:
     """The words and marks of a normalised text."""
-    return TOKEN.findall(normalised)
+    return WORD_OR_MARK.findall(normalised)
 
 
 class FunctionWordMask:

@@ -15,13 +15,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from epigone.corpus.large_text import Text
+from epigone.corpus.words import SENTENCE_END, SPACED_WORD
 from epigone.errors import TextTooShort
-from epigone.generation.stopping import BOUNDARIES
 from epigone.text_reuse.hashing import normalise
 from epigone.text_reuse.matches import measure_longest
 
-WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
-"""What stands between white space, or a character of a script that is written without it."""
 UNEVEN = 0.25
 """Most by which the words of a pair may differ, as a share of the longer one."""
 CONTEXT_CHARACTERS = 300
@@ -80,7 +78,7 @@ class Result:
 
 def list_starts(text: str) -> list[int]:
     """Where sentences begin: at the beginning of the text, behind the end of another, and after an empty line."""
-    ends = {match.end() for match in BOUNDARIES["sentence"].finditer(text)}
+    ends = {match.end() for match in SENTENCE_END.finditer(text)}
     ends |= {match.end() for match in re.finditer(r"\n[^\S\n]*\n", text)} | {0}
     return sorted({start for end in ends if (start := _pass_space(text, end)) < len(text)})
 
@@ -94,13 +92,13 @@ def _pass_space(text: str, place: int) -> int:
 
 def count_words(text: str) -> int:
     """The words of a text."""
-    return len(WORDS.findall(text))
+    return len(SPACED_WORD.findall(text))
 
 
 def find_passage(text: str, start: int, n_words: int) -> int | None:
     """Where the sentence ends whose end is the nearest to `n_words` after the start; None where none is near."""
-    words = [match.end() for match in WORDS.finditer(text, start, start + 40 * n_words + 400)]
-    boundaries = BOUNDARIES["sentence"].finditer(text, start, start + 40 * n_words + 400)
+    words = [match.end() for match in SPACED_WORD.finditer(text, start, start + 40 * n_words + 400)]
+    boundaries = SENTENCE_END.finditer(text, start, start + 40 * n_words + 400)
     ends = {match.end(): sum(word <= match.end() for word in words) for match in boundaries}
     near = [end for end, count in ends.items() if abs(count - n_words) <= UNEVEN * n_words]
     return min(near, key=lambda end: abs(ends[end] - n_words), default=None)
@@ -108,7 +106,7 @@ def find_passage(text: str, start: int, n_words: int) -> int | None:
 
 def cut_words(text: str, n_words: int) -> str:
     """The first so many words and a mark that more follows."""
-    ends = [match.end() for match in WORDS.finditer(text)]
+    ends = [match.end() for match in SPACED_WORD.finditer(text)]
     return text[: ends[n_words - 1]] + CUT if 0 < n_words < len(ends) else text
 
 
@@ -142,7 +140,7 @@ def _find_span(documents: Sequence[str], number: int, start: int, n_words: int) 
 
 
 def _find_word_end(text: str, start: int, n_words: int) -> int | None:
-    for number, match in enumerate(WORDS.finditer(text, start), 1):
+    for number, match in enumerate(SPACED_WORD.finditer(text, start), 1):
         if number == n_words:
             return match.end()
     return None
@@ -158,7 +156,7 @@ def find_known(passages: Sequence[str], learned: Sequence[Text]) -> list[bool]:
 
 def _list_telling(passage: str) -> Iterator[str]:
     """The long sentences of a passage, normalised."""
-    ends = [0, *(match.end() for match in BOUNDARIES["sentence"].finditer(passage)), len(passage)]
+    ends = [0, *(match.end() for match in SENTENCE_END.finditer(passage)), len(passage)]
     sentences = (normalise(passage[a:b]).strip() for a, b in pairwise(ends))
     return (sentence for sentence in sentences if len(sentence) >= TELLING_CHARACTERS)
 

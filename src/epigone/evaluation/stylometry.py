@@ -25,13 +25,11 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from epigone.corpus.words import STYLOMETRY_WORD, UNSPACED_CHARACTER
 from epigone.files import write_whole
 
 Counts = NDArray[np.float64]
 
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+(?:'[^\W\d_]+)*")
-"""A Chinese or Japanese character is a word: no space says where theirs end."""
-UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 PLAIN_FORMS = str.maketrans("\u2019\u2018\u201c\u201d\u2014\u2013", "''\"\"--", "_")
 """How an edition prints quotation marks, dashes and italics is not the author's doing."""
 
@@ -73,7 +71,7 @@ class Features:
         self, text: str, places: dict[str, int], codes: NDArray[np.uint64], order: NDArray[np.intp]
     ) -> Counts:
         counts = np.zeros(len(self.words) + len(self.grams) + 2)
-        words = WORD.findall(text)
+        words = STYLOMETRY_WORD.findall(text)
         for word, n in Counter(words).items():
             if word in places:
                 counts[places[word]] = n
@@ -92,7 +90,7 @@ def choose_features(texts: Iterable[str], n_words: int, n_grams: int) -> Feature
     length = 0
     for text in texts:
         length = length or choose_length(text)
-        found = Counter(WORD.findall(text))
+        found = Counter(STYLOMETRY_WORD.findall(text))
         for word, n in found.items():
             words[word] += n / found.total()  # type: ignore[assignment]  # shares add up as counts do
         codes, numbers = np.unique(_encode(text, length), return_counts=True)
@@ -106,7 +104,7 @@ def choose_features(texts: Iterable[str], n_words: int, n_grams: int) -> Feature
 
 def choose_length(text: str) -> int:
     """Of the n-grams: four characters, or two of a script in which a character is a word."""
-    return 2 if 2 * len(UNSPACED.findall(text[:20_000])) > len(text[:20_000]) else 4
+    return 2 if 2 * len(UNSPACED_CHARACTER.findall(text[:20_000])) > len(text[:20_000]) else 4
 
 
 def _units(text: str) -> NDArray[np.uint16]:
@@ -161,7 +159,7 @@ class AuthorCounts:
 
     def serves(self, text: str) -> bool:
         """Whether a normalised text is in the language of these authors, by its commonest words."""
-        words = WORD.findall(text[:200_000])
+        words = STYLOMETRY_WORD.findall(text[:200_000])
         common = set(self.features.words[:COMMONEST])
         return sum(word in common for word in words) >= LEAST_SHARED * len(words) > 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 
+from epigone.corpus.words import STOP_BOUNDARIES, WORD_END
 from epigone.settings import WriteSettings
 
 LONGER = 1.5
@@ -16,24 +17,14 @@ ALLOWANCE = {"tokens": 60, "words": 40, "characters": 200}
 """A text that finds no end after its length is cut where it has this many times its length and so much more."""
 TOKENS_PER_UNIT = {"tokens": 1, "words": 12, "characters": 4}
 """At most: a character may have four bytes, and each of them be a token."""
-BOUNDARIES = {
-    "sentence": re.compile(
-        r"(?:[!?…]|(?<!\b[A-Z])(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bSt)\.)[\"'”’»)\]]*(?=\s)|[。！？][”’」』]*(?=.)", re.S
-    ),
-    "line": re.compile(r"(?=\n)"),
-    "paragraph": re.compile(r"(?=\n[^\S\n]*\n)"),
-    "speech": re.compile(r"(?=\n[^\S\n]*\n)|(?=\n[^\W\d_a-z][\w'’ -]{0,30}[.:]\s)"),
-}
-"""A text may end where a match ends. A speech ends at an empty line, or where the next one's speaker is named."""
 UNDECIDED = {"paragraph": re.compile(r"\n[^\S\n]*\Z"), "speech": re.compile(r"\n[^\n]{0,34}\Z")}
 """A rest that may turn out to stand after the end."""
 LOOK_BACK = 40
-WORD_ENDS = re.compile(r"\S(?=\s)")
 
 
 def count_most_tokens(settings: WriteSettings) -> int:
     """Tokens after which every text that is asked for has ended."""
-    most = find_latest_end(settings) if settings.end in BOUNDARIES else settings.length
+    most = find_latest_end(settings) if settings.end in STOP_BOUNDARIES else settings.length
     return most * TOKENS_PER_UNIT[settings.unit]
 
 
@@ -67,7 +58,7 @@ class StopDetector:
         self.n_tokens += 1
         self._n_characters += len(fresh)
         if self.settings.unit == "words":
-            self._n_words += len(WORD_ENDS.findall(self._text[-1:] + fresh))
+            self._n_words += len(WORD_END.findall(self._text[-1:] + fresh))
         self._text += fresh
         end = len(self._text) if last else self._find_end()
         self.stopped = end is not None
@@ -94,7 +85,7 @@ class StopDetector:
         if self._reached is None and self._measure() >= self.settings.length:
             self._reached = self._find_length()
         if self._reached is not None:
-            if self.settings.end not in BOUNDARIES:
+            if self.settings.end not in STOP_BOUNDARIES:
                 ends.append(self._reached)
             elif self._measure() >= find_latest_end(self.settings):
                 ends.append(len(self._text))
@@ -111,13 +102,13 @@ class StopDetector:
             return len(self._text) - (self._n_characters - self.settings.length)
         if self.settings.unit == "tokens":
             return len(self._text)
-        ends = [word.start() + 1 for word in WORD_ENDS.finditer(self._text)]
+        ends = [word.start() + 1 for word in WORD_END.finditer(self._text)]
         return ends[self.settings.length - 1 - self._n_words]
 
     def _find_boundaries(self, reached: int) -> list[int]:
-        if self.settings.end not in BOUNDARIES:
+        if self.settings.end not in STOP_BOUNDARIES:
             return []
-        found = BOUNDARIES[self.settings.end].finditer(self._text, max(0, reached - LOOK_BACK))
+        found = STOP_BOUNDARIES[self.settings.end].finditer(self._text, max(0, reached - LOOK_BACK))
         return [match.end() for match in found if match.end() >= reached][:1]
 
     def _count_undecided(self) -> int:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from epigone.corpus.large_text import Text, read_some
-from epigone.generation.stopping import BOUNDARIES
+from epigone.corpus.words import PRINTED_WORD, SENTENCE_END
 from epigone.text_reuse.hashing import normalise
 from epigone.text_reuse.matches import measure_longest
 
 FEWEST_WORDS, MOST_WORDS = 6, 30
 LONGEST_COPY = 50
 """Characters in a row that no sentence may share with what was learned from."""
-WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\d_]+(?:['’-][^\W\d_]+)*")
-"""A word, or a character of a script that is written without spaces."""
 HOW_CHOSEN = (
     f"Whole sentences of {FEWEST_WORDS} to {MOST_WORDS} words from what it wrote after the best epoch. None shares "
     f"{LONGEST_COPY} characters in a row with the text it learned from, and none repeats itself. Those with the fewest "
@@ -30,7 +27,7 @@ def choose_sentences(texts: Sequence[str], documents: Sequence[Text], count: int
     found = list(dict.fromkeys(sentence for text in texts for sentence in list_sentences(text) if _is_fit(sentence)))
     if not found:
         return []
-    counts = Counter(word for document in read_some(documents) for word in WORDS.findall(normalise(document)))
+    counts = Counter(word for document in read_some(documents) for word in PRINTED_WORD.findall(normalise(document)))
     ranked = sorted(found, key=lambda sentence: _rank(sentence, counts))
     copied = measure_longest(ranked, documents, LONGEST_COPY)
     return [sentence for sentence, n_copied in zip(ranked, copied, strict=True) if not n_copied][:count]
@@ -39,7 +36,7 @@ def choose_sentences(texts: Sequence[str], documents: Sequence[Text], count: int
 def list_sentences(text: str) -> Iterator[str]:
     """The whole sentences of a text: each begins where another has ended, so what stands first is passed over."""
     start = None
-    for match in BOUNDARIES["sentence"].finditer(text + "\n"):
+    for match in SENTENCE_END.finditer(text + "\n"):
         if start is not None:
             yield text[start : match.end()].strip()
         start = match.end()
@@ -47,7 +44,7 @@ def list_sentences(text: str) -> Iterator[str]:
 
 def _is_fit(sentence: str) -> bool:
     """Long and short enough, not begun in the middle, no word group twice, no empty line in it."""
-    words = WORDS.findall(sentence.casefold())
+    words = PRINTED_WORD.findall(sentence.casefold())
     groups = list(pairwise(words))
     first = next((letter for letter in sentence if letter.isalpha()), "a")
     return (
@@ -61,6 +58,6 @@ def _is_fit(sentence: str) -> bool:
 
 def _rank(sentence: str, counts: Counter[str]) -> tuple[float, float]:
     """The share of unknown words, then how common the known ones are on average: the lower, the better."""
-    words = WORDS.findall(normalise(sentence))
+    words = PRINTED_WORD.findall(normalise(sentence))
     known = [math.log(counts[word]) for word in words if word in counts]
     return 1 - len(known) / len(words), sum(known) / max(1, len(known))
