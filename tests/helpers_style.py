@@ -1,4 +1,4 @@
-"""What the tests of style share: books, and what is made of them."""
+"""Books and invented languages for the tests of style."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def read_book(name: str) -> str:
 
 
 def judge(text: str, book: str, others: Texts | None = None) -> Verdict:
-    """Hold a text against a book whose last tenth is held out."""
+    """Judge a text against a book whose last tenth is held out."""
     own = read_book(book)
     edge = len(own) * 9 // 10
     return judge_style(text, [own[:edge]], own[edge:], others)
 
 
 def write_invented(seed: int, n_characters: int) -> str:
-    """Sentences of a language without spaces: six frames of five kinds of words."""
+    """Sentences in an invented language without spaces: six frames of five kinds of words."""
     source = random.Random(seed)
     letters = [chr(0x4E00 + place) for place in source.sample(range(3000), 800)]
     words = [["".join(source.choices(letters[:400], k=source.randint(1, 2))) for _ in range(120)] for _ in range(5)]

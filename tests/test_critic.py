@@ -1,4 +1,4 @@
-"""While a model learns its samples are looked at: copies, repetition and, where there is time, whose voice it is."""
+"""During training samples are checked for copying, repetition and, if there is time, style."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def read_tokens() -> TokenDataset:
     return load_tokens(folder.tokens / folder.read_plan()[1]["tokens"])
 
 
-class Speaker(SampleWriter):
-    """Says what it is told to."""
+class FixedSamples(SampleWriter):
+    """Gives the samples it was given."""
 
     def __init__(self, *texts: str) -> None:
         super().__init__(load_tokenizer(shared_run().folder.model), TrainSettings(), "")
@@ -35,37 +35,37 @@ class Speaker(SampleWriter):
         return tuple(Sample(prompt="", text=text, seed=number) for number, text in enumerate(self.texts))
 
 
-def criticise(*texts: str) -> SampleStats:
-    samples, found = SampleChecker(Speaker(*texts), read_tokens())(None)  # type: ignore[arg-type]
+def check(*texts: str) -> SampleStats:
+    samples, found = SampleChecker(FixedSamples(*texts), read_tokens())(None)  # type: ignore[arg-type]
     assert len(samples) == len(texts) and found is not None
     return found
 
 
-def test_samples_that_are_the_text_are_called_copied_and_others_are_not() -> None:
+def test_samples_from_the_training_text_are_copied_and_others_are_not() -> None:
     learned = decode_documents(read_tokens().train, load_tokenizer(shared_run().folder.model))[0]
-    copied = criticise(learned[500:900], learned[2000:2400])
+    copied = check(learned[500:900], learned[2000:2400])
     assert copied.copied > 0.99 and copied.longest_copied >= 395 and copied.copying == "bad"
-    other = criticise("Nothing of this was ever written by him, nor by anybody else, I should think. " * 3)
+    other = check("Nothing of this was ever written by anyone, here or elsewhere, I should think. " * 3)
     assert other.copied == 0.0 and other.longest_copied < 30 and other.copying == "unsure"
 
 
-def test_samples_that_go_round_in_circles_are_seen() -> None:
-    assert criticise("to be or not to be " * 60).repeated > 0.9
-    assert criticise(sonnets(3_000)[1_000:]).repeated < 0.05
+def test_samples_in_a_loop_are_repetitive() -> None:
+    assert check("to be or not to be " * 60).repeated > 0.9
+    assert check(sonnets(3_000)[1_000:]).repeated < 0.05
 
 
-def test_without_samples_there_is_nothing_to_say() -> None:
-    assert SampleChecker(Speaker(), read_tokens())(None) == ((), None)  # type: ignore[arg-type]
+def test_without_samples_there_are_no_statistics() -> None:
+    assert SampleChecker(FixedSamples(), read_tokens())(None) == ((), None)  # type: ignore[arg-type]
 
 
-def test_style_is_listened_to_where_it_costs_little() -> None:
+def test_style_is_measured_if_it_costs_little() -> None:
     tokens = read_tokens()
     n_written = 26_000 * tokens.train.n_tokens / tokens.train.n_characters
-    assert SampleChecker(Speaker("a"), tokens, TOKENS_BETWEEN * n_written * 1.1).listens
-    assert not SampleChecker(Speaker("a"), tokens, TOKENS_BETWEEN * n_written * 0.9).listens
+    assert SampleChecker(FixedSamples("a"), tokens, TOKENS_BETWEEN * n_written * 1.1).measures_style
+    assert not SampleChecker(FixedSamples("a"), tokens, TOKENS_BETWEEN * n_written * 0.9).measures_style
 
 
-def test_the_text_goes_by_in_pieces_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_text_is_decoded_in_pieces_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     part, tokenizer = read_tokens().train, load_tokenizer(shared_run().folder.model)
     whole = decode_documents(part, tokenizer)
     assert [piece for piece in decode_pieces(part, tokenizer) if piece] == whole
@@ -81,16 +81,16 @@ FOUND = SampleStats(
 EVENT = Sampled(step=3, epoch=1.0, samples=(Sample(prompt="", text="a", seed=0),), found=FOUND)
 
 
-def test_what_was_found_is_kept_with_the_other_numbers(tmp_path: Path) -> None:
+def test_sample_statistics_are_kept_with_the_metrics(tmp_path: Path) -> None:
     append_event(tmp_path / "metrics.jsonl", EVENT)
     assert list(read_events(tmp_path / "metrics.jsonl")) == [EVENT]
     line = json.loads((tmp_path / "metrics.jsonl").read_text("utf-8"))
-    del line["found"]  # as before it was looked at
+    del line["found"]  # as in runs before samples were checked
     (tmp_path / "old.jsonl").write_text(json.dumps(line) + "\n", "utf-8")
     assert list(read_events(tmp_path / "old.jsonl")) == [replace(EVENT, found=None)]
 
 
-def test_the_warning_comes_when_it_begins_to_copy_and_not_at_each_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_warning_comes_when_copying_begins_and_not_at_each_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     import sys
 
     screen = PlainScreen(sys.stdout)
@@ -103,8 +103,8 @@ def test_the_warning_comes_when_it_begins_to_copy_and_not_at_each_epoch(capsys: 
 
 
 @pytest.mark.slow
-def test_a_model_that_learns_by_heart_is_called_a_copier_and_at_its_best_epoch_it_was_none(tmp_path: Path) -> None:
-    """The same run, judged while it learned: at the epoch that was kept, and at the last one."""
+def test_an_overfitted_model_copies_and_its_best_epoch_does_not(tmp_path: Path) -> None:
+    """One run, checked at the epoch that was kept and at the last one."""
     text = tmp_path / "text.txt"
     text.write_text(sonnets(24_000), "utf-8")
     seen: list[Event] = []

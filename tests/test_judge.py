@@ -1,4 +1,4 @@
-"""A run, or any text beside its author's, is judged: in words, as JSON, and on the run's page."""
+"""Judging a run, or any text against its author: in words, as JSON and on the run's page."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_run_is_judged_by_what_it_writes_and_the_judgement_is_kept(judged: Run
     assert json.loads(json.dumps(again)) == kept
 
 
-def test_a_judgement_is_drawn_anew_with_another_seed_and_the_same_with_the_same() -> None:
+def test_the_bands_depend_on_the_seed_and_on_nothing_else() -> None:
     text = sonnets(94_000)
     author = Author(name="Shakespeare", documents=[text[:62_000]], held_out=[text[62_000:]])
     writer, learning = shared_run().open_generator(), LearningScore(held_out=2.0, counts=2.5, packed=2.7)
@@ -89,15 +89,15 @@ def test_a_judgement_draws_the_page_once_and_no_curves(judged: Run, monkeypatch:
     assert len(pages) == 1 and pages[0].judgement is not None
 
 
-def test_it_is_said_that_other_authors_were_not_read(judged: Run) -> None:
+def test_a_note_says_that_other_authors_were_not_measured(judged: Run) -> None:
     kept = judged.judgement
-    assert kept and any("foretells other authors was not measured" in note for note in kept["notes"])
-    assert "foretells other authors was not measured" in judged.folder.report.read_text("utf-8")
+    assert kept and any("predicts other authors was not measured" in note for note in kept["notes"])
+    assert "predicts other authors was not measured" in judged.folder.report.read_text("utf-8")
     learned = LearningScore(held_out=2.0, counts=2.5, packed=2.7, others={"the same of Bacon": 3.0})
     assert judge_learning(learned).facts["notes"] == []
 
 
-def test_what_was_learned_from_is_read_as_evaluation_reads_it(judged: Run) -> None:
+def test_bits_per_byte_are_those_of_evaluation(judged: Run) -> None:
     folder = judged.folder
     (plan, more), tokenizer = folder.read_plan(), load_tokenizer(folder.model)
     tokens = load_tokens(folder.tokens / more["tokens"])
@@ -112,36 +112,34 @@ def test_what_was_learned_from_is_read_as_evaluation_reads_it(judged: Run) -> No
     assert part.n_tokens == 900 and part.n_bytes == len(spelled.encode()) and spelled in whole
 
 
-def test_the_page_and_the_card_tell_what_was_judged(judged: Run) -> None:
+def test_the_page_and_the_card_show_the_judgement(judged: Run) -> None:
     kept = judged.folder.read_judgement()
     assert kept is not None
     page, card = judged.folder.report.read_text("utf-8"), (judged.folder.model / "README.md").read_text("utf-8")
-    for words in ("Does it copy?", "counts of letters", "learned text continued word for word"):
+    for words in ("Does it copy?", "a letter n-gram model", "training text continued word for word"):
         assert words in page and words in card
     passage = " ".join(kept["copies"]["passage"].split())
     assert passage in unescape(page) and "in the author" in page
 
 
-def test_a_model_that_says_its_text_by_heart_is_a_copier_and_a_trained_one_of_its_text_is_not() -> None:
+def test_training_text_is_a_copy_and_unseen_text_is_not() -> None:
     text = sonnets(90_000)
     author = Author(name="Shakespeare", documents=[text[:60_000]], held_out=[text[60_000:70_000]])
-    by_heart = judge_text(text[20_000:32_000], "by heart", author).as_json()
+    training = judge_text(text[20_000:32_000], "training", author).as_json()
     unseen = judge_text(text[70_000:82_000], "unseen", author).as_json()
-    assert by_heart["copies"]["tone"] == "bad" and by_heart["copies"]["share"] == pytest.approx(1.0)
+    assert training["copies"]["tone"] == "bad" and training["copies"]["share"] == pytest.approx(1.0)
     assert unseen["copies"]["tone"] == "good" and unseen["copies"]["share"] < 0.01
 
 
-def test_a_text_goes_round_in_circles_or_it_does_not() -> None:
+def test_a_loop_repeats_itself_and_the_author_does_not() -> None:
     text = sonnets(60_000)
     author = Author(name="Shakespeare", documents=[text[:30_000]], held_out=[text[30_000:]])
     looped = judge_text("and all in war with Time for love of you\n" * 200, "a loop", author).as_json()
     assert looped["repeats"]["tone"] == "bad"
-    assert judge_text(text[:9_000], "his own", author).as_json()["repeats"]["tone"] == "good"
+    assert judge_text(text[:9_000], "the author's own", author).as_json()["repeats"]["tone"] == "good"
 
 
-def test_the_whole_of_the_authors_text_is_searched_for_copies(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_all_of_the_author_s_text_is_searched_for_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = sonnets(60_000)
     for number in range(6):
         place = number * 10_000 + 500
@@ -179,7 +177,7 @@ def test_other_authors_may_be_given(tmp_path: Path) -> None:
         (("nothing",), "nothing"),
     ],
 )
-def test_what_cannot_be_judged_is_said_in_one_error(
+def test_one_error_says_what_cannot_be_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""All that was planted is found and nothing else; how much of it is too much; what a model knows by heart is seen."""
+"""Copying: planted passages are found and nothing else is, how much is too much, and memorization is noticed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from helpers_tokens import DATA, NOVELS, needs_data
 
 @cache
 def read_novel(name: str) -> str:
-    """Without what its publisher put before and behind it."""
+    """Without the publisher's pages at either end."""
     text = (DATA / "gutenberg" / f"{name}.txt").read_text("utf-8", "replace")
     return text[len(text) // 20 : -len(text) // 10]
 
 
 def make_noise(chance: random.Random, n_characters: int) -> str:
-    """Words that stand in no other text."""
+    """Words that are in no other text."""
     return "".join(chance.choices("qxzvjkw ", k=n_characters))
 
 
@@ -57,7 +57,7 @@ def plant(chance: random.Random, original: str, count: int) -> tuple[str, list[t
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_planted_passage_is_found_as_long_as_it_is(seed: int) -> None:
+def test_every_planted_passage_is_found_at_its_full_length(seed: int) -> None:
     chance = random.Random(seed)
     original = normalise(SONNETS.read_text("utf-8"))
     text, planted = plant(chance, original, 1_000)
@@ -73,7 +73,7 @@ def test_every_planted_passage_is_found_as_long_as_it_is(seed: int) -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000), st.integers(1, 49))
-def test_what_is_shorter_is_not_called_copied_but_shown(seed: int, size: int) -> None:
+def test_a_shorter_passage_does_not_count_but_is_shown(seed: int, size: int) -> None:
     chance, original = random.Random(seed), normalise(sonnets(20_000))
     start = chance.randrange(len(original) - size)
     text = make_noise(chance, 500) + "#" + original[start : start + size] + "#" + make_noise(chance, 500)
@@ -94,7 +94,7 @@ def test_nothing_is_found_in_another_author_s_text() -> None:
 
 @needs_data
 @pytest.mark.parametrize("name", NOVELS)
-def test_an_author_hardly_copies_himself(name: str) -> None:
+def test_an_author_s_own_text_hardly_copies(name: str) -> None:
     text = read_novel(name)
     cut = len(text) * 9 // 10
     assert find_copied(text[cut:], [text[:cut]]).share <= 0.000_5
@@ -103,7 +103,7 @@ def test_an_author_hardly_copies_himself(name: str) -> None:
 
 
 @needs_data
-def test_fifty_thousand_characters_are_held_against_a_megabyte_in_less_than_a_second() -> None:
+def test_fifty_thousand_characters_are_compared_with_a_megabyte_in_less_than_a_second() -> None:
     text, judged = (DATA / "tinyshakespeare.txt").read_text("utf-8"), SONNETS.read_text("utf-8")[:50_000]
     seconds = []
     for _ in range(3):
@@ -113,7 +113,7 @@ def test_fifty_thousand_characters_are_held_against_a_megabyte_in_less_than_a_se
     assert min(seconds) < 1
 
 
-# -- what is repeated without end
+# -- endless repetition
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,14 @@ def test_fifty_thousand_characters_are_held_against_a_megabyte_in_less_than_a_se
     ],
     ids=["longer", "shorter", "sentences"],
 )
-def test_a_text_of_nothing_but_repetition_takes_no_time(judged: str, written: str, n_longest: int) -> None:
+def test_a_text_of_nothing_but_repetition_is_searched_quickly(judged: str, written: str, n_longest: int) -> None:
     start = time.process_time()
     found = find_copied(judged, [written])
     assert time.process_time() - start < 10
     assert found.share == 1 and found.longest is not None and found.longest.n_characters == n_longest
 
 
-def test_sentences_that_come_hundreds_of_times_take_no_time() -> None:
+def test_sentences_that_recur_hundreds_of_times_are_searched_quickly() -> None:
     chance, text = random.Random(5), normalise(sonnets(50_000))
     sentences = [text[start : start + 100] for start in range(0, 49_000, 100)]
     written = "".join(chance.choices(sentences, k=20_000))
@@ -162,7 +162,7 @@ def test_verdicts_on_texts_that_copy_more_and_less() -> None:
     json.dumps(facts)
 
 
-def test_a_short_text_is_called_a_copy_only_where_it_plainly_is() -> None:
+def test_a_short_text_is_a_copy_only_if_it_clearly_is() -> None:
     poems, chance = normalise(sonnets(30_000)), random.Random(7)
     noise = make_noise(chance, 500)
     assert judge_copying(noise + "#" + poems[:90], [poems], []).tone == "unsure"
@@ -171,7 +171,7 @@ def test_a_short_text_is_called_a_copy_only_where_it_plainly_is() -> None:
     assert judge_copying("", [poems], []).tone == "unsure"
 
 
-def test_what_an_author_says_again_himself_he_may_be_followed_in() -> None:
+def test_what_the_author_repeats_may_be_repeated() -> None:
     poems, chance = normalise(sonnets(60_000)), random.Random(9)
     refrain = poems[:200]
     held_out = make_noise(chance, 20_000) + refrain * 10
@@ -180,7 +180,7 @@ def test_what_an_author_says_again_himself_he_may_be_followed_in() -> None:
     assert judge_copying(text, [poems], [make_noise(chance, 20_000)]).tone == "bad"
 
 
-def test_a_verdict_says_how_little_it_is_held_against() -> None:
+def test_a_verdict_says_how_little_held_out_text_there_is() -> None:
     noise = make_noise(random.Random(1), 3_000)
     assert "There is no held-out text" in judge_copying(noise, ["text"], []).sentence
     little = judge_copying(noise, ["text"], "one two three")
@@ -188,17 +188,17 @@ def test_a_verdict_says_how_little_it_is_held_against() -> None:
     assert judge_copying(noise, ["text"], []).measures[0].floor is None
 
 
-def test_much_held_out_text_is_taken_from_all_over() -> None:
+def test_held_out_text_is_sampled_from_everywhere() -> None:
     chance, poems = random.Random(3), normalise(sonnets(30_000))
     held_out = make_noise(chance, 900_000) + poems[:2_000]
     verdict = judge_copying(make_noise(chance, 3_000), [poems], [held_out])
     assert verdict.facts["floor_characters"] <= 200_000 and verdict.facts["floor_longest_characters"] >= 2_000
 
 
-# -- what is known by heart
+# -- memorization
 
 
-def test_a_model_that_knows_its_text_by_heart_is_seen_to() -> None:
+def test_an_overfitted_model_has_memorized_its_text() -> None:
     documents, held_out = parrot().folder.read_documents(), [sonnets(20_000)[8_000:]]
     continued, exact = probe_memorization(parrot().open_generator(), documents, held_out, n_probes=16)
     assert continued.value > 0.7 and exact.value > 0.5
@@ -206,14 +206,14 @@ def test_a_model_that_knows_its_text_by_heart_is_seen_to() -> None:
     assert exact.floor is not None and exact.floor.value == 0
 
 
-def test_a_model_that_has_just_begun_knows_nothing_by_heart() -> None:
+def test_a_model_that_has_just_begun_has_memorized_nothing() -> None:
     continued, exact = probe_memorization(
         shared_run().open_generator(), shared_run().folder.read_documents(), [], n_probes=8
     )
     assert continued.value < 0.2 and exact.value == 0 and continued.floor is None
 
 
-def test_documents_too_short_to_ask_for_give_no_number() -> None:
+def test_documents_that_are_too_short_give_no_measure() -> None:
     assert probe_memorization(shared_run().open_generator(), ["short", ""], []) == ()
     assert probe_memorization(shared_run().open_generator(), [], []) == ()
 
@@ -221,7 +221,7 @@ def test_documents_too_short_to_ask_for_give_no_number() -> None:
 @needs_data
 @pytest.mark.slow
 def test_the_floor_of_a_library_is_low(tmp_path: Path) -> None:
-    """Of each of eight authors the last tenth of a book against the rest, without its ends."""
+    """The last tenth of a book by each of eight authors against the rest of it, without its ends."""
     import tarfile
 
     authors = ("austen", "collins", "conrad", "doyle", "hardy", "henty", "james", "trollope")

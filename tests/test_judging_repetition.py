@@ -1,4 +1,4 @@
-"""A text that goes round in circles is seen to, one that repeats what its author repeats is not blamed for it."""
+"""Repetition: loops are noticed, and what the author repeats may be repeated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VERSE = "Aye, says the wind, and nay, says the rain, and over the hill we go aga
 
 
 def count_repeated_slowly(words: list[str]) -> float:
-    """Of the passages of four, those that are not the first of their kind."""
+    """The share of four-word passages that are not the first of their kind."""
     grams = Counter(" ".join(words[start : start + 4]) for start in range(len(words) - 3))
     return sum(count - 1 for count in grams.values()) / max(1, grams.total())
 
@@ -51,7 +51,7 @@ def test_words_are_compared_without_case_and_white_space() -> None:
     assert found.repeated == (pytest.approx(1 / 5),)
 
 
-def test_nothing_and_little_have_numbers_too() -> None:
+def test_empty_and_tiny_texts_have_numbers_too() -> None:
     assert measure_repetition("").mean_repeated == 0 and measure_repetition("").mean_compression == 0
     assert measure_repetition("one").repeated == (0,) and len(measure_repetition("one").compression) == 1
     assert measure_repetition("\ud800").unit == "words"
@@ -69,7 +69,7 @@ def test_nothing_and_little_have_numbers_too() -> None:
         ("", "words"),
     ],
 )
-def test_texts_without_spaces_are_taken_by_characters(text: str, unit: str) -> None:
+def test_texts_without_spaces_are_measured_in_characters(text: str, unit: str) -> None:
     assert choose_unit(text) == unit
 
 
@@ -84,31 +84,31 @@ def test_the_more_a_text_loops_the_worse(share: float, tones: set[str]) -> None:
     json.dumps(verdict.facts)
 
 
-def test_a_text_of_chinese_that_loops_is_bad_too() -> None:
+def test_a_chinese_text_that_loops_is_bad_too() -> None:
     chinese = "".join(chr(0x4E00 + number * number * 7 % 3_001) for number in range(6_000))
     assert judge_repetition(chinese[:2_500], chinese[2_500:]).tone == "good"
     verdict = judge_repetition(CHINESE * 60, chinese)
     assert verdict.tone == "bad" and "characters" in verdict.measures[0].name
 
 
-def test_one_endless_word_is_no_way_round() -> None:
+def test_one_endless_word_does_not_evade_the_check() -> None:
     assert judge_repetition("ha" * 5_000, sonnets(20_000)).tone == "bad"
 
 
-def test_who_lives_by_refrains_may_be_followed_in_that() -> None:
+def test_an_author_s_refrains_may_be_repeated() -> None:
     poem = "".join(sonnets(40_000)[start : start + 300] + "\n" + VERSE * 3 for start in range(0, 39_000, 300))
     half = len(poem) // 2
     assert judge_repetition(poem[:half], poem[half:]).tone == "good"
     assert judge_repetition(poem[:half], sonnets(60_000)[40_000:]).tone == "bad"
 
 
-def test_of_a_few_words_nothing_is_said() -> None:
+def test_a_few_words_are_too_few_to_say() -> None:
     assert judge_repetition("ha ha ha ha ha ha ha ha", sonnets(20_000)).tone == "unsure"
     assert judge_repetition(sonnets(20_000), "").tone == "unsure"
     assert judge_repetition("", "").tone == "unsure"
 
 
-def test_the_author_s_mean_lies_in_his_range() -> None:
+def test_the_author_s_mean_is_in_the_author_s_range() -> None:
     usual = measure_range(sonnets(90_000))
     for mean, (low, high) in (
         (usual.own.mean_repeated, usual.repeated),
@@ -129,7 +129,7 @@ def test_a_sample_is_checked_in_milliseconds() -> None:
 
 @needs_data
 @pytest.mark.parametrize("name", ["austen-1342", "dickens-98", "melville-15", "twain-76"])
-def test_an_author_repeats_himself_no_more_than_he_does(name: str) -> None:
+def test_an_author_s_own_text_is_not_repetitive(name: str) -> None:
     text = (DATA / "gutenberg" / f"{name}.txt").read_text("utf-8", "replace")
     half = len(text) // 2
     assert judge_repetition(text[half - 50_000 : half], text[half : half + 200_000]).tone == "good"

@@ -38,7 +38,7 @@ def answer(n_right: int, n_all: int = 20) -> dict[int, bool]:
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (13, 20), (1, 3), (50, 100)])
-def test_the_interval_is_wilson_s(hits: int, n: int) -> None:
+def test_the_interval_is_that_of_wilson(hits: int, n: int) -> None:
     known = binomtest(hits, n).proportion_ci(0.95, method="wilson")
     assert measure_interval(hits, n) == pytest.approx((known.low, known.high), abs=1e-9)
 
@@ -78,7 +78,7 @@ def test_sentences_begin_where_others_end() -> None:
     assert [text[start:].split()[0] for start in list_starts(text)] == ["One.", "Two!", "Three", "Four"]
 
 
-def test_genuine_passages_are_whole_apart_and_as_long_as_asked() -> None:
+def test_genuine_passages_are_whole_and_separate_and_as_long_as_asked() -> None:
     spans = choose_author_passages([PROSE], [], 12, 40, random.Random(1))
     assert len(spans) == 12
     for span in spans:
@@ -88,7 +88,7 @@ def test_genuine_passages_are_whole_apart_and_as_long_as_asked() -> None:
     assert all(one.end <= other.start for one, other in pairwise(ordered))
 
 
-def test_no_genuine_passage_was_learned_from() -> None:
+def test_no_genuine_passage_is_in_the_training_text() -> None:
     secret = "This very sentence was in the text that it has learned from."
     held_out = [f"{secret} And another one, which is new, follows it here. "]
     learned = [f"Before. {secret.upper()} After."]
@@ -100,7 +100,7 @@ def test_no_genuine_passage_was_learned_from() -> None:
     assert count_shown([]) == 1 and count_shown(learned) == 0
 
 
-def test_what_the_model_goes_on_from_is_shown_nowhere() -> None:
+def test_the_text_that_the_model_continues_is_never_shown() -> None:
     spans = choose_author_passages([PROSE], [], 10, 30, random.Random(0))
     contexts = find_contexts([PROSE], spans, 10, random.Random(0))
     assert len(contexts) == 10
@@ -118,7 +118,7 @@ def test_a_pair_is_equally_long_and_cut_alike() -> None:
     assert abs(count_words(pair[1]) - count_words(genuine)) <= 0.25 * count_words(genuine)
 
 
-def test_where_no_sentence_ends_both_are_cut_after_as_many_words() -> None:
+def test_without_sentence_ends_both_are_cut_after_as_many_words() -> None:
     pair = make_pair(PROSE[:300].rpartition(".")[0] + ".", "word " * 100, 30)
     assert pair is not None and all(text.endswith(CUT) for text in pair)
     assert count_words(pair[0]) == count_words(pair[1])
@@ -183,20 +183,18 @@ def test_the_quiz_asks_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("end", [(), ("q",), ("^C",)], ids=["end of input", "q", "Ctrl-C"])
-def test_a_quiz_that_is_broken_off_ends_with_the_result_so_far(
-    monkeypatch: pytest.MonkeyPatch, end: tuple[str, ...]
-) -> None:
+def test_an_interrupted_quiz_ends_with_the_result_so_far(monkeypatch: pytest.MonkeyPatch, end: tuple[str, ...]) -> None:
     said = hold(monkeypatch, "a", *end)
     assert re.search(r"Right: [01] of 1,", said) and "say little" in said
 
 
-def test_where_nobody_can_answer_it_is_an_error() -> None:
+def test_a_quiz_without_a_terminal_is_an_error() -> None:
     outcome = command("quiz", shared_run().path)
     assert outcome.code == 2 and "--page" in outcome.err
 
 
 @pytest.mark.parametrize("flags", [("--count", "1"), ("--length", "2"), ("--length", "5000")], ids=" ".join)
-def test_a_quiz_that_cannot_be_is_an_error(tmp_path: Path, flags: tuple[str, str]) -> None:
+def test_an_impossible_quiz_is_an_error(tmp_path: Path, flags: tuple[str, str]) -> None:
     outcome = command("quiz", shared_run().path, *flags, "--page", tmp_path / "q.html")
     assert outcome.code == 2 and outcome.err.startswith("error: ") and not (tmp_path / "q.html").exists()
 

@@ -1,4 +1,4 @@
-"""A text sounds like its author if it is his: not with his words shuffled, not in pairs, not if it is another's."""
+"""Only the author's own text sounds like the author: not shuffled words, bigram text or another author's text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from authors import read_books
 from epigone.errors import TextTooShort
-from epigone.evaluation.baselines import sample_ngram_text, shuffle, split_words
+from epigone.evaluation.ngram_model import sample_ngram_text, shuffle, split_words
 from epigone.evaluation.style import (
     LEAST,
     ScaleScore,
@@ -23,7 +23,7 @@ from epigone.evaluation.stylometry import WINDOW, cut_evenly, load_authors, norm
 from helpers_front import sonnets
 from helpers_style import LIBRARY, judge, needs_data, needs_library, read_book, write_invented
 
-# -- the ruler
+# -- the scales
 
 
 def test_draws_are_as_large_as_the_text() -> None:
@@ -41,20 +41,20 @@ def test_text_and_held_out_text_are_compared_at_one_size(n_characters: int, n_he
     assert choose_size(n_characters, n_held_out) == size
 
 
-def test_a_band_and_not_only_a_score_makes_a_verdict() -> None:
+def test_the_grade_depends_on_the_band_and_not_only_on_the_score() -> None:
     assert [grade(ScaleScore(70, low, 90)) for low in (55, 30)] == ["good", "fair"]
     assert grade(ScaleScore(30, 25, 60)) == "bad"
 
 
-def test_too_little_text_is_said() -> None:
+def test_a_verdict_says_when_there_is_too_little_text() -> None:
     verdict = judge_style(sonnets(20_000), [sonnets(90_000)], "")
     assert verdict.tone == "unsure" and not verdict.measures
-    assert verdict.sentence.startswith("Not enough text to say: ") and f"{LEAST:,} are needed" in verdict.sentence
+    assert verdict.sentence.startswith("Too short to say: ") and f"{LEAST:,} are needed" in verdict.sentence
     little = judge_style(sonnets(30_000), [sonnets(30_000)], "")
     assert little.tone == "unsure" and "the author's own text has" in little.sentence and not little.measures
 
 
-def test_with_too_little_held_out_the_end_of_the_text_is_held_out() -> None:
+def test_with_too_little_held_out_the_end_of_the_training_text_stands_in() -> None:
     own, held, borrowed = split_own_text(["a " * 100_000], "too little")
     assert borrowed and len(own) + len(held) == 199_999 and len(held) >= LEAST
     assert not split_own_text(["a " * 100_000], "b " * 20_000)[2]
@@ -66,20 +66,20 @@ def test_a_small_author_s_words_shuffled_do_not_pass() -> None:
     assert verdict.tone in ("bad", "unsure")
 
 
-def test_a_text_without_spaces_is_judged_by_itself() -> None:
-    own, stranger = write_invented(1, 180_000), write_invented(2, 30_000)
+def test_a_text_without_spaces_is_judged_without_the_bundle() -> None:
+    own, other = write_invented(1, 180_000), write_invented(2, 30_000)
     words = split_words(normalise_for_counting(own[:120_000]))
-    source = np.random.default_rng(0)
-    yardstick = make_style_scales(
+    rng = np.random.default_rng(0)
+    scales = make_style_scales(
         normalise_for_counting(own[:120_000]), normalise_for_counting(own[120_000:150_000]), 30_000
     )
     texts = {
         "own": own[150_000:],
-        "other": stranger,
-        "pairs": "".join(sample_ngram_text(words, 30_000, 1, source)),
-        "shuffled": "".join(shuffle(words, source)[:30_000]),
+        "other": other,
+        "pairs": "".join(sample_ngram_text(words, 30_000, 1, rng)),
+        "shuffled": "".join(shuffle(words, rng)[:30_000]),
     }
-    verdicts = {name: decide_grade(yardstick, yardstick.read(text)) for name, text in texts.items()}
+    verdicts = {name: decide_grade(scales, scales.score(text)) for name, text in texts.items()}
     assert {name: verdict.tone != "bad" for name, verdict in verdicts.items()} == {
         "own": True,
         "other": False,
@@ -93,7 +93,7 @@ def test_a_text_without_spaces_is_judged_by_itself() -> None:
 
 
 @needs_data
-def test_an_author_s_other_book_passes_and_he_is_left_out_of_the_others() -> None:
+def test_an_author_s_other_book_passes_and_the_author_is_left_out_of_the_reference() -> None:
     verdict = judge(read_book("austen-158")[30_000:80_000], "austen-1342")
     assert verdict.tone in ("good", "fair") and verdict.facts["score"] > 50
     assert verdict.facts["left_out"] == ["Jane Austen"] and "Jane Austen" not in verdict.facts["nearest"]
@@ -101,7 +101,7 @@ def test_an_author_s_other_book_passes_and_he_is_left_out_of_the_others() -> Non
         "words",
         "character n-grams",
         "compression",
-        "order of words",
+        "word order",
     ]
     assert all(measure.low <= measure.value <= measure.high for measure in verdict.measures)  # type: ignore[operator]
 
@@ -111,22 +111,22 @@ def test_an_author_s_other_book_passes_and_he_is_left_out_of_the_others() -> Non
 def test_neither_shuffled_words_nor_a_bigram_model_nor_another_author_pass(book: str) -> None:
     own = normalise_for_counting(read_book(book))
     own, held_out = own[: len(own) * 9 // 10], own[len(own) * 9 // 10 :]
-    yardstick = make_style_scales(own, held_out, choose_size(50_000, len(held_out)))
-    words, source = split_words(own), np.random.default_rng(0)
+    scales = make_style_scales(own, held_out, choose_size(50_000, len(held_out)))
+    words, rng = split_words(own), np.random.default_rng(0)
     texts = {
-        "shuffled": " ".join(shuffle(words, source)[:12_000])[:50_000],
-        "pairs": " ".join(sample_ngram_text(words, 12_000, 1, source))[:50_000],
+        "shuffled": " ".join(shuffle(words, rng)[:12_000])[:50_000],
+        "pairs": " ".join(sample_ngram_text(words, 12_000, 1, rng))[:50_000],
         "stranger": read_book("twain-76")[30_000:80_000],
     }
-    verdicts = {name: decide_grade(yardstick, yardstick.read(text)) for name, text in texts.items()}
+    verdicts = {name: decide_grade(scales, scales.score(text)) for name, text in texts.items()}
     assert {verdict.tone for verdict in verdicts.values()} == {"bad"}
     assert verdicts["shuffled"].facts["high"] < 0 and verdicts["stranger"].facts["score"] < 40
-    assert {verdicts[name].facts["least"] for name in ("shuffled", "pairs")} == {"order of words"}
+    assert {verdicts[name].facts["least"] for name in ("shuffled", "pairs")} == {"word order"}
     assert next(measure.value for measure in verdicts["pairs"].measures if measure.name == "words") > 60
 
 
 @needs_data
-def test_held_out_text_is_a_hundred() -> None:
+def test_held_out_text_scores_a_hundred() -> None:
     own = read_book("melville-15")
     edge = len(own) * 9 // 10
     verdict = judge_style(own[edge:], [own[:edge]], own[edge:])
@@ -135,7 +135,7 @@ def test_held_out_text_is_a_hundred() -> None:
 
 
 @needs_data
-def test_the_user_s_own_others_take_the_place_of_the_bundle() -> None:
+def test_a_user_s_reference_authors_replace_the_bundle() -> None:
     others = {
         "Dickens": [read_book("dickens-98")],
         "Melville": [read_book("melville-15")],
@@ -155,7 +155,7 @@ def test_other_authors_with_too_little_text_are_refused() -> None:
 
 
 @needs_data
-def test_a_french_text_is_told_that_the_bundle_does_not_serve() -> None:
+def test_a_french_text_is_not_compared_with_the_english_bundle() -> None:
     text = read_book("french-44157-0")
     verdict = judge_style(text[20_000:60_000], [text], "")
     assert any("do not write the language" in note for note in verdict.facts["notes"])
@@ -164,7 +164,7 @@ def test_a_french_text_is_told_that_the_bundle_does_not_serve() -> None:
 
 @needs_library
 @pytest.mark.slow
-def test_the_ruler_names_the_right_author() -> None:
+def test_attribution_names_the_right_author() -> None:
     import attribution
 
     samples = attribution.collect(LIBRARY)
@@ -175,7 +175,7 @@ def test_the_ruler_names_the_right_author() -> None:
 
 @needs_library
 @pytest.mark.slow
-def test_the_bundle_is_made_of_the_library() -> None:
+def test_the_bundle_is_made_from_the_library() -> None:
     bundled = load_authors()
     texts = [normalise_for_counting(text) for text in read_books(LIBRARY, "austen").values()]
     rows = bundled.counts[[owner == bundled.names.index("Jane Austen") for owner in bundled.owners]]

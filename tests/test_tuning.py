@@ -1,4 +1,4 @@
-"""The temperature is the lowest at which a model is as varied as the author, and repeats itself no more."""
+"""The chosen temperature is the lowest at which a model is as varied as the author and repeats itself no more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from helpers_front import command, shared_run, sonnets
 
 
 def tune(monkeypatch: pytest.MonkeyPatch, dull_below: float, repeats_below: float) -> float:
-    """The temperature that is chosen for a model that is too dull, or repeats itself, below others."""
+    """The temperature chosen for a model that is too monotonous, or repetitive, below the given ones."""
     folder = shared_run().folder
     model, tokenizer = load_model(folder.model), load_tokenizer(folder.model)
 
@@ -45,7 +45,7 @@ def test_the_lowest_temperature_in_the_authors_range_is_found(
     assert tune(monkeypatch, dull_below, repeats_below) == chosen
 
 
-def test_a_real_model_is_tuned_and_the_same_each_time() -> None:
+def test_the_choice_for_a_real_model_is_reproducible() -> None:
     folder = shared_run().folder
     model, tokenizer = load_model(folder.model), load_tokenizer(folder.model)
     held_out = [sonnets(30_000)[20_000:]]
@@ -61,7 +61,7 @@ def test_with_little_held_out_nothing_is_chosen() -> None:
     assert choose_temperature(load_model(folder.model), load_tokenizer(folder.model), [sonnets(400)], "", 0) is None
 
 
-def test_what_was_chosen_is_what_is_written_with(tmp_path: Path) -> None:
+def test_the_chosen_temperature_is_used_for_writing(tmp_path: Path) -> None:
     path = tmp_path / "run"
     shutil.copytree(shared_run().path, path)
     keep_temperature(open_run(path).folder.model, 0.55)

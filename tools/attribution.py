@@ -1,4 +1,4 @@
-"""A library of books in; how often the ruler names the right author, and what each kind of text reaches, out."""
+"""Measure on a library of books how often attribution is right, and what style scores each kind of text reaches."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from authors import AUTHORS, read_books
-from epigone.evaluation.baselines import sample_ngram_text, shuffle, split_words
+from epigone.evaluation.ngram_model import sample_ngram_text, shuffle, split_words
 from epigone.evaluation.style import choose_size, decide_grade, make_style_scales
 from epigone.evaluation.stylometry import (
     WINDOW,
     Counts,
     DeltaSpace,
+    cosine_distance,
     cut_evenly,
     load_authors,
-    measure_distance,
     normalise_for_counting,
     subsample_counts,
 )
@@ -69,7 +69,7 @@ PROSE = {line.split()[0]: line.split()[1:] for line in STORIES.split("\n")}
 SIZES = (10_000, 25_000, 50_000)
 AMONG = (8, 20, 63)
 WINDOWS = 4
-"""Of each book, spread over it."""
+"""Windows of each book, spread over it."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Sample:
 
 
 def main() -> None:
-    """Measure, and print the page or write it."""
+    """Measure, and print or write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", type=Path, help="a folder of folders, as library.tar.xz has it")
     parser.add_argument("--write", action="store_true", help="write docs/dev/attribution.md")
@@ -113,7 +113,7 @@ def _by_family(name: str) -> str:
 
 
 def attribute(library: Path) -> Iterator[str]:
-    """The table of attribution, line by line: held-out books, each by what is left of its author."""
+    """The table of attribution, line by line: each book against its author's other books and the other authors."""
     yield "| characters | by | among 8 | among 20 | among 63 | samples | any kind of book, among 8 |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
     samples = collect(library)
@@ -143,7 +143,7 @@ def collect(library: Path) -> dict[int, list[Sample]]:
 
 
 def measure_all(samples: list[Sample], known: list[Sample], size: int) -> dict[str, NDArray[np.float64]]:
-    """The distance of each sample to each author, by part: its own one is known by his other books."""
+    """The distance of each sample to each author, by kind of feature; its own author is known by other books."""
     authors, n_words = load_authors(), load_authors().features.n_words
     parts = {"words": slice(0, n_words), "character n-grams": slice(n_words, len(samples[0].counts) - 2)}
     found = {part: np.full((len(samples), len(authors.names)), np.inf) for part in parts}
@@ -157,21 +157,21 @@ def measure_all(samples: list[Sample], known: list[Sample], size: int) -> dict[s
 def _measure_author(
     lists: list[list[Sample]], author: str, space: DeltaSpace, size: int, found: NDArray[np.float64]
 ) -> None:
-    """Fill in the rows of one author: as much is known of him as of the others, and in the same way."""
+    """Fill in the rows of one author, who is represented by as many windows as the others."""
     samples, known = lists
     mine = [row for row, sample in enumerate(samples) if sample.author == author]
     own = load_authors().names.index(AUTHORS[author])
     others = [place for place in range(found.shape[1]) if place != own]
     for book in sorted({samples[row].book for row in mine}):
         rows = [row for row in mine if samples[row].book == book]
-        vectors = space.place_texts(np.array([samples[row].counts for row in rows]))
-        found[np.ix_(rows, others)] = measure_distance(vectors, space.centres)
+        vectors = space.embed_texts(np.array([samples[row].counts for row in rows]))
+        found[np.ix_(rows, others)] = cosine_distance(vectors, space.centres)
         rest = [sample.counts for sample in known if sample.author == author and sample.book != book]
         if rest:
             n_kept = min(OWN_WINDOWS, len(rest))
             spread = np.array([rest[turn * len(rest) // n_kept] for turn in range(n_kept)])
             thinned = subsample_counts(spread, size, np.random.default_rng(0))
-            found[rows, own] = measure_distance(vectors, space.place_author(thinned))[:, 0]
+            found[rows, own] = cosine_distance(vectors, space.embed_author(thinned))[:, 0]
 
 
 def is_prose(sample: Sample) -> bool:
@@ -180,7 +180,7 @@ def is_prose(sample: Sample) -> bool:
 
 
 def share_right(distances: NDArray[np.float64], samples: list[Sample], among: int, *, prose_only: bool = True) -> float:
-    """How often the right author is the nearest of so many, over all draws of the others; each author counts alike."""
+    """How often the true author is the closest of so many, over all draws of the rivals; authors have equal weight."""
     names = load_authors().names
     places = [names.index(AUTHORS[author]) for author in PROSE]
     rivals = list(range(len(names))) if among > len(places) else places
@@ -197,7 +197,7 @@ def share_right(distances: NDArray[np.float64], samples: list[Sample], among: in
 
 
 def score_kinds(library: Path) -> Iterator[str]:
-    """The table of what kinds of text reach, line by line: the least part of each."""
+    """The table of what kinds of text reach, line by line: their scores on the lowest scale."""
     columns = ("text", "median", "a tenth is below", "a tenth is above", "good", "fair", "bad", "unsure")
     yield f"| {' | '.join(columns)} |"
     yield f"|{' --- |' * len(columns)}"
@@ -213,7 +213,7 @@ def score_kinds(library: Path) -> Iterator[str]:
 
 
 def judge_author(library: Path, author: str) -> Iterator[tuple[str, float, str]]:
-    """Texts of several kinds and what they reach: all but the last of the author's stories are learned from."""
+    """Texts of several kinds and their scores; the training text is all but the last of the author's stories."""
     books = {
         name: normalise_for_counting(text)
         for name, text in read_books(library, author).items()
@@ -229,15 +229,15 @@ def judge_author(library: Path, author: str) -> Iterator[tuple[str, float, str]]
     stand_in, tested = "\n".join(held[::2]), "\n".join(held[1::2])
     kinds = make_kinds(library, author, own, tested, books[last])
     for size in (25_000, 50_000):
-        yardstick = make_style_scales(own, stand_in, choose_size(size, len(stand_in)))
+        scales = make_style_scales(own, stand_in, choose_size(size, len(stand_in)))
         for kind, sample in kinds.items():
             if len(sample) >= size:
-                verdict = decide_grade(yardstick, yardstick.read(sample[:size]))
+                verdict = decide_grade(scales, scales.score(sample[:size]))
                 yield kind, verdict.facts.get("score", np.nan), verdict.tone
 
 
 def make_kinds(library: Path, author: str, own: str, tested: str, last: str) -> dict[str, str]:
-    """Texts that should pass and texts that should not."""
+    """Texts that should pass, and texts that should not."""
     source, words = np.random.default_rng(0), split_words(own)
     place = (list(PROSE).index(author) + 7) % len(PROSE)
     stranger = normalise_for_counting(next(iter(read_books(library, list(PROSE)[place]).values())))
@@ -246,11 +246,11 @@ def make_kinds(library: Path, author: str, own: str, tested: str, last: str) -> 
     return {
         "held-out text of the same books": tested,
         "another book of the author": last[len(last) // 4 :],
-        "his held-out sentences shuffled": ". ".join(shuffle(sentences, source)),
+        "held-out sentences shuffled": ". ".join(shuffle(sentences, source)),
         "another author": stranger[len(stranger) // 4 :],
-        "his words shuffled": " ".join(shuffle(words, source)[: 2 * n_words]),
-        "a bigram model of his text": " ".join(sample_ngram_text(words, n_words, 1, source)),
-        "a trigram model of his text": " ".join(sample_ngram_text(words, n_words, 2, source)),
+        "the author's words shuffled": " ".join(shuffle(words, source)[: 2 * n_words]),
+        "a bigram model of the author": " ".join(sample_ngram_text(words, n_words, 1, source)),
+        "a trigram model of the author": " ".join(sample_ngram_text(words, n_words, 2, source)),
     }
 
 
@@ -258,31 +258,31 @@ _HEAD = """<!-- Written by `python tools/attribution.py LIBRARY --write`. -->
 
 # Who wrote it
 
-"Sounds like" compares a text with its author and with others. The others that come with the package are 63
+"Sounds like" compares a text with its author and with reference authors. The bundled ones are 63
 authors of public-domain books, as counts of 800 words and 1,000 character 4-grams in eight windows of 50,000
-characters each (`src/epigone/judging/authors.safetensors`, made by `python tools/authors.py LIBRARY --write`); no
-text can be had from them. Some are known in English translation."""
+characters each (`src/epigone/evaluation/authors.safetensors`, made by `python tools/authors.py LIBRARY --write`). The
+texts cannot be recovered from it. Some authors are represented in English translation."""
 _ATTRIBUTION = """
 ## Attribution
 
-Each sample is from one book. Its author is known by eight windows of his other books, as the others are by eight
-of theirs (who is known by more is nearer to everybody), and he is left out of all that is learned
-from the tables. The right one has to be the nearest. Every author counts alike; among 8 and among 20 are means over
-all ways to draw the rivals from the 35 authors with samples, among 63 is with all that there are. The samples are
-from novels, tales and sketches in prose by the author's hand alone. In the last column they are from whatever lies
-in his folder: also letters, verse, plays, mathematics and books with two authors.
+Each sample is from one book. Its author is represented by eight windows of other books, as every other author is
+(with more windows an author would be closer to everything), and is excluded from the covariance that whitens the
+features. Attribution is right if the true author is the closest. Every author has equal weight; "among 8" and "among
+20" are means over all ways to draw the rivals from the 35 authors with samples, "among 63" is with all of them. The
+samples are from novels, tales and sketches in prose by the author alone. In the last column they are from everything
+in the author's folder: also letters, verse, plays, mathematics and books with two authors.
 """
 _BETWEEN = """
 ## What texts reach
 
-The least part of the verdict, 0 being others (or, for the order of words, a bigram model) and 100 the author's
-held-out text. All stories of an author but his last one are learned from, up to 1.2 million characters; each eighth
-stretch of 25,000 characters is held out, half of these for the ruler and half to be judged.
+The score on the lowest scale; 0 is other authors (for word order, a bigram model) and 100 the author's held-out text.
+All of an author's stories but the last one are training text, up to 1.2 million characters; every eighth
+span of 25,000 characters is held out, half of these to make the scales and half to be judged.
 """
 _END = """
-The order of words is judged by how much better two words tell the kind of the next one than one word does. A bigram
-model of words does not pass, whatever text it is of. A trigram model of a text of this size copies long passages;
-that it does so is for the verdict on copying to say."""
+Word order is measured by how much better two words predict the kind of the next one than one word does. The output
+of a bigram model of words does not pass, whatever text it is a model of. The output of a trigram model of a text of this
+size passes but copies long passages, which is for the verdict on copying to say."""
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""A library of books (a folder or an archive) in; the authors to compare with that come with the package out."""
+"""Make the bundled reference authors from a library of books, a folder or an archive."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from epigone.evaluation.stylometry import BUNDLE, AuthorCounts, read_authors, write_authors
+from epigone.evaluation.stylometry import BUNDLE, AuthorCounts, count_authors, write_authors
 from library import open_library
 
-PLACE = Path(__file__).resolve().parent.parent / "src" / "epigone" / "judging" / BUNDLE
+PLACE = Path(__file__).resolve().parent.parent / "src" / "epigone" / "evaluation" / BUNDLE
 NAMES = """
 alger=Horatio Alger, andersen=Hans Christian Andersen, austen=Jane Austen, balzac=Honoré de Balzac, barrie=J. M. Barrie,
 blackwood=Algernon Blackwood, bronte=Charlotte Brontë, bunin=Ivan Bunin, burnett=Frances Hodgson Burnett,
@@ -27,20 +27,20 @@ trollope=Anthony Trollope, twain=Mark Twain, verne=Jules Verne, voltaire=Voltair
 zola=Émile Zola
 """
 AUTHORS = dict(one.strip().split("=") for one in NAMES.replace("\n", " ").split(",") if one.strip())
-"""By their folders. Illustrators, translators and editors are left out, and poets in several translations."""
-NOT_HIS = """
+"""Names by folder. Illustrators, translators and editors are left out, and poets in several translations."""
+NOT_BY_AUTHOR = """
 austen/04 balzac/03 barrie/02 barrie/09 barrie/10 blackwood/03 burnett/01 burton/01 carroll/04 carroll/13 carroll/15
 chekhov/08 doyle/06 dumas/04 franklin/04 hardy/02 hawthorne/05 irving/02 irving/09 james/12 kipling/07 kipling/11
 lang/05 lang/06 lang/07 maupassant/02 maupassant/05 milton/05 poe/01 poe/06 scott/02 stevenson/07 voltaire/05
 """
-BY_OTHERS = frozenset(NOT_HIS.split())
-"""Anthologies, retellings, school editions, sequels and Latin."""
+BY_OTHERS = frozenset(NOT_BY_AUTHOR.split())
+"""Files to leave out: anthologies, retellings, school editions, sequels by others, and Latin."""
 LEAST = 30_000
-"""Characters: what is shorter is left out."""
+"""Characters; shorter files are left out."""
 
 
 def main() -> None:
-    """Make the tables, say what is in them and, with --write, put them in their place."""
+    """Make the tables, print what is in them and, with --write, put them into the package."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", type=Path, help="a folder of folders, or library.tar.xz")
     parser.add_argument("--write", action="store_true", help=f"write {BUNDLE}")
@@ -55,7 +55,7 @@ def main() -> None:
 
 def read_library(library: Path) -> AuthorCounts:
     """The authors' tables."""
-    return read_authors({name: list(read_books(library, folder).values()) for folder, name in AUTHORS.items()})
+    return count_authors({name: list(read_books(library, folder).values()) for folder, name in AUTHORS.items()})
 
 
 def read_books(library: Path, folder: str) -> dict[str, str]:

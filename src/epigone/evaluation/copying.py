@@ -1,4 +1,9 @@
-"""A text and what was learned from in; how much is copied, the longest passage on both sides and a verdict out."""
+"""Does a text copy? From the training text, from the books that the small base was trained on, or out of memory.
+
+Copied passages are found exactly (`text_reuse.matches`). The base's books do not ship with the package, only a Bloom
+filter of a sample of their passages. Memorization is probed as by Carlini et al. (2023): given 50 tokens of training
+text, how far does the model continue it word for word?
+"""
 
 from __future__ import annotations
 
@@ -18,60 +23,207 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from epigone.corpus.large_text import Text, slice_across
-from epigone.evaluation.verdict import HELD_OUT, Measure, Reference, Verdict
+from epigone.evaluation.verdict import HELD_OUT, Measure, Reference, Verdict, percent
 from epigone.files import write_bytes
 from epigone.generation.generator import TextGenerator
 from epigone.model.decoder import AnyDecoder
 from epigone.text_reuse.hashing import Hashes, hash_windows, normalise
-from epigone.text_reuse.matches import Match, MatchReport, find_matches
+from epigone.text_reuse.matches import MatchReport, find_matches
 from epigone.tokens.tokenizer import encode
 from epigone.training.events import Grade
 
-BUNDLE = "library.safetensors"
 PASSAGE_CHARACTERS = 50
-"""Shorter ones are shared by chance: the longest that the last tenth of eight novels has of the rest is of 42."""
+"""Shorter passages are shared by chance: the last tenth of eight novels shares at most 42 with the rest."""
+GOOD_SHARE, BAD_SHARE = 0.01, 0.05
+USUAL_TIMES = 3
+"""The share may be this many times that of the author's own held-out text: some authors use refrains."""
+GOOD_LONGEST, BAD_LONGEST = 100, 150
+"""Characters: one sentence; two and a half lines of verse, which hardly happen twice by accident."""
+SHORT_CHARACTERS = 2_000
+"""In a shorter text one passage of 50 characters is more than 2 %."""
+CLEAR_SHARE = 0.5
+"""This much is copying even in a short text."""
+FLOOR_CHARACTERS, FLOOR_SPANS = 200_000, 10
+"""Of the held-out text this much at most is compared, from this many places."""
+LITTLE_CHARACTERS = 20_000
+"""Less held-out text says little about how much the author repeats."""
+WORSE: tuple[Grade, ...] = ("good", "unsure", "fair", "bad")
+"""Of two grades, the later one counts."""
+
+# -- from the training text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Floor:
+    """What the author's own held-out text shares with the training text."""
+
+    n_characters: int
+    share: float
+    longest_characters: int
+
+
+def find_copied(text: str, documents: Iterable[Text], n_characters: int = PASSAGE_CHARACTERS) -> MatchReport:
+    """The passages of at least `n_characters` that a text shares with documents, ignoring case and white space.
+
+    The longest passage is found whatever its length. Raises ValueError if `n_characters` is not positive.
+    """
+    return find_matches([text], documents, n_characters)[0]
+
+
+def judge_copying(text: str, documents: Iterable[Text], held_out: Sequence[Text]) -> Verdict:
+    """Judge whether a text copies the training text more than the author's own held-out text does.
+
+    `held_out` are documents or one text. Without any, fixed limits decide, and the verdict says so.
+    """
+    spans = _spread_spans([held_out] if isinstance(held_out, str) else held_out)
+    report, *own_reports = find_matches([text, *spans], documents, PASSAGE_CHARACTERS)
+    floor = _make_floor(own_reports)
+    own = spans
+    if sum(map(len, own)) < LITTLE_CHARACTERS and isinstance(documents, Sequence):
+        own = _spread_spans([*own, *documents])  # the author may be one of those whom the base has read
+    others_books = search_training_books(text, "\n".join(own))
+    grade = choose_grade(report, floor)
+    sentences = (_describe(report, grade), _describe_floor(floor), others_books.sentence)
+    return Verdict(
+        topic="copies",
+        tone=max(grade, others_books.tone, key=WORSE.index),
+        sentence=" ".join(filter(None, sentences)),
+        measures=(*_list_measures(report, floor), *others_books.measures),
+        facts=_list_facts(report, floor) | {"library_share": others_books.share},
+    )
+
+
+def choose_grade(report: MatchReport, floor: Floor | None = None) -> Grade:
+    """The grade for what was found; without a floor, fixed limits decide."""
+    floor = floor or Floor(n_characters=0, share=0.0, longest_characters=0)
+    longest, usual = _longest_characters(report), USUAL_TIMES * floor.share
+    is_long = longest >= max(BAD_LONGEST, floor.longest_characters + 1)
+    if report.n_characters < SHORT_CHARACTERS:
+        return "bad" if is_long or report.share >= CLEAR_SHARE else "unsure"
+    if is_long or report.share > max(BAD_SHARE, usual):
+        return "bad"
+    is_short = longest < max(GOOD_LONGEST, floor.longest_characters + 1)
+    return "good" if is_short and report.share <= max(GOOD_SHARE, usual) else "fair"
+
+
+def _spread_spans(held_out: Sequence[Text]) -> list[str]:
+    """At most FLOOR_CHARACTERS, from places spread evenly over the texts."""
+    n_characters, n_each = sum(map(len, held_out)), FLOOR_CHARACTERS // FLOOR_SPANS
+    if n_characters <= FLOOR_CHARACTERS:
+        return list(map(str, held_out))
+    starts = [round(number * (n_characters - n_each) / (FLOOR_SPANS - 1)) for number in range(FLOOR_SPANS)]
+    return ["\n".join(slice_across(held_out, start, start + n_each)) for start in starts]
+
+
+def _make_floor(reports: Sequence[MatchReport]) -> Floor:
+    n_characters = sum(report.n_characters for report in reports)
+    n_covered = sum(report.n_covered for report in reports)
+    return Floor(
+        n_characters=n_characters,
+        share=n_covered / max(1, n_characters),
+        longest_characters=max(map(_longest_characters, reports), default=0),
+    )
+
+
+def _longest_characters(report: MatchReport) -> int:
+    return report.longest.n_characters if report.longest else 0
+
+
+def _describe(report: MatchReport, grade: Grade) -> str:
+    beginning = {
+        "good": "It does not copy",
+        "fair": "It copies a little",
+        "bad": "It copies",
+        "unsure": "It is too short to say whether it copies",
+    }[grade]
+    passages = f"passages of {PASSAGE_CHARACTERS} characters or more that are in the training text"
+    longest = f"the longest has {_longest_characters(report):,} characters"
+    return f"{beginning}: {percent(report.share, 2)} of it is in {passages}; {longest}."
+
+
+def _describe_floor(floor: Floor) -> str:
+    if not floor.n_characters:
+        return "There is no held-out text to show how much the author repeats."
+    little = f", of which there are only {floor.n_characters:,} characters,"
+    amount = little if floor.n_characters < LITTLE_CHARACTERS else ""
+    return f"For {HELD_OUT}{amount} these are {percent(floor.share, 2)} and {floor.longest_characters:,}."
+
+
+def _list_measures(report: MatchReport, floor: Floor) -> tuple[Measure, ...]:
+    share, longest = (
+        Reference(name=HELD_OUT, value=value) if floor.n_characters else None
+        for value in (floor.share, floor.longest_characters)
+    )
+    name = f"text in copied passages of {PASSAGE_CHARACTERS} characters or more"
+    return (
+        Measure(name=name, value=report.share, unit="share", floor=share),
+        Measure(name="longest copied passage", value=_longest_characters(report), unit="characters", floor=longest),
+    )
+
+
+def _list_facts(report: MatchReport, floor: Floor) -> dict[str, object]:
+    longest = report.longest
+    return {
+        "share": report.share,
+        "n_passages": len(report.passages),
+        "longest_characters": _longest_characters(report),
+        "passage": longest.passage if longest else None,
+        "original": longest.original if longest else None,
+        "document": longest.document if longest else None,
+        "line": longest.line if longest else None,
+        "floor_share": floor.share if floor.n_characters else None,
+        "floor_longest_characters": floor.longest_characters if floor.n_characters else None,
+        "floor_characters": floor.n_characters,
+    }
+
+
+# -- from the books that the small base was trained on
+
+BUNDLE = "library.safetensors"
 ONE_IN = 64
-"""Of the passages are kept and looked at."""
+"""One in so many passages, chosen by its hash, is in the filter and is looked up."""
 N_BITS = 25
 """The filter has 2^25 bits, 4 MB."""
 N_PLACES = 8
 """Bits that each passage sets."""
+LEAST_LOOKED_UP = 100
+"""With fewer passages of a text looked up, chance alone can make a share."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingBooksFilter:
-    """What is kept of the books."""
+    """A Bloom filter of passages of the books that the small base was trained on; the books cannot be read from it."""
 
     bits: npt.NDArray[np.uint8]
-    """[2^22]: a filter of 2^25 bits."""
+    """[2^22]: 2^25 bits."""
     n_passages: int
 
     @property
-    def chance(self) -> float:
-        """That a passage which stands in none of the books seems to."""
+    def false_positive_rate(self) -> float:
+        """The probability that a passage which is in none of the books seems to be."""
         return float(np.unpackbits(self.bits).mean()) ** N_PLACES
 
     def measure_share(self, text: str) -> tuple[float, int]:
-        """The share of a text's passages that stand in the books, and how many were looked at."""
-        passages = choose_passages(text)
+        """The share of a text's passages that are in the books, and how many were looked up."""
+        passages = sample_passages(text)
         if not len(passages):
             return 0.0, 0
         known = np.ones(len(passages), np.bool_)
         for places in list_places(passages):
             known &= (self.bits[places >> np.uint64(3)] >> (7 - (places & np.uint64(7))).astype(np.uint8) & 1) == 1
-        share = (float(known.mean()) - self.chance) / (1 - self.chance)
+        share = (float(known.mean()) - self.false_positive_rate) / (1 - self.false_positive_rate)
         return max(0.0, float(share)), len(passages)
 
 
-def choose_passages(text: str) -> Hashes:
-    """The hashes of the passages of a text that count."""
+def sample_passages(text: str) -> Hashes:
+    """The hashes of the passages that are in the filter or looked up."""
     hashes = hash_windows(normalise(text), PASSAGE_CHARACTERS)
     chosen: Hashes = hashes[hashes % np.uint64(ONE_IN) == 0]
     return chosen
 
 
 def list_places(passages: Hashes) -> Iterable[Hashes]:
-    """Which bits each passage sets: N_PLACES arrays, made of two halves of the hash (Kirsch and Mitzenmacher 2006)."""
+    """The bits that each passage sets: N_PLACES arrays, from two halves of the hash (Kirsch and Mitzenmacher 2006)."""
     first, second = passages >> np.uint64(32), (passages >> np.uint64(6)) | np.uint64(1)
     return (((first + np.uint64(number) * second) & np.uint64((1 << N_BITS) - 1)) for number in range(N_PLACES))
 
@@ -81,78 +233,116 @@ def build_books_filter(books: Iterable[str]) -> TrainingBooksFilter:
     bits = np.zeros(1 << N_BITS, np.bool_)
     n_passages = 0
     for book in books:
-        passages = choose_passages(book)
+        passages = sample_passages(book)
         n_passages += len(passages)
         for places in list_places(passages):
             bits[places] = True
     return TrainingBooksFilter(np.packbits(bits), n_passages)
 
 
-def write_books_filter(library: TrainingBooksFilter, path: Path) -> None:
-    """Write it to a file. Raises OutputError."""
-    write_bytes(path, save({"bits": library.bits}, metadata={"n_passages": str(library.n_passages)}))
+def write_books_filter(books: TrainingBooksFilter, path: Path) -> None:
+    """Write the file that `open_books_filter` reads. Raises OutputError."""
+    write_bytes(path, save({"bits": books.bits}, metadata={"n_passages": str(books.n_passages)}))
 
 
 @cache
 def open_books_filter() -> TrainingBooksFilter:
-    """That which comes with the package."""
-    with safe_open(Path(str(files("epigone.evaluation") / BUNDLE)), "numpy") as found:
-        return TrainingBooksFilter(found.get_tensor("bits"), int(found.metadata()["n_passages"]))
+    """The filter that comes with the package."""
+    with safe_open(Path(str(files("epigone.evaluation") / BUNDLE)), "numpy") as file:
+        return TrainingBooksFilter(file.get_tensor("bits"), int(file.metadata()["n_passages"]))
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OtherAuthorsBooks:
+    """What a text shares with the books that the small base was trained on."""
+
+    tone: Grade = "good"
+    share: float | None = None
+    """None if the text is too short to say."""
+    sentence: str = ""
+    measures: tuple[Measure, ...] = ()
+
+
+def search_training_books(text: str, own: str, books: TrainingBooksFilter | None = None) -> OtherAuthorsBooks:
+    """Judge whether a text copies the books that the small base was trained on.
+
+    `own`, text by the author, shows how much of it is in these books anyway: some are perhaps by the same author.
+    """
+    books = books or open_books_filter()
+    share, n_looked_up = books.measure_share(text)
+    if n_looked_up < LEAST_LOOKED_UP:
+        return OtherAuthorsBooks()
+    usual, n_usual = books.measure_share(own)
+    floor = usual if n_usual >= LEAST_LOOKED_UP else 0.0
+    certain = share - 2 * math.sqrt(share / n_looked_up)  # two standard deviations less
+    is_bad, is_fair = certain > max(BAD_SHARE, USUAL_TIMES * floor), certain > max(GOOD_SHARE, USUAL_TIMES * floor)
+    tone: Grade = "bad" if is_bad else "fair" if is_fair else "good"
+    name = "text in copied passages of books that the small base was trained on"
+    reference = Reference(name="the author's own text", value=usual) if n_usual >= LEAST_LOOKED_UP else None
+    copied = f"{percent(share)} of it is in other books, on which the small base was trained."
+    return OtherAuthorsBooks(
+        tone=tone,
+        share=share,
+        sentence="" if tone == "good" else copied,
+        measures=(Measure(name=name, value=share, unit="share", floor=reference),),
+    )
+
+
+# -- out of memory
 
 N_PROBES = 32
 PREFIX_TOKENS = 50
-"""As many are asked for. A model gives away what it knows by heart the more surely the more it is told (Carlini et al.
-2023)."""
-TOKEN_CHARACTERS = 12
-"""Hardly any text has more for each token on average."""
+"""Given, and expected back. The more a model is given, the more surely it shows what it has memorized."""
+MOST_TOKEN_CHARACTERS = 12
+"""Hardly any text has more characters per token on average."""
 TRIES = 20
 
 
 def probe_memorization(
-    writer: TextGenerator,
+    generator: TextGenerator,
     documents: Sequence[Text],
     held_out: Sequence[Text],
     *,
     n_probes: int = N_PROBES,
     seed: int = 0,
 ) -> tuple[Measure, ...]:
-    """How much of a text the model says by itself when it is given the 50 tokens before; its likeliest token each time.
+    """How much of the training text the model continues from 50 tokens, by its likeliest token each time.
 
-    Two numbers: the mean share of 50 tokens that come before the first wrong one, and the share of passages without a
-    wrong one. What was held out is their floor, if it is long enough. A model that reads fewer than 100 tokens at once
-    is given half of what it reads. There are none where no document is long enough.
+    Two measures: the mean share of 50 tokens before the first wrong one, and the share of passages without a wrong
+    one. Held-out text is the floor, if it is long enough. A model with a context of fewer than 100 tokens is given
+    half of its context. Empty if no document is long enough.
     """
-    n_tokens = min(PREFIX_TOKENS, writer.decoder.n_positions // 2)
-    learned = list(_pick_passages(documents, writer, n_probes, 2 * n_tokens, seed))
-    others = list(_pick_passages(held_out, writer, n_probes, 2 * n_tokens, seed))
-    if not learned:
+    n_tokens = min(PREFIX_TOKENS, generator.decoder.n_positions // 2)
+    training = list(_sample_token_passages(documents, generator, n_probes, 2 * n_tokens, seed))
+    unseen = list(_sample_token_passages(held_out, generator, n_probes, 2 * n_tokens, seed))
+    if not training:
         return ()
-    numbers = _measure_recall(writer.decoder, learned)
-    floors = _measure_recall(writer.decoder, others) if others else (None, None)
-    names = ("learned text continued word for word", f"passages of {n_tokens} tokens known by heart")
+    recalled = _measure_recall(generator.decoder, training)
+    floors = _measure_recall(generator.decoder, unseen) if unseen else (None, None)
+    names = ("training text continued word for word", f"memorized passages of {n_tokens} tokens")
     return tuple(
         Measure(
             name=name,
             value=number,
             unit="share",
             floor=None if floor is None else Reference(name=HELD_OUT, value=floor),
-            ceiling=Reference(name="all known by heart", value=1.0),
+            ceiling=Reference(name="everything memorized", value=1.0),
         )
-        for name, number, floor in zip(names, numbers, floors, strict=True)
+        for name, number, floor in zip(names, recalled, floors, strict=True)
     )
 
 
-def _pick_passages(
-    documents: Sequence[Text], writer: TextGenerator, count: int, n_tokens: int, seed: int
+def _sample_token_passages(
+    documents: Sequence[Text], generator: TextGenerator, count: int, n_tokens: int, seed: int
 ) -> Iterator[list[int]]:
-    """Ids of passages from anywhere in the documents, all of one length; fewer where the documents are short."""
+    """Passages of `n_tokens` ids from random places in the documents; fewer than `count` if those are short."""
     documents = [documents] if isinstance(documents, str) else documents
-    chance, ends, n_found = random.Random(seed), list(accumulate(map(len, documents))), 0
+    rng, ends, n_found = random.Random(seed), list(accumulate(map(len, documents))), 0
     for _ in range(TRIES * count if ends and ends[-1] else 0):
-        document = chance.choices(documents, cum_weights=ends)[0]
-        start = _find_edge(document, chance.randrange(len(document)))
-        ids = encode(document[start : start + TOKEN_CHARACTERS * n_tokens], writer.tokenizer)[:n_tokens]
+        document = rng.choices(documents, cum_weights=ends)[0]
+        start = _next_space(document, rng.randrange(len(document)))
+        text = document[start : start + MOST_TOKEN_CHARACTERS * n_tokens]
+        ids = encode(text, generator.tokenizer)[:n_tokens]
         if len(ids) == n_tokens:
             yield ids
             n_found += 1
@@ -160,16 +350,16 @@ def _pick_passages(
             return
 
 
-def _find_edge(document: Text, place: int) -> int:
-    """The white space after a place, before which tokens end; the place itself where words are not so divided."""
-    following = document[place : place + 4 * TOKEN_CHARACTERS]
+def _next_space(document: Text, place: int) -> int:
+    """The white space after a place, where tokens end; the place itself if words are not separated by spaces."""
+    following = document[place : place + 4 * MOST_TOKEN_CHARACTERS]
     spaces = (number for number, character in enumerate(following) if character.isspace())
     return place + next(spaces, 0)
 
 
 @torch.inference_mode()
 def _measure_recall(decoder: AnyDecoder, passages: list[list[int]]) -> tuple[float, float]:
-    """The mean share of the second halves before the first wrong token, and the share of those without one."""
+    """The mean share of the second halves before the first wrong token, and the share of halves without one."""
     ids = torch.tensor(passages, dtype=torch.int64, device=decoder.device)
     prefixes, expected = ids.chunk(2, dim=1)
     logits = decoder.begin(prefixes, ids.shape[1], len(ids))
@@ -182,190 +372,3 @@ def _measure_recall(decoder: AnyDecoder, passages: list[list[int]]) -> tuple[flo
         if number + 1 < expected.shape[1] and bool(right.any()):
             logits = decoder.step(tokens)
     return float(n_right.double().mean()) / expected.shape[1], float(right.double().mean())
-
-
-GOOD_SHARE, BAD_SHARE = 0.01, 0.05
-FLOORS = 3
-"""The share may be so many times that of the author's own held-out text, whatever that is: some live by refrains."""
-GOOD_LONGEST, BAD_LONGEST = 100, 150
-"""Characters: a sentence; two lines of verse and a half. Nobody writes so much again without meaning to."""
-SHORT_CHARACTERS = 2_000
-"""One passage of 50 characters is more than 2 % of a text shorter than this."""
-PLAIN_SHARE = 0.5
-"""So much is copying in a short text too."""
-FLOOR_CHARACTERS, FLOOR_STRETCHES = 200_000, 10
-"""The held-out text that is compared: so much at most, from so many places."""
-LITTLE_CHARACTERS = 20_000
-"""Less held-out text than this says little of how much an author repeats himself."""
-LEAST_LOOKED_AT = 100
-"""Passages of a text that are looked up in the library: of fewer, chance makes a share."""
-WORSE: tuple[Grade, ...] = ("good", "unsure", "fair", "bad")
-"""The one that comes later counts."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Floor:
-    """What an author's own held-out text shares with what was learned from."""
-
-    n_characters: int
-    share: float
-    longest_characters: int
-
-
-def find_copied(text: str, documents: Iterable[Text], n_characters: int = PASSAGE_CHARACTERS) -> MatchReport:
-    """What of a text stands in documents, in passages of `n_characters` or more; case and white space play no role.
-
-    The longest passage is found whatever its length. Raises ValueError where `n_characters` is not positive.
-    """
-    return find_matches([text], documents, n_characters)[0]
-
-
-def judge_copying(text: str, documents: Iterable[Text], held_out: Sequence[Text]) -> Verdict:
-    """Whether a text copies what was learned from, beside what the author's own held-out text does.
-
-    `held_out` are documents too, or one text; where there is none, the verdict goes by fixed numbers and says so.
-    """
-    stretches = _pick_stretches([held_out] if isinstance(held_out, str) else held_out)
-    found, *others = find_matches([text, *stretches], documents, PASSAGE_CHARACTERS)
-    floor = _make_floor(others)
-    own = stretches
-    if sum(map(len, own)) < LITTLE_CHARACTERS and isinstance(documents, Sequence):
-        own = _pick_stretches([*own, *documents])  # is he himself one of those whom the base has read?
-    others_books = search_training_books(text, "\n".join(own))
-    tone = max(choose_grade(found, floor), others_books.tone, key=WORSE.index)
-    sentences = (_describe(found, choose_grade(found, floor)), _describe_floor(floor), others_books.sentence)
-    return Verdict(
-        topic="copies",
-        tone=tone,
-        sentence=" ".join(filter(None, sentences)),
-        measures=(*_list_measures(found, floor), *others_books.measures),
-        facts=_list_facts(found, floor) | {"library_share": others_books.share},
-    )
-
-
-# -- from other books
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OtherAuthorsBooks:
-    """What a text shares with the books that the small base has read."""
-
-    tone: Grade = "good"
-    share: float | None = None
-    """None where the text is too short to say."""
-    sentence: str = ""
-    measures: tuple[Measure, ...] = ()
-
-
-def search_training_books(text: str, own: str, library: TrainingBooksFilter | None = None) -> OtherAuthorsBooks:
-    """Whether a text that is not copied from its author is copied from others' books.
-
-    `own`, text of the author's, says how much of these he has himself: he may be one of their authors.
-    """
-    library = library or open_books_filter()
-    share, n_looked_at = library.measure_share(text)
-    if n_looked_at < LEAST_LOOKED_AT:
-        return OtherAuthorsBooks()
-    usual, n_usual = library.measure_share(own)
-    floor = usual if n_usual >= LEAST_LOOKED_AT else 0.0
-    surely = share - 2 * math.sqrt(share / n_looked_at)  # two standard deviations less
-    is_bad, is_fair = surely > max(BAD_SHARE, FLOORS * floor), surely > max(GOOD_SHARE, FLOORS * floor)
-    tone: Grade = "bad" if is_bad else "fair" if is_fair else "good"
-    name = "text in copied passages of books that the small base has read"
-    mark = Reference(name="the author's own text", value=usual) if n_usual >= LEAST_LOOKED_AT else None
-    percent = f"{share:.1%}".replace("%", " %")
-    return OtherAuthorsBooks(
-        tone=tone,
-        share=share,
-        sentence="" if tone == "good" else f"{percent} of it stands in other books, which the small base has read.",
-        measures=(Measure(name=name, value=share, unit="share", floor=mark),),
-    )
-
-
-# -- from what was learned
-
-
-def _pick_stretches(held_out: Sequence[Text]) -> list[str]:
-    """At most FLOOR_CHARACTERS from all over the texts."""
-    n_characters, n_each = sum(map(len, held_out)), FLOOR_CHARACTERS // FLOOR_STRETCHES
-    if n_characters <= FLOOR_CHARACTERS:
-        return list(map(str, held_out))
-    starts = [round(number * (n_characters - n_each) / (FLOOR_STRETCHES - 1)) for number in range(FLOOR_STRETCHES)]
-    return ["\n".join(slice_across(held_out, start, start + n_each)) for start in starts]
-
-
-def _make_floor(others: Sequence[MatchReport]) -> Floor:
-    n_characters = sum(other.n_characters for other in others)
-    n_covered = sum(other.n_covered for other in others)
-    return Floor(
-        n_characters=n_characters,
-        share=n_covered / max(1, n_characters),
-        longest_characters=max(map(_measure_longest, others), default=0),
-    )
-
-
-def _measure_longest(found: MatchReport) -> int:
-    return found.longest.n_characters if found.longest else 0
-
-
-def choose_grade(found: MatchReport, floor: Floor | None = None) -> Grade:
-    """What the numbers come to; without a floor, fixed ones decide."""
-    floor = floor or Floor(n_characters=0, share=0.0, longest_characters=0)
-    longest, usual = _measure_longest(found), FLOORS * floor.share
-    copies = longest >= max(BAD_LONGEST, floor.longest_characters + 1)
-    if found.n_characters < SHORT_CHARACTERS:
-        return "bad" if copies or found.share >= PLAIN_SHARE else "unsure"
-    if copies or found.share > max(BAD_SHARE, usual):
-        return "bad"
-    is_usual = longest < max(GOOD_LONGEST, floor.longest_characters + 1)
-    return "good" if is_usual and found.share <= max(GOOD_SHARE, usual) else "fair"
-
-
-def _describe(found: MatchReport, tone: Grade) -> str:
-    beginning = {
-        "good": "It does not copy",
-        "fair": "It copies a little",
-        "bad": "It copies",
-        "unsure": "It is too short to say whether it copies",
-    }[tone]
-    share = f"{found.share:.2%} of it stands in the text that was learned from, in passages of {PASSAGE_CHARACTERS}"
-    longest = _measure_longest(found)
-    return f"{beginning}: {share.replace('%', ' %')} characters or more, and the longest has {longest:,}."
-
-
-def _describe_floor(floor: Floor) -> str:
-    if not floor.n_characters:
-        return "There is no held-out text to say how much an author repeats himself."
-    numbers = f"{floor.share:.2%} and {floor.longest_characters:,}".replace("%", " %")
-    if floor.n_characters < LITTLE_CHARACTERS:
-        little = f"of which there are only {floor.n_characters:,} characters"
-        return f"Of {HELD_OUT}, {little}, it is {numbers}."
-    return f"Of {HELD_OUT} it is {numbers}."
-
-
-def _list_measures(found: MatchReport, floor: Floor) -> tuple[Measure, ...]:
-    share, longest = (
-        Reference(name=HELD_OUT, value=value) if floor.n_characters else None
-        for value in (floor.share, floor.longest_characters)
-    )
-    name = f"text in copied passages of {PASSAGE_CHARACTERS} characters or more"
-    return (
-        Measure(name=name, value=found.share, unit="share", floor=share),
-        Measure(name="longest copied passage", value=_measure_longest(found), unit="characters", floor=longest),
-    )
-
-
-def _list_facts(found: MatchReport, floor: Floor) -> dict[str, object]:
-    longest: Match | None = found.longest
-    return {
-        "share": found.share,
-        "n_passages": len(found.passages),
-        "longest_characters": _measure_longest(found),
-        "passage": longest.passage if longest else None,
-        "original": longest.original if longest else None,
-        "document": longest.document if longest else None,
-        "line": longest.line if longest else None,
-        "floor_share": floor.share if floor.n_characters else None,
-        "floor_longest_characters": floor.longest_characters if floor.n_characters else None,
-        "floor_characters": floor.n_characters,
-    }

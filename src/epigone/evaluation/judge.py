@@ -1,4 +1,7 @@
-"""A text and an author in, a judgement out; for a model also what it has learned and what it knows by heart."""
+"""Judge a text or a model against an author: style, copying and repetition; of a model also learning and memorization.
+
+Every number comes with the same number for the author's own held-out text, for a floor, and for the untouched base.
+"""
 
 from __future__ import annotations
 
@@ -31,77 +34,78 @@ if TYPE_CHECKING:
 
 Texts = Mapping[str, Sequence[str]]
 ENOUGH_HELD_OUT = 20_000
-"""Characters that show an author's own range; where fewer are held out, his other text is taken."""
+"""Characters that show an author's own range; if fewer are held out, training text is used as well."""
 RANGE_CHARACTERS = 400_000
+"""Then this much of it."""
 MOST_HELD_OUT = 1 << 22
-"""Characters of what is held out that his ways are taken from, and that simple means are asked for."""
-PARAMETERS_AND_TOKENS, MOST_TOKENS = 2e11, 16_384
-"""Of a text that is learned from so many tokens are read again as these allow: of the second number the mean is known
-to a hundredth."""
-TEXTS_BEGIN = "\n\n"
-COPIES_END = "\n#\n"
-"""Between texts: no passage goes from one to the next, as over white space it might."""
+"""Characters of held-out text that style, repetition and the baselines are measured on."""
+READ_BUDGET, MOST_TOKENS = 2e11, 16_384
+"""Training tokens that the model reads again: parameters times tokens, and tokens, which give the mean to 1 %."""
+TEXT_SEPARATOR = "\n\n"
+COPY_BARRIER = "\n#\n"
+"""Between texts that are searched for copies: a passage could extend across white space, but not across this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Author:
-    """Whose text something is held against."""
+    """The author that a text is compared with."""
 
     name: str
     documents: Sequence[Text]
-    """What was learned from; for a text of unknown making, what stands for it."""
+    """The training text; for a text of unknown origin, other text by the author."""
     held_out: Sequence[Text] = ()
-    """What was not."""
+    """Text by the author that was not trained on."""
     searched: Sequence[Text] | None = None
-    """Where copies are looked for, if not in `documents`."""
+    """Where copies are searched for, if not in `documents`."""
 
 
 def judge_text(
     text: str | Sequence[str], name: str, author: Author, others: Texts | None = None, *, seed: int = 0
 ) -> Judgement:
-    """Judge any text, or several as one, by whatever they were made.
+    """Judge any text, or several as one, whatever their origin.
 
-    `others`: texts of other authors instead of the bundled ones. Raises TextTooShort where none of them has enough.
+    `others`: texts of reference authors instead of the bundled ones. Raises TextTooShort if none of them has enough.
     """
     texts = [text] if isinstance(text, str) else text
-    text = TEXTS_BEGIN.join(texts)
-    held_out = TEXTS_BEGIN.join(read_some(author.held_out, MOST_HELD_OUT))
+    text = TEXT_SEPARATOR.join(texts)
+    held_out = TEXT_SEPARATOR.join(read_some(author.held_out, MOST_HELD_OUT))
     style = judge_style(text, read_some(author.documents), held_out, others, seed=seed)
     searched = author.documents if author.searched is None else author.searched
     verdicts = (
         style,
-        judge_copying(COPIES_END.join(texts), searched, author.held_out if author.searched is None else ()),
-        judge_repetition(text, _find_usual(author, held_out)),
+        judge_copying(COPY_BARRIER.join(texts), searched, author.held_out if author.searched is None else ()),
+        judge_repetition(text, _text_for_range(author, held_out)),
     )
     notes = tuple(style.facts.get("notes", ()))
     return Judgement(text=name, against=author.name, n_characters=len(text), verdicts=verdicts, notes=notes)
 
 
-def _find_usual(author: Author, held_out: str) -> str:
+def _text_for_range(author: Author, held_out: str) -> str:
     if len(held_out) >= ENOUGH_HELD_OUT:
         return held_out
-    return read_beginning([held_out, *author.documents], TEXTS_BEGIN, RANGE_CHARACTERS)
+    return read_beginning([held_out, *author.documents], TEXT_SEPARATOR, RANGE_CHARACTERS)
 
 
 def judge_model(
     texts: Sequence[str],
     author: Author,
-    writer: TextGenerator,
+    generator: TextGenerator,
     learning: LearningScore,
     others: Texts | None = None,
     *,
     seed: int = 0,
 ) -> Judgement:
-    """Judge what a model has written, and the model."""
+    """Judge what a model has written, and the model itself."""
     name = f"{len(texts):,} texts that the model wrote"
     judgement = judge_text(texts, name, author, others, seed=seed)
-    probed, learned = probe_memorization(writer, author.documents, author.held_out, seed=seed), judge_learning(learning)
+    probed = probe_memorization(generator, author.documents, author.held_out, seed=seed)
+    learned = judge_learning(learning)
     verdicts = [_add_probe(verdict, probed) if verdict.topic == "copies" else verdict for verdict in judgement.verdicts]
     return replace(judgement, verdicts=(*verdicts, learned), notes=(*judgement.notes, *learned.facts["notes"]))
 
 
 def add_base_reference(judgement: Judgement, base: Judgement) -> Judgement:
-    """The judgement, with the untouched base's value beside each number that it has too."""
+    """The judgement with the untouched base's value for each number that both judgements have."""
     values = {(verdict.topic, measure.name): measure.value for verdict in base.verdicts for measure in verdict.measures}
 
     def add(topic: Topic, measure: Measure) -> Measure:
@@ -122,20 +126,20 @@ def _add_probe(verdict: Verdict, probed: Sequence[Measure]) -> Verdict:
 def measure_learning(
     folder: RunFolder, author: Author, held_out: float, base: float | None, others: Texts | None = None, *, device: str
 ) -> LearningScore:
-    """Bits per byte of the run's best model and of simpler means; `held_out` and `base` are known from the run."""
+    """Bits per byte under the run's best model and the baselines; `held_out` and `base` are known from the run."""
     plan, more = folder.read_plan()
     tokenizer, tokens = load_tokenizer(folder.model), load_tokens(folder.tokens / more["tokens"])
     hardware = find_hardware(device)
-    form = "bf16" if plan.precision == "bf16" and hardware.bf16 else "fp32"  # as what is held out was measured
+    form = "bf16" if plan.precision == "bf16" and hardware.bf16 else "fp32"  # as `held_out` was measured
     decoder = open_decoder(folder.model, form, hardware)
-    n_tokens = min(max(1000, len(tokens.validation.ids)), int(PARAMETERS_AND_TOKENS / plan.n_parameters), MOST_TOKENS)
-    parts = {name: make_part(TEXTS_BEGIN.join(texts), tokenizer, n_tokens) for name, texts in (others or {}).items()}
-    known = cut_part(tokens.train, len(tokens.train.ids) // 3, n_tokens, tokenizer)
-    learned = read_end(author.documents, TEXTS_BEGIN, LONGEST_COUNTED).encode("utf-8", "replace")
-    unseen = read_beginning(author.held_out, TEXTS_BEGIN, MOST_HELD_OUT).encode("utf-8", "replace")
+    n_tokens = min(max(1000, len(tokens.validation.ids)), int(READ_BUDGET / plan.n_parameters), MOST_TOKENS)
+    parts = {name: make_part(TEXT_SEPARATOR.join(texts), tokenizer, n_tokens) for name, texts in (others or {}).items()}
+    read_again = cut_part(tokens.train, len(tokens.train.ids) // 3, n_tokens, tokenizer)
+    learned = read_end(author.documents, TEXT_SEPARATOR, LONGEST_COUNTED).encode("utf-8", "replace")
+    unseen = read_beginning(author.held_out, TEXT_SEPARATOR, MOST_HELD_OUT).encode("utf-8", "replace")
     return LearningScore(
         held_out=held_out,
-        training=measure_model(decoder, known, plan.block_size),
+        training=measure_model(decoder, read_again, plan.block_size),
         base=base,
         counts=measure_ngrams(learned, unseen),
         packed=measure_compressed(learned, unseen),

@@ -1,4 +1,4 @@
-"""A text and its author's own in; how much the text repeats itself, beside what the author does, and a verdict out."""
+"""Does a text repeat itself more than its author does? Repeated four-word passages, and how well zlib compresses it."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from epigone.evaluation.verdict import Measure, Reference, Verdict
+from epigone.evaluation.verdict import Measure, Reference, Verdict, percent
 from epigone.text_reuse.hashing import normalise
 from epigone.training.events import Grade
 
 Unit = Literal["words", "characters"]
 WINDOW_UNITS = 256
-"""A loop of a sentence or two comes round in so many words, and an author's theme does not yet."""
+"""Enough for a loop of a sentence or two to show, and too few for an author's themes to recur."""
 GRAM_UNITS = 4
 PIECE_CHARACTERS = 2_000
 LONGEST_WORD = 20
-"""Characters a word on average: no language that puts spaces between words comes near, Chinese or Thai is far above."""
+"""Characters per word on average: languages with spaces between words stay far below, Chinese or Thai is far above."""
 NEAR_REPEATED, FAR_REPEATED = 0.02, 0.10
-"""Above the author's own range: five passages of four words in a window, and a tenth of all."""
+"""Above the author's own range: five four-word passages in a window, and a tenth of all."""
 NEAR_COMPRESSION, FAR_COMPRESSION = 1.05, 1.30
 """Times the top of the author's own range."""
 LOOPED = 0.5
-"""A window with more repeated than this goes round in circles."""
+"""A window with a larger share of repeated passages is in a loop."""
 FAR_LOOPED = 0.10
-"""Windows of a text that may do so, beyond the author's own, before it is bad."""
+"""The share of windows in a loop, above the author's own, from which on the grade is bad."""
 SHORT_UNITS = 50
 AUTHOR = "the author's own text"
+
+# -- measuring
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,9 +38,9 @@ class Repetition:
 
     unit: Unit
     repeated: tuple[float, ...]
-    """Of each window, the share of its passages of four that came in it before: 0 to 1."""
+    """For each window, the share of its four-word passages that occurred in it before: 0 to 1."""
     compression: tuple[float, ...]
-    """Of each piece, its bytes for each byte that zlib makes of it. The more it repeats, the higher."""
+    """For each piece, bytes per byte of zlib output: the more it repeats itself, the higher."""
 
     @property
     def mean_repeated(self) -> float:
@@ -52,34 +54,34 @@ class Repetition:
 
     @property
     def looped(self) -> float:
-        """The share of the windows that go round in circles."""
+        """The share of windows that are in a loop."""
         return sum(share > LOOPED for share in self.repeated) / max(1, len(self.repeated))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuthorRange:
-    """What an author's own windows and pieces come to: from their 5th to their 95th percentile."""
+    """The range of an author's own windows and pieces, from the 5th to the 95th percentile."""
 
     own: Repetition
     repeated: tuple[float, float]
     compression: tuple[float, float]
     n_units: int
     n_characters: int
-    """The sizes of a window and a piece."""
+    """The sizes of a window and of a piece."""
 
 
 def choose_unit(text: str) -> Unit:
-    """Words, or characters where a text puts no spaces between words."""
+    """Words, or characters for a text without spaces between words."""
     return "characters" if len(text) > LONGEST_WORD * max(1, len(text.split())) else "words"
 
 
 def measure_repetition(
     text: str, unit: Unit | None = None, *, n_units: int = WINDOW_UNITS, n_characters: int = PIECE_CHARACTERS
 ) -> Repetition:
-    """Repeated passages of four words in windows of `n_units`, and how far pieces of `n_characters` can be compressed.
+    """Repeated four-word passages in windows of `n_units`, and the compression of pieces of `n_characters`.
 
-    Where `unit` is not given, the text decides. Windows and pieces that are not full do not count, unless there is
-    only one. Case and white space play no role for the words.
+    The text decides on the unit if none is given. Incomplete windows and pieces are ignored, unless there is only one.
+    For the words, case and white space are ignored.
     """
     unit = unit or choose_unit(text)
     units = list_units(text, unit)
@@ -114,20 +116,23 @@ def _measure_compression(piece: str) -> float:
 def measure_range(
     text: str, unit: Unit | None = None, *, n_units: int = WINDOW_UNITS, n_characters: int = PIECE_CHARACTERS
 ) -> AuthorRange:
-    """An author's own range, from his text. For short samples give sizes that they can fill."""
+    """An author's range, from text of their own. To judge short texts, give sizes that those can fill."""
     own = measure_repetition(text, unit, n_units=n_units, n_characters=n_characters)
-    repeated, compression = _find_range(own.repeated), _find_range(own.compression)
+    repeated, compression = _percentiles(own.repeated), _percentiles(own.compression)
     return AuthorRange(own=own, repeated=repeated, compression=compression, n_units=n_units, n_characters=n_characters)
 
 
-def _find_range(values: Sequence[float]) -> tuple[float, float]:
+def _percentiles(values: Sequence[float]) -> tuple[float, float]:
     """The 5th and the 95th percentile, each one of the values."""
     ordered = sorted(values) or [0.0]
     return ordered[round(0.05 * (len(ordered) - 1))], ordered[round(0.95 * (len(ordered) - 1))]
 
 
+# -- judging
+
+
 def check_repetition(text: str, usual: AuthorRange) -> tuple[Repetition, Grade]:
-    """How much a text repeats itself and whether that is in the author's range; about a millisecond for a page."""
+    """How much a text repeats itself, and the grade beside the author's range; about a millisecond for a page."""
     found = measure_repetition(text, usual.own.unit, n_units=usual.n_units, n_characters=usual.n_characters)
     return found, _choose_grade(found, usual)
 
@@ -142,7 +147,7 @@ def _choose_grade(found: Repetition, usual: AuthorRange) -> Grade:
 
 
 def judge_repetition(text: str, held_out: str) -> Verdict:
-    """Whether a text repeats itself more than its author does, by his own text.
+    """Judge whether a text repeats itself more than its author does, by the author's held-out text.
 
     Windows and pieces are as long as the shorter of the two texts allows.
     """
@@ -153,32 +158,9 @@ def judge_repetition(text: str, held_out: str) -> Verdict:
         "n_characters": max(1, min(PIECE_CHARACTERS, len(text), len(held_out))),
     }
     usual = measure_range(held_out, unit, **sizes)
-    found, tone = check_repetition(text, usual)
-    tone = "unsure" if n_units < SHORT_UNITS else tone
-    return Verdict(
-        topic="repeats",
-        tone=tone,
-        sentence=_describe(found, usual, tone),
-        measures=_list_measures(found, usual),
-        facts=_list_facts(found, usual),
-    )
-
-
-def _describe(found: Repetition, usual: AuthorRange, tone: Grade) -> str:
-    beginning = {
-        "good": "It repeats itself no more than the author does",
-        "fair": "It repeats itself somewhat more than the author does",
-        "bad": "It repeats itself",
-        "unsure": "There is too little text to say whether it repeats itself",
-    }[tone]
-    low, high = (f"{share:.1%}".replace("%", " %") for share in usual.repeated)
-    share = f"{found.mean_repeated:.1%}".replace("%", " %")
-    repeated = f"{share} of its passages of four {found.unit} come again within {usual.n_units} {found.unit}"
-    return f"{beginning}: {repeated}; of the author's own it is {low} to {high}."
-
-
-def _list_measures(found: Repetition, usual: AuthorRange) -> tuple[Measure, ...]:
-    return (
+    found, grade = check_repetition(text, usual)
+    grade = "unsure" if n_units < SHORT_UNITS else grade
+    measures = (
         Measure(
             name=f"repeated passages of four {found.unit}",
             value=found.mean_repeated,
@@ -186,11 +168,25 @@ def _list_measures(found: Repetition, usual: AuthorRange) -> tuple[Measure, ...]
             ceiling=Reference(name=AUTHOR, value=usual.own.mean_repeated),
         ),
         Measure(
-            name="times that a page can be compressed",
+            name="compression ratio of a page",
             value=found.mean_compression,
             ceiling=Reference(name=AUTHOR, value=usual.own.mean_compression),
         ),
     )
+    sentence, facts = _describe(found, usual, grade), _list_facts(found, usual)
+    return Verdict(topic="repeats", tone=grade, sentence=sentence, measures=measures, facts=facts)
+
+
+def _describe(found: Repetition, usual: AuthorRange, grade: Grade) -> str:
+    beginning = {
+        "good": "It repeats itself no more than the author does",
+        "fair": "It repeats itself somewhat more than the author does",
+        "bad": "It repeats itself",
+        "unsure": "There is too little text to say whether it repeats itself",
+    }[grade]
+    low, high = map(percent, usual.repeated)
+    passages = f"passages of four {found.unit} recur within {usual.n_units} {found.unit}"
+    return f"{beginning}: {percent(found.mean_repeated)} of its {passages}; for the author it is {low} to {high}."
 
 
 def _list_facts(found: Repetition, usual: AuthorRange) -> dict[str, object]:

@@ -1,14 +1,17 @@
-"""A text, an author's own and others' in; whether it sounds like him, as a verdict, out.
+"""Does a text sound like the author? 0–100 style scales for one author, and the verdict that they lead to.
 
-Every part is a ruler on which other authors' median is 0 and his own held-out text is 100, and the verdict is the least
-of them. What each kind of text reaches is in docs/dev/attribution.md.
+On each scale 0 is the median of other authors and 100 is the author's own held-out text. Four scales: word frequencies;
+character n-gram frequencies; compression (cross-entropy under a character n-gram model of the author); word order (how
+much better a trigram context predicts than a bigram context). The last one catches text whose frequencies are right but
+whose syntax is not, such as the output of a bigram model. The verdict follows the lowest scale. docs/dev/attribution.md
+shows what each kind of text reaches.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epigone.errors import TextTooShort
-from epigone.evaluation.baselines import (
+from epigone.evaluation.ngram_model import (
     FunctionWordMask,
     NgramModel,
     number_characters,
@@ -29,69 +32,90 @@ from epigone.evaluation.stylometry import (
     AuthorCounts,
     Counts,
     DeltaSpace,
+    cosine_distance,
+    count_authors,
     cut_evenly,
     load_authors,
-    measure_distance,
     normalise_for_counting,
-    read_authors,
 )
 from epigone.evaluation.verdict import HELD_OUT, Measure, Reference, Verdict
 from epigone.training.events import LEAST_LIKENESS, Grade
 
 Values = NDArray[np.float64]
+Texts = Mapping[str, Sequence[str]]
+"""Texts by the name of their author."""
+
+LEAST = 25_000
+"""Characters of the text that is judged, and of held-out text."""
+LEAST_TRAINING = 60_000
+"""Characters of the author's text besides what is held out."""
 PIECE = 2_500
-"""Characters that are drawn together, for the band: within them one sentence hangs on another."""
+"""Characters that are resampled together, for the band: sentences within them depend on one another."""
 N_DRAWS = 200
 MOST_WINDOWS = 8
-"""Of a text are judged, at most: a longer one would say no more."""
+"""Windows of a text that are judged; more would say no more."""
 MOST_OWN_WINDOWS = 40
 COMPRESSION_ORDER = 6
 CHARACTERS_READ = 1_000_000
-"""Of the author's text for compression, at most, from its end."""
+"""Characters of the author's text that the compression scale reads, from its end."""
+FLOOR_CHARACTERS = 100_000
+SAME_AUTHOR = 100.0
+"""A reference author closer than the author's own held-out text must be the author."""
+NEAREST_AUTHOR, NEAREST_LEAD = 50.0, 20.0
+"""So must one who scores this much, if the next one scores this much less."""
+GOOD = BAD = LEAST_LIKENESS
+"""Good: the whole band is above; bad: the score itself is below."""
+OTHER_LANGUAGE = (
+    "The reference authors do not write the language of this text. In their place stand random texts from letter "
+    "n-gram models of the author, and the author's own words shuffled: they are 0 on the scales."
+)
+BORROWED = "Too little text is held out, so the end of the training text stands in for the author's held-out text."
+
+# -- the text on a scale
 
 
 @dataclass(frozen=True, slots=True)
 class TextSample:
-    """A normalised text in pieces, and how often each piece stands in windows that are drawn anew from them."""
+    """A normalised text in pieces, and bootstrap samples of it: windows that are drawn from the pieces."""
 
     pieces: tuple[str, ...]
     draws: Values
-    """[1 + draw, window, piece]: first as the text is."""
+    """How often each piece stands in each window, [1 + draw, window, piece]; the first is the text itself."""
 
     def average(self, totals: Values, sizes: Values) -> Values:
-        """A sum over pieces by another, for the text and for each draw: [1 + draw]."""
+        """One sum over the pieces divided by another, for the text and for each draw: [1 + draw]."""
         drawn = self.draws.sum(1)
         return np.asarray((drawn @ totals) / (drawn @ sizes))
 
-    def measure(self, counts: Counts, space: DeltaSpace, author: Values) -> Values:
+    def delta(self, counts: Counts, space: DeltaSpace, author: Values) -> Values:
         """The mean distance of the windows from an author: [1 + draw]."""
         n_draws, n_windows, n_pieces = self.draws.shape
         windows = self.draws.reshape(-1, n_pieces) @ counts
-        distances = measure_distance(space.place_texts(windows), author)[:, 0]
+        distances = cosine_distance(space.embed_texts(windows), author)[:, 0]
         return np.asarray(distances.reshape(n_draws, n_windows).mean(1))
 
 
-def draw_text_sample(text: str, size: int, source: np.random.Generator) -> TextSample:
-    """Cut a normalised text into windows of about `size` characters and those into pieces; draw others like it."""
+def draw_text_sample(text: str, size: int, rng: np.random.Generator) -> TextSample:
+    """Cut a normalised text into windows of about `size` characters and those into pieces, and resample the pieces."""
     windows = cut_evenly(text, size)
     n_kept = min(len(windows), MOST_WINDOWS)
     kept = [windows[place * len(windows) // n_kept][:size] for place in range(n_kept)]
-    cut = [cut_evenly(window, PIECE) for window in kept]
-    pieces = tuple(piece for window in cut for piece in window)
+    by_window = [cut_evenly(window, PIECE) for window in kept]
+    pieces = tuple(piece for window in by_window for piece in window)
     draws = np.zeros((1 + N_DRAWS, n_kept, len(pieces)))
     start = 0
-    for window, several in enumerate(cut):
+    for window, several in enumerate(by_window):
         draws[0, window, start : start + len(several)] = 1
         start += len(several)
         for draw in range(1, 1 + N_DRAWS):
-            drawn = source.integers(len(pieces), size=len(several))
+            drawn = rng.integers(len(pieces), size=len(several))
             draws[draw, window] = np.bincount(drawn, minlength=len(pieces))
     return TextSample(pieces, draws)
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleScore:
-    """Where a text lies on a ruler."""
+    """A text's score on a scale, with its 95 % band."""
 
     score: float
     low: float
@@ -100,143 +124,186 @@ class ScaleScore:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """One part of the verdict."""
+    """One style scale."""
 
     name: str
     floor_name: str
     floor: float
-    """What is 0, as the part measures it."""
+    """The distance that scores 0."""
     ceilings: Values
-    """What is 100: the author's held-out text [1 + draw]."""
-    take: Callable[[TextSample], Values]
-    """How the part measures a text: smaller is nearer [1 + draw]."""
+    """The distance that scores 100, that of the author's held-out text: [1 + draw]."""
+    distance: Callable[[TextSample], Values]
+    """A text's distance from the author, smaller is closer: [1 + draw]."""
 
     @property
-    def tells(self) -> bool:
-        """Whether held-out text is surely nearer than what is 0. Readings mean something only then."""
+    def is_reliable(self) -> bool:
+        """Whether held-out text is certainly closer than the floor. Only then do scores mean anything."""
         return bool(np.quantile(self.ceilings[1:], 0.975) < self.floor)
 
-    def read(self, sample: TextSample) -> ScaleScore:
-        """Where the sample lies, with a band for the chance in it and in the held-out text."""
+    def score(self, sample: TextSample) -> ScaleScore:
+        """The sample's score; the band covers the chance in the sample and in the held-out text."""
         lengths = np.maximum(self.floor - self.ceilings, 0.2 * (self.floor - self.ceilings[0]))
-        scores = 100 * (self.floor - self.take(sample)) / lengths
+        scores = 100 * (self.floor - self.distance(sample)) / lengths
         low, high = np.quantile(scores[1:] - scores[1:].mean(), [0.025, 0.975])
         return ScaleScore(float(scores[0]), float(scores[0] + low), float(scores[0] + high))
 
 
-# -- frequencies
+# -- the four scales
 
 
 def make_frequency_scales(
-    authors: AuthorCounts, train: str, held_out: TextSample, size: int, source: np.random.Generator
+    authors: AuthorCounts, train: str, held_out: TextSample, size: int, rng: np.random.Generator
 ) -> tuple[list[Scale], dict[str, float]]:
-    """Rulers for words and n-grams, and where each of the other authors is on them, in the mean."""
+    """The scales of words and of n-grams, and each reference author's mean score on the two."""
     counts = authors.features.count(window[:size] for window in cut_evenly(train, size)[:MOST_OWN_WINDOWS])
     held_counts = authors.features.count(held_out.pieces)
-    rulers, scores = [], np.zeros(len(authors.names))
+    scales, scores = [], np.zeros(len(authors.names))
     n_words = authors.features.n_words
     for name, columns in {"words": slice(0, n_words), "character n-grams": slice(n_words, counts.shape[1] - 2)}.items():
-        space = DeltaSpace(authors, columns, size, source)
-        author = space.place_author(counts)
-        windows = measure_distance(space.windows, author)[:, 0]
+        space = DeltaSpace(authors, columns, size, rng)
+        author = space.embed_author(counts)
+        windows = cosine_distance(space.windows, author)[:, 0]
         distances = np.array([windows[space.owners == owner].mean() for owner in range(len(authors.names))])
-        ceilings = held_out.measure(held_counts, space, author)
+        ceilings = held_out.delta(held_counts, space, author)
         floor = float(np.median(distances))
         scores += 50 * (floor - distances) / max(1e-9, floor - ceilings[0])
-        rulers.append(Scale(name, "other authors' median", floor, ceilings, _take_distance(authors, space, author)))
-    return rulers, dict(zip(authors.names, scores.tolist(), strict=True))
+        scales.append(Scale(name, "other authors' median", floor, ceilings, _delta_from(authors, space, author)))
+    return scales, dict(zip(authors.names, scores.tolist(), strict=True))
 
 
-def _take_distance(authors: AuthorCounts, space: DeltaSpace, author: Values) -> Callable[[TextSample], Values]:
-    return lambda sample: sample.measure(authors.features.count(sample.pieces), space, author)
+def _delta_from(authors: AuthorCounts, space: DeltaSpace, author: Values) -> Callable[[TextSample], Values]:
+    return lambda sample: sample.delta(authors.features.count(sample.pieces), space, author)
 
 
-# -- chains
+def make_compression_scale(train: str, held_out: TextSample, others: Texts, rng: np.random.Generator) -> Scale:
+    """Bits per character under a model of the author. The floor is other authors' texts or, without any, the author's
+    words shuffled."""
+    model = _train_character_model(train[-CHARACTERS_READ:])
 
-
-def make_compression_scale(
-    train: str, held_out: TextSample, others: Mapping[str, Sequence[str]], source: np.random.Generator
-) -> Scale:
-    """Bits for a character, given the author's text; 0 is what others need, or else his own words shuffled."""
-    chain = _learn_characters(train[-CHARACTERS_READ:])
-
-    def take(sample: TextSample) -> Values:
-        bits = [chain.measure_bits(number_characters(piece))[-1].sum() for piece in sample.pieces]
+    def distance(sample: TextSample) -> Values:
+        bits = [model.measure_bits(number_characters(piece))[-1].sum() for piece in sample.pieces]
         return sample.average(np.array(bits), np.array([len(piece) for piece in sample.pieces]))
 
     if others:
-        floor = float(np.median([_take_once(take, "\n".join(texts)) for texts in others.values()]))
-        return Scale("compression", "other authors' median", floor, take(held_out), take)
-    words = shuffle(split_words("\n".join(held_out.pieces)), source)
-    return Scale("compression", "his own words shuffled", _take_once(take, " ".join(words)), take(held_out), take)
+        floor = float(np.median([_measure_whole(distance, "\n".join(texts)) for texts in others.values()]))
+        return Scale("compression", "other authors' median", floor, distance(held_out), distance)
+    words = shuffle(split_words("\n".join(held_out.pieces)), rng)
+    floor = _measure_whole(distance, " ".join(words))
+    return Scale("compression", "the author's words shuffled", floor, distance(held_out), distance)
 
 
-def make_word_order_scale(train: str, held_out: TextSample, size: int, source: np.random.Generator) -> Scale:
-    """How much worse two words tell the kind of the next one than the last word does, in bits; 0 is a bigram model."""
-    words, skeleton, chain = _learn_order(train)
+def make_word_order_scale(train: str, held_out: TextSample, size: int, rng: np.random.Generator) -> Scale:
+    """Bits per word that the kind of the next word costs more after two words than after one. The floor is a bigram
+    model of the author."""
+    words, mask, model = _train_word_order_model(train)
 
-    def take(sample: TextSample) -> Values:
-        bits = [chain.measure_bits(skeleton.number(split_words(piece))) for piece in sample.pieces]
+    def distance(sample: TextSample) -> Values:
+        bits = [model.measure_bits(mask.number(split_words(piece))) for piece in sample.pieces]
         worse = np.array([(piece[2] - piece[1]).sum() for piece in bits])
         return sample.average(worse, np.array([piece.shape[1] for piece in bits]))
 
     n_words = max(1, len(words) * size // len(train))
-    floor = _take_once(take, " ".join(sample_ngram_text(words, n_words, 1, source)))
-    return Scale("order of words", "a bigram model of his text", floor, take(held_out), take)
+    floor = _measure_whole(distance, " ".join(sample_ngram_text(words, n_words, 1, rng)))
+    return Scale("word order", "a bigram model of the author", floor, distance(held_out), distance)
 
 
-@lru_cache(maxsize=1)  # a model and its base are held against the same author, in texts of different sizes
-def _learn_characters(train: str) -> NgramModel:
+@lru_cache(maxsize=1)  # a model and its base are compared with the same author, in texts of different sizes
+def _train_character_model(train: str) -> NgramModel:
     symbols = number_characters(train)
     return NgramModel(symbols, COMPRESSION_ORDER, 1 + len(np.unique(symbols)))
 
 
 @lru_cache(maxsize=1)
-def _learn_order(train: str) -> tuple[list[str], FunctionWordMask, NgramModel]:
+def _train_word_order_model(train: str) -> tuple[list[str], FunctionWordMask, NgramModel]:
     words = split_words(train)
-    skeleton = FunctionWordMask(words)
-    return words, skeleton, NgramModel(skeleton.number(words), 3, skeleton.n_symbols)
+    mask = FunctionWordMask(words)
+    return words, mask, NgramModel(mask.number(words), 3, mask.n_symbols)
 
 
-def _take_once(take: Callable[[TextSample], Values], text: str) -> float:
-    pieces = tuple(cut_evenly(normalise_for_counting(text)[:100_000], PIECE))
-    return float(take(TextSample(pieces, np.ones((1, 1, len(pieces)))))[0])
+def _measure_whole(distance: Callable[[TextSample], Values], text: str) -> float:
+    pieces = tuple(cut_evenly(normalise_for_counting(text)[:FLOOR_CHARACTERS], PIECE))
+    return float(distance(TextSample(pieces, np.ones((1, 1, len(pieces)))))[0])
 
 
-Texts = Mapping[str, Sequence[str]]
-LEAST = 25_000
-"""Characters of the text that is judged, and of held-out text."""
-LEAST_TRAINING = 60_000
-"""Characters of the author's text beside what is held out."""
-SAME_AUTHOR = 100.0
-"""An author who is nearer than held-out text is the author himself."""
-LONELY, LEAD = 50.0, 20.0
-"""So is one who is half as near, and nearer than the next one by so much."""
-GOOD = BAD = LEAST_LIKENESS
-"""Good: the whole band lies above; bad: the score itself lies below."""
-NO_SERVICE = (
-    "The other authors to compare with do not write the language of this text: "
-    "0 is what models of its own letters write, and its own words shuffled."
-)
-BORROWED = "Too little is held out: the end of the text that was learned from stands for the author's held-out text."
+# -- all scales for one author
 
 
 @dataclass(frozen=True, slots=True)
 class StyleScales:
-    """Rulers for one author and one size of text, to judge any number of texts by."""
+    """The scales for one author and one size of text. Any number of texts can be scored on them."""
 
-    rulers: tuple[Scale, ...]
+    scales: tuple[Scale, ...]
     size: int
     """Characters of a window."""
     scores: Mapping[str, float]
-    """Where each of the other authors is on the rulers of frequencies, in the mean."""
+    """Each reference author's mean score on the frequency scales."""
     left_out: tuple[str, ...]
+    """Reference authors who turned out to be the author."""
     notes: tuple[str, ...]
 
-    def read(self, text: str, seed: int = 0) -> dict[str, ScaleScore]:
-        """Where a text lies on each ruler."""
+    def score(self, text: str, seed: int = 0) -> dict[str, ScaleScore]:
+        """A text's score on each scale, by the scale's name."""
         sample = draw_text_sample(normalise_for_counting(text), self.size, np.random.default_rng(seed))
-        return {ruler.name: ruler.read(sample) for ruler in self.rulers}
+        return {scale.name: scale.score(sample) for scale in self.scales}
+
+
+def make_style_scales(own: str, held_out: str, size: int, others: Texts | None = None, *, seed: int = 0) -> StyleScales:
+    """Make the scales from normalised text of the author, to judge texts in windows of `size` characters."""
+    rng = np.random.default_rng(seed)
+    held = draw_text_sample(held_out, size, rng)
+    others = _drop_small(others) if others else {}
+    authors = count_authors(others) if others else load_authors()
+    is_known = authors.shares_language(own)
+    authors = authors if is_known else make_synthetic_authors(own, rng)
+    scales, scores = make_frequency_scales(authors, own, held, size, rng)
+    left_out = tuple(name for name in find_same_author(scores) if is_known and len(scores) > 1)
+    if left_out:
+        scales, scores = make_frequency_scales(authors.without(left_out), own, held, size, rng)
+    readable = {name: texts for name, texts in others.items() if is_known and name not in left_out}
+    scales += [make_compression_scale(own, held, readable, rng), make_word_order_scale(own, held, size, rng)]
+    if not is_known:
+        scales = [_name_synthetic(scale) for scale in scales]
+    return StyleScales(tuple(scales), size, scores, left_out, () if is_known else (OTHER_LANGUAGE,))
+
+
+def choose_size(n_characters: int, n_held_out: int) -> int:
+    """The size of windows such that the text and the held-out text fill one or more, none longer than WINDOW."""
+    return n_characters // math.ceil(n_characters / min(WINDOW, n_held_out))
+
+
+def _drop_small(others: Texts) -> Texts:
+    kept = {name: texts for name, texts in others.items() if sum(map(len, texts)) >= LEAST}
+    if not kept:
+        raise TextTooShort(
+            f"None of the other authors has {LEAST:,} characters of text.",
+            hint="Give more of their text, or no other authors: then the bundled ones are used.",
+        )
+    return kept
+
+
+def find_same_author(scores: Mapping[str, float]) -> list[str]:
+    """The reference authors who score so high that they must be the author."""
+    ranked = sorted(scores.items(), key=lambda one: -one[1])
+    same = [name for name, score in ranked if score > SAME_AUTHOR]
+    if same or len(ranked) < 3:
+        return same
+    (first, score), (_, second) = ranked[:2]
+    return [first] if score >= NEAREST_AUTHOR and score - second >= NEAREST_LEAD else []
+
+
+def make_synthetic_authors(own: str, rng: np.random.Generator) -> AuthorCounts:
+    """In place of reference authors: random texts from letter bigram and trigram models of the author."""
+    texts = {}
+    for order, name in enumerate(("a model of letter pairs", "a model of letter triples"), 1):
+        texts[name] = ["".join(sample_ngram_text(own[:200_000], 4 * WINDOW, order, rng))]
+    return count_authors(texts)
+
+
+def _name_synthetic(scale: Scale) -> Scale:
+    return replace(scale, floor_name=scale.floor_name.replace("other authors' median", "letter n-gram models"))
+
+
+# -- the verdict
 
 
 def judge_style(
@@ -244,24 +311,22 @@ def judge_style(
 ) -> Verdict:
     """Judge whether a text sounds like the author.
 
-    `train_documents` is what was learned from and `held_out` what was not; `others`: texts of other authors by their
-    names, in place of the ones that come with the package; who has fewer than 25,000 characters does not count, and
-    TextTooShort is raised if nobody does. Facts: "score", "low" and "high" of the least part,
-    which is "least"; "nearest" of the other authors, "left_out", "n_others", "size_needed" and "notes".
+    `others`: texts of reference authors in place of the bundled ones. Those with fewer than 25,000 characters are
+    ignored; TextTooShort is raised if that leaves none. Facts: "score", "low" and "high" on the lowest scale, which is
+    "least"; "nearest" of the reference authors, "left_out", "n_others", "size_needed" and "notes".
     """
-    own, held, borrowed = split_own_text(train_documents, held_out)
+    own, held, is_borrowed = split_own_text(train_documents, held_out)
     n_characters = len(normalise_for_counting(text))
-    lacking = _find_lack(n_characters, len(own), len(held))
+    lacking = _describe_lack(n_characters, len(own), len(held))
     if lacking:
         facts = {"size_needed": LEAST, "training_needed": LEAST_TRAINING, "notes": []}
         return Verdict(topic="sounds like", tone="unsure", sentence=lacking, facts=facts)
-    yardstick = make_style_scales(own, held, choose_size(n_characters, len(held)), others, seed=seed)
-    readings = yardstick.read(text, seed)
-    return decide_grade(yardstick, readings, [BORROWED] if borrowed else [])
+    scales = make_style_scales(own, held, choose_size(n_characters, len(held)), others, seed=seed)
+    return decide_grade(scales, scales.score(text, seed), [BORROWED] if is_borrowed else [])
 
 
 def split_own_text(train_documents: Sequence[str], held_out: str) -> tuple[str, str, bool]:
-    """Normalised text to learn the author from and to hold him against; whether the second was taken from the first."""
+    """The author's normalised text to learn from and to test on, and whether the latter was taken from the former."""
     own, held = normalise_for_counting("\n".join(train_documents)), normalise_for_counting(held_out)
     if len(held) >= LEAST:
         return own, held, False
@@ -269,105 +334,13 @@ def split_own_text(train_documents: Sequence[str], held_out: str) -> tuple[str, 
     return own[:-n_borrowed], own[-n_borrowed:], True
 
 
-def choose_size(n_characters: int, n_held_out: int) -> int:
-    """Of windows: the text and the held-out text each have one or more, none longer than the other authors' are."""
-    return n_characters // math.ceil(n_characters / min(WINDOW, n_held_out))
-
-
-def _find_lack(n_characters: int, n_own: int, n_held: int) -> str:
+def _describe_lack(n_characters: int, n_own: int, n_held: int) -> str:
     if n_characters < LEAST:
-        return f"Not enough text to say: {n_characters:,} characters; {LEAST:,} are needed."
+        return f"Too short to say: the text has {n_characters:,} characters, and {LEAST:,} are needed."
     if n_own < LEAST_TRAINING or n_held < LEAST:
         needed = LEAST_TRAINING + LEAST
-        return (
-            f"Not enough text to say: the author's own text has {n_own + n_held:,} characters; {needed:,} are needed."
-        )
+        return f"Too short to say: the author's own text has {n_own + n_held:,} characters, and {needed:,} are needed."
     return ""
-
-
-def make_style_scales(own: str, held_out: str, size: int, others: Texts | None = None, *, seed: int = 0) -> StyleScales:
-    """Make the rulers from normalised text of the author, to judge texts in windows of `size` characters."""
-    source = np.random.default_rng(seed)
-    held = draw_text_sample(held_out, size, source)
-    others = _drop_small(others) if others else {}
-    authors = read_authors(others) if others else load_authors()
-    serves = authors.serves(own)
-    authors = authors if serves else make_synthetic_authors(own, source)
-    rulers, scores = make_frequency_scales(authors, own, held, size, source)
-    left_out = tuple(name for name in find_same_author(scores) if serves and len(scores) > 1)
-    if left_out:
-        rulers, scores = make_frequency_scales(authors.without(left_out), own, held, size, source)
-    readable = {name: texts for name, texts in others.items() if serves and name not in left_out}
-    rulers += [make_compression_scale(own, held, readable, source), make_word_order_scale(own, held, size, source)]
-    if not serves:
-        rulers = [_rename(ruler) for ruler in rulers]
-    return StyleScales(tuple(rulers), size, scores, left_out, () if serves else (NO_SERVICE,))
-
-
-def _drop_small(others: Texts) -> Texts:
-    kept = {name: texts for name, texts in others.items() if sum(map(len, texts)) >= LEAST}
-    if not kept:
-        hint = "Give more of their texts, or none: then those that come with epigone are taken."
-        raise TextTooShort(f"None of the other authors has {LEAST:,} characters.", hint=hint)
-    return kept
-
-
-def find_same_author(scores: Mapping[str, float]) -> list[str]:
-    """The other authors who are so near that they must be the author."""
-    ranked = sorted(scores.items(), key=lambda one: -one[1])
-    same = [name for name, score in ranked if score > SAME_AUTHOR]
-    if same or len(ranked) < 3:
-        return same
-    (first, score), (_, second) = ranked[:2]
-    return [first] if score >= LONELY and score - second >= LEAD else []
-
-
-def make_synthetic_authors(own: str, source: np.random.Generator) -> AuthorCounts:
-    """In place of other authors: what models of pairs and triples of the author's own letters write."""
-    texts = {}
-    for order, name in enumerate(("a model of letter pairs", "a model of letter triples"), 1):
-        texts[name] = ["".join(sample_ngram_text(own[:200_000], 4 * WINDOW, order, source))]
-    return read_authors(texts)
-
-
-def _rename(ruler: Scale) -> Scale:
-    name = ruler.floor_name.replace("other authors' median", "models of its letters")
-    return Scale(ruler.name, name, ruler.floor, ruler.ceilings, ruler.take)
-
-
-# -- the verdict
-
-
-def decide_grade(yardstick: StyleScales, readings: Mapping[str, ScaleScore], notes: Sequence[str] = ()) -> Verdict:
-    """The verdict that readings on a yardstick come to."""
-    measures = tuple(_show(ruler, readings[ruler.name]) for ruler in yardstick.rulers if ruler.tells)
-    untold = [ruler.name for ruler in yardstick.rulers if not ruler.tells]
-    facts = _list_facts(yardstick, notes)
-    if not measures:
-        return Verdict(topic="sounds like", tone="unsure", sentence=_UNTOLD.format(" and ".join(untold)), facts=facts)
-    least = min(measures, key=lambda measure: measure.value).name
-    reading = readings[least]
-    tone = grade(reading)
-    if untold and tone != "bad":
-        tone, sentence = "unsure", _UNTOLD.format(" and ".join(untold))
-    else:
-        sentence = _SENTENCES[tone].format(_describe(reading, least))
-    facts |= {"least": least, "score": reading.score, "low": reading.low, "high": reading.high}
-    return Verdict(topic="sounds like", tone=tone, sentence=sentence, measures=measures, facts=facts)
-
-
-def _list_facts(yardstick: StyleScales, notes: Sequence[str]) -> dict[str, Any]:
-    nearest = sorted(yardstick.scores, key=lambda name: -yardstick.scores[name])[:3]
-    others = {"nearest": nearest, "left_out": list(yardstick.left_out), "n_others": len(yardstick.scores)}
-    needed = {"size_needed": LEAST, "training_needed": LEAST_TRAINING}
-    return others | needed | {"notes": [*yardstick.notes, *notes]}
-
-
-def grade(reading: ScaleScore) -> Grade:
-    """What the least part comes to."""
-    if reading.score < BAD:
-        return "bad"
-    return "good" if reading.low >= GOOD else "fair"
 
 
 _SENTENCES = {
@@ -375,21 +348,56 @@ _SENTENCES = {
     "fair": "It sounds somewhat like the author: {}.",
     "bad": "It does not sound like the author: {}.",
 }
-_UNTOLD = "Not enough text to say: by {}, the author's own held-out text is not surely nearer to him than what is 0."
+_UNRELIABLE = (
+    "Too short to say: measured by {}, even the author's own held-out text is not certainly closer to the author than "
+    "others are."
+)
 
 
-def _describe(reading: ScaleScore, least: str) -> str:
-    return f"{reading.score:.0f} of 100 ({reading.low:.0f} to {reading.high:.0f}) in the least part, {least}"
+def decide_grade(scales: StyleScales, scores: Mapping[str, ScaleScore], notes: Sequence[str] = ()) -> Verdict:
+    """The verdict for a text with these scores."""
+    measures = tuple(_as_measure(scale, scores[scale.name]) for scale in scales.scales if scale.is_reliable)
+    unreliable = [scale.name for scale in scales.scales if not scale.is_reliable]
+    facts = _list_facts(scales, notes)
+    if not measures:
+        sentence = _UNRELIABLE.format(" and ".join(unreliable))
+        return Verdict(topic="sounds like", tone="unsure", sentence=sentence, facts=facts)
+    least = min(measures, key=lambda measure: measure.value).name
+    score = scores[least]
+    tone = grade(score)
+    if unreliable and tone != "bad":
+        tone, sentence = "unsure", _UNRELIABLE.format(" and ".join(unreliable))
+    else:
+        sentence = _SENTENCES[tone].format(_describe_score(score, least))
+    facts |= {"least": least, "score": score.score, "low": score.low, "high": score.high}
+    return Verdict(topic="sounds like", tone=tone, sentence=sentence, measures=measures, facts=facts)
 
 
-def _show(ruler: Scale, reading: ScaleScore) -> Measure:
-    floor, ceiling = Reference(name=ruler.floor_name, value=0.0), Reference(name=HELD_OUT, value=100.0)
+def grade(score: ScaleScore) -> Grade:
+    """The grade for a score on the lowest scale."""
+    if score.score < BAD:
+        return "bad"
+    return "good" if score.low >= GOOD else "fair"
+
+
+def _describe_score(score: ScaleScore, least: str) -> str:
+    return f"{score.score:.0f} of 100 ({score.low:.0f} to {score.high:.0f}) on its lowest scale, {least}"
+
+
+def _list_facts(scales: StyleScales, notes: Sequence[str]) -> dict[str, Any]:
+    nearest = sorted(scales.scores, key=lambda name: -scales.scores[name])[:3]
+    others = {"nearest": nearest, "left_out": list(scales.left_out), "n_others": len(scales.scores)}
+    needed = {"size_needed": LEAST, "training_needed": LEAST_TRAINING}
+    return others | needed | {"notes": [*scales.notes, *notes]}
+
+
+def _as_measure(scale: Scale, score: ScaleScore) -> Measure:
     return Measure(
-        name=ruler.name,
-        value=reading.score,
+        name=scale.name,
+        value=score.score,
         unit="of 100",
-        floor=floor,
-        ceiling=ceiling,
-        low=reading.low,
-        high=reading.high,
+        floor=Reference(name=scale.floor_name, value=0.0),
+        ceiling=Reference(name=HELD_OUT, value=100.0),
+        low=score.low,
+        high=score.high,
     )

@@ -1,4 +1,4 @@
-"""What a judgement is made of: verdicts with their evidence, each number of that beside a floor and a ceiling."""
+"""What a judgement consists of: verdicts in words, and their evidence, with a floor and a ceiling for each number."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from epigone.training.events import Grade
 Topic = Literal["sounds like", "copies", "repeats", "learned"]
 UNTOUCHED = "the untouched base"
 HELD_OUT = "the author's own held-out text"
-"""The name of a mark that many numbers have."""
+"""The name of a reference that many measures have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """A number to see another one by: "the author's own held-out text", 0.0003."""
+    """A number to compare another one with: "the author's own held-out text", 0.0003."""
 
     name: str
     value: float
@@ -27,32 +27,32 @@ class Measure:
     """One number of the evidence."""
 
     name: str
-    """A noun in plain words: "repeated passages of four words"."""
+    """A noun in plain words: "repeated four-word passages"."""
     value: float
     unit: Literal["", "share", "characters", "bits per byte", "of 100"] = ""
-    """Of the value, the band and the marks; a share is 0 to 1 and is shown in per cent."""
+    """Of the value, the band and the references. A share is 0 to 1 and is shown in per cent."""
     floor: Reference | None = None
     """What the number would be without style, learning or copying."""
     ceiling: Reference | None = None
-    """What the author's own text comes to, or the worst that can be."""
+    """What the author's own text reaches, or the worst possible value."""
     base: Reference | None = None
-    """What the text of the untouched base comes to, where the model was made from one."""
+    """What text by the untouched base reaches, if the model was trained from one."""
     low: float | None = None
-    """Where a 95 % band begins, if one is known."""
+    """Lower end of the 95 % band, if one is known."""
     high: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """One plain answer."""
+    """The answer to one question."""
 
     topic: Topic
     tone: Grade
     sentence: str
-    """What is to be said, in one or two plain sentences."""
+    """The answer in one or two plain sentences."""
     measures: tuple[Measure, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """More for programs and pages, as plain values: copies have "share" and "longest_characters" here."""
+    """More for programs and pages, as plain values: "copies" has "share" and "longest_characters" here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,17 +60,17 @@ class Judgement:
     """The verdicts on one text."""
 
     text: str
-    """What was judged, by name."""
+    """The name of what was judged."""
     against: str
-    """Whose text it was held against, by name."""
+    """The name of the author's text that it was compared with."""
     n_characters: int
     """Of the text that was judged."""
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
-    """What a reader has to know: "The bundled authors write English; this text does not."."""
+    """What a reader should know, such as that the bundled authors write another language."""
 
     def as_json(self) -> dict[str, Any]:
-        """The judgement as plain values: under each topic ("sounds_like") its verdict, its facts beside it."""
+        """The judgement as plain values: under each topic ("sounds_like") its verdict together with its facts."""
         plain: dict[str, Any] = {
             "text": self.text,
             "against": self.against,
@@ -78,7 +78,12 @@ class Judgement:
             "notes": list(self.notes),
         }
         for verdict in self.verdicts:
-            said = {"tone": verdict.tone, "sentence": verdict.sentence}
+            answer = {"tone": verdict.tone, "sentence": verdict.sentence}
             measures = [asdict(measure) for measure in verdict.measures]
-            plain[verdict.topic.replace(" ", "_")] = said | dict(verdict.facts) | {"measures": measures}
+            plain[verdict.topic.replace(" ", "_")] = answer | dict(verdict.facts) | {"measures": measures}
         return plain
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share of 0 to 1 as "12.3 %"."""
+    return f"{share:.{digits}%}".replace("%", " %")
