@@ -281,8 +281,8 @@ span of 25,000 characters is held out, half of these to make the scales and half
 """
 _END = """
 Word order is measured by how much better two words predict the kind of the next one than one word does. The output
-of a bigram model of words does not pass, whatever text it is a model of. The output of a trigram model of a text of this
-size passes but copies long passages, which is for the verdict on copying to say."""
+of a bigram model of words does not pass, whatever text it is a model of. The output of a trigram model of a text of
+this size passes but copies long passages, which is for the verdict on copying to say."""
 
 
 if __name__ == "__main__":
