@@ -14,7 +14,7 @@ import pytest
 from epigone import TrainSettings
 from epigone.hardware import Hardware
 from epigone.model.size import Shape
-from epigone.planning.choose_base import BaseChoice, BaseFit, choose_base
+from epigone.planning.choose_base import BaseChoice, BaseFit, BaseTrial, choose_base
 from epigone.planning.plan import Plan, PlanInputs, make_plan
 from epigone.tokens.dataset import TokenDataset, TokenSplit
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer, train_tokenizer
@@ -60,7 +60,8 @@ def make_hardware(device: Any = "cpu", **more: Any) -> Hardware:
 
 def route_to(settings: TrainSettings, n_bytes: int, hardware: Hardware) -> BaseChoice:
     """The route of a text that no base fits."""
-    return choose_base(settings, n_bytes=n_bytes, fits=BaseFit(gpt2=None, small=lambda: (9.0, 3.0)), hardware=hardware)
+    fits = BaseFit(gpt2=None, small=lambda: BaseTrial(untouched=9.0, tuned=5.0, fresh=3.0))
+    return choose_base(settings, n_bytes=n_bytes, fits=fits, hardware=hardware)
 
 
 def plan_for(n_tokens: int = 50_000, *, hardware: Hardware | None = None, **asked: Any) -> Plan:

@@ -10,14 +10,15 @@ import pytest
 from epigone import TrainSettings
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
-from epigone.planning.choose_base import BaseChoice, BaseFit, choose_base
+from epigone.planning.choose_base import CLEARLY, BaseChoice, BaseFit, BaseTrial, choose_base
 from epigone.tokens.tokenizer import encode
 from helpers_tokens import DATA, gpt2_tokenizer, make_hardware, needs_data
 
 ENGLISH = 4.0
 """Bytes of English that one of GPT-2's tokens stands for."""
-PROSE, CHINESE = (1.6, 2.5), (14.4, 3.1)
-"""Bits per byte by the untouched small base, and by a compressor."""
+PROSE = BaseTrial(untouched=1.6)
+CHAT = BaseTrial(untouched=3.8, tuned=2.2, fresh=2.5)
+CHINESE = BaseTrial(untouched=14.4, tuned=5.0, fresh=2.4)
 POEM_OF_ANOTHER_SCRIPT = (
     "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。\n床前明月光，疑是地上霜。举头望明月，低头思故乡。\n"
 )
@@ -34,7 +35,7 @@ def route(
     n_bytes: int = 100_000,
     fit: float | Callable[[], float] = ENGLISH,
     at_hand: bool = True,
-    small: tuple[float, float] | Callable[[], tuple[float, float]] = PROSE,
+    small: BaseTrial | Callable[[], BaseTrial] = PROSE,
     hardware: Hardware | None = None,
 ) -> BaseChoice:
     fits = BaseFit(
@@ -62,12 +63,29 @@ def test_without_gpt2_the_small_base_is_taken_and_it_is_said_how_to_get_gpt2() -
 @pytest.mark.parametrize("at_hand", [True, False])
 def test_a_text_that_no_base_fits_gets_a_model_of_its_own(at_hand: bool) -> None:
     chosen = route(TrainSettings(), fit=1.3, small=CHINESE, at_hand=at_hand)
-    assert (
-        chosen.base == "none"
-        and "does not fit" in chosen.reason
-        and "14.4 bits a byte, a compressor 3.1" in chosen.reason
-    )
+    assert chosen.base == "none"
+    assert "5.0 bits a byte (untouched 14.4)" in chosen.reason and "for as long 2.4" in chosen.reason
     assert ("1.3 bytes" in chosen.reason) == at_hand
+
+
+def test_a_text_that_the_small_base_fits_as_it_comes_needs_no_trial() -> None:
+    chosen = route(TrainSettings(), at_hand=False, small=PROSE)
+    assert chosen.base == "small" and "fits this text as it comes (1.6 bits a byte)" in chosen.reason
+
+
+def test_a_base_that_needs_many_bits_untouched_is_taken_where_it_learns_fast() -> None:
+    chosen = route(TrainSettings(), at_hand=False, small=CHAT)
+    assert chosen.base == "small"
+    assert "2.2 bits a byte (untouched 3.8)" in chosen.reason and "for as long 2.5" in chosen.reason
+
+
+@pytest.mark.parametrize("tuned", [2.0, 4.0])
+def test_only_a_fresh_model_that_clearly_wins_the_trial_is_taken(tuned: float) -> None:
+    """As long as both are as good as each other the base is taken, since it ends higher up than it is after seconds."""
+    trials = [BaseTrial(untouched=9.0, tuned=tuned, fresh=share * tuned) for share in (1.2, 1.0, CLEARLY + 0.01)]
+    assert {route(TrainSettings(), at_hand=False, small=trial).base for trial in trials} == {"small"}
+    won = BaseTrial(untouched=9.0, tuned=tuned, fresh=(CLEARLY - 0.01) * tuned)
+    assert route(TrainSettings(), at_hand=False, small=won).base == "none"
 
 
 def test_the_library_of_a_lifetime_gets_a_model_of_its_own() -> None:

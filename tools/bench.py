@@ -56,9 +56,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds, short texts, no 124M, no recipes: rough")
     parser.add_argument("--gpu", action="store_true", help="a GPU: 124M, and with --text how fast it learns")
     parser.add_argument("--text", type=Path, help="learn this text by each recipe; its last tenth is tested on")
-    parser.add_argument(
-        "--write", action="store_true", help="write benchmarks.md, or benchmarks-gpu.md, in docs/dev"
-    )
+    parser.add_argument("--write", action="store_true", help="write benchmarks.md, or benchmarks-gpu.md, in docs/dev")
     parser.add_argument("--alone", choices=["transformers", "epigone"], help=argparse.SUPPRESS)
     asked = parser.parse_args()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]

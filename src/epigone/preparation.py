@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import math
 import resource
 import sys
@@ -24,15 +23,15 @@ from epigone.corpus.split import Split, group_spans, read_and_split
 from epigone.distillation import Teacher, adjust_plan, adopt_teacher_settings, check_same_text, find_teacher
 from epigone.errors import first_line
 from epigone.evaluation.sample_checks import SampleWriter
-from epigone.generation.scoring import score_text
 from epigone.hardware import Hardware, find_hardware
-from epigone.model.gpt2 import build_model, load_model, read_shape
-from epigone.model.hub import SMALL, Base, find_base, is_cached
-from epigone.planning.choose_base import BaseChoice, BaseFit, choose_base
+from epigone.model.gpt2 import build_model, read_shape
+from epigone.model.hub import Base, find_base, is_cached
+from epigone.planning.choose_base import BaseChoice, BaseFit, BaseTrial, choose_base
 from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
 from epigone.settings import TrainSettings
 from epigone.tokens.dataset import TokenDataset, TokenSplit, tokenize
 from epigone.tokens.tokenizer import LEARNING_CHARACTERS, BPETokenizer, encode, load_tokenizer, train_tokenizer
+from epigone.training.base_trial import try_bases
 from epigone.training.distributed import count_processes, main_process_first
 from epigone.training.evaluate import evaluate
 from epigone.training.events import Estimate
@@ -142,10 +141,6 @@ def _find_peak_memory(device: torch.device) -> int:
 
 FEW_DOCUMENTS = 8
 """With fewer documents than this, the start of one says little about how to begin a text."""
-STRETCHES, STRETCH = 4, 2_500
-"""Of how many characters are read to see whether the small base fits."""
-PACKED = 1_000_000
-"""Bytes at most that are compressed to see the same; it takes half a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,7 +180,7 @@ def prepare(
     corpus, held_out, split = read_and_split(texts, settings, folder, watch)
     hardware = find_hardware(settings.device)
     with main_process_first(hardware):
-        route = _choose_base(settled, corpus, hardware)
+        route = _choose_base(settled, corpus, split, hardware, watch)
         base = None if route.base == "none" else find_base(route.base, progress=progress)
         train = group_spans(corpus, split.train)
         if base is None and teacher is None:
@@ -226,9 +221,15 @@ def prepare(
     )
 
 
-def _choose_base(settings: TrainSettings, corpus: Corpus, hardware: Hardware) -> BaseChoice:
+def _choose_base(
+    settings: TrainSettings, corpus: Corpus, split: Split, hardware: Hardware, watch: StageCallback
+) -> BaseChoice:
+    def fit_small() -> BaseTrial:
+        watch("Trying the small base", 0, 0)
+        return try_bases(list(split.train_texts(corpus)))
+
     has_gpt2 = settings.base == "auto" and is_cached("gpt2")
-    fits = BaseFit(gpt2=(lambda: _fit_gpt2(corpus)) if has_gpt2 else None, small=lambda: _fit_small(corpus))
+    fits = BaseFit(gpt2=(lambda: _fit_gpt2(corpus)) if has_gpt2 else None, small=fit_small)
     return choose_base(settings, n_bytes=corpus.n_bytes, fits=fits, hardware=hardware)
 
 
@@ -237,37 +238,6 @@ def _fit_gpt2(corpus: Corpus) -> float:
     tokenizer = load_tokenizer(find_base("gpt2", download=False).folder)
     text = corpus.documents[0].text[:100_000]
     return len(text.encode()) / max(1, len(encode(text, tokenizer)))
-
-
-def _fit_small(corpus: Corpus) -> tuple[float, float]:
-    """Bits per byte of a few stretches of the text by the untouched small base, and of more of it by a compressor."""
-    folder = find_base(SMALL).folder
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
-    bits = n_bytes = 0.0
-    for stretch in filter(None, _sample_stretches(corpus)):
-        scored = score_text(model, tokenizer, stretch)
-        bits += scored.bits_per_byte * len(stretch.encode())
-        n_bytes += len(stretch.encode())
-    beginning = _read_beginning(corpus, PACKED)
-    return bits / max(1.0, n_bytes), 8 * len(lzma.compress(beginning)) / max(1, len(beginning))
-
-
-def _read_beginning(corpus: Corpus, n_most: int) -> bytes:
-    """The first bytes of all documents."""
-    found = b""
-    for document in corpus.documents:
-        found += document.text[: n_most - len(found)].encode()
-        if len(found) >= n_most:
-            break
-    return found[:n_most]
-
-
-def _sample_stretches(corpus: Corpus) -> list[str]:
-    """As many stretches as STRETCHES says, spread over the documents."""
-    documents = corpus.documents
-    texts = [documents[i * len(documents) // STRETCHES].text for i in range(STRETCHES)]
-    starts = [i * max(0, len(text) - STRETCH) // STRETCHES for i, text in enumerate(texts)]
-    return [text[start : start + STRETCH] for text, start in zip(texts, starts, strict=True)]
 
 
 def _say_what_was_read(route: BaseChoice, tokens: TokenDataset) -> BaseChoice:

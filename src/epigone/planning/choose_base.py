@@ -21,6 +21,11 @@ SMALL_POSITIONS = 256
 """Tokens that the small base sees at once."""
 LONGEST_FOR_SMALL = 20_000_000
 """Bytes."""
+CLEARLY = 0.75
+"""Part of the tuned base's bits: a fresh model that needs less than that in the trial is taken. One that needed 0.88 of
+them was behind after a minute."""
+FITS = 2.0
+"""Bits per byte that the untouched small base needs of a text that it fits, so that no trial is needed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,13 +54,29 @@ class SettingResolver:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BaseTrial:
+    """Bits per byte of a part of the text that was not learned from, in a trial of the small base and a fresh model."""
+
+    untouched: float
+    """By the small base as it comes."""
+    tuned: float = 0.0
+    """After some seconds of tuning. 0, as below, where the trial was not needed."""
+    fresh: float = 0.0
+    """By a fresh model that learned for as long."""
+
+    @property
+    def for_fresh(self) -> bool:
+        """Whether the fresh model clearly wins."""
+        return self.untouched > FITS and self.fresh < CLEARLY * self.tuned
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BaseFit:
     """How well bases fit the text: measured only when it is asked for."""
 
     gpt2: Callable[[], float] | None
     """Bytes of the text for each token of GPT-2's; None where its weights are not at hand."""
-    small: Callable[[], tuple[float, float]]
-    """Bits for each byte of the text by the untouched small base, and by a compressor that knows nothing else."""
+    small: Callable[[], BaseTrial]
 
 
 def choose_base(settings: TrainSettings, *, n_bytes: int, fits: BaseFit, hardware: Hardware) -> BaseChoice:
@@ -86,11 +107,15 @@ def _choose_automatically(settings: TrainSettings, n_bytes: int, fits: BaseFit, 
         return "gpt2", "GPT-2's weights are on this machine, and a text learns best from more than itself"
     if n_bytes > LONGEST_FOR_SMALL:
         return "none", f"{n_bytes:,} bytes teach a fresh model more than the small base knows; {why_not}"
-    bits, packed = fits.small()
-    if bits > packed:
-        fit = f"the small base does not fit this text (it needs {bits:.1f} bits a byte, a compressor {packed:.1f})"
-        return "none", f"{fit}; {why_not}"
-    return SMALL, f"a text learns best from more than itself; {why_not}"
+    trial = fits.small()
+    return "none" if trial.for_fresh else SMALL, f"{_describe_trial(trial)}; {why_not}"
+
+
+def _describe_trial(trial: BaseTrial) -> str:
+    if trial.untouched <= FITS:
+        return f"the small base fits this text as it comes ({trial.untouched:.1f} bits a byte)"
+    found = f"the small base needs {trial.tuned:.1f} bits a byte (untouched {trial.untouched:.1f})"
+    return f"after a trial of some seconds {found}, a fresh model that learned for as long {trial.fresh:.1f}"
 
 
 def _refuse_gpt2(settings: TrainSettings, n_bytes: int, fits: BaseFit, hardware: Hardware) -> str:

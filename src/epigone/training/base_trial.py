@@ -1,0 +1,160 @@
+"""Trial of the small base and of a fresh model on a sample of a text: which one learns more of it in equal time.
+
+How well an untouched base fits a text says little about how fast it learns it: a chat that it needed 3.8 bits a byte
+for took 2.2 after 32 steps (docs/dev/findings.md). So both learn from the sample, for equal times by the arithmetic and
+not by a clock: equal texts are tried equally.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from epigone.corpus.large_text import Text
+from epigone.hardware import Hardware, find_hardware
+from epigone.model.gpt2 import build_model, read_shape
+from epigone.model.hub import SMALL, find_base
+from epigone.model.loss import DTYPES, NextTokenLoss
+from epigone.planning.choose_base import FITS, BaseChoice, BaseTrial
+from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
+from epigone.settings import TrainSettings
+from epigone.tokens.dataset import Batches, TokenDataset, TokenSplit, read_in_order
+from epigone.tokens.tokenizer import BPETokenizer, encode, load_tokenizer, train_tokenizer
+from epigone.training.lr_schedule import LRSchedule
+from epigone.training.optimizer import make_optimizer
+
+SAMPLE, PIECE = 120_000, 2_000
+"""Characters that are looked at, and those that stand together of them: every tenth piece is not learned from."""
+STEPS, TOKENS_PER_STEP, RATE = 32, 256, 1e-3
+"""Of the small base, by AdamW, which learns more in so short a time than Muon. A fresh model takes as many steps as fit
+into the same time."""
+FRESH_TOKENS_PER_STEP = 1_024
+MOST_PASSES = 1_000.0
+FRESH_SIZE, FRESH_VOCAB_SIZE = "2x64", 512
+"""A larger one is behind after some seconds."""
+
+
+def try_bases(texts: Sequence[Text]) -> BaseTrial:
+    """Try both on the processor, or only look at the untouched base where that fits already.
+
+    Whatever torch's own random state is, it has no part in this and stays what it is.
+    """
+    learned, tested = sample_text(texts)
+    hardware, folder = find_hardware("cpu"), find_base(SMALL).folder
+    with _repeatable():
+        small = _Candidate(folder, load_tokenizer(folder), learned, tested, hardware)
+        untouched = small.measure()
+        if untouched <= FITS:
+            return BaseTrial(untouched=untouched)
+        fresh = _Candidate(None, train_tokenizer(learned, FRESH_VOCAB_SIZE), learned, tested, hardware)
+        n_steps = max(1, round(STEPS * small.guess_seconds() / fresh.guess_seconds()))
+        return BaseTrial(untouched=untouched, tuned=small.learn(STEPS), fresh=fresh.learn(n_steps))
+
+
+def sample_text(texts: Sequence[Text]) -> tuple[list[str], list[str]]:
+    """Pieces at even distances in the texts: those to learn from, and those to test on."""
+    n_characters = sum(map(len, texts))
+    size = max(1, min(PIECE, n_characters // 10))
+    places = [(text, start) for text in texts for start in range(0, len(text), size)]
+    places = places[:: math.ceil(n_characters / SAMPLE)]
+    pieces = [text[start : start + size] for text, start in places]
+    return [piece for i, piece in enumerate(pieces) if i % 10 != 5], pieces[5::10] or pieces[-1:]
+
+
+class _Candidate:
+    """A model that is tried, with the sample in its own tokens. `folder` is None for a fresh one."""
+
+    def __init__(
+        self, folder: Path | None, tokenizer: BPETokenizer, learned: list[str], tested: list[str], hardware: Hardware
+    ) -> None:
+        train, self.tested = _encode(learned, tokenizer), _encode(tested, tokenizer)
+        tokens = TokenDataset(train=train, validation=self.tested, key="")
+        plan, self.hardware = _make_plan(folder, tokenizer, tokens, hardware), hardware
+        at_once = FRESH_TOKENS_PER_STEP if folder is None else TOKENS_PER_STEP
+        self.plan = replace(plan, batch_size=max(1, at_once // plan.block_size))
+        self.model = build_model(self.plan.model_spec, folder, tokenizer.end_of_text_id)
+        self.loss = NextTokenLoss(self.model, attention=self.plan.attention, dtype=DTYPES[self.plan.precision])
+        self.batches = Batches(
+            train.ids,
+            block_size=self.plan.block_size,
+            blocks_per_step=self.plan.blocks_per_step,
+            seed=self.plan.seed,
+        )
+
+    def guess_seconds(self) -> float:
+        """What a step takes."""
+        plan = self.plan
+        return plan.shape.guess_seconds(plan.tokens_per_step, plan.block_size, self.hardware)
+
+    def learn(self, n_steps: int) -> float:
+        """Take so many steps, the rate falling to zero; then bits per byte of what was not learned from."""
+        plan = set_length(self.plan, TrainSettings(), n_steps)
+        optimizer = make_optimizer(self.model, plan)
+        rate = LRSchedule(plan.schedule, peak=plan.learning_rate, n_steps=plan.n_steps, warmup_ratio=plan.warmup_ratio)
+        self.model.train()
+        for step in range(n_steps):
+            for group in optimizer.param_groups:
+                group["lr"] = rate.at(step) * group["share"]
+            optimizer.zero_grad()
+            self.loss(*self.batches.read(step)).backward()
+            clip_grad_norm_(self.model.parameters(), plan.max_grad_norm)
+            optimizer.step()
+        return self.measure()
+
+    @torch.no_grad()
+    def measure(self) -> float:
+        """Bits per byte of what is not learned from."""
+        self.model.eval()  # type: ignore[no-untyped-call]
+        size = self.plan.block_size
+        batches = read_in_order(self.tested.ids, block_size=size, batch_size=max(1, 2_048 // size))
+        nats = math.fsum(self.loss(ids, targets).item() * targets.numel() for ids, targets in batches)
+        return nats / math.log(2) / self.tested.n_bytes
+
+
+def _encode(pieces: Sequence[str], tokenizer: BPETokenizer) -> TokenSplit:
+    """The pieces, each a document of its own."""
+    ids = [number for piece in pieces for number in (tokenizer.end_of_text_id, *encode(piece, tokenizer))]
+    return TokenSplit(
+        ids=np.array(ids, np.uint32),
+        n_tokens=len(ids) - len(pieces),
+        n_documents=len(pieces),
+        n_characters=sum(map(len, pieces)),
+        n_bytes=sum(len(piece.encode()) for piece in pieces),
+    )
+
+
+def _make_plan(folder: Path | None, tokenizer: BPETokenizer, tokens: TokenDataset, hardware: Hardware) -> Plan:
+    """As for any run, but without dropout, which does not pay in seconds."""
+    settings = TrainSettings(epochs=MOST_PASSES, dropout=0.0)
+    base = "none" if folder is None else SMALL
+    how = {"size": FRESH_SIZE} if folder is None else {"optimizer": "adamw", "learning_rate": RATE}
+    facts = PlanInputs(
+        tokens=tokens,
+        hardware=hardware,
+        route=BaseChoice(base=base, vocab_size=len(tokenizer), reason="", vocab_size_reason=""),
+        vocab_size=len(tokenizer),
+        base_shape=None if folder is None else read_shape(find_base(SMALL).config),
+    )
+    return make_plan(settings.model_copy(update=how), facts)
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Equal sums come out of equal steps in here; afterwards torch is set as it was."""
+    filling: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    filling.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        filling.fill_uninitialized_memory = before[1]
