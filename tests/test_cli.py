@@ -107,7 +107,7 @@ def test_a_prompt_may_begin_with_dashes() -> None:
 
 def test_the_version_and_the_help_load_no_torch() -> None:
     code = (
-        "import sys\nfrom epigone import cli\n"
+        "import sys\nfrom epigone.cli import main as cli\n"
         "for words in (['--version'], ['train', '--help']):\n"
         "    try: cli.run(words)\n"
         "    except SystemExit: pass\n"

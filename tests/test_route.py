@@ -11,6 +11,7 @@ from epigone import TrainSettings
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
 from epigone.planning.choose_base import CLEARLY, BaseChoice, BaseFit, BaseTrial, choose_base
+from epigone.settings import flag_name
 from epigone.tokens.tokenizer import encode
 from helpers_tokens import DATA, gpt2_tokenizer, make_hardware, needs_data
 
@@ -102,7 +103,7 @@ def test_whoever_wants_more_context_than_the_small_base_has_gets_a_fresh_model()
 @pytest.mark.parametrize("asked", [{"size": "6x256"}, {"vocab_size": 512}])
 def test_whoever_asks_for_a_size_or_a_tokenizer_asks_for_a_fresh_model(asked: dict[str, Any]) -> None:
     chosen = route(TrainSettings(**asked), fit=must_not_be_asked, small=must_not_be_asked)
-    assert chosen.base == "none" and f"--{next(iter(asked))} asks for a fresh model" in chosen.reason
+    assert chosen.base == "none" and f"{flag_name(next(iter(asked)))} asks for a fresh model" in chosen.reason
 
 
 def test_gpt2_is_not_begun_with_where_the_minutes_allow_no_pass() -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from epigone.planning.plan import Plan
 from epigone.report.elements import draw_paragraph, escape, quote
 from epigone.report.escape import escape_markdown, on_one_line
 from epigone.training.events import (
@@ -28,6 +27,7 @@ from epigone.training.events import (
 
 if TYPE_CHECKING:
     from epigone.generation.scoring import Score
+    from epigone.planning.plan import Plan  # it loads torch
 
 
 NOTHING = "–"
