@@ -30,7 +30,7 @@ WISHES = st.fixed_dictionaries(
     {"length": st.integers(1, 40)},
     optional={
         "unit": st.sampled_from(["tokens", "words", "characters"]),
-        "end": st.sampled_from(["anywhere", "sentence", "line", "paragraph", "speech", "document"]),
+        "stop_at": st.sampled_from(["anywhere", "sentence", "line", "paragraph", "speech", "document"]),
         "count": st.integers(1, 3),
         "temperature": st.sampled_from([0.0, 0.01, 0.7, 1.0, 3.0, 50.0]),
         "top_k": st.sampled_from([0, 1, 2, 50, 10_000]),
@@ -58,7 +58,7 @@ def write_and_look(prompt: str, how: dict[str, object]) -> None:
     for text in texts:
         assert text.encode().decode() == text
         assert not any(stop in text for stop in asked.stop if stop)
-        if asked.unit == "characters" and asked.end == "anywhere":
+        if asked.unit == "characters" and asked.stop_at == "anywhere":
             assert len(text) <= asked.length
 
 

@@ -92,11 +92,11 @@ def test_a_whole_number_of_epochs_is_a_number(text: Path) -> None:
 
 def test_an_unknown_name_is_refused_and_the_nearest_named(text: Path, tmp_path: Path) -> None:
     for wrong in (lambda: epigone.train(text, out=tmp_path / "r", epohcs=3), lambda: epigone.plan(text, epohcs=3)):
-        with pytest.raises(SettingsError, match="epohcs is no setting") as error:
+        with pytest.raises(SettingsError, match="unknown setting epohcs") as error:
             wrong()
         assert error.value.hint == "Did you mean epochs?"
     assert not (tmp_path / "r").exists()
-    with pytest.raises(SettingsError, match="temprature is no setting") as error:
+    with pytest.raises(SettingsError, match="unknown setting temprature") as error:
         shared_run().write(temprature=1.0)
     assert error.value.hint == "Did you mean temperature?"
 

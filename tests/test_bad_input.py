@@ -151,7 +151,7 @@ WRITING: dict[str, Case] = {
     "a folder without a run": (lambda here: ["write", make_folder(here / "f")], "no config.json"),
     "nothing there": (lambda here: ["write", here / "none"], "There is no folder"),
     "a file": (lambda here: ["write", write_sonnets(here)], "is a file"),
-    "out that is there": (lambda here: ["write", "x", "--out", write_sonnets(here)], "is already there"),
+    "out that is there": (lambda here: ["write", "x", "--out", write_sonnets(here)], "already exists"),
     "out in no folder": (
         lambda here: ["write", shared_run().path, "--length", "2", "--out", "/dev/null/x.txt"],
         "cannot be written",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from epigone.cli.interactive import MAX_END, InteractiveSession, find_end
 from epigone.cli.terminal import PlainScreen
-from epigone.cli.write import LONGEST_END, InteractiveSession, find_end
 from epigone.errors import OutputError
 from epigone.generation.generator import StreamedText
 from epigone.generation.session import WritingSession
@@ -145,7 +145,7 @@ def continuation(prompt: str, seed: int) -> str:
 
 def whole(outcome: Outcome) -> str:
     """The text that is shown at the end."""
-    return outcome.out.partition("The text, whole:\n")[2].removesuffix("\n")
+    return outcome.out.partition("The whole text:\n")[2].removesuffix("\n")
 
 
 def test_enter_goes_on() -> None:
@@ -168,8 +168,8 @@ def test_again_undone_and_own_words() -> None:
 
 
 def test_what_cannot_be_taken_back_or_tried_again_is_said() -> None:
-    assert "nothing left to take back" in talk("Thou", "u", "u").out
-    assert "your own: u takes it back" in talk("Thou", "+ art", "r").out
+    assert "nothing left to undo" in talk("Thou", "u", "u").out
+    assert "yours; u takes it back" in talk("Thou", "+ art", "r").out
 
 
 def test_the_end_of_input_loses_nothing() -> None:
@@ -180,7 +180,7 @@ def test_what_is_kept_lies_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "kept text.txt"
     outcome = talk("Thou", f"k {path}", "q")
     assert path.read_text("utf-8") == "Thou" + continuation("Thou", 0) + "\n"
-    assert f"Nothing is lost: the text is in {path}." in outcome.out and whole(outcome) == ""
+    assert f"The text is in {path}." in outcome.out and whole(outcome) == ""
 
 
 def test_where_it_cannot_be_kept_the_dialogue_goes_on(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_where_it_cannot_be_kept_the_dialogue_goes_on(tmp_path: Path) -> None:
 def test_a_new_text_can_be_taken_back_too() -> None:
     outcome = talk("Thou", "n", "Shall I", "u", "u", "q")
     assert whole(outcome) == "Thou" + continuation("Thou", 0)
-    assert "The text so far is in no file" in outcome.out
+    assert "The text so far was not saved" in outcome.out
 
 
 def test_an_old_text_is_not_lost_before_the_new_one_begins() -> None:
@@ -202,11 +202,15 @@ def test_where_nothing_was_written_that_is_said() -> None:
     assert "Nothing was written." in talk("q").out and "Nothing was written." in talk().out
 
 
-@pytest.mark.parametrize("line", ["hello", "k", "r twice", "k  ", "undo", "U"])
+@pytest.mark.parametrize("line", ["hello", "r twice", "undo", "U"])
 def test_an_unknown_line_shows_the_commands_and_changes_nothing(line: str) -> None:
     outcome = talk("Thou", line, "q")
-    assert f'"{line.strip()}" is no command' in outcome.out and outcome.out.count("k FILE") == 2
+    assert f'There is no command "{line.strip()}".' in outcome.out and outcome.out.count("k FILE") == 2
     assert whole(outcome) == "Thou" + continuation("Thou", 0)
+
+
+def test_keeping_needs_a_file() -> None:
+    assert "k needs a file" in talk("Thou", "k", "q").out and "k needs a file" in talk("Thou", "k  ", "q").out
 
 
 def test_bytes_that_are_no_text_end_nothing() -> None:
@@ -229,9 +233,9 @@ def hold(writer: Counter, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
             raise KeyboardInterrupt
         return line
 
-    monkeypatch.setattr("epigone.cli.write.ask_line", answer)
+    monkeypatch.setattr("epigone.cli.interactive.ask_line", answer)
     conversation = WritingSession(writer, WriteSettings(length=9))  # type: ignore[arg-type]
-    InteractiveSession(conversation, PlainScreen(sys.stdout)).hold()
+    InteractiveSession(conversation, PlainScreen(sys.stdout)).run()
     return capsys.readouterr().out
 
 
@@ -239,19 +243,19 @@ def test_an_interrupt_at_the_prompt_is_a_clean_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = hold(Counter(), capsys, monkeypatch, "Once", "^C", "never read")
-    assert shown.endswith("Nothing is lost. The text, whole:\nOnce[0:9]\n")
+    assert shown.endswith("The whole text:\nOnce[0:9]\n")
 
 
 def test_an_interrupt_while_it_writes_cuts_the_continuation_short(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = hold(Counter(broken_off=True), capsys, monkeypatch, "Once", "+ more", "q")
-    assert "Once[0 …\n" in shown and shown.endswith("The text, whole:\nOnce[0 more\n")
+    assert "Once[0 …\n" in shown and shown.endswith("The whole text:\nOnce[0 more\n")
 
 
 def test_only_the_end_of_a_long_text_is_shown_before_what_follows() -> None:
     assert find_end("one\ntwo") == "two" and find_end("one\n") == ""
-    assert find_end("x" * 100) == "…" + "x" * LONGEST_END
+    assert find_end("x" * 100) == "…" + "x" * MAX_END
     assert find_end("a\x1b[2Jb") == "a[2Jb"
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import epigone
-from docs import group_fields, list_verbs
+from docs import group_fields
 from epigone.cli import main
 from epigone.errors import SettingsError
-from epigone.settings import TrainSettings, WriteSettings
+from epigone.settings import JudgeSettings, TrainSettings, WriteSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -61,10 +61,10 @@ def list_targets() -> set[str]:
 
 @pytest.fixture
 def parse(monkeypatch: pytest.MonkeyPatch):
-    """Runs a command as far as its verb, which does nothing."""
-    for verb in list_verbs((ROOT / "docs" / "commands.md").read_text("utf-8")):
-        monkeypatch.setattr(main, f"_{verb}", lambda *_, **__: 0)
-    monkeypatch.setattr(main, "_read_settings_file", lambda _: TrainSettings())
+    """Parses a command and makes its settings; the command itself does nothing."""
+    for verb in main.cli.commands.values():
+        monkeypatch.setattr(verb, "callback", lambda **_: 0)
+    monkeypatch.setattr("epigone.cli.options.read_settings", lambda *_: {})
 
     def run(arguments: list[str]) -> int:
         try:
@@ -85,7 +85,8 @@ def test_generated_pages_are_current():
 
 
 def test_every_setting_has_its_group():
-    for kind in (TrainSettings, WriteSettings):
+    for kind in (TrainSettings, WriteSettings, JudgeSettings):
+        assert set(kind.groups) <= set(kind.model_fields) and "" not in group_fields(kind)
         assert [name for names in group_fields(kind).values() for name in names] == list(kind.model_fields)
 
 

@@ -28,15 +28,15 @@ def take(text: str, n_bytes: int = 3, **how: Any) -> tuple[str, list[str], StopD
 @pytest.mark.parametrize(
     ("text", "how", "kept"),
     [
-        (PROSE, {"end": "sentence", "length": 1}, "Mr. A. Smith came in."),
-        (PROSE, {"end": "sentence", "length": 21}, "Mr. A. Smith came in."),
-        (PROSE, {"end": "sentence", "length": 22}, 'Mr. A. Smith came in. "Who is there?"'),
-        (PROSE, {"end": "sentence", "length": 40}, 'Mr. A. Smith came in. "Who is there?" he cried.'),
-        (PROSE, {"end": "line", "length": 60}, PROSE[: PROSE.index("\n")]),
-        (PROSE, {"end": "paragraph", "length": 60}, PROSE[: PROSE.index("\n\n")]),
-        (PLAY, {"end": "speech", "length": 30}, PLAY[: PLAY.index("\n\n")]),
-        (PLAY, {"end": "speech", "length": 50}, PLAY[: PLAY.index("\nROMEO: Ay")]),
-        ("行きます。はい。さようなら。", {"end": "sentence", "length": 6}, "行きます。はい。"),
+        (PROSE, {"stop_at": "sentence", "length": 1}, "Mr. A. Smith came in."),
+        (PROSE, {"stop_at": "sentence", "length": 21}, "Mr. A. Smith came in."),
+        (PROSE, {"stop_at": "sentence", "length": 22}, 'Mr. A. Smith came in. "Who is there?"'),
+        (PROSE, {"stop_at": "sentence", "length": 40}, 'Mr. A. Smith came in. "Who is there?" he cried.'),
+        (PROSE, {"stop_at": "line", "length": 60}, PROSE[: PROSE.index("\n")]),
+        (PROSE, {"stop_at": "paragraph", "length": 60}, PROSE[: PROSE.index("\n\n")]),
+        (PLAY, {"stop_at": "speech", "length": 30}, PLAY[: PLAY.index("\n\n")]),
+        (PLAY, {"stop_at": "speech", "length": 50}, PLAY[: PLAY.index("\nROMEO: Ay")]),
+        ("行きます。はい。さようなら。", {"stop_at": "sentence", "length": 6}, "行きます。はい。"),
         ("one two three four", {"unit": "words", "length": 3}, "one two three"),
         ("one  two\nthree four", {"unit": "words", "length": 2}, "one  two"),
         ("Größe 🦊 ok", {"unit": "characters", "length": 7}, "Größe 🦊"),
@@ -49,7 +49,7 @@ def test_a_text_ends_where_it_should(text: str, how: dict[str, Any], kept: str, 
 
 @pytest.mark.parametrize("end", ["sentence", "line", "paragraph", "speech"])
 def test_a_text_without_an_end_is_cut(end: str) -> None:
-    written, _, scribe = take("word " * 100, 5, end=end, length=100, unit="characters")
+    written, _, scribe = take("word " * 100, 5, stop_at=end, length=100, unit="characters")
     assert scribe.stopped and 100 <= len(written) <= LONGER * 100 + 205
 
 
@@ -59,7 +59,7 @@ def test_without_a_wish_it_has_exactly_its_tokens() -> None:
 
 
 def test_where_the_model_ends_a_text_it_ends() -> None:
-    scribe = StopDetector(WriteSettings(end="document", length=50))
+    scribe = StopDetector(WriteSettings(stop_at="document", length=50))
     assert [scribe.take(b"ab"), scribe.take(b"c"), scribe.take(b"", last=True), scribe.take(b"d")] == [
         "ab",
         "c",
@@ -82,7 +82,7 @@ WISHES = st.fixed_dictionaries(
     {"length": st.integers(1, 60)},
     optional={
         "unit": st.sampled_from(["tokens", "words", "characters"]),
-        "end": st.sampled_from(["anywhere", "sentence", "line", "paragraph", "speech", "document"]),
+        "stop_at": st.sampled_from(["anywhere", "sentence", "line", "paragraph", "speech", "document"]),
         "stop": st.lists(st.text(min_size=1, max_size=4), max_size=2).map(tuple),
     },
 )
@@ -106,4 +106,4 @@ def test_the_most_tokens_are_enough_for_any_length_in_tokens_or_characters(how: 
     scribe = StopDetector(settings)
     for _ in range(count_most_tokens(settings)):
         scribe.take(b"ab ")
-    assert scribe.stopped or settings.end == "document"
+    assert scribe.stopped or settings.stop_at == "document"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,15 @@ def test_a_reader_that_leaves_ends_no_training(tmp_path: Path, reliability: Reli
 # -- what is heard
 
 
+@pytest.fixture
+def hangups_end_it() -> Iterator[None]:
+    """As where a terminal starts it, also if these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_end_it")
 def test_a_hangup_asks_and_another_ends_nothing() -> None:
     """The shell sends one and the system another when a terminal is closed."""
     for numbers in ([signal.SIGHUP] * 3, [signal.SIGINT, signal.SIGHUP], [signal.SIGTERM, signal.SIGHUP]):

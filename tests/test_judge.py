@@ -147,7 +147,7 @@ def test_all_of_the_author_s_text_is_searched_for_copies(tmp_path: Path, capsys:
         text.write_text("x" * 300 + "\n" + whole[place : place + 200] + "\n" + "y" * 2_000, "utf-8")
         author = tmp_path / "author.txt"
         author.write_text(whole, "utf-8")
-        found = json.loads(command("judge", text, "--against", author, "--json").out)["copies"]
+        found = json.loads(command("judge", text, "--author", author, "--json").out)["copies"]
         assert found["longest_characters"] == pytest.approx(200, abs=8)
         assert 0 < found["share"] < 0.2
 
@@ -161,7 +161,7 @@ def test_other_authors_may_be_given(tmp_path: Path) -> None:
     author, text = tmp_path / "author.txt", tmp_path / "text.txt"
     author.write_text(sonnets(90_000), "utf-8")
     text.write_text(sonnets(30_000), "utf-8")
-    done = command("judge", text, "--against", author, "--others", tmp_path / "others", "--json")
+    done = command("judge", text, "--author", author, "--reference-authors", tmp_path / "others", "--json")
     found = json.loads(done.out)
     assert set(found) >= {"sounds_like", "copies", "repeats"} and "learned" not in found
 
@@ -169,11 +169,11 @@ def test_other_authors_may_be_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("text.txt",), "whose shall it be"),
-        (("text.txt", "--against", "nothing.txt"), "nothing.txt"),
-        (("text.txt", "--against", "text.txt", "--others", "nothing"), "nothing is no folder"),
-        (("text.txt", "--characters", "0"), "--characters"),
-        (("text.txt", "--agianst", "text.txt"), "--against"),
+        (("text.txt",), "not a run"),
+        (("text.txt", "--author", "nothing.txt"), "nothing.txt"),
+        (("text.txt", "--author", "text.txt", "--reference-authors", "nothing"), "nothing is not a folder"),
+        (("text.txt", "--characters", "0"), "--sample-characters"),
+        (("text.txt", "--auhtor", "text.txt"), "--author"),
         (("nothing",), "nothing"),
     ],
 )

@@ -11,22 +11,24 @@ from helpers_front import shared_run
 
 HEAVY = {"torch", "transformers", "numpy", "accelerate", "tokenizers", "matplotlib", "huggingface_hub"}
 MOST_SECONDS = 0.5
-LOADING = ["-c", "import tyro; from pydantic import BaseModel"]
+LOADING = ["-c", "import click; from pydantic import BaseModel"]
 MOST_LOADS = 4
 """On slow machines: so many times what loading these two libraries takes."""
 HELPS = [
     [],
     ["--help"],
     ["--version"],
-    ["train", "--help"],
+    ["train", "-h"],
     ["write", "--help"],
+    ["judge", "--help"],
     ["score", "--help"],
     ["report", "--help"],
     ["quiz", "--help"],
+    ["completion", "bash"],
 ]
 RUN = """
 import json, sys
-from epigone.cli import main
+from epigone.cli.main import main
 try:
     main(json.loads(sys.argv[1]))
 finally:
@@ -43,7 +45,7 @@ def list_loaded(code: str, *arguments: str) -> set[str]:
 @pytest.mark.parametrize("arguments", HELPS, ids=" ".join)
 def test_help_loads_nothing_heavy(arguments: list[str]):
     loaded = list_loaded(RUN, json.dumps(arguments))
-    assert "tyro" in loaded
+    assert "click" in loaded
     assert not loaded & HEAVY
 
 
@@ -83,6 +85,6 @@ def test_to_write_with_a_model_nothing_is_loaded_that_only_learning_needs() -> N
 
 
 def test_to_judge_a_model_nothing_is_loaded_that_only_learning_needs() -> None:
-    script = "import sys, epigone.run, epigone.judging.judge, epigone.reporting.publishing; print(*sys.modules)"
+    script = "import sys, epigone.run, epigone.evaluation.judge, epigone.report.publish; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
     assert not {"transformers.models.gpt2.modeling_gpt2", "torch._dynamo", "scipy", "accelerate"} & set(found)

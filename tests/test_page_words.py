@@ -136,7 +136,7 @@ def test_only_settings_that_were_changed_are_listed() -> None:
 def test_a_run_leaves_its_page_and_says_where() -> None:
     run, outcome = train_once()
     page = (run.path / "report.html").read_text("utf-8")
-    assert f"all about it in {run.path / 'report.html'}." in outcome.out
+    assert f"the report in {run.path / 'report.html'}." in outcome.out
     assert "Done in" in page, "it was written when training was over"
     assert str(run.path.parent) not in page, "it names no folder of this machine"
     assert "sonnets.txt" in page and "They are chosen when" not in page

@@ -70,7 +70,7 @@ def test_an_interrupted_run_is_saved_and_goes_on_to_the_same_end(tmp_path: Path,
     run = tmp_path / "run"
     outcome = interrupt(run, number)
     assert outcome.code == 130 and "Traceback" not in outcome.err
-    assert f"Saved. Go on with: epigone resume {run}" in outcome.out
+    assert f"Saved. To continue: epigone resume {run}" in outcome.out
     *_, newest = sorted((run / "checkpoints").iterdir())
     assert find_fault(newest) is None
     assert len(epigone.open_run(run).evaluations) < 8
@@ -118,7 +118,7 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
     wait_for_line(process, "Learning")
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    wait_for_line(process, "Stopping after this step; once more stops at once")
+    wait_for_line(process, "Stopping after this step; press Ctrl-C again")
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     finish(process)

@@ -167,8 +167,8 @@ class _Answering:
 
 
 def hold(monkeypatch: pytest.MonkeyPatch, *answers: str) -> str:
-    monkeypatch.setattr("epigone.cli.write.ask_line", _Answering(*answers))
-    monkeypatch.setattr("epigone.cli.write.can_answer", lambda: True)
+    monkeypatch.setattr("epigone.cli.interactive.ask_line", _Answering(*answers))
+    monkeypatch.setattr("epigone.cli.quiz.can_answer", lambda: True)
     outcome = command("quiz", shared_run().path, "--count", "4", "--length", "10")
     assert outcome.code == 0, outcome.err
     return outcome.out
@@ -178,7 +178,7 @@ def test_the_quiz_asks_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     quiz = shared_run().quiz(count=4, length=10)
     right = ["a" if question.genuine else "m" for question in quiz]
     said = hold(monkeypatch, "what?", *right)
-    assert f"Right: {len(quiz)} of {len(quiz)}, 100 %" in said and "a or m; q quits" in said
+    assert f"Right: {len(quiz)} of {len(quiz)}, 100 %" in said and "Type a or m; q quits" in said
     assert all(" ".join(question.text.split()) in " ".join(said.split()) for question in quiz)
 
 
@@ -190,7 +190,11 @@ def test_an_interrupted_quiz_ends_with_the_result_so_far(monkeypatch: pytest.Mon
 
 def test_a_quiz_without_a_terminal_is_an_error() -> None:
     outcome = command("quiz", shared_run().path)
-    assert outcome.code == 2 and "--page" in outcome.err
+    assert outcome.code == 2 and "--out quiz.html" in outcome.err
+
+
+def test_a_run_that_is_not_there_is_named_before_the_quiz_asks_for_a_terminal(tmp_path: Path) -> None:
+    assert "none does not exist" in command("quiz", tmp_path / "none").err
 
 
 @pytest.mark.parametrize("flags", [("--count", "1"), ("--length", "2"), ("--length", "5000")], ids=" ".join)

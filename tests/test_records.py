@@ -39,7 +39,7 @@ def test_the_log_probability_is_that_of_the_model(tmp_path: Path) -> None:
     run = shared_run()
     writer = run.open_generator(WriteSettings(precision="fp32"))
     agreed = 0
-    for record in writer.write_records("", WriteSettings(length=30, count=6, end="document")):
+    for record in writer.write_records("", WriteSettings(length=30, count=6, stop_at="document")):
         found = run.score(record.text)
         starts_anew = writer.start == [writer.end_of_text]
         if starts_anew and found.n_tokens == record.n_tokens:
@@ -69,7 +69,7 @@ def test_a_file_that_holds_something_else_is_left_alone(tmp_path: Path, content:
     out = tmp_path / "texts.jsonl"
     out.write_text(content, "utf-8")
     outcome = write(out)
-    assert outcome.code == 2 and "Choose another name after --out" in outcome.err
+    assert outcome.code == 2 and "Choose another name with --out" in outcome.err
     assert out.read_text("utf-8") == content
 
 
@@ -92,7 +92,7 @@ def test_other_wishes_do_not_go_into_the_same_file(tmp_path: Path) -> None:
     out = tmp_path / "texts.jsonl"
     write(out, "--count", "2")
     outcome = write(out, "--count", "3", "--temperature", "1.5")
-    assert outcome.code == 2 and "asked for otherwise" in outcome.err
+    assert outcome.code == 2 and "written with other settings" in outcome.err
     assert len(read(out)) == 2
 
 

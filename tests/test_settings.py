@@ -78,11 +78,11 @@ def seen_by_train(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> TrainSett
     """The settings that the command would train with."""
     seen: list[TrainSettings] = []
 
-    def train(_text: object, _out: object, settings: TrainSettings, **_: object) -> int:
+    def train(settings: TrainSettings, **_: object) -> int:
         seen.append(settings)
         return 0
 
-    monkeypatch.setattr(main, "_train", train)
+    monkeypatch.setattr(main.cli.commands["train"], "callback", train)
     assert main.run(["train", "text.txt", *arguments]) == 0
     return seen[0]
 
@@ -154,8 +154,8 @@ def test_the_help_of_a_verb_lists_every_setting(verb: str, kind: type[Frozen]) -
 
 
 WRONG = {
-    "unknown key": ("epohcs = 3", "epohcs is no setting", "Did you mean epochs?"),
-    "unlike any key": ("zzz = 3", "zzz is no setting", "docs/settings.md"),
+    "unknown key": ("epohcs = 3", "unknown setting epohcs", "Did you mean epochs?"),
+    "unlike any key": ("zzz = 3", "unknown setting zzz", "epigone train --help"),
     "text for a number": ('epochs = "three"', "epochs must be a number or 'auto', not 'three'", ""),
     "number for a text": ("base = 2", "base must be text, not 2", ""),
     "truth for a number": ("seed = true", "seed must be a whole number, not True", ""),
@@ -170,8 +170,8 @@ WRONG = {
         'Did you mean "tail"?',
     ),
     "no such size": ('size = "huge"', "size must be one of pico, nano", ""),
-    "no pair": ('schedule_arguments = ["three"]', "of the form name=value", ""),
-    "no TOML": ("epochs: 3", "is not TOML", "epochs = 3"),
+    "no pair": ('schedule_arguments = ["three"]', "written as name=value", ""),
+    "no TOML": ("epochs: 3", "is not valid TOML", "epochs = 3"),
 }
 
 
@@ -193,7 +193,7 @@ def test_two_wrong_keys_are_named_together(tmp_path: Path) -> None:
     path.write_text("epohcs = 3\nsede = 1\n", "utf-8")
     with pytest.raises(SettingsError) as error:
         read_settings(path, TrainSettings)
-    assert "epohcs is no setting; sede is no setting" in str(error.value)
+    assert "unknown setting epohcs; unknown setting sede" in str(error.value)
     assert error.value.hint == "Did you mean epochs? Did you mean seed?"
 
 
@@ -208,7 +208,10 @@ WRONG_FLAGS = {
     "no such choice": (["train", "t", "--schedule", "lniear"], "--schedule must be", 'Did you mean "linear"?'),
     "no such verb": (["trian", "t"], "trian", "train"),
     "no value": (["train", "t", "--epochs"], "--epochs needs a value", "train --help"),
-    "no run to write with": (["write", "--length", "3"], "write needs a run", "write --help"),
+    "a value for a switch": (["train", "t", "--quiet=3"], "--quiet takes no value", "train --help"),
+    "a word too many": (["resume", "r", "s"], "resume", "resume --help"),
+    "nothing to resume": (["resume"], "resume needs RUN", "resume --help"),
+    "no run to write with": (["write", "--length", "3"], "write needs a run or a base", "--base small"),
     "wrong type for a longer run": (["resume", "r", "--epochs", "three"], "--epochs must be a number", ""),
 }
 
@@ -222,8 +225,69 @@ def test_a_wrong_flag_is_one_error_that_names_the_right_one(arguments: list[str]
     assert second.startswith("  ") and hint in second
 
 
+SYNONYMS = {
+    "--lr 1e-4": {"learning_rate": 1e-4},
+    "--model gpt2": {"base": "gpt2"},
+    "--model-name-or-path gpt2": {"base": "gpt2"},
+    "--num-train-epochs 3": {"epochs": 3.0},
+    "--per_device_train_batch_size 8": {"batch_size": 8},
+    "--gradient-accumulation-steps 4": {"gradient_accumulation": 4},
+    "--max-length 128": {"block_size": 128},
+    "--lr_scheduler_type cosine": {"schedule": "cosine"},
+    "-b small -m 10m": {"base": "small", "minutes": 10.0},
+    "--minutes 1h": {"minutes": 60.0},
+    "--minutes 90s": {"minutes": 1.5},
+    "--validation 10%": {"validation": 0.1},
+    "--validation 0.2": {"validation": 0.2},
+    "--validation other.txt": {"validation": "other.txt"},
+    "--vocabulary 512 --clip 0": {"vocab_size": 512, "max_grad_norm": 0.0},
+}
+
+
+@pytest.mark.parametrize(("words", "values"), SYNONYMS.items(), ids=SYNONYMS)
+def test_names_of_other_programs_are_understood(
+    words: str, values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert seen_by_train(monkeypatch, *words.split()) == TrainSettings(**values)
+
+
+@pytest.mark.parametrize("kind", [TrainSettings, WriteSettings, JudgeSettings])
+def test_synonyms_lead_to_settings_and_hide_none(kind: type[Frozen]) -> None:
+    assert set(kind.synonyms.values()) <= set(kind.model_fields)
+    assert not set(kind.synonyms) & set(kind.model_fields)
+    assert set(kind.old_values) <= set(kind.model_fields) and set(kind.common) <= set(kind.model_fields)
+
+
+def test_a_settings_file_may_use_other_names_too_but_not_two_for_one(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("lr = 0.1\n", "utf-8")
+    assert read_settings(path, TrainSettings) == {"learning_rate": 0.1}
+    path.write_text("lr = 0.1\nlearning_rate = 0.2\n", "utf-8")
+    with pytest.raises(SettingsError, match="unknown setting lr"):
+        read_settings(path, TrainSettings)
+
+
+POINTED = {
+    "train x --fp16": "--precision fp16",
+    "train x --max-steps 100": "--epochs or --minutes",
+    "train x --resume-from-checkpoint r": "epigone resume",
+    "write r --do-sample": "--temperature 0",
+    "write r --max-length 50": "--length",
+    "train x --device gpu": "cuda",
+    "train x --epochs 3,5": "3.5",
+    "generate r": "epigone write r",
+    "finetune x.txt": "epigone train x.txt",
+}
+
+
+@pytest.mark.parametrize(("words", "hint"), POINTED.items(), ids=POINTED)
+def test_what_has_no_counterpart_is_pointed_to_the_nearest(words: str, hint: str) -> None:
+    outcome = command(*words.split())
+    assert outcome.code == 2 and hint in outcome.err.splitlines()[1]
+
+
 def test_python_hears_the_same(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="epohcs is no setting") as error:
+    with pytest.raises(SettingsError, match="unknown setting epohcs") as error:
         make_settings(TrainSettings, {"epohcs": 3}, source="train()")
     assert error.value.hint == "Did you mean epochs?"
 

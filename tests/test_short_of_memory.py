@@ -161,7 +161,7 @@ def test_wherever_else_memory_runs_out_it_is_one_error(kind: str, monkeypatch: p
     def fail(*_: object) -> None:
         raise ERRORS[kind]()
 
-    monkeypatch.setattr("epigone.cli.main._plan", lambda *_, **__: fail())
+    monkeypatch.setattr("epigone.cli.main.plan.callback", lambda **_: fail())
     outcome = command("plan", text())
     assert outcome.code == 1 and outcome.err.startswith("error: Memory ran out") and "Traceback" not in outcome.err
 

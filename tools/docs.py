@@ -7,13 +7,13 @@ import ast
 import inspect
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from epigone.cli.main import cli
 from epigone.settings import Frozen, JudgeSettings, TrainSettings, WriteSettings, flag_name, write_toml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,26 +51,23 @@ def main() -> int:
 
 def write_settings() -> str:
     """Every setting with its flag, values, default and help, and an example of a settings file."""
-    lines = [WARNING, "", "# Settings", "", _SETTINGS_HEAD, "", "## Learning", "", _describe(TrainSettings), ""]
-    for group, names in group_fields(TrainSettings).items():
-        lines += [f"### {group}", "", *_draw_table(TrainSettings, names), ""]
-    lines += ["## Writing", "", _describe(WriteSettings), ""]
-    for names in group_fields(WriteSettings).values():
-        lines += [*_draw_table(WriteSettings, names), ""]
-    lines += ["## Judging", "", _describe(JudgeSettings), ""]
-    for names in group_fields(JudgeSettings).values():
-        lines += [*_draw_table(JudgeSettings, names), ""]
+    lines = [WARNING, "", "# Settings", "", _SETTINGS_HEAD, ""]
+    for title, kind in (("Training", TrainSettings), ("Writing", WriteSettings), ("Judging", JudgeSettings)):
+        lines += [f"## {title}", "", _describe(kind), ""]
+        for group, names in group_fields(kind).items():
+            lines += [f"### {group}", "", *_draw_table(kind, names), ""]
+        lines += ["Other names that are understood:", "", *_draw_synonyms(kind), ""]
     lines += ["## A settings file", "", _FILE_HEAD, "", "```toml", write_toml(TrainSettings()).rstrip(), "```"]
     return "\n".join(lines) + "\n"
 
 
 _SETTINGS_HEAD = """\
-A setting has one name in three places: as a flag (`--batch-size 8`), in a settings file (`batch_size = 8`) and in
-Python (`epigone.train("my.txt", batch_size=8)`). A flag goes before the file, the file before the default. An unknown
-name is an error. On the command line values stand without quotation marks."""
+A setting has the same name as a flag (`--batch-size 8`), in a settings file (`batch_size = 8`) and in Python
+(`epigone.train("my.txt", batch_size=8)`). A flag overrides the file, and the file overrides the default. An unknown
+name is an error. The names that transformers' scripts use, and those of earlier versions, are understood as well."""
 _FILE_HEAD = """\
-For `--settings FILE`. It holds every setting for learning with its default; a file need only name those it changes.
-Each run keeps one like it as `settings.toml`."""
+For `--settings FILE`. This one has every training setting with its default; a file only needs those that it changes.
+Each run keeps one as `settings.toml`."""
 
 
 def _describe(kind: type[Frozen]) -> str:
@@ -79,14 +76,12 @@ def _describe(kind: type[Frozen]) -> str:
 
 
 def group_fields(kind: type[Frozen]) -> dict[str, list[str]]:
-    """The names of the fields under the comments (`# -- the text`) that they stand under in the source."""
+    """The names of the fields under the headings of their class."""
     groups: dict[str, list[str]] = {}
     group = ""
-    for line in inspect.getsource(kind).splitlines():
-        if heading := re.match(r" {4}# -- (.+)", line):
-            group = heading[1].capitalize()
-        elif (field := re.match(r" {4}(\w+): ", line)) and field[1] in kind.model_fields:
-            groups.setdefault(group, []).append(field[1])
+    for name in kind.model_fields:
+        group = kind.groups.get(name, group)
+        groups.setdefault(group, []).append(name)
     return groups
 
 
@@ -99,6 +94,13 @@ def _draw_table(kind: type[Frozen], names: list[str]) -> Iterator[str]:
         cells = [f"`{name}`", f"`{flag_name(name)}`", describe_value(field), f"`{json.dumps(field['default'])}`"]
         cells.append(" ".join(field["description"].split()))
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _draw_synonyms(kind: type[Frozen]) -> Iterator[str]:
+    yield "| other name | here |"
+    yield "| --- | --- |"
+    for other, name in sorted(kind.synonyms.items()):
+        yield f"| `{flag_name(other)}` | `{flag_name(name)}` |"
 
 
 def describe_value(schema: dict[str, Any]) -> str:
@@ -119,20 +121,11 @@ def describe_value(schema: dict[str, Any]) -> str:
 
 
 def write_commands() -> str:
-    """What `epigone --help` says, and the same of each verb."""
-    general = ask_for_help()
-    lines = [WARNING, "", "# Commands", "", *_fence("epigone --help", general)]
-    for verb in list_verbs(general):
+    """The help of `epigone` and of each command."""
+    lines = [WARNING, "", "# Commands", "", *_fence("epigone --help", ask_for_help())]
+    for verb in cli.commands:
         lines += ["", f"## {verb}", "", *_fence(f"epigone {verb} --help", ask_for_help(verb))]
     return "\n".join(lines) + "\n"
-
-
-def list_verbs(general: str) -> list[str]:
-    """The verbs in the first line of the general help: {train,plan,…}."""
-    found = re.search(r"\{([a-z,\s-]+)\}", general)
-    if found is None:
-        raise SystemExit("epigone --help names no verbs")
-    return re.sub(r"\s", "", found[1]).split(",")
 
 
 def ask_for_help(*verb: str) -> str:

@@ -1,4 +1,4 @@
-"""What a user can set: one frozen, typed object per job. Flags, TOML files and docs/settings.md are made from it."""
+"""Settings of training, writing and judging: typed, validated, and the source of flags, TOML files and docs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -40,7 +40,7 @@ SIZES = {
     "gpt2": (12, 768),
     "gpt2-medium": (24, 1024),
 }
-"""Named sizes of a fresh model: (layers, width)."""
+"""Named sizes of a new model: (layers, width)."""
 
 
 def parse_size(size: str) -> tuple[int, int]:
@@ -63,13 +63,13 @@ def _check_size(size: str) -> str:
 
 
 def _as_pairs(value: object) -> object:
-    """A TOML table is as good as a list of "name=value"."""
+    """A TOML table as a list of "name=value"."""
     return tuple(f"{name}={item}" for name, item in value.items()) if isinstance(value, Mapping) else value
 
 
 def _check_pair(pair: str) -> str:
     if not re.fullmatch(r"[a-z_]+=\S+", pair):
-        raise ValueError("of the form name=value")
+        raise ValueError("written as name=value")
     return pair
 
 
@@ -77,6 +77,20 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Auto = Literal["auto"]
 Off = Literal["none"]
+UNITS = {"s": 1 / 60, "m": 1, "min": 1, "h": 60}
+"""Minutes in what may stand behind a number of minutes."""
+
+
+def as_minutes(value: object) -> object:
+    """The minutes in "90s", "10m" or "1h"; anything else as it is."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(s|m|min|h)", value) if isinstance(value, str) else None
+    return float(found[1]) * UNITS[found[2]] if found else value
+
+
+def _as_share(value: object) -> object:
+    """The number in "0.1" or "10%"; anything else, a file's name for example, as it is."""
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+) ?(%?)", value) if isinstance(value, str) else None
+    return float(found[1]) / (100 if found[2] else 1) if found else value
 
 
 class Frozen(BaseModel):
@@ -85,6 +99,14 @@ class Frozen(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+    synonyms: ClassVar[Mapping[str, str]] = {}
+    """Other names that fields are known by: those of transformers' scripts and those of earlier versions."""
+    old_values: ClassVar[Mapping[str, Mapping[object, str]]] = {}
+    """Values of earlier versions, by field, and what they are called now."""
+    groups: ClassVar[Mapping[str, str]] = {}
+    """The headings under which fields stand in help and docs, each by the first field under it."""
+    common: ClassVar[tuple[str, ...]] = ()
+    """Fields that are set often, which come first in the help, in this order."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -94,173 +116,247 @@ class Frozen(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _lists_are_tuples(cls, values: object) -> object:
-        """TOML and JSON know lists only."""
+    def _understand(cls, values: object) -> object:
+        """TOML and JSON know only lists, and older files other names."""
         if not isinstance(values, Mapping):
             return values
-        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        current = cls.with_current_names(values)
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in current.items()}
+
+    @classmethod
+    def with_current_names(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values by their fields' names; of two names for one field, the synonym stays and is refused later."""
+        found = {}
+        for name, value in values.items():
+            new = cls.synonyms.get(name, name)
+            name = name if new in values else new
+            old = cls.old_values.get(name, {})
+            found[name] = old.get(value, value) if isinstance(value, str) else value
+        return found
 
 
 S = TypeVar("S", bound=Frozen)
 
 
 class TrainSettings(Frozen):
-    """How to learn. Every field has a default that does the right thing; "auto" leaves the choice to the plan."""
+    """How to train. Every field has a default that works; "auto" leaves the choice to the plan."""
 
-    # -- the text
+    synonyms: ClassVar[Mapping[str, str]] = {
+        "lr": "learning_rate",
+        "model": "base",
+        "model_name_or_path": "base",
+        "validation_file": "validation",
+        "num_train_epochs": "epochs",
+        "num_epochs": "epochs",
+        "per_device_train_batch_size": "batch_size",
+        "gradient_accumulation_steps": "gradient_accumulation",
+        "max_length": "block_size",
+        "max_seq_length": "block_size",
+        "context_length": "block_size",
+        "optim": "optimizer",
+        "lr_scheduler_type": "schedule",
+        "scheduler": "schedule",
+        "lr_scheduler_kwargs": "schedule_arguments",
+        "early_stopping_patience": "patience",
+        "eval_steps": "evaluate_every",
+        "lora_r": "lora",
+        "lora_rank": "lora",
+        "vocabulary": "vocab_size",
+        "accumulation": "gradient_accumulation",
+        "clip": "max_grad_norm",
+        "warmup": "warmup_ratio",
+        "compilation": "compile",
+    }
+    groups: ClassVar[Mapping[str, str]] = {
+        "encoding": "Text",
+        "base": "Model",
+        "epochs": "Training",
+        "device": "Machine",
+        "evaluate_every": "Monitoring",
+    }
+    common: ClassVar[tuple[str, ...]] = ("base", "epochs", "minutes", "validation", "sample_prompt", "seed")
+
     encoding: str = "auto"
-    """Encoding of the text, for example "cp1252". "auto": byte-order mark, UTF-8, UTF-16, then detection."""
+    """Encoding of the text, such as "cp1252". "auto" looks for a byte-order mark, tries UTF-8 and UTF-16, then detects
+    it."""
     keep_boilerplate: bool = False
-    """Keep Project Gutenberg's header and licence instead of cutting them."""
-    validation: Annotated[float, Field(gt=0, le=0.5)] | str = 0.1
-    """Held out to test on: a share of the characters (0.1 is a tenth), or the path of a separate text."""
+    """Keep the header and licence of Project Gutenberg's files instead of removing them."""
+    validation: Annotated[Annotated[float, Field(gt=0, le=0.5)] | str, BeforeValidator(_as_share)] = 0.1
+    """Text held out from training to validate on: a share of the characters (0.1 or 10%), or the path of another file.
+    """
     split: Literal["auto", "spread", "tail", "documents"] = "auto"
-    """What is held out: "spread" is several unbroken stretches over each file, "tail" the end of the text, "documents"
-    whole files. "auto": documents when there are ten files or more, spread otherwise."""
+    """What is held out. "spread": several passages across each file. "tail": the end of the text. "documents": whole
+    files. "auto": documents if there are ten files or more, otherwise spread."""
 
-    # -- the model
     base: str = "auto"
-    """Where to start: "small", which comes along; "gpt2" or another GPT-2 on the Hugging Face hub; a folder; or "none"
-    for a fresh model with a vocabulary of its own. "auto": the plan chooses and says why."""
+    """Model to start from: "small" (included), "gpt2" or another GPT-2 on the Hugging Face Hub, a folder, or "none" to
+    train a new model from scratch. "auto": the plan chooses and says why."""
     size: Annotated[str, AfterValidator(_check_size)] = "auto"
-    """Size of a fresh model: pico, nano, micro, mini, small, medium, gpt2, gpt2-medium, or LAYERSxWIDTH (6x256)."""
+    """Size of a new model: pico, nano, micro, mini, small, medium, gpt2, gpt2-medium, or LAYERSxWIDTH such as 6x256."""
     vocab_size: Annotated[int, Field(ge=257, le=65_536)] | Auto = "auto"
-    """Entries in a fresh model's vocabulary (byte-level BPE, learned from the text that is trained on; of more than 100
-    million characters, from so many at even distances)."""
+    """Tokens in a new model's vocabulary: byte-level BPE, trained on the training text (on an even sample of 100
+    million characters if it is longer)."""
     block_size: Annotated[int, Field(ge=8, le=8192)] | Auto = "auto"
-    """Tokens that the model sees at once."""
+    """Context length in tokens."""
     dropout: Share | Auto = "auto"
-    """Share of activations dropped while learning, against learning by heart."""
+    """Share of activations dropped in training, against overfitting."""
     lora: Annotated[int, Field(ge=1, le=1024)] | Off = "none"
-    """Fine-tune a large base in little memory: learn low-rank adapters of this rank (16 is usual) beside its matrices,
-    merged into them in the end. Needs the package peft: pip install "epigone[lora]"."""
+    """Fine-tune with low-rank adapters of this rank (16 is usual), which takes less memory. They are merged into the
+    model at the end. Needs an extra package: pip install "epigone[lora]"."""
 
     teacher: str = "none"
-    """A run that has learned the same text from scratch, as a teacher: the new model learns from what that foretells
-    as well as from the text, and comes to know it better where that was read many times."""
+    """Distil from a run that was trained from scratch on the same text: the loss also compares the predictions with
+    that model's. On texts read 15 times or more the loss ends 2 to 3 % lower."""
 
-    # -- learning
     epochs: Positive | Auto = "auto"
-    """Passes over the text. May be a fraction."""
-    minutes: Positive | Off = "none"
-    """Stop within this many minutes of training, with the schedule fitted to them."""
+    """Passes over the text. Fractions are allowed."""
+    minutes: Annotated[Positive | Off, BeforeValidator(as_minutes)] = "none"
+    """Train for at most this many minutes (also 90s, 10m or 1h); the learning rate schedule is fitted to them."""
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Blocks that are computed at once, on each device."""
+    """Blocks in a batch, on each device."""
     gradient_accumulation: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Batches per step: a larger effective batch in the same memory."""
+    """Batches whose gradients are added up for one step: a larger effective batch in the same memory."""
     optimizer: Literal["auto", "adamw", "muon"] = "auto"
-    """What updates the weights. "muon" does it for the matrices inside the model and leaves the rest to AdamW. "auto":
-    muon from scratch, adamw for fine-tuning."""
+    """Optimizer. "muon" updates the matrices inside the model with Muon and everything else with AdamW. "auto": muon
+    from scratch, adamw for fine-tuning."""
     learning_rate: Positive | Auto = "auto"
-    """Peak step size of AdamW; Muon's and, from scratch, the embeddings' are in proportion. "auto": 5e-5 for
-    fine-tuning; from scratch the plan chooses."""
+    """Peak learning rate of AdamW. Muon's rate, and from scratch that of the embeddings, is in proportion to it.
+    "auto": 5e-5 for fine-tuning; from scratch the plan chooses."""
     schedule: Schedule | Auto = "auto"
-    """How the learning rate moves, by the name that transformers.get_scheduler knows it by. "auto": linear to zero."""
+    """Learning rate schedule, by its name in transformers. "auto": linear to zero."""
     schedule_arguments: Annotated[
         tuple[Annotated[str, AfterValidator(_check_pair)], ...], BeforeValidator(_as_pairs)
     ] = ()
-    """Further arguments of the schedule as name=value, for example num_cycles=3."""
+    """Further arguments of the schedule, such as num_cycles=3. Can be repeated."""
     warmup_ratio: Share | Auto = "auto"
-    """Share of the run over which the learning rate rises from zero."""
+    """Share of the training over which the learning rate rises from zero."""
     weight_decay: Annotated[float, Field(ge=0)] | Auto = "auto"
-    """Pull of the weights towards zero."""
+    """Weight decay."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
-    """Largest norm of the gradient; 0 does not clip."""
+    """Clip gradients to this norm; 0 turns clipping off."""
     patience: Annotated[int, Field(ge=1)] | Auto | Off = "auto"
-    """Stop after this many evaluations without a better one; "none" never does."""
+    """Stop after this many evaluations without improvement; "none" never stops early."""
     keep_best: Literal["loss", "verdict"] = "loss"
-    """Which epoch is kept: the one with the lowest validation loss, or with "verdict" the lowest of those whose samples
-    neither copy nor repeat themselves and, where epochs are long enough for that to be heard, sound like the author."""
+    """How the best epoch is chosen. "loss": the lowest validation loss. "verdict": the lowest among those whose samples
+    do not copy or repeat themselves and, where epochs are long enough to tell, sound like the author."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Start of all random numbers."""
+    """Seed of all random numbers."""
 
-    # -- the machine
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """What computes."""
+    """Device to train on."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the arithmetic. "auto": bf16 where the machine computes in it, otherwise fp32."""
+    """Number format. "auto": bf16 where the machine computes in it natively, otherwise fp32."""
     compile: Literal["auto", "none", "blocks", "whole"] = "auto"
-    """What torch.compile speeds up: nothing, one block of the model at a time, or the whole model, which takes longest
-    to compile. "auto": as it pays for the length of the run."""
+    """What torch.compile compiles: nothing, one block of the model at a time, or the whole model, which takes longest.
+    "auto": what pays off for the length of the run."""
 
-    # -- watching
     evaluate_every: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Steps between evaluations. "auto": at the end of each epoch, and more often when epochs are few."""
+    """Steps between evaluations. "auto": at the end of each epoch, and more often if there are few."""
     sample_prompt: tuple[str, ...] = ()
-    """Prompt for the samples shown while it learns; may be given several times. Default: none, the model begins."""
+    """Prompt for the samples shown during training. Can be repeated. Without it the model starts by itself."""
     sample_length: Annotated[int, Field(ge=1)] = 120
-    """Tokens in each of those samples."""
+    """Tokens in each sample."""
     samples: Annotated[int, Field(ge=0)] = 2
-    """Samples per prompt at each evaluation; 0 for none."""
+    """Samples for each prompt at each evaluation; 0 for none."""
 
 
 class WriteSettings(Frozen):
     """How to write."""
 
+    synonyms: ClassVar[Mapping[str, str]] = {
+        "max_new_tokens": "length",
+        "max_tokens": "length",
+        "n_predict": "length",
+        "num_return_sequences": "count",
+        "num_samples": "count",
+        "end": "stop_at",
+        "stop_strings": "stop",
+        "style_strength": "guidance",
+        "repeat_penalty": "repetition_penalty",
+        "no_repeat_ngram": "no_repeat_ngram_size",
+    }
+    groups: ClassVar[Mapping[str, str]] = {
+        "length": "Length",
+        "temperature": "Sampling",
+        "max_copy": "Limits",
+        "seed": "Machine",
+    }
+    common: ClassVar[tuple[str, ...]] = ("length", "unit", "stop_at", "count", "temperature", "seed")
+
     length: Annotated[int, Field(ge=1)] = 300
-    """How much to write, in the unit that `unit` gives."""
+    """Length of each text, in the unit of --unit, without the prompt."""
     unit: Literal["tokens", "words", "characters"] = "tokens"
-    """What the length counts."""
-    end: Literal["anywhere", "sentence", "line", "paragraph", "speech", "document"] = "anywhere"
-    """Where to end: exactly at the length; at the first sentence, line, paragraph or speech that ends after it (or
-    soon after one and a half times the length); or, "document", where the model itself would end, at most at the
-    length."""
+    """Unit of the length."""
+    stop_at: Literal["anywhere", "sentence", "line", "paragraph", "speech", "document"] = "anywhere"
+    """Where a text ends. "anywhere": exactly at the length. "sentence", "line", "paragraph", "speech": at the first end
+    of one after the length, or soon after one and a half times the length. "document": where the model ends it, at
+    most at the length."""
     count: Annotated[int, Field(ge=1)] = 1
-    """Texts to write."""
+    """Number of texts."""
     temperature: Annotated[float, Field(ge=0)] | Auto = "auto"
-    """Daring: below 1 safer, above 1 wilder; 0 always takes the likeliest token. "auto": what was found for the model
-    when its training ended, the lowest at which it is as varied as the author; otherwise 0.8."""
+    """Daring: below 1 is safer, above 1 is wilder; 0 always takes the most likely token. "auto": the value found after
+    training, the lowest at which the model varies as much as the author; 0.8 for other models."""
     top_k: Annotated[int, Field(ge=0)] = 0
-    """Choose among this many likeliest tokens; 0 for all."""
+    """Choose among this many most likely tokens; 0 for all."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """Choose among the likeliest tokens that together have this probability."""
+    """Choose among the most likely tokens that together have this probability."""
     min_p: Share = 0.0
-    """Choose among tokens at least this likely, as a share of the likeliest one's probability."""
+    """Choose among tokens that are at least this likely, as a share of the most likely token's probability."""
     guidance: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """Above 1 exaggerates what a fine-tuned model has learned of the style, below 1 tones it down; 0 is the base, which
-    has to be at hand."""
+    """Above 1 exaggerates the style that a fine-tuned model has learned, below 1 weakens it, 0 is the base model. Needs
+    the base model."""
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
-    """Above 1 makes tokens that were already written less likely."""
+    """Above 1 makes tokens that have already been written less likely."""
     no_repeat_ngram_size: Annotated[int, Field(ge=0)] = 0
-    """Never write so many tokens in a row twice; 0 allows it."""
+    """Never write the same sequence of this many tokens twice; 0 turns this off."""
     loop_guard: Literal["on", "off"] = "on"
-    """Step out of a loop: what was written three times in a row, wherever lines break, is not begun a fourth time."""
+    """Leave loops: a passage that was written three times in a row is not started a fourth time."""
     max_copy: Annotated[int, Field(ge=1)] | Off = "none"
-    """Let no passage of more than this many characters stand word for word in the text that was learned from (case and
-    white space aside)."""
+    """Copy no passage longer than this many characters from the training text, ignoring case and white space. 50 is
+    usual."""
     bad_words: tuple[str, ...] = ()
-    """Never write this; may be given several times."""
+    """Never write this. Can be repeated."""
     stop: tuple[str, ...] = ()
-    """End a text before this string; may be given several times."""
+    """End a text before this string. Can be repeated."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Start of all random numbers; the same seed writes the same text."""
+    """Seed of all random numbers; the same seed writes the same text."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """What computes."""
+    """Device to compute on."""
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
-    """Number format of the weights. "auto": bf16 for a large model where the machine computes in it, otherwise int8
-    on a processor and fp32 on a GPU. fp32 is exact; int8 was seen to change the loss in its sixth digit."""
+    """Number format of the weights. "auto": bf16 for a large model if the machine computes in it natively, otherwise
+    int8 on a CPU and fp32 on a GPU. fp32 is exact; int8 changes the loss in its sixth digit."""
 
 
 class JudgeSettings(Frozen):
     """How to judge."""
 
-    against: tuple[str, ...] = ()
-    """A text of the author's, or a folder of them, to hold any text against; may be given several times. A run knows
-    its own."""
-    others: str = ""
-    """A folder with a folder or a file for each other author to compare with, instead of those that come along."""
-    characters: Annotated[int, Field(ge=1)] = 50_000
-    """How much a run writes to be judged."""
+    synonyms: ClassVar[Mapping[str, str]] = {
+        "against": "author",
+        "others": "reference_authors",
+        "characters": "sample_characters",
+    }
+    groups: ClassVar[Mapping[str, str]] = {"author": "Comparison", "seed": "Machine"}
+    common: ClassVar[tuple[str, ...]] = ("author", "sample_characters")
+
+    author: tuple[str, ...] = ()
+    """A text by the author, or a folder of them, to compare with. Can be repeated. A run has its own."""
+    reference_authors: str = ""
+    """Folder with a file or a folder of texts for each other author to compare with, instead of the included ones."""
+    sample_characters: Annotated[int, Field(ge=1)] = 50_000
+    """Characters that the run's model writes to be judged."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Start of all random numbers; the same seed gives the same judgement."""
+    """Seed of all random numbers; the same seed gives the same verdict."""
     encoding: str = "auto"
-    """Encoding of the texts, for example "cp1252"."""
+    """Encoding of the texts, such as "cp1252"."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """What computes."""
+    """Device to compute on."""
 
 
 def read_settings(path: Path, kind: type[S]) -> dict[str, Any]:
-    """The values in a TOML file, checked against `kind`. Raises SettingsError that names the file and the key."""
+    """The values in a TOML file, by field name, checked against `kind`.
+
+    Raises SettingsError that names the file and the key.
+    """
     try:
         values = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
@@ -268,24 +364,24 @@ def read_settings(path: Path, kind: type[S]) -> dict[str, Any]:
             f"{path} cannot be read: {error.strerror}.", hint="Check the path after --settings."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}.", hint="A line looks like: epochs = 3") from None
+        raise SettingsError(f"{path} is not valid TOML: {error}.", hint="A line looks like this: epochs = 3") from None
     make_settings(kind, values, source=str(path))
-    return values
+    return kind.with_current_names(values)
 
 
-def make_settings(kind: type[S], values: Mapping[str, Any], *, source: str = "") -> S:
-    """An object of `kind` from plain values.
+def make_settings(kind: type[S], values: Mapping[str, Any], *, source: str = "", strict: bool = True) -> S:
+    """An object of `kind` from plain values; unless `strict`, numbers may be strings, as on a command line.
 
     Raises SettingsError that names the source (a file; "" means flags), each wrong key and the nearest right one.
     """
     try:
-        return kind(**values)
+        return kind.model_validate(dict(values), strict=strict)
     except ValidationError as error:
-        raise explain(kind, error, source) from None
+        raise _explain(kind, error, source) from None
 
 
-def explain(kind: type[BaseModel], error: ValidationError, source: str = "") -> SettingsError:
-    """pydantic's error in our words: what, where, and what would be right."""
+def _explain(kind: type[Frozen], error: ValidationError, source: str) -> SettingsError:
+    """pydantic's error in plain words: what is wrong, where, and what would be right."""
     problems: dict[str, list[ErrorDetails]] = {}
     for item in error.errors(include_url=False):
         problems.setdefault(str(item["loc"][0]) if item["loc"] else "", []).append(item)
@@ -293,22 +389,36 @@ def explain(kind: type[BaseModel], error: ValidationError, source: str = "") -> 
     for key, items in problems.items():
         given = items[0]["input"]
         if items[0]["type"] == "extra_forbidden":
-            lines.append(f"{flag_name(key, source)} is no setting")
-            hints += [f"Did you mean {flag_name(name, source)}?" for name in nearest(key, kind.model_fields)]
+            lines.append(f"unknown setting {flag_name(key, source)}")
+            hints += [f"Did you mean {flag_name(name, source)}?" for name in nearest_field(key, kind)]
         else:
-            right = " or ".join(dict.fromkeys(_what_is_right(item) for item in items))
+            right = " or ".join(dict.fromkeys(filter(None, map(_what_is_right, items))))
             lines.append(f"{flag_name(key, source)} must be {right}, not {given!r}")
-            choices = [choice for item in items for choice in re.findall(r"'([^']*)'", item["msg"])]
-            hints += [f'Did you mean "{choice}"?' for choice in nearest(str(given), choices)]
+            hints += _suggest_value(str(given), [item["msg"] for item in items])
     where = f"{source}: " if source else ""
-    return SettingsError(
-        where + "; ".join(lines) + ".", hint=" ".join(hints) or "docs/settings.md lists every setting."
-    )
+    hint = " ".join(hints) or f"All settings and their values: epigone {HELP_WITH.get(kind.__name__, '')}--help"
+    return SettingsError(where + "; ".join(lines) + ".", hint=hint)
+
+
+HELP_WITH = {"TrainSettings": "train ", "WriteSettings": "write ", "JudgeSettings": "judge "}
+"""The command whose help lists the fields of a class."""
+VALUES = {"gpu": 'A GPU is "cuda" (NVIDIA, AMD) or "mps" (Apple).'}
+"""What to say of values that have another name here."""
+
+
+def _suggest_value(given: str, messages: Iterable[str]) -> list[str]:
+    """What may have been meant by a wrong value."""
+    if given.casefold() in VALUES:
+        return [VALUES[given.casefold()]]
+    if re.fullmatch(r"[0-9]+,[0-9]+", given):
+        return [f"Write it with a point: {given.replace(',', '.')}"]
+    choices = [choice for message in messages for choice in re.findall(r"'([^']*)'", message)]
+    return [f'Did you mean "{choice}"?' for choice in nearest(given, choices)]
 
 
 def _what_is_right(item: ErrorDetails) -> str:
     kinds = {"float": "a number", "int": "a whole number", "string": "text", "bool": "true or false", "tuple": "a list"}
-    kind = kinds.get(item["type"].removesuffix("_type").removesuffix("_parsing"))
+    kind = kinds.get(item["type"].removesuffix("_type").removesuffix("_parsing").removesuffix("_from_float"))
     return kind or item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
@@ -318,8 +428,13 @@ def flag_name(name: str, source: str = "") -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
-    """The name most like `name`, if one is alike at all."""
-    return difflib.get_close_matches(name.replace("-", "_"), list(names), n=1, cutoff=0.5)
+    """The name that is most like `name`, if one is like it at all."""
+    return difflib.get_close_matches(name.replace("-", "_"), list(names), n=1, cutoff=0.6)
+
+
+def nearest_field(name: str, kind: type[Frozen]) -> list[str]:
+    """The field that may have been meant, found by its name or by a synonym."""
+    return [kind.synonyms.get(found, found) for found in nearest(name, [*kind.model_fields, *kind.synonyms])]
 
 
 def write_toml(settings: Frozen) -> str:
@@ -328,8 +443,6 @@ def write_toml(settings: Frozen) -> str:
     for name, field in type(settings).model_fields.items():
         lines += ["", *textwrap.wrap(field.description or "", 118, initial_indent="# ", subsequent_indent="# ")]
         value = getattr(settings, name)
-        literal = json.dumps(value, ensure_ascii=False).replace(
-            "\x7f", "\\u007f"
-        )  # which JSON allows and TOML does not
+        literal = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # JSON allows it, TOML does not
         lines.append(f"{name} = {literal}")
     return "\n".join(lines[1:]) + "\n"

@@ -1,15 +1,18 @@
-"""A text or a run in; what is thought of it, on the screen or as JSON, out."""
+"""The commands judge, score and report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from epigone.cli.write import use_idle_threads
+import click
+
+from epigone.cli.options import JSON, PATH, Argument, Command, Option
+from epigone.cli.write import check_model, use_idle_threads
 from epigone.errors import SettingsError, TextError, TextNotFound
-from epigone.settings import JudgeSettings
+from epigone.settings import Frozen, JudgeSettings
 
 if TYPE_CHECKING:
     from epigone.corpus.corpus import Document
@@ -17,24 +20,95 @@ if TYPE_CHECKING:
     from epigone.evaluation.verdict import Judgement
     from epigone.generation.scoring import Score
 
-
 HELD_OUT = 0.1
-"""Of an author's text, to hold him against himself."""
-
-# -- scoring
+"""Share of an author's text that is held out, to compare the author with themselves."""
 
 
-def score(run: str, file: str, device: str, encoding: str, *, keep_boilerplate: bool, json: bool) -> int:
-    """What `epigone score` does. Raises EpigoneError."""
+@click.command(
+    cls=Command,
+    kind=JudgeSettings,
+    examples="""
+        epigone judge runs/novel
+        epigone judge story.txt --author austen.txt
+    """,
+)
+@click.argument(
+    "target",
+    cls=Argument,
+    type=click.Path(),
+    metavar="RUN",
+    text="Folder of a run, whose model writes what is judged; or a text, together with --author.",
+)
+@JSON
+def judge(target: str, settings: JudgeSettings, *, as_json: bool) -> int:
+    """Does it sound like the author, copy, or repeat itself? And what was learned?"""
+    folder = settings.reference_authors
+    others = _read_others(Path(folder), settings.encoding) if folder else None
+    judgement = _judge_file(target, settings, others) if settings.author else _judge_run(target, settings, others)
+    if as_json:
+        from epigone.cli.terminal import print_json
+
+        print_json(judgement.as_json())
+    else:
+        _show_judgement(judgement)
+    return 0
+
+
+class ScoreOptions(Frozen):
+    """How to read and score a text."""
+
+    common: ClassVar[tuple[str, ...]] = ("encoding", "keep_boilerplate", "device")
+
+    encoding: str = "auto"
+    """Encoding of the text, such as "cp1252"; "auto" detects it."""
+    keep_boilerplate: bool = False
+    """Keep the header and licence of Project Gutenberg's files instead of removing them."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device to compute on."""
+
+
+@click.command(cls=Command, kind=ScoreOptions, examples="epigone score runs/novel chapter.txt")
+@click.argument(
+    "run", cls=Argument, type=click.Path(), text="Folder of a run or of a model, or a GPT-2 on the Hugging Face Hub."
+)
+@click.argument(
+    "text", cls=Argument, type=click.Path(), text="A file, an address (https://…), or - for standard input."
+)
+@JSON
+def score(run: str, text: str, settings: ScoreOptions, *, as_json: bool) -> int:
+    """How likely is a text under a model? As a whole, and its least likely lines."""
+    if Path(run).is_file() and Path(text).is_dir():
+        raise SettingsError("The run comes first, then the text.", hint=f"epigone score {text} {run}")
     from epigone import run as runs
     from epigone.cli.terminal import print_json
 
-    document = _read_document(file, encoding, keep_boilerplate=keep_boilerplate)
-    found = runs.score(run, str(document.text), device, progress=not json)
-    if json:
+    document = _read_document(text, settings.encoding, keep_boilerplate=settings.keep_boilerplate)
+    found = runs.score(check_model(run), str(document.text), settings.device, progress=not as_json)
+    if as_json:
         print_json({"run": run, "text": document.name, **list_numbers(found)})
     else:
         _show_score(document, found)
+    return 0
+
+
+@click.command(cls=Command, examples="epigone report runs/novel")
+@click.argument("run", cls=Argument, type=PATH, text="Folder of the run.")
+@click.option(
+    "-o",
+    "--out",
+    cls=Option,
+    type=PATH,
+    metavar="FILE",
+    help="Write to this file instead of report.html in the run's folder.",
+)
+def report(run: Path, out: Path | None) -> int:
+    """Write one page about a run: curves, samples, verdicts, text and plan."""
+    from epigone.cli.terminal import open_screen
+    from epigone.run import open_run
+
+    path = open_run(run).report(out)
+    with open_screen(quiet=False, json=False) as screen:
+        screen.show_note(f"The report is in {path}.")
     return 0
 
 
@@ -43,12 +117,12 @@ def _read_document(file: str, encoding: str, *, keep_boilerplate: bool) -> Docum
 
     corpus = read_corpus([file], encoding=encoding, keep_boilerplate=keep_boilerplate, smallest_bytes=1)
     if len(corpus.documents) > 1:
-        raise TextError(f"{file} holds {len(corpus.documents):,} texts; score reads one.", hint="Name one file.")
+        raise TextError(f"{file} contains {len(corpus.documents):,} texts; score reads one.", hint="Name one file.")
     return corpus.documents[0]
 
 
 def list_numbers(score: Score) -> dict[str, Any]:
-    """All that JSON says of a score."""
+    """A score as plain values, for JSON."""
     names = ("nats", "loss", "perplexity", "bits_per_byte", "accuracy", "n_tokens", "n_bytes", "n_characters")
     lines = [asdict(line) | {"bits_per_byte": line.bits_per_byte} for line in score.lines]
     numbers = {name: getattr(score, name) for name in names}
@@ -66,43 +140,30 @@ def _show_score(document: Document, found: Score) -> None:
         screen.show_facts("Least likely lines", describe_worst_lines(found))
 
 
-# -- judging
-
-
-def judge(target: str, how: JudgeSettings, *, json: bool) -> int:
-    """What `epigone judge` does. Raises EpigoneError."""
-    others = _read_others(Path(how.others), how.encoding) if how.others else None
-    judgement = _judge_file(target, how, others) if how.against else _judge_run(target, how, others)
-    if json:
-        from epigone.cli.terminal import print_json
-
-        print_json(judgement.as_json())
-    else:
-        _show_judgement(judgement)
-    return 0
-
-
-def _judge_run(target: str, how: JudgeSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
+def _judge_run(target: str, settings: JudgeSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
     from epigone.run import open_run
     from epigone.runs.folder import RunFolder
 
     if Path(target).is_file() and not RunFolder.is_run(Path(target)):
         raise SettingsError(
-            f"{target} is a text: whose shall it be?", hint="Name what it is held against: --against FILE"
+            f"{target} is a text, not a run.",
+            hint=f"To judge it, give a text by its author: epigone judge {target} --author FILE",
         )
     use_idle_threads()
-    return open_run(target).judge(how.characters, others=others, seed=how.seed, device=how.device)
+    return open_run(target).judge(settings.sample_characters, others=others, seed=settings.seed, device=settings.device)
 
 
-def _judge_file(target: str, how: JudgeSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
+def _judge_file(target: str, settings: JudgeSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
     from epigone.evaluation.judge import judge_text
 
-    document = _read_document(target, how.encoding, keep_boilerplate=False)
-    return judge_text(str(document.text), document.name, _read_author(how.against, how.encoding), others, seed=how.seed)
+    document = _read_document(target, settings.encoding, keep_boilerplate=False)
+    return judge_text(
+        str(document.text), document.name, _read_author(settings.author, settings.encoding), others, seed=settings.seed
+    )
 
 
 def _read_author(texts: Sequence[str], encoding: str) -> Author:
-    """The author of some texts, of which a part stands for what was not learned from."""
+    """The author of some texts, of which a part is held out."""
     from epigone.corpus.corpus import read_corpus
     from epigone.corpus.split import split_corpus
     from epigone.evaluation.judge import Author
@@ -118,12 +179,12 @@ def _read_author(texts: Sequence[str], encoding: str) -> Author:
 
 
 def _read_others(folder: Path, encoding: str) -> dict[str, list[str]]:
-    """The texts of each author: what lies in a folder of his, or in one file."""
+    """The texts of each author: those in a folder of that name, or in one file."""
     from epigone.corpus.corpus import read_corpus
 
     places = sorted(place for place in folder.iterdir() if not place.name.startswith(".")) if folder.is_dir() else []
     if not places:
-        raise TextNotFound(f"{folder} is no folder with texts.", hint="Put a folder or a file for each author into it.")
+        raise TextNotFound(f"{folder} is not a folder with texts.", hint="It needs a folder or a file for each author.")
     found = {place.stem: read_corpus([str(place)], encoding=encoding, smallest_bytes=1) for place in places}
     return {name: [str(document.text) for document in corpus.documents] for name, corpus in found.items()}
 

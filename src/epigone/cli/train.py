@@ -1,41 +1,67 @@
-"""Texts or a run in; what train, plan and resume show and print, and their exit code, out."""
+"""The commands train, plan and resume: they show a run's events; the work is done by the library."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import click
+from pydantic import BeforeValidator, Field
+
+from epigone.cli.options import JSON, PATH, QUIET, SETTINGS_FILE, Argument, Command, Option
 from epigone.errors import TextNotFound
-from epigone.settings import TrainSettings
+from epigone.settings import Frozen, Off, Positive, TrainSettings, as_minutes
 
 if TYPE_CHECKING:
     from epigone.cli.terminal import Screen
     from epigone.runs.folder import RunFolder
     from epigone.training.events import Event
 
-
 INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HANGUPS = tuple(signal.Signals[name] for name in ("SIGHUP",) if name in signal.Signals.__members__)
-"""What comes when a terminal is closed or a connection drops, often more than once; Windows has none."""
-SAMPLE = "sample:sonnets"
+"""Sent when a terminal is closed or a connection drops, often more than once. Windows does not have it."""
+TEXT = click.argument(
+    "text",
+    cls=Argument,
+    nargs=-1,
+    type=click.Path(),
+    metavar="TEXT...",
+    text='Files, folders, patterns such as "*.txt", addresses (https://…), - for standard input, or sample:sonnets.',
+)
 
 
-def _require_text(text: Sequence[str]) -> list[str]:
-    if not text:
-        raise TextNotFound(
-            "No text was given.",
-            hint=f"Give one: epigone train my.txt. Or try the bundled sonnets of Shakespeare: epigone train {SAMPLE}",
-        )
-    return list(text)
-
-
+@click.command(
+    cls=Command,
+    kind=TrainSettings,
+    examples="""
+        epigone train novel.txt
+        epigone train novel.txt --base gpt2 --minutes 30 --out runs/gpt2
+        epigone train poems/ --base none --sample-prompt "Shall I"
+    """,
+)
+@TEXT
+@click.option(
+    "-o",
+    "--out",
+    cls=Option,
+    synonyms=["--output-dir"],
+    type=PATH,
+    metavar="FOLDER",
+    help="Folder of the run. [default: runs/NAME]",
+)
+@SETTINGS_FILE
+@QUIET
+@JSON
 def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, quiet: bool, as_json: bool) -> int:
-    """What `epigone train` does. Raises EpigoneError."""
+    """Train a model to write in the style of a text.
+
+    Reads the text, plans the training, trains with samples and validation as it goes, and keeps the best model.
+    """
     names = _require_text(text)
     from epigone import pipeline
     from epigone.cli.terminal import show_stages
@@ -51,8 +77,20 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
         return _watch(folder, pipeline.run_training(folder, preparation, should_stop=was_stopped), screen, as_json)
 
 
+@click.command(
+    cls=Command,
+    kind=TrainSettings,
+    examples="""
+        epigone plan novel.txt
+        epigone plan novel.txt --base gpt2 --minutes 30
+    """,
+)
+@TEXT
+@SETTINGS_FILE
+@QUIET
+@JSON
 def plan(text: Sequence[str], settings: TrainSettings, *, quiet: bool, as_json: bool) -> int:
-    """What `epigone plan` does. Raises EpigoneError."""
+    """Show what train would read and do, and why, without training."""
     names = _require_text(text)
     from epigone import pipeline
     from epigone.cli.terminal import print_json, show_stages
@@ -69,18 +107,55 @@ def plan(text: Sequence[str], settings: TrainSettings, *, quiet: bool, as_json: 
     return 0
 
 
-def resume(run: Path, changes: dict[str, Any], *, quiet: bool, as_json: bool) -> int:
-    """What `epigone resume` does. Raises EpigoneError."""
+class ResumeOptions(Frozen):
+    """What may change when a run is resumed."""
+
+    synonyms: ClassVar[Mapping[str, str]] = {"lr": "learning_rate", "num_train_epochs": "epochs"}
+    common: ClassVar[tuple[str, ...]] = ("epochs", "minutes", "patience", "learning_rate")
+
+    epochs: Positive | None = None
+    """Passes over the text in total, counted from the start of the run."""
+    minutes: Annotated[Positive | None, BeforeValidator(as_minutes)] = None
+    """Minutes of training in total, counted from the start of the run."""
+    patience: Annotated[int, Field(ge=1)] | Off | None = None
+    """Stop after this many evaluations without improvement; "none" never stops early."""
+    learning_rate: Positive | None = None
+    """New peak learning rate, for example after the training diverged."""
+
+
+@click.command(
+    cls=Command,
+    kind=ResumeOptions,
+    examples="""
+        epigone resume runs/novel
+        epigone resume runs/novel --epochs 20
+    """,
+)
+@click.argument("run", cls=Argument, type=PATH, text="Folder of the run.")
+@QUIET
+@JSON
+def resume(run: Path, settings: ResumeOptions, *, quiet: bool, as_json: bool) -> int:
+    """Continue a run after a crash or Ctrl-C, or train it for longer."""
     from epigone import pipeline, resumption
     from epigone.run import open_run
 
     folder = open_run(run).folder
+    changes = settings.model_dump(exclude_none=True)
     with _open_screen(quiet, as_json) as screen, pipeline.lock_run(folder), catch_signals(screen) as was_stopped:
         events = resumption.continue_run(folder, changes, should_stop=was_stopped, on_note=screen.show_warning)
         return _watch(folder, events, screen, as_json)
 
 
 # -- showing
+
+
+def _require_text(text: Sequence[str]) -> list[str]:
+    if not text:
+        raise TextNotFound(
+            "No text was given.",
+            hint="Give a file: epigone train my.txt. Or try Shakespeare's sonnets: epigone train sample:sonnets",
+        )
+    return list(text)
 
 
 @contextmanager
@@ -99,9 +174,8 @@ def _show_warnings(screen: Screen, receipt: dict[str, Any]) -> None:
 
 
 def _watch(folder: RunFolder, events: Iterator[Event], screen: Screen, as_json: bool) -> int:
-    """Show the events, then where everything lies; or all of it as JSON."""
+    """Show the events, then where the results are; with `as_json` print everything as JSON. Returns the exit code."""
     from epigone.cli.terminal import print_json
-    from epigone.distillation import can_teach
     from epigone.training.distributed import is_main_process
     from epigone.training.events import Evaluated, Finished
 
@@ -112,39 +186,45 @@ def _watch(folder: RunFolder, events: Iterator[Event], screen: Screen, as_json: 
             evaluations.append(asdict(event))
         if isinstance(event, Finished):
             reason = event.reason
-    if reason == "interrupted":
-        screen.show_note(f"Saved. Go on with: epigone resume {folder.path}")
-    else:
-        screen.show_note(f"The model is in {folder.model}, all about it in {folder.report}.")
-        screen.show_note(f'Write with it: epigone write {folder.path} --prompt "…"')
-        if can_teach(folder.read_plan()[0], reason):
-            screen.show_note(f"A second model learns the text better from it: epigone train … --teacher {folder.path}")
+    _show_next_steps(folder, reason, screen)
     if as_json and is_main_process():
         print_json({"run": str(folder.path), "reason": reason, "evaluations": evaluations})
     return INTERRUPTED if reason == "interrupted" else 0
 
 
+def _show_next_steps(folder: RunFolder, reason: str, screen: Screen) -> None:
+    from epigone.distillation import can_teach
+
+    if reason == "interrupted":
+        screen.show_note(f"Saved. To continue: epigone resume {folder.path}")
+        return
+    screen.show_note(f"The model is in {folder.model}, the report in {folder.report}.")
+    screen.show_note(f'To write with it: epigone write {folder.path} --prompt "…"')
+    if can_teach(folder.read_plan()[0], reason):
+        screen.show_note(f"A second model learns this text better from it: epigone train … --teacher {folder.path}")
+
+
 @contextmanager
-def catch_signals(screen: Screen) -> Iterator[Any]:
-    """Gives what says whether somebody asked to stop. The first signal asks, the second ends the process at once.
+def catch_signals(screen: Screen) -> Iterator[Callable[[], bool]]:
+    """Gives a function that says whether to stop. The first signal stops after the step, the second at once.
 
-    The end of the terminal asks too, but ends nothing at once; under nohup it stays ignored.
+    When the terminal closes it also stops after the step, however often the signal comes; under nohup it goes on.
     """
-    asked: list[int] = []
+    caught: list[int] = []
 
-    def ask(number: int, _frame: object) -> None:
-        again = bool(asked)
-        asked.append(number)
-        for other in SIGNALS:  # whichever comes next
+    def catch(number: int, _frame: object) -> None:
+        again = bool(caught)
+        caught.append(number)
+        for other in SIGNALS:  # the next one ends the process
             signal.signal(other, signal.SIG_DFL)
         if not again:
-            with suppress(RuntimeError):  # it came while a line was being written
-                screen.show_note("Stopping after this step; once more stops at once.")
+            with suppress(RuntimeError):  # the signal came while a line was being written
+                screen.show_note("Stopping after this step; press Ctrl-C again to stop at once.")
 
     hangups = [number for number in HANGUPS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, ask) for number in (*SIGNALS, *hangups)}
+    before = {number: signal.signal(number, catch) for number in (*SIGNALS, *hangups)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(caught)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

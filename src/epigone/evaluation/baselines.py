@@ -34,7 +34,7 @@ WIDE_GAP = 0.75
 """Bits on the training text over bits on held-out text: below this, much of the training text was memorized."""
 OTHERS_UNKNOWN = (
     "How well the model predicts other authors was not measured: the bundled ones are word counts, not texts. "
-    "Give their texts with --others FOLDER to measure it."
+    "Give their texts with --reference-authors FOLDER to measure it."
 )
 
 

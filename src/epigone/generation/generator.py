@@ -212,7 +212,7 @@ class TextGenerator:
                     logits = decoder.begin(written[:, end - half : end], written.shape[1], count)
                 else:
                     logits = decoder.step(tokens)
-                if chooser.settings.end != "document":
+                if chooser.settings.stop_at != "document":
                     logits[:, self.end_of_text].fill_(-torch.inf)  # a text has the length that was asked for
                 tokens = chooser.choose(logits, written[:, :end])
                 written[:, end].copy_(tokens)

@@ -24,7 +24,7 @@ LOOK_BACK = 40
 
 def count_most_tokens(settings: WriteSettings) -> int:
     """Tokens after which every text that is asked for has ended."""
-    most = find_latest_end(settings) if settings.end in STOP_BOUNDARIES else settings.length
+    most = find_latest_end(settings) if settings.stop_at in STOP_BOUNDARIES else settings.length
     return most * TOKENS_PER_UNIT[settings.unit]
 
 
@@ -85,7 +85,7 @@ class StopDetector:
         if self._reached is None and self._measure() >= self.settings.length:
             self._reached = self._find_length()
         if self._reached is not None:
-            if self.settings.end not in STOP_BOUNDARIES:
+            if self.settings.stop_at not in STOP_BOUNDARIES:
                 ends.append(self._reached)
             elif self._measure() >= find_latest_end(self.settings):
                 ends.append(len(self._text))
@@ -106,17 +106,17 @@ class StopDetector:
         return ends[self.settings.length - 1 - self._n_words]
 
     def _find_boundaries(self, reached: int) -> list[int]:
-        if self.settings.end not in STOP_BOUNDARIES:
+        if self.settings.stop_at not in STOP_BOUNDARIES:
             return []
-        found = STOP_BOUNDARIES[self.settings.end].finditer(self._text, max(0, reached - LOOK_BACK))
+        found = STOP_BOUNDARIES[self.settings.stop_at].finditer(self._text, max(0, reached - LOOK_BACK))
         return [match.end() for match in found if match.end() >= reached][:1]
 
     def _count_undecided(self) -> int:
         """Characters at the end that may be the beginning of a stop string or of a boundary."""
         held = self._count_held() if self._stops else 0
-        if self.settings.end not in UNDECIDED:
+        if self.settings.stop_at not in UNDECIDED:
             return held
-        rest = UNDECIDED[self.settings.end].search(self._text, max(0, len(self._text) - LOOK_BACK))
+        rest = UNDECIDED[self.settings.stop_at].search(self._text, max(0, len(self._text) - LOOK_BACK))
         return max(held, len(self._text) - rest.start()) if rest else held
 
     def _count_held(self) -> int:

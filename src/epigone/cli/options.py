@@ -1,0 +1,358 @@
+"""Options and help of the commands: click options made from the settings' fields, help in groups, errors in our words.
+
+A value goes to pydantic once, together with the values of a settings file; click only splits the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+from pydantic.fields import FieldInfo
+
+from epigone.errors import SettingsError
+from epigone.settings import Frozen, flag_name, make_settings, nearest, read_settings
+
+CONTEXT: dict[str, Any] = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 100,
+    "token_normalize_func": lambda name: name.replace("_", "-"),
+}
+COMMON = "Common options"
+OTHER = "Other options"
+SHORT = {
+    "base": "-b",
+    "epochs": "-e",
+    "minutes": "-m",
+    "length": "-l",
+    "count": "-n",
+    "temperature": "-t",
+    "seed": "-s",
+    "author": "-a",
+}
+"""Letters of frequent settings, the same for every command."""
+PLACEHOLDERS = {
+    "author": "FILE",
+    "base": "NAME",
+    "encoding": "NAME",
+    "minutes": "TIME",
+    "reference_authors": "FOLDER",
+    "schedule": "NAME",
+    "schedule_arguments": "NAME=VALUE",
+    "size": "SIZE",
+    "teacher": "RUN",
+    "validation": "SHARE|FILE",
+}
+"""What stands for the value in the help, where the type does not say it."""
+COMMANDS = {
+    "generate": "write",
+    "sample": "write",
+    "finetune": "train",
+    "fine-tune": "train",
+    "learn": "train",
+    "eval": "judge",
+    "evaluate": "judge",
+    "continue": "resume",
+    "perplexity": "score",
+}
+"""What other programs call a command."""
+POINTERS = {
+    "do_sample": "epigone always samples. To take the most likely token each time: --temperature 0",
+    "greedy": "To take the most likely token each time: --temperature 0",
+    "num_beams": "There is no beam search. For safer text: --temperature 0.7",
+    "max_length": "--length counts the new text, without the prompt.",
+    "min_length": "Every text has the length of --length, unless --stop-at ends it elsewhere.",
+    "fp16": "Use --precision fp16",
+    "bf16": "Use --precision bf16",
+    "no_cuda": "Use --device cpu",
+    "use_cpu": "Use --device cpu",
+    "cpu": "Use --device cpu",
+    "gpu": "Use --device cuda (NVIDIA, AMD) or --device mps (Apple).",
+    "cuda": "Use --device cuda",
+    "max_steps": "Use --epochs or --minutes.",
+    "warmup_steps": "Use --warmup-ratio, the share of the training over which the learning rate rises.",
+    "save_steps": "A checkpoint is saved at each evaluation: --evaluate-every",
+    "logging_steps": "Progress is shown at each step; --evaluate-every sets when it is validated.",
+    "torch_compile": "Use --compile auto",
+    "resume_from_checkpoint": "Use: epigone resume RUN",
+    "overwrite_output_dir": "A run is never overwritten. Choose another folder with --out, or delete the old one.",
+    "train_file": "The text needs no option: epigone train FILE",
+    "dataset": "The text needs no option: epigone train FILE",
+    "data": "The text needs no option: epigone train FILE",
+    "text": "The text needs no option: epigone train FILE",
+    "tokenizer": "The tokenizer comes with the base; --vocab-size sets the size of a new one.",
+    "verbose": "Nothing is hidden; --quiet shows less.",
+}
+"""What to say of options of other programs that have no exact counterpart."""
+
+
+class Option(click.Option):
+    """An option with a group in the help, and with further names that are understood but not shown."""
+
+    def __init__(
+        self,
+        param_decls: Sequence[str],
+        *,
+        group: str = COMMON,
+        synonyms: Sequence[str] = (),
+        default_text: str = "",
+        **more: Any,
+    ) -> None:
+        self.group, self.default_text = group, default_text
+        self.shown = sorted((name for name in param_decls if name.startswith("-")), key=len)
+        super().__init__([*param_decls, *synonyms], **more)
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        """The names with the placeholder of the value, and the help with the default."""
+        value = "" if self.is_flag else f" {self.make_metavar(ctx)}"
+        return ", ".join(self.shown) + value, f"{self.help}{self.default_text}"
+
+
+class Argument(click.Argument):
+    """A positional argument with its help."""
+
+    def __init__(self, param_decls: Sequence[str], *, text: str, **more: Any) -> None:
+        self.text = text
+        super().__init__(param_decls, **more)
+
+
+class Command(click.Command):
+    """A command whose help has examples and groups of options.
+
+    With a `kind`, the options made from its fields reach the function as one object, `settings`.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: type[Frozen] | None = None,
+        examples: str = "",
+        params: Sequence[click.Parameter] = (),
+        **more: Any,
+    ) -> None:
+        self.kind, self.examples = kind, examples
+        options = list_options(kind) if kind else ()
+        super().__init__(params=[*params, *options], context_settings=CONTEXT, **more)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Raises SettingsError."""
+        if {"-h", "--help"} & set(args):  # whatever else is wrong
+            args = ["--help"]
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise explain_usage(error, self) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Make the settings and call the function. Raises SettingsError."""
+        if self.kind:
+            names = [name for name in self.kind.model_fields if name in ctx.params]
+            asked = {name: ctx.params.pop(name) for name in names}
+            given = {name: value for name, value in asked.items() if _is_given(ctx, name)}
+            file = ctx.params.pop("settings_file", None)
+            values = {} if file is None else read_settings(Path(file), self.kind)
+            ctx.params["settings"] = make_settings(self.kind, {**values, **given}, strict=False)
+        return super().invoke(ctx)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What it does, examples, its arguments, its options in groups."""
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        write_examples(formatter, self.examples)
+        arguments = [(one.make_metavar(ctx), one.text) for one in self.params if isinstance(one, Argument)]
+        write_section(formatter, "Arguments", [(name.strip("[]."), text) for name, text in arguments])
+        groups: dict[str, list[tuple[str, str]]] = {COMMON: []}
+        for option in self.params:
+            if isinstance(option, Option):
+                groups.setdefault(option.group, []).append(option.get_help_record(ctx))
+        rest = [*groups.pop(OTHER, []), ("-h, --help", "Show this help.")]
+        for group, rows in [*groups.items(), (OTHER, rest)]:
+            write_section(formatter, group, rows)
+
+
+class Commands(click.Group):
+    """All commands, listed in groups."""
+
+    def __init__(self, *, examples: str, groups: Mapping[str, Sequence[click.Command]], **more: Any):
+        self.examples, self.groups = examples, groups
+        commands = [command for group in groups.values() for command in group]
+        super().__init__(commands=commands, context_settings=CONTEXT, **more)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Raises SettingsError."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise explain_usage(error, self) from None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Raises SettingsError."""
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            raise _explain_unknown_command(args[0], args[1:], list(self.commands))
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What the program does, examples, and the commands."""
+        formatter.write_usage("epigone", "COMMAND [OPTIONS]")
+        self.format_help_text(ctx, formatter)
+        write_examples(formatter, self.examples)
+        for group, commands in self.groups.items():
+            write_section(formatter, group, [(str(one.name), one.get_short_help_str(100)) for one in commands])
+        rows = [("-V, --version", "Show the version."), ("-h, --help", "Show this help.")]
+        write_section(formatter, "Options", rows)
+        self.format_epilog(ctx, formatter)
+
+
+def write_examples(formatter: click.HelpFormatter, examples: str) -> None:
+    """The examples, line by line as they are."""
+    if examples:
+        with formatter.section("Examples"):
+            formatter.write("".join(f"  {line.strip()}\n" for line in examples.strip().splitlines()))
+
+
+def write_section(formatter: click.HelpFormatter, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Names and what they do under a title; nothing where there are none."""
+    if rows:
+        with formatter.section(title):
+            formatter.write_dl(rows)
+
+
+def _is_given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+# -- options that several commands have
+
+QUIET = click.option("-q", "--quiet", cls=Option, is_flag=True, group=OTHER, help="Show only errors.")
+JSON = click.option(
+    "as_json",
+    "--json",
+    cls=Option,
+    is_flag=True,
+    group=OTHER,
+    help="Print one JSON object on standard output and nothing else, also for errors.",
+)
+SETTINGS_FILE = click.option(
+    "settings_file",
+    "--settings",
+    cls=Option,
+    synonyms=["--config"],
+    metavar="FILE",
+    type=click.Path(),
+    help="TOML file with settings. Options on the command line override it.",
+)
+PATH = click.Path(path_type=Path)
+
+
+# -- options made from fields
+
+
+def list_options(kind: type[Frozen]) -> Iterator[Option]:
+    """One option for each field: the common ones first, then the others in their groups."""
+    groups, group = {}, OTHER
+    for name in kind.model_fields:
+        group = kind.groups.get(name, group)
+        groups[name] = COMMON if name in kind.common else group
+    for name in dict.fromkeys([*kind.common, *kind.model_fields]):
+        field = kind.model_fields[name]
+        choices = list_choices(field.annotation)
+        value = {"metavar": describe_value(name, field), "shell_complete": _complete(choices)}
+        yield Option(
+            [name, flag_name(name), *([SHORT[name]] if name in SHORT else [])],
+            synonyms=[flag_name(old) for old, new in kind.synonyms.items() if new == name],
+            group=groups[name],
+            help=field.description,
+            default_text=_describe_default(field),
+            multiple=isinstance(field.default, tuple),
+            **({"is_flag": True} if field.annotation is bool else value),
+        )
+
+
+def list_choices(annotation: object) -> list[str]:
+    """The words that a field may be."""
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    inner = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    return [choice for one in inner for choice in list_choices(one)]
+
+
+def describe_value(name: str, field: FieldInfo) -> str:
+    """What stands for the value in the help."""
+    if name in PLACEHOLDERS:
+        return PLACEHOLDERS[name]
+    types = set(_list_types(field.annotation))
+    for kind, placeholder in ((int, "N"), (float, "NUMBER"), (str, "TEXT")):
+        if kind in types:
+            return placeholder
+    return "|".join(list_choices(field.annotation))
+
+
+def _list_types(annotation: object) -> Iterator[object]:
+    if get_origin(annotation) is Annotated:
+        yield from _list_types(get_args(annotation)[0])
+    elif get_origin(annotation) is Literal:
+        return
+    elif get_args(annotation):
+        for one in get_args(annotation):
+            yield from _list_types(one)
+    else:
+        yield annotation
+
+
+def _describe_default(field: FieldInfo) -> str:
+    if field.default is None or field.default == "" or isinstance(field.default, (bool, tuple)):
+        return ""
+    if field.default == "auto":
+        return "" if '"auto"' in (field.description or "") else " [default: auto]"
+    return f" [default: {field.default}]"
+
+
+def _complete(choices: Sequence[str]) -> Callable[..., list[CompletionItem]]:
+    def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
+
+    return complete
+
+
+# -- errors
+
+
+def explain_usage(error: click.UsageError, command: click.Command) -> SettingsError:
+    """click's error in our words, with what may have been meant."""
+    see = f"epigone {command.name} --help" if command.name != "epigone" else "epigone --help"
+    if isinstance(error, click.NoSuchOption):
+        name = error.option_name.lstrip("-").replace("-", "_")
+        known = _list_flags(command)
+        hint = "" if name in known else POINTERS.get(name, "")
+        hint = hint or "".join(f"Did you mean {known[found]}?" for found in nearest(name, known))
+        return SettingsError(f"{command.name} has no option {error.option_name}.", hint=hint or f"See: {see}")
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        what = error.param.make_metavar(error.ctx).strip("[].") if error.ctx else error.param.name
+        return SettingsError(f"{command.name} needs {what}.", hint=f"See: {see}")
+    if isinstance(error, click.BadOptionUsage):
+        takes_none = "not take" in error.message
+        return SettingsError(
+            f"{error.option_name} {'takes no' if takes_none else 'needs a'} value.", hint=f"See: {see}"
+        )
+    return SettingsError(f"{command.name}: {error.format_message().rstrip('.')}.", hint=f"See: {see}")
+
+
+def _list_flags(command: click.Command) -> dict[str, str]:
+    """Each name that an option is known by, with underscores and without dashes, and the name that is shown."""
+    return {
+        name.removeprefix("--").replace("-", "_"): option.shown[-1]
+        for option in command.params
+        if isinstance(option, Option)
+        for name in option.opts
+        if name.startswith("--")
+    }
+
+
+def _explain_unknown_command(name: str, rest: Sequence[str], known: Sequence[str]) -> SettingsError:
+    meant = COMMANDS.get(name) or next(iter(nearest(name, known)), "")
+    hint = f"Did you mean: {' '.join(['epigone', meant, *rest[:1]])}" if meant else "See: epigone --help"
+    return SettingsError(f'There is no command "{name}".', hint=hint)
