@@ -99,7 +99,7 @@ def test_other_wishes_do_not_go_into_the_same_file(tmp_path: Path) -> None:
 def test_the_source_of_the_longest_copied_passage_is_shown() -> None:
     outcome = command("write", shared_run().path, *ASKED, "--show-source", "--count", "2", "--quiet")
     assert outcome.code == 0
-    assert outcome.out.count("Longest passage shared with the text that was learned from") == 2
+    assert outcome.out.count("Longest passage shared with the training text") == 2
     assert "--- 2 of 2" in outcome.out and "line " in outcome.out
     refused = command("write", shared_run().folder.model, *ASKED, "--show-source")
     assert refused.code == 2 and "not known what this model has learned from" in refused.err
