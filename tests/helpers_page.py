@@ -1,4 +1,4 @@
-"""What the tests of the page share: a reader that finds faults, facts and a judgement to show."""
+"""What the tests of pages share: a reader that finds faults, the data of a run, and a judgement to show."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from html.parser import HTMLParser
 import pytest
 
 from epigone.evaluation.verdict import Judgement, Measure, Reference, Verdict
-from epigone.report.page import PageFacts
-from epigone.report.publish import gather_facts
+from epigone.report.pages import ReportData
+from epigone.report.publish import read_report_data
+from epigone.report.views import Row, describe_receipt
 from epigone.training.events import Evaluated, Sample, Sampled
 from helpers_events import make_evaluated
 from helpers_front import shared_run
 
 HOSTILE = "<script>alert(1)</script>\"' onload=x &amp; \x1b[31m \u202egpj.exe \x00 שלום"
 MOST_BYTES = 2_000_000
-VOID = {"meta", "br", "img", "hr", "link", "input"}
+VOID = {"meta", "br", "img", "hr", "link", "input", "source"}
 
 
 class Reader(HTMLParser):
@@ -84,31 +85,43 @@ JUDGEMENT = Judgement(
         ),
     ),
     notes=("A note on it.",),
-).as_json()
+)
 
 
 @pytest.fixture(scope="module")
-def facts() -> PageFacts:
-    return gather_facts(shared_run().folder, with_sentences=True)
+def data() -> ReportData:
+    return read_report_data(shared_run().folder, with_sentences=True)
 
 
-def make_hostile(facts: PageFacts) -> PageFacts:
-    """The facts with a hostile text wherever somebody's words may stand."""
-    receipt = json.loads(json.dumps(facts.receipt))
+def hostile_judgement() -> Judgement:
+    """A judgement with a hostile text wherever it may hold one."""
+    (verdict,) = JUDGEMENT.verdicts
+    reference = Reference(name=HOSTILE, value=0.5)
+    measure = replace(verdict.measures[0], name=HOSTILE, floor=reference, ceiling=reference, base=reference)
+    passages = {"passage": HOSTILE, "original": HOSTILE, "line": HOSTILE, "document": HOSTILE}
+    verdict = replace(verdict, sentence=HOSTILE, measures=(measure,), facts=passages)
+    return replace(JUDGEMENT, text=HOSTILE, against=HOSTILE, verdicts=(verdict,), notes=(HOSTILE,))
+
+
+def hostile_receipt() -> list[Row]:
+    """The rows of a receipt with a hostile text wherever it may hold one."""
+    receipt = json.loads(json.dumps(shared_run().folder.read_receipt()))
     receipt["files"][0] |= {"name": HOSTILE, "first_lines": [HOSTILE], "reason": HOSTILE}
     receipt["skipped"] = [HOSTILE]
-    judgement = json.loads(json.dumps(JUDGEMENT).replace("It copies a little.", "X").replace("the author", "Y"))
-    judgement["copies"] |= {"sentence": HOSTILE, "tone": HOSTILE}
-    judgement["copies"]["measures"][0] |= {"name": HOSTILE, "unit": HOSTILE}
-    judgement |= {"notes": [HOSTILE], "against": HOSTILE}
+    return describe_receipt(receipt)
+
+
+def make_hostile(data: ReportData) -> ReportData:
+    """The data with a hostile text wherever someone else's words may stand."""
     return replace(
-        facts,
+        data,
         name=HOSTILE,
         events=[sampled(1, (HOSTILE, HOSTILE)), evaluated(1, 4.0)],
-        plan=replace(facts.plan, base=HOSTILE, reasons=dict.fromkeys(facts.plan.reasons, HOSTILE)),
-        receipt=receipt,
+        plan=replace(data.plan, base=HOSTILE, reasons=dict.fromkeys(data.plan.reasons, HOSTILE)),
+        texts=[HOSTILE, HOSTILE],
+        receipt=hostile_receipt(),
         settings=[(HOSTILE, HOSTILE)],
         versions={HOSTILE: HOSTILE},
-        judgement=judgement,
+        judgement=hostile_judgement(),
         sentences=[HOSTILE],
     )

@@ -84,7 +84,7 @@ def test_a_pipe_gets_no_escape_codes() -> None:
 def test_a_pipe_sees_what_was_read_planned_and_learned() -> None:
     out = train_once()[1].out
     assert "Read\n" in out and "Plan\n" in out
-    assert re.search(r"to learn from +[\d,]+ characters, [\d,]+ tokens", out)
+    assert re.search(r"training text +[\d,]+ characters, [\d,]+ tokens", out)
     assert len(re.findall(r"^epoch .* validation loss ", out, re.M)) == len(shared_run().evaluations)
     assert f"epigone write {shared_run().path}" in out
 

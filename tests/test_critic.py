@@ -98,8 +98,8 @@ def test_the_warning_comes_when_copying_begins_and_not_at_each_epoch(capsys: pyt
     for event in (good, EVENT, EVENT, good, EVENT):
         screen.show(event)
     shown = capsys.readouterr().out
-    assert shown.count("warning: It begins to copy") == 2
-    assert "copied 25.0 %, the longest passage 180 characters; repeated 2.0 %" in shown
+    assert shown.count("warning: The model is beginning to copy") == 2
+    assert "copied 25.0 %, longest passage 180 characters; repeated 2.0 %" in shown
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_the_picture_is_1600_wide_and_the_drawing_says_what_it_shows(tmp_path: P
     assert imread(png).shape[:2] == (1056, 1600)
     ElementTree.parse(svg)
     drawing = svg.read_text()
-    for label in ("Loss, nats per token", "Next-token accuracy", "Learning rate", "best: 4.000 at epoch 2"):
+    for label in ("Loss in nats per token", "Next-token accuracy", "Learning rate", "best: 4.000 at epoch 2"):
         assert label in drawing
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["curves.png", "curves.svg"]
 
@@ -87,7 +87,7 @@ def test_the_mark_has_room_where_the_best_lies_between_the_base_and_the_end(layo
     *epochs, last = course([5.0, 4.0, 3.5])
     assert isinstance(last, Evaluated)
     figure = build_figure([*epochs, last, replace(last, loss=3.25, share=0.77)], "t", layouts)
-    (mark,) = (text for text in panel(figure, "loss").texts if text.get_text() == "best: 3.250 at 77 % of the way")
+    (mark,) = (text for text in panel(figure, "loss").texts if text.get_text() == "best: 3.250 mixed with the base")
     assert figure.bbox.containsx(mark.get_window_extent().x0) and figure.bbox.containsx(mark.get_window_extent().x1)
 
 
@@ -141,20 +141,20 @@ def test_many_steps_are_thinned_to_their_averages() -> None:
     assert len(thin) == 600 and abs(thin[1:-1, 1].mean() - 4.5) < 0.01
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         draw_curves([], tmp_path / "file", title="t")
 
 
-def test_what_a_resume_goes_over_again_counts_once() -> None:
+def test_steps_that_a_resume_repeats_count_once() -> None:
     lost, again = evaluated(30, 3.0), evaluated(30, 3.1)
     events = [*course([5.0, 4.0]), lost, Started(step=20, n_steps=30, epochs=3.0, resumed=True), again]
     kept = [event for event in effective_history(events) if isinstance(event, Evaluated)]
     assert [event.step for event in kept] == [10, 20, 30] and kept[-1] is again
 
 
-def test_the_table_marks_one_best_row_and_no_number_is_never_best() -> None:
+def test_the_table_marks_one_best_row_and_never_one_without_a_number() -> None:
     rows = [evaluated(0, math.nan, None), evaluated(10, 3.0), evaluated(20, 3.0), evaluated(30, 4.0)]
     table = epoch_table(rows)
     assert [row["best"] for row in table] == ["", "best", "", ""]
@@ -175,7 +175,7 @@ def test_the_table_marks_one_best_row_and_no_number_is_never_best() -> None:
         (math.inf, "–"),
     ],
 )
-def test_seconds_are_said_as_one_says_them(seconds: float, words: str) -> None:
+def test_durations_are_in_hours_minutes_and_seconds(seconds: float, words: str) -> None:
     assert format_seconds(seconds) == words
 
 
@@ -193,7 +193,7 @@ def sampled(step: int, copied: float | None) -> Sampled:
 
 
 @pytest.mark.parametrize("layouts", [TITLED, WIDE, NARROW], ids=["titled", "wide", "narrow"])
-def test_what_samples_copy_has_a_panel_of_its_own_where_it_is_known(layouts: Layouts) -> None:
+def test_copying_in_samples_has_its_own_panel_where_it_is_known(layouts: Layouts) -> None:
     events = course([4.0, 3.5, 3.2])
     assert [axes.get_label() for axes in build_figure(events, "", layouts).axes] == ["loss", "accuracy", "rate"]
     unknown = [*events, sampled(30, None)]

@@ -18,7 +18,7 @@ from epigone.evaluation.judge import Author, judge_model, judge_text
 from epigone.model.decoder import ReferenceDecoder, make_decoder
 from epigone.model.gpt2 import load_model
 from epigone.report import publish as publishing
-from epigone.report.page import PageFacts
+from epigone.report.pages import ReportData
 from epigone.report.publish import publish
 from epigone.run import Run, open_run
 from epigone.runs.folder import RunFolder
@@ -80,9 +80,9 @@ def test_a_judgement_counts_only_for_the_model_that_was_judged(judged: Run, tmp_
 
 
 def test_a_judgement_draws_the_page_once_and_no_curves(judged: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    pages: list[PageFacts] = []
-    build = publishing.build_page
-    monkeypatch.setattr(publishing, "build_page", lambda facts: pages.append(facts) or build(facts))
+    pages: list[ReportData] = []
+    render = publishing.render_report
+    monkeypatch.setattr(publishing, "render_report", lambda data: pages.append(data) or render(data))
     monkeypatch.setattr(publishing, "draw_curves", lambda *_, **__: pytest.fail("the curves are what they were"))
     os.utime(judged.folder.report, (0, 0))
     judged.judge(6_000, seed=1)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import epigone
 from epigone.model.hub import WEIGHTS
-from epigone.report.views import describe_end
+from epigone.report.views import describe_end, describe_weights
 from epigone.runs.checkpoints import list_checkpoints
 from epigone.runs.folder import RunFolder
 from epigone.training import trainer
@@ -111,7 +111,7 @@ def test_the_numbers_are_those_of_the_model_that_was_kept() -> None:
 
 def test_the_page_the_card_and_the_last_line_say_so() -> None:
     run = epigone.open_run(tuned_too_hard())
-    way = f"{run.evaluations[-1].share:.0%} of the way from the base to epoch 6".replace("%", " %")
+    way = describe_weights(6, run.evaluations[-1].share)
     assert way in run.report(workshop() / "mixed.html").read_text("utf-8")
     assert way in (run.path / "model" / "README.md").read_text("utf-8")
     ended = [event for event in run.folder.read_events() if isinstance(event, Finished)][-1]

@@ -1,29 +1,73 @@
-"""The page about a run is whole and harmless, loads nothing, stays small, and says what the run did."""
+"""The pages about a run are whole and harmless, load nothing and stay small."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
 import re
 from dataclasses import replace
 
-from epigone.evaluation.quiz import Question
-from epigone.report.elements import read_style
-from epigone.report.escape import show_controls
-from epigone.report.page import PageFacts, build_page
-from epigone.report.quiz_page import build_quiz_page
-from epigone.training.events import Event, StepReport
-from helpers_page import HOSTILE, JUDGEMENT, MOST_BYTES, Reader, evaluated, facts, make_hostile, sampled
+import pytest
+from jinja2 import UndefinedError
+from markupsafe import Markup
 
-__all__ = ["facts"]
+from epigone.evaluation.quiz import Question
+from epigone.report.curves import INK, PAPER, THEMES, TRAINING, VALIDATION
+from epigone.report.escape import show_controls
+from epigone.report.pages import (
+    GENERATOR,
+    TEMPLATES,
+    ReportData,
+    html_environment,
+    markdown_environment,
+    render_quiz,
+    render_report,
+)
+from epigone.report.views import Row, describe_receipt
+from epigone.training.events import Event, StepReport
+from helpers_front import shared_run
+from helpers_page import HOSTILE, JUDGEMENT, MOST_BYTES, Reader, data, evaluated, make_hostile, sampled
+
+__all__ = ["data"]
+
+STYLE = (TEMPLATES / "style.css").read_text("utf-8")
+
+
+# -- templates
+
+
+def test_every_template_escapes_what_it_shows() -> None:
+    """Autoescape is on, no template turns it off, and none calls a value safe."""
+    assert {"report.html", "quiz.html", "card.md"} <= {path.name for path in TEMPLATES.iterdir()}
+    for path in TEMPLATES.iterdir():
+        assert not re.search(r"\|\s*safe\b|autoescape|Markup", path.read_text("utf-8")), path.name
+    for environment, powers in ((html_environment(), "<\"'\x1b\x00"), (markdown_environment(), "<\x1b\x00")):
+        assert environment.autoescape is True
+        template = environment.from_string("{{ value }}{% macro show(it) %}{{ it }}{% endmacro %}{{ show(value) }}")
+        for value in ("<b>&\"'", HOSTILE):
+            assert not set(powers) & set(template.render(value=value))
+
+
+def test_what_is_already_escaped_is_not_escaped_again() -> None:
+    for environment in (html_environment(), markdown_environment()):
+        assert environment.from_string("{{ value }}").render(value=Markup("<b>*x*</b>")) == "<b>*x*</b>"
+
+
+def test_a_value_that_a_template_lacks_is_an_error() -> None:
+    for environment in (html_environment(), markdown_environment()):
+        with pytest.raises(UndefinedError):
+            environment.from_string("{{ missing }}").render()
 
 
 # -- whole, harmless, small
 
 
-def test_the_page_of_a_run_is_whole(facts: PageFacts) -> None:
-    page = Reader(build_page(replace(facts, judgement=JUDGEMENT)))
-    assert page.faults == []
+def test_the_page_of_a_run_is_whole(data: ReportData) -> None:
+    text = render_report(replace(data, judgement=JUDGEMENT))
+    page = Reader(text)
+    assert page.faults == [] and GENERATOR in text[:300]
     names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(names) == len(set(names)) > 8
     links = {str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a"}
@@ -34,29 +78,53 @@ def test_an_unclosed_tag_would_be_found() -> None:
     assert Reader("<p><b>x</p>").faults
 
 
-def test_the_page_loads_nothing(facts: PageFacts) -> None:
-    text = build_page(replace(facts, judgement=JUDGEMENT))
+def test_the_page_loads_nothing(data: ReportData) -> None:
+    text = render_report(replace(data, judgement=JUDGEMENT))
     page = Reader(text)
     policy = next(attributes["content"] for _, attributes in page.tags if "http-equiv" in attributes)
     assert str(policy).startswith("default-src 'none'") and "script" not in str(policy)
-    assert page.count("script") == page.count("link") == page.count("iframe") == page.count("img") == 0
-    places = [str(value) for _, attrs in page.tags for name, value in attrs.items() if name in ("href", "xlink:href")]
-    assert places and all(place.startswith("#") for place in places)
-    assert not re.search(r"https?:|@import|url\((?!#)", text)
+    assert page.count("script") == page.count("link") == page.count("iframe") == page.count("svg") == 0
+    sources = ("href", "src", "srcset")
+    places = [str(value) for _, attributes in page.tags for name, value in attributes.items() if name in sources]
+    assert places and all(place.startswith(("#", "data:image/svg+xml;base64,")) for place in places)
+    assert not re.search(r"https?:|@import|url\(", text)
 
 
-def test_a_hostile_text_changes_nothing_but_words(facts: PageFacts) -> None:
-    hostile = Reader(build_page(make_hostile(facts)))
+def test_the_curves_are_there_for_a_desk_and_a_phone_in_light_and_dark(data: ReportData) -> None:
+    page = Reader(render_report(data))
+    sources = {attributes["media"]: attributes["srcset"] for tag, attributes in page.tags if tag == "source"}
+    (fallback,) = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert fallback["alt"] and "validation loss went from" in str(fallback["alt"])
+    assert len(sources) == 3 and all(re.search("40rem|dark", str(media)) for media in sources)
+    pictures = [
+        base64.b64decode(str(source).partition(",")[2]).decode() for source in [*sources.values(), fallback["src"]]
+    ]
+    assert len(set(pictures)) == 4 and all(picture.count("<text") > 10 for picture in pictures)
+    for picture, media in zip(pictures, [*sources, ""], strict=True):
+        shown = THEMES["dark" if "dark" in str(media) else "light"]
+        assert shown[PAPER] in picture and PAPER not in picture
+        assert (VALIDATION in picture) == ("dark" not in str(media))
+
+
+def test_the_colours_of_curves_are_those_of_the_page() -> None:
+    light, dark = re.findall(r":root \{(.*?)\}", STYLE, re.S)[:2]
+    for theme, rules in (("light", light), ("dark", dark)):
+        for name, colour in {"paper": PAPER, "ink": INK, "validation": VALIDATION, "training": TRAINING}.items():
+            assert f"--{name}: {THEMES[theme].get(colour, colour)};" in rules
+
+
+def test_a_hostile_text_changes_nothing_but_words(data: ReportData) -> None:
+    hostile = Reader(render_report(make_hostile(data)))
     assert hostile.faults == [] and hostile.count("script") == 0
     assert not any("onload" in attributes for _, attributes in hostile.tags)
-    assert hostile.text.count("<script>alert(1)</script>") > 10
+    assert hostile.text.count("<script>alert(1)</script>") > 20
     assert not set("\x1b\x00\u202e") & set(hostile.text)
     assert "␛[31m" in hostile.text and "⟨202E⟩" in hostile.text and "שלום" in hostile.text
 
 
-def test_somebody_s_words_stand_in_their_own_direction(facts: PageFacts) -> None:
+def test_the_words_of_others_stand_in_their_own_direction(data: ReportData) -> None:
     """Each is within an element with a direction of its own: the text's or, for commands, left to right."""
-    page = re.sub(r"<title>.*?</title>", "", build_page(make_hostile(facts)))
+    page = re.sub(r"<title>.*?</title>", "", render_report(make_hostile(data)))
     for match in re.finditer("שלום", page):
         before = page[: match.start()]
         assert before.rfind(' dir="') > max(before.rfind("</td>"), before.rfind("</p>"), before.rfind("</li>"))
@@ -67,7 +135,14 @@ def test_control_characters_are_shown_and_text_is_kept() -> None:
     assert show_controls("é 詩 שָׁלוֹם \u200f 🙂") == "é 詩 שָׁלוֹם \u200f 🙂"
 
 
-def test_a_huge_run_has_a_small_page(facts: PageFacts) -> None:
+def _huge_receipt() -> list[Row]:
+    receipt = json.loads(json.dumps(shared_run().folder.read_receipt()))
+    receipt["files"] = [receipt["files"][0] | {"name": "&" * 5_000} for _ in range(5_000)]
+    receipt["skipped"] = ['"' * 5_000] * 5_000
+    return describe_receipt(receipt)
+
+
+def test_a_huge_run_has_a_small_page(data: ReportData) -> None:
     events: list[Event] = []
     for step in range(1, 4_001):
         loss = 4 + math.sin(step * 12.9898) / 3
@@ -87,22 +162,16 @@ def test_a_huge_run_has_a_small_page(facts: PageFacts) -> None:
         events.append(evaluated(step / 10, loss))
         if step % 100 == 0:
             events.append(sampled(step / 10, *((f'"{n}"' * 500, '<"' * 50_000) for n in range(20))))
-    receipt = json.loads(json.dumps(facts.receipt))
-    receipt["files"] = [receipt["files"][0] | {"name": "&" * 5_000} for _ in range(5_000)]
-    receipt["skipped"] = ['"' * 5_000] * 5_000
-    measure = JUDGEMENT["copies"]["measures"][0] | {"name": "<" * 9_000}
-    judgement = JUDGEMENT | {
-        "notes": ["<" * 9_000] * 900,
-        "copies": JUDGEMENT["copies"] | {"measures": [measure] * 900},
-    }
-    settings = [("sample_prompt", '"' * 10**6)]
-    page = build_page(
+    (verdict,) = JUDGEMENT.verdicts
+    measures = (replace(verdict.measures[0], name="<" * 9_000),) * 900
+    judgement = replace(JUDGEMENT, verdicts=(replace(verdict, measures=measures),), notes=("<" * 9_000,) * 900)
+    page = render_report(
         replace(
-            facts,
+            data,
             events=events,
-            receipt=receipt,
+            receipt=_huge_receipt(),
             judgement=judgement,
-            settings=settings,
+            settings=[("sample_prompt", '"' * 10**6)],
             sentences=["<" * 10_000] * 8,
         )
     )
@@ -113,18 +182,15 @@ def test_a_huge_run_has_a_small_page(facts: PageFacts) -> None:
 
 
 def test_no_width_is_fixed_that_a_phone_lacks() -> None:
-    widths = re.findall(r"(?<![-\w])(min-width|width)\s*:\s*([\d.]+)(px|rem|em|ch)", read_style())
+    widths = re.findall(r"(?<![-\w])(min-width|width)\s*:\s*([\d.]+)(px|rem|em|ch)", STYLE)
     assert widths and all(float(size) * (1 if unit == "px" else 16) <= 360 for _, size, unit in widths)
-    assert "minmax(min(100%," in read_style() and ".box { overflow-x: auto" in read_style()
 
 
-def test_every_table_scrolls_in_its_own_box_and_has_headings(facts: PageFacts) -> None:
-    page = Reader(build_page(facts))
+def test_every_table_scrolls_in_its_own_box_and_has_headings(data: ReportData) -> None:
+    page = Reader(render_report(data))
     boxes = sum(attributes.get("class") == "box" for _, attributes in page.tags)
     assert page.count("table") == page.count("caption") == boxes > 2
     assert all(attributes.get("scope") in ("row", "col") for tag, attributes in page.tags if tag == "th")
-    curves = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(curves) == 2 and all(item["role"] == "img" and item["aria-label"] for item in curves)
 
 
 # -- the page of a quiz
@@ -132,9 +198,16 @@ def test_every_table_scrolls_in_its_own_box_and_has_headings(facts: PageFacts) -
 
 def test_the_page_of_a_quiz_is_whole_and_harmless() -> None:
     questions = [Question(text=HOSTILE, genuine=True), Question(text="Other.", genuine=False)]
-    page = Reader(build_quiz_page(questions, HOSTILE))
-    assert page.faults == [] and page.count("script") == 1
-    policy = next(str(attributes["content"]) for _, attributes in page.tags if "http-equiv" in attributes)
-    assert "script-src 'sha256-" in policy and "script-src 'unsafe" not in policy
+    text = render_quiz(questions, HOSTILE)
+    page = Reader(text)
+    assert page.faults == [] and page.count("script") == 1 and GENERATOR in text[:300]
     assert [attributes["data-is"] for _, attributes in page.tags if "data-is" in attributes] == ["author", "model"]
     assert "␛[31m" in page.text
+
+
+def test_only_the_script_of_the_quiz_may_run() -> None:
+    text = render_quiz([Question(text="One.", genuine=True)], "quiz")
+    policy = next(str(attributes["content"]) for _, attributes in Reader(text).tags if "http-equiv" in attributes)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.S)
+    fingerprint = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{fingerprint}'" in policy and "script-src 'unsafe" not in policy

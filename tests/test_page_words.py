@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from epigone.report.page import PageFacts, build_page, choose_evenly, describe_learning
+from epigone.evaluation.verdict import Judgement, Measure, Reference, percent
+from epigone.report.pages import ReportData, choose_evenly, render_report
 from epigone.report.publish import list_changed, publish
-from epigone.report.views import format_value, place_on_scale
+from epigone.report.views import describe_learning, format_value, place_on_scale
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
 from helpers_front import TINY, command, shared_run, train_once, write_sonnets
-from helpers_page import JUDGEMENT, Reader, evaluated, facts, sampled
+from helpers_page import JUDGEMENT, Reader, data, evaluated, sampled
 
-__all__ = ["facts"]
+__all__ = ["data"]
 
 
 # -- what it says
@@ -32,9 +33,9 @@ __all__ = ["facts"]
     ("losses", "beginning"),
     [
         ([4.0, 3.0, 3.5], "It overfitted after epoch 2;"),
-        ([4.0, 3.5, 3.0], "It did not overfit: it was best at the end, at epoch 3. It was still getting better"),
+        ([4.0, 3.5, 3.0], "It did not overfit: it was best at the end, at epoch 3. It was still improving"),
         ([4.0, 3.001, 3.0], "It did not overfit: it was best at the end, at epoch 3."),
-        ([4.0, 3.0, 3.001], "It was best at epoch 2 and got no better from there"),
+        ([4.0, 3.0, 3.001], "It was best at epoch 2 and did not improve after that"),
         ([math.nan], "There is no evaluation yet"),
         ([], "There is no evaluation yet"),
     ],
@@ -47,36 +48,36 @@ def test_the_first_sentence_says_whether_it_overfitted(losses: Sequence[float], 
 
 def test_the_gap_is_that_of_the_best_epoch() -> None:
     said = " ".join(describe_learning([evaluated(1, 3.5, 3.4), evaluated(2, 3.0, 2.75), evaluated(3, 3.2, 2.0)]))
-    assert "a gap of 0.250" in said and "rose by 0.200" in said and "the training loss came to 2.000" in said
+    assert "a gap of 0.250" in said and "had risen by 0.200" in said and "the training loss was 2.000" in said
 
 
 @pytest.mark.parametrize(
     ("losses", "beginning"),
     [
-        ([4.0, 3.0, 3.5], "It overfitted after epoch 2, and some of it was taken back."),
-        ([4.0, 3.5, 3.0], "It did not overfit, and going back a little made it better still."),
+        ([4.0, 3.0, 3.5], "It overfitted after epoch 2; mixing it with the base undid part of that."),
+        ([4.0, 3.5, 3.0], "It did not overfit, and mixing it with the base improved it further."),
     ],
 )
-def test_what_lies_between_the_base_and_the_end_is_told_with_both(losses: Sequence[float], beginning: str) -> None:
+def test_a_mix_of_the_base_and_the_end_is_compared_with_both(losses: Sequence[float], beginning: str) -> None:
     epochs = [evaluated(number, loss) for number, loss in enumerate(losses, 1)]
     said = describe_learning([*epochs, replace(evaluated(3, 2.9), share=0.62)])
     assert said[0] == beginning
-    assert "lie 62 % of the way from the base to epoch 3" in said[1] and "loss was 2.900" in said[1]
-    assert f"The base's was 4.000, that of the end {losses[-1]:.3f}." in said[1]
+    assert "a mix of 62 % epoch 3 and 38 % base" in said[1] and "validation loss of 2.900" in said[1]
+    assert f"The base had 4.000, the end of training {losses[-1]:.3f}." in said[1]
 
 
-def test_the_same_prompt_stands_side_by_side(facts: PageFacts) -> None:
+def test_the_same_prompt_stands_side_by_side(data: ReportData) -> None:
     events = [
         *(sampled(1, ("Once", " one"), ("", "two")), evaluated(1, 4.0)),
         *(sampled(2, ("Once", " three"), ("", "four")), evaluated(2, 3.0)),
     ]
-    page = build_page(replace(facts, events=events))
+    page = render_report(replace(data, events=events))
     groups = re.findall(r'<div class="epochs">(.*?)</div>', page, re.S)
-    shown = [re.findall(r"<h4>(.*?)</h4>.*?<p[^>]*>(.*?)</p>", group) for group in groups]
+    shown = [re.findall(r"<h4>(.*?)</h4>.*?<p[^>]*>(.*?)</p>", group, re.S) for group in groups]
     once = '<span class="prompt">Once</span>'
     assert shown == [
-        [("epoch 1", f"{once} one"), ("epoch 2, the best", f"{once} three")],
-        [("epoch 1", "two"), ("epoch 2, the best", "four")],
+        [("epoch 1", f"{once} one"), ("epoch 2, kept", f"{once} three")],
+        [("epoch 1", "two"), ("epoch 2, kept", "four")],
     ]
 
 
@@ -87,21 +88,24 @@ def test_first_last_and_best_are_among_those_chosen() -> None:
         assert {0, best, 99} <= set(chosen) and len(chosen) <= 6
 
 
-def test_a_verdict_is_shown_with_its_ruler(facts: PageFacts) -> None:
-    page = build_page(replace(facts, judgement=JUDGEMENT))
+def test_a_verdict_is_shown_with_its_scale(data: ReportData) -> None:
+    page = render_report(replace(data, judgement=JUDGEMENT))
     said = html.unescape(re.sub(r"<[^>]+>", "", page))
     assert "share of copied text: 25 % (95 %: 20 to 30)" in said and "A note on it." in said
     assert said.count("It copies a little.") == 2, "at the top and in its chapter"
-    assert 'class="value" style="left:25.0%"' in page and 'style="left:20.0%;width:10.0%"' in page
-    assert "Not judged yet" not in said and "Not judged yet" in build_page(facts)
+    read = Reader(page)
+    marks = {str(attributes["class"]): attributes.get("style") for tag, attributes in read.tags if tag == "i"}
+    assert set(marks) == {"track", "band", "floor", "ceiling", "value"} and len(set(marks.values())) == 5
+    assert "Not judged yet" not in said and "Not judged yet" in render_report(data)
 
 
-def test_places_on_a_ruler_are_in_proportion() -> None:
-    bits = {"value": 2.0, "unit": "bits per byte", "floor": {"value": 4.0}, "ceiling": {"value": 1.0}}
+def test_positions_on_a_scale_are_in_proportion() -> None:
+    ends = {"floor": Reference(name="a", value=4.0), "ceiling": Reference(name="b", value=1.0)}
+    bits = Measure(name="n", value=2.0, unit="bits per byte", **ends)
     assert place_on_scale(bits) == {"value": 33.33, "floor": 100.0, "ceiling": 0.0}
-    assert place_on_scale({"value": 50, "unit": "of 100", "floor": None}) == {"value": 50.0}
-    assert place_on_scale({"value": 0.0, "unit": "share"}) == {"value": 0.0}
-    assert place_on_scale({"value": 5, "low": None, "high": math.inf}) == {"value": 100.0}
+    assert place_on_scale(Measure(name="n", value=50, unit="of 100")) == {"value": 50.0}
+    assert place_on_scale(Measure(name="n", value=0.0, unit="share")) == {"value": 0.0}
+    assert place_on_scale(Measure(name="n", value=5, high=math.inf)) == {"value": 100.0}
 
 
 def test_values_are_told_in_their_unit() -> None:
@@ -109,20 +113,49 @@ def test_values_are_told_in_their_unit() -> None:
     assert [format_value(*item) for item in told] == [
         *("0.03 %", "100 %", "61 characters", "62 of 100", "2.450 bits per byte"),
     ]
+    assert [percent(0.3), percent(0.625, 0), percent(1, 0)] == ["30.0 %", "62 %", "100 %"]
 
 
 @pytest.mark.parametrize(
-    "judgement",
+    "plain",
     [
         {},
         {"copies": 3},
         {"copies": {"sentence": "s", "measures": 7}},
         {"copies": {"sentence": "s", "measures": [{}, 1]}},
         {"copies": {"sentence": "s", "measures": [{"name": "n", "value": "x"}]}, "notes": 5, "text": None},
+        JUDGEMENT.as_json() | {"copies": 3},
+        JUDGEMENT.as_json() | {"copies": {"sentence": "s", "tone": "excellent"}},
+        JUDGEMENT.as_json() | {"copies": {"sentence": "s", "tone": "good", "measures": [{"name": "n", "value": []}]}},
     ],
 )
-def test_a_judgement_that_is_not_as_it_should_be_breaks_no_page(facts: PageFacts, judgement: dict[str, object]) -> None:
-    assert Reader(build_page(replace(facts, judgement=judgement))).faults == []
+def test_a_damaged_judgement_counts_as_none(tmp_path: Path, plain: dict[str, object]) -> None:
+    with pytest.raises(ValueError):
+        Judgement.from_json(plain)
+    shutil.copytree(shared_run().path, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    folder.write_judgement(plain, folder.hash_model())
+    publish(folder, at_once=True)
+    page = Reader(folder.report.read_text("utf-8"))
+    assert page.faults == [] and "Not judged yet" in page.text
+
+
+def test_a_judgement_comes_back_from_json_as_it_was() -> None:
+    assert Judgement.from_json(JUDGEMENT.as_json()) == JUDGEMENT
+
+
+def test_a_number_that_is_not_finite_is_left_out(data: ReportData) -> None:
+    (verdict,) = JUDGEMENT.verdicts
+    measures = (replace(verdict.measures[0], value=math.nan), replace(verdict.measures[0], name="kept", low=math.inf))
+    page = Reader(
+        render_report(replace(data, judgement=replace(JUDGEMENT, verdicts=(replace(verdict, measures=measures),))))
+    )
+    assert (
+        page.faults == []
+        and "kept: 25 %" in page.text
+        and "nan" not in page.text
+        and "share of copied" not in page.text
+    )
 
 
 def test_only_settings_that_were_changed_are_listed() -> None:
@@ -142,14 +175,14 @@ def test_a_run_leaves_its_page_and_says_where() -> None:
     assert "sonnets.txt" in page and "They are chosen when" not in page
 
 
-def test_the_page_is_made_anew_by_its_verb(tmp_path: Path) -> None:
+def test_the_page_is_rebuilt_by_its_command(tmp_path: Path) -> None:
     run = shared_run().path
     assert command("report", run, "--out", tmp_path / "a.html").code == 0
     assert (tmp_path / "a.html").read_bytes() == (run / "report.html").read_bytes()
-    assert command("report", run, "--out", tmp_path / "a.html").code == 0, "a page of ours may be made anew"
+    assert command("report", run, "--out", tmp_path / "a.html").code == 0, "a page of ours may be replaced"
 
 
-def test_a_file_that_is_no_page_of_ours_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_epigone_did_not_write_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.html").write_text("<p>mine</p>", "utf-8")
     outcome = command("report", shared_run().path, "--out", tmp_path / "thesis.html")
     assert outcome.code == 2 and "is already there" in outcome.err
@@ -174,7 +207,7 @@ def test_a_run_with_a_damaged_receipt_is_reported_as_such(tmp_path: Path, receip
 def test_a_judgement_in_the_folder_is_shown_and_a_broken_one_is_not(tmp_path: Path) -> None:
     shutil.copytree(shared_run().path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
-    folder.write_judgement(JUDGEMENT, folder.hash_model())
+    folder.write_judgement(JUDGEMENT.as_json(), folder.hash_model())
     assert command("report", folder.path).code == 0 and "It copies a little." in folder.report.read_text("utf-8")
     folder.judgement.write_text("{", "utf-8")
     assert command("report", folder.path).code == 0 and "Not judged yet" in folder.report.read_text("utf-8")
@@ -184,10 +217,10 @@ def test_a_run_without_samples_has_a_page(tmp_path: Path) -> None:
     text = write_sonnets(tmp_path)
     assert command("train", text, *TINY, "--quiet", "--out", tmp_path / "run").code == 0
     page = Reader((tmp_path / "run" / "report.html").read_text("utf-8"))
-    assert page.faults == [] and "No samples were asked for." in page.text
+    assert page.faults == [] and "This run was set to write no samples." in page.text
 
 
-def test_while_it_learns_the_curves_are_drawn_only_now_and_then_and_at_its_end_at_once(tmp_path: Path) -> None:
+def test_during_training_the_curves_are_drawn_now_and_then_and_at_the_end_at_once(tmp_path: Path) -> None:
     shutil.copytree(shared_run().path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     pictures = [place / name for place in (folder.path, folder.model) for name in ("curves.png", "curves.svg")]
@@ -208,7 +241,7 @@ def test_while_it_learns_the_curves_are_drawn_only_now_and_then_and_at_its_end_a
     assert [picture.read_bytes() for picture in pictures] == drawn
 
 
-def test_while_it_learns_the_page_is_written_only_now_and_then(tmp_path: Path) -> None:
+def test_during_training_the_page_is_written_only_now_and_then(tmp_path: Path) -> None:
     shutil.copytree(shared_run().path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     folder.report.write_text("old", "utf-8")
@@ -223,4 +256,4 @@ def test_while_it_learns_the_page_is_written_only_now_and_then(tmp_path: Path) -
     assert not folder.report.exists(), "the run has just begun"
     os.utime(folder.plan, (0, 0))
     publish(folder)
-    assert "They are chosen when the run is finished" in folder.report.read_text("utf-8")
+    assert "They are chosen when training is finished" in folder.report.read_text("utf-8")

@@ -75,7 +75,7 @@ def test_an_interrupted_run_is_saved_and_goes_on_to_the_same_end(tmp_path: Path,
     assert find_fault(newest) is None
     assert len(epigone.open_run(run).evaluations) < 8
     resumed = command("resume", run)
-    assert resumed.code == 0 and "Going on after step" in resumed.out
+    assert resumed.code == 0 and "Continuing after step" in resumed.out
     assert is_as_uninterrupted(run)
 
 
@@ -153,7 +153,7 @@ def test_two_processes_make_one_good_run(tmp_path: Path) -> None:
         timeout=200,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Plan\n") == 1 and done.stdout.count("Learning:") == 1
+    assert done.stdout.count("Plan\n") == 1 and done.stdout.count("Training:") == 1
     assert "8 blocks" in done.stdout or "4 blocks x 2 processes" in done.stdout
     evaluations = epigone.open_run(run).evaluations
     assert [item.step for item in evaluations] == sorted({item.step for item in evaluations})

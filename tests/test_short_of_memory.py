@@ -21,7 +21,7 @@ from epigone import Run, TrainSettings, WriteSettings, pipeline
 from epigone.errors import OutOfMemory
 from epigone.model.decoder import Decoder
 from epigone.preparation import prepare
-from epigone.report.publish import gather_facts
+from epigone.report.publish import read_report_data
 from epigone.runs.folder import RunFolder
 from epigone.training.events import BatchSplit, Evaluated, Event, StepReport
 from helpers_front import Outcome, command, environment, shared_run, workshop, write_sonnets
@@ -89,7 +89,7 @@ def test_the_plan_the_page_and_the_card_know_it() -> None:
     plan, _ = run.folder.read_plan()
     assert plan.parts == 4 and "memory ran out in step" in plan.reasons["batch_size"]
     assert plan == replace(unhurt().folder.read_plan()[0], parts=4, reasons=plan.reasons)
-    assert gather_facts(run.folder, with_sentences=False).plan == plan
+    assert read_report_data(run.folder, with_sentences=False).plan == plan
     for page in (run.folder.report, run.folder.model / "README.md"):
         assert "8 blocks in 4 parts" in page.read_text("utf-8"), page
 
@@ -143,7 +143,7 @@ def test_the_estimate_of_an_older_run_is_read_still(tmp_path: Path) -> None:
     del values["estimate"]["parts"], values["plan"]["parts"]
     folder.plan.write_text(json.dumps(values), "utf-8")
     (folder.path / "sums.json").unlink()  # it had none
-    facts = gather_facts(folder, with_sentences=False)
+    facts = read_report_data(folder, with_sentences=False)
     assert facts.estimate is not None and facts.plan == unhurt().folder.read_plan()[0]
 
 

@@ -191,12 +191,11 @@ def _read_others(folder: Path, encoding: str) -> dict[str, list[str]]:
 
 def _show_judgement(judgement: Judgement) -> None:
     from epigone.cli.terminal import open_screen
-    from epigone.report.views import describe_judged, list_notes, list_rows
+    from epigone.report.views import describe_judgement, view_verdicts
 
-    plain = judgement.as_json()
     with open_screen(quiet=False, json=False) as screen:
-        screen.show_note(describe_judged(plain))
-        for answer, rows in list_rows(plain):
-            screen.show_facts(answer, rows)
-        for note in list_notes(plain):
+        screen.show_note(describe_judgement(judgement))
+        for verdict in view_verdicts(judgement):
+            screen.show_facts(verdict.answer, verdict.rows)
+        for note in judgement.notes:
             screen.show_note(note)

@@ -21,15 +21,15 @@ from rich.text import Text
 from epigone.report.escape import clean_text, on_one_line, show_controls
 from epigone.report.views import (
     COLUMNS,
-    COPYING,
+    COPYING_WARNING,
     Column,
     describe_batch_split,
     describe_end,
+    describe_sample,
     describe_sample_stats,
     describe_start,
     describe_step,
     epoch_table,
-    name_sample,
 )
 from epigone.training.events import (
     BatchSplit,
@@ -189,7 +189,7 @@ def show_sample_stats(screen: Screen, found: SampleStats | None, *, copied: bool
     screen.show_note(describe_sample_stats(found))
     copies = found.copying == "bad"
     if copies and not copied:
-        screen.show_warning(COPYING)
+        screen.show_warning(COPYING_WARNING)
     return copies
 
 
@@ -230,7 +230,7 @@ class PlainScreen:
                 self._write("  ".join([f"step {event.step:,} of {event.n_steps:,}", *describe_step(event)]))
         elif isinstance(event, Sampled):
             for number, sample in enumerate(event.samples, 1):
-                self._write(name_sample(event, number))
+                self._write(describe_sample(event, number))
                 self._write("  | " + clean_text(sample.prompt + sample.text).replace("\n", "\n  | "))
             self._copies = show_sample_stats(self, event.found, copied=self._copies)
         elif isinstance(event, Evaluated):
@@ -309,7 +309,7 @@ class LiveScreen:
             self._show_row(event)
         elif isinstance(event, Sampled):
             for number, sample in enumerate(event.samples, 1):
-                self._console.print(Text(name_sample(event, number), style="dim"))
+                self._console.print(Text(describe_sample(event, number), style="dim"))
                 self._console.print(draw_sample(sample, self._console))
             self._copies = show_sample_stats(self, event.found, copied=self._copies)
             self._console.print()

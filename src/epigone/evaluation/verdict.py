@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, get_args
+
+from pydantic import TypeAdapter
 
 from epigone.training.events import Grade
 
@@ -82,6 +85,28 @@ class Judgement:
             measures = [asdict(measure) for measure in verdict.measures]
             plain[verdict.topic.replace(" ", "_")] = answer | dict(verdict.facts) | {"measures": measures}
         return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Judgement:
+        """The judgement that `as_json` gave as plain values. Raises ValueError where they are not such a judgement."""
+        said = {topic: plain[name] for topic in get_args(Topic) if (name := topic.replace(" ", "_")) in plain}
+        verdicts = [_split_facts(topic, values) for topic, values in said.items()]
+        judgement: Judgement = _adapter().validate_python({**plain, "verdicts": verdicts})
+        return judgement
+
+
+def _split_facts(topic: Topic, values: object) -> dict[str, Any]:
+    """The values of a verdict, with its facts in a place of their own."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"The verdict on {topic!r} is not an object.")
+    fields = ("tone", "sentence", "measures")
+    facts = {name: value for name, value in values.items() if name not in fields}
+    return {"topic": topic, "facts": facts, **{name: values[name] for name in fields if name in values}}
+
+
+@cache
+def _adapter() -> TypeAdapter[Judgement]:
+    return TypeAdapter(Judgement)
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -1,4 +1,4 @@
-"""Texts that a model wrote and what it learned from in; the best whole sentences, which stand nowhere in that, out."""
+"""The best sentences that a model wrote: complete, not copied from the training text, without repetition."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from epigone.text_reuse.matches import measure_longest
 
 FEWEST_WORDS, MOST_WORDS = 6, 30
 LONGEST_COPY = 50
-"""Characters in a row that no sentence may share with what was learned from."""
+"""Characters in a row that no sentence may share with the training text."""
 HOW_CHOSEN = (
-    f"Whole sentences of {FEWEST_WORDS} to {MOST_WORDS} words from what it wrote after the best epoch. None shares "
-    f"{LONGEST_COPY} characters in a row with the text it learned from, and none repeats itself. Those with the fewest "
-    "words that the text does not know come first, and among them those with rarer words."
+    f"Complete sentences of {FEWEST_WORDS} to {MOST_WORDS} words from the samples of the kept model. None shares "
+    f"{LONGEST_COPY} characters in a row with the training text, and none repeats itself. Those with the fewest words "
+    "that do not occur in the training text come first, and among them those with rarer words."
 )
 
 
 def choose_sentences(texts: Sequence[str], documents: Sequence[Text], count: int) -> list[str]:
-    """At most `count` sentences from `texts`, chosen as `HOW_CHOSEN` says; `documents` are what was learned from."""
+    """At most `count` sentences from `texts`, chosen as `HOW_CHOSEN` says; `documents` are the training text."""
     found = list(dict.fromkeys(sentence for text in texts for sentence in list_sentences(text) if _is_fit(sentence)))
     if not found:
         return []
@@ -34,7 +34,7 @@ def choose_sentences(texts: Sequence[str], documents: Sequence[Text], count: int
 
 
 def list_sentences(text: str) -> Iterator[str]:
-    """The whole sentences of a text: each begins where another has ended, so what stands first is passed over."""
+    """The complete sentences of a text. Each begins where another has ended, so the first words are skipped."""
     start = None
     for match in SENTENCE_END.finditer(text + "\n"):
         if start is not None:
@@ -43,7 +43,7 @@ def list_sentences(text: str) -> Iterator[str]:
 
 
 def _is_fit(sentence: str) -> bool:
-    """Long and short enough, not begun in the middle, no word group twice, no empty line in it."""
+    """Whether it is neither too short nor too long, starts at its beginning, and repeats no pair of words."""
     words = PRINTED_WORD.findall(sentence.casefold())
     groups = list(pairwise(words))
     first = next((letter for letter in sentence if letter.isalpha()), "a")

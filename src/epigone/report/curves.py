@@ -1,11 +1,17 @@
-"""Events in, curves.png and curves.svg out: loss, next-token accuracy and learning rate over the epochs."""
+"""Training curves, drawn by matplotlib: loss, next-token accuracy, samples and learning rate over the epochs.
+
+They are drawn once with a title, as curves.png and curves.svg, and without one for the report page: wide for a desk
+and narrow for a phone, each in light and in dark colours. Those differ only by their colours, which are replaced in
+the finished SVG, since to draw one takes about 0.1 s.
+"""
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +27,7 @@ from epigone.report.views import format_epoch, format_rate
 from epigone.training.events import Evaluated, Event, Sampled, StepReport, effective_history, find_best
 
 Box = tuple[float, float, float, float]
-"""Left, bottom, width and height of a panel, in parts of the picture; the right margin holds the lines' names."""
+"""Left, bottom, width and height of a panel, as shares of the picture; the right margin holds the lines' names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,11 +40,11 @@ class Layout:
     rate: Box
     samples: Box | None = None
     n_epochs: int = 12
-    """Epochs that are named below the losses, about."""
+    """About how many epochs are labelled below the losses."""
 
 
 Layouts = tuple[Layout, Layout]
-"""Without and with a panel on the samples."""
+"""Without and with a panel for the samples."""
 TITLED: Layouts = (
     Layout(
         size_inches=(10.0, 6.6),
@@ -69,7 +75,7 @@ WIDE: Layouts = (
         rate=(0.76, 0.085, 0.2, 0.255),
     ),
 )
-"""For a page on a desk or on paper; the title stands outside."""
+"""For a page on a desk or on paper, with the title outside the picture."""
 NARROW: Layouts = (
     Layout(
         size_inches=(4.6, 7.6),
@@ -87,7 +93,7 @@ NARROW: Layouts = (
         n_epochs=6,
     ),
 )
-"""For a page on a phone: one panel above the other, letters as large as those around them."""
+"""For a page on a phone: panels one above the other, letters as large as those of the page."""
 
 
 DPI = 160
@@ -97,18 +103,36 @@ TRAINING = "#c8700a"
 INK = "#222222"
 QUIET = "#6b6b6b"
 GRID = "#e6e6e6"
+FRAME = "#bbbbbb"
+MARK = "#999999"
+PAPER = "#ffffff"
+THEMES = {
+    "light": {PAPER: "#fdfdfb", QUIET: "#5f5f5f", FRAME: "#dcdcd6"},
+    "dark": {
+        PAPER: "#17181a",
+        INK: "#e4e4e0",
+        QUIET: "#a3a39d",
+        GRID: "#2c2d30",
+        FRAME: "#3a3b3e",
+        MARK: "#77787c",
+        VALIDATION: "#8db8ee",
+        TRAINING: "#f0a04b",
+    },
+}
+"""What each colour becomes on the report page, as in its style.css."""
+PAGE_FONTS = ["Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "DejaVu Sans", "Arial"]
 
-BEST_LINE = {"color": "#999999", "linewidth": 1, "linestyle": (0, (2, 2)), "zorder": 1}
+BEST_LINE = {"color": MARK, "linewidth": 1, "linestyle": (0, (2, 2)), "zorder": 1}
 LABEL_POINTS = 9.5
 MOST_POINTS = 600
-"""Points of a line: more cannot be told apart in the picture, and make the SVG heavy."""
+"""Points of a line: more cannot be told apart in the picture and would make the SVG large."""
 
 Line = NDArray[np.float64]
-"""float64 [points, 2]: epoch and value, NaN where there is no number."""
+"""float64 [points, 2]: epoch and value, NaN where a value is missing."""
 
 
 def draw_curves(events: Sequence[Event], folder: Path, *, title: str) -> tuple[Path, Path]:
-    """Draw the course of a run into `folder`, as curves.png and curves.svg. Raises OutputError."""
+    """Draw the curves of a run into `folder`, as curves.png and curves.svg. Raises OutputError."""
     figure = build_figure(events, title)
     return (
         write_bytes(folder / "curves.png", _render(figure, "png", {"Software": None})),
@@ -116,27 +140,51 @@ def draw_curves(events: Sequence[Event], folder: Path, *, title: str) -> tuple[P
     )
 
 
-def draw_svg(events: Sequence[Event], layouts: Layouts) -> str:
-    """The course of a run as an SVG document without a title. Its words are text, in whatever font is at hand."""
-    return _render(build_figure(events, "", layouts), "svg", {"Date": None, "Creator": "epigone"}, "none").decode()
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PagePicture:
+    """The curves for one kind of screen, as `data:` addresses of SVG pictures."""
+
+    light: str
+    dark: str
+    size: tuple[int, int]
+    """Width and height in CSS pixels."""
+
+
+def draw_for_page(events: Sequence[Event], layouts: Layouts) -> PagePicture:
+    """The curves without a title, for a page that loads nothing. Their words stay text, in a font of the reader's."""
+    figure = build_figure(events, "", layouts)
+    with matplotlib.rc_context({"svg.fonttype": "none", "font.sans-serif": PAGE_FONTS}):
+        svg = _render(figure, "svg", {"Date": None, "Creator": "epigone"}).decode()
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    light, dark = (_encode_svg(svg, colours) for colours in (THEMES["light"], THEMES["dark"]))
+    return PagePicture(light=light, dark=dark, size=(width, height))
+
+
+def _encode_svg(svg: str, colours: Mapping[str, str]) -> str:
+    """The picture as a `data:` address, with other colours."""
+    for drawn, shown in colours.items():
+        svg = svg.replace(drawn, shown)
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
 
 
 def build_figure(events: Sequence[Event], title: str, layouts: Layouts = TITLED) -> Figure:
-    """The picture before it is rendered; its axes are labelled "loss", "accuracy", "samples" (if any) and "rate"."""
-    course = effective_history(events)
-    looked_at = [event for event in course if isinstance(event, Sampled) and event.found is not None]
-    layout = layouts[bool(looked_at)]
-    steps = [event for event in course if isinstance(event, StepReport)]
-    evaluations = [event for event in course if isinstance(event, Evaluated)]
-    figure = Figure(figsize=layout.size_inches, dpi=DPI, facecolor="white")
-    # A dollar sign in a title is no formula.
+    """The picture before rendering; its axes are labelled "loss", "accuracy", "samples" (if any) and "rate"."""
+    history = effective_history(events)
+    sampled = [event for event in history if isinstance(event, Sampled) and event.found is not None]
+    layout = layouts[bool(sampled)]
+    steps = [event for event in history if isinstance(event, StepReport)]
+    evaluations = [event for event in history if isinstance(event, Evaluated)]
+    figure = Figure(figsize=layout.size_inches, dpi=DPI, facecolor=PAPER)
+    # A dollar sign in a title does not begin a formula.
     figure.text(
         layout.loss[0], 0.94, _shorten(title), fontsize=15, fontweight="bold", color=INK, va="bottom", parse_math=False
     )
     epochs = [step.epoch for step in steps] + [item.epoch for item in evaluations]
     last_epoch = max((epoch for epoch in epochs if 0 < epoch < math.inf), default=1.0)
     panels = [
-        _add_panel(figure, "loss", layout.loss, "Loss, nats per token", last_epoch, layout.n_epochs),
+        _add_panel(
+            figure, "loss", layout.loss, "Loss in nats per token (lower is better)", last_epoch, layout.n_epochs
+        ),
         _add_panel(figure, "accuracy", layout.accuracy, "Next-token accuracy", last_epoch),
         _add_panel(figure, "rate", layout.rate, "Learning rate", last_epoch),
     ]
@@ -145,15 +193,15 @@ def build_figure(events: Sequence[Event], title: str, layouts: Layouts = TITLED)
     _draw_rate(panels[2], steps or evaluations)
     if layout.samples is not None:
         panel = _add_panel(figure, "samples", layout.samples, "Copied and repeated", last_epoch)
-        _draw_samples(panel, looked_at)
+        _draw_samples(panel, sampled)
     return figure
 
 
-def _render(figure: Figure, kind: str, metadata: dict[str, str | None], letters: str = "path") -> bytes:
+def _render(figure: Figure, kind: str, metadata: dict[str, str | None]) -> bytes:
     """The same bytes for the same figure: no date, and names in the SVG hashed with a fixed salt."""
     picture = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "epigone", "svg.fonttype": letters}), warnings.catch_warnings():
-        # A title in a script that the bundled font lacks shows boxes; it is not worth a word on the terminal.
+    with matplotlib.rc_context({"svg.hashsalt": "epigone"}), warnings.catch_warnings():
+        # A title in a script that the bundled font lacks shows boxes; that is not worth a warning on the terminal.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(picture, format=kind, metadata=metadata)
     return picture.getvalue()
@@ -167,7 +215,7 @@ def _add_panel(figure: Figure, name: str, box: Box, heading: str, last_epoch: fl
     axes = figure.add_axes(box, label=name)
     axes.set_title(heading, loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=9)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color("#bbbbbb")
+    axes.spines["bottom"].set_color(FRAME)
     axes.tick_params(colors=QUIET, labelsize=9, length=0, pad=5)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -204,7 +252,7 @@ def _draw_accuracy(axes: Axes, evaluations: Sequence[Evaluated]) -> None:
     accuracy = _as_line((item.epoch, 100 * item.accuracy) for item in evaluations)
     low, high = _choose_range([accuracy], least=2.0)
     axes.set_ylim(max(low, 0), high)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda percent, _: f"{percent:g} %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
     best = find_best(evaluations)
     if best is not None:
         axes.axvline(best.epoch, **BEST_LINE)  # type: ignore[arg-type]
@@ -222,14 +270,14 @@ def _draw_rate(axes: Axes, events: Sequence[StepReport] | Sequence[Evaluated]) -
         axes.plot(*rate.T, "o", color=QUIET, markersize=5, clip_on=False)
 
 
-def _draw_samples(axes: Axes, looked_at: Sequence[Sampled]) -> None:
-    """What share of the samples is copied, and what share of their passages of four words comes again."""
+def _draw_samples(axes: Axes, sampled: Sequence[Sampled]) -> None:
+    """The share of the samples that is copied, and the share of their four-word passages that are repeated."""
     copied, repeated = (
-        _as_line((event.epoch, 100 * getattr(event.found, name)) for event in looked_at)
+        _as_line((event.epoch, 100 * getattr(event.found, name)) for event in sampled)
         for name in ("copied", "repeated")
     )
     axes.set_ylim(0, max(2.0, _choose_range([copied, repeated])[1]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda percent, _: f"{percent:g} %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
     _plot(axes, repeated, TRAINING, gid="repeated")
     _plot(axes, copied, VALIDATION, gid="copied")
     _name_lines(axes, [("copied", copied, VALIDATION), ("repeated", repeated, TRAINING)], unit=" %", digits=1)
@@ -245,7 +293,7 @@ def _as_line(points: Iterable[tuple[float, float]]) -> Line:
 
 
 def _centre_averages(evaluations: Sequence[Evaluated]) -> Line:
-    """Training losses, each in the middle of the steps it averages: there the line of every step passes too."""
+    """Training losses, each in the middle of the steps it averages, where the line of single steps passes too."""
     starts = [0.0, *(item.epoch for item in evaluations)]
     return _as_line(
         ((start + item.epoch) / 2, item.training_loss)
@@ -255,7 +303,7 @@ def _centre_averages(evaluations: Sequence[Evaluated]) -> Line:
 
 
 def _thin_out(line: Line) -> Line:
-    """Averages of neighbours, so that no more than `MOST_POINTS` remain; the ends stay where they are."""
+    """Averages of neighbours, so that at most `MOST_POINTS` remain; both ends stay where they are."""
     if len(line) <= MOST_POINTS:
         return line
     inner = [part.mean(axis=0) for part in np.array_split(line[1:-1], MOST_POINTS - 2)]
@@ -263,7 +311,7 @@ def _thin_out(line: Line) -> Line:
 
 
 def _numbers(line: Line) -> NDArray[np.float64]:
-    """The values that are numbers, without their epochs."""
+    """The finite values, without their epochs."""
     values: NDArray[np.float64] = line[:, 1]
     return values[np.isfinite(values)]
 
@@ -271,8 +319,9 @@ def _numbers(line: Line) -> NDArray[np.float64]:
 def _choose_range(lines: Sequence[Line], background: Line | None = None, least: float = 0.05) -> tuple[float, float]:
     """Bottom and top of the axis, at least `least` apart.
 
-    The first losses of a fresh model are so high that they would flatten all that follows: what lies far above the
-    bulk may leave by the top. The ends of lines stay inside, and so do all but a few points of the noisy `background`.
+    The first losses of a new model are so high that they would flatten everything after them: what lies far above the
+    bulk may leave the picture at the top. The ends of lines stay inside, and all but a few points of the noisy
+    `background` do.
     """
     values = _numbers(np.concatenate(lines))
     noise = _numbers(background) if background is not None else values[:0]
@@ -283,24 +332,24 @@ def _choose_range(lines: Sequence[Line], background: Line | None = None, least: 
     bulk = low + 6 * (np.median(everything) - low)
     ends = [_numbers(line)[-1] for line in lines if len(_numbers(line))]
     high = max([min(everything.max(), bulk), *ends])
-    least = max(least, 1e-6 * max(abs(low), abs(high)))  # beside huge numbers a small distance is none
+    least = max(least, 1e-6 * max(abs(low), abs(high)))  # a small distance vanishes next to huge numbers
     margin = 0.08 * (high - low) + max(0, least - (high - low)) / 2
     return float(low - margin), float(high + margin)
 
 
 def _plot(axes: Axes, line: Line, color: str, gid: str) -> None:
-    """A line with a dot per evaluation, as long as dots can be told apart."""
+    """A line with a dot for each evaluation, as long as the dots can be told apart."""
     line = _thin_out(line)
-    dots = {"marker": "o", "markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.8}
+    dots = {"marker": "o", "markersize": 4.5, "markeredgecolor": PAPER, "markeredgewidth": 0.8}
     look = dots if len(line) <= 40 else {}
     axes.plot(*line.T, color=color, linewidth=2, solid_capstyle="round", gid=gid, **look)  # type: ignore[arg-type]
 
 
-# -- words in the picture
+# -- labels
 
 
 def _name_lines(axes: Axes, lines: Sequence[tuple[str, Line, str]], unit: str = "", digits: int = 3) -> None:
-    """Name and last value of each (name, line, colour), in the margin beside its end, kept from overlapping."""
+    """Name and last value of each (name, line, colour), in the margin next to its end, without overlaps."""
     named = [(name, _numbers(line)[-1], color) for name, line, color in lines if len(_numbers(line))]
     low, high = axes.get_ylim()
     height_points = axes.get_window_extent().height * 72 / DPI
@@ -323,7 +372,7 @@ def _name_lines(axes: Axes, lines: Sequence[tuple[str, Line, str]], unit: str = 
 
 
 def _mark_best(axes: Axes, best: Evaluated) -> None:
-    """A line, a dot and a label at the top, where there is room: losses have fallen by then."""
+    """A line, a dot and a label at the top, where there is room because losses have fallen by then."""
     axes.axvline(best.epoch, **BEST_LINE, gid="best")  # type: ignore[arg-type]
     axes.plot(
         [best.epoch],
@@ -331,16 +380,15 @@ def _mark_best(axes: Axes, best: Evaluated) -> None:
         "o",
         color=VALIDATION,
         markersize=9,
-        markeredgecolor="white",
+        markeredgecolor=PAPER,
         markeredgewidth=1.5,
         clip_on=False,
         zorder=5,
     )
-    way = f"{best.share:.0%} of the way".replace("%", " %")  # in full it has no room on a phone
-    where = way if best.share < 1 else f"epoch {format_epoch(best.epoch)}"
+    where = f"at epoch {format_epoch(best.epoch)}" if best.share == 1 else "mixed with the base"
     late = best.epoch > 0.7 * axes.get_xlim()[1]
     axes.annotate(
-        f"best: {best.loss:.3f} at {where}",
+        f"best: {best.loss:.3f} {where}",
         (best.epoch, 0.985),
         xycoords=("data", "axes fraction"),
         xytext=(-7 if late else 7, 0),
@@ -350,7 +398,7 @@ def _mark_best(axes: Axes, best: Evaluated) -> None:
         color=VALIDATION,
         fontsize=LABEL_POINTS,
         fontweight="bold",
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1},
     )
 
 
@@ -361,6 +409,6 @@ def _shorten(title: str, most: int = 60) -> str:
 
 
 def _shorten_rate(rate: float) -> str:
-    """A learning rate beside a tick: "5e-5" and not "5.00e-5"."""
+    """A learning rate at a tick: "5e-5" and not "5.00e-5"."""
     digits, _, exponent = format_rate(rate).partition("e")
     return f"{float(digits):g}" + (f"e{exponent}" if exponent else "")

@@ -1,4 +1,4 @@
-"""Any text in, the same text without power out: it cannot steer a terminal, nor be taken for Markdown or HTML."""
+"""Escaping: text that someone wrote, made unable to control a terminal or to act as Markdown or HTML."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def clean_text(text: str) -> str:
 
 
 _TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
-"""Characters that turn the direction of what follows, even of the words around them."""
+"""Characters that change the direction of what follows, even of the words around them."""
 
 
 def show_controls(text: str) -> str:
-    """The text with a sign in place of each character that would act and not show: "␛" for escape, "⟨202E⟩"."""
+    """The text with a visible sign for each control character: "␛" for escape, "⟨202E⟩" for a change of direction."""
     return "".join(_SIGNS.get(letter) or _sign(letter) for letter in text.replace("\r\n", "\n"))
 
 
@@ -32,22 +32,24 @@ _SIGNS = {chr(code): chr(0x2400 + code) for code in range(32) if chr(code) not i
 
 
 def on_one_line(text: str) -> str:
-    """The clean text with every stretch of white space as one space."""
+    """The clean text with every run of white space as one space."""
     return " ".join(clean_text(text).split())
 
 
 def escape_markdown(text: str) -> str:
-    """The text on one line, so that neither Markdown nor HTML in it has an effect."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(on_one_line(text), quote=False))
+    """The text on one line, with no effect as Markdown or HTML."""
+    text = html.escape(on_one_line(text), quote=False)
+    text = re.sub(r"([\\`*_{}\[\]#!|~$])", r"\\\1", text)
+    return re.sub(r"^(\d*)([-+.)])(?=[\s-]|$)", r"\1\\\2", text)  # would begin an item of a list, or be a rule
 
 
 def code_markdown(text: str) -> str:
-    """The text as code on one line. HTML's own tag, since a row of a table ends at a "|" even inside backticks."""
+    """The text as code on one line. As an HTML tag, since a "|" ends a cell of a table even inside backticks."""
     return f"<code>{escape_markdown(text)}</code>"
 
 
 def fence_text(text: str) -> str:
-    """The text in a fenced block of Markdown, its fence longer than any row of backticks in the text."""
+    """The text in a fenced block of Markdown, with a fence longer than any run of backticks in the text."""
     text = clean_text(text)
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}text\n{text}\n{fence}"

@@ -1,4 +1,4 @@
-"""A run's folder in; its curves, its page, and beside the model the card, the curves and the samples, out."""
+"""When the curves, the report page, the quiz page and the model card of a run are written, and from which files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from typing import Any
 
 from epigone.errors import OutputError, RunDamaged
 from epigone.evaluation.quiz import Question
+from epigone.evaluation.verdict import Judgement
 from epigone.files import write_bytes
 from epigone.report.best_sentences import choose_sentences
-from epigone.report.card import CardFacts, TrainingFile, write_card
 from epigone.report.curves import draw_curves
-from epigone.report.elements import GENERATOR
-from epigone.report.page import PageFacts, build_page
-from epigone.report.quiz_page import build_quiz_page
-from epigone.report.views import describe_plan, name_moment
+from epigone.report.pages import (
+    GENERATOR,
+    CardData,
+    ReportData,
+    TrainingFile,
+    render_card,
+    render_quiz,
+    render_report,
+)
+from epigone.report.views import describe_plan, describe_receipt, describe_weights
 from epigone.runs.folder import RunFolder
 from epigone.runs.records import validate
 from epigone.settings import TrainSettings
@@ -33,14 +39,14 @@ from epigone.training.events import (
 )
 
 SECONDS_BETWEEN_PICTURES, SECONDS_BETWEEN_PAGES = 15.0, 60.0
-"""While it learns. Either takes a quarter of a second or more, which short runs with many evaluations would feel."""
+"""During training. Either takes a quarter of a second or more, too much for short runs with many evaluations."""
 QUICK_BYTES = 20_000_000
-"""Of text to learn from, up to which looking for copies in it takes a moment."""
+"""Of training text, up to which it is searched for copies in a moment."""
 MOST_SENTENCES = 8
 
 
 def publish(folder: RunFolder, *, at_once: bool = False) -> None:
-    """Write the model's card and samples and, now and then or at once, the curves and the page, from what there is."""
+    """Write the model card and the samples and, now and then or at once, the curves and the report."""
     events = effective_history(folder.read_events())
     if not any(isinstance(event, Evaluated) for event in events):
         return
@@ -54,7 +60,7 @@ def publish(folder: RunFolder, *, at_once: bool = False) -> None:
 
 
 def publish_curves(folder: RunFolder) -> None:
-    """Draw the curves from what the folder holds, where there is an evaluation; they lie beside the model as well."""
+    """Draw the curves into the run folder and the model folder, if there is an evaluation."""
     events = effective_history(folder.read_events())
     if any(isinstance(event, Evaluated) for event in events):
         for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
@@ -62,20 +68,20 @@ def publish_curves(folder: RunFolder) -> None:
 
 
 def _is_time_for(path: Path, folder: RunFolder, seconds: float) -> bool:
-    """Whether a file was written so long ago or, where there is none yet, the run was begun so long ago."""
+    """Whether the file, or if it is missing the start of the run, is more than `seconds` old."""
     last = path if path.exists() else folder.plan
     return abs(time.time() - last.stat().st_mtime) > seconds
 
 
 def publish_card(folder: RunFolder) -> None:
-    """Write the model's card from what the folder holds, where there is an evaluation."""
+    """Write the model card, if there is an evaluation."""
     events = effective_history(folder.read_events())
     evaluations = [event for event in events if isinstance(event, Evaluated)]
     best = find_best(evaluations)
     if best is None:
         return
     (plan, more), receipt = folder.read_plan(), folder.read_receipt()
-    facts = CardFacts(
+    data = CardData(
         title=folder.path.resolve().name,
         n_parameters=plan.n_parameters,
         evaluations=evaluations,
@@ -90,14 +96,14 @@ def publish_card(folder: RunFolder) -> None:
         ],
         base=None if plan.fresh else plan.base if plan.base_revision else Path(plan.base).resolve().name,
         base_on_hub=bool(plan.base_revision),
-        taught=bool(plan.teacher),
+        distilled=bool(plan.teacher),
         samples=_find_samples(events, best),
-        sample_moment=name_moment(best.epoch, best.share),
+        sample_weights=describe_weights(best.epoch, best.share),
         settings=describe_plan(plan),
         versions=more.get("versions", {}),
-        judgement=folder.read_judgement(),
+        judgement=_read_judgement(folder),
     )
-    write_card(facts, folder.model)
+    write_bytes(folder.model / "README.md", render_card(data).encode("utf-8", "replace"))
 
 
 def _copy(path: Path, place: Path) -> None:
@@ -107,31 +113,31 @@ def _copy(path: Path, place: Path) -> None:
 
 
 def _find_samples(events: Sequence[Event], best: Evaluated) -> tuple[Sample, ...]:
-    """What it wrote at the best evaluation."""
+    """The samples of the kept model."""
     sampled = [event for event in events if isinstance(event, Sampled) and same_weights(event, best)]
     return sampled[-1].samples if sampled else ()
 
 
-# -- the page
+# -- pages
 
 
 def is_quick(folder: RunFolder) -> bool:
-    """Whether the text that was learned from is so short that the best sentences are soon found."""
+    """Whether the training text is so short that the best sentences are found in a moment."""
     return int(folder.read_receipt()["train"]["n_bytes"]) <= QUICK_BYTES
 
 
 def write_report(folder: RunFolder, out: Path | None = None, *, with_sentences: bool = False) -> Path:
-    """Write the page about a run, report.html in its folder or `out`, and return its path.
+    """Write the report page of a run, report.html in its folder or `out`, and return its path.
 
-    Raises RunDamaged, and OutputError where another file than a page of ours is there already.
+    Raises RunDamaged, and OutputError where there is already a file that is not a page of ours.
     """
-    page = build_page(gather_facts(folder, with_sentences=with_sentences))
+    page = render_report(read_report_data(folder, with_sentences=with_sentences))
     return _write_page(page, out) if out is not None else write_bytes(folder.report, page.encode("utf-8", "replace"))
 
 
 def write_quiz(questions: Sequence[Question], name: str, path: Path) -> Path:
-    """Write a page that asks the questions of a quiz, and return its path. Raises OutputError as `write_report`."""
-    return _write_page(build_quiz_page(questions, name), path)
+    """Write the quiz page and return its path. Raises OutputError as `write_report` does."""
+    return _write_page(render_quiz(questions, name), path)
 
 
 def _write_page(page: str, path: Path) -> Path:
@@ -141,7 +147,7 @@ def _write_page(page: str, path: Path) -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is a page that epigone wrote."""
+    """Whether epigone wrote the file."""
     try:
         with path.open("rb") as file:
             return GENERATOR.encode() in file.read(300)
@@ -149,8 +155,8 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def gather_facts(folder: RunFolder, *, with_sentences: bool) -> PageFacts:
-    """All that the page tells, from the files of a run. Raises RunDamaged."""
+def read_report_data(folder: RunFolder, *, with_sentences: bool) -> ReportData:
+    """All that the report page shows, from the files of a run. Raises RunDamaged."""
     events = effective_history(folder.read_events())
     plan, more = folder.read_plan()
     best = find_best([event for event in events if isinstance(event, Evaluated)])
@@ -158,24 +164,35 @@ def gather_facts(folder: RunFolder, *, with_sentences: bool) -> PageFacts:
     if with_sentences and best is not None:
         texts = [sample.text for sample in _find_samples(events, best)]
         sentences = choose_sentences(texts, folder.read_documents(), MOST_SENTENCES)
+    receipt = folder.read_receipt()
     try:
-        return PageFacts(
+        return ReportData(
             name=folder.path.resolve().name,
             events=events,
             plan=plan,
             estimate=_read_estimate(more.get("estimate")),
-            receipt=folder.read_receipt(),
+            texts=[file["name"] for file in receipt["files"]],
+            receipt=describe_receipt(receipt),
             settings=list_changed(folder.read_settings()),
             versions=more["versions"],
-            judgement=folder.read_judgement(),
+            judgement=_read_judgement(folder),
             sentences=sentences,
         )
     except KeyError as error:
         raise RunDamaged(f"{folder.plan} has no {error}.", hint="Train again from the text.") from None
 
 
+def _read_judgement(folder: RunFolder) -> Judgement | None:
+    """The judgement on the model as it is now; None where it was not judged or the file is damaged."""
+    plain = folder.read_judgement()
+    try:
+        return None if plain is None else Judgement.from_json(plain)
+    except ValueError:
+        return None
+
+
 def _read_estimate(values: Any) -> Estimate | None:
-    """Older runs may say less than is measured now."""
+    """What was measured; None where an older run has fewer numbers."""
     try:
         return validate(Estimate, values)
     except (TypeError, ValueError):

@@ -1,6 +1,6 @@
-"""A judgement as plain values in, its verdicts as parts of a page or of a card out: each number on a ruler of its own.
+"""What a run, a text or a judgement comes to in words: sentences and rows for the terminal, the report and the card.
 
-The values come from a file, so none is taken for granted: what is not as it should be is left out.
+Nothing here knows Markdown or HTML, and nothing is escaped: that is the work of whatever shows it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from epigone.report.elements import draw_paragraph, escape, quote
-from epigone.report.escape import escape_markdown, on_one_line
+from epigone.evaluation.verdict import Judgement, Measure, Topic, Verdict, percent
+from epigone.report.escape import on_one_line
 from epigone.training.events import (
     BatchSplit,
     Estimate,
     Evaluated,
     Finished,
+    Grade,
     Sampled,
     SampleStats,
     Started,
@@ -27,20 +28,29 @@ from epigone.training.events import (
 
 if TYPE_CHECKING:
     from epigone.generation.scoring import Score
-    from epigone.planning.plan import Plan  # it loads torch
+    from epigone.planning.plan import Plan  # which loads torch
 
 
-NOTHING = "–"
-"""Stands where there is no number."""
+NO_NUMBER = "–"
+NOTICEABLE = 0.02
+"""Nats per token: a smaller rise of the validation loss is not called overfitting."""
+
+
+class Row(NamedTuple):
+    """One line of a table: what, how much, and why or compared with what."""
+
+    name: str
+    value: str
+    reason: str = ""
 
 
 # -- numbers in words
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration as one says it: "1 h 02 min", "3 min 12 s", "42 s"."""
+    """A duration as people say it: "1 h 02 min", "3 min 12 s", "42 s"."""
     if not math.isfinite(seconds):
-        return NOTHING
+        return NO_NUMBER
     whole = round(max(seconds, 0))
     if whole >= 3600:
         minutes = round(whole / 60)
@@ -50,21 +60,20 @@ def format_seconds(seconds: float) -> str:
 
 def format_epoch(epoch: float) -> str:
     """A number of epochs for a sentence: "3", "2.5", "0.25"."""
-    return f"{epoch:.2f}".rstrip("0").rstrip(".") if math.isfinite(epoch) else NOTHING
-
-
-def name_moment(epoch: float, share: float) -> str:
-    """Which weights: "epoch 3", or "62 % of the way from the base to epoch 3"."""
-    way = "" if share == 1 else f"{share:.0%} of the way from the base to ".replace("%", " %")
-    return f"{way}epoch {format_epoch(epoch)}"
+    return f"{epoch:.2f}".rstrip("0").rstrip(".") if math.isfinite(epoch) else NO_NUMBER
 
 
 def format_rate(rate: float) -> str:
-    """A learning rate, three digits of it: "4.75e-5"."""
+    """A learning rate to three digits: "4.75e-5"."""
     if rate == 0 or not math.isfinite(rate):
-        return "0" if rate == 0 else NOTHING
+        return "0" if rate == 0 else NO_NUMBER
     digits, exponent = f"{rate:.2e}".split("e")
     return f"{digits}e{int(exponent)}"
+
+
+def format_loss(loss: float | None) -> str:
+    """A loss in nats per token, or a dash before the first step."""
+    return NO_NUMBER if loss is None else f"{loss:.3f}"
 
 
 def format_perplexity(perplexity: float) -> str:
@@ -74,12 +83,23 @@ def format_perplexity(perplexity: float) -> str:
     return f"{perplexity:,.0f}" if perplexity < 1e6 else f"{perplexity:.1e}"
 
 
+def format_value(value: float, unit: str) -> str:
+    """A measured value in its unit, for a sentence."""
+    if unit == "share":
+        return f"{100 * value:.3g} %" if value < 0.9995 or value > 1 else percent(value, 0)
+    if unit == "characters":
+        return f"{value:,.0f} characters"
+    if unit == "of 100":
+        return f"{value:.0f} of 100"
+    return f"{value:.3f} {unit}" if unit else f"{value:,.4g}"
+
+
 # -- the table of epochs
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name in full, a heading and a width in letters where room is short, and what stands in it."""
+    """One column: its full name, a short heading and its width in characters where space is tight, and its content."""
 
     name: str
     heading: str
@@ -92,17 +112,12 @@ COLUMNS = (
     Column("step", "step", 8, lambda item: f"{item.step:,}"),
     Column("training loss", "training", 8, lambda item: format_loss(item.training_loss)),
     Column("validation loss", "validation", 10, lambda item: format_loss(item.loss)),
-    Column("accuracy", "accuracy", 8, lambda item: f"{item.accuracy:.1%}".replace("%", " %")),
+    Column("accuracy", "accuracy", 8, lambda item: percent(item.accuracy)),
     Column("perplexity", "perplexity", 10, lambda item: format_perplexity(item.perplexity)),
     Column("bits per byte", "bits/byte", 9, lambda item: f"{item.bits_per_byte:.3f}"),
     Column("learning rate", "rate", 7, lambda item: format_rate(item.learning_rate)),
     Column("time", "time", 11, lambda item: format_seconds(item.seconds)),
 )
-
-
-def format_loss(loss: float | None) -> str:
-    """A loss in nats per token, or a dash before the first step."""
-    return NOTHING if loss is None else f"{loss:.3f}"
 
 
 def epoch_table(evaluations: Sequence[Evaluated]) -> list[dict[str, str]]:
@@ -117,12 +132,18 @@ def epoch_table(evaluations: Sequence[Evaluated]) -> list[dict[str, str]]:
 # -- events in words
 
 
+def describe_weights(epoch: float, share: float) -> str:
+    """Which weights: "epoch 3", or "a mix of 62 % epoch 3 and 38 % base" where they were interpolated."""
+    name = f"epoch {format_epoch(epoch)}"
+    return name if share == 1 else f"a mix of {percent(share, 0)} {name} and {percent(1 - share, 0)} base"
+
+
 def describe_start(event: Started) -> str:
     """One sentence on what is about to be done."""
     epochs = format_epoch(event.epochs)
     about = "about " if event.timed else ""
     whole = f"{about}{event.n_steps:,} steps, {about}{epochs} epoch" + ("" if epochs == "1" else "s")
-    return f"Going on after step {event.step:,} of {whole}." if event.resumed else f"Learning: {whole}."
+    return f"Continuing after step {event.step:,} of {whole}." if event.resumed else f"Training: {whole}."
 
 
 def describe_step(event: StepReport) -> list[str]:
@@ -140,23 +161,26 @@ def describe_batch_split(event: BatchSplit) -> str:
     """What was done when memory ran out."""
     at_once = -(-event.batch_size // event.parts)
     return (
-        f"Memory ran out in step {event.step:,}, which was taken again: a batch of {event.batch_size} blocks is now "
-        f"computed in {event.parts} parts of {at_once} at most. What is learned stays the same."
+        f"Memory ran out in step {event.step:,}, so the step was repeated: a batch of {event.batch_size} blocks is now "
+        f"computed in {event.parts} parts of {at_once} at most. The result stays the same."
     )
 
 
 def describe_sample_stats(found: SampleStats) -> str:
     """One line on what the samples copy and repeat, and whether they sound like the author."""
     parts = [
-        f"copied {found.copied:.1%}, the longest passage {found.longest_copied} characters",
-        f"repeated {found.repeated:.1%}",
+        f"copied {percent(found.copied)}, longest passage {found.longest_copied} characters",
+        f"repeated {percent(found.repeated)}",
     ]
     if found.sounds_like is not None:
         parts.append(f"sounds like the author: {found.sounds_like:.0f} of 100")
-    return "; ".join(parts).replace("%", " %")
+    return "; ".join(parts)
 
 
-COPYING = "It begins to copy: passages of its samples stand word for word in the text. The best epoch so far is kept."
+COPYING_WARNING = (
+    "The model is beginning to copy: passages of its samples stand word for word in the training text. "
+    "The best epoch so far is kept."
+)
 
 WHY_ENDED = {
     "done": "Done in {time}.",
@@ -167,43 +191,102 @@ WHY_ENDED = {
 
 
 def describe_end(event: Finished) -> str:
-    """One sentence on why training ended and one on what was kept, and why that."""
+    """One sentence on why training ended, and one on which weights were kept."""
     why = WHY_ENDED[event.reason].format(time=format_seconds(event.seconds))
     if not math.isfinite(event.best_loss):
         return f"{why} Nothing was kept: no evaluation gave a number."
-    kept = name_moment(event.best_epoch, event.best_share)
+    kept = describe_weights(event.best_epoch, event.best_share)
     of_all = f" of {format_epoch(event.epoch)}" if event.best_share == 1 else ""
     return f"{why} Kept {kept}{of_all}: validation loss {event.best_loss:.3f}, the best."
 
 
-def describe_share(event: Evaluated) -> str:
-    """What was evaluated, where that is neither the base nor an epoch."""
-    return f"{name_moment(event.epoch, event.share)}, which foretells the held-out text better than either"
-
-
-def name_sample(event: Sampled, number: int) -> str:
-    """Which sample this is, and what it was asked to follow."""
+def describe_sample(event: Sampled, number: int) -> str:
+    """Which sample this is, and the prompt it continues."""
     prompt = shorten(on_one_line(event.samples[number - 1].prompt), 40, placeholder="…")
-    where = f"sample {number} of {len(event.samples)} at {name_moment(event.epoch, event.share)}"
+    where = f"sample {number} of {len(event.samples)} at {describe_weights(event.epoch, event.share)}"
     return f'{where}, after "{prompt}"' if prompt else where
 
 
-Row = tuple[str, str, str]
+# -- the result of training in words
+
+
+def describe_learning(evaluations: Sequence[Evaluated]) -> list[str]:
+    """Whether the model overfitted, in one plain sentence, and then the numbers behind it."""
+    best = find_best(evaluations)
+    if best is None:
+        return ["There is no evaluation yet, so nothing can be said."]
+    if best.share < 1:
+        return _describe_mix(best, evaluations)
+    last, first = evaluations[-1], evaluations[0]
+    numbers = [_describe_best(best) + (f" It started at {first.loss:.3f}." if first is not best else "")]
+    numbers += [] if best.training_loss is None else [_describe_gap(best.training_loss, best.loss)]
+    numbers += [_describe_overfitting(last, best)] if last.loss - best.loss >= NOTICEABLE else []
+    return [_describe_course(best, evaluations), " ".join(numbers)]
+
+
+def _describe_course(best: Evaluated, evaluations: Sequence[Evaluated]) -> str:
+    epoch, last = f"epoch {format_epoch(best.epoch)}", evaluations[-1]
+    if best is last:
+        gain = evaluations[-2].loss - best.loss if len(evaluations) > 1 else 0.0
+        more = " It was still improving, so more epochs may help." if gain >= NOTICEABLE else ""
+        return f"It did not overfit: it was best at the end, at {epoch}.{more}"
+    if last.loss - best.loss < NOTICEABLE:
+        return f"It was best at {epoch} and did not improve after that; it hardly overfitted."
+    return f"It overfitted after {epoch}; the weights of that epoch were kept."
+
+
+def _describe_best(best: Evaluated) -> str:
+    return (
+        f"The kept model has a validation loss of {best.loss:.3f} nats per token ({best.bits_per_byte:.3f} bits per "
+        f"byte of held-out text) and predicts {percent(best.accuracy)} of the held-out tokens correctly."
+    )
+
+
+def _describe_gap(training: float, validation: float) -> str:
+    gap = validation - training
+    if gap <= 0:
+        return f"Its training loss, averaged over the steps before with any dropout on, was {training:.3f}: no gap."
+    return f"Its training loss was {training:.3f}: a gap of {gap:.3f} between the training text and held-out text."
+
+
+def _describe_overfitting(last: Evaluated, best: Evaluated) -> str:
+    fall = "" if last.training_loss is None else f" and the training loss was {last.training_loss:.3f}"
+    return (
+        f"By epoch {format_epoch(last.epoch)} the validation loss had risen by {last.loss - best.loss:.3f}{fall}: "
+        "the model was memorizing its training text."
+    )
+
+
+def _describe_mix(best: Evaluated, evaluations: Sequence[Evaluated]) -> list[str]:
+    trained = [item for item in evaluations if item.share == 1]
+    lowest = min(trained, key=lambda item: item.loss)
+    overfitted = trained[-1].loss - lowest.loss >= NOTICEABLE
+    return [
+        f"It overfitted after epoch {format_epoch(lowest.epoch)}; mixing it with the base undid part of that."
+        if overfitted
+        else "It did not overfit, and mixing it with the base improved it further.",
+        f"The kept weights are {describe_weights(best.epoch, best.share)}. {_describe_best(best)} The base had "
+        f"{evaluations[0].loss:.3f}, the end of training {trained[-1].loss:.3f}.",
+    ]
+
+
+# -- plan and receipt as rows
+
+
 MOST_FILES_SHOWN = 8
 MOST_LINES_SHOWN = 5
 SHORTEST_LINE = 16
-"""Letters. In a shorter line one rare name is everything, so it is passed over where there are others."""
+"""Characters. A shorter line may be improbable for one rare name, so it is skipped where there are longer ones."""
 COMPUTED = {"eager": "plain", "sdpa": "fused"}
-COMPILED = {"none": "no", "blocks": "block by block", "whole": "as a whole"}
+COMPILED = {"none": "no", "blocks": "layer by layer", "whole": "as a whole"}
 
 
 def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
-    """The plan, and what was measured for it."""
-    reasons = plan.reasons
+    """The plan with the reason for each number, and what was measured for it."""
     values = {
         "start from": ("random weights" if plan.fresh else plan.base, "base"),
         "size": (f"{plan.shape.n_layer} layers, {plan.shape.n_embd} wide: {plan.n_parameters:,} parameters", "size"),
-        "vocab_size": (f"{plan.shape.vocab_size:,}", "vocab_size"),
+        "vocabulary": (f"{plan.shape.vocab_size:,} tokens", "vocab_size"),
         "block": (f"{plan.block_size:,} tokens", "block_size"),
         "batch": (_describe_batch(plan), "batch_size"),
         "steps": (_describe_length(plan), "epochs"),
@@ -221,11 +304,17 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
         "compiled": (COMPILED[plan.compile], "compile"),
     }
     if plan.lora is not None:
-        values["adapters"] = (f"of rank {plan.lora}", "lora")
+        values["LoRA"] = (f"adapters of rank {plan.lora}", "lora")
     if plan.teacher:
         values["teacher"] = (plan.teacher, "teacher")
-    rows = [(name, value, reasons.get(reason, "")) for name, (value, reason) in values.items()]
+    rows = [Row(name, value, plan.reasons.get(setting, "")) for name, (value, setting) in values.items()]
     return rows + (_describe_estimate(estimate) if estimate is not None else [])
+
+
+def describe_origin(plan: Plan, base: str) -> str:
+    """How the weights came about: "fine-tuned from gpt2 and distilled from another model"."""
+    origin = "trained from scratch" if plan.fresh else f"fine-tuned from {base}"
+    return origin + (" and distilled from another model" if plan.teacher else "")
 
 
 def _describe_optimizer(plan: Plan) -> str:
@@ -251,268 +340,209 @@ def _describe_length(plan: Plan) -> str:
 
 
 def _describe_evaluations(plan: Plan) -> str:
-    often = "each epoch" if plan.evaluations_per_epoch == 1 else f"{plan.evaluations_per_epoch:,} an epoch"
+    often = "every epoch" if plan.evaluations_per_epoch == 1 else f"{plan.evaluations_per_epoch:,} an epoch"
     return often + ("" if plan.evaluate_every is None else f", and every {plan.evaluate_every:,} steps")
 
 
 def _describe_estimate(estimate: Estimate) -> list[Row]:
     pace = f"{estimate.seconds_per_step:.3f} s a step, {estimate.seconds_per_evaluation:.1f} s an evaluation"
     return [
-        ("time", f"about {format_seconds(estimate.seconds)}", f"measured: {pace}"),
-        ("memory", f"{estimate.memory_bytes / 1e9:.1f} GB", "measured on the same steps"),
+        Row("time", f"about {format_seconds(estimate.seconds)}", f"measured: {pace}"),
+        Row("memory", f"{estimate.memory_bytes / 1e9:.1f} GB", "measured on the same steps"),
     ]
 
 
 def describe_receipt(receipt: Mapping[str, Any]) -> list[Row]:
-    """The receipt, file by file."""
+    """What was read, file by file, and what became training text and held-out text."""
     rows = [row for file in receipt["files"][:MOST_FILES_SHOWN] for row in _describe_file(file)]
     if len(receipt["files"]) > MOST_FILES_SHOWN:
-        rows.append(("…", f"{len(receipt['files']) - MOST_FILES_SHOWN:,} more files", "all are in receipt.json"))
-    rows += [("skipped", reason, "") for reason in receipt["skipped"][:MOST_FILES_SHOWN]]
+        n_more = len(receipt["files"]) - MOST_FILES_SHOWN
+        rows.append(Row("…", f"{n_more:,} more files", "receipt.json lists them all"))
+    rows += [Row("skipped", reason) for reason in receipt["skipped"][:MOST_FILES_SHOWN]]
     rows += [row for file in receipt["held_out_files"] for row in _describe_file(file)]
-    for name, part in (("to learn from", receipt["train"]), ("held out", receipt["validation"])):
+    for name, part in (("training text", receipt["train"]), ("held-out text", receipt["validation"])):
         count = f"{part['n_characters']:,} characters, {part['n_tokens']:,} tokens"
-        why = receipt["split"]["reason"] if name == "held out" else f"{part['bytes_per_token']:.2f} bytes per token"
-        rows.append((name, count, why))
+        held_out = part is receipt["validation"]
+        reason = receipt["split"]["reason"] if held_out else f"{part['bytes_per_token']:.2f} bytes per token"
+        rows.append(Row(name, count, reason))
     return rows
 
 
 def _describe_file(file: Mapping[str, Any]) -> list[Row]:
-    rows = [(file["name"], f"{file['n_bytes']:,} bytes, {file['encoding']}", file["reason"])]
-    rows += [("  cut", value, reason) for _, value, reason in describe_cuts(file)]
+    rows = [Row(file["name"], f"{file['n_bytes']:,} bytes, {file['encoding']}", file["reason"])]
+    rows += [row._replace(name=f"  {row.name}") for row in describe_cuts(file)]
     kept = f"{file['n_characters']:,} characters in {file['n_lines']:,} lines"
-    newlines = f"{file['n_bytes_newlines']:,} bytes of line ends made one" if file["n_bytes_newlines"] else ""
-    rows.append(("  kept", kept, newlines))
+    newlines = f"line endings unified, {file['n_bytes_newlines']:,} bytes fewer" if file["n_bytes_newlines"] else ""
+    rows.append(Row("  kept", kept, newlines))
     if file["n_end_of_text"]:
-        rows.append(("  marks", f"{file['n_end_of_text']:,} <|endoftext|>", "learned as boundaries of documents"))
+        rows.append(Row("  marks", f"{file['n_end_of_text']:,} <|endoftext|>", "read as boundaries between documents"))
     if file["first_lines"]:
-        rows.append(("  begins", shorten(" / ".join(file["first_lines"]), 60, placeholder=" …"), ""))
+        rows.append(Row("  begins", shorten(" / ".join(file["first_lines"]), 60, placeholder=" …")))
     return rows
 
 
 def describe_cuts(file: Mapping[str, Any]) -> list[Row]:
-    """What was cut from a file, by its receipt."""
-    return [("cut", f"{cut['n_characters']:,} characters: {cut['what']}", cut["reason"]) for cut in file["cuts"]]
+    """What was removed from a file, by its receipt."""
+    return [Row("cut", f"{cut['n_characters']:,} characters: {cut['what']}", cut["reason"]) for cut in file["cuts"]]
+
+
+# -- the score of a text as rows
 
 
 def describe_score(score: Score) -> list[Row]:
-    """What a model thinks of a text as a whole."""
+    """How probable a model finds a whole text."""
     length = f"{score.n_characters:,} characters, {score.n_bytes:,} bytes"
+    uncertain = "as uncertain as among that many equally probable tokens"
     return [
-        ("tokens", f"{score.n_tokens:,}", length),
-        ("total", f"{score.nats:,.1f} nats", "minus the logarithm of the text's probability"),
-        ("loss", f"{score.loss:.3f} nats per token", ""),
-        ("perplexity", format_perplexity(score.perplexity), "as unsure as among so many tokens, all equally likely"),
-        ("bits per byte", f"{score.bits_per_byte:.3f}", "comparable between vocabularies"),
-        ("accuracy", f"{score.accuracy:.1%}".replace("%", " %"), "tokens that were the likeliest"),
+        Row("tokens", f"{score.n_tokens:,}", length),
+        Row("total", f"{score.nats:,.1f} nats", "minus the logarithm of the text's probability"),
+        Row("loss", f"{score.loss:.3f} nats per token"),
+        Row("perplexity", format_perplexity(score.perplexity), uncertain),
+        Row("bits per byte", f"{score.bits_per_byte:.3f}", "comparable across tokenizers"),
+        Row("accuracy", percent(score.accuracy), "tokens that were the most probable"),
     ]
 
 
 def describe_worst_lines(score: Score) -> list[Row]:
-    """The lines that the model finds least likely, the least likely first."""
+    """The lines that the model finds least probable, the least probable first."""
     lines = [line for line in score.lines if not line.text.isspace()]
     long = [line for line in lines if len(line.text.strip()) >= SHORTEST_LINE]
     worst = sorted(long or lines, key=lambda line: -line.bits_per_byte)[:MOST_LINES_SHOWN]
     return [
-        (f"line {line.number:,}", f"{line.bits_per_byte:.3f} bits per byte", shorten(line.text, 60, placeholder=" …"))
+        Row(
+            f"line {line.number:,}",
+            f"{line.bits_per_byte:.3f} bits per byte",
+            shorten(line.text, 60, placeholder=" …"),
+        )
         for line in worst
     ]
 
 
-TOPICS = {
-    "sounds_like": "Does it sound like the author?",
+# -- a judgement in words
+
+
+QUESTIONS: dict[Topic, str] = {
+    "sounds like": "Does it sound like the author?",
     "copies": "Does it copy?",
     "repeats": "Does it repeat itself?",
     "learned": "What has it learned?",
 }
-GRADES = {"good": "good", "fair": "look at this", "bad": "not good", "unsure": "cannot tell"}
-ENDS = {"floor": "", "ceiling": " top", "base": " other"}
-"""What a number is to be seen by, and the class of its key on the page."""
-MOST_MEASURES = 24
-MOST_NOTES = 12
+GRADES: dict[Grade, str] = {"good": "good", "fair": "look at this", "bad": "not good", "unsure": "cannot tell"}
+ReferenceKind = Literal["floor", "ceiling", "base"]
+REFERENCE_KINDS: tuple[ReferenceKind, ...] = ("floor", "ceiling", "base")
 
 
-def list_verdicts(judgement: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Each verdict with the question that it answers, the known ones in their order."""
-    names = [*TOPICS, *(name for name in judgement if name not in TOPICS)]
-    verdicts = [(name, judgement.get(name)) for name in names]
-    return [
-        (TOPICS.get(name, name.replace("_", " ")), verdict)
-        for name, verdict in verdicts
-        if isinstance(verdict, Mapping) and isinstance(verdict.get("sentence"), str)
-    ]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasureView:
+    """One number of a verdict in words, and its place on a scale."""
+
+    name: str
+    value: str
+    """With its unit and, where it is known, its 95 % interval."""
+    references: Mapping[ReferenceKind, str]
+    """What to compare it with: "the author's own held-out text, 0.03 %"."""
+    positions: Mapping[str, float]
+    """Of the value, its interval and its references: per cent of the scale from its left end."""
+
+    @property
+    def comparison(self) -> str:
+        """The references in one line."""
+        return "; ".join(self.references.values())
 
 
-def list_notes(judgement: Mapping[str, Any]) -> list[str]:
-    """What a reader has to know beside the verdicts."""
-    notes = judgement.get("notes")
-    return [str(note) for note in notes[:MOST_NOTES]] if isinstance(notes, Sequence) and not _is_text(notes) else []
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerdictView:
+    """The answer to one question, with its evidence."""
+
+    question: str
+    grade: Grade
+    grade_name: str
+    sentence: str
+    measures: Sequence[MeasureView]
+    passages: Sequence[Row]
+    """The longest copied passage, as the model wrote it and as it stands in the author's text."""
+
+    @property
+    def answer(self) -> str:
+        """Question, grade and sentence in one line."""
+        return f"{self.question} {self.grade_name.capitalize()}. {self.sentence}"
+
+    @property
+    def measure_rows(self) -> list[Row]:
+        """The numbers as rows."""
+        return [Row(item.name, item.value, item.comparison) for item in self.measures]
+
+    @property
+    def rows(self) -> list[Row]:
+        """All the evidence as rows."""
+        return [*self.measure_rows, *self.passages]
 
 
-def describe_judged(judgement: Mapping[str, Any]) -> str:
-    """One sentence on what was judged against what."""
-    size = _number(judgement.get("n_characters"))
-    length = f" ({size:,.0f} characters)" if size is not None else ""
-    return f"Judged: {judgement.get('text', 'its text')}{length}, against {judgement.get('against', 'the author')}."
+def describe_judgement(judgement: Judgement) -> str:
+    """One sentence on what was judged, and against whose text."""
+    return f"Judged: {judgement.text} ({judgement.n_characters:,} characters), against {judgement.against}."
 
 
-def draw_verdict(question: str, verdict: Mapping[str, Any]) -> str:
-    """The answer, and under it each number between its floor and its ceiling."""
-    found = _list_measures(verdict)
-    shown = "\n".join(_draw_measure(item) for item in found[:MOST_MEASURES])
-    rest = len(found) - MOST_MEASURES
-    return (
-        f"<h3>{escape(question)}</h3>\n<p>{_draw_grade(verdict)}{quote(str(verdict['sentence']), 600)}</p>\n"
-        + (f'<ul class="measures">\n{shown}\n</ul>' if shown else "")
-        + "".join(f'<p class="quiet">{quote(name)}: “{quote(text, 600)}”</p>' for name, text in _list_passages(verdict))
-        + (draw_paragraph(f"{rest} more numbers are in judgement.json.", "quiet") if rest > 0 else "")
+def view_verdicts(judgement: Judgement) -> list[VerdictView]:
+    """The verdicts in words, in the order of `QUESTIONS`."""
+    known = {verdict.topic: verdict for verdict in judgement.verdicts}
+    return [_view_verdict(question, known[topic]) for topic, question in QUESTIONS.items() if topic in known]
+
+
+def _view_verdict(question: str, verdict: Verdict) -> VerdictView:
+    return VerdictView(
+        question=question,
+        grade=verdict.tone,
+        grade_name=GRADES[verdict.tone],
+        sentence=verdict.sentence,
+        measures=[_view_measure(measure) for measure in verdict.measures if math.isfinite(measure.value)],
+        passages=_find_passages(verdict.facts),
     )
 
 
-def list_answers(judgement: Mapping[str, Any]) -> str:
-    """The verdicts in short, as a list."""
-    lines = [f"<li>{_draw_grade(said)}{quote(str(said['sentence']), 600)}</li>" for _, said in list_verdicts(judgement)]
-    return f"<ul>{''.join(lines)}</ul>" if lines else ""
+def _view_measure(measure: Measure) -> MeasureView:
+    known = {kind: getattr(measure, kind) for kind in REFERENCE_KINDS}
+    return MeasureView(
+        name=measure.name,
+        value=format_value(measure.value, measure.unit) + _describe_interval(measure),
+        references={
+            kind: f"{reference.name}, {format_value(reference.value, measure.unit)}"
+            for kind, reference in known.items()
+            if reference is not None and math.isfinite(reference.value)
+        },
+        positions=place_on_scale(measure),
+    )
 
 
-def list_rows(judgement: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """Each question with its answer, and the numbers as rows of name, value and what it is to be seen by."""
-    found = []
-    for question, verdict in list_verdicts(judgement):
-        answer = f"{question} {GRADES.get(str(verdict.get('tone')), '').capitalize()}. {verdict['sentence']}"
-        rows = []
-        for item in _list_measures(verdict):
-            ends = [f"{_name_end(end)}{words}" for end, words in _list_ends(item).items() if words]
-            rows.append((str(item["name"]), _tell_value(item), "; ".join(ends)))
-        rows += [(name, text, "") for name, text in _list_passages(verdict)]
-        found.append((answer, rows))
-    return found
+def _describe_interval(measure: Measure) -> str:
+    if measure.low is None or measure.high is None:
+        return ""
+    low, high = (format_value(end, measure.unit).split()[0] for end in (measure.low, measure.high))
+    return f" (95 %: {low} to {high})"
 
 
-def write_verdicts(judgement: Mapping[str, Any]) -> str:
-    """The verdicts as Markdown: a paragraph each, and a table of the numbers."""
-    parts = []
-    for question, verdict in list_verdicts(judgement):
-        parts.append(f"**{escape_markdown(question)}** {escape_markdown(str(verdict['sentence']))}")
-        found = _list_measures(verdict)
-        rows = [[item["name"], _tell_value(item), *_list_ends(item).values()] for item in found[:MOST_MEASURES]]
-        lines = [
-            ["measure", "value", *ENDS],
-            ["---"] * (2 + len(ENDS)),
-            *([escape_markdown(c) for c in r] for r in rows),
-        ]
-        parts += ["\n".join(f"| {' | '.join(line)} |" for line in lines)] if rows else []
-    parts += [escape_markdown(note) for note in list_notes(judgement)]
-    return "\n\n".join(parts)
+def place_on_scale(measure: Measure) -> dict[str, float]:
+    """Where "value", "low", "high" and the references stand, in per cent of the scale; unknown ones are left out.
 
-
-# -- a number and its ruler
-
-
-def format_value(value: float, unit: str) -> str:
-    """A value in its unit, for a sentence."""
-    if unit == "share":
-        return f"{100 * value:.3g} %" if value < 0.9995 or value > 1 else f"{100 * value:.0f} %"
-    if unit == "characters":
-        return f"{value:,.0f} characters"
-    if unit == "of 100":
-        return f"{value:.0f} of 100"
-    return f"{value:.3f} {unit}" if unit else f"{value:,.4g}"
-
-
-def place_on_scale(measure: Mapping[str, Any]) -> dict[str, float]:
-    """Where value, low, high and ENDS stand, in per cent of the ruler; those that are not known are left out.
-
-    The ruler begins at 0 where nothing is below it, except for bits per byte, and a ruler "of 100" ends there.
+    The scale begins at 0 unless something is below it, except for bits per byte, and a scale "of 100" ends there.
     """
-    marks = {name: _number(measure.get(name)) for name in ("value", "low", "high")}
-    marks |= {name: _number((measure.get(name) or {}).get("value")) for name in ENDS}
-    known = {name: value for name, value in marks.items() if value is not None}
-    unit = measure.get("unit", "")
-    ends = list(known.values()) + ([0.0] if unit != "bits per byte" else []) + ([100.0] if unit == "of 100" else [])
+    marks = {"value": measure.value, "low": measure.low, "high": measure.high}
+    marks |= {kind: getattr(getattr(measure, kind), "value", None) for kind in REFERENCE_KINDS}
+    known = {name: value for name, value in marks.items() if value is not None and math.isfinite(value)}
+    ends = [*known.values(), *([] if measure.unit == "bits per byte" else [0.0])]
+    ends += [100.0] if measure.unit == "of 100" else []
     first, last = min(ends), max(ends)
     length = last - first
     return {name: round(100 * (value - first) / length, 2) if length > 0 else 0.0 for name, value in known.items()}
 
 
-def _draw_measure(measure: Mapping[str, Any]) -> str:
-    ends = _list_ends(measure)
-    told = "".join(
-        f'<span class="end"><span class="key{ENDS[end]}"></span>{_name_end(end)}{quote(words, 120)}</span>'
-        for end, words in ends.items()
-        if words
-    )
-    return (
-        f"<li>{quote(measure['name'], 120)}: <strong>{escape(_tell_value(measure))}</strong>\n{_draw_scale(measure)}"
-        + (f'<div class="quiet">{told}</div>' if told else "")
-        + "</li>"
-    )
-
-
-def _name_end(end: str) -> str:
-    return "" if end == "base" else f"{end}: "  # what that is, its name says
-
-
-def _draw_scale(measure: Mapping[str, Any]) -> str:
-    places = place_on_scale(measure)
-    band = ""
-    if "low" in places and "high" in places:
-        band = f'<i class="band" style="left:{places["low"]}%;width:{round(places["high"] - places["low"], 2)}%"></i>'
-    marks = [f'<i class="{name}" style="left:{places[name]}%"></i>' for name in (*ENDS, "value") if name in places]
-    return f'<div class="ruler" aria-hidden="true"><i class="track"></i>{band}{"".join(marks)}</div>\n'
-
-
-def _list_passages(verdict: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The longest passage that was found in what was learned from, as it stands on both sides."""
-    sides = [verdict.get("passage"), verdict.get("original")]
-    ours, theirs = (" ".join(side.split()) if isinstance(side, str) else "" for side in sides)
+def _find_passages(facts: Mapping[str, Any]) -> list[Row]:
+    """The longest passage that also stands in the training text, on both sides; none if there is no such passage."""
+    ours, theirs = (" ".join(str(facts.get(side) or "").split()) for side in ("passage", "original"))
     if not ours or not theirs:
         return []
-    line, document = _number(verdict.get("line")), _number(verdict.get("document"))
-    where = f"line {line:,.0f} of text {document + 1:,.0f}" if line is not None and document is not None else "its text"
-    return [("longest, in what was judged", ours), (f"the same in the author's text ({where})", theirs)]
-
-
-def _list_measures(verdict: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    measures = verdict.get("measures")
-    return [item for item in measures if _is_measure(item)] if isinstance(measures, Sequence) else []
-
-
-def _tell_value(measure: Mapping[str, Any]) -> str:
-    unit = str(measure.get("unit", ""))
-    ends = [end for end in map(_number, (measure.get("low"), measure.get("high"))) if end is not None]
-    low_and_high = " to ".join(format_value(end, unit).split()[0] for end in ends)
-    band = f" (95 %: {low_and_high})" if len(ends) == 2 else ""
-    return format_value(float(measure["value"]), unit) + band
-
-
-def _list_ends(measure: Mapping[str, Any]) -> dict[str, str]:
-    """ENDS in words, empty where there is none."""
-    unit, ends = str(measure.get("unit", "")), {}
-    for end in ENDS:
-        mark = measure.get(end) or {}
-        value = _number(mark.get("value"))
-        ends[end] = "" if value is None else f"{mark.get('name', '')}, {format_value(value, unit)}"
-    return ends
-
-
-def _draw_grade(verdict: Mapping[str, Any]) -> str:
-    tone = verdict.get("tone") if verdict.get("tone") in GRADES else "unsure"
-    return f'<span class="tone {tone}">{GRADES[str(tone)]}</span>'
-
-
-def _is_measure(item: object) -> bool:
-    if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
-        return False
-    ends = [item.get(end) for end in ENDS]
-    return _number(item.get("value")) is not None and all(end is None or isinstance(end, Mapping) for end in ends)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str | bytes)
-
-
-def _number(value: object) -> float | None:
-    """A finite number, else None."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
+    line, document = facts.get("line"), facts.get("document")
+    where = "its text"
+    if isinstance(line, int) and isinstance(document, int):
+        where = f"line {line:,} of text {document + 1:,}"
+    return [Row("longest, in what was judged", ours), Row(f"the same in the author's text ({where})", theirs)]

@@ -1,0 +1,382 @@
+"""The report page, the quiz page and the model card of a run, rendered by jinja2 from the files in templates/.
+
+What a text or a model says has no power in them. Every value that a template shows is escaped by default: in HTML by
+jinja2's autoescape, in the card for Markdown as well; and characters that would act unseen are shown as signs. Only
+what a filter or a macro has already escaped, which is `Markup`, passes unchanged. A page loads nothing, and its
+content security policy allows no more than it shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from epigone import __version__
+from epigone.evaluation.quiz import FEWEST_ANSWERS, Z95, Question
+from epigone.evaluation.verdict import Judgement
+from epigone.planning.plan import Plan
+from epigone.report.best_sentences import HOW_CHOSEN
+from epigone.report.curves import NARROW, WIDE, draw_for_page
+from epigone.report.escape import code_markdown, escape_markdown, fence_text, on_one_line, show_controls
+from epigone.report.views import (
+    COLUMNS,
+    Row,
+    describe_end,
+    describe_judgement,
+    describe_learning,
+    describe_origin,
+    describe_plan,
+    describe_weights,
+    epoch_table,
+    format_epoch,
+    view_verdicts,
+)
+from epigone.training.events import (
+    Estimate,
+    Evaluated,
+    Event,
+    Finished,
+    Sample,
+    Sampled,
+    effective_history,
+    find_best,
+    same_weights,
+)
+
+TEMPLATES = Path(__file__).parent / "templates"
+GENERATOR = '<meta name="generator" content="epigone'
+"""Stands in the first lines of every page, so that a page of ours is recognised."""
+MOST_ROWS = 60
+MOST_EPOCHS = 6
+MOST_PROMPTS = 6
+MOST_MEASURES = 24
+MOST_NOTES = 12
+"""What is shown at most: a page stays below 2 MB and readable, however large the run."""
+
+
+# -- templates
+
+
+@cache
+def html_environment() -> Environment:
+    """Templates of pages: values are escaped for HTML, with control characters shown as signs."""
+    return _make_environment(show_controls, {"shorten": shorten_text})
+
+
+@cache
+def markdown_environment() -> Environment:
+    """Templates of Markdown: values are escaped for Markdown and for the HTML that it may contain."""
+    filters = {"code": lambda text: Markup(code_markdown(text)), "fence": lambda text: Markup(fence_text(text))}
+    return _make_environment(lambda text: Markup(escape_markdown(text)), filters)
+
+
+def _make_environment(escape: Callable[[str], str], filters: Mapping[str, Callable[..., str]]) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=lambda value: escape(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )
+    environment.filters.update(filters, number="{:,}".format)
+    return environment
+
+
+def shorten_text(text: str, most: int) -> str:
+    """The text, or its beginning and an ellipsis where it is longer."""
+    return text if len(text) <= most else text[:most].rstrip() + " …"
+
+
+# -- the report page
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportData:
+    """All that the report page shows."""
+
+    name: str
+    """Of the run's folder, without the folders around it."""
+    events: Sequence[Event]
+    plan: Plan
+    estimate: Estimate | None = None
+    texts: Sequence[str]
+    """Names of the texts that were read."""
+    receipt: Sequence[Row]
+    settings: Sequence[tuple[str, str]] = ()
+    """Name and value of those that were not the defaults."""
+    versions: Mapping[str, str]
+    judgement: Judgement | None = None
+    sentences: Sequence[str] | None = None
+    """The best ones; None where they have not been chosen yet."""
+
+
+def render_report(data: ReportData) -> str:
+    """The report page of a run, as HTML."""
+    events = effective_history(data.events)
+    evaluations = [event for event in events if isinstance(event, Evaluated)]
+    best = find_best(evaluations)
+    headline, *details = describe_learning(evaluations)
+    return _render_page(
+        "report.html",
+        name=data.name,
+        n_parameters=data.plan.n_parameters,
+        origin=describe_origin(data.plan, data.plan.base),
+        texts=data.texts,
+        headline=headline,
+        details=details,
+        status=next((describe_end(event) for event in reversed(events) if isinstance(event, Finished)), ""),
+        training=_view_training(events, evaluations, best),
+        samples=_view_samples(events, best),
+        judgement=_view_judgement(data.judgement),
+        sentences=data.sentences,
+        how_chosen=HOW_CHOSEN,
+        receipt=data.receipt,
+        plan=describe_plan(data.plan, data.estimate),
+        settings=data.settings,
+        versions=list(data.versions.items()),
+        run=shlex.quote(data.name),
+        python_name=repr(data.name),
+        python_folder=repr(f"{data.name}/model"),
+    )
+
+
+def _render_page(template: str, policy: str = "", **values: Any) -> str:
+    return html_environment().get_template(template).render(version=__version__, policy=policy, **values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _TrainingView:
+    """The course of training: pictures and the table of epochs."""
+
+    wide: Any
+    narrow: Any
+    summary: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    best_row: int
+    n_left_out: int
+    mix: str
+    """The kept weights, where they are a mix of the base and an epoch; else empty."""
+
+
+def _view_training(
+    events: Sequence[Event], evaluations: Sequence[Evaluated], best: Evaluated | None
+) -> _TrainingView | None:
+    """None without an evaluation that gave a number."""
+    if best is None:
+        return None
+    table, best_place = epoch_table(evaluations), evaluations.index(best)
+    shown = choose_evenly(len(table), MOST_ROWS, {best_place})
+    return _TrainingView(
+        wide=draw_for_page(events, WIDE),
+        narrow=draw_for_page(events, NARROW),
+        summary=_describe_curves(evaluations, best),
+        columns=[column.name for column in COLUMNS],
+        rows=[[table[place][column.name] for column in COLUMNS] for place in shown],
+        best_row=shown.index(best_place),
+        n_left_out=len(table) - len(shown),
+        mix=describe_weights(best.epoch, best.share) if best.share < 1 else "",
+    )
+
+
+def _describe_curves(evaluations: Sequence[Evaluated], best: Evaluated) -> str:
+    """What the pictures show, for readers who do not see them."""
+    return (
+        f"Loss, next-token accuracy and learning rate over {format_epoch(evaluations[-1].epoch)} epochs. The "
+        f"validation loss went from {evaluations[0].loss:.3f} to {best.loss:.3f} at epoch {format_epoch(best.epoch)}."
+    )
+
+
+def choose_evenly(n_all: int, most: int, needed: set[int]) -> list[int]:
+    """At most `most` numbers below `n_all`, evenly spaced, including the first, the last and those needed."""
+    if n_all <= most:
+        return list(range(n_all))
+    room = max(2, most - len(needed))
+    even = {round(place * (n_all - 1) / (room - 1)) for place in range(room)}
+    return sorted(even | needed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _SampleView:
+    """One text that the model wrote."""
+
+    heading: str
+    prompt: str
+    text: str
+    kept: bool
+    """Whether the kept model wrote it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _SamplesView:
+    """Samples over the epochs: for each prompt a row for each seed, and in it one sample for each epoch."""
+
+    prompts: Mapping[str, Sequence[Sequence[_SampleView]]]
+    left_out: Sequence[str]
+
+
+def _view_samples(events: Sequence[Event], best: Evaluated | None) -> _SamplesView | None:
+    sampled = [event for event in events if isinstance(event, Sampled) and event.samples]
+    if not sampled:
+        return None
+    kept = {place for place, event in enumerate(sampled) if best is not None and same_weights(event, best)}
+    places = choose_evenly(len(sampled), MOST_EPOCHS, kept)
+    keys = list(dict.fromkeys((sample.prompt, sample.seed) for event in sampled for sample in event.samples))
+    prompts: dict[str, list[list[_SampleView]]] = {}
+    for key in keys[:MOST_PROMPTS]:
+        row = [
+            _view_sample(sample, sampled[place], kept=place in kept)
+            for place in places
+            for sample in sampled[place].samples
+            if (sample.prompt, sample.seed) == key
+        ]
+        prompts.setdefault(key[0], []).append(row)
+    left_out = {"evaluations": len(sampled) - len(places), "prompts or seeds": len(keys) - MOST_PROMPTS}
+    return _SamplesView(prompts=prompts, left_out=[f"{n:,} {what}" for what, n in left_out.items() if n > 0])
+
+
+def _view_sample(sample: Sample, event: Sampled, *, kept: bool) -> _SampleView:
+    heading = describe_weights(event.epoch, event.share) + (", kept" if kept else "")
+    return _SampleView(heading=heading, prompt=sample.prompt, text=sample.text, kept=kept)
+
+
+def _view_judgement(judgement: Judgement | None) -> dict[str, Any] | None:
+    """What the pages show of a judgement; None where there is nothing to show."""
+    if judgement is None or not judgement.verdicts:
+        return None
+    return {
+        "about": describe_judgement(judgement),
+        "verdicts": view_verdicts(judgement),
+        "notes": judgement.notes[:MOST_NOTES],
+        "most_measures": MOST_MEASURES,
+    }
+
+
+# -- the quiz page
+
+
+def render_quiz(questions: Sequence[Question], name: str) -> str:
+    """A page that asks the questions of a quiz and counts the answers. Only its one script may run, by its hash."""
+    script = (TEMPLATES / "quiz.js").read_text("utf-8")
+    fingerprint = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"; script-src 'sha256-{fingerprint}'"
+    return _render_page(
+        "quiz.html",
+        Markup(policy),
+        name=name,
+        questions=questions,
+        script=Markup(script),
+        z95=Z95,
+        fewest=FEWEST_ANSWERS,
+    )
+
+
+# -- the model card
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFile:
+    """One text that was read."""
+
+    name: str
+    size_bytes: int
+    n_characters: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardData:
+    """All that the model card shows. The card expects curves.png in the same folder."""
+
+    title: str
+    n_parameters: int
+    evaluations: Sequence[Evaluated]
+    sources: Sequence[TrainingFile]
+    base: str | None = None
+    """The model it started from; None for one trained from scratch."""
+    base_on_hub: bool = False
+    """Whether `base` is a name on the Hugging Face hub, to be linked, and not a folder."""
+    distilled: bool = False
+    """Whether it also learned from another model."""
+    samples: Sequence[Sample] = ()
+    sample_weights: str = ""
+    """Which weights wrote them."""
+    settings: Sequence[Row] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """What it was made with: package and version."""
+    judgement: Judgement | None = None
+    licence: str | None = None
+    """An identifier that the hub knows, such as "mit"; None leaves it to the user."""
+
+
+def render_card(data: CardData) -> str:
+    """The README.md of a model folder, a Hugging Face model card: metadata in YAML, then Markdown."""
+    best = find_best(data.evaluations)
+    return (
+        markdown_environment()
+        .get_template("card.md")
+        .render(
+            metadata=Markup(_card_metadata(data, best).to_yaml()),
+            data=data,
+            kept="the best epoch" if best is None else describe_weights(best.epoch, best.share),
+            columns=tuple(column.name for column in COLUMNS),
+            epochs=[_mark_best(row) for row in epoch_table(data.evaluations)],
+            judgement=_view_judgement(data.judgement),
+        )
+    )
+
+
+def _mark_best(row: Mapping[str, str]) -> list[str]:
+    """The cells of a row of the table of epochs, in bold if it is the best."""
+    cells = [row[name] for name in (*(column.name for column in COLUMNS), "best")]
+    return [Markup(f"**{escape_markdown(cell)}**") for cell in cells] if row["best"] else cells
+
+
+def _card_metadata(data: CardData, best: Evaluated | None) -> ModelCardData:
+    """Metadata for the hub. `ModelCard.validate` would send it there, so it is not called."""
+    return ModelCardData(
+        model_name=re.sub(r"[^\w .-]+", " ", on_one_line(data.title)).strip() or "model",
+        eval_results=[] if best is None else _list_results(best),
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["gpt2", "style-imitation", "epigone"],
+        base_model=data.base if data.base_on_hub else None,
+        license=data.licence,
+    )
+
+
+def _list_results(best: Evaluated) -> list[EvalResult]:
+    """The numbers of the best evaluation, as the hub's model index knows them."""
+    numbers = {
+        "loss": ("Validation loss, nats per token", best.loss),
+        "perplexity": ("Validation perplexity", best.perplexity),
+        "bits_per_byte": ("Validation bits per byte", best.bits_per_byte),
+        "accuracy": ("Next-token accuracy", best.accuracy),
+    }
+    return [
+        EvalResult(
+            task_type="text-generation",
+            task_name="Text generation",
+            dataset_type="held-out",
+            dataset_name="held-out part of the text",
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(value, 6),
+        )
+        for kind, (name, value) in numbers.items()
+        if math.isfinite(value)
+    ]
