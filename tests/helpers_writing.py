@@ -1,4 +1,4 @@
-"""What the tests of writing share: a parrot for a model, random ones, and their vocabularies."""
+"""What the tests of text generation share: a scripted model, random ones, and their tokenizers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LETTERS = "Größe 🦊 漢字 e\u0301 ﬁn 🇩🇪 ok"
 
 
 class Parrot(torch.nn.Module):
-    """A model that says given ids, one after another, whatever it reads."""
+    """A scripted model that says given ids, one after another, whatever it reads."""
 
     def __init__(self, ids: Sequence[int], n_entries: int) -> None:
         super().__init__()
@@ -38,18 +38,18 @@ class Parrot(torch.nn.Module):
         return SimpleNamespace(logits=logits)
 
 
-def parrot_writer(parrot: Parrot, tokenizer: BPETokenizer) -> TextGenerator:
+def parrot_generator(parrot: Parrot, tokenizer: BPETokenizer) -> TextGenerator:
     return TextGenerator(ReferenceDecoder(parrot), tokenizer)  # type: ignore[arg-type]
 
 
-def make_chooser(seeds: Sequence[int], **how: Any) -> TokenSampler:
+def make_sampler(seeds: Sequence[int], **how: Any) -> TokenSampler:
     settings = WriteSettings(**{"loop_guard": "off"} | how)
     return TokenSampler(settings, list(seeds), make_processors(settings, [], []))
 
 
 @pytest.fixture(scope="module")
 def bytes_only() -> BPETokenizer:
-    """A vocabulary of the 256 bytes and the end of text."""
+    """A tokenizer with the 256 bytes and the end of text."""
     return train_tokenizer(["ab"], 257)
 
 
@@ -74,5 +74,5 @@ def random_model(random_tokenizer: BPETokenizer) -> GPT2LMHeadModel:
 
 
 @pytest.fixture(scope="module")
-def random_writer(random_model: GPT2LMHeadModel, random_tokenizer: BPETokenizer) -> TextGenerator:
+def random_generator(random_model: GPT2LMHeadModel, random_tokenizer: BPETokenizer) -> TextGenerator:
     return TextGenerator(make_decoder(random_model), random_tokenizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 import epigone
 from epigone import TrainSettings, WriteSettings, pipeline
 from epigone.errors import RunNotFound, SettingsError
-from epigone.generation.generator import TextGenerator
 from epigone.run import Run
 from epigone.training.events import Evaluated, Event, Finished, Started
 from helpers_front import shared_run, write_sonnets
@@ -24,18 +24,11 @@ def text(tmp_path: Path) -> Path:
     return write_sonnets(tmp_path)
 
 
-def count_tokens(writer: TextGenerator, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list to which each step of the writer adds the tokens that it made."""
-    counts: list[int] = []
-    original = writer._write_tokens
-
-    def counted(*arguments: object) -> object:
-        for tokens in original(*arguments):  # type: ignore[arg-type]
-            counts.append(len(tokens))
-            yield tokens
-
-    monkeypatch.setattr(writer, "_write_tokens", counted)
-    return counts
+def count_tokens(prompt: str, settings: WriteSettings) -> tuple[list[str], list[int]]:
+    """The texts of the shared run, and the tokens that each step has generated."""
+    done = [0]
+    texts = shared_run().open_generator().write(prompt, settings, on_progress=lambda n_done, n_all: done.append(n_done))
+    return texts, [after - before for before, after in pairwise(done)]
 
 
 def test_what_is_public_is_there() -> None:
@@ -132,40 +125,34 @@ def test_more_texts_than_a_batch_holds_keep_their_seeds(monkeypatch: pytest.Monk
 
 def test_where_memory_is_short_fewer_texts_are_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     writer, asked = shared_run().open_generator(), WriteSettings(count=5, length=3)
-    together, done = writer.write("", asked), []
-    writer.watch = lambda n_done, n_all: done.append((n_done, n_all))
+    together, done = writer.write("", asked), list[tuple[int, int]]()
     monkeypatch.setattr("epigone.generation.generator.find_free_bytes", lambda device: 1)
-    assert writer.write("", asked) == together
+    assert writer.write("", asked, on_progress=lambda n_done, n_all: done.append((n_done, n_all))) == together
     assert done == [(n_done, 15) for n_done in range(1, 16)]
 
 
 @pytest.mark.parametrize("prompt", ["", "Shall I compare"])
 @pytest.mark.parametrize("length", [1, 17, 3 * 64 + 1])
-def test_a_text_has_exactly_the_tokens_that_were_asked_for(
-    monkeypatch: pytest.MonkeyPatch, prompt: str, length: int
-) -> None:
+def test_a_text_has_exactly_the_tokens_that_were_asked_for(prompt: str, length: int) -> None:
     """The context has 64 positions; a text three times as long is as long as asked all the same."""
-    writer = shared_run().open_generator()
-    assert writer.decoder.n_positions == 64
-    counts = count_tokens(writer, monkeypatch)
-    writer.write(prompt, WriteSettings(length=length, count=2))
+    assert shared_run().open_generator().decoder.n_positions == 64
+    _, counts = count_tokens(prompt, WriteSettings(length=length, count=2))
     assert counts == [2] * length
 
 
-def test_a_prompt_longer_than_the_context_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = shared_run().open_generator()
-    counts = count_tokens(writer, monkeypatch)
+def test_a_prompt_longer_than_the_context_is_continued() -> None:
     prompt = "From fairest creatures we desire increase,\n" * 20
-    assert writer.write(prompt, WriteSettings(length=9))[0]
-    assert counts == [1] * 9
+    texts, counts = count_tokens(prompt, WriteSettings(length=9))
+    assert texts[0] and counts == [1] * 9
 
 
-def test_a_stop_string_ends_the_text_and_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_string_ends_the_text_and_is_not_in_it() -> None:
     whole = shared_run().write("Thou", length=150, seed=1)[0]
     stop = whole[40:43]
     end = whole.index(stop)
-    counts = count_tokens(shared_run().open_generator(), monkeypatch)
-    assert shared_run().write("Thou", length=150, seed=1, stop=[stop, "never in any text"])[0] == whole[:end]
+    asked = WriteSettings(length=150, seed=1, stop=(stop, "never in any text"))
+    texts, counts = count_tokens("Thou", asked)
+    assert texts == [whole[:end]] == shared_run().write("Thou", length=150, seed=1, stop=asked.stop)
     assert len(counts) < 150
 
 

@@ -1,4 +1,4 @@
-"""The decoder computes what transformers computes, token by token, in every format and for every number of texts."""
+"""Decoders compute what transformers computes, token by token, in every format, whenever a text joins or leaves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from transformers import GPT2LMHeadModel
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
 from epigone.model import decoder as decoders
-from epigone.model.decoder import Decoder, GuidedDecoder, ReferenceDecoder, choose_weight_format, make_decoder
+from epigone.model.decoder import (
+    FastDecoder,
+    FastState,
+    GuidedDecoder,
+    ReferenceDecoder,
+    choose_weight_format,
+    make_decoder,
+)
 from epigone.model.lora import add_adapters
 from test_forward import make_model
 
@@ -39,38 +46,125 @@ def assert_near(ours: torch.Tensor, theirs: torch.Tensor, form: str) -> None:
 @pytest.mark.parametrize("config", [{}, {"n_head": 1}, {"n_layer": 1, "n_embd": 96, "n_head": 3}], ids=str)
 def test_step_by_step_the_logits_are_those_of_transformers(form: Any, config: dict[str, int]) -> None:
     model, ids = make_model(**config), make_ids(3, 12)
-    theirs, decoder = look_up(model, ids), make_decoder(model, form)
-    assert_near(decoder.begin(ids[:, :4], 12, 3), theirs[:, 3], form)
+    theirs, state = look_up(model, ids), make_decoder(model, form).begin(ids[:, :4], 12, 3)
+    assert_near(state.logits, theirs[:, 3], form)
     for place in range(4, 12):
-        assert not decoder.is_full
-        assert_near(decoder.step(ids[:, place]), theirs[:, place], form)
-    assert decoder.is_full
+        assert state.room_left(0) == 12 - place
+        assert_near(state.step(ids[:, place]), theirs[:, place], form)
+    assert state.room_left(0) == 0
 
 
 @pytest.mark.parametrize("make", [make_decoder, ReferenceDecoder])
 def test_a_beginning_that_all_texts_share_is_read_once(make: Any) -> None:
     model, ids = make_model(), make_ids(1, 6).expand(4, -1)
     more = make_ids(4, 2)
-    theirs, decoder = look_up(model, torch.cat([ids, more], dim=1)), make(model)
-    assert_near(decoder.begin(ids[:1], 12, 4), theirs[:, 5], "fp32")
-    assert_near(decoder.step(more[:, 0]), theirs[:, 6], "fp32")
-    assert_near(decoder.step(more[:, 1]), theirs[:, 7], "fp32")
+    theirs, state = look_up(model, torch.cat([ids, more], dim=1)), make(model).begin(ids[:1], 12, 4)
+    assert_near(state.logits, theirs[:, 5], "fp32")
+    assert_near(state.step(more[:, 0]), theirs[:, 6], "fp32")
+    assert_near(state.step(more[:, 1]), theirs[:, 7], "fp32")
 
 
 @pytest.mark.parametrize("make", [make_decoder, ReferenceDecoder])
-def test_beginning_anew_forgets(make: Any) -> None:
-    model, ids = make_model(), make_ids(2, 9)
+def test_two_states_of_one_decoder_do_not_touch_each_other(make: Any) -> None:
+    model, ids, others = make_model(), make_ids(2, 9), make_ids(3, 30)[:, 9:]
     decoder = make(model)
-    decoder.begin(make_ids(2, 20), 32, 2)
-    assert_near(decoder.begin(ids, 32, 2), look_up(model, ids)[:, -1], "fp32")
+    theirs, theirs_of_others = look_up(model, ids), look_up(model, others)
+    first = decoder.begin(ids[:, :5], 32, 2)
+    second = decoder.begin(others[:, :12], 32, 3)
+    for place in range(4):
+        assert_near(first.step(ids[:, 5 + place]), theirs[:, 5 + place], "fp32")
+        assert_near(second.step(others[:, 12 + place]), theirs_of_others[:, 12 + place], "fp32")
 
 
-def test_no_more_room_is_taken_than_the_model_has_positions() -> None:
-    decoder = make_decoder(make_model())
-    decoder.begin(make_ids(1, 31), 10_000, 1)
-    assert not decoder.is_full
-    decoder.step(torch.tensor([1]))
-    assert decoder.is_full
+@pytest.mark.parametrize("make", [make_decoder, ReferenceDecoder])
+def test_there_is_no_more_room_than_the_model_has_positions(make: Any) -> None:
+    state = make(make_model()).begin(make_ids(1, 31), 10_000, 1)
+    assert state.room_left(0) == 1
+    state.step(torch.tensor([1]))
+    assert state.room_left(0) == 0
+    with pytest.raises(ValueError, match="no room"):
+        state.step(torch.tensor([1]))
+
+
+# -- rows that did not begin together
+
+
+def make_guided(model: GPT2LMHeadModel) -> GuidedDecoder:
+    """All of its strength is the model's own."""
+    return GuidedDecoder(make_decoder(model), make_decoder(make_model(n_layer=1)), 1.0)
+
+
+MAKERS = [make_decoder, ReferenceDecoder, make_guided]
+
+
+def assert_same_predictions(logits: torch.Tensor, theirs: torch.Tensor) -> None:
+    torch.testing.assert_close(logits.log_softmax(-1), theirs.log_softmax(-1), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("starts", [(3, 9), (9, 3), (5, 5)], ids=str)
+def test_rows_that_join_later_get_the_logits_of_transformers(make: Any, starts: tuple[int, int]) -> None:
+    """Two rows are some tokens into their texts when a third begins with a prompt of another length."""
+    model, ids, other = make_model(), make_ids(2, 20), make_ids(1, 25)[:, 3:]
+    theirs, theirs_of_other = look_up(model, ids), look_up(model, other)
+    decoder = make(model)
+    with torch.inference_mode():
+        state = decoder.begin(ids[:, : starts[0]], 20, 2)
+        state.step(ids[:, starts[0]])
+        state.join(decoder.begin(other[:, : starts[1]], 22, 1))
+        for step in range(8):
+            place, place_of_other = starts[0] + 1 + step, starts[1] + step
+            logits = state.step(torch.cat([ids[:, place], other[:, place_of_other]]))
+            assert_same_predictions(logits, torch.cat([theirs[:, place], theirs_of_other[:, place_of_other]]))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("kept", [[0, 2], [2], [1, 0], [0, 1, 2]], ids=str)
+def test_the_rows_that_are_kept_go_on_as_before(make: Any, kept: list[int]) -> None:
+    model, ids, other = make_model(), make_ids(2, 20), make_ids(1, 25)[:, 3:]
+    theirs, theirs_of_other = look_up(model, ids), look_up(model, other)
+    decoder = make(model)
+    with torch.inference_mode():
+        state = decoder.begin(ids[:, :4], 20, 2)
+        state.join(decoder.begin(other[:, :11], 22, 1))
+        state.keep(kept)
+        for step in range(6):
+            tokens = torch.cat([ids[:, 4 + step], other[:, 11 + step]])[kept]
+            expected = torch.cat([theirs[:, 4 + step], theirs_of_other[:, 11 + step]])[kept]
+            assert_same_predictions(state.step(tokens), expected)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_row_has_its_whole_context_whatever_it_has_joined(make: Any) -> None:
+    """The slots of a longer row that has left are used again."""
+    model, ids, other = make_model(), make_ids(1, 32), make_ids(1, 32)
+    theirs, decoder = look_up(model, ids), make(model)
+    with torch.inference_mode():
+        state = decoder.begin(other[:, :28], 32, 1)
+        state.join(decoder.begin(ids[:, :2], 32, 1))
+        assert (state.room_left(0), state.room_left(1)) == (4, 30)
+        for place in range(2, 6):
+            state.step(torch.cat([other[:, place], ids[:, place]]))
+        assert (state.room_left(0), state.room_left(1)) == (0, 26)
+        with pytest.raises(ValueError, match="no room"):
+            state.step(torch.cat([other[:, 0], ids[:, 6]]))
+        state.keep([1])
+        for place in range(6, 32):
+            assert_same_predictions(state.step(ids[:, place]), theirs[:, place])
+        assert state.room_left(0) == 0
+
+
+def test_an_unmasked_row_would_be_seen() -> None:
+    """The negative control: without the mask the same rows get other logits."""
+    model, ids, other = make_model(), make_ids(1, 12), make_ids(1, 25)[:, 3:]
+    decoder = make_decoder(model)
+    with torch.inference_mode():
+        state = decoder.begin(other[:, :9], 32, 1)
+        state.join(decoder.begin(ids[:, :4], 32, 1))
+        assert isinstance(state, FastState)
+        state.cache.starts = state.cache.whole_mask = None
+        logits = state.step(torch.cat([other[:, 9], ids[:, 4]]))
+    assert float((logits[1] - look_up(model, ids)[0, 4]).abs().max()) > 0.01
 
 
 def test_in_fp32_it_follows_a_model_that_goes_on_learning() -> None:
@@ -79,7 +173,7 @@ def test_in_fp32_it_follows_a_model_that_goes_on_learning() -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter *= 1.1
-    assert_near(decoder.begin(ids, 8, 1), look_up(model, ids)[:, -1], "fp32")
+    assert_near(decoder.begin(ids, 8, 1).logits, look_up(model, ids)[:, -1], "fp32")
 
 
 def test_adapters_count() -> None:
@@ -89,18 +183,19 @@ def test_adapters_count() -> None:
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter += 0.05
-    assert_near(make_decoder(model).begin(ids, 8, 1), look_up(model, ids)[:, -1], "fp32")
+    assert_near(make_decoder(model).begin(ids, 8, 1).logits, look_up(model, ids)[:, -1], "fp32")
 
 
 def test_what_it_does_not_know_is_left_to_transformers() -> None:
-    assert isinstance(make_decoder(make_model(), "fp32"), Decoder)
+    assert isinstance(make_decoder(make_model(), "fp32"), FastDecoder)
     model, ids = make_model(activation_function="relu"), make_ids(2, 7)
     decoder = make_decoder(model, "fp32")
     assert isinstance(decoder, ReferenceDecoder)
     theirs = look_up(model, ids)
     model.train()
-    assert_near(decoder.begin(ids[:, :6], 9, 2), theirs[:, 5], "fp32")
-    assert_near(decoder.step(ids[:, 6]), theirs[:, 6], "fp32")
+    state = decoder.begin(ids[:, :6], 9, 2)
+    assert_near(state.logits, theirs[:, 5], "fp32")
+    assert_near(state.step(ids[:, 6]), theirs[:, 6], "fp32")
     assert model.training
 
 
@@ -109,8 +204,8 @@ def test_eight_bits_cost_little() -> None:
     model, ids = make_model(), make_ids(4, 32)
     decoder = make_decoder(model, "int8")
     exact = look_up(model, ids)
-    first = decoder.begin(ids[:, :1], 32, 4)
-    rounded = torch.stack([first, *(decoder.step(ids[:, place]) for place in range(1, 32))], dim=1)
+    state = decoder.begin(ids[:, :1], 32, 4)
+    rounded = torch.stack([state.logits, *(state.step(ids[:, place]) for place in range(1, 32))], dim=1)
     losses = [
         torch.nn.functional.cross_entropy(one[:, :-1].flatten(0, 1), ids[:, 1:].flatten()) for one in (exact, rounded)
     ]
@@ -123,9 +218,9 @@ def test_of_many_rows_nothing_is_rounded_to_eight_bits(computes: bool, monkeypat
     monkeypatch.setattr(decoders, "computes_bf16", lambda: computes)
     model, ids = make_model(), make_ids(1, decoders.MANY_ROWS + 1)
     theirs, decoder = look_up(model, ids), make_decoder(model, "int8")
-    seen = decoder.begin(ids[:, :-1], 64, 1), decoder.step(ids[:, -1])
-    assert_near(seen[0], theirs[:, -2], "int8")
-    assert_near(seen[1], theirs[:, -1], "int8")
+    state = decoder.begin(ids[:, :-1], 64, 1)
+    assert_near(state.logits, theirs[:, -2], "int8")
+    assert_near(state.step(ids[:, -1]), theirs[:, -1], "int8")
     read = decoder.read_all(ids)
     assert_near(read, theirs[0], "bf16" if computes else "fp32")
 
@@ -136,17 +231,19 @@ def test_style_goes_from_the_base_to_the_tuned_model_and_beyond(strength: float)
     styled = GuidedDecoder(make_decoder(tuned), make_decoder(base), strength)
     theirs = [look_up(model, ids).log_softmax(-1) for model in (base, tuned)]
     expected = theirs[0] + strength * (theirs[1] - theirs[0])
-    assert_near(styled.begin(ids[:, :6], 12, 2), expected[:, 5], "fp32")
-    assert_near(styled.step(ids[:, 6]), expected[:, 6], "fp32")
-    assert_near(styled.step(ids[:, 7]), expected[:, 7], "fp32")
+    state = styled.begin(ids[:, :6], 12, 2)
+    assert_near(state.logits, expected[:, 5], "fp32")
+    assert_near(state.step(ids[:, 6]), expected[:, 6], "fp32")
+    assert_near(state.step(ids[:, 7]), expected[:, 7], "fp32")
+    assert_near(styled.read_all(ids), expected.flatten(0, 1), "fp32")
 
 
 def test_two_models_go_on_as_far_as_the_one_with_fewer_positions() -> None:
     styled = GuidedDecoder(make_decoder(make_model(n_positions=12)), make_decoder(make_model()), 2.0)
-    styled.begin(make_ids(1, 11), 100, 1)
-    assert not styled.is_full
-    styled.step(torch.tensor([1]))
-    assert styled.is_full
+    state = styled.begin(make_ids(1, 11), 100, 1)
+    assert state.room_left(0) == 1
+    state.step(torch.tensor([1]))
+    assert state.room_left(0) == 0
 
 
 def test_the_format_is_chosen_by_the_model_and_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A text ends where it was asked to: at its length, at a stop string, or with a sentence, line, paragraph or speech."""
+"""Stop conditions: a text ends at its length, before a stop string, or with a sentence, line, paragraph or speech."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PLAY = "ROMEO:\nIs the day so young?\nBut new.\n\nBENVOLIO:\nBut new struck nine
 
 
 def take(text: str, n_bytes: int = 3, **how: Any) -> tuple[str, list[str], StopDetector]:
-    """What a scribe writes down of a text that comes in tokens of so many bytes, as one and in pieces."""
-    scribe, raw = StopDetector(WriteSettings(**how)), text.encode()
-    pieces = [scribe.take(raw[start : start + n_bytes]) for start in range(0, len(raw), n_bytes)]
-    pieces.append(scribe.finish())
-    return "".join(pieces), pieces, scribe
+    """What a detector gives of a text that comes in tokens of so many bytes: joined, in pieces, and the detector."""
+    detector, raw = StopDetector(WriteSettings(**how)), text.encode()
+    pieces = [detector.take(raw[start : start + n_bytes]) for start in range(0, len(raw), n_bytes)]
+    pieces.append(detector.finish())
+    return "".join(pieces), pieces, detector
 
 
 @pytest.mark.parametrize("n_bytes", [1, 2, 3, 7, 50])
@@ -43,30 +43,30 @@ def take(text: str, n_bytes: int = 3, **how: Any) -> tuple[str, list[str], StopD
     ],
 )
 def test_a_text_ends_where_it_should(text: str, how: dict[str, Any], kept: str, n_bytes: int) -> None:
-    written, _, scribe = take(text, n_bytes, **{"unit": "characters"} | how)
-    assert (written, scribe.stopped) == (kept, True)
+    written, _, detector = take(text, n_bytes, **{"unit": "characters"} | how)
+    assert (written, detector.stopped) == (kept, True)
 
 
 @pytest.mark.parametrize("end", ["sentence", "line", "paragraph", "speech"])
 def test_a_text_without_an_end_is_cut(end: str) -> None:
-    written, _, scribe = take("word " * 100, 5, stop_at=end, length=100, unit="characters")
-    assert scribe.stopped and 100 <= len(written) <= LONGER * 100 + 205
+    written, _, detector = take("word " * 100, 5, stop_at=end, length=100, unit="characters")
+    assert detector.stopped and 100 <= len(written) <= LONGER * 100 + 205
 
 
 def test_without_a_wish_it_has_exactly_its_tokens() -> None:
-    written, pieces, scribe = take("abc" * 30, 3, length=7)
-    assert written == "abc" * 7 and scribe.stopped and len([piece for piece in pieces if piece]) == 7
+    written, pieces, detector = take("abc" * 30, 3, length=7)
+    assert written == "abc" * 7 and detector.stopped and len([piece for piece in pieces if piece]) == 7
 
 
 def test_where_the_model_ends_a_text_it_ends() -> None:
-    scribe = StopDetector(WriteSettings(stop_at="document", length=50))
-    assert [scribe.take(b"ab"), scribe.take(b"c"), scribe.take(b"", last=True), scribe.take(b"d")] == [
+    detector = StopDetector(WriteSettings(stop_at="document", length=50))
+    assert [detector.take(b"ab"), detector.take(b"c"), detector.take(b"", last=True), detector.take(b"d")] == [
         "ab",
         "c",
         "",
         "",
     ]
-    assert scribe.stopped
+    assert detector.stopped
 
 
 def test_nothing_that_might_begin_a_stop_string_is_shown_before_it_is_sure() -> None:
@@ -93,17 +93,27 @@ WISHES = st.fixed_dictionaries(
 def test_whatever_comes_and_is_asked_a_beginning_of_the_text_is_written(
     text: str, n_bytes: int, how: dict[str, Any]
 ) -> None:
-    written, _, scribe = take(text, n_bytes, **how)
+    written, _, detector = take(text, n_bytes, **how)
     assert text.startswith(written)
-    assert scribe.stopped or written == text or how.get("stop")
+    assert detector.stopped or written == text
     for stop in how.get("stop", ()):
         assert stop not in written
 
 
-@given(WISHES)
-def test_the_most_tokens_are_enough_for_any_length_in_tokens_or_characters(how: dict[str, Any]) -> None:
+@given(st.text(max_size=60), st.text(min_size=1, max_size=4), st.text(max_size=60), st.integers(1, 9))
+def test_a_stop_string_ends_the_text_at_its_first_place(before: str, stop: str, after: str, n_bytes: int) -> None:
+    text = before + stop + after
+    written, _, detector = take(text, n_bytes, length=1_000, stop=(stop,))
+    assert detector.stopped and written == text[: text.index(stop)]
+
+
+@given(WISHES, st.sampled_from([b"ab ", b"a. ", b"\n\n", b"word"]))
+def test_a_text_of_any_length_has_ended_by_the_most_tokens_that_are_counted(how: dict[str, Any], token: bytes) -> None:
     settings = WriteSettings(**how | {"stop": ()})
-    scribe = StopDetector(settings)
+    detector = StopDetector(settings)
     for _ in range(count_most_tokens(settings)):
-        scribe.take(b"ab ")
-    assert scribe.stopped or settings.stop_at == "document"
+        detector.take(token)
+    if settings.unit == "words" and token in (b"\n\n", b"word"):
+        assert not detector.stopped, "the control: without the end of a word there is no length in words"
+    else:
+        assert detector.stopped

@@ -19,7 +19,7 @@ import epigone
 from conftest import Reliability, keeping
 from epigone import Run, TrainSettings, WriteSettings, pipeline
 from epigone.errors import OutOfMemory
-from epigone.model.decoder import Decoder
+from epigone.model.decoder import FastState
 from epigone.preparation import prepare
 from epigone.report.publish import read_report_data
 from epigone.runs.folder import RunFolder
@@ -172,15 +172,15 @@ def test_wherever_else_memory_runs_out_it_is_one_error(kind: str, monkeypatch: p
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """[texts that can be written at once, times that it was too many]."""
-    limits, step = [1_000, 0], Decoder.step
+    limits, step = [1_000, 0], FastState.step
 
-    def step_or_fail(decoder: Decoder, ids: torch.Tensor) -> torch.Tensor:
+    def step_or_fail(state: FastState, ids: torch.Tensor) -> torch.Tensor:
         if len(ids) > limits[0]:
             limits[1] += 1
             raise ERRORS["cuda"]()
-        return step(decoder, ids)
+        return step(state, ids)
 
-    monkeypatch.setattr(Decoder, "step", step_or_fail)
+    monkeypatch.setattr(FastState, "step", step_or_fail)
     return limits
 
 

@@ -16,6 +16,7 @@ from typing import Literal, TypeVar, cast
 import psutil
 import torch
 
+from epigone.backend import computes_bf16
 from epigone.errors import OutOfMemory, SettingsError
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
@@ -151,14 +152,6 @@ def _how_to_see(device: str) -> str:
     if device == "cuda":
         return "Is a CUDA build of torch installed? The README says how. Without --device it runs on the processor."
     return "Without --device it runs on the processor."
-
-
-def computes_bf16() -> bool:
-    """Whether the processor does, in silicon."""
-    if not hasattr(torch.cpu, "get_capabilities"):  # before torch 2.11
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _has_compiler() -> bool:

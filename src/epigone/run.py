@@ -1,4 +1,4 @@
-"""A run's folder, or a GPT-2's name, in; texts, and the opinion of one, out."""
+"""A trained run, or any GPT-2 by name: write with it, score texts, judge it, quiz on it and report it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from epigone.errors import BaseError, RunDamaged, RunNotFound, SettingsError
 from epigone.evaluation.quiz import Question, choose_author_passages, find_contexts, make_pair, make_quiz
 from epigone.evaluation.verdict import UNTOUCHED
 from epigone.files import hash_file, write_json
-from epigone.generation.generator import StreamedText, TextGenerator
+from epigone.generation.batch import StreamedText
+from epigone.generation.generator import TextGenerator
 from epigone.hardware import find_hardware
-from epigone.model.decoder import AnyDecoder, GuidedDecoder, open_decoder
+from epigone.model.decoder import Decoder, GuidedDecoder, open_decoder
 from epigone.model.hub import BUNDLED, GENERATION, WEIGHTS, find_base
 from epigone.model.weights import read_temperature
 from epigone.runs.folder import RunFolder
@@ -33,11 +35,11 @@ if TYPE_CHECKING:
 
 KEPT = "untouched.json"
 HOW = {"count", "device", "precision"}
-"""Settings that text number n has nothing to do with, but for what rounding does."""
+"""Settings on which text number n does not depend, but for rounding."""
 
 
 def read_base_samples(folder: Path, prompt: str, asked: WriteSettings) -> list[str] | None:
-    """The texts that are asked for; None where these, or of these weights, are not kept."""
+    """The cached texts that are asked for; None where others are cached, or those of other weights."""
     try:
         kept = json.loads((folder / KEPT).read_text("utf-8"))
     except FileNotFoundError:
@@ -73,7 +75,9 @@ class Run:
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self._writers: dict[tuple[object, ...], TextGenerator] = {}
+        self._generators: dict[tuple[object, ...], TextGenerator] = {}
+        self._lock = Lock()
+        """Held while a model is loaded, so that threads load it once."""
 
     @property
     def path(self) -> Path:
@@ -109,7 +113,7 @@ class Run:
         return self.open_generator(asked).stream(prompt, asked)
 
     def score(self, text: str, device: str = "auto") -> Score:
-        """What the best model thinks of a text: loss, perplexity, bits per byte, and each line and token of it.
+        """How well the best model predicts a text: loss, perplexity, bits per byte, and each line and token of it.
 
         Computed in fp32. Raises TextTooShort, TextUnreadable, SettingsError, RunNotFound, RunDamaged.
         """
@@ -132,16 +136,16 @@ class Run:
         if count < 2 or length < 5:
             raise SettingsError("A quiz has 2 passages or more, of 5 words or more.", hint="See --count and --length.")
         settings = make_settings(WriteSettings, {"device": device, "unit": "words", "length": 3 * length})
-        writer, generator = self.open_generator(settings), random.Random(seed)
+        generator, chance = self.open_generator(settings), random.Random(seed)
         documents = self.folder.read_some_held_out()
-        spans = choose_author_passages(documents, writer.documents, count // 2, length, generator)
-        contexts = find_contexts(documents, spans, len(spans), generator)
+        spans = choose_author_passages(documents, generator.documents, count // 2, length, chance)
+        contexts = find_contexts(documents, spans, len(spans), chance)
         pairs = []
         for number, (span, context) in enumerate(zip(spans, contexts, strict=True)):
-            written = writer.write(context, settings.model_copy(update={"seed": (seed + number) % 2**32}))[0]
+            written = generator.write(context, settings.model_copy(update={"seed": (seed + number) % 2**32}))[0]
             pair = make_pair(documents[span.document][span.start : span.end], written, length)
             pairs += [] if pair is None else [pair]
-        return make_quiz(pairs, generator)
+        return make_quiz(pairs, chance)
 
     def judge(
         self,
@@ -167,11 +171,11 @@ class Run:
             documents=self.folder.read_documents(),
             held_out=self.folder.read_held_out(),
         )
-        texts, writer = self._write_to_be_judged(n_characters, seed, device)
+        texts, generator = self._write_to_be_judged(n_characters, seed, device)
         first, plan = self.evaluations[0], self.folder.read_plan()[0]
         base = first.bits_per_byte if first.step == 0 and not plan.fresh else None
         learning = measure_learning(self.folder, author, best.bits_per_byte, base, others, device=device)
-        judgement = judge_model(texts, author, writer, learning, others, seed=seed)
+        judgement = judge_model(texts, author, generator, learning, others, seed=seed)
         if plan.base in BUNDLED:  # which are quick enough to be asked as well
             by_base = write_with_base(
                 plan.base, plan.start_text, judging_write_settings(max(1, n_characters // 2), seed, device)
@@ -184,16 +188,17 @@ class Run:
 
     def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], TextGenerator]:
         asked = judging_write_settings(n_characters, seed, device)
-        writer = self.open_generator(asked)
-        return writer.write("", asked), writer
+        generator = self.open_generator(asked)
+        return generator.write("", asked), generator
 
     def open_generator(self, settings: WriteSettings | None = None) -> TextGenerator:
-        """The best model, loaded once for each way in which it is to compute."""
+        """The best model, loaded once for each device, precision and guidance. Threads may share it."""
         settings = settings or WriteSettings()
-        way = (settings.device, settings.precision, settings.guidance)
-        if way not in self._writers:
-            self._writers[way] = open_generator(self.path, settings)
-        return self._writers[way]
+        key = (settings.device, settings.precision, settings.guidance)
+        with self._lock:
+            if key not in self._generators:
+                self._generators[key] = open_generator(self.path, settings)
+            return self._generators[key]
 
 
 def judging_write_settings(n_characters: int, seed: int = 0, device: str = "auto") -> WriteSettings:
@@ -207,7 +212,7 @@ def judging_write_settings(n_characters: int, seed: int = 0, device: str = "auto
 
 
 def write_with_base(base: str, start_text: str, asked: WriteSettings) -> list[str]:
-    """What an untouched base that comes with epigone writes, or has written."""
+    """What a bundled base writes before any training; cached texts where they are the ones asked for."""
     kept = read_base_samples(BUNDLED[base], start_text, asked)
     return kept or open_generator(base, asked).write(start_text, asked)
 
@@ -218,7 +223,7 @@ def open_run(path: PathOrName) -> Run:
 
 
 def score(name: PathOrName, text: str, device: str = "auto", *, progress: bool = False) -> Score:
-    """The same of anything that can write: a run's folder, or any GPT-2, from a folder or by its name on the hub.
+    """How well a model predicts a text: a run's, or any GPT-2, from a folder or by its name on the hub.
 
     Raises what `Run.score` does, and BaseError.
     """
@@ -230,9 +235,9 @@ def score(name: PathOrName, text: str, device: str = "auto", *, progress: bool =
 
 
 def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, progress: bool = False) -> TextGenerator:
-    """Something to write with: a run's folder, or any GPT-2, from a folder or by its name on the hub.
+    """A generator for a run's folder, or for any GPT-2, from a folder or by its name on the hub.
 
-    Of the settings those count that say how to compute. Raises RunNotFound, RunDamaged, BaseError, SettingsError.
+    Of the settings, device, precision and guidance count. Raises RunNotFound, RunDamaged, BaseError, SettingsError.
     """
     settings = settings or WriteSettings()
     hardware, folder = find_hardware(settings.device), _find_model(name, progress=progress)
@@ -241,7 +246,7 @@ def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, p
         run = RunFolder(Path(name))
         plan = run.read_plan()[0]
         start_text, base, read_documents = plan.start_text, plan.base, run.read_documents
-    decoder: AnyDecoder = open_decoder(folder, settings.precision, hardware)
+    decoder: Decoder = open_decoder(folder, settings.precision, hardware)
     if settings.guidance != 1:
         if base == "none":
             raise SettingsError("--guidance needs a run that was fine-tuned from a base.", hint="Leave it out.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import click
 
@@ -85,7 +85,9 @@ def score(run: str, text: str, settings: ScoreOptions, *, as_json: bool) -> int:
     document = _read_document(text, settings.encoding, keep_boilerplate=settings.keep_boilerplate)
     found = runs.score(check_model(run), str(document.text), settings.device, progress=not as_json)
     if as_json:
-        print_json({"run": run, "text": document.name, **list_numbers(found)})
+        from epigone.generation.scoring import ScoreRecord
+
+        print_json({"run": run, "text": document.name, **ScoreRecord.model_validate(found).model_dump()})
     else:
         _show_score(document, found)
     return 0
@@ -119,14 +121,6 @@ def _read_document(file: str, encoding: str, *, keep_boilerplate: bool) -> Docum
     if len(corpus.documents) > 1:
         raise TextError(f"{file} contains {len(corpus.documents):,} texts; score reads one.", hint="Name one file.")
     return corpus.documents[0]
-
-
-def list_numbers(score: Score) -> dict[str, Any]:
-    """A score as plain values, for JSON."""
-    names = ("nats", "loss", "perplexity", "bits_per_byte", "accuracy", "n_tokens", "n_bytes", "n_characters")
-    lines = [asdict(line) | {"bits_per_byte": line.bits_per_byte} for line in score.lines]
-    numbers = {name: getattr(score, name) for name in names}
-    return numbers | {"lines": lines, "tokens": [token._asdict() for token in score.tokens]}
 
 
 def _show_score(document: Document, found: Score) -> None:

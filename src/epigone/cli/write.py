@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -15,13 +13,11 @@ from epigone.errors import OutputError, SettingsError
 from epigone.settings import WriteSettings
 
 if TYPE_CHECKING:
-    from epigone.generation.generator import GeneratedText, TextGenerator
+    from epigone.generation.generator import OnProgress, TextGenerator
     from epigone.text_reuse.matches import Match
 
 OutputMode = Literal["text", "json", "interactive", "sources"]
 """How texts are shown; with "sources" each is followed by the longest passage that it copies."""
-LINE_START = b'{"prompt": '
-"""How every line of a .jsonl file starts."""
 
 
 @click.command(
@@ -97,15 +93,15 @@ def write(  # noqa: PLR0913  # its arguments are its options
     from epigone.run import open_generator
 
     use_idle_threads()
-    writer = open_generator(name, settings, progress=not quiet)
-    settings = writer.resolve_auto(settings)
+    generator = open_generator(name, settings, progress=not quiet)
+    settings = generator.resolve_auto(settings)
     if mode == "interactive":
-        _write_in_turns(writer, prompt, settings, quiet=quiet)
+        _write_in_turns(generator, prompt, settings, quiet=quiet)
     elif out is None and mode == "text" and settings.count == 1:
-        _stream(writer, prompt, settings)
+        _stream(generator, prompt, settings)
     else:
-        with show_progress("Writing", quiet=quiet) as writer.watch:
-            shown = _write_whole(writer, prompt, out, settings, mode)
+        with show_progress("Writing", quiet=quiet) as on_progress:
+            shown = _write_whole(generator, prompt, out, settings, mode, on_progress)
         print_piece(shown)
     return 0
 
@@ -180,20 +176,22 @@ def _not_with_interactive(flag: str) -> SettingsError:
     return SettingsError(f"{flag} does not go with --interactive.", hint="Leave out one of the two.")
 
 
-def _write_in_turns(writer: TextGenerator, prompt: str, settings: WriteSettings, *, quiet: bool) -> None:
+def _write_in_turns(generator: TextGenerator, prompt: str, settings: WriteSettings, *, quiet: bool) -> None:
     from epigone.cli.interactive import InteractiveSession
     from epigone.cli.terminal import open_screen
     from epigone.generation.session import WritingSession
 
     with open_screen(quiet=quiet, json=False) as screen:
-        InteractiveSession(WritingSession(writer, settings), screen, quiet=quiet).run(prompt)
+        InteractiveSession(WritingSession(generator, settings), screen, quiet=quiet).run(prompt)
 
 
-def _write_with_sources(writer: TextGenerator, prompt: str, settings: WriteSettings) -> Iterator[str]:
-    n_documents = len(writer.documents)  # before writing: it fails if the text is not there
-    for number, text in enumerate(writer.write(prompt, settings), 1):
+def _write_with_sources(
+    generator: TextGenerator, prompt: str, settings: WriteSettings, on_progress: OnProgress
+) -> Iterator[str]:
+    n_documents = len(generator.documents)  # before writing: it fails if the text is not there
+    for number, text in enumerate(generator.write(prompt, settings, on_progress=on_progress), 1):
         yield f"--- {number} of {settings.count}\n" if settings.count > 1 else ""
-        yield f"{prompt}{text}\n\n{describe_source(writer.find_source(text), n_documents)}\n"
+        yield f"{prompt}{text}\n\n{describe_source(generator.find_source(text), n_documents)}\n"
 
 
 def describe_source(found: Match | None, n_documents: int) -> str:
@@ -205,80 +203,54 @@ def describe_source(found: Match | None, n_documents: int) -> str:
     return f"Longest passage shared with the training text: {found.n_characters} characters, {where}:\n{passage}"
 
 
-def _stream(writer: TextGenerator, prompt: str, settings: WriteSettings) -> None:
+def _stream(generator: TextGenerator, prompt: str, settings: WriteSettings) -> None:
     from epigone.cli.terminal import print_piece
 
     print_piece(prompt)
-    for piece in writer.stream(prompt, settings):
+    for piece in generator.stream(prompt, settings):
         print_piece(piece.text)
     print_piece("\n")
 
 
 def _write_whole(
-    writer: TextGenerator, prompt: str, out: Path | None, settings: WriteSettings, mode: OutputMode
+    generator: TextGenerator,
+    prompt: str,
+    out: Path | None,
+    settings: WriteSettings,
+    mode: OutputMode,
+    on_progress: OnProgress,
 ) -> str:
     """Write all texts, to a file if there is one; returns what to print."""
     from epigone.cli.terminal import spell_json
     from epigone.files import write_text
 
     if out is not None and out.suffix == ".jsonl":
-        _write_lines(writer, prompt, out, settings)
+        _write_lines(generator, prompt, out, settings, on_progress)
         return ""
     if mode == "sources":
-        return "".join(_write_with_sources(writer, prompt, settings))
+        return "".join(_write_with_sources(generator, prompt, settings, on_progress))
     if mode == "json":
-        found = [describe_record(prompt, record) for record in writer.write_records(prompt, settings)]
-        texts = [record["text"] for record in found]
+        records = list(generator.write_records(prompt, settings, on_progress=on_progress))
+        texts = [record.text for record in records]
+        found = [record.model_dump(mode="json") for record in records]
         shown = spell_json({"texts": found, "settings": settings.model_dump()}) + "\n"
     else:
-        texts = writer.write(prompt, settings)
+        texts = generator.write(prompt, settings, on_progress=on_progress)
         shown = _join(prompt, texts) if out is None else ""
     if out is not None:
         write_text(out, _join(prompt, texts))
     return shown
 
 
-def _write_lines(writer: TextGenerator, prompt: str, out: Path, settings: WriteSettings) -> None:
+def _write_lines(
+    generator: TextGenerator, prompt: str, out: Path, settings: WriteSettings, on_progress: OnProgress
+) -> None:
     """One line of JSON for each text; continues where an earlier call with the same settings was stopped."""
-    from epigone.files import append_text
+    from epigone.generation.records import append_record, count_written
 
     first = count_written(out, prompt, settings)
-    for record in writer.write_records(prompt, settings, first):
-        line = describe_record(prompt, record) | {"settings": settings.model_dump(exclude={"count"})}
-        append_text(out, json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def count_written(out: Path, prompt: str, settings: WriteSettings) -> int:
-    """How many of the wanted texts a .jsonl file already contains. Raises OutputError if it contains others."""
-    from epigone.files import write_bytes
-
-    if not out.exists():
-        return 0
-    asked = settings.model_dump(mode="json", exclude={"count"})
-    try:
-        whole, end, torn = out.read_bytes().rpartition(b"\n")
-        lines = [json.loads(line) for line in whole.split(b"\n") if line]
-        kept = [(line["prompt"], WriteSettings.with_current_names(line["settings"]), line["seed"]) for line in lines]
-        if torn and not kept and not torn.startswith(LINE_START):
-            raise ValueError("not written by epigone")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise OutputError(
-            f"{out} exists and does not contain texts by epigone.", hint="Choose another name with --out."
-        ) from None
-    if kept != [(prompt, asked, settings.seed + number) for number in range(len(kept))]:
-        raise OutputError(
-            f"{out} contains texts that were written with other settings.", hint="Choose another name with --out."
-        )
-    if torn:  # the last line was cut short when a call was stopped
-        write_bytes(out, whole + end)
-    return len(kept)
-
-
-def describe_record(prompt: str, record: GeneratedText) -> dict[str, Any]:
-    """A text as plain values. "longest_shared" is None if the training text is not known."""
-    found = {"prompt": prompt, **record._asdict()}
-    source = found.pop("source")
-    return found | {"longest_shared": None if source is None else asdict(source)}
+    for record in generator.write_records(prompt, settings, first, on_progress=on_progress):
+        append_record(out, record, settings)
 
 
 def _join(prompt: str, texts: Sequence[str]) -> str:

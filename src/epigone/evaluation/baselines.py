@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from epigone.evaluation.ngram_model import measure_byte_bits
 from epigone.evaluation.verdict import UNTOUCHED, Measure, Reference, Verdict, percent
-from epigone.model.decoder import Decoder, ReferenceDecoder
+from epigone.model.decoder import Decoder
 from epigone.tokens.dataset import TokenSplit, read_in_order
 from epigone.training.events import Grade
 
@@ -39,7 +39,7 @@ OTHERS_UNKNOWN = (
 
 
 @torch.inference_mode()
-def measure_model(decoder: Decoder | ReferenceDecoder, part: TokenSplit, block_size: int) -> float:
+def measure_model(decoder: Decoder, part: TokenSplit, block_size: int) -> float:
     """Bits per byte of a part under a model, which reads it as `evaluate` does: in blocks that do not overlap."""
     n_rows, nats = max(1, TOKENS_AT_ONCE // block_size), 0.0
     for ids, targets in read_in_order(part.ids, block_size=block_size, batch_size=n_rows):

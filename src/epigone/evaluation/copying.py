@@ -26,7 +26,7 @@ from epigone.corpus.large_text import Text, slice_across
 from epigone.evaluation.verdict import HELD_OUT, Measure, Reference, Verdict, percent
 from epigone.files import write_bytes
 from epigone.generation.generator import TextGenerator
-from epigone.model.decoder import AnyDecoder
+from epigone.model.decoder import Decoder
 from epigone.text_reuse.hashing import Hashes, hash_windows, normalise
 from epigone.text_reuse.matches import MatchReport, find_matches
 from epigone.tokens.tokenizer import encode
@@ -358,11 +358,12 @@ def _next_space(document: Text, place: int) -> int:
 
 
 @torch.inference_mode()
-def _measure_recall(decoder: AnyDecoder, passages: list[list[int]]) -> tuple[float, float]:
+def _measure_recall(decoder: Decoder, passages: list[list[int]]) -> tuple[float, float]:
     """The mean share of the second halves before the first wrong token, and the share of halves without one."""
     ids = torch.tensor(passages, dtype=torch.int64, device=decoder.device)
     prefixes, expected = ids.chunk(2, dim=1)
-    logits = decoder.begin(prefixes, ids.shape[1], len(ids))
+    state = decoder.begin(prefixes, ids.shape[1], len(ids))
+    logits = state.logits
     right = torch.ones(len(ids), dtype=torch.bool, device=decoder.device)
     n_right = torch.zeros(len(ids), dtype=torch.int64, device=decoder.device)
     for number in range(expected.shape[1]):
@@ -370,5 +371,5 @@ def _measure_recall(decoder: AnyDecoder, passages: list[list[int]]) -> tuple[flo
         right &= tokens == expected[:, number]
         n_right += right
         if number + 1 < expected.shape[1] and bool(right.any()):
-            logits = decoder.step(tokens)
+            logits = state.step(tokens)
     return float(n_right.double().mean()) / expected.shape[1], float(right.double().mean())

@@ -1,8 +1,12 @@
-"""Logits in, one token for each text out, each text with its own random numbers."""
+"""Token samplers and logits processors: temperature, top-k, top-p, min-p, penalties, and a guard against loops.
+
+Each text of a batch has its own random numbers, so that what it gets does not depend on the others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -11,9 +15,9 @@ from epigone.settings import WriteSettings
 from epigone.text_reuse.copy_guard import CopyGuard
 
 TRIES = 8
-"""Draws from all tokens before the allowed ones are sorted out; each fails with a probability of 1 - top_p at most."""
-Processor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Ids so far, int64 [count, time], and scores, fp32 [count, vocabulary], to scores: transformers' LogitsProcessor."""
+"""Draws from all tokens before the allowed ones are sorted; each fails with a probability of 1 - top_p at most."""
+LogitsProcessor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Ids so far, int64 [count, time], and logits, fp32 [count, vocabulary], to logits: transformers' own interface."""
 DRAWN_AT_ONCE = 64
 LARGEST_DRAWN = 1 - 2**-22
 LONGEST_LOOP, SHORTEST_LOOP, ROUNDS = 64, 6, 3
@@ -22,12 +26,12 @@ LONGEST_LOOP, SHORTEST_LOOP, ROUNDS = 64, 6, 3
 
 def make_processors(
     settings: WriteSettings, bad_words: list[list[int]], token_bytes: Sequence[bytes]
-) -> list[Processor]:
-    """transformers' own processors for what is not a matter of drawing, and the loop guard.
+) -> list[LogitsProcessor]:
+    """transformers' own processors for penalties and forbidden words, and the loop guard.
 
     `token_bytes` as of `list_token_bytes`.
     """
-    processors: list[Processor] = []
+    processors: list[LogitsProcessor] = []
     if settings.repetition_penalty != 1 or settings.no_repeat_ngram_size or bad_words:
         processors += _borrow_processors(settings, bad_words)
     if settings.loop_guard == "on":
@@ -35,7 +39,7 @@ def make_processors(
     return processors
 
 
-def _borrow_processors(settings: WriteSettings, bad_words: list[list[int]]) -> Iterator[Processor]:
+def _borrow_processors(settings: WriteSettings, bad_words: list[list[int]]) -> Iterator[LogitsProcessor]:
     from transformers import (  # they take seconds to load
         NoBadWordsLogitsProcessor,
         NoRepeatNGramLogitsProcessor,
@@ -51,9 +55,9 @@ def _borrow_processors(settings: WriteSettings, bad_words: list[list[int]]) -> I
 
 
 class LoopGuard:
-    """Strikes out the word that would begin a loop's next round, wherever the lines of its rounds break.
+    """A logits processor that forbids the word that would begin a loop's next round, wherever its lines break.
 
-    It has to see every token of its texts.
+    It has state: one is made for each call, and has to see every token of its texts.
     """
 
     def __init__(self, token_bytes: Sequence[bytes]) -> None:
@@ -65,7 +69,7 @@ class LoopGuard:
         """For each text, by distance, how many words in a row have been equal to the one so far before them."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """The scores with loops struck out. input_ids: int64 [count, time]; scores: fp32 [count, vocabulary]."""
+        """The scores with loops forbidden. input_ids: int64 [count, time]; scores: fp32 [count, vocabulary]."""
         if not self._recent:
             self._begin(input_ids[:, -LONGEST_LOOP - 1 : -1].tolist())
         struck = []
@@ -122,28 +126,35 @@ class RowRandom:
         return self._drawn.pop()
 
 
+class SampledTokens(NamedTuple):
+    """What one step of sampling gives each text of a batch."""
+
+    ids: torch.Tensor
+    """int64 [count]"""
+    log_probabilities: list[float] | None
+    """Of these tokens under the model itself, in nats; None where they were not asked for."""
+
+
 class TokenSampler:
-    """Chooses tokens for a batch. What one text gets does not depend on the others."""
+    """Draws the next token of each text of a batch. What one text gets does not depend on the others."""
 
     def __init__(
         self,
         settings: WriteSettings,
         seeds: list[int],
-        processors: Sequence[Processor],
+        processors: Sequence[LogitsProcessor],
         guards: Sequence[CopyGuard] = (),
+        *,
+        with_log_probabilities: bool = False,
     ) -> None:
         """`guards`, one for each text, forbid tokens that would complete a copied passage."""
         self.settings, self.processors, self.guards = settings, processors, guards
+        self.with_log_probabilities = with_log_probabilities
         self.temperature = TEMPERATURE if settings.temperature == "auto" else settings.temperature
-        self.noise = [RowRandom(seed) for seed in seeds]
-        self.log_probabilities: list[list[float]] | None = None
-        """For each step those of the texts' tokens under the model itself, if a list is put here."""
+        self.random = [RowRandom(seed) for seed in seeds]
 
-    def choose(self, logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
-        """The next token of each text: int64 [count].
-
-        logits: fp32 [count, vocabulary]; written: int64 [count, time].
-        """
+    def sample(self, logits: torch.Tensor, written: torch.Tensor) -> SampledTokens:
+        """The next token of each text. logits: fp32 [count, vocabulary]; written: int64 [count, time]."""
         scores = logits
         for processor in self.processors:
             scores = processor(written, scores)
@@ -153,9 +164,9 @@ class TokenSampler:
             if guard.forbids(token):
                 tokens[row] = token = self._avoid(scores[row : row + 1].clone(), token, row)
             guard.take(token)
-        if self.log_probabilities is not None:
-            self.log_probabilities.append(logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist())
-        return tokens
+        if not self.with_log_probabilities:
+            return SampledTokens(tokens, None)
+        return SampledTokens(tokens, logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist())
 
     def _avoid(self, scores: torch.Tensor, token: int, row: int) -> int:
         """A token instead of a forbidden one; that one where the text's guard forbids all. scores: [1, vocabulary]."""
@@ -170,48 +181,49 @@ class TokenSampler:
         """A token for each of the rows, whose scores are given, in order."""
         if self.temperature == 0:
             return scores.argmax(-1)
-        chances = (scores / self.temperature).softmax(-1)
-        return self._pick_sorted(chances, rows) if self.settings.top_k else self._pick_unsorted(chances, rows)
+        probabilities = (scores / self.temperature).softmax(-1)
+        pick = self._pick_sorted if self.settings.top_k else self._pick_unsorted
+        return pick(probabilities, rows)
 
-    def _pick_unsorted(self, chances: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """Draw from all tokens, and again where the token is not among the allowed.
+    def _pick_unsorted(self, probabilities: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Rejection sampling: draw from all tokens, and again where the token is not among the allowed ones.
 
-        What comes is distributed as if the others had been struck out before, and nothing needs sorting.
+        The distribution is that of top-p and min-p sampling, and nothing needs sorting.
         """
-        sums = chances.cumsum(-1)
+        sums = probabilities.cumsum(-1)
         tokens = self._draw(sums, rows)
-        left = self._find_refused(chances, tokens)
+        left = self._find_refused(probabilities, tokens)
         for number in range(TRIES + 1):
             if not left:
                 break
-            rest, their_rows = chances[left], [rows[place] for place in left]
+            rest, their_rows = probabilities[left], [rows[place] for place in left]
             last = number == TRIES
             tokens[left] = self._pick_sorted(rest, their_rows) if last else self._draw(sums[left], their_rows)
             left = [left[place] for place in self._find_refused(rest, tokens[left])]
         return tokens
 
     def _draw(self, sums: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """A token each by its chance, never one without any. sums: cumulated chances [rows, vocabulary]."""
-        drawn = torch.tensor([[self.noise[row].draw()] for row in rows], dtype=torch.float32, device=sums.device)
+        """A token each by its probability, never one of probability 0. sums: of probabilities, [rows, vocabulary]."""
+        drawn = torch.tensor([[self.random[row].draw()] for row in rows], dtype=torch.float32, device=sums.device)
         found = torch.searchsorted(sums, drawn * sums[:, -1:], right=True)[:, 0]
-        return found.clamp_(max=sums.shape[1] - 1)  # where no token has a chance
+        return found.clamp_(max=sums.shape[1] - 1)  # where all probabilities are 0
 
-    def _find_refused(self, chances: torch.Tensor, tokens: torch.Tensor) -> list[int]:
-        """The rows whose token is too unlikely: all likelier ones together have top_p, or it has not enough itself."""
+    def _find_refused(self, probabilities: torch.Tensor, tokens: torch.Tensor) -> list[int]:
+        """The rows whose token is not allowed: likelier ones together have top_p, or it is below min_p."""
         top_p, min_p = self.settings.top_p, self.settings.min_p
         if top_p == 1 and not min_p:
             return []
-        own = chances.gather(1, tokens[:, None])
+        own = probabilities.gather(1, tokens[:, None])
         if not min_p and min(own.flatten().tolist()) > 1 - top_p:
-            return []  # what is likelier has less than top_p, then
-        refused = (chances * (chances > own)).sum(-1) >= top_p
+            return []  # the likelier ones have less than top_p then
+        refused = (probabilities * (probabilities > own)).sum(-1) >= top_p
         if min_p:
-            refused |= own[:, 0] < min_p * chances.amax(-1)
+            refused |= own[:, 0] < min_p * probabilities.amax(-1)
         return [row for row, no in enumerate(refused.tolist()) if no]
 
-    def _pick_sorted(self, chances: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """The same over the likeliest tokens in order, which top_k needs."""
-        best, tokens = chances.topk(min(self.settings.top_k or chances.shape[1], chances.shape[1]))
+    def _pick_sorted(self, probabilities: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """The same from the tokens sorted by probability, which top_k needs."""
+        best, tokens = probabilities.topk(min(self.settings.top_k or probabilities.shape[1], probabilities.shape[1]))
         best = best / best.sum(-1, keepdim=True)
         struck = best.cumsum(-1) - best >= self.settings.top_p
         struck |= best < self.settings.min_p * best[:, :1]

@@ -1,4 +1,4 @@
-"""A model, its vocabulary and a text in; what the model thinks of the text out: in all, by line and by token."""
+"""Log-likelihood and perplexity of a text under a model: in all, by line and by token."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from pydantic import BaseModel, ConfigDict
 
 from epigone.errors import TextTooShort, TextUnreadable
 from epigone.tokens.tokenizer import BPETokenizer, encode, list_token_bytes
@@ -47,14 +48,14 @@ class ScoredLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score(Evaluation):
-    """How well a model foretells a text, and each token of it."""
+    """How well a model predicts a text, and each token of it."""
 
     n_characters: int
     tokens: tuple[ScoredToken, ...]
 
     @property
     def nats(self) -> float:
-        """Of the whole text: minus the sum of the tokens' log-probabilities."""
+        """Negative log-likelihood of the whole text: minus the sum of the tokens' log-probabilities."""
         return -math.fsum(token.log_probability for token in self.tokens)
 
     @property
@@ -75,19 +76,56 @@ class Score(Evaluation):
         )
 
 
+class TokenRecord(BaseModel):
+    """A `ScoredToken` for JSON."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    text: str
+    log_probability: float
+
+
+class LineRecord(BaseModel):
+    """A `ScoredLine` for JSON."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    number: int
+    text: str
+    nats: float
+    bits_per_byte: float
+
+
+class ScoreRecord(BaseModel):
+    """A `Score` for JSON: `ScoreRecord.model_validate(score)`."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    nats: float
+    loss: float
+    perplexity: float
+    bits_per_byte: float
+    accuracy: float
+    n_tokens: int
+    n_bytes: int
+    n_characters: int
+    lines: tuple[LineRecord, ...]
+    tokens: tuple[TokenRecord, ...]
+
+
 class Window(NamedTuple):
-    """Where the model begins to read, and how many of the tokens that it foretells, the last ones, count."""
+    """Where the model begins to read, and how many of its predictions, the last ones, count."""
 
     start: int
     n_counted: int
 
 
 def score_text(model: GPT2LMHeadModel, tokenizer: BPETokenizer, text: str) -> Score:
-    """What the model thinks of a text, by transformers' own forward in the model's number format.
+    """The log-probability of each token of a text, by transformers' own forward in the model's number format.
 
     An end-of-text token is put before the text, as before each document in training, so every token of the text is
-    foretold, exactly once. A text that is longer than the context is read in windows that overlap: after the first
-    window each token is foretold from at least half a context. Raises TextTooShort, TextUnreadable.
+    predicted exactly once. A text that is longer than the context is read in windows that overlap: after the first
+    window each token is predicted from at least half a context. Raises TextTooShort, TextUnreadable.
     """
     ids = encode(_check_text(text), tokenizer)
     stream = torch.tensor([tokenizer.end_of_text_id, *ids])
@@ -110,7 +148,7 @@ def _check_text(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise TextUnreadable(
-            f"The text holds half a character (a surrogate) at {error.start:,}.", hint="Decode it from its bytes anew."
+            f"The text holds half a character (a surrogate) at {error.start:,}.", hint="Decode it from its bytes again."
         ) from None
     return text
 
@@ -124,7 +162,7 @@ def decode_each_token(ids: Sequence[int], tokenizer: BPETokenizer) -> Iterator[s
 
 
 def list_windows(n_tokens: int, n_positions: int) -> list[Window]:
-    """Windows of `n_positions` tokens (or of one shorter text) that foretell each of `n_tokens` once, in order."""
+    """Windows of `n_positions` tokens (or of one shorter text) that predict each of `n_tokens` once, in order."""
     end = min(n_tokens, n_positions)
     windows = [Window(start=0, n_counted=end)]
     while end < n_tokens:

@@ -1,48 +1,92 @@
-"""A GPT-2's weights in, packed once; the logits after one token more of several texts, again and again, out.
+"""Token-by-token inference with a KV cache: GPT-2 from packed weights, transformers' own forward, and guidance.
 
-Keys and values lie in memory that is taken once. A step is as few operations as the model allows: at these sizes what
-writing takes is the way of the weights through memory, and the calls.
+A decoder holds weights and nothing else, so several threads may use one at the same time. What changes from token to
+token, the KV cache above all, is in a `DecoderState`, which belongs to whoever began it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast
 
 import torch
 from torch.nn import functional
 
+from epigone.backend import Linear, computes_bf16, int8_matmul, pack_linear
 from epigone.errors import SettingsError
-from epigone.hardware import Hardware, computes_bf16
+from epigone.hardware import Hardware
 from epigone.model.weights import PREFIX, Weights, is_plain, read_weights
 
 if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel
+    from transformers import DynamicCache, GPT2LMHeadModel
 
 
-Product = Callable[[torch.Tensor], torch.Tensor]
-"""Rows [rows, in] to [rows, out]: times a matrix, plus a bias."""
 WeightFormat = Literal["fp32", "bf16", "int8"]
 SMALL_PARAMETERS = 20_000_000
 """With fewer weights than this bf16's longer calls cost more than it saves, while the rows are few."""
 MANY_ROWS = 24
-"""From so many rows on a product in bf16, or fp32, is quicker than one in int8 (docs/dev/findings.md)."""
-LEVELS = 127
-"""Eight-bit weights are whole numbers from -127 to 127 times a scale for each output."""
+"""From so many rows on a product in bf16, or fp32, is faster than one in int8 (docs/dev/findings.md)."""
+LARGEST_INT8 = 127
+"""Eight-bit weights are integers from -127 to 127 times a scale for each output."""
 
 
-def choose_weight_format(asked: str, n_parameters: int, hardware: Hardware) -> WeightFormat:
-    """What the weights are packed as. Raises SettingsError."""
-    if asked == "int8" and hardware.device != "cpu":
-        raise SettingsError("--precision int8 is for processors.", hint="Leave it out, or add --device cpu.")
-    if asked != "auto":
-        return cast(WeightFormat, asked)
-    if hardware.bf16 and n_parameters >= SMALL_PARAMETERS:
-        return "bf16"
-    measured = hardware.device == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX")
-    return "int8" if measured else "fp32"
+# -- the interface
+
+
+class DecoderState(Protocol):
+    """Texts that are being decoded together, one row each, with their KV caches. Used by one thread at a time.
+
+    Rows need not have begun together: `join` adds others between two steps, `keep` drops rows. Like the decoder, it is
+    called in inference mode.
+    """
+
+    logits: torch.Tensor
+    """After the last token of each text at its beginning: fp32 [rows, vocabulary]. `step` returns those that follow."""
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        """Read one token more of each text: the logits of the next, fp32 [rows, vocabulary]. ids: int64 [rows].
+
+        Raises ValueError where a row has no room left.
+        """
+
+    def room_left(self, row: int) -> int:
+        """Tokens that this row can still read."""
+
+    def join(self, other: Self) -> None:
+        """Decode the rows of another state of the same decoder behind these; `other` is not to be used any more."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep these rows, one at least, in this order, and drop the others."""
+
+
+class Decoder(Protocol):
+    """A causal language model that is read token by token. It has no state; its methods need inference mode."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
+    def n_positions(self) -> int:
+        """Tokens of a text that it can read: the length of its context."""
+
+    def count_bytes(self, room: int) -> int:
+        """Memory that each text takes with room for `room` tokens, its next token's logits and probabilities too."""
+
+    def begin(self, ids: torch.Tensor, room: int, count: int) -> DecoderState:
+        """Read (prefill) `count` texts, with room for `room` tokens each: `logits` of the state are those that follow.
+
+        ids: int64 [count, time], or [1, time] where all texts begin alike. There is never room for more than a context.
+        """
+
+    def read_all(self, ids: torch.Tensor) -> torch.Tensor:
+        """The logits after each token of texts: fp32 [count * time, vocabulary]. ids: int64 [count, time]."""
+
+
+# -- GPT-2 from packed weights
 
 
 class Layer:
@@ -57,14 +101,15 @@ class Layer:
         self.widen, self.narrow = _pack(*find("mlp.c_fc"), form), _pack(*find("mlp.c_proj"), form)
 
 
-class Decoder:
-    """The model's own function, for writing. `begin` reads the texts so far, `step` one token more of each.
+class FastDecoder:
+    """GPT-2 with as few operations a step as the model allows.
 
-    Like the other decoders it is called in inference mode.
+    At these sizes the time goes into moving the weights through memory, and into the calls themselves. Memory for keys
+    and values is allocated once for each text.
     """
 
     def __init__(self, weights: Weights, form: WeightFormat = "fp32") -> None:
-        """With `form` "fp32" the tensors themselves are used, else packed copies of them."""
+        """With `form` "fp32" the tensors themselves are used, otherwise packed copies of them."""
         config, tensors = weights
         self.n_positions, self.n_head, self.width = config.n_positions, config.n_head, config.n_embd
         self._tokens, self._positions = (tensors[f"{PREFIX}{name}.weight"].detach() for name in ("wte", "wpe"))
@@ -73,171 +118,371 @@ class Decoder:
         self._norm = _find(tensors, "ln_f")
         self._head = _pack(weights.head.detach().t(), None, form)
         self._kept = torch.float32 if form == "fp32" else _choose_half(self.device)
-        self._cache = torch.empty(0)
-        self.n_read = 0
 
     def count_bytes(self, room: int) -> int:
-        """Memory that each text takes with room for `room` tokens, its next one's logits and chances included."""
+        """See `Decoder`."""
         per_token = 2 * len(self._layers) * self.width * self._kept.itemsize
         return per_token * min(room, self.n_positions) + 16 * len(self._tokens)
 
-    def begin(self, ids: torch.Tensor, room: int, count: int) -> torch.Tensor:
-        """Read texts anew, with room for `room` tokens: logits after their last ones, fp32 [count, vocabulary].
-
-        ids: int64 [count, time], or [1, time] where all texts begin alike.
-        """
-        self._make_room(len(ids), max(1, min(room, self.n_positions)))
-        logits = self._foretell(self._read(ids)[:, -1])
-        if len(ids) == count:
-            return logits
-        self._cache = self._cache.repeat_interleave(count, dim=2)
-        return logits.repeat(count, 1)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether there is no room for another token."""
-        return self.n_read >= self._cache.shape[4]
-
-    def step(self, ids: torch.Tensor) -> torch.Tensor:
-        """Read one token more of each text: fp32 [count, vocabulary]. ids: int64 [count]."""
-        return self._foretell(self._read(ids[:, None])[:, -1])
+    def begin(self, ids: torch.Tensor, room: int, count: int) -> FastState:
+        """See `Decoder`."""
+        cache = self.make_cache(len(ids), max(1, min(room, self.n_positions)))
+        logits = self.predict(self.read(ids, cache)[:, -1])
+        if len(ids) != count:
+            cache.repeat(count)
+            logits = logits.repeat(count, 1)
+        return FastState(self, cache, logits)
 
     def read_all(self, ids: torch.Tensor) -> torch.Tensor:
-        """The logits after each token of texts: fp32 [count * time, vocabulary]. ids: int64 [count, time]."""
-        self._make_room(*ids.shape)
-        return self._foretell(self._read(ids).flatten(0, 1))
+        """See `Decoder`."""
+        return self.predict(self.read(ids, self.make_cache(*ids.shape)).flatten(0, 1))
 
-    def _make_room(self, count: int, room: int) -> None:
-        """Keys and values: [layers, 2, count, heads, room, width of a head].
+    def make_cache(self, count: int, room: int) -> KVCache:
+        """An empty one for `count` texts of at most `room` tokens."""
+        shape = len(self._layers), 2, count, self.n_head, room, self.width // self.n_head
+        return KVCache(shape, self._kept, self.device)
 
-        In memory each head of a text has its positions side by side, but for one text, of which all that belongs to a
-        position does (docs/dev/findings.md).
+    def read(self, ids: torch.Tensor, cache: KVCache) -> torch.Tensor:
+        """What the blocks compute of the texts' next tokens: [count, time, width]. ids: int64 [count, time].
+
+        Their keys and values are put into the cache. Where its rows began apart, `time` is 1.
         """
-        shape = [len(self._layers), 2, count, self.n_head, room, self.width // self.n_head]
-        order = (0, 2, 4, 1, 3, 5) if count == 1 else range(6)
-        cache = torch.empty([shape[place] for place in order], dtype=self._kept, device=self.device)
-        self._cache = cache.permute(0, 3, 1, 4, 2, 5) if count == 1 else cache
-        self.n_read = 0
-
-    def _read(self, ids: torch.Tensor) -> torch.Tensor:
-        """What the blocks make of the texts' next tokens: [count, time, width]. ids: int64 [count, time]."""
         count, n_time = ids.shape
-        start, end = self.n_read, self.n_read + n_time
-        x = (functional.embedding(ids, self._tokens) + self._positions[start:end]).view(-1, self.width)
-        fresh, known = self._cache[..., start:end, :].unbind(0), self._cache[..., :end, :]
+        start, end = cache.take_slots(n_time)
+        positions = (
+            self._positions[start:end] if cache.starts is None else self._positions[start - cache.starts][:, None]
+        )
+        x = (functional.embedding(ids, self._tokens) + positions).view(-1, self.width)
+        fresh, known = cache.tensor[..., start:end, :].unbind(0), cache.tensor[..., :end, :]
         keys, values = (part.unbind(0) for part in known.unbind(1))
+        mask = cache.mask
         for layer, room, key, value in zip(self._layers, fresh, keys, values, strict=True):
             qkv = layer.attention(self._normalise(x, layer.first)).to(self._kept)
             new = qkv.view(count, n_time, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
             room.copy_(new[1:])
-            mixed = functional.scaled_dot_product_attention(new[0], key, value, is_causal=n_time > 1)
+            mixed = functional.scaled_dot_product_attention(new[0], key, value, mask, is_causal=n_time > 1)
             x = layer.out(mixed.transpose(1, 2).reshape(-1, self.width)) + x
             x = layer.narrow(functional.gelu(layer.widen(self._normalise(x, layer.second)), approximate="tanh")) + x
-        self.n_read = end
         return x.view(count, n_time, self.width)
 
-    def _foretell(self, x: torch.Tensor) -> torch.Tensor:
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits, fp32 [rows, vocabulary], from what the blocks computed, [rows, width]."""
         return self._head(self._normalise(x, self._norm)).float()
 
     def _normalise(self, x: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         return torch.layer_norm(x, (self.width,), *norm, self.epsilon)
 
 
+class KVCache:
+    """Keys and values of texts that are decoded together, [layers, 2, count, heads, slots, width of a head].
+
+    All rows end at the same slot, so that a step writes to one place whatever their lengths. A row that began later has
+    its first token in a later slot, and what stands before that is masked. Rows that began together need no mask.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
+        """In memory each head of a text has its slots side by side, but for a single text, of which all that belongs to
+
+        a position does (docs/dev/findings.md).
+        """
+        order = (0, 2, 4, 1, 3, 5) if shape[2] == 1 else range(6)
+        tensor = torch.empty([shape[place] for place in order], dtype=dtype, device=device)
+        self.tensor = tensor.permute(0, 3, 1, 4, 2, 5) if shape[2] == 1 else tensor
+        self.end = 0
+        """Slots that are filled."""
+        self.starts: torch.Tensor | None = None
+        """Each row's first slot, int64 [count]; None where that is 0 for all."""
+        self.whole_mask: torch.Tensor | None = None
+        """Over all slots; see `mask`."""
+
+    @property
+    def n_slots(self) -> int:
+        """Filled or not."""
+        return self.tensor.shape[4]
+
+    @property
+    def count(self) -> int:
+        """Rows."""
+        return self.tensor.shape[2]
+
+    @property
+    def mask(self) -> torch.Tensor | None:
+        """To be added to the attention's scores, [count, 1, 1, filled slots]; None where nothing is masked."""
+        return None if self.whole_mask is None else self.whole_mask[..., : self.end]
+
+    def list_starts(self) -> list[int]:
+        """Each row's first slot."""
+        return [0] * self.count if self.starts is None else self.starts.tolist()
+
+    def take_slots(self, n_time: int) -> tuple[int, int]:
+        """The next slots, from and to. Raises ValueError where a row has no room for them."""
+        if self.end + n_time > self.n_slots:
+            self._close_gap()
+            if self.end + n_time > self.n_slots:
+                raise ValueError(f"A text of {self.end:,} tokens has no room for {n_time:,} more.")
+        self.end += n_time
+        return self.end - n_time, self.end
+
+    def repeat(self, count: int) -> None:
+        """Let its only row be `count` rows."""
+        self.tensor = self.tensor.repeat_interleave(count, dim=2)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep these rows in this order."""
+        starts = self.list_starts()
+        self.tensor = self.tensor[:, :, torch.tensor(rows, device=self.tensor.device)]
+        self._set_starts([starts[row] for row in rows])
+        self._close_gap()
+
+    def join(self, other: KVCache, n_slots: int) -> None:
+        """Put another cache's rows behind these, in `n_slots` slots."""
+        end, old = max(self.end, other.end), self.tensor
+        starts = [end - cache.end + start for cache in (self, other) for start in cache.list_starts()]
+        layers, pair, count, heads, _, width = old.shape
+        self.tensor = old.new_empty(layers, pair, count + other.count, heads, n_slots, width)
+        self.tensor[:, :, :count, :, end - self.end : end] = old[..., : self.end, :]
+        self.tensor[:, :, count:, :, end - other.end : end] = other.tensor[..., : other.end, :]
+        self.end = end
+        self._set_starts(starts)
+
+    def _close_gap(self) -> None:
+        """Move all rows to the front as far as the longest allows."""
+        starts = self.list_starts()
+        if gap := min(starts):
+            self.tensor[..., : self.end - gap, :] = self.tensor[..., gap : self.end, :].clone()
+            self.end -= gap
+            self._set_starts([start - gap for start in starts])
+
+    def _set_starts(self, starts: list[int]) -> None:
+        if not any(starts):
+            self.starts = self.whole_mask = None
+            return
+        device = self.tensor.device
+        self.starts = torch.tensor(starts, device=device)
+        hidden = torch.arange(self.n_slots, device=device) < self.starts[:, None]
+        mask = torch.zeros(hidden.shape, dtype=self.tensor.dtype, device=device).masked_fill_(hidden, -torch.inf)
+        self.whole_mask = mask[:, None, None]
+        for row, start in enumerate(starts):  # what is masked is multiplied by zero, which not all numbers survive
+            self.tensor[:, :, row, :, :start] = 0
+
+
+class FastState:
+    """The state of a `FastDecoder`."""
+
+    def __init__(self, decoder: FastDecoder, cache: KVCache, logits: torch.Tensor) -> None:
+        self.decoder, self.cache, self.logits = decoder, cache, logits
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        """See `DecoderState`."""
+        return self.decoder.predict(self.decoder.read(ids[:, None], self.cache)[:, -1])
+
+    def room_left(self, row: int) -> int:
+        """See `DecoderState`."""
+        cache = self.cache
+        return cache.n_slots - cache.end + (0 if cache.starts is None else int(cache.starts[row]))
+
+    def join(self, other: FastState) -> None:
+        """See `DecoderState`."""
+        self.cache.join(other.cache, self.decoder.n_positions)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """See `DecoderState`."""
+        self.cache.keep(rows)
+
+
+# -- transformers' own forward
+
+
 class ReferenceDecoder:
-    """The same with transformers' own forward, for the variants of GPT-2 that its config allows."""
+    """Any GPT-2 by transformers' own forward, for the variants that its config allows."""
 
     def __init__(self, model: GPT2LMHeadModel) -> None:
         from transformers import DynamicCache  # it takes a second to load, and other models do without
 
         self.model, self.n_positions, self.device = model, int(model.config.n_positions), model.device
-        self._make_cache = partial(DynamicCache, config=model.config)
-        self._cache = self._make_cache()
+        self.make_cache = partial(DynamicCache, config=model.config)
+        self._lock = Lock()
 
     def count_bytes(self, room: int) -> int:
-        """As in `Decoder`."""
+        """See `Decoder`."""
         shape = self.model.config
         return 8 * shape.n_layer * shape.n_embd * min(room, self.n_positions) + 16 * int(shape.vocab_size)
 
-    def begin(self, ids: torch.Tensor, room: int, count: int) -> torch.Tensor:
-        """As in `Decoder`."""
-        self._cache = self._make_cache()
-        return self._read(ids.expand(count, -1))
-
-    @property
-    def is_full(self) -> bool:
-        """As in `Decoder`."""
-        return int(self._cache.get_seq_length()) >= self.n_positions
-
-    def step(self, ids: torch.Tensor) -> torch.Tensor:
-        """As in `Decoder`."""
-        return self._read(ids[:, None])
+    def begin(self, ids: torch.Tensor, room: int, count: int) -> ReferenceState:
+        """See `Decoder`. Memory is taken as it is needed, whatever the `room`."""
+        cache = self.make_cache()
+        return ReferenceState(self, cache, count, self.read(ids.expand(count, -1), cache)[:, -1])
 
     def read_all(self, ids: torch.Tensor) -> torch.Tensor:
-        """As in `Decoder`."""
-        self._cache = self._make_cache()
-        return self._read(ids, 0).flatten(0, 1)
+        """See `Decoder`."""
+        return self.read(ids, self.make_cache(), n_kept=0).flatten(0, 1)
 
-    def _read(self, ids: torch.Tensor, n_kept: int = 1) -> torch.Tensor:
-        was_training = self.model.training
-        self.model.eval()  # type: ignore[no-untyped-call]
-        read = self.model(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=n_kept)
-        self.model.train(was_training)
+    def read(
+        self, ids: torch.Tensor, cache: DynamicCache, n_kept: int = 1, hidden: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Logits after the last `n_kept` tokens, or all for 0: fp32 [count, -, vocabulary]. ids: int64 [count, time].
+
+        hidden: int64 [count]: at the beginning of the cache, slots that are not a row's own.
+        """
+        more: dict[str, torch.Tensor] = {}
+        if hidden is not None:
+            slots = torch.arange(int(cache.get_seq_length()) + ids.shape[1], device=ids.device)
+            more["attention_mask"] = (slots >= hidden[:, None]).long()
+            more["position_ids"] = slots[-ids.shape[1] :] - hidden[:, None]
+        with self._lock:  # a module's training mode is the same for all threads
+            was_training = self.model.training
+            self.model.eval()  # type: ignore[no-untyped-call]
+            try:
+                read = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=n_kept, **more)
+            finally:
+                self.model.train(was_training)
         logits: torch.Tensor = read.logits.float()
-        return logits[:, -1] if n_kept else logits
+        return logits
+
+
+class ReferenceState:
+    """The state of a `ReferenceDecoder`: transformers' own cache; rows that began later are padded in front."""
+
+    def __init__(self, decoder: ReferenceDecoder, cache: DynamicCache, count: int, logits: torch.Tensor) -> None:
+        self._decoder, self._cache, self.logits = decoder, cache, logits
+        self._hidden = torch.zeros(count, dtype=torch.int64, device=decoder.device)
+        """Slots at the beginning that are not the row's own: int64 [count]."""
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        """See `DecoderState`."""
+        n_read = int(self._cache.get_seq_length()) - int(self._hidden.min())
+        if n_read >= self._decoder.n_positions:
+            raise ValueError(f"A text of {n_read:,} tokens has no room for one more.")
+        hidden = self._hidden if bool(self._hidden.any()) else None
+        return self._decoder.read(ids[:, None], self._cache, hidden=hidden)[:, -1]
+
+    def room_left(self, row: int) -> int:
+        """See `DecoderState`."""
+        return self._decoder.n_positions - int(self._cache.get_seq_length()) + int(self._hidden[row])
+
+    def join(self, other: ReferenceState) -> None:
+        """See `DecoderState`."""
+        pairs, others = _list_keys_and_values(self._cache), _list_keys_and_values(other._cache)
+        ends = pairs[0][0].shape[-2], others[0][0].shape[-2]
+        pads = [(0, 0, max(ends) - end, 0) for end in ends]
+        self._hidden = torch.cat([state._hidden + pad[2] for state, pad in zip((self, other), pads, strict=True)])
+        self._fill(
+            [
+                torch.cat([functional.pad(own, pads[0]), functional.pad(added, pads[1])])
+                for own, added in zip(pair, new, strict=True)
+            ]
+            for pair, new in zip(pairs, others, strict=True)
+        )
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """See `DecoderState`."""
+        kept = torch.tensor(rows, device=self._decoder.device)
+        gap = int(self._hidden[kept].min())
+        self._hidden = self._hidden[kept] - gap
+        self._fill([part[kept, :, gap:] for part in pair] for pair in _list_keys_and_values(self._cache))
+
+    def _fill(self, pairs: Iterable[list[torch.Tensor]]) -> None:
+        """Put these keys and values of each layer into a new cache."""
+        pairs, self._cache = list(pairs), self._decoder.make_cache()
+        for number, (keys, values) in enumerate(pairs):
+            self._cache.update(keys, values, number)
+
+
+def _list_keys_and_values(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Of each layer, [count, heads, time, width of a head]."""
+    layers = cast(list[Any], cache.layers)  # its declared types include layers of other models
+    return [(layer.keys, layer.values) for layer in layers]
+
+
+# -- guidance
 
 
 class GuidedDecoder:
-    """Two models over one vocabulary as one: their log-probabilities, the first one's carried beyond the second's.
+    """Two models over one vocabulary as one: their log-probabilities, the first one's extrapolated beyond the second's.
 
-    `strength` 0 is the second model, 1 the first one, and above 1 what it has learned since is exaggerated (Liu et al.
-    2021 steer so).
+    `strength` 0 is the second model, 1 the first one, and above 1 exaggerates what it has learned since (DExperts, Liu
+    et al. 2021).
     """
 
-    def __init__(self, tuned: AnyDecoder, base: AnyDecoder, strength: float) -> None:
+    def __init__(self, tuned: Decoder, base: Decoder, strength: float) -> None:
         self.tuned, self.base, self.strength = tuned, base, strength
         self.device: torch.device = tuned.device
         self.n_positions: int = min(tuned.n_positions, base.n_positions)
 
     def count_bytes(self, room: int) -> int:
-        """As in `Decoder`."""
+        """See `Decoder`."""
         return self.tuned.count_bytes(room) + self.base.count_bytes(room)
 
-    def begin(self, ids: torch.Tensor, room: int, count: int) -> torch.Tensor:
-        """As in `Decoder`."""
+    def begin(self, ids: torch.Tensor, room: int, count: int) -> GuidedState:
+        """See `Decoder`."""
         room = min(room, self.n_positions)
-        return self._mix(self.tuned.begin(ids, room, count), self.base.begin(ids, room, count))
+        return GuidedState(self, self.tuned.begin(ids, room, count), self.base.begin(ids, room, count))
 
-    @property
-    def is_full(self) -> bool:
-        """As in `Decoder`."""
-        return self.tuned.is_full or self.base.is_full
+    def read_all(self, ids: torch.Tensor) -> torch.Tensor:
+        """See `Decoder`."""
+        return self.mix(self.tuned.read_all(ids), self.base.read_all(ids))
 
-    def step(self, ids: torch.Tensor) -> torch.Tensor:
-        """As in `Decoder`."""
-        return self._mix(self.tuned.step(ids), self.base.step(ids))
-
-    def _mix(self, tuned: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    def mix(self, tuned: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities from the two models' logits."""
         return torch.lerp(base.log_softmax(-1), tuned.log_softmax(-1), self.strength)
 
 
-AnyDecoder = Decoder | ReferenceDecoder | GuidedDecoder
+class GuidedState:
+    """The states of both models of a `GuidedDecoder`."""
+
+    def __init__(self, decoder: GuidedDecoder, tuned: DecoderState, base: DecoderState) -> None:
+        self._decoder, self._tuned, self._base = decoder, tuned, base
+        self.logits = decoder.mix(tuned.logits, base.logits)
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        """See `DecoderState`."""
+        return self._decoder.mix(self._tuned.step(ids), self._base.step(ids))
+
+    def room_left(self, row: int) -> int:
+        """See `DecoderState`."""
+        return min(self._tuned.room_left(row), self._base.room_left(row))
+
+    def join(self, other: GuidedState) -> None:
+        """See `DecoderState`."""
+        self._tuned.join(other._tuned)
+        self._base.join(other._base)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """See `DecoderState`."""
+        self._tuned.keep(rows)
+        self._base.keep(rows)
 
 
-def make_decoder(model: GPT2LMHeadModel, form: WeightFormat = "fp32") -> Decoder | ReferenceDecoder:
-    """For a model that is at hand, with its adapters if it has any: the fast one where it knows the model."""
+# -- which decoder, and which format
+
+
+def choose_weight_format(asked: str, n_parameters: int, hardware: Hardware) -> WeightFormat:
+    """What the weights are packed as. Raises SettingsError."""
+    if asked == "int8" and hardware.device != "cpu":
+        raise SettingsError("--precision int8 is for processors.", hint="Leave it out, or add --device cpu.")
+    if asked != "auto":
+        return cast(WeightFormat, asked)
+    if hardware.bf16 and n_parameters >= SMALL_PARAMETERS:
+        return "bf16"
+    measured = hardware.device == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    return "int8" if measured else "fp32"
+
+
+def make_decoder(model: GPT2LMHeadModel, form: WeightFormat = "fp32") -> FastDecoder | ReferenceDecoder:
+    """For a model in memory, with its LoRA adapters if it has any: the fast one where it knows the model's variant."""
     if not is_plain(model.config):
         return ReferenceDecoder(model)
     from epigone.model.lora import merge_weights
 
-    return Decoder(Weights(model.config, merge_weights(model)), form)
+    return FastDecoder(Weights(model.config, merge_weights(model)), form)
 
 
-def open_decoder(folder: Path, asked: str, hardware: Hardware) -> Decoder | ReferenceDecoder:
+def open_decoder(folder: Path, asked: str, hardware: Hardware) -> FastDecoder | ReferenceDecoder:
     """For the GPT-2 in a folder. Raises RunDamaged, SettingsError."""
     weights = read_weights(folder, hardware.device)
     form = choose_weight_format(asked, weights.n_parameters, hardware)
     if is_plain(weights.config):
-        return Decoder(weights, form)
+        return FastDecoder(weights, form)
     from epigone.model.gpt2 import load_model
 
     return ReferenceDecoder(load_model(folder, device=hardware.device))
@@ -253,49 +498,34 @@ def _choose_half(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type != "cpu" or computes_bf16() else torch.float32
 
 
-def _pack(weight: torch.Tensor, bias: torch.Tensor | None, form: WeightFormat) -> Product:
+def _pack(weight: torch.Tensor, bias: torch.Tensor | None, form: WeightFormat) -> Linear:
     """The product with a matrix [in, out]."""
     if form == "fp32":
         return (lambda x: x @ weight) if bias is None else lambda x: torch.addmm(bias, x, weight)
-    return Int8Linear(weight, bias) if form == "int8" else _pack_rows(weight, bias, torch.bfloat16)
-
-
-def _pack_rows(weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> Product:
-    """The same, computed in another format, and from oneDNN's own order of the weights where it knows that format."""
-    rows, bias = weight.t().to(dtype).contiguous(), None if bias is None else bias.to(dtype)
-    if rows.device.type != "cpu" or not _has_own_order(dtype):
-        return lambda x: functional.linear(x.to(dtype), rows, bias)
-    packed = torch.ops.mkldnn._reorder_linear_weight(rows, MANY_ROWS if dtype == torch.float32 else 1)
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, bias, "none", [], "")
-
-
-def _has_own_order(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is there and computes in the format on this processor."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
-    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return Int8Linear(weight, bias) if form == "int8" else pack_linear(weight, bias, torch.bfloat16)
 
 
 class Int8Linear:
-    """A product with a matrix [in, out] in whole numbers, on a scale for each output; of many rows without rounding.
+    """A product with a matrix [in, out] rounded to int8, with a scale for each output; of many rows without rounding.
 
-    Texts begin, and the window moves on, with many rows. How those are computed is packed when it is first needed.
+    A prompt is read in many rows, and so is a context that moves on. How those are computed is packed when it is first
+    needed; two threads that need it at once both pack it, to the same numbers.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         rows = weight.t().float()
-        scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / LEVELS
+        scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / LARGEST_INT8
         self._rows, self._scales = (rows / scale).round().to(torch.int8).contiguous(), scale[:, 0].bfloat16()
         self._bias = None if bias is None else bias.bfloat16()
-        self._pack_all = partial(_pack_rows, weight, bias, _choose_half(weight.device))
-        self._whole: Product | None = None
+        half = _choose_half(weight.device)
+        expected_rows = MANY_ROWS if half == torch.float32 else 1
+        self._pack_unrounded = partial(pack_linear, weight, bias, half, expected_rows=expected_rows)
+        self._unrounded: Linear | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[rows, in] to [rows, out]."""
         if len(x) >= MANY_ROWS:
-            self._whole = self._whole or self._pack_all()
-            return self._whole(x)
-        product = torch._weight_int8pack_mm(x.bfloat16(), self._rows, self._scales)
+            self._unrounded = self._unrounded or self._pack_unrounded()
+            return self._unrounded(x)
+        product = int8_matmul(x.bfloat16(), self._rows, self._scales)
         return product if self._bias is None else product.add_(self._bias)
