@@ -1,1 +1,1 @@
-"""From a model and a prompt to text: sampling, stopping, batching and streaming; and the likelihood of a given text."""
+"""Text generation from a model and a prompt (sampling, stop conditions, batching, streaming), and scoring of texts."""

@@ -1,4 +1,4 @@
-"""A writer and a person's words in; a text that the two write in turns, and its way back, out. Needs no terminal."""
+"""Interactive writing, without a terminal: a text that a person and a model write in turns, with undo and retry."""
 
 from __future__ import annotations
 
@@ -14,21 +14,18 @@ MOST_SEEDS = 2**32
 
 
 class Change(NamedTuple):
-    """What the text was before it was changed, and who changed it."""
+    """The text before a change, and who changed it."""
 
     before: str
     by_model: bool
 
 
 class WritingSession:
-    """A text in the making. Every change can be taken back, down to the first beginning."""
+    """A text in progress. Every change can be undone, back to the first beginning."""
 
-    def __init__(self, writer: TextGenerator, settings: WriteSettings) -> None:
-        """Continuations have `settings.length` tokens; the first is drawn with `settings.seed`, each other with the
-
-        seed after the one before, whether it goes on or tries again.
-        """
-        self.writer = writer
+    def __init__(self, generator: TextGenerator, settings: WriteSettings) -> None:
+        """The first continuation is drawn with `settings.seed`, each later one, retries too, with the next seed."""
+        self.generator = generator
         self.settings = settings.model_copy(update={"count": 1})
         self.text = ""
         self.seed = settings.seed
@@ -37,25 +34,25 @@ class WritingSession:
         self._kept: tuple[str, Path] | None = None
 
     def begin(self, text: str) -> None:
-        """Put a new text in place of the one so far."""
+        """Replace the text."""
         if self.text:
             self._change(text)
         self.text = text
 
     def add(self, words: str) -> None:
-        """Put the user's own words behind the text, as they are."""
+        """Append the user's own words as they are."""
         self._change(self.text + words)
 
     def go_on(self) -> Iterator[str]:
-        """Let the model go on from where the text ends: pieces, each in the text already when it comes out.
+        """Let the model continue the text: pieces, each already in the text when it is given.
 
-        What has come stays where the reader stops early.
+        Where the reader stops early the text keeps what has come so far.
         """
         settings = self.settings.model_copy(update={"seed": self.seed})
         self.seed = (self.seed + 1) % MOST_SEEDS
         before = self.text
         self._change(before, by_model=True)
-        for piece in self.writer.stream(before, settings):
+        for piece in self.generator.stream(before, settings):
             self.text += piece.text
             yield piece.text
 
@@ -65,12 +62,12 @@ class WritingSession:
         return bool(self._changes) and self._changes[-1].by_model
 
     def retry(self) -> Iterator[str]:
-        """Take the last continuation back at once, and go on with another seed. Only where `can_retry`."""
+        """Undo the last continuation at once, and continue with another seed. Only where `can_retry`."""
         self.undo()
         return self.go_on()
 
     def undo(self) -> bool:
-        """Take the last change back: a continuation, the user's words or a new beginning. False: there was none."""
+        """Undo the last change: a continuation, the user's words or a new beginning. False where there is none."""
         if not self._changes:
             return False
         self.text = self._changes.pop().before

@@ -1,7 +1,7 @@
-"""The bytes of one token after another in; text that is certain out, up to where it should end.
+"""Stop conditions: length, stop strings, the end of a sentence, line, paragraph or speech, and the model's own end.
 
-No piece ends within a character. A text ends before a stop string, at its length, or, where that is asked, at the
-first sentence, line, paragraph or speech that ends after its length.
+Tokens are decoded as they come, and text is given as soon as it is certain to belong to the result: never part of a
+character, nor what may turn out to be a stop string.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from epigone.settings import WriteSettings
 
 LONGER = 1.5
 ALLOWANCE = {"tokens": 60, "words": 40, "characters": 200}
-"""A text that finds no end after its length is cut where it has this many times its length and so much more."""
+"""A text that comes to no end is cut at this many times its length and so much more."""
 TOKENS_PER_UNIT = {"tokens": 1, "words": 12, "characters": 4}
 """At most: a character may have four bytes, and each of them be a token."""
 UNDECIDED = {"paragraph": re.compile(r"\n[^\S\n]*\Z"), "speech": re.compile(r"\n[^\n]{0,34}\Z")}
-"""A rest that may turn out to stand after the end."""
+"""The end of a text that may turn out to lie behind its boundary."""
 LOOK_BACK = 40
 
 
 def count_most_tokens(settings: WriteSettings) -> int:
-    """Tokens after which every text that is asked for has ended."""
+    """The most tokens a text may take: at 12 a word, 4 a character, it has ended by then or is cut there."""
     most = find_latest_end(settings) if settings.stop_at in STOP_BOUNDARIES else settings.length
     return most * TOKENS_PER_UNIT[settings.unit]
 
 
 def find_latest_end(settings: WriteSettings) -> int:
-    """The length, in the unit asked for, at which a text is cut that does not end by itself."""
+    """The length, in the settings' unit, at which a text is cut that comes to no boundary."""
     return int(LONGER * settings.length) + ALLOWANCE[settings.unit]
 
 
 class StopDetector:
-    """Writes down one text; `stopped` says whether it has ended, `n_tokens` how many tokens it took.
+    """Decodes one text token by token and says where it ends: `stopped`, after `n_tokens` tokens.
 
     It keeps no more of the text than it may have to look at again.
     """
@@ -51,7 +51,7 @@ class StopDetector:
         self._reached: int | None = None
 
     def take(self, piece: bytes, *, last: bool = False) -> str:
-        """What is certain after one token more. `last` says that the model ends the text here."""
+        """The text that is certain after one token more. `last`: the model itself ends the text here."""
         if self.stopped:
             return ""
         fresh = self._decoder.decode(piece)
@@ -65,7 +65,7 @@ class StopDetector:
         return self._give(len(self._text) - self._count_undecided() if end is None else end)
 
     def finish(self) -> str:
-        """What was held back because it might have been the beginning of an end. Half a character is dropped."""
+        """What was held back because it might have begun a stop string or boundary. Part of a character is dropped."""
         return "" if self.stopped else self._give(len(self._text))
 
     def _give(self, end: int) -> str:

@@ -1,6 +1,6 @@
-"""A GPT-2's folder in; its config and its tensors out, without the model that transformers would build of them.
+"""Config and tensors of a GPT-2 folder, read without building transformers' model.
 
-That model's code takes longer to load than a small one takes to write a page.
+Importing that model's code takes longer than a small model takes to write a page.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ UNLOADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError),
     *(SafetensorError, StrictDataclassError),
 )
-"""What transformers raises where a folder holds something else than it says: its config.json may hold anything."""
+"""What reading a folder may raise: its config.json may hold anything."""
 TEMPERATURE = 0.8
-"""Where none is given or known."""
+"""The default where none is given or stored."""
 PREFIX = "transformer."
 """Before the names of all tensors but the head's; GPT-2's own files leave it out."""
 GELU = ("gelu_new", "gelu_pytorch_tanh")
@@ -39,7 +39,7 @@ GELU = ("gelu_new", "gelu_pytorch_tanh")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """How a GPT-2 computes: what its config.json says, by the same names, or GPT-2's own values."""
+    """The fields of config.json that say how a GPT-2 computes, with GPT-2's own values as defaults."""
 
     n_layer: int = 12
     n_head: int = 12
@@ -61,7 +61,7 @@ def read_config(folder: Path) -> Config:
 
 
 class Weights(NamedTuple):
-    """A GPT-2 as it lies on the disk: the tensors are named as in `GPT2LMHeadModel`."""
+    """Config and tensors; the tensors are named as in `GPT2LMHeadModel`."""
 
     config: Config | GPT2Config
     tensors: Mapping[str, torch.Tensor]
@@ -78,7 +78,7 @@ class Weights(NamedTuple):
 
 
 def read_weights(folder: Path, device: str) -> Weights:
-    """What a checked folder holds, in fp32 on the device. Raises RunDamaged."""
+    """The weights in a validated folder, in fp32 on the device. Raises RunDamaged."""
     try:
         config = read_config(folder)
         found: dict[str, torch.Tensor] = {}
@@ -87,7 +87,7 @@ def read_weights(folder: Path, device: str) -> Weights:
     except UNLOADABLE as error:
         raise RunDamaged(
             f"The model in {folder} cannot be loaded: {first_line(error)}",
-            hint="epigone resume makes it anew from the last checkpoint of its run.",
+            hint="epigone resume makes it again from the last checkpoint of its run.",
         ) from None
     whole = (PREFIX, "lm_head.")
     named = {name if name.startswith(whole) else PREFIX + name: tensor.float() for name, tensor in found.items()}
@@ -102,7 +102,7 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def read_temperature(folder: Path) -> float:
-    """What generation_config.json says, where it is there and says something sensible; otherwise 0.8."""
+    """The temperature in generation_config.json, if it is a number above 0 and at most 5; otherwise 0.8."""
     try:
         found = json.loads((folder / GENERATION).read_text("utf-8")).get("temperature")
     except (OSError, ValueError, AttributeError, RecursionError):
@@ -111,7 +111,7 @@ def read_temperature(folder: Path) -> float:
 
 
 def keep_temperature(folder: Path, temperature: float) -> None:
-    """Say in generation_config.json at which temperature to write."""
+    """Store the temperature to write with in generation_config.json."""
     try:
         values = dict(json.loads((folder / GENERATION).read_text("utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
