@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +25,7 @@ ODD = "Odd and hostile input"
 ROWS = Path(__file__).parents[1] / "build" / "reliability.json"
 _found: list[dict[str, Any]] = []
 _cpu: dict[str, float] = {}
+SHARED = "EPIGONE_TESTS_SHARED"
 _STARTED = pytest.StashKey[float]()
 
 
@@ -125,6 +129,36 @@ def counting(reliability: Reliability) -> Counting:
             reliability(ODD, what, tried=tries.n_tried, survived=survived, refused=tries.n_refused)
 
     return count
+
+
+# -- what keeps the tests quick
+
+
+@pytest.fixture(autouse=True)
+def _quick(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The stand-ins of helpers_quick.py, but for those whose marker the test has."""
+    with ExitStack() as stand_ins:
+        if "torch" in sys.modules:  # else there is nothing that could be slow
+            import helpers_quick
+
+            for marker, stand_in in helpers_quick.STAND_INS.items():
+                if request.node.get_closest_marker(marker) is None:
+                    stand_ins.enter_context(stand_in())
+        yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for what the processes of pytest-xdist make once for all of them; they inherit the variable."""
+    if not hasattr(config, "workerinput"):
+        os.environ[SHARED] = tempfile.mkdtemp(prefix="epigone-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(SHARED), ignore_errors=True)
+
+
+# -- options and reports
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

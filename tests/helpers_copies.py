@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ import epigone
 from epigone.pipeline import Run
 from epigone.text_reuse import copy_guard, matches
 from epigone.text_reuse import hashing as hashing_module
-from helpers_front import sonnets, workshop
+from helpers_front import make_once, sonnets
 
 LETTERS = "aabbAs\u00dfS\u0130i\u0307\u017f\u00e9\u6f22\U0001f98a \n\t\u00a0"
 """Few, so that passages recur: with cases, foldings that are longer, a combining dot, emoji, kinds of white space."""
@@ -57,14 +58,15 @@ def hashing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @cache
 def parrot(n_characters: int = 3_000, size: str = "1x128", epochs: float = 30.0, block_size: int = 64) -> Run:
     """A run that knows the beginning of the sonnets by heart: 3 KB of it, if nothing else is said."""
-    text = workshop() / f"by-heart-{n_characters}.txt"
-    text.write_text(sonnets(n_characters), "utf-8")
-    how = {"size": size, "epochs": epochs, "dropout": 0.0, "patience": "none", "samples": 0, "block_size": block_size}
-    more = {
-        "evaluate_every": 200,
-        "validation": str(text),
-        "batch_size": block_size // 16,
-        "base": "none",
-        "precision": "fp32",
-    }
-    return epigone.train(text, out=workshop() / text.stem, compile="none", **how, **more)
+
+    def train(place: Path) -> None:
+        text = place / f"by-heart-{n_characters}.txt"
+        place.mkdir()
+        text.write_text(sonnets(n_characters), "utf-8")
+        how = {"size": size, "epochs": epochs, "dropout": 0.0, "patience": "none", "samples": 0}
+        more = {"evaluate_every": 200, "validation": str(text), "batch_size": block_size // 16, "base": "none"}
+        more |= {"block_size": block_size, "precision": "fp32", "compile": "none"}
+        epigone.train(text, out=place / "run", **how, **more)
+
+    name = f"parrot-{n_characters}-{size}-{epochs}-{block_size}"
+    return epigone.open_run(make_once(name, train) / "run")

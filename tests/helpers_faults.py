@@ -24,7 +24,7 @@ from epigone.runs import folder as folder_module
 from epigone.runs.checkpoints import find_fault, list_checkpoints
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
-from helpers_front import hash_one, workshop, write_sonnets
+from helpers_front import hash_one, make_once, write_sonnets
 
 TIMED = {"seconds", "seconds_left", "tokens_per_second"}
 HOW: dict[str, Any] = {
@@ -60,12 +60,19 @@ def uninterrupted(optimizer: str = "muon", base: str = "none") -> Path:
 
 @cache
 def _prepare(optimizer: str, base: str) -> Path:
-    name = f"{optimizer}-{'fresh' if base == 'none' else 'tuned'}"
-    text = write_sonnets(workshop(), 3_000, "faults.txt")
-    folder = pipeline.create_run([str(text)], workshop() / "faults" / "prepared" / name)
-    with pipeline.lock_run(folder):
-        pipeline.prepare_run(folder, [str(text)], TrainSettings(**HOW, optimizer=optimizer, base=base), progress=False)
-    return folder.path
+    def prepare(place: Path) -> None:
+        place.mkdir()
+        text = write_sonnets(place, 3_000, "faults.txt")
+        folder = pipeline.create_run([str(text)], place / "run")
+        settings = TrainSettings(**HOW, optimizer=optimizer, base=base)
+        with pipeline.lock_run(folder):
+            pipeline.prepare_run(folder, [str(text)], settings, progress=False)
+
+    return make_once(f"prepared-{_name(optimizer, base)}", prepare) / "run"
+
+
+def _name(optimizer: str, base: str) -> str:
+    return f"{optimizer}-{'fresh' if base == 'none' else 'tuned'}"
 
 
 def copy(run: Path, place: Path) -> Path:
@@ -85,10 +92,13 @@ def go_on(run: Path, *, should_stop: Callable[[], bool] = lambda: False) -> list
 
 @cache
 def _learn(optimizer: str, base: str) -> Path:
-    run = copy(prepared(optimizer, base), workshop() / "faults" / "whole" / prepared(optimizer, base).name)
-    with plain_pictures():
-        go_on(run)
-    return run
+    def learn(place: Path) -> None:
+        place.mkdir()
+        run = copy(prepared(optimizer, base), place / "run")
+        with plain_pictures():
+            go_on(run)
+
+    return make_once(f"whole-{_name(optimizer, base)}", learn) / "run"
 
 
 # -- what a run comes to

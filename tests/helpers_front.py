@@ -5,21 +5,25 @@ from __future__ import annotations
 import atexit
 import hashlib
 import io
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from epigone.cli import main
 from epigone.run import Run, open_run
+from helpers_quick import real_pictures
 
 SOURCE = Path(__file__).parents[1] / "src"
 SONNETS = SOURCE / "epigone" / "sample" / "sonnets.txt"
@@ -140,24 +144,45 @@ def write_sonnets(folder: Path, n_characters: int = 4_000, name: str = "text.txt
 
 @cache
 def workshop() -> Path:
-    """A folder that lives as long as the tests do."""
+    """A folder of this process that lives as long as the tests do."""
     folder = tempfile.TemporaryDirectory(prefix="epigone-tests-")
     atexit.register(folder.cleanup)
     return Path(folder.name)
 
 
+def make_once(name: str, make: Callable[[Path], object]) -> Path:
+    """What `make` puts at a path, for all processes of pytest-xdist: the first that needs it makes it.
+
+    All tests may read it and none may change it.
+    """
+    place = Path(os.environ["EPIGONE_TESTS_SHARED"]) / name
+    finished = place.with_name(f"{place.name}.made")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"):
+        if not finished.exists():
+            shutil.rmtree(place, ignore_errors=True)  # what a failure may have left
+            make(place)
+            finished.touch()
+    return place
+
+
 @cache
 def train_once() -> tuple[Run, Outcome]:
     """A run on 12 KB of the sonnets that all tests may read and none may change, and what the command said."""
-    folder = workshop() / "shared"
+    folder = make_once("shared", _train_in)
+    return open_run(folder / "run"), Outcome(**json.loads((folder / "outcome.json").read_text("utf-8")))
+
+
+def _train_in(folder: Path) -> None:
     folder.mkdir()
     text = write_sonnets(folder, 12_000, "sonnets.txt")
     flags: Sequence[str] = (
         *("--size", "2x64", "--epochs", "6", "--batch-size", "4", "--block-size", "64", "--precision", "fp32"),
         *("--samples", "1", "--sample-length", "40", "--sample-prompt", "From fairest", "--sample-prompt", ""),
     )
-    outcome = command("train", text, "--out", folder / "run", "--base", "none", *flags)
-    return open_run(folder / "run"), outcome
+    with real_pictures():
+        outcome = command("train", text, "--out", folder / "run", "--base", "none", *flags)
+    (folder / "outcome.json").write_text(json.dumps(asdict(outcome)), "utf-8")
 
 
 def shared_run() -> Run:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from helpers_front import sonnets, workshop
+from helpers_front import make_once, sonnets
 
 END = "<|endoftext|>"
 
@@ -92,6 +92,7 @@ def train(model: GPT2LMHeadModel, ids: torch.Tensor, *, steps: int, learning_rat
 @cache
 def hub_root() -> Path:
     """A hub's folder with a gpt2 that has learned something of the later sonnets."""
-    root = workshop() / "hub"
-    make_standin(root / "gpt2", text=sonnets(95_000)[20_000:], steps=60, n_positions=64, vocab_size=1_500)
-    return root
+    text = sonnets(95_000)[20_000:]
+    return make_once(
+        "hub", lambda root: make_standin(root / "gpt2", text=text, steps=60, n_positions=64, vocab_size=1_500)
+    )
