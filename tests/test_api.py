@@ -31,12 +31,6 @@ def count_tokens(prompt: str, settings: WriteSettings) -> tuple[list[str], list[
     return texts, [after - before for before, after in pairwise(done)]
 
 
-def test_what_is_public_is_there() -> None:
-    assert all(getattr(epigone, name) is not None for name in epigone.__all__)
-    with pytest.raises(AttributeError):
-        epigone.nothing  # noqa: B018
-
-
 def test_training_returns_the_run_that_opening_finds(text: Path, tmp_path: Path) -> None:
     events: list[Event] = []
     run = epigone.train(text, out=tmp_path / "run", settings=QUICK, on_event=events.append)

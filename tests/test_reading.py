@@ -54,7 +54,7 @@ def test_unicode_is_known_without_a_mark(encoding: str, text: str) -> None:
 
 def test_the_sample_may_end_within_a_character() -> None:
     text = "\U0001f600 " * 40_000
-    assert read(b"\xff\xfe"[:0] + ("x" + text).encode("utf-16-le")).text == "x" + text
+    assert read(("x" + text).encode("utf-16-le")).text == "x" + text
 
 
 @pytest.mark.parametrize("text", [FRENCH, GERMAN, "Señor, ¿qué pasó en el año pasado?\n", "Åsa såg på en ö.\n"])
