@@ -5,6 +5,7 @@ A test that takes the fixture `reliability` has the marker `faults` by itself: `
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -156,6 +157,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ.pop(SHARED), ignore_errors=True)
+
+
+def pytest_collection_finish() -> None:
+    """All that is loaded by now stays. Else each collection of garbage, as after memory ran out, would search it."""
+    gc.collect()
+    gc.freeze()
 
 
 # -- options and reports

@@ -300,7 +300,14 @@ def test_every_option_of_train_is_taken_up(text: Path, tmp_path: Path) -> None:
     assert "Once" in sampled and "Twice" in sampled
 
 
-@pytest.mark.parametrize("schedule", get_args(Schedule))
+# By the step, and by the evaluation; test_rate.py knows what each one gives.
+QUICK_SCHEDULES = ("cosine", "reduce_lr_on_plateau")
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [name if name in QUICK_SCHEDULES else pytest.param(name, marks=pytest.mark.slow) for name in get_args(Schedule)],
+)
 def test_every_schedule_trains(text: Path, tmp_path: Path, schedule: str) -> None:
     outcome = command(
         "train", text, *TINY, "--epochs", "1", "--schedule", schedule, "--json", "--out", tmp_path / "run"

@@ -26,6 +26,8 @@ from epigone.training.events import (
 )
 from helpers_events import make_evaluated
 
+pytestmark = pytest.mark.pictures
+
 
 def evaluated(step: int, loss: float, training_loss: float | None = 5.0) -> Evaluated:
     return make_evaluated(step, loss, step / 10, training_loss=training_loss, accuracy=0.3, seconds=float(step))

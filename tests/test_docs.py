@@ -77,6 +77,7 @@ def parse(monkeypatch: pytest.MonkeyPatch):
     return run
 
 
+@pytest.mark.slow  # make check says it as well
 def test_generated_pages_are_current():
     done = subprocess.run(
         [sys.executable, "tools/docs.py", "--check"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False

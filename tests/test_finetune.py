@@ -29,59 +29,66 @@ DEAD = "http://127.0.0.1:9"
 @dataclass(frozen=True)
 class Fetched:
     first: Outcome
-    second: Outcome
     requests: int
     folder: Path
 
 
 @cache
-def fetch_then_go_without() -> Fetched:
-    """Two commands in processes of their own: one with a hub, then one with the same cache and no hub."""
+def fetch() -> Fetched:
+    """A command in a process of its own, with a hub and an empty cache."""
     folder = workshop() / "fetched"
     cache_folder = str(folder / "cache")
     with HubServer(hub_root()) as hub:
         arguments = ("train", early_sonnets(), *QUICK, "--base", "gpt2", "--out", folder / "one")
         first = finish(start(*arguments, HF_ENDPOINT=hub.url, HF_HOME=cache_folder))
-        requests = hub.requests.total()
+        return Fetched(first=first, requests=hub.requests.total(), folder=folder)
+
+
+@cache
+def go_without() -> Outcome:
+    """Then another one with the same cache and no hub."""
+    folder = fetch().folder
     arguments = ("train", early_sonnets(), *QUICK, "--out", folder / "two")
-    second = finish(start(*arguments, HF_ENDPOINT=DEAD, HF_HOME=cache_folder))
-    return Fetched(first=first, second=second, requests=requests, folder=folder)
+    return finish(start(*arguments, HF_ENDPOINT=DEAD, HF_HOME=str(folder / "cache")))
 
 
 def test_a_base_is_downloaded_and_learned_on_from() -> None:
-    found = fetch_then_go_without()
+    found = fetch()
     assert found.first.code == 0, found.first.err
     assert found.requests > 3 and "gpt2" in found.first.out
     losses = [item.loss for item in epigone.open_run(found.folder / "one").evaluations]
     assert losses[-1] < losses[0] - 0.02
 
 
+@pytest.mark.slow
 def test_without_a_network_the_cache_is_enough_and_the_plan_says_why_it_is_taken() -> None:
-    found = fetch_then_go_without()
-    assert found.second.code == 0, found.second.err
-    assert "GPT-2's weights are on this machine" in found.second.out
-    plan = json.loads((found.folder / "two" / "plan.json").read_text("utf-8"))["plan"]
+    second = go_without()
+    assert second.code == 0, second.err
+    assert "GPT-2's weights are on this machine" in second.out
+    plan = json.loads((fetch().folder / "two" / "plan.json").read_text("utf-8"))["plan"]
     assert plan["base"] == "gpt2" and len(plan["base_revision"]) == 40
 
 
+@pytest.mark.slow
 def test_both_ways_learn_the_same() -> None:
-    folder = fetch_then_go_without().folder
+    assert go_without().code == 0
+    folder = fetch().folder
     one, two = (epigone.open_run(folder / name).evaluations for name in ("one", "two"))
     assert [item.loss for item in one] == [item.loss for item in two]
 
 
 def test_the_untouched_base_is_epoch_zero() -> None:
-    first, *_ = epigone.open_run(fetch_then_go_without().folder / "one").evaluations
+    first, *_ = epigone.open_run(fetch().folder / "one").evaluations
     assert (first.step, first.epoch, first.training_loss) == (0, 0.0, None)
 
 
 def test_the_card_of_a_fine_tuned_model_names_its_base() -> None:
-    card = (fetch_then_go_without().folder / "one" / "model" / "README.md").read_text("utf-8")
+    card = (fetch().folder / "one" / "model" / "README.md").read_text("utf-8")
     assert "base_model: gpt2" in card
 
 
 def test_a_fine_tuned_model_loads_without_us() -> None:
-    folder = fetch_then_go_without().folder / "one" / "model"
+    folder = fetch().folder / "one" / "model"
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
     ids = tokenizer(sonnets(100), return_tensors="pt").input_ids
@@ -138,5 +145,5 @@ def test_the_style_of_a_fine_tuned_run_can_be_toned_down_to_its_base() -> None:
 
 @pytest.mark.parametrize("name", ["one", "two"])
 def test_a_fine_tuned_run_writes(name: str) -> None:
-    texts = epigone.open_run(fetch_then_go_without().folder / name).write("Thou", length=10, count=2)
+    texts = epigone.open_run(fetch().folder / name).write("Thou", length=10, count=2)
     assert len(texts) == 2 and all(texts)

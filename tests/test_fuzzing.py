@@ -19,9 +19,8 @@ import sys, atheris
 
 with atheris.instrument_imports(include=["epigone.corpus", "epigone.settings"]):
     from epigone.errors import EpigoneError
-    from epigone.settings import Settings, make_settings
-    from epigone.text.corpus import read_document
-    from epigone.text.sources import Source
+    from epigone.corpus.corpus import read_document
+    from epigone.corpus.sources import Source
 
 def read(data):
     try:
@@ -40,7 +39,7 @@ import sys, tomllib, atheris
 
 with atheris.instrument_imports(include=["epigone.settings"]):
     from epigone.errors import EpigoneError
-    from epigone.settings import Settings, make_settings
+    from epigone.settings import TrainSettings, make_settings
 
 def read(data):
     try:
@@ -48,7 +47,7 @@ def read(data):
     except (tomllib.TOMLDecodeError, RecursionError):
         return
     try:
-        make_settings(Settings, values)
+        make_settings(TrainSettings, values)
     except EpigoneError as error:
         assert error.hint
 

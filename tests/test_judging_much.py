@@ -16,7 +16,7 @@ from helpers_tokens import DATA, NOVELS, needs_data
 MUCH = """
 import json, random, resource, sys, time
 from pathlib import Path
-from epigone.judging.copying import find_copied
+from epigone.evaluation.copying import find_copied
 texts = [Path(name).read_text("utf-8").encode("ascii", "ignore").decode() for name in sys.argv[2:]]
 chance, documents, n_left = random.Random(0), [], int(sys.argv[1])
 while n_left > 0:
@@ -59,8 +59,8 @@ def test_a_gigabyte_is_read_in_minutes_and_less_than_two_gigabytes() -> None:
 MUCH_CURLY = """
 import json, random, sys, threading, time
 from pathlib import Path
-from epigone.judging.judge import judge_text
-from epigone.opinions import _read_author
+from epigone.evaluation.judge import judge_text
+from epigone.cli.judge import _read_author
 texts = [Path(name).read_text("utf-8").replace("'", "\u2019") for name in sys.argv[3:]]
 texts = [text[len(text) // 20 : -len(text) // 20] for text in texts]  # without the notes of who made the file
 chance, n_left, copied = random.Random(0), int(sys.argv[1]), ""

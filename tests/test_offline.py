@@ -14,7 +14,7 @@ import pytest
 
 from conftest import Reliability
 from helpers_front import early_sonnets, environment, workshop
-from test_finetune import DEAD, QUICK, fetch_then_go_without
+from test_finetune import DEAD, QUICK, fetch
 
 WATCH = """
 import sys
@@ -133,9 +133,10 @@ def list_verbs(run: Path, folder: Path) -> list[list[str | Path]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_whole_run_from_a_cached_base_makes_no_connection(tmp_path: Path, reliability: Reliability) -> None:
     """Every verb, the base by its name: chosen, learned from, looked up again to resume and to tone the style down."""
-    assert fetch_then_go_without().first.code == 0
+    assert fetch().first.code == 0
     run = tmp_path / "run"
     commands: list[list[str | Path]] = [
         ["plan", early_sonnets(), "--json"],
@@ -162,7 +163,7 @@ def test_a_whole_run_from_scratch_makes_no_connection(tmp_path: Path, reliabilit
 
 @pytest.mark.slow
 def test_nor_does_a_compiled_run_or_one_with_adapters(tmp_path: Path, reliability: Reliability) -> None:
-    assert fetch_then_go_without().first.code == 0
+    assert fetch().first.code == 0
     compiled = ["--base", "none", "--size", "1x32", "--compile", "blocks", "--epochs", "1", "--samples", "0"]
     commands: list[list[str | Path]] = [
         ["train", early_sonnets(), *compiled, "--quiet", "--out", tmp_path / "compiled"],

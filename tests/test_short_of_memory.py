@@ -130,6 +130,7 @@ def _divide_and_die(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.benchmark
 def test_what_does_not_fit_when_the_speed_is_measured_is_in_the_plan(tmp_path: Path) -> None:
     with Machine(fits=4).at_work():
         found = prepare([str(text())], TrainSettings(**TINY), tmp_path / "tokens", progress=False)

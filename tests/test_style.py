@@ -107,7 +107,10 @@ def test_an_author_s_other_book_passes_and_the_author_is_left_out_of_the_referen
 
 
 @needs_data
-@pytest.mark.parametrize("book", ["austen-1342", "dickens-98", "melville-15"])
+@pytest.mark.parametrize(
+    "book",
+    ["austen-1342", *(pytest.param(book, marks=pytest.mark.slow) for book in ("dickens-98", "melville-15"))],
+)
 def test_neither_shuffled_words_nor_a_bigram_model_nor_another_author_pass(book: str) -> None:
     own = normalise_for_counting(read_book(book))
     own, held_out = own[: len(own) * 9 // 10], own[len(own) * 9 // 10 :]
@@ -126,6 +129,7 @@ def test_neither_shuffled_words_nor_a_bigram_model_nor_another_author_pass(book:
 
 
 @needs_data
+@pytest.mark.slow
 def test_held_out_text_scores_a_hundred() -> None:
     own = read_book("melville-15")
     edge = len(own) * 9 // 10
@@ -135,6 +139,7 @@ def test_held_out_text_scores_a_hundred() -> None:
 
 
 @needs_data
+@pytest.mark.slow
 def test_a_user_s_reference_authors_replace_the_bundle() -> None:
     others = {
         "Dickens": [read_book("dickens-98")],
@@ -155,6 +160,7 @@ def test_other_authors_with_too_little_text_are_refused() -> None:
 
 
 @needs_data
+@pytest.mark.slow
 def test_a_french_text_is_not_compared_with_the_english_bundle() -> None:
     text = read_book("french-44157-0")
     verdict = judge_style(text[20_000:60_000], [text], "")
