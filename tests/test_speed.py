@@ -47,7 +47,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]) -> lis
         clock(0.001 * tested[-1])
         return Evaluation(loss=1.0, accuracy=0.5, n_tokens=tested[-1], n_bytes=1)
 
-    monkeypatch.setattr(preparation, "Learner", SlowLearner)
+    monkeypatch.setattr(preparation, "Trainer", SlowLearner)
     monkeypatch.setattr(preparation, "evaluate", evaluate)
     return tested
 
@@ -74,7 +74,7 @@ def test_where_steps_are_slow_only_two_are_taken(
             clock((3.0, 2.5)[len(taken) - 1])
             super().step()
 
-    monkeypatch.setattr(preparation, "Learner", SlowLearner)
+    monkeypatch.setattr(preparation, "Trainer", SlowLearner)
     assert measure(plan_for(TOKENS)).seconds_per_step == pytest.approx(2.5)
     assert taken == [0, 1]
 
