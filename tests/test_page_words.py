@@ -175,6 +175,7 @@ def test_a_run_leaves_its_page_and_says_where() -> None:
     assert "sonnets.txt" in page and "They are chosen when" not in page
 
 
+@pytest.mark.pictures
 def test_the_page_is_rebuilt_by_its_command(tmp_path: Path) -> None:
     run = shared_run().path
     assert command("report", run, "--out", tmp_path / "a.html").code == 0
@@ -220,6 +221,7 @@ def test_a_run_without_samples_has_a_page(tmp_path: Path) -> None:
     assert page.faults == [] and "This run was set to write no samples." in page.text
 
 
+@pytest.mark.pictures
 def test_during_training_the_curves_are_drawn_now_and_then_and_at_the_end_at_once(tmp_path: Path) -> None:
     shutil.copytree(shared_run().path, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
