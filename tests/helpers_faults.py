@@ -61,8 +61,8 @@ def uninterrupted(optimizer: str = "muon", base: str = "none") -> Path:
 @cache
 def _prepare(optimizer: str, base: str) -> Path:
     def prepare(place: Path) -> None:
-        place.mkdir()
-        text = write_sonnets(place, 3_000, "faults.txt")
+        (place / "text").mkdir(parents=True)
+        text = write_sonnets(place / "text", 3_000, "faults.txt")
         folder = pipeline.create_run([str(text)], place / "run")
         settings = TrainSettings(**HOW, optimizer=optimizer, base=base)
         with pipeline.lock_run(folder):

@@ -31,7 +31,7 @@ ANEW = "; the tokens are made anew of the text and are the same, bit for bit."
 def _text_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The runs are copies that lie elsewhere: their text is in the folder where the command is given."""
     stopped()
-    monkeypatch.chdir(prepared().parent)
+    monkeypatch.chdir(prepared().parent / "text")
 
 
 def damage_and_go_on(place: Path, name: str, damage: Damage) -> tuple[list[str], list[str]]:
@@ -121,7 +121,7 @@ def test_without_the_text_it_is_one_error_and_nothing_is_lost(
     good = outcome.code == 2 and kept and "train.npy is not what was written" in first
     good = good and said[what] in first and "Put the text back as it was" in second
     with plain_pictures():
-        monkeypatch.chdir(prepared().parent)
+        monkeypatch.chdir(prepared().parent / "text")
         go_on(run)
     good = good and not find_differences(run, uninterrupted())
     fault = f"tokens/ damaged and the text {what}: one error, and with the text put back it goes on"
