@@ -31,8 +31,10 @@ check: setup ## style, types, spelling, and whether the generated pages are curr
 	$(BIN)/codespell
 	$(BIN)/python tools/docs.py --check
 
+# Where Python is told to keep no compiled code, each of the processes would compile all of it again.
+test: export PYTHONDONTWRITEBYTECODE =
 test: setup ## the tests, without the slow ones, on as many cores as there are up to four
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 slow: setup ## the slow tests
 	$(BIN)/python -m pytest -m slow

@@ -203,8 +203,8 @@ BREAKS = (
     # evaluation
     Break(
         "n-grams: chances that do not add up",
-        "chance[length - 1 :]) / (n + new)",
-        "chance[length - 1 :]) / (n + new + 1)",
+        "(counts + kinds * shorter) / (totals + kinds)",
+        "(counts + kinds * shorter) / (totals + kinds + 1)",
         "yardsticks",
     ),
     Break("stylometry: no whitening", "+ SHRINKAGE)) - 1", "+ SHRINKAGE)) * 0", "style"),
