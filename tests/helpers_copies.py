@@ -65,7 +65,7 @@ def parrot(n_characters: int = 3_000, size: str = "1x128", epochs: float = 30.0,
         text.write_text(sonnets(n_characters), "utf-8")
         how = {"size": size, "epochs": epochs, "dropout": 0.0, "patience": "none", "samples": 0}
         more = {"evaluate_every": 200, "validation": str(text), "batch_size": block_size // 16, "base": "none"}
-        more |= {"block_size": block_size, "precision": "fp32", "compile": "none"}
+        more |= {"block_size": block_size, "precision": "fp32", "compile": "off"}
         epigone.train(text, out=place / "run", **how, **more)
 
     name = f"parrot-{n_characters}-{size}-{epochs}-{block_size}"

@@ -15,16 +15,17 @@ from unittest import mock
 
 import pytest
 
-from epigone import pipeline, resumption
+from epigone import pipeline
 from epigone.files import write_bytes
 from epigone.report import publish
+from epigone.resumption import resume_training
 from epigone.run import Run
 from epigone.runs import checkpoints
 from epigone.runs import folder as folder_module
 from epigone.runs.checkpoints import find_fault, list_checkpoints
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
-from helpers_front import hash_one, make_once, write_sonnets
+from helpers_front import hash_one, make_once, prepare_run, write_sonnets
 
 TIMED = {"seconds", "seconds_left", "tokens_per_second"}
 HOW: dict[str, Any] = {
@@ -36,7 +37,7 @@ HOW: dict[str, Any] = {
     "dropout": 0.1,
     "learning_rate": 3e-3,
     "precision": "fp32",
-    "compile": "none",
+    "compile": "off",
     "samples": 1,
     "sample_length": 8,
     "patience": "none",
@@ -63,10 +64,7 @@ def _prepare(optimizer: str, base: str) -> Path:
     def prepare(place: Path) -> None:
         (place / "text").mkdir(parents=True)
         text = write_sonnets(place / "text", 3_000, "faults.txt")
-        folder = pipeline.create_run([str(text)], place / "run")
-        settings = TrainSettings(**HOW, optimizer=optimizer, base=base)
-        with pipeline.lock_run(folder):
-            pipeline.prepare_run(folder, [str(text)], settings, progress=False)
+        prepare_run(text, place / "run", TrainSettings(**HOW, optimizer=optimizer, base=base))
 
     return make_once(f"prepared-{_name(optimizer, base)}", prepare) / "run"
 
@@ -83,10 +81,8 @@ def copy(run: Path, place: Path) -> Path:
 def go_on(run: Path, *, should_stop: Callable[[], bool] = lambda: False) -> list[str]:
     """Learn to the end, as epigone resume does: what was noted on the way."""
     notes: list[str] = []
-    folder = RunFolder.open(run)
-    with pipeline.lock_run(folder):
-        for _ in resumption.continue_run(folder, {}, should_stop=should_stop, on_note=notes.append):
-            pass
+    for _ in resume_training(run, {}, should_stop=should_stop, on_note=notes.append):
+        pass
     return notes
 
 
@@ -122,7 +118,7 @@ def describe(run: Path) -> dict[str, object]:
     names += [f"model/{name}" for name in names if name.startswith("samples/")]
     hashes: dict[str, object] = {name: hash_one(run / name) for name in names if (run / name).exists()}
     card = (run / "model" / "README.md").exists() and (run / "model" / "curves.png").exists()
-    more: dict[str, object] = {"plan": json.loads((run / "plan.json").read_text("utf-8"))["plan"], "card": card}
+    more: dict[str, object] = {"plan": json.loads((run / "run.json").read_text("utf-8"))["plan"], "card": card}
     return hashes | more | {"progress": progress, "rate": facts["rate"], "metrics": list_numbers(run)}
 
 
@@ -235,11 +231,9 @@ def go_on_alone(run: Path) -> None:
 
 def act_at(run: Path, n_events: int, act: object) -> None:
     """Learn, and do something after so many events."""
-    folder = RunFolder.open(run)
-    with pipeline.lock_run(folder):
-        for number, _ in enumerate(resumption.continue_run(folder, {}), 1):
-            if number == n_events:
-                act()  # type: ignore[operator]
+    for number, _ in enumerate(resume_training(run, {}), 1):
+        if number == n_events:
+            act()  # type: ignore[operator]
 
 
 # -- deaths

@@ -22,7 +22,10 @@ import torch
 from filelock import FileLock
 
 from epigone.cli import main
+from epigone.pipeline import Planned, run_training
 from epigone.run import Run, open_run
+from epigone.runs.folder import RunFolder
+from epigone.settings import TrainSettings
 from helpers_quick import real_pictures
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -188,6 +191,15 @@ def _train_in(folder: Path) -> None:
 def shared_run() -> Run:
     """The run of `train_once`."""
     return train_once()[0]
+
+
+def prepare_run(text: Path, out: Path, settings: TrainSettings) -> RunFolder:
+    """A run in which everything but the first step has been done."""
+    events = run_training([str(text)], settings, out)
+    planned = next(events)
+    assert isinstance(planned, Planned)
+    events.close()  # type: ignore[attr-defined]
+    return planned.folder
 
 
 @cache

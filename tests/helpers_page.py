@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -105,10 +104,9 @@ def hostile_judgement() -> Judgement:
 
 def hostile_receipt() -> list[Row]:
     """The rows of a receipt with a hostile text wherever it may hold one."""
-    receipt = json.loads(json.dumps(shared_run().folder.read_receipt()))
-    receipt["files"][0] |= {"name": HOSTILE, "first_lines": [HOSTILE], "reason": HOSTILE}
-    receipt["skipped"] = [HOSTILE]
-    return describe_receipt(receipt)
+    receipt = shared_run().folder.read_receipt()
+    file = replace(receipt.files[0], name=HOSTILE, first_lines=(HOSTILE,), reason=HOSTILE)
+    return describe_receipt(receipt.model_copy(update={"files": (file, *receipt.files[1:]), "skipped": (HOSTILE,)}))
 
 
 def make_hostile(data: ReportData) -> ReportData:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import torch
 
-from epigone.model.loss import NextTokenLoss
+from epigone.model.loss import LossParts, NextTokenLoss
 
 Place = Literal["forward", "backward"]
 ERRORS: dict[str, Callable[[], BaseException]] = {
@@ -49,7 +49,7 @@ class Machine:
         """Within, training's passes are made on this machine."""
         genuine = NextTokenLoss.forward
 
-        def forward(loss: NextTokenLoss, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        def forward(loss: NextTokenLoss, ids: torch.Tensor, targets: torch.Tensor) -> LossParts:
             call, self.n_calls = self.n_calls, self.n_calls + 1
             if self.fits is None or call < self.from_call or len(ids) <= self.fits:
                 self.read.append(ids.clone())
@@ -58,9 +58,10 @@ class Machine:
             error = ERRORS[self.kind]()
             if self.place == "forward":
                 raise error
-            found = genuine(loss, ids, targets).clone()
-            found.register_hook(partial(_raise, error))
-            return found
+            found = genuine(loss, ids, targets)
+            objective = found.objective.clone()
+            objective.register_hook(partial(_raise, error))
+            return found._replace(objective=objective)
 
         with patch.object(NextTokenLoss, "forward", forward):
             yield self

@@ -15,9 +15,10 @@ from epigone.hardware import Hardware
 from epigone.model.gpt2 import build_model
 from epigone.planning.choose_base import BaseChoice
 from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
+from epigone.runs.records import Manifest, TextLocations
 from epigone.settings import TrainSettings
 from epigone.tokens.dataset import Ids, TokenDataset, TokenSplit
-from epigone.training.events import Event
+from epigone.training.events import Estimate, Event
 from epigone.training.trainer import Trainer
 
 VOCABULARY = 50
@@ -73,6 +74,20 @@ def plan_for(tokens: TokenDataset, *, n_processes: int = 1, n_steps_in_time: int
         n_processes=n_processes,
     )
     return set_length(make_plan(settings, facts), settings, n_steps_in_time)
+
+
+def manifest_for(plan: Plan, **more: Any) -> Manifest:
+    """The manifest of a run with a plan; whatever else it says is made up."""
+    estimate = Estimate(
+        seconds_per_step=0.1, seconds_per_evaluation=1.0, n_evaluations=2, seconds=1.5, memory_bytes=1 << 20
+    )
+    made_up: dict[str, Any] = {
+        "estimate": estimate,
+        "tokens": "key",
+        "tokens_sha256": "0" * 64,
+        "versions": {"torch": "2"},
+    }
+    return Manifest(plan=plan, texts=TextLocations(train=("text.txt",)), **made_up | more)
 
 
 def tiny_model(plan: Plan) -> GPT2LMHeadModel:

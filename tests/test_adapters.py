@@ -14,12 +14,11 @@ import epigone
 from epigone.errors import SettingsError
 from epigone.model.gpt2 import load_model
 from epigone.model.lora import add_adapters, merge_weights
-from epigone.pipeline import create_run, lock_run, prepare_run, run_training
+from epigone.pipeline import run_training
 from epigone.planning import plan as planning
-from epigone.resumption import continue_run
-from epigone.runs.folder import RunFolder
+from epigone.resumption import resume_training
 from epigone.settings import TrainSettings
-from epigone.training.events import CheckpointDue
+from epigone.training.events import CheckpointSaved
 from helpers_front import command, early_sonnets, workshop
 from standin import hub_root
 from test_forward import assert_equal, compute, look_up, make_batch, make_model
@@ -98,14 +97,12 @@ def test_the_bases_own_weights_outside_the_blocks_matrices_stay_as_they_were() -
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     settings = TrainSettings(base=str(base()), **ASKED)
-    folder = create_run([str(early_sonnets())], tmp_path / "run")
-    with lock_run(folder):
-        preparation = prepare_run(folder, [str(early_sonnets())], settings, progress=False)
-        seen: list[bool] = []
-        events = run_training(folder, preparation, should_stop=lambda: bool(seen.append(True)) or len(seen) > 4)
-        assert [event for event in events if isinstance(event, CheckpointDue)][-1].step == 4
-    with lock_run(folder):
-        assert list(continue_run(RunFolder.open(tmp_path / "run"), {}))
+    seen: list[bool] = []
+    events = run_training(
+        [str(early_sonnets())], settings, tmp_path / "run", should_stop=lambda: bool(seen.append(True)) or len(seen) > 4
+    )
+    assert [event for event in events if isinstance(event, CheckpointSaved)][-1].step == 4
+    assert list(resume_training(tmp_path / "run", {}))
     whole, resumed = (load_model(run / "model").state_dict() for run in (adapted(), tmp_path / "run"))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
@@ -136,5 +133,5 @@ def test_without_peft_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_plan_with_adapters_survives_being_written_and_read() -> None:
-    plan, _ = epigone.open_run(adapted()).folder.read_plan()
+    plan = epigone.open_run(adapted()).folder.read_manifest().plan
     assert plan.lora == 4 and replace(plan, lora=None) != plan

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import epigone
-from epigone import TrainSettings, WriteSettings, pipeline
+from epigone import TrainSettings, WriteSettings
 from epigone.errors import RunNotFound, SettingsError
+from epigone.pipeline import run_training
 from epigone.run import Run
 from epigone.training.events import Evaluated, Event, Finished, Started
 from helpers_front import shared_run, write_sonnets
@@ -54,14 +55,11 @@ def test_a_compiled_run_goes_on_to_the_same_end(text: Path, tmp_path: Path) -> N
     """Bit for bit, with dropout on, by Muon and by AdamW."""
     for optimizer in ("muon", "adamw"):
         how: dict[str, Any] = {"size": "2x32", "block_size": 64, "batch_size": 4, "dropout": 0.1, "samples": 0}
-        how |= {"base": "none", "compile": "blocks", "optimizer": optimizer, "patience": "none", "epochs": 3}
+        how |= {"base": "none", "compile": "layers", "optimizer": optimizer, "patience": "none", "epochs": 3}
         whole = epigone.train(text, out=tmp_path / f"whole-{optimizer}", **how)
-        folder, asked = pipeline.create_run([str(text)], tmp_path / f"stopped-{optimizer}"), TrainSettings(**how)
-        calls = iter(range(100))
-        with pipeline.lock_run(folder):
-            prepared = pipeline.prepare_run(folder, [str(text)], asked, progress=False)
-            list(pipeline.run_training(folder, prepared, should_stop=lambda: next(calls) > 7))  # noqa: B023
-        resumed = epigone.resume(folder.path)
+        out, calls = tmp_path / f"stopped-{optimizer}", iter(range(100))
+        list(run_training([str(text)], TrainSettings(**how), out, should_stop=lambda: next(calls) > 7))  # noqa: B023
+        resumed = epigone.resume(out)
         assert [item.loss for item in resumed.evaluations] == [item.loss for item in whole.evaluations]
         weights = [(run.path / "model" / "model.safetensors").read_bytes() for run in (whole, resumed)]
         assert weights[0] == weights[1]

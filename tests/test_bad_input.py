@@ -212,7 +212,7 @@ def test_the_checkpoint_before_a_broken_one_is_used(tmp_path: Path) -> None:
     assert outcome.code == 0 and json.loads(outcome.out)["reason"] == "done"
 
 
-@pytest.mark.parametrize("spoil", ["plan.json", "settings.toml"])
+@pytest.mark.parametrize("spoil", ["run.json", "settings.toml"])
 def test_a_spoilt_run_says_which_file_is_spoilt(tmp_path: Path, spoil: str) -> None:
     run = shutil.copytree(shared_run().path, tmp_path / "run")
     (run / spoil).write_text("{", "utf-8")

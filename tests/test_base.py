@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import epigone
 from epigone.corpus import large_text
 from epigone.evaluation.copying import build_books_filter, judge_copying, open_books_filter, search_training_books
 from epigone.evaluation.verdict import UNTOUCHED
+from epigone.model.base_profile import BASES, PROFILE, BaseProfile, default_base, read_profile
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
-from epigone.planning.choose_base import SMALL_POSITIONS
 from epigone.run import Run, judging_write_settings, open_run, read_base_samples, save_base_samples
 from helpers_front import SONNETS, Outcome, command, early_sonnets, sonnets, workshop
 from helpers_tokens import DATA, needs_data
+from standin import make_standin
 
 LIBRARY = Path(os.environ.get("EPIGONE_LIBRARY", DATA / "library"))
 needs_library = pytest.mark.skipif(not LIBRARY.is_dir(), reason="no unpacked library at EPIGONE_LIBRARY")
@@ -115,7 +119,7 @@ def tuned_run() -> tuple[Run, Outcome]:
 def test_a_short_english_text_starts_from_it_and_the_untouched_base_is_epoch_0() -> None:
     run, done = tuned_run()
     assert done.code == 0 and "small" in done.out
-    assert run.evaluations[0].epoch == 0 and run.folder.read_plan()[0].base == "small"
+    assert run.evaluations[0].epoch == 0 and run.folder.read_manifest().plan.base == "small"
     assert run.best is not None and run.best.loss <= run.evaluations[0].loss
 
 
@@ -203,8 +207,61 @@ def test_a_text_copied_from_other_books_is_no_original() -> None:
 def test_the_verdict_on_copying_tells_of_other_books() -> None:
     verdict = judge_copying(SONNETS.read_text("utf-8")[:30_000], ["Another text."], [])
     assert verdict.facts["library_share"] < 0.01
-    assert any("small base" in measure.name for measure in verdict.measures)
+    assert any("bundled bases" in measure.name for measure in verdict.measures)
 
 
-def test_it_sees_as_much_at_once_as_the_plan_believes() -> None:
-    assert find_base("small").config["n_positions"] == SMALL_POSITIONS
+# -- bases are data
+
+
+@pytest.fixture
+def second_base(tmp_path: Path) -> Iterator[BaseProfile]:
+    """Another bundled base, made of files alone: a stand-in with a profile that differs from small's."""
+    folder = make_standin(tmp_path / "tiny", text=sonnets(20_000), n_positions=64)
+    profile = (BASES["small"].folder / PROFILE).read_text("utf-8")
+    changed = profile.replace("momentum = 0.95", "momentum = 0.9").replace("least = 3\n", "least = 2\n")
+    changed = changed.replace("at = 3\n", "at = 2\n").replace('patience = "none"', "patience = 4")
+    (folder / PROFILE).write_text(changed, "utf-8")
+    with mock.patch.dict(BASES, {"tiny": read_profile(folder)}):
+        yield BASES["tiny"]
+
+
+def test_a_second_base_is_added_by_a_folder_with_a_profile(second_base: BaseProfile, tmp_path: Path) -> None:
+    found = find_base("tiny", download=False)
+    assert (found.source, found.folder) == ("package", second_base.folder)
+    plan = epigone.plan(early_sonnets(), base="tiny", samples=0).plan
+    small = epigone.plan(early_sonnets(), base="small", samples=0, block_size=64).plan
+    assert (plan.optimizer, plan.momentum, plan.epochs, plan.patience) == ("muon", 0.9, 3.0, 4)
+    assert (small.momentum, small.epochs, small.patience) == (0.95, 5.0, None)
+    done = command("train", early_sonnets(), "--out", tmp_path / "run", "--base", "tiny", "--epochs", "0.2")
+    assert done.code == 0 and open_run(tmp_path / "run").folder.read_manifest().plan.base == "tiny"
+
+
+def test_the_plan_chooses_the_largest_bundled_base_by_itself(second_base: BaseProfile) -> None:
+    assert default_base().name == "small"
+    with mock.patch.dict(BASES, {"small": BASES["small"].model_copy(update={"automatic": False})}):
+        assert default_base().name == "tiny"
+
+
+def test_a_profile_with_an_unknown_name_is_refused(second_base: BaseProfile) -> None:
+    path = second_base.folder / PROFILE
+    path.write_text(path.read_text("utf-8").replace("momentum", "momemtum"), "utf-8")
+    with pytest.raises(ValueError, match="momemtum"):
+        read_profile(second_base.folder)
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "rate", "epochs", "tokens"),
+    [
+        (10_000, 1.654e-4, 5.0, 512),
+        (50_000, 3e-4, 3.0, 512),
+        (1_000_000, 9.089e-4, 3.0, 2048),
+        (10**8, 1e-3, 3.0, 2048),
+    ],
+)
+def test_the_profile_of_small_has_the_numbers_that_were_measured(
+    n_bytes: int, rate: float, epochs: float, tokens: int
+) -> None:
+    profile = BASES["small"]
+    assert profile.learning_rate(n_bytes) == pytest.approx(rate, rel=1e-3)
+    assert round(profile.epochs(n_bytes)) == epochs and profile.choose_tokens_per_step(n_bytes) == tokens
+    assert profile.n_positions == 256

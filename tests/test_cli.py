@@ -34,7 +34,7 @@ def text(tmp_path: Path) -> Path:
 
 def read_plan(folder: Path) -> dict[str, object]:
     """What was planned; what was measured is left out."""
-    plan: dict[str, object] = json.loads((folder / "plan.json").read_text("utf-8"))["plan"]
+    plan: dict[str, object] = json.loads((folder / "run.json").read_text("utf-8"))["plan"]
     return plan
 
 
@@ -259,11 +259,11 @@ ASKED = {
     "weight_decay": 0.05,
     "max_grad_norm": 0.5,
     "patience": 4,
-    "keep_best": "verdict",
+    "keep_best": "quality",
     "seed": 3,
     "device": "cpu",
     "precision": "fp32",
-    "compile": "none",
+    "compile": "off",
     "evaluate_every": 50,
     "sample_prompt": ("Once", "Twice"),
     "sample_length": 3,
@@ -281,7 +281,7 @@ def test_every_option_of_train_is_taken_up(text: Path, tmp_path: Path) -> None:
     assert command("train", text, *flags, "--quiet", "--out", tmp_path / "run").code == 0
     folder = RunFolder(tmp_path / "run")
     assert folder.read_settings().model_dump() == ASKED
-    plan = folder.read_plan()[0]
+    plan = folder.read_manifest().plan
     same = {
         "block_size",
         "dropout",

@@ -9,7 +9,7 @@ import pytest
 
 from epigone.planning.plan import Plan
 from epigone.tokens.dataset import Batch, Batches
-from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Sample, StepReport
+from epigone.training.events import CheckpointSaved, Evaluated, Event, Finished, Sample, StepReport
 from epigone.training.state import SECONDS_BETWEEN_CHECKPOINTS
 from epigone.training.trainer import Trainer
 from helpers_training import make_learner, make_tokens, pick, plan_for
@@ -193,7 +193,7 @@ def test_a_crash_costs_ten_minutes_at_most(clock: Clock) -> None:
     plan = replace(timed_plan(None, epochs=1.0, batch_size=1), evaluations_per_epoch=1)
     saved, begun = [clock.now], clock.now
     for event in timed_learner(plan, clock, step=250.0).learn():
-        if isinstance(event, CheckpointDue):
+        if isinstance(event, CheckpointSaved):
             saved.append(clock.now)
     assert clock.now - begun > 6_000
     assert max(later - earlier for earlier, later in pairwise(saved)) <= SECONDS_BETWEEN_CHECKPOINTS + 250

@@ -13,15 +13,14 @@ from epigone.cli.terminal import PlainScreen
 from epigone.evaluation.sample_checks import TOKENS_BETWEEN, SampleChecker, SampleWriter
 from epigone.runs.records import append_event, read_events
 from epigone.settings import TrainSettings
-from epigone.tokens.dataset import TokenDataset, decode_documents, decode_pieces, load_tokens
+from epigone.tokens.dataset import TokenDataset, decode_documents, decode_pieces
 from epigone.tokens.tokenizer import load_tokenizer
 from epigone.training.events import Event, Finished, Sample, Sampled, SampleStats
 from helpers_front import Path, shared_run, sonnets
 
 
 def read_tokens() -> TokenDataset:
-    folder = shared_run().folder
-    return load_tokens(folder.tokens / folder.read_plan()[1]["tokens"])
+    return shared_run().folder.load_tokens()
 
 
 class FixedSamples(SampleWriter):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from conftest import Reliability
-from epigone import pipeline, resumption
 from epigone.errors import RunDamaged
+from epigone.resumption import resume_training
 from epigone.run import open_run
 from epigone.runs.checkpoints import list_checkpoints
 from epigone.runs.folder import RunFolder
@@ -70,7 +70,7 @@ IN_CHECKPOINT = ("weights", "optimizer", "random")
 FILES = {
     "a checkpoint": (
         *(f"{PATTERN}/{name}.safetensors" for name in IN_CHECKPOINT),
-        *(f"{PATTERN}/{name}" for name in ("state.json", "manifest.json", "metrics.jsonl", "plan.json", "config.json")),
+        *(f"{PATTERN}/{name}" for name in ("state.json", "manifest.json", "metrics.jsonl", "run.json", "config.json")),
     ),
     "model/": tuple(
         f"model/{name}"
@@ -79,7 +79,7 @@ FILES = {
             "generation_config.json",
         )
     ),
-    "the run's own": ("metrics.jsonl", "plan.json", "settings.toml", "receipt.json", "sums.json"),
+    "the run's own": ("metrics.jsonl", "run.json", "settings.toml", "receipt.json", "sums.json"),
 }
 CASES = [(place, name, damage) for place, names in FILES.items() for name in names for damage in DAMAGES]
 
@@ -117,7 +117,7 @@ def damage_and_go_on(place: Path, name: str, damage: Damage) -> tuple[list[str],
         ("model/model.safetensors", flip_a_bit, "from the checkpoint of step 13"),
         ("model/tokenizer.json", tear, "from step-000016"),
         ("metrics.jsonl", tear, "from step-000016"),
-        ("plan.json", zero, "from step-000016"),
+        ("run.json", zero, "from step-000016"),
     ],
 )
 def test_some_damage_is_mended_and_named(tmp_path: Path, name: str, damage: Damage, remedy: str) -> None:
@@ -185,7 +185,7 @@ def test_where_the_best_model_and_its_checkpoint_are_lost_the_next_best_is_kept(
     assert open_run(run).write(length=2) and open_run(run).best is not None
 
 
-@pytest.mark.parametrize("name", ["plan.json", "receipt.json", "settings.toml", "model/tokenizer.json"])
+@pytest.mark.parametrize("name", ["run.json", "receipt.json", "settings.toml", "model/tokenizer.json"])
 def test_before_the_first_checkpoint_damage_is_one_clear_error(tmp_path: Path, name: str) -> None:
     run = copy(prepared(), tmp_path / "run")
     tear(run / name)
@@ -211,20 +211,19 @@ def test_a_damaged_frame_is_built_again_where_nothing_was_learned_yet(tmp_path: 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     run = copy(stopped(), tmp_path / "run")
-    plan, more = RunFolder(run).read_plan()
+    plan = RunFolder(run).read_manifest().plan
     (checkpoint := run / "checkpoints").rename(tmp_path / "aside")
     other = copy(stopped(), tmp_path / "other")
-    shape = json.loads((other / "plan.json").read_text("utf-8"))
+    shape = json.loads((other / "run.json").read_text("utf-8"))
     shape["plan"]["shape"]["n_embd"] *= 2
-    assert plan.shape.n_embd * 2 == shape["plan"]["shape"]["n_embd"] and more
+    assert plan.shape.n_embd * 2 == shape["plan"]["shape"]["n_embd"]
     (tmp_path / "aside").rename(checkpoint)
     config = json.loads((run / "model" / "config.json").read_text("utf-8"))
-    folder = RunFolder(run)
-    (run / "plan.json").write_text(json.dumps(shape), "utf-8")
+    (run / "run.json").write_text(json.dumps(shape), "utf-8")
     (run / "model" / "config.json").write_text(json.dumps(config | {"n_embd": 2 * config["n_embd"]}), "utf-8")
     (run / "sums.json").unlink()
-    with pipeline.lock_run(folder), pytest.raises(RunDamaged, match="is of another run"):
-        list(resumption.continue_run(folder, {}))
+    with pytest.raises(RunDamaged, match="is of another run"):
+        list(resume_training(run, {}))
 
 
 # -- the only checkpoint

@@ -33,7 +33,7 @@ from helpers_faults import (
     uninterrupted,
     watch_files,
 )
-from helpers_front import hash_tree, write_sonnets
+from helpers_front import hash_tree, prepare_run, write_sonnets
 from test_checkpoints import make_packed
 
 DISKS, OTHERS = "Disks", "Others at work"
@@ -214,12 +214,10 @@ def little_room(n_bytes: int) -> Iterator[None]:
 
 def test_without_room_for_the_run_it_does_not_begin(tmp_path: Path) -> None:
     text = write_sonnets(tmp_path)
-    folder = pipeline.create_run([str(text)], tmp_path / "run")
-    with pipeline.lock_run(folder):
-        with little_room(100_000), pytest.raises(OutputError, match=r"This run needs 0\.\d\d GB, and .* has 0\.00 GB"):
-            pipeline.prepare_run(folder, [str(text)], TrainSettings(**HOW, base="none"), progress=False)
-        assert not RunFolder.is_run(folder.path)
-    assert pipeline.create_run([str(text)], tmp_path / "run").path == folder.path, "with room the same command begins"
+    with little_room(100_000), pytest.raises(OutputError, match=r"This run needs 0\.\d\d GB, and .* has 0\.00 GB"):
+        prepare_run(text, tmp_path / "run", TrainSettings(**HOW, base="none"))
+    assert not RunFolder.is_run(tmp_path / "run")
+    assert pipeline.create_run([str(text)], tmp_path / "run").path, "with room the same command begins"
 
 
 def test_without_room_for_a_checkpoint_nothing_of_it_is_written(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from epigone.errors import SettingsError, TrainingDiverged
 from epigone.planning.plan import Plan
 from epigone.runs.checkpoints import find_checkpoint, find_fault, list_checkpoints, load_checkpoint
 from epigone.training import state
-from epigone.training.events import CheckpointDue, Evaluated, Event, Sampled, StepReport
+from epigone.training.events import CheckpointSaved, Evaluated, Event, Sampled, StepReport
 from epigone.training.lr_schedule import LRSchedule
 from epigone.training.trainer import Trainer, are_finite
 from helpers_divergence import FAULTS, Fault, going_wrong
@@ -43,7 +43,7 @@ def learn_until_it_ends(learner: Trainer) -> list[Event]:
     with pytest.raises(TrainingDiverged):
         for event in learner.learn():
             events.append(event)
-            if isinstance(event, CheckpointDue):
+            if isinstance(event, CheckpointSaved):
                 packed = learner.pack()
                 assert are_finite([*packed.weights.values(), *packed.optimizer.values()])
                 assert all(map(math.isfinite, packed.facts["progress"]["losses"]))
@@ -67,7 +67,7 @@ def test_training_stops_within_one_interval_of_reports(
         assert 0 <= learner.progress.step - step <= 5
         assert [event.step for event in pick(events, Evaluated)] == [look for look in (7, 13, 19) if look < step]
         assert all(math.isfinite(event.loss) for event in pick(events, StepReport))
-        assert all(event.step < step for event in pick(events, CheckpointDue))
+        assert all(event.step < step for event in pick(events, CheckpointSaved))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -102,7 +102,7 @@ def test_between_two_reports_nothing_spoiled_is_saved(fault: Fault, monkeypatch:
 def test_who_is_stopped_after_it_saves_nothing_spoiled(fault: Fault) -> None:
     with going_wrong(fault, 1):
         learner = make_learner(plan_with(), TOKENS, should_stop=lambda: learner.progress.step >= 2)
-        assert not pick(learn_until_it_ends(learner), CheckpointDue)
+        assert not pick(learn_until_it_ends(learner), CheckpointSaved)
 
 
 @pytest.mark.parametrize("fault", ["nan gradient", "infinite gradient"])
@@ -127,7 +127,7 @@ def test_a_sum_of_squares_that_has_overflowed_is_noticed() -> None:
     learner.step()
     learner.step()
     learner.optimizer.state[learner.model.transformer.ln_f.weight]["exp_avg_sq"][3] = torch.inf
-    assert not pick(learn_until_it_ends(learner), CheckpointDue)
+    assert not pick(learn_until_it_ends(learner), CheckpointSaved)
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=70), st.sampled_from([torch.float32, torch.bfloat16]))
@@ -176,7 +176,7 @@ def first_best() -> str:
     found: list[str] = []
 
     def look(event: Event) -> None:
-        if isinstance(event, CheckpointDue):
+        if isinstance(event, CheckpointSaved):
             found.append(hash_one(workshop() / "watched" / "model" / "model.safetensors"))
 
     epigone.train(text(), out=workshop() / "watched", settings=TrainSettings(**TINY), on_event=look)
@@ -232,7 +232,7 @@ def test_a_rate_that_is_far_too_high_is_noticed_and_a_lower_one_taken_on_resume(
     calm = command("resume", tmp_path / "run", "--learning-rate", "0.003", "--quiet")
     assert calm.code == 0, calm.err
     run = epigone.open_run(tmp_path / "run")
-    plan, _ = run.folder.read_plan()
+    plan = run.folder.read_manifest().plan
     assert (plan.learning_rate, plan.matrix_learning_rate) == pytest.approx((0.003, 0.012))
     assert run.folder.read_settings().learning_rate == 0.003
     assert plan.reasons["learning_rate"] == "as asked for when it was resumed"
@@ -242,7 +242,7 @@ def test_a_rate_that_is_far_too_high_is_noticed_and_a_lower_one_taken_on_resume(
 
 def test_a_lower_rate_scales_all_that_is_to_come_and_nothing_else(tmp_path: Path) -> None:
     run = Path(shutil.copytree(diverge(tmp_path / "first", "nan loss")[0].path, tmp_path / "run"))
-    before = epigone.open_run(run).folder.read_plan()[0]
+    before = epigone.open_run(run).folder.read_manifest().plan
     epigone.resume(run, learning_rate=before.learning_rate / 4)
     after = epigone.open_run(run)
     looks, theirs = after.evaluations, unhurt().evaluations
@@ -250,7 +250,9 @@ def test_a_lower_rate_scales_all_that_is_to_come_and_nothing_else(tmp_path: Path
     shares = [ours.learning_rate / other.learning_rate for ours, other in zip(looks, theirs, strict=True)]
     assert shares == pytest.approx([1, 1] + [0.25] * (len(looks) - 2))
     changed = {"learning_rate": before.learning_rate / 4, "matrix_learning_rate": before.matrix_learning_rate / 4}
-    assert after.folder.read_plan()[0] == replace(before, **changed, reasons=after.folder.read_plan()[0].reasons)
+    assert after.folder.read_manifest().plan == replace(
+        before, **changed, reasons=after.folder.read_manifest().plan.reasons
+    )
     assert find_checkpoint(after.folder.checkpoints)[0] is not None
 
 

@@ -174,7 +174,7 @@ def test_dropout_is_off_and_the_model_is_left_as_it_was(
 def test_a_model_can_learn_on_after_it(model: GPT2LMHeadModel, part: TokenSplit) -> None:
     look(model, part)
     ids, targets = Batches(part.ids, block_size=BLOCK, blocks_per_step=2, seed=0).read(0)
-    NextTokenLoss(model)(ids, targets).backward()
+    NextTokenLoss(model)(ids, targets).objective.backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
@@ -189,7 +189,7 @@ def test_half_precision_costs_little(model: GPT2LMHeadModel, part: TokenSplit) -
 def test_loss_and_gradients_in_training_are_those_of_transformers(model: GPT2LMHeadModel, part: TokenSplit) -> None:
     model.eval()
     ids, targets = Batches(part.ids, block_size=BLOCK, blocks_per_step=4, seed=0).read(0)
-    ours = NextTokenLoss(model)(ids, targets)
+    ours = NextTokenLoss(model)(ids, targets).objective
     ours.backward()
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()

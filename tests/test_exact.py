@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from conftest import Reliability
-from epigone import pipeline
 from epigone.evaluation.sample_checks import SampleWriter
 from epigone.runs import checkpoints
 from epigone.runs.folder import RunFolder
@@ -20,7 +19,7 @@ from epigone.tokens.dataset import Batches
 from epigone.training import trainer
 from epigone.training.trainer import Trainer
 from helpers_faults import HOW, copy, dying, find_differences, go_on, plain_pictures, prepared, uninterrupted
-from helpers_front import write_sonnets
+from helpers_front import prepare_run, write_sonnets
 from standin import hub_root
 
 OPTIMIZERS = ("muon", "adamw")
@@ -44,7 +43,7 @@ def find_base(name: str) -> str:
 
 def count_steps(run: Path) -> int:
     """Steps in an epoch, rounded up."""
-    return math.ceil(RunFolder(run).read_plan()[0].steps_per_epoch)
+    return math.ceil(RunFolder(run).read_manifest().plan.steps_per_epoch)
 
 
 def die_and_go_on(run: Path, death: str) -> None:
@@ -94,15 +93,13 @@ def test_a_run_that_was_asked_to_stop_comes_to_the_same_end(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "compile"), [("bf16", "none"), ("fp32", "blocks"), ("bf16", "whole")])
+@pytest.mark.parametrize(("precision", "compile"), [("bf16", "off"), ("fp32", "layers"), ("bf16", "full")])
 def test_in_other_numbers_and_compiled_it_comes_to_the_same_end(
     tmp_path: Path, reliability: Reliability, precision: str, compile: str
 ) -> None:
     """As runs are planned where the processor has bf16 and steps are worth compiling."""
     text, how = write_sonnets(tmp_path, 3_000), HOW | {"precision": precision, "compile": compile}
-    folder = pipeline.create_run([str(text)], tmp_path / "run")
-    with pipeline.lock_run(folder):
-        pipeline.prepare_run(folder, [str(text)], TrainSettings(**how, optimizer="muon", base="none"), progress=False)
+    folder = prepare_run(text, tmp_path / "run", TrainSettings(**how, optimizer="muon", base="none"))
     run, whole, calls = folder.path, copy(folder.path, tmp_path / "whole"), count()
     after = count_steps(run) + 2
     with plain_pictures():
@@ -115,7 +112,7 @@ def test_in_other_numbers_and_compiled_it_comes_to_the_same_end(
     assert not differences
 
 
-SAID = {"none": "not compiled", "blocks": "compiled block by block", "whole": "compiled as a whole"}
+SAID = {"off": "not compiled", "layers": "compiled layer by layer", "full": "compiled as a whole"}
 
 
 def test_two_that_differ_are_seen_to_differ(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ import pytest
 
 import epigone.cli.train as learning
 from conftest import Reliability
-from epigone import pipeline, resumption
+from epigone import pipeline
 from epigone.errors import RunExists, RunLocked
+from epigone.resumption import resume_training
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
 from epigone.training.trainer import Trainer
@@ -36,7 +37,7 @@ from helpers_faults import (
     uninterrupted,
     watch_files,
 )
-from helpers_front import hash_tree, write_sonnets
+from helpers_front import hash_tree, prepare_run, write_sonnets
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and forks as Unix has them")
 GROUP = "Killed"
@@ -116,7 +117,7 @@ def test_killed_while_it_goes_on_it_goes_on_again(tmp_path: Path, reliability: R
     """The first operations of going on itself: the folder is mended, and that is cut short."""
     run = copy(prepared(), tmp_path / "run")
     stop_after(run, 13)
-    for path in (run / "metrics.jsonl", run / "model" / "tokenizer.json", run / "plan.json"):
+    for path in (run / "metrics.jsonl", run / "model" / "tokenizer.json", run / "run.json"):
         path.write_bytes(path.read_bytes()[:-20])
     (run / "model" / "model.safetensors").unlink()
     (tmp_path / "states").mkdir()
@@ -204,13 +205,11 @@ def take_a_long_step(place: Path) -> None:
         while time.monotonic() < ends:
             time.sleep(0.01)
 
-    folder = RunFolder.open(place / "run")
     with (
         mock.patch.object(Trainer, "step", step),
         learning.catch_signals(Silent()) as was_stopped,  # type: ignore[arg-type]
-        pipeline.lock_run(folder),
     ):
-        for _ in resumption.continue_run(folder, {}, should_stop=was_stopped):
+        for _ in resume_training(place / "run", {}, should_stop=was_stopped):
             pass
 
 
@@ -280,12 +279,11 @@ def test_two_runs_in_one_folder_do_not_meet(tmp_path: Path, reliability: Reliabi
 def test_who_looked_before_another_began_and_ended_is_refused(tmp_path: Path) -> None:
     """Two commands at the same moment: the second has to wait with its look until it holds the folder."""
     text, out = write_sonnets(tmp_path), tmp_path / "run"
-    first, second = pipeline.create_run([str(text)], out), pipeline.create_run([str(text)], out)
-    with pipeline.lock_run(first):
-        pipeline.prepare_run(first, [str(text)], TrainSettings(**HOW, base="none"), progress=False)
+    second = pipeline.create_run([str(text)], out)
+    prepare_run(text, out, TrainSettings(**HOW, base="none"))
     before = hash_tree(out)
     with pipeline.lock_run(second), pytest.raises(RunExists):
-        pipeline.prepare_run(second, [str(text)], TrainSettings(**HOW, base="none", seed=9), progress=False)
+        pipeline.begin_run(second, TrainSettings(**HOW, base="none", seed=9))
     assert hash_tree(out) == before
 
 
@@ -305,11 +303,7 @@ def list_moments(tmp_path: Path) -> Iterator[Path]:
             found.append(copy_plainly(run, tmp_path / f"moment-{len(found)}"))
 
     with watch_files(see):
-        folder = pipeline.create_run([str(text)], run)
-        with pipeline.lock_run(folder):
-            pipeline.prepare_run(
-                folder, [str(text)], TrainSettings(**HOW, optimizer="muon", base="none"), progress=False
-            )
+        prepare_run(text, run, TrainSettings(**HOW, optimizer="muon", base="none"))
     yield from found
 
 
@@ -318,10 +312,7 @@ def test_killed_before_it_had_a_plan_the_same_command_begins_anew(tmp_path: Path
     tried = survived = 0
     for run in list_moments(tmp_path):
         if not RunFolder.is_run(run):
-            folder = pipeline.create_run([str(tmp_path / "faults.txt")], run)
-            with pipeline.lock_run(folder):
-                asked = TrainSettings(**HOW, optimizer="muon", base="none")
-                pipeline.prepare_run(folder, [str(tmp_path / "faults.txt")], asked, progress=False)
+            prepare_run(tmp_path / "faults.txt", run, TrainSettings(**HOW, optimizer="muon", base="none"))
         with plain_pictures():
             go_on(run)
         tried += 1

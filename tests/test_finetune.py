@@ -65,7 +65,7 @@ def test_without_a_network_the_cache_is_enough_and_the_plan_says_why_it_is_taken
     second = go_without()
     assert second.code == 0, second.err
     assert "GPT-2's weights are on this machine" in second.out
-    plan = json.loads((fetch().folder / "two" / "plan.json").read_text("utf-8"))["plan"]
+    plan = json.loads((fetch().folder / "two" / "run.json").read_text("utf-8"))["plan"]
     assert plan["base"] == "gpt2" and len(plan["base_revision"]) == 40
 
 
@@ -103,7 +103,7 @@ def test_a_base_is_worth_its_start() -> None:
     plan = replace(found.plan, learning_rate=1e-3, precision="fp32")
     fresh = build_model(replace(plan, base="none").model_spec, None, found.tokenizer.end_of_text_id)
     losses: dict[str, list[float]] = {}
-    for name, model in (("fine-tuned", found.build_model()), ("fresh", fresh)):
+    for name, model in (("fine-tuned", found.model), ("fresh", fresh)):
         events = list(Trainer(model, found.tokens, plan).learn())
         losses[name] = [event.loss for event in events if isinstance(event, Evaluated)]
     assert losses["fine-tuned"][0] < losses["fresh"][0] - 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -13,15 +14,17 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from epigone.errors import OutputError, RunDamaged, RunExists, RunLocked, RunNotFound
+from epigone.errors import OutputError, RunDamaged, RunExists, RunIncompatible, RunLocked, RunNotFound
 from epigone.files import flush, hash_file, write_bytes, write_json, write_text, write_whole
 from epigone.model.gpt2 import load_weights
+from epigone.run import open_generator
 from epigone.runs import folder as folder_module
 from epigone.runs.folder import RunFolder, name_epoch
+from epigone.runs.records import FORMAT
 from epigone.settings import TrainSettings
 from epigone.training.events import Event, Sample, Sampled, Started
 from epigone.training.state import TrainerState
-from helpers_training import are_equal, make_tokens, plan_for, tiny_model
+from helpers_training import are_equal, make_tokens, manifest_for, plan_for, tiny_model
 
 SAMPLES = (Sample(prompt="Thou", text=" art\r\nGröße 🦊", seed=0), Sample(prompt="", text="\ud800", seed=1))
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -57,13 +60,13 @@ def test_a_run_is_a_run_once_it_has_a_plan(tmp_path: Path) -> None:
         RunFolder.open(path)
     folder.write_settings(TrainSettings())
     again = RunFolder.create(path)
-    again.write_plan(plan_for(make_tokens()))
+    again.write_manifest(manifest_for(plan_for(make_tokens())))
     assert RunFolder.is_run(path) and RunFolder.open(path).path == path
 
 
 def test_a_run_is_never_begun_over_another(run: RunFolder) -> None:
     run.write_settings(TrainSettings())
-    run.write_plan(plan_for(make_tokens()))
+    run.write_manifest(manifest_for(plan_for(make_tokens())))
     with pytest.raises(RunExists, match="already holds a run") as caught:
         RunFolder.create(run.path)
     assert f"epigone resume {run.path}" in caught.value.hint and "--out" in caught.value.hint
@@ -141,16 +144,16 @@ def test_plan_and_settings_come_back_as_they_were(run: RunFolder) -> None:
     )
     plan = plan_for(make_tokens(), schedule="cosine", schedule_arguments=("num_cycles=2",), evaluate_every=3)
     run.write_settings(settings)
-    run.write_plan(plan, tokens="key", estimate={"seconds": 1.5})
+    run.write_manifest(manifest_for(plan))
     assert run.read_settings() == settings
-    assert run.read_plan() == (plan, {"tokens": "key", "estimate": {"seconds": 1.5}})
+    assert run.read_manifest() == manifest_for(plan)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"plan": {}}', '{"plan": {"shape": 3}}', "\x00"])
 def test_a_damaged_plan_is_named(run: RunFolder, content: str) -> None:
-    run.plan.write_text(content)
-    with pytest.raises(RunDamaged, match=r"plan\.json cannot be read"):
-        run.read_plan()
+    run.manifest.write_text(content)
+    with pytest.raises(RunDamaged, match=r"run\.json cannot be read"):
+        run.read_manifest()
 
 
 # -- what comes while it learns
@@ -230,7 +233,7 @@ def test_the_best_weights_take_the_place_of_those_before(run: RunFolder) -> None
 
 
 def test_a_run_can_be_moved(run: RunFolder, tmp_path: Path) -> None:
-    run.write_plan(plan_for(make_tokens()))
+    run.write_manifest(manifest_for(plan_for(make_tokens())))
     run.record(started(0))
     run.save_checkpoint(1, packed())
     run.path.rename(tmp_path / "elsewhere")
@@ -313,3 +316,43 @@ def test_files_and_folders_can_be_flushed(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(flushed) == (1 if os.name == "nt" else 2)
     with pytest.raises(FileNotFoundError):
         flush(tmp_path / "nothing")
+
+
+# -- formats of other versions
+
+
+def write_manifest_values(run: RunFolder, **changes: object) -> None:
+    values = manifest_for(plan_for(make_tokens())).as_json() | changes
+    run.manifest.write_text(json.dumps(values), "utf-8")
+
+
+def test_a_run_in_a_newer_format_is_one_error_that_names_the_version_it_needs(run: RunFolder) -> None:
+    """Whatever else the newer format holds."""
+    write_manifest_values(run, format=FORMAT + 1, versions={"epigone": "9.1"}, something_new=[1])
+    for look in (RunFolder.open, open_generator):
+        with pytest.raises(RunIncompatible, match=f"by epigone 9.1 in format {FORMAT + 1}") as caught:
+            look(run.path)
+        assert "epigone 9.1 or newer" in caught.value.hint
+
+
+def test_a_run_in_the_first_format_is_one_error(run: RunFolder) -> None:
+    (run.path / "plan.json").write_text("{}")
+    with pytest.raises(RunIncompatible, match="older version") as caught:
+        RunFolder.open(run.path)
+    assert "Train again" in caught.value.hint
+    with pytest.raises(RunExists):
+        RunFolder.create(run.path)
+
+
+def test_a_run_in_this_format_is_opened(run: RunFolder) -> None:
+    write_manifest_values(run)
+    assert RunFolder.open(run.path).read_manifest().format == FORMAT
+
+
+@pytest.mark.parametrize("name", ["tokens", "texts", "estimate", "plan"])
+def test_a_manifest_that_lacks_something_is_damaged_and_what_it_lacks_is_named(run: RunFolder, name: str) -> None:
+    values = manifest_for(plan_for(make_tokens())).as_json()
+    del values[name]
+    run.manifest.write_text(json.dumps(values), "utf-8")
+    with pytest.raises(RunDamaged, match=f"{name}: Field required"):
+        run.read_manifest()

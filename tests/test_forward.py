@@ -11,6 +11,7 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from epigone.model.loss import LEVELS, NextTokenLoss, draw_bytes, gelu
+from epigone.model.loss import dropout as drop
 from epigone.model.weights import is_plain
 
 BATCH, TIME, VOCABULARY = 3, 24, 96
@@ -50,7 +51,8 @@ def look_up(model: GPT2LMHeadModel) -> tuple[torch.Tensor, dict[str, torch.Tenso
 
 def compute(model: GPT2LMHeadModel, **how: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     model.zero_grad()
-    loss = NextTokenLoss(model, **how)(*make_batch())
+    loss, nats = NextTokenLoss(model, **how)(*make_batch())
+    assert torch.equal(loss, nats)
     loss.backward()
     return loss.detach(), list_gradients(model)
 
@@ -75,7 +77,7 @@ def test_a_tokenizer_that_fills_no_rows_of_64_is_padded_without_a_trace(vocab_si
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-@pytest.mark.parametrize("compile", ["blocks", "whole"])
+@pytest.mark.parametrize("compile", ["layers", "full"])
 def test_compiled_they_are_the_same(compile: str) -> None:
     model = make_model()
     assert_equal(compute(model, attention="eager", compile=compile), look_up(model), 1e-5)
@@ -115,7 +117,7 @@ def test_gelu_is_the_tanh_form() -> None:
 def test_a_model_that_is_not_learning_drops_nothing_and_draws_nothing() -> None:
     model = make_model(resid_pdrop=0.5, embd_pdrop=0.5).eval()
     before = torch.get_rng_state()
-    assert torch.equal(NextTokenLoss(model)(*make_batch()), NextTokenLoss(model)(*make_batch()))
+    assert torch.equal(NextTokenLoss(model)(*make_batch()).nats, NextTokenLoss(model)(*make_batch()).nats)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -124,16 +126,16 @@ def test_dropout_is_drawn_from_the_global_generator() -> None:
     loss = NextTokenLoss(make_model(resid_pdrop=0.2, embd_pdrop=0.2))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        first, second = loss(*make_batch()), loss(*make_batch())
+        first, second = loss(*make_batch()).nats, loss(*make_batch()).nats
         torch.manual_seed(5)
-        again = loss(*make_batch())
+        again = loss(*make_batch()).nats
     assert torch.equal(first, again) and not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("dropout", [0.001, 0.05, 0.1, 0.3, 0.5, 0.999])
 def test_a_part_is_dropped_and_the_mean_stays(dropout: float) -> None:
     n = 1_000_000
-    kept = dropout(torch.ones(n), draw_bytes(n), dropout)
+    kept = drop(torch.ones(n), draw_bytes(n), dropout)
     share = float((kept == 0).float().mean())
     nearest = min(round(dropout * LEVELS), LEVELS - 1) / LEVELS
     assert abs(nearest - dropout) < 1 / LEVELS

@@ -18,7 +18,7 @@ from helpers_hostile import OUTSIDE, spoil
 from standin import make_standin
 
 FILES = (
-    *("plan.json", "settings.toml", "receipt.json", "metrics.jsonl", "sampling.json", "judgement.json"),
+    *("run.json", "settings.toml", "receipt.json", "metrics.jsonl", "sampling.json", "judgement.json"),
     *("model/config.json", "model/generation_config.json", "model/tokenizer.json", "model/tokenizer_config.json"),
     *("model/model.safetensors", "checkpoints/step-*/state.json", "checkpoints/step-*/manifest.json"),
     *("checkpoints/step-*/optimizer.safetensors", "tokens/*/tokens.json", "tokens/*/train.npy"),
@@ -77,7 +77,7 @@ def test_no_spoilt_file_ends_a_verb_in_a_traceback(tmp_path: Path, counting: Cou
 
 
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("file", ["plan.json", "receipt.json", "settings.toml", "judgement.json", "sums.json"])
+@pytest.mark.parametrize("file", ["run.json", "receipt.json", "settings.toml", "judgement.json", "sums.json"])
 def test_brackets_without_end_end_no_verb_in_a_traceback(tmp_path: Path, file: str, verb: str) -> None:
     """Which the libraries that read them take for calls without end."""
     nested = b"a = " + b"[" * 100_000 if file.endswith("toml") else b'{"files": ' + b"[" * 100_000
@@ -101,7 +101,7 @@ def test_no_spoilt_file_ends_any_verb_in_a_traceback(tmp_path: Path, counting: C
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "file", ["plan.json", "receipt.json", "metrics.jsonl", "judgement.json", "model/tokenizer.json"]
+    "file", ["run.json", "receipt.json", "metrics.jsonl", "judgement.json", "model/tokenizer.json"]
 )
 def test_no_spoilt_file_ends_judging_in_a_traceback(tmp_path: Path, counting: Counting, file: str) -> None:
     def judge(run: Path) -> int:
@@ -126,9 +126,9 @@ def test_a_plan_cannot_lead_out_of_its_folder(tmp_path: Path, counting: Counting
     def point_outside(data: bytes) -> bytes:
         return json.dumps(json.loads(data) | {"tokens": "../../elsewhere"}).encode()
 
-    run = copy_with(tmp_path, "plan.json", point_outside)
+    run = copy_with(tmp_path, "run.json", point_outside)
     with counting(OUTSIDE) as tries:
-        tries.end(partial(refuse, run, "report", "plan.json cannot be read"))
+        tries.end(partial(refuse, run, "report", "run.json cannot be read"))
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_a_plan_of_impossible_numbers_is_damaged(tmp_path: Path, counting: Count
         values["plan"][name] = value
         return json.dumps(values).encode()
 
-    run = copy_with(tmp_path, "plan.json", change)
+    run = copy_with(tmp_path, "run.json", change)
     with counting("a number in a run's plan that cannot be") as tries:
-        tries.end(partial(refuse, run, "resume", "plan.json cannot be read"))
+        tries.end(partial(refuse, run, "resume", "run.json cannot be read"))
 
 
 def test_a_run_whose_config_asks_for_a_larger_model_takes_no_memory_for_it(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from epigone.report.pages import ReportData
 from epigone.report.publish import publish
 from epigone.run import Run, open_run
 from epigone.runs.folder import RunFolder
-from epigone.tokens.dataset import cut_part, decode_documents, load_tokens
+from epigone.tokens.dataset import cut_part, decode_documents
 from epigone.tokens.tokenizer import list_token_bytes, load_tokenizer
 from epigone.training.distributed import make_accelerator
 from epigone.training.evaluate import evaluate
@@ -99,8 +99,7 @@ def test_a_note_says_that_other_authors_were_not_measured(judged: Run) -> None:
 
 def test_bits_per_byte_are_those_of_evaluation(judged: Run) -> None:
     folder = judged.folder
-    (plan, more), tokenizer = folder.read_plan(), load_tokenizer(folder.model)
-    tokens = load_tokens(folder.tokens / more["tokens"])
+    plan, tokenizer, tokens = folder.read_manifest().plan, load_tokenizer(folder.model), folder.load_tokens()
     part = cut_part(tokens.train, 700, 900, tokenizer)
     theirs = evaluate(
         load_model(folder.model), part, block_size=plan.block_size, batch_size=3, accelerator=make_accelerator(plan)

@@ -29,7 +29,7 @@ SPOILED = {"copies": {"copying": "bad"}, "repeats": {"repeating": "bad"}, "sound
 
 
 @pytest.mark.parametrize("what", SPOILED)
-@pytest.mark.parametrize(("keep_best", "kept"), [("loss", 3), ("verdict", 2)])
+@pytest.mark.parametrize(("keep_best", "kept"), [("loss", 3), ("quality", 2)])
 def test_an_epoch_with_spoiled_samples_is_not_the_best_one_if_so_asked(
     scripted: list[float], keep_best: str, kept: int, what: str
 ) -> None:
@@ -44,7 +44,7 @@ def test_an_epoch_with_spoiled_samples_is_not_the_best_one_if_so_asked(
     assert pick(events, Finished)[0].best_loss == evaluations[kept - 1].loss
 
 
-@pytest.mark.parametrize(("keep_best", "best"), [("loss", [1]), ("verdict", [1, 3, 4])])
+@pytest.mark.parametrize(("keep_best", "best"), [("loss", [1]), ("quality", [1, 3, 4])])
 def test_an_epoch_that_is_clean_beats_spoiled_ones_whatever_its_loss_if_so_asked(
     scripted: list[float], keep_best: str, best: list[int]
 ) -> None:
@@ -60,7 +60,7 @@ def test_an_epoch_that_is_clean_beats_spoiled_ones_whatever_its_loss_if_so_asked
 
 def test_of_spoiled_epochs_the_one_with_the_lowest_loss_is_kept(scripted: list[float]) -> None:
     scripted[:] = [4.0, 3.0, 3.5]
-    plan = replace(plan_with(epochs=3), keep_best="verdict")
+    plan = replace(plan_with(epochs=3), keep_best="quality")
     learner = make_learner(plan, TOKENS, sample=sample_in_turn(*[criticise(repeating="bad")] * 3))
     assert [event.best for event in pick(list(learner.learn()), Evaluated)] == [True, True, False]
     assert learner.progress.best_spoiled

@@ -12,7 +12,7 @@ import torch
 from epigone.errors import TrainingDiverged
 from epigone.planning.plan import Plan
 from epigone.training.evaluate import Evaluation, evaluate
-from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Sample, Sampled, Started, StepReport
+from epigone.training.events import CheckpointSaved, Evaluated, Event, Finished, Sample, Sampled, Started, StepReport
 from epigone.training.lr_schedule import LRSchedule
 from epigone.training.trainer import Trainer
 from helpers_training import (
@@ -29,7 +29,7 @@ from helpers_training import (
 
 TOKENS = make_tokens()
 """25 blocks: with 4 blocks a step a pass takes six and a quarter steps."""
-LOOK = [Evaluated, CheckpointDue]
+LOOK = [Evaluated, CheckpointSaved]
 
 
 def plan_with(*, per_epoch: int = 1, report_every: int = 1, base: str = "none", **settings: object) -> Plan:
@@ -71,7 +71,7 @@ def test_events_come_in_order() -> None:
     plan = plan_with(epochs=1.5)
     sample = Sample(prompt="a", text="b", seed=0)
     events = list(make_learner(plan, TOKENS, sample=lambda model: ((sample,), None)).learn())
-    look = [Evaluated, Sampled, CheckpointDue]
+    look = [Evaluated, Sampled, CheckpointSaved]
     assert kinds(events) == [Started, *[StepReport] * 7, *look, *[StepReport] * 3, *look, Finished]
     assert [event.step for event in events] == [0, 1, 2, 3, 4, 5, 6, *[7] * 4, 8, 9, *[10] * 4, 10]
     assert all(event.samples == (sample,) for event in pick(events, Sampled))
@@ -195,7 +195,7 @@ def test_patience_ends_after_so_many_looks_without_a_better_one(
 def test_who_is_stopped_saves_and_looks_no_more(n_steps: int) -> None:
     events = list(stop_after(plan_with(), n_steps).learn())
     saved, end = events[-2:]
-    assert saved == CheckpointDue(step=n_steps) and isinstance(end, Finished)
+    assert saved == CheckpointSaved(step=n_steps) and isinstance(end, Finished)
     assert (end.reason, end.step) == ("interrupted", n_steps)
     assert [event.step for event in pick(events, Evaluated)] == [step for step in (7,) if step <= n_steps]
     assert (end.best_loss == math.inf) is (n_steps < 7)

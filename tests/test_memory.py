@@ -135,7 +135,7 @@ def _compare_halves(kind: str, place: Place) -> None:
 def test_it_is_told_when_and_into_how_many_parts() -> None:
     learner, events = learn_on(Machine(fits=2, from_call=4), plan_with())
     assert pick(events, BatchSplit) == [BatchSplit(step=5, batch_size=8, parts=4)]
-    assert learner.plan == replace(plan_with(), parts=4) and learner.plan.largest_part == 2
+    assert learner.plan == plan_with() and learner.parts == 4
     assert isinstance(events[-1], Finished) and events[-1].reason == "done"
     assert not pick(unhurt()[1], BatchSplit)
 
@@ -180,7 +180,7 @@ def test_whatever_the_batch_every_block_weighs_the_same(batch_size: int, fits: i
     machine = Machine(fits=fits)
     learner, _ = learn_on(machine, plan_with(batch_size=batch_size, gradient_accumulation=2, epochs=2.0))
     assert max(map(len, machine.read)) <= fits and learner.plan.blocks_per_step == 2 * batch_size
-    whole = machine.read[-2 * learner.plan.parts * learner.plan.n_steps :]  # without what came to nothing
+    whole = machine.read[-2 * learner.parts * learner.plan.n_steps :]  # without what came to nothing
     assert torch.equal(torch.cat(whole), torch.cat(read))
     assert_close(learner, expected)
 
@@ -189,9 +189,9 @@ def test_whatever_the_batch_every_block_weighs_the_same(batch_size: int, fits: i
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 5])
 def test_the_parts_of_all_processes_are_the_step(parts: int, n_processes: int) -> None:
     plan = replace(plan_with(batch_size=5, gradient_accumulation=2), parts=parts, n_processes=n_processes)
-    rows = [list(range(plan.blocks_per_step))[part] for p in range(n_processes) for part in plan.list_rows(p)]
+    rows = [list(range(plan.blocks_per_step))[part] for p in range(n_processes) for part in plan.list_rows(p, parts)]
     assert sorted(row for part in rows for row in part) == list(range(plan.blocks_per_step))
-    assert {len(part) for part in rows} <= {5 // parts, -(-5 // parts)} and max(map(len, rows)) == plan.largest_part
+    assert {len(part) for part in rows} <= {5 // parts, -(-5 // parts)} and max(map(len, rows)) == -(-5 // parts)
 
 
 def test_other_errors_are_not_tried_again() -> None:
@@ -239,7 +239,7 @@ def test_an_update_is_never_taken_twice(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-@pytest.mark.parametrize("compile", ["blocks", "whole"])
+@pytest.mark.parametrize("compile", ["layers", "full"])
 def test_compiled_steps_take_another_shape(compile: str) -> None:
     """Compiled for eight blocks, then for four."""
     expected, _, _ = unhurt(epochs=1.0)

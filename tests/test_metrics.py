@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from epigone.runs.records import append_event, read_events
+from epigone.runs.records import NAME_OF_EVENT, append_event, read_events
 from epigone.training.events import (
     BatchSplit,
-    CheckpointDue,
+    CheckpointSaved,
     Evaluated,
     Event,
     Finished,
@@ -89,7 +89,7 @@ def write(path: Path, *events: Event) -> Path:
 
 
 def test_every_kind_of_event_is_tested_here() -> None:
-    assert {type(event) for event in EVENTS} == set(get_args(Event)) - {CheckpointDue}
+    assert {type(event) for event in EVENTS} == set(get_args(Event)) - {CheckpointSaved}
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
@@ -108,12 +108,12 @@ def test_each_is_a_line_that_others_can_read(tmp_path: Path) -> None:
     lines = content.split(b"\n")
     assert lines.pop() == b"" and len(lines) == len(EVENTS)
     kinds = [json.loads(line)["event"] for line in lines]
-    assert kinds == [type(event).__name__.lower() for event in EVENTS]
+    assert kinds == [NAME_OF_EVENT[type(event)] for event in EVENTS]
     assert "漢字🦊".encode() in content
 
 
 def test_what_is_of_no_use_later_leaves_no_line(tmp_path: Path) -> None:
-    path = write(tmp_path / "metrics.jsonl", STARTED, CheckpointDue(step=3), STEPPED)
+    path = write(tmp_path / "metrics.jsonl", STARTED, CheckpointSaved(step=3), STEPPED)
     assert list(read_events(path)) == [STARTED, STEPPED] and path.read_bytes().count(b"\n") == 2
 
 

@@ -164,7 +164,7 @@ def test_a_whole_run_from_scratch_makes_no_connection(tmp_path: Path, reliabilit
 @pytest.mark.slow
 def test_nor_does_a_compiled_run_or_one_with_adapters(tmp_path: Path, reliability: Reliability) -> None:
     assert fetch().first.code == 0
-    compiled = ["--base", "none", "--size", "1x32", "--compile", "blocks", "--epochs", "1", "--samples", "0"]
+    compiled = ["--base", "none", "--size", "1x32", "--compile", "layers", "--epochs", "1", "--samples", "0"]
     commands: list[list[str | Path]] = [
         ["train", early_sonnets(), *compiled, "--quiet", "--out", tmp_path / "compiled"],
         ["train", early_sonnets(), *QUICK, "--base", "gpt2", "--lora", "4", "--quiet", "--out", tmp_path / "lora"],

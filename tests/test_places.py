@@ -12,11 +12,12 @@ from unittest import mock
 import pytest
 
 from conftest import Reliability
-from epigone import pipeline, resumption
 from epigone.errors import OutputError
+from epigone.pipeline import Planned, run_training
+from epigone.resumption import resume_training
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
-from epigone.training.events import CheckpointDue, Evaluated, Event
+from epigone.training.events import CheckpointSaved, Evaluated, Event
 from helpers_faults import HOW, act_at, copy, find_differences, go_on, plain_pictures, prepared, uninterrupted
 from helpers_front import hash_tree, write_sonnets
 
@@ -65,9 +66,8 @@ def test_a_run_can_be_moved_at_any_event(tmp_path: Path, reliability: Reliabilit
 @pytest.mark.slow
 def test_a_copy_that_is_made_at_any_event_goes_on_by_itself(tmp_path: Path, reliability: Reliability) -> None:
     run, copies = copy(prepared(), tmp_path / "run"), list[Path]()
-    folder = RunFolder.open(run)
-    with plain_pictures(), pipeline.lock_run(folder):
-        for number, _ in enumerate(resumption.continue_run(folder, {})):
+    with plain_pictures():
+        for number, _ in enumerate(resume_training(run, {})):
             copies.append(copy(run, tmp_path / f"copy-{number}"))
     good = 0
     for one in copies:
@@ -78,14 +78,13 @@ def test_a_copy_that_is_made_at_any_event_goes_on_by_itself(tmp_path: Path, reli
     assert good == len(copies) and not find_differences(run, uninterrupted())
 
 
-@pytest.mark.parametrize("kind", [Evaluated, CheckpointDue])
+@pytest.mark.parametrize("kind", [Evaluated, CheckpointSaved])
 def test_a_run_that_is_deleted_while_it_learns_is_one_error_and_comes_not_back(
     tmp_path: Path, reliability: Reliability, kind: type[Event]
 ) -> None:
     run = copy(prepared(), tmp_path / "run")
-    folder = RunFolder.open(run)
-    with plain_pictures(), pipeline.lock_run(folder), pytest.raises(OutputError, match="it was moved or deleted"):
-        for event in resumption.continue_run(folder, {}):
+    with plain_pictures(), pytest.raises(OutputError, match="it was moved or deleted"):
+        for event in resume_training(run, {}):
             if isinstance(event, kind):
                 shutil.rmtree(run)
     reliability(
@@ -134,14 +133,11 @@ def test_a_clock_that_is_set_changes_nothing(tmp_path: Path, reliability: Reliab
 def test_the_text_may_change_under_a_run(tmp_path: Path, reliability: Reliability, change: str) -> None:
     """It has been read; the run keeps the tokens."""
     text, run = write_sonnets(tmp_path, 3_000, "faults.txt"), tmp_path / "run"
-    folder = pipeline.create_run([str(text)], run)
-    with plain_pictures(), pipeline.lock_run(folder):
-        asked = TrainSettings(**HOW, optimizer="muon", base="none")
-        prepared_run = pipeline.prepare_run(folder, [str(text)], asked, progress=False)
-        text.write_text("something else") if change == "changed" else text.unlink()
-        calls = count()
-        for _ in pipeline.run_training(folder, prepared_run, should_stop=lambda: next(calls) >= 10):
-            pass
+    asked, calls = TrainSettings(**HOW, optimizer="muon", base="none"), count()
+    with plain_pictures():
+        for event in run_training([str(text)], asked, run, should_stop=lambda: next(calls) >= 10):
+            if isinstance(event, Planned):
+                text.write_text("something else") if change == "changed" else text.unlink()
     with plain_pictures():
         go_on(run)
     same = set(find_differences(run, uninterrupted())) <= {"receipt.json"}  # it names the text's own place

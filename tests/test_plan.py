@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from epigone import TrainSettings
-from epigone.errors import EpigoneError, RunDamaged, SettingsError, TextTooShort
+from epigone.errors import RunDamaged, SettingsError, TextTooShort
 from epigone.model.size import Shape
 from epigone.planning.plan import Plan
 from epigone.runs.folder import RunFolder
 from helpers_tokens import GPT2_SMALL, SMALL_BASE, make_hardware, plan_for
+from helpers_training import manifest_for
 
 SIZES_IN_BYTES = (5_000, 50_000, 500_000, 5_000_000, 50_000_000)
 DEVICES = ("cpu", "cuda", "mps")
@@ -290,20 +291,21 @@ def test_the_weights_are_as_many_as_the_real_model_has(size: str, vocab_size: in
 )
 def test_a_plan_is_read_as_it_was_written(tmp_path: Path, asked: dict[str, Any]) -> None:
     folder, plan = RunFolder(tmp_path), plan_for(**asked)
-    folder.write_plan(plan, tokens="key", versions={"torch": "2"})
-    assert folder.read_plan() == (plan, {"tokens": "key", "versions": {"torch": "2"}})
-    assert json.loads(folder.plan.read_text("utf-8"))["plan"]["reasons"] == plan.reasons
+    folder.write_manifest(manifest_for(plan))
+    assert folder.read_manifest() == manifest_for(plan)
+    assert json.loads(folder.manifest.read_text("utf-8"))["plan"]["reasons"] == plan.reasons
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"plan": 3}', '{"plan": {"seed": 1}}', "{}"])
 def test_a_damaged_plan_is_told(tmp_path: Path, content: str) -> None:
-    (tmp_path / "plan.json").write_text(content, "utf-8")
-    with pytest.raises(RunDamaged, match=r"plan\.json cannot be read") as caught:
-        RunFolder(tmp_path).read_plan()
+    (tmp_path / "run.json").write_text(content, "utf-8")
+    with pytest.raises(RunDamaged, match=r"run\.json cannot be read") as caught:
+        RunFolder(tmp_path).read_manifest()
     assert caught.value.hint
 
 
 def test_a_plan_with_an_unknown_number_is_damaged(tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_text(json.dumps({"plan": asdict(plan_for()) | {"magic": 3}}), "utf-8")
-    with pytest.raises(EpigoneError):
-        RunFolder(tmp_path).read_plan()
+    values = manifest_for(plan_for()).as_json()
+    (tmp_path / "run.json").write_text(json.dumps(values | {"plan": values["plan"] | {"magic": 3}}), "utf-8")
+    with pytest.raises(RunDamaged, match="magic"):
+        RunFolder(tmp_path).read_manifest()

@@ -103,7 +103,7 @@ def test_the_split_is_made_as_asked(tmp_path: Path) -> None:
     assert {each.split.how for each in prepared} == {"documents"}
     assert len({each.split.validation for each in prepared}) > 1
     for each in prepared:
-        assert each.receipt["validation"]["n_characters"] == pytest.approx(0.3 * 12_000, rel=0.2)
+        assert each.receipt.validation.n_characters == pytest.approx(0.3 * 12_000, rel=0.2)
         assert each.plan.seed == each.settings.seed
 
 
@@ -113,7 +113,7 @@ def test_the_split_is_made_as_asked(tmp_path: Path) -> None:
 def test_the_receipt_adds_up(tmp_path: Path) -> None:
     dressed = write(tmp_path / "dressed.txt", "\ufeff" + sonnets(4_000).replace("\n", "\r\n") + "é\r\n")
     prepared = prepare_quickly([dressed, write_sonnets(tmp_path)], tmp_path)
-    receipt = prepared.receipt
+    receipt = prepared.receipt.as_json()
     for file in receipt["files"]:
         parts = ("n_bytes_bom", "n_bytes_newlines", "n_bytes_cut", "n_bytes_kept")
         assert sum(file[part] for part in parts) == file["n_bytes"] == (tmp_path / file["name"]).stat().st_size
@@ -128,7 +128,7 @@ def test_the_receipt_adds_up(tmp_path: Path) -> None:
 
 def test_the_receipt_is_json_and_names_what_was_read() -> None:
     prepared = prepare_once()
-    receipt = json.loads(json.dumps(prepared.receipt))
+    receipt = json.loads(prepared.receipt.encode())
     assert receipt["fingerprint"] == prepared.corpus.fingerprint
     assert [file["name"] for file in receipt["files"]] == ["text.txt"] and receipt["held_out_files"] == []
     assert receipt["split"]["how"] == "spread" and receipt["split"]["reason"]
@@ -141,7 +141,7 @@ def test_the_receipt_names_a_held_out_file_and_what_was_passed_over(tmp_path: Pa
     write_sonnets(tmp_path / "texts")
     (tmp_path / "texts" / "picture").write_bytes(b"\x89PNG\r\n\x1a\n\0")
     held_out = write_sonnets(tmp_path, 2_500, "held.txt")
-    receipt = prepare_quickly(tmp_path / "texts", tmp_path, validation=str(held_out)).receipt
+    receipt = prepare_quickly(tmp_path / "texts", tmp_path, validation=str(held_out)).receipt.as_json()
     assert [file["name"] for file in receipt["held_out_files"]] == ["held.txt"]
     assert receipt["train"]["n_characters"] == receipt["n_characters"] == 4_000
     assert receipt["validation"]["n_characters"] == 2_500 and receipt["split"]["how"] == "file"
@@ -171,7 +171,7 @@ def test_many_texts_teach_how_a_text_begins(tmp_path: Path) -> None:
 def test_the_plan_stands_on_what_was_counted() -> None:
     prepared = prepare_once()
     plan, tokens = prepared.plan, prepared.tokens
-    assert plan.base == "none" and prepared.base is None and plan.n_processes == 1
+    assert plan.base == "none" and prepared.start.base is None and plan.n_processes == 1
     assert plan.shape.vocab_size == len(prepared.tokenizer)
     assert plan.n_blocks == len(tokens.train.ids) // plan.block_size
     counted = (tokens.train.n_tokens, tokens.validation.n_tokens, tokens.validation.n_bytes)
@@ -208,11 +208,12 @@ def test_the_same_text_is_prepared_in_the_same_way(tmp_path: Path) -> None:
     assert (tmp_path / "tokens" / again.tokens.key / "tokens.json").is_file()
 
 
-def test_the_model_is_not_the_one_that_was_measured_with() -> None:
-    """A few steps were taken with that one."""
-    prepared = prepare_once()
+@pytest.mark.benchmark
+def test_measuring_the_speed_leaves_the_model_as_it_was_built(tmp_path: Path) -> None:
+    """A few steps were taken, by a copy."""
+    prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path)
     untouched = build_model(prepared.plan.model_spec, None, prepared.tokenizer.end_of_text_id).state_dict()
-    weights = prepared.build_model().state_dict()
+    weights = prepared.model.state_dict()
     assert all(torch.equal(weights[name], untouched[name]) for name in untouched)
 
 
@@ -223,11 +224,11 @@ def test_a_base_brings_its_tokenizer_its_shape_and_its_weights(tmp_path: Path) -
     base = make_standin(tmp_path / "base", text=sonnets(8_000), n_positions=64, seed=5)
     prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path, base=str(base), size="auto")
     assert prepared.tokenizer.backend.get_vocab() == load_tokenizer(base).backend.get_vocab()
-    assert prepared.base is not None and prepared.base.folder == base
+    assert prepared.start.folder == base
     plan = prepared.plan
     assert (plan.base, plan.base_revision, plan.shape.n_positions, plan.shape.n_embd) == (str(base), "", 64, 64)
     assert plan.reasons["base"] == "as asked" and plan.shape.vocab_size == len(prepared.tokenizer)
-    weights = prepared.build_model().transformer.wte.weight
+    weights = prepared.model.transformer.wte.weight
     assert torch.equal(weights, build_model(plan.model_spec, base, 0).transformer.wte.weight)
     assert read_part(prepared, "validation") in sonnets(4_000)
 
@@ -247,13 +248,13 @@ def test_where_nothing_can_be_compiled_it_goes_without_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail_compiled(model: object, tokens: object, plan: Plan, **_: object) -> Estimate:
-        if plan.compile != "none":
+        if plan.compile != "off":
             raise TorchDynamoException("no such header: Python.h\nand much more")
         return Estimate(seconds_per_step=1, seconds_per_evaluation=1, n_evaluations=1, seconds=1, memory_bytes=1)
 
     monkeypatch.setattr("epigone.preparation.measure_speed", fail_compiled)
-    prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path, compile="blocks")
-    assert prepared.plan.compile == "none"
+    prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path, compile="layers")
+    assert prepared.plan.compile == "off"
     assert prepared.plan.reasons["compile"] == "torch.compile failed here: no such header: Python.h"
 
 

@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 
 from conftest import Reliability
-from epigone import pipeline
 from epigone.corpus import sources
 from epigone.errors import RunDamaged
 from epigone.pipeline import locate_texts
 from epigone.resumption import open_tokens
 from epigone.run import open_run
 from epigone.runs.folder import RunFolder
+from epigone.runs.records import TextLocations
 from epigone.settings import TrainSettings
 from epigone.tokens.tokenizer import load_tokenizer
 from helpers_faults import HOW, copy, find_differences, go_on, plain_pictures, prepared, uninterrupted
-from helpers_front import command, hash_tree, sonnets, standard_input, workshop
+from helpers_front import command, hash_tree, prepare_run, sonnets, standard_input, workshop
 from test_damage import DAMAGES, SAID, Damage, flip_a_bit, stopped
 
 FILES = ("train.npy", "validation.npy", "tokens.json")
-ANEW = "; the tokens are made anew of the text and are the same, bit for bit."
+ANEW = "; the tokens were made again from the text and are the same, bit for bit."
 
 
 @pytest.fixture(autouse=True)
@@ -93,9 +93,8 @@ def test_facts_that_vouch_for_other_tokens_are_not_believed(tmp_path: Path) -> N
 def test_tokens_that_come_out_otherwise_are_not_taken(tmp_path: Path) -> None:
     """As with another version of the library that makes them."""
     folder = RunFolder.open(copy(stopped(), tmp_path / "run"))
-    plan, more = folder.read_plan()
-    folder.write_plan(plan, **more | {"tokens_sha256": "0" * 64})
-    with pytest.raises(RunDamaged, match="Made anew of the text they are others"):
+    folder.write_manifest(folder.read_manifest().model_copy(update={"tokens_sha256": "0" * 64}))
+    with pytest.raises(RunDamaged, match="Made again from the text they differ"):
         open_tokens(folder, load_tokenizer(folder.model), print)
 
 
@@ -113,7 +112,7 @@ def test_without_the_text_it_is_one_error_and_nothing_is_lost(
     flip_a_bit(next((run / "tokens").rglob("train.npy")))
     before, metrics = hash_tree(run), (run / "metrics.jsonl").read_bytes()
     outcome = command("resume", run, "--quiet")
-    said = {"gone": "The text is not in ", "changed": "faults.txt is not what was read then: its sha256 is another."}
+    said = {"gone": "The text is not in ", "changed": "faults.txt is not what was read then: its sha256 differs."}
     first, second = outcome.err.splitlines()
     after = hash_tree(run)  # what was told after the last save is told again when it goes on
     changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
@@ -140,8 +139,7 @@ def test_who_only_reads_the_tokens_is_told_who_mends_them(tmp_path: Path) -> Non
 def change_names(run: Path, *names: str) -> RunFolder:
     """Say in the plan that the text lay elsewhere, and damage the tokens."""
     folder = RunFolder.open(run)
-    plan, more = folder.read_plan()
-    folder.write_plan(plan, **more | {"texts": {"learned": list(names), "held_out": []}})
+    folder.write_manifest(folder.read_manifest().model_copy(update={"texts": TextLocations(train=names)}))
     flip_a_bit(next((run / "tokens").rglob("train.npy")))
     return folder
 
@@ -172,11 +170,11 @@ def test_a_text_that_cannot_be_found_again_is_named(
         open_tokens(folder, load_tokenizer(folder.model), print)
 
 
-@pytest.mark.parametrize("texts", [None, 3, {}, {"learned": 3}, {"learned": [3], "held_out": []}])
+@pytest.mark.parametrize("texts", [None, 3, {}, {"train": 3}, {"train": [3], "validation": []}])
 def test_a_plan_that_does_not_say_where_the_text_lay_is_one_error(tmp_path: Path, texts: object) -> None:
     folder = RunFolder.open(copy(stopped(), tmp_path / "run"))
-    plan, more = folder.read_plan()
-    folder.write_plan(plan, **more | {"texts": texts})
+    values = json.loads(folder.manifest.read_text("utf-8")) | {"texts": texts}
+    folder.write_known(folder.manifest, json.dumps(values).encode())
     flip_a_bit(next(folder.tokens.rglob("train.npy")))
     with pytest.raises(RunDamaged):
         open_tokens(folder, load_tokenizer(folder.model), print)
@@ -193,10 +191,8 @@ def made_of_several() -> Path:
     for number in range(3):
         (place / "books" / f"{number}.txt").write_text(sonnets(9_000)[3_000 * number :][:3_000], "utf-8")
     (place / "held.txt").write_text(sonnets(12_000)[9_000:], "utf-8")
-    folder = pipeline.create_run([str(place / "books")], place / "runs" / "books")
     asked = TrainSettings(**HOW | {"validation": str(place / "held.txt")}, base="none")
-    with pipeline.lock_run(folder):
-        pipeline.prepare_run(folder, [str(place / "books" / "*.txt")], asked, progress=False)
+    prepare_run(place / "books" / "*.txt", place / "runs" / "books", asked)
     return place
 
 
@@ -222,4 +218,4 @@ def test_no_place_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "learned": ["../../a.txt", "../../b*.txt", "-", "sample:sonnets", "https://example.org/c.txt"],
         "held_out": ["../../d.txt"],
     }
-    assert str(tmp_path) not in (made_of_several() / "runs" / "books" / "plan.json").read_text("utf-8")
+    assert str(tmp_path) not in (made_of_several() / "runs" / "books" / "run.json").read_text("utf-8")

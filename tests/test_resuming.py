@@ -13,7 +13,7 @@ import torch
 from epigone.planning.plan import Plan
 from epigone.runs.checkpoints import load_checkpoint, save_checkpoint
 from epigone.runs.folder import RunFolder
-from epigone.training.events import CheckpointDue, Evaluated, Event, Finished, Started, StepReport
+from epigone.training.events import CheckpointSaved, Evaluated, Event, Finished, Started, StepReport
 from epigone.training.trainer import Trainer
 from helpers_training import are_equal, make_learner, make_tokens, pick, plan_for, tiny_model
 
@@ -113,7 +113,7 @@ def test_a_run_that_died_goes_on_from_its_last_evaluation(tmp_path: Path) -> Non
     n_saved, before = 0, []
     for event in dying.learn():
         before.append(event)
-        n_saved += isinstance(event, CheckpointDue)
+        n_saved += isinstance(event, CheckpointSaved)
         if n_saved == 3:
             checkpoint = save(dying, tmp_path)
             break
@@ -177,7 +177,7 @@ def test_an_evaluation_where_it_was_stopped_is_not_forgotten(tmp_path: Path) -> 
     second = take_up(folder.checkpoints / "step-000023", plan)
     for event in second.learn():
         folder.record(event)
-        if isinstance(event, CheckpointDue):
+        if isinstance(event, CheckpointSaved):
             folder.save_checkpoint(event.step, second.pack())
     kept, _ = folder.load_checkpoint()
     assert kept is not None and kept.facts["progress"]["evaluated_step"] == 23

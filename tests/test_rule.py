@@ -92,9 +92,9 @@ def test_what_is_read_often_is_learned_with_more_dropout() -> None:
 
 def test_compiling_pays_in_longer_runs_and_in_fp32_only_where_there_is_dropout() -> None:
     slow = Hardware(device="cpu", name="two cores", n_threads=2, memory_bytes=2**34, bf16=False, compiles=True)
-    asked = [(MACHINE, 0.2, "none"), (MACHINE, 2.0, "blocks"), (MACHINE, 10.0, "whole")]
-    asked += [(slow, 2.0, "none"), (slow, 10.0, "blocks")]
+    asked = [(MACHINE, 0.2, "off"), (MACHINE, 2.0, "layers"), (MACHINE, 10.0, "full")]
+    asked += [(slow, 2.0, "off"), (slow, 10.0, "layers")]
     for machine, minutes, chosen in asked:
         assert plan_for_bytes(1_000_000, minutes, machine).compile == chosen
     without = plan_for(500_000, hardware=slow, base="none", minutes=10.0, dropout=0.0)
-    assert without.compile == "none" and "dropout" in without.reasons["compile"]
+    assert without.compile == "off" and "dropout" in without.reasons["compile"]

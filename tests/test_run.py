@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from epigone.model.gpt2 import load_model
 from epigone.runs.folder import RunFolder
-from epigone.tokens.dataset import load_tokens
 from epigone.training.distributed import make_accelerator
 from epigone.training.evaluate import evaluate
 from helpers_front import (
@@ -35,7 +34,7 @@ def test_a_run_holds_everything_that_the_design_lists() -> None:
     model = ("config.json", "model.safetensors", "tokenizer.json", "generation_config.json", "README.md", "curves.png")
     assert {
         "settings.toml",
-        "plan.json",
+        "run.json",
         "receipt.json",
         "metrics.jsonl",
         "curves.png",
@@ -76,10 +75,10 @@ def test_the_model_loads_without_us() -> None:
 
 def evaluate_kept_model(run: Path) -> float:
     folder = RunFolder(run)
-    plan, more = folder.read_plan()
+    plan = folder.read_manifest().plan
     model = load_model(folder.model)
     accelerator = make_accelerator(plan)
-    held_out = load_tokens(folder.tokens / more["tokens"]).validation
+    held_out = folder.load_tokens().validation
     return evaluate(
         model, held_out, block_size=plan.block_size, batch_size=plan.batch_size, accelerator=accelerator
     ).loss

@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 
 import epigone
 from conftest import Reliability, keeping
-from epigone import Run, TrainSettings, WriteSettings, pipeline
+from epigone import Run, TrainSettings, WriteSettings
 from epigone.errors import OutOfMemory
 from epigone.model.decoder import FastState
+from epigone.pipeline import run_training
 from epigone.preparation import prepare
 from epigone.report.publish import read_report_data
-from epigone.runs.folder import RunFolder
 from epigone.training.events import BatchSplit, Evaluated, Event, StepReport
 from helpers_front import Outcome, command, environment, shared_run, workshop, write_sonnets
 from helpers_shortage import ERRORS, Machine
@@ -86,9 +86,9 @@ def test_it_says_so() -> None:
 
 def test_the_plan_the_page_and_the_card_know_it() -> None:
     run, _ = hurt()
-    plan, _ = run.folder.read_plan()
+    plan = run.folder.read_manifest().plan
     assert plan.parts == 4 and "memory ran out in step" in plan.reasons["batch_size"]
-    assert plan == replace(unhurt().folder.read_plan()[0], parts=4, reasons=plan.reasons)
+    assert plan == replace(unhurt().folder.read_manifest().plan, parts=4, reasons=plan.reasons)
     assert read_report_data(run.folder, with_sentences=False).plan == plan
     for page in (run.folder.report, run.folder.model / "README.md"):
         assert "8 blocks in 4 parts" in page.read_text("utf-8"), page
@@ -114,13 +114,12 @@ def test_it_is_remembered_even_if_nothing_was_saved_since(tmp_path: Path, reliab
 
 
 def _divide_and_die(tmp_path: Path) -> None:
-    folder, machine = pipeline.create_run([str(text())], tmp_path / "run"), Machine(fits=3, from_call=9)
+    machine = Machine(fits=3, from_call=9)
     with machine.at_work():
-        preparation = pipeline.prepare_run(folder, [str(text())], TrainSettings(**TINY), progress=False)
-        for event in pipeline.run_training(folder, preparation):
+        for event in run_training([str(text())], TrainSettings(**TINY), tmp_path / "run"):
             if isinstance(event, BatchSplit):
                 break
-    assert not list(folder.checkpoints.glob("step-*"))
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
     again = Machine(fits=3)
     with again.at_work():
         run = epigone.resume(tmp_path / "run")
@@ -136,16 +135,6 @@ def test_what_does_not_fit_when_the_speed_is_measured_is_in_the_plan(tmp_path: P
         found = prepare([str(text())], TrainSettings(**TINY), tmp_path / "tokens", progress=False)
     assert (found.plan.parts, found.plan.batch_size, found.plan.gradient_accumulation) == (2, 8, 1)
     assert found.plan.reasons["batch_size"] == "in parts: it does not fit into memory at once"
-
-
-def test_the_estimate_of_an_older_run_is_read_still(tmp_path: Path) -> None:
-    folder = RunFolder(Path(shutil.copytree(unhurt().path, tmp_path / "run")))
-    values = json.loads(folder.plan.read_text("utf-8"))
-    del values["estimate"]["parts"], values["plan"]["parts"]
-    folder.plan.write_text(json.dumps(values), "utf-8")
-    (folder.path / "sums.json").unlink()  # it had none
-    facts = read_report_data(folder, with_sentences=False)
-    assert facts.estimate is not None and facts.plan == unhurt().folder.read_plan()[0]
 
 
 def test_where_no_block_fits_the_command_says_what_to_set(tmp_path: Path, reliability: Reliability) -> None:
@@ -235,7 +224,7 @@ with Machine(fits=None if first else fits, from_call=int(sys.argv[3]), place="ba
     learner = make_learner(plan, tokens)
     told = [event for event in learner.learn() if isinstance(event, Divided)]
 if first:
-    assert [(event.parts, learner.plan.parts) for event in told] == [(2, 2)], told
+    assert [(event.parts, learner.parts) for event in told] == [(2, 2)], told
     save_file(copy_weights(learner.model.transformer), sys.argv[1])
 """
 

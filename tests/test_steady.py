@@ -23,8 +23,8 @@ SIZES_MB = [int(size) for size in os.environ.get("EPIGONE_STEADY_MB", "20,200").
 
 WORK = """
 import json, sys, time
-from epigone import api
-from epigone.settings import Settings
+from epigone.pipeline import run_training
+from epigone.settings import TrainSettings
 
 stages = {}
 def watch(what, n_done, n_all):
@@ -32,18 +32,18 @@ def watch(what, n_done, n_all):
     first, _ = stages.setdefault(what, (now, now))
     stages[what] = first, now
 
-settings = Settings(base="none", size="pico", validation=0.001, epochs=float(sys.argv[3]), samples=1, device="cpu")
-folder = api.begin([sys.argv[1]], sys.argv[2])
-preparation = api.prepare_run(folder, [sys.argv[1]], settings, watch=watch)
-n_steps = sum(type(event).__name__ == "Stepped" for event in api.learn(folder, preparation))
+settings = TrainSettings(base="none", size="pico", validation=0.001, epochs=float(sys.argv[3]), samples=1, device="cpu")
+events = run_training([sys.argv[1]], settings, sys.argv[2], watch=watch)
+planned = next(events)
+n_steps = sum(type(event).__name__ == "StepReport" for event in events)
 (read, _), (learn, _), (encode, end) = (stages[name] for name in ("Reading", "Learning the vocabulary", "Encoding"))
 spans = {"reading": (read, learn), "vocabulary": (learn, encode), "encoding": (encode, end)}
 print(json.dumps({
     "seconds": {name: last[0] - first[0] for name, (first, last) in spans.items()},
     "cores": {name: (last[1] - first[1]) / (last[0] - first[0]) for name, (first, last) in spans.items()},
-    "n_characters": preparation.corpus.n_characters,
-    "reason": preparation.plan.reasons["vocabulary"],
-    "n_steps": preparation.plan.n_steps,
+    "n_characters": planned.receipt.n_characters,
+    "reason": planned.manifest.plan.reasons["vocab_size"],
+    "n_steps": planned.manifest.plan.n_steps,
 }))
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,11 +17,13 @@ from torch.nn import functional
 from transformers import GPT2LMHeadModel
 
 import epigone
-from epigone import pipeline, resumption
+from epigone import pipeline
 from epigone.distillation import can_teach
 from epigone.model.loss import TEACHER_SHARE, NextTokenLoss
 from epigone.runs.folder import RunFolder
 from epigone.tokens.tokenizer import load_tokenizer
+from epigone.training.events import Finished
+from epigone.training.trainer import Trainer
 from helpers_front import Outcome, command, shared_run, workshop, write_sonnets
 from test_forward import assert_equal, list_gradients, make_batch, make_model
 
@@ -48,8 +51,8 @@ def look_up(model: GPT2LMHeadModel, teacher: GPT2LMHeadModel) -> tuple[torch.Ten
 def compute(model: GPT2LMHeadModel, teacher: GPT2LMHeadModel, **how: Any) -> tuple[torch.Tensor, dict[str, Any]]:
     model.zero_grad()
     losses = NextTokenLoss(model, teacher=teacher, **how)(*make_batch())
-    losses[0].backward()
-    return losses.detach(), list_gradients(model)
+    losses.objective.backward()
+    return torch.stack(losses).detach(), list_gradients(model)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -65,7 +68,7 @@ def test_a_variant_of_gpt2_learns_so_too() -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-@pytest.mark.parametrize("compile", ["blocks", "whole"])
+@pytest.mark.parametrize("compile", ["layers", "full"])
 def test_compiled_it_is_the_same(compile: str) -> None:
     model, teacher = make_model(), make_teacher()
     assert_equal(compute(model, teacher, attention="eager", compile=compile), look_up(model, teacher), 1e-5)
@@ -97,17 +100,17 @@ def taught() -> tuple[Path, Outcome]:
 
 
 def read_plan(run: Path) -> Any:
-    return RunFolder(run).read_plan()[0]
+    return RunFolder(run).read_manifest().plan
 
 
 def test_it_has_the_teachers_tokenizer_and_block_and_other_random_numbers() -> None:
     run, outcome = taught()
     ours, theirs = load_tokenizer(run / "model"), load_tokenizer(teacher() / "model")
-    assert ours.tokenizer.to_str() == theirs.tokenizer.to_str()
+    assert ours.backend.to_str() == theirs.backend.to_str()
     plan, other = read_plan(run), read_plan(teacher())
     assert (plan.block_size, plan.shape) == (32, other.shape)
     assert plan.seed != other.seed
-    assert "what it foretells counts as much as the text" in outcome.out and plan.teacher == str(teacher())
+    assert "its predictions count as much as the text" in outcome.out and plan.teacher == str(teacher())
 
 
 def test_the_training_loss_that_is_shown_is_that_of_the_text() -> None:
@@ -118,9 +121,7 @@ def test_the_training_loss_that_is_shown_is_that_of_the_text() -> None:
     losses = []
     for known in (None, preparation.teacher):
         assert preparation.teacher is not None
-        learner = pipeline.Learner(
-            preparation.build_model(), preparation.tokens, preparation.plan, teacher=known.load() if known else None
-        )
+        learner = Trainer(deepcopy(preparation.model), preparation.tokens, preparation.plan, teacher=known)
         losses.append((learner.gradients.add(0).item(), learner.model.transformer.wte.weight.grad.clone()))
     (alone, gradient), (together, other) = losses
     assert together == pytest.approx(alone, rel=1e-6)
@@ -129,7 +130,7 @@ def test_the_training_loss_that_is_shown_is_that_of_the_text() -> None:
 
 def test_less_is_dropped_than_without() -> None:
     flags = {"size": "4x128", "epochs": 40.0, "samples": 0}
-    alone = pipeline.plan(text(), base="none", block_size=32, tokenizer=read_plan(teacher()).shape.vocab_size, **flags)
+    alone = pipeline.plan(text(), base="none", block_size=32, vocab_size=read_plan(teacher()).shape.vocab_size, **flags)
     with_one = pipeline.plan(text(), teacher=str(teacher()), **flags)
     assert with_one.plan.dropout == pytest.approx(alone.plan.dropout / 2, abs=0.006)
     assert alone.plan.dropout > 0.1
@@ -139,14 +140,12 @@ def test_it_goes_on_where_it_stopped_though_its_teacher_is_gone(tmp_path: Path) 
     gone = tmp_path / "teacher"
     shutil.copytree(teacher(), gone)
     settings = {"size": "1x32", "epochs": 4.0, "batch_size": 4, "samples": 0, "precision": "fp32", "dropout": 0.1}
-    names, folder = [str(text())], pipeline.create_run([str(text())], tmp_path / "run")
-    preparation = pipeline.prepare_run(folder, names, epigone.TrainSettings(**settings, teacher=str(gone)))
-    stops = iter([False] * 30 + [True] * 9)
-    *_, last = pipeline.run_training(folder, preparation, should_stop=lambda: next(stops))
-    assert last.reason == "interrupted"
+    asked, stops = epigone.TrainSettings(**settings, teacher=str(gone)), iter([False] * 30 + [True] * 9)
+    *_, last = pipeline.run_training([str(text())], asked, tmp_path / "run", should_stop=lambda: next(stops))
+    assert isinstance(last, Finished) and last.reason == "interrupted"
     shutil.rmtree(gone)
-    list(resumption.continue_run(folder, {}))
-    whole, ours = (load_file(run / "model" / "model.safetensors") for run in (taught()[0], folder.path))
+    epigone.resume(tmp_path / "run")
+    whole, ours = (load_file(run / "model" / "model.safetensors") for run in (taught()[0], tmp_path / "run"))
     assert all(torch.equal(whole[name], ours[name]) for name in whole)
 
 
@@ -177,7 +176,7 @@ def test_whoever_read_a_text_often_is_told_of_it(tmp_path: Path) -> None:
 def refuse(tmp_path: Path, *flags: str | Path, of: Path | None = None) -> str:
     outcome = train(of or text(), tmp_path / "run", *flags)
     assert outcome.code == 2 and "Traceback" not in outcome.err
-    assert not (tmp_path / "run" / "plan.json").exists()
+    assert not (tmp_path / "run" / "run.json").exists()
     return " ".join(outcome.err.split())
 
 
@@ -204,10 +203,10 @@ def test_what_does_not_go_with_a_teacher_is_refused(tmp_path: Path) -> None:
 def test_one_that_was_tuned_is_refused(tmp_path: Path) -> None:
     tuned = tmp_path / "tuned"
     shutil.copytree(teacher(), tuned)
-    record = json.loads((tuned / "plan.json").read_text("utf-8"))
+    record = json.loads((tuned / "run.json").read_text("utf-8"))
     record["plan"]["base"] = "small"
     (tuned / "sums.json").unlink()
-    (tuned / "plan.json").write_text(json.dumps(record), "utf-8")
+    (tuned / "run.json").write_text(json.dumps(record), "utf-8")
     assert "that one starts from small" in refuse(tmp_path, "--teacher", tuned)
 
 
@@ -222,7 +221,7 @@ def test_what_learned_so_writes_and_is_a_stock_model() -> None:
     run = taught()[0]
     assert command("write", run, "--length", "5", "--seed", "1").code == 0
     assert GPT2LMHeadModel.from_pretrained(run / "model").num_parameters() == read_plan(run).n_parameters
-    assert shared_run().folder.read_plan()[0].teacher == ""
+    assert shared_run().folder.read_manifest().plan.teacher == ""
 
 
 def test_its_card_and_its_page_say_so() -> None:

@@ -66,7 +66,7 @@ def test_a_whole_process_is_timed_and_weighed() -> None:
 def test_a_trial_goes_by_the_plan_and_finds_what_the_run_would(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(sonnets(9_000), "utf-8")
-    asked = {"text": str(text), "size": "1x32", "epochs": 2.0, "precision": "fp32", "compile": "none"}
+    asked = {"text": str(text), "size": "1x32", "epochs": 2.0, "precision": "fp32", "compile": "off"}
     found = trials.run(asked)
     assert found["passes"] == pytest.approx(2, abs=0.3) and found["shape"] == "1x32"
     assert 2 < found["bits_per_byte"] < 6
@@ -78,7 +78,7 @@ def test_a_trial_goes_by_the_plan_and_finds_what_the_run_would(tmp_path: Path) -
 def test_a_trial_that_is_far_behind_is_given_up(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text(sonnets(9_000), "utf-8")
-    asked = {"text": str(text), "size": "1x32", "epochs": 4.0, "precision": "fp32", "compile": "none"}
+    asked = {"text": str(text), "size": "1x32", "epochs": 4.0, "precision": "fp32", "compile": "off"}
     assert not trials.run(asked | {"behind": [9.0, 1.1]})["given_up"]
     found = trials.run(asked | {"behind": [0.5, 1.1]})
     assert found["given_up"] and len(found["trace"]) < 4

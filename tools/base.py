@@ -16,11 +16,12 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from epigone.evaluation.copying import BUNDLE, build_books_filter, judge_copying, write_books_filter
+from epigone.evaluation.copying import build_books_filter, judge_copying, write_books_filter
 from epigone.files import write_bytes, write_json
 from epigone.generation.scoring import score_text
+from epigone.model.base_profile import BOOKS as FILTER_NAME
 from epigone.model.gpt2 import load_model
-from epigone.model.hub import SMALL, WEIGHTS
+from epigone.model.hub import WEIGHTS
 from epigone.run import judging_write_settings, open_generator, open_run, save_base_samples
 from epigone.tokens.tokenizer import load_tokenizer
 from library import Book, open_library, read_books
@@ -28,8 +29,8 @@ from library import Book, open_library, read_books
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ROOT / "runs" / "base"
 BOOKS = ROOT / "build" / "base"
-PLACE = ROOT / "src" / "epigone" / "model" / "small"
-FILTER = ROOT / "src" / "epigone" / "evaluation" / BUNDLE
+PLACE = ROOT / "src" / "epigone" / "bases" / "small"
+FILTER = PLACE / FILTER_NAME
 SEED = 1
 N_HELD_OUT = 12
 SIZES_HELD_OUT = (60_000, 180_000)
@@ -106,7 +107,7 @@ def main() -> None:
         with open_library(asked.library) as library:
             lay_out(read_books(library))
     minutes = str(asked.minutes)
-    if (RUN / "plan.json").exists():
+    if (RUN / "run.json").exists():
         call("resume", str(RUN), "--minutes", minutes)
     else:
         texts = [str(BOOKS / "books"), "--validation", str(BOOKS / "held-out"), "--out", str(RUN)]
@@ -153,8 +154,7 @@ def read_learned() -> Iterator[str]:
 
 def pack(place: Path) -> None:
     """Put the best model into the package, in bf16: half the size, and the loss stays what it was."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)  # its profile.toml stays
     for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(RUN / "model" / name, place / name)
     config = json.loads((place / "config.json").read_text("utf-8"))
@@ -166,14 +166,15 @@ def pack(place: Path) -> None:
 def write_untouched() -> None:
     """Let the base write what judgements of models that were tuned from it are set beside."""
     asked = judging_write_settings(JUDGED, device="cpu")
-    writer = open_generator(SMALL, asked)
+    writer = open_generator(PLACE.name, asked)
     save_base_samples(PLACE, asked, {start: writer.write(start, asked) for start in STARTS})
 
 
 def describe(minutes: float) -> str:
     """The model's card."""
     run, chosen = open_run(RUN), json.loads((BOOKS / "chosen.json").read_text("utf-8"))
-    plan, more = run.folder.read_plan()
+    manifest = run.folder.read_manifest()
+    plan = manifest.plan
     model, tokenizer = load_model(PLACE), load_tokenizer(PLACE)
     rows = []
     for path in sorted((BOOKS / "held-out").glob("*.txt")):
@@ -197,7 +198,7 @@ def describe(minutes: float) -> str:
         epochs=f"{run.evaluations[-1].epoch:.2f}",
         tokens=f"{run.evaluations[-1].step * plan.tokens_per_step:,}",
         flags=" ".join(ASKED.split()),
-        versions=", ".join(f"{name} {version}" for name, version in more["versions"].items()),
+        versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
         curve="\n".join(
             f"| {look.seconds / 60:.0f} | {look.epoch:.2f} | {look.bits_per_byte:.3f} |" for look in run.evaluations
         ),

@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, required=True)
     asked = parser.parse_args()
-    how = {"precision": "fp32", "compile": "none"} if asked.precision == "fp32" else {}
+    how = {"precision": "fp32", "compile": "off"} if asked.precision == "fp32" else {}
     places = [{"text": text, "minutes": minutes, **how} for minutes in asked.minutes for text in asked.texts]
     results = [*_run(iter(places), asked)]
     results += _run(draw_trials(results, asked.count, random.Random(asked.seed)), asked)

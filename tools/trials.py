@@ -85,12 +85,12 @@ def run(trial: dict[str, Any]) -> dict[str, Any]:
     """
     asked = dict(trial)
     text, note, behind = asked.pop("text"), asked.pop("note", ""), asked.pop("behind", None)
-    settings = TrainSettings(**{"base": "none", "samples": 0, "compile": "blocks", "device": "cpu", **asked})
+    settings = TrainSettings(**{"base": "none", "samples": 0, "compile": "layers", "device": "cpu", **asked})
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         prepared, plan = _prepare(text, settings, Path(folder))
-        origin = base_weights_loader(plan, prepared.build_model)
-        learner = Trainer(prepared.build_model(), prepared.tokens, plan, origin=origin)
+        origin = base_weights_loader(plan)
+        learner = Trainer(prepared.model, prepared.tokens, plan, origin=origin)
         per_byte = plan.n_validation_tokens / math.log(2) / plan.n_validation_bytes
         trace: list[tuple[float, float, float]] = []
         halfway, given_up = math.inf, False
@@ -133,7 +133,7 @@ def _prepare(text: str, settings: TrainSettings, folder: Path) -> tuple[preparat
             n_evaluations=0,
             seconds=0.0,
             memory_bytes=0,
-            compile_seconds=0.0 if settings.compile == "none" else SECONDS_TO_COMPILE,
+            compile_seconds=0.0 if settings.compile == "off" else SECONDS_TO_COMPILE,
         )
         return estimate_run(plan, estimate)
 

@@ -13,7 +13,8 @@ EpigoneError
 │   ├── RunExists          somebody's work lies there already
 │   ├── RunNotFound        no run lies there
 │   ├── RunLocked          another process is at work in it
-│   └── RunDamaged         a file in it is missing or is not what was written
+│   ├── RunDamaged         a file in it is missing or is not what was written
+│   └── RunIncompatible    another version of epigone made it, in a format that this one does not read
 ├── OutputError            a place that cannot be written to
 ├── OutOfMemory            not even the smallest piece of work fits
 └── TrainingDiverged       the loss, or a weight, is no longer a number
@@ -82,6 +83,10 @@ class RunLocked(RunError):
 
 class RunDamaged(RunError):
     """A file of the run is missing or is not what was written."""
+
+
+class RunIncompatible(RunError):
+    """The run is in a format of another version of epigone."""
 
 
 class OutputError(EpigoneError):

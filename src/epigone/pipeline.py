@@ -1,4 +1,4 @@
-"""The library's front door: texts in, a run out. The command is made of the same."""
+"""Training from texts to a finished run: the one path that the library and the command share."""
 
 from __future__ import annotations
 
@@ -8,44 +8,81 @@ import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from transformers import GPT2LMHeadModel
-
 from epigone import __version__
 from epigone.corpus.corpus import StageCallback, ignore_stages
 from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE, hide_password
-from epigone.errors import (
-    RunExists,
-    TrainingDiverged,
-)
+from epigone.errors import RunExists, TrainingDiverged
 from epigone.evaluation.sample_checks import SampleChecker, SampleWriter, choose_temperature
-from epigone.files import hash_file, write_json
+from epigone.files import hash_file
 from epigone.model.gpt2 import load_model
-from epigone.model.weights import keep_temperature
+from epigone.model.hub import find_base
+from epigone.model.weights import keep_temperature, read_weights
 from epigone.planning.plan import Plan
 from epigone.preparation import PreparedRun, prepare
-from epigone.report.publish import is_quick, publish, publish_curves, write_report
+from epigone.report.publish import is_quick, publish_curves, write_report
+from epigone.report.recorder import RunRecorder
 from epigone.run import PathOrName, Run
 from epigone.runs.folder import RunFolder
+from epigone.runs.records import Manifest, Receipt, SamplingRecord, TemperatureRecord, TextLocations
 from epigone.settings import TrainSettings, make_settings
 from epigone.tokens.dataset import FACTS, TokenDataset
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 from epigone.training.distributed import is_main_process
-from epigone.training.events import BatchSplit, CheckpointDue, Evaluated, Event, Finished
+from epigone.training.events import Event, Finished
 from epigone.training.trainer import BaseWeights, Trainer
 
 Stop = Callable[[], bool]
 
 
-def _never() -> bool:
+def never() -> bool:
+    """Do not stop."""
     return False
 
 
-# -- training
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """The first of a run's events: the texts have been read and everything is planned; training comes next."""
+
+    folder: RunFolder
+    receipt: Receipt
+    manifest: Manifest
+
+
+def run_training(
+    texts: Sequence[str],
+    settings: TrainSettings,
+    out: PathOrName | None = None,
+    *,
+    should_stop: Stop = never,
+    watch: StageCallback = ignore_stages,
+    progress: bool = False,
+) -> Iterator[Planned | Event]:
+    """Train on texts into a new run's folder, event by event; what an event says is on the disk when it comes.
+
+    `watch` hears of what takes long before the plan, `progress` draws bars for downloads. Raises EpigoneError.
+    """
+    run = create_run(texts, out)
+    with lock_run(run):
+        begin_run(run, settings)
+        prepared = prepare(texts, settings, run.tokens, progress=progress, watch=watch)
+        yield write_down(run, texts, prepared)
+        trainer = Trainer(
+            prepared.model,
+            prepared.tokens,
+            prepared.plan,
+            sample=make_sample_checker(prepared.tokenizer, settings, prepared.tokens, prepared.plan),
+            origin=base_weights_loader(prepared.plan),
+            teacher=prepared.teacher,
+            recorder=RunRecorder(run),
+            should_stop=should_stop,
+        )
+        trainer.add_elapsed(prepared.estimate.compile_seconds)
+        yield from train_to_end(run, trainer)
 
 
 def train(
@@ -57,31 +94,35 @@ def train(
 ) -> Run:
     """Learn the style of `texts` (files, folders, globs, addresses) and return the run.
 
-    `out` is the run's folder, runs/NAME by default. `more` are settings by name, such as epochs=3, and go before
-    those in `settings`. `on_event` sees each event as it comes. Raises EpigoneError.
+    `out` is the run's folder, runs/NAME by default. `more` are settings by name, such as epochs=3, and take precedence
+    over those in `settings`. `on_event` sees each event as it comes. Raises EpigoneError.
     """
     asked = make_settings(TrainSettings, {**(settings or TrainSettings()).model_dump(), **more}, source="train()")
-    names = [str(text) for text in texts]
-    folder = create_run(names, out)
-    with lock_run(folder):
-        preparation = prepare_run(folder, names, asked, progress=False)
-        for event in run_training(folder, preparation):
-            if on_event is not None:
-                on_event(event)
+    events = run_training([str(text) for text in texts], asked, out)
+    folder = next(item.folder for item in events if isinstance(item, Planned))
+    for event in events:
+        if on_event is not None and not isinstance(event, Planned):
+            on_event(event)
     return Run(folder)
 
 
 def plan(
     *texts: PathOrName, settings: TrainSettings | None = None, watch: StageCallback = ignore_stages, **more: Any
 ) -> PreparedRun:
-    """Read and plan what `train` would do, and train nothing. Raises EpigoneError."""
+    """Read the texts and plan what `train` would do, without training. Raises EpigoneError."""
     asked = make_settings(TrainSettings, {**(settings or TrainSettings()).model_dump(), **more}, source="plan()")
     with tempfile.TemporaryDirectory(prefix="epigone-", ignore_cleanup_errors=True) as folder:
         return prepare([str(text) for text in texts], asked, Path(folder), progress=False, watch=watch)
 
 
+# -- the run's folder
+
+
 def lock_run(folder: RunFolder) -> AbstractContextManager[object]:
-    """Keep others out of a run's folder; of several processes the first one does. Raises RunLocked, OutputError."""
+    """Keep other processes out of the folder; of several that train together the first one locks.
+
+    Raises RunLocked, OutputError.
+    """
     return folder.lock() if is_main_process() else nullcontext()
 
 
@@ -93,7 +134,7 @@ def create_run(texts: Sequence[str], out: PathOrName | None) -> RunFolder:
 
 def name_run(texts: Sequence[str]) -> str:
     """A folder's name from the first text's: "shakespeare" for a/shakespeare.txt, "stdin" for "-"."""
-    first = texts[0].removeprefix("sample:").partition("?")[0].rstrip("/\\") if texts else ""
+    first = texts[0].removeprefix(SAMPLE).partition("?")[0].rstrip("/\\") if texts else ""
     path = Path(first)
     while path.name and any(mark in path.name for mark in "*?["):
         path = path.parent
@@ -101,139 +142,112 @@ def name_run(texts: Sequence[str]) -> str:
     return {"": "text", "-": "stdin"}.get(stem, stem)
 
 
-def prepare_run(
-    folder: RunFolder,
-    texts: Sequence[str],
-    settings: TrainSettings,
-    *,
-    progress: bool = True,
-    watch: StageCallback = ignore_stages,
-) -> PreparedRun:
-    """Prepare in a run's folder and write down there what was asked, read and planned. Raises EpigoneError."""
-    if is_main_process():
-        if folder.is_run(folder.path):  # another process has begun and ended it since this one looked
-            raise RunExists(f"{folder.path} already holds a run.", hint="Choose another folder with --out.")
-        folder.write_settings(settings)
-    preparation = prepare(texts, settings, folder.tokens, progress=progress, watch=watch)
-    if is_main_process():
-        model = preparation.build_model()
-        folder.check_room(model)
-        if preparation.teacher is not None:
-            preparation.teacher.keep(folder)
-        folder.write_receipt(preparation.receipt)
-        folder.write_config_and_tokenizer(model, preparation.tokenizer)
-        folder.write_plan(
-            preparation.plan,
-            estimate=asdict(preparation.estimate),
-            tokens=preparation.tokens.key,
-            tokens_sha256=hash_tokens(folder.tokens, preparation.tokens),
-            texts=locate_texts(texts, settings, folder.path),
-            versions=list_versions(),
-        )
-    return preparation
-
-
-def run_training(folder: RunFolder, preparation: PreparedRun, *, should_stop: Stop = _never) -> Iterator[Event]:
-    """Train what was prepared, and keep in the folder what comes of it. Raises EpigoneError."""
-    sampler = SampleWriter(preparation.tokenizer, preparation.settings, preparation.plan.start_text)
-    learner = Trainer(
-        preparation.build_model(),
-        preparation.tokens,
-        preparation.plan,
-        sample=_make_sample_checker(sampler, preparation.tokens, preparation.plan),
-        origin=base_weights_loader(preparation.plan, preparation.build_model),
-        teacher=preparation.teacher.load() if preparation.teacher else None,
-        should_stop=should_stop,
-    )
-    learner.add_elapsed(preparation.estimate.compile_seconds)
-    yield from _record_events(folder, learner, preparation.tokenizer)
-
-
-def base_weights_loader(plan: Plan, build: Callable[[], GPT2LMHeadModel]) -> BaseWeights | None:
-    """What loads the untouched base once more, where one is tuned as a whole."""
-    return None if plan.fresh or plan.lora is not None else lambda: build().state_dict()
-
-
-def _make_sample_checker(sampler: SampleWriter, tokens: TokenDataset, plan: Plan) -> SampleChecker:
-    return SampleChecker(sampler, tokens, n_tokens_between=plan.n_blocks * plan.block_size / plan.evaluations_per_epoch)
-
-
-def _record_events(folder: RunFolder, learner: Trainer, tokenizer: BPETokenizer) -> Iterator[Event]:
-    """Pass on what the learner tells, and keep in the folder what each event calls for."""
-    try:
-        for event in learner.learn():
-            if is_main_process():
-                _record(folder, learner, event)
-            yield event
-    except TrainingDiverged as error:
-        error.hint += f" To go on from the last good checkpoint: epigone resume {folder.path} --learning-rate …"
-        raise
-
-
-def _record(folder: RunFolder, learner: Trainer, event: Event) -> None:
-    folder.check_place()
-    folder.record(event)
-    if isinstance(event, Evaluated) and event.best:
-        folder.keep_best(learner.model)
-    elif isinstance(event, CheckpointDue):
-        folder.save_checkpoint(event.step, learner.pack())
-        publish(folder)
-    elif isinstance(event, BatchSplit):
-        _remember_parts(folder, event)
-    elif isinstance(event, Finished):
-        save_temperature(folder, event)
-        publish_curves(folder)
-        write_report(folder, with_sentences=is_quick(folder))
-
-
-def _remember_parts(folder: RunFolder, event: BatchSplit) -> None:
-    """In the plan, so that the run begins with them when it goes on, wherever it stopped."""
-    plan, more = folder.read_plan()
-    reason = f"in parts since memory ran out in step {event.step:,}"
-    folder.write_plan(replace(plan, parts=event.parts, reasons=plan.reasons | {"batch_size": reason}), **more)
-
-
-def save_temperature(folder: RunFolder, finished: Finished) -> None:
-    """Find the temperature at which the best model writes like its author, and keep it beside the model."""
-    if finished.reason == "interrupted" or not math.isfinite(finished.best_loss):
+def begin_run(run: RunFolder, settings: TrainSettings) -> None:
+    """Write down what the user asked for. Raises RunExists, OutputError."""
+    if not is_main_process():
         return
-    plan, _ = folder.read_plan()
-    tokenizer = load_tokenizer(folder.model)
-    tuning = choose_temperature(
-        load_model(folder.model), tokenizer, folder.read_some_held_out(), plan.start_text, plan.seed
+    if run.is_run(run.path):  # another process began and ended it since this one looked
+        raise RunExists(f"{run.path} already holds a run.", hint="Choose another folder with --out.")
+    run.write_settings(settings)
+
+
+def write_down(run: RunFolder, texts: Sequence[str], prepared: PreparedRun) -> Planned:
+    """Put the receipt, config, tokenizer and manifest into the folder, which from here on is a run.
+
+    Raises OutputError.
+    """
+    manifest = Manifest(
+        plan=prepared.plan,
+        estimate=prepared.estimate,
+        tokens=prepared.tokens.key,
+        tokens_sha256=hash_tokens(run.tokens, prepared.tokens),
+        texts=locate_texts(texts, prepared.settings, run.path),
+        versions=list_versions(),
     )
-    if tuning is not None:
-        keep_temperature(folder.model, tuning.temperature)
-        write_json(folder.sampling, asdict(tuning))
+    if is_main_process():
+        run.check_room(prepared.model)
+        prepared.start.keep(run)
+        run.write_receipt(prepared.receipt)
+        run.write_config_and_tokenizer(prepared.model, prepared.tokenizer)
+        run.write_manifest(manifest)
+    return Planned(folder=run, receipt=prepared.receipt, manifest=manifest)
 
 
 def list_versions() -> dict[str, str]:
-    """What a run was made with."""
+    """Versions of epigone, Python and the libraries that the weights depend on."""
     packages = {name: version(name) for name in ("torch", "transformers", "tokenizers", "accelerate")}
     return {"epigone": __version__, "python": platform.python_version(), **packages}
 
 
-# -- what is noted while there is nothing wrong
-
-
 def hash_tokens(folder: Path, tokens: TokenDataset) -> str:
-    """The sha256 of the file that vouches for the others: what is made anew is held against it."""
+    """sha256 of the file that has the hashes of the others; tokens that are made again are compared with it."""
     return hash_file(folder / tokens.key / FACTS)
 
 
-def locate_texts(texts: Sequence[str], settings: TrainSettings, run: Path) -> dict[str, list[str]]:
-    """How the texts are found again: places as they are seen from the run's folder, anything else as it was named."""
+def locate_texts(texts: Sequence[str], settings: TrainSettings, run: Path) -> TextLocations:
+    """Where the texts can be found again."""
     held_out = [] if isinstance(settings.validation, float) else [settings.validation]
-    return {
-        "learned": [_name_from(run, text) for text in texts],
-        "held_out": [_name_from(run, text) for text in held_out],
-    }
+    return TextLocations(
+        train=tuple(_locate(run, text) for text in texts), validation=tuple(_locate(run, text) for text in held_out)
+    )
 
 
-def _name_from(run: Path, text: str) -> str:
+def _locate(run: Path, text: str) -> str:
     if text == PIPE or text.startswith(SAMPLE) or ADDRESS.match(text):
         return hide_password(text)
     path = Path(text).expanduser()
-    with suppress(ValueError):  # on Windows there is no way from one drive to another
+    with suppress(ValueError):  # on Windows no relative path leads from one drive to another
         return Path(os.path.relpath(path.parent.resolve() / path.name, run.resolve())).as_posix()
     return path.absolute().as_posix()
+
+
+# -- training
+
+
+def make_sample_checker(
+    tokenizer: BPETokenizer, settings: TrainSettings, tokens: TokenDataset, plan: Plan
+) -> SampleChecker:
+    """What writes and checks samples at each evaluation."""
+    n_tokens_between = plan.n_blocks * plan.block_size / plan.evaluations_per_epoch
+    return SampleChecker(SampleWriter(tokenizer, settings, plan.start_text), tokens, n_tokens_between=n_tokens_between)
+
+
+def base_weights_loader(plan: Plan) -> BaseWeights | None:
+    """What loads the base's own weights again, if a base is fine-tuned as a whole."""
+    if plan.fresh or plan.lora is not None:
+        return None
+    return lambda: read_weights(find_base(plan.base).folder, "cpu").tensors
+
+
+def train_to_end(run: RunFolder, trainer: Trainer) -> Iterator[Event]:
+    """Train, then choose the temperature and finish curves and page. Raises TrainingDiverged, OutputError."""
+    try:
+        for event in trainer.learn():
+            yield event
+            if isinstance(event, Finished) and is_main_process():
+                save_temperature(run, event)
+                publish_curves(run)
+                write_report(run, with_sentences=is_quick(run))
+    except TrainingDiverged as error:
+        error.hint += f" To go on from the last good checkpoint: epigone resume {run.path} --learning-rate …"
+        raise
+
+
+def save_temperature(folder: RunFolder, finished: Finished) -> None:
+    """Find the temperature at which the best model is as varied as its author, and keep it beside the model."""
+    if finished.reason == "interrupted" or not math.isfinite(finished.best_loss):
+        return
+    plan, tokenizer = folder.read_manifest().plan, load_tokenizer(folder.model)
+    choice = choose_temperature(
+        load_model(folder.model), tokenizer, folder.read_some_held_out(), plan.start_text, plan.seed
+    )
+    if choice is not None:
+        keep_temperature(folder.model, choice.temperature)
+        trials = tuple(TemperatureRecord(**asdict(trial)) for trial in choice.trials)
+        record = SamplingRecord(
+            temperature=choice.temperature,
+            most_compression=choice.most_compression,
+            most_repeated=choice.most_repeated,
+            trials=trials,
+        )
+        folder.write_sampling(record)

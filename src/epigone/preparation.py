@@ -7,10 +7,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -20,16 +20,18 @@ from transformers import GPT2LMHeadModel
 from epigone.corpus.corpus import Corpus, StageCallback, ignore_stages
 from epigone.corpus.large_text import Text, read_blocks
 from epigone.corpus.split import Split, group_spans, read_and_split
-from epigone.distillation import Teacher, adjust_plan, adopt_teacher_settings, check_same_text, find_teacher
+from epigone.distillation import Distillation
 from epigone.errors import first_line
 from epigone.evaluation.sample_checks import SampleWriter
 from epigone.hardware import Hardware, find_hardware
 from epigone.model.gpt2 import build_model, read_shape
-from epigone.model.hub import Base, find_base, is_cached
+from epigone.model.hub import find_base, is_cached
 from epigone.planning.choose_base import BaseChoice, BaseFit, BaseTrial, choose_base
 from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
+from epigone.runs.records import PartReceipt, Receipt, SplitReceipt
 from epigone.settings import TrainSettings
-from epigone.tokens.dataset import TokenDataset, TokenSplit, tokenize
+from epigone.starting_point import StartingPoint
+from epigone.tokens.dataset import TokenDataset, tokenize
 from epigone.tokens.tokenizer import LEARNING_CHARACTERS, BPETokenizer, encode, load_tokenizer, train_tokenizer
 from epigone.training.base_trial import try_bases
 from epigone.training.distributed import count_processes, main_process_first
@@ -57,7 +59,7 @@ def measure_speed(
     """
     long_enough = replace(plan, n_steps=max(plan.n_steps, WARM_UP_STEPS + TIMED_STEPS))
     learner = Trainer(model, tokens, long_enough, teacher=teacher)
-    compile_seconds = _time(lambda: _take_steps(learner, 1), learner) if plan.compile != "none" else 0.0
+    compile_seconds = _time(lambda: _take_steps(learner, 1), learner) if plan.compile != "off" else 0.0
     alone = plan.n_processes == 1 and learner.accelerator.device.type == "cpu"  # processes have to take equally many
     is_slow = _time(learner.step, learner) > SLOW_STEP_SECONDS and alone
     n_warm, n_timed_steps = (1, 1) if is_slow else (WARM_UP_STEPS, TIMED_STEPS)
@@ -71,7 +73,7 @@ def measure_speed(
             model,
             few,
             block_size=plan.block_size,
-            batch_size=learner.plan.largest_part,
+            batch_size=-(-plan.batch_size // learner.parts),
             accelerator=learner.accelerator,
         ),
         learner,
@@ -84,7 +86,7 @@ def measure_speed(
         seconds=0.0,
         memory_bytes=_find_peak_memory(learner.accelerator.device),
         compile_seconds=max(0.0, compile_seconds - seconds_per_step),
-        parts=learner.plan.parts,
+        parts=learner.parts,
     )
     return estimate_run(plan, estimate)
 
@@ -145,22 +147,19 @@ FEW_DOCUMENTS = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedRun:
-    """A text, read and planned for. `receipt` is what receipt.json holds."""
+    """A text that has been read and encoded, the plan for it, and the model that training starts from."""
 
     settings: TrainSettings
     corpus: Corpus
     split: Split
-    base: Base | None
+    start: StartingPoint
     tokenizer: BPETokenizer
     tokens: TokenDataset
     plan: Plan
     estimate: Estimate
-    receipt: dict[str, Any]
-    teacher: Teacher | None = None
-
-    def build_model(self) -> GPT2LMHeadModel:
-        """The model that training starts from."""
-        return build_model(self.plan.model_spec, self.base.folder if self.base else None, self.tokenizer.end_of_text_id)
+    receipt: Receipt
+    model: GPT2LMHeadModel
+    teacher: GPT2LMHeadModel | None
 
 
 def prepare(
@@ -171,54 +170,52 @@ def prepare(
     progress: bool = True,
     watch: StageCallback = ignore_stages,
 ) -> PreparedRun:
-    """Read the texts, split them, choose a base, learn or load its vocabulary, encode into `folder`, plan and measure.
+    """Read, split and encode the texts (tokens go into `folder`), choose a base, plan, build the model and time it.
 
     `watch` hears of what takes long. Raises TextError, BaseError, SettingsError, OutputError, RunError.
     """
-    teacher = find_teacher(settings)
-    settled = adopt_teacher_settings(teacher, settings)
-    corpus, held_out, split = read_and_split(texts, settings, folder, watch)
     hardware = find_hardware(settings.device)
+    corpus, held_out, split = read_and_split(texts, settings, folder, watch)
+    train, validation = group_spans(corpus, split.train), group_spans(held_out or corpus, split.validation)
     with main_process_first(hardware):
-        route = _choose_base(settled, corpus, split, hardware, watch)
-        base = None if route.base == "none" else find_base(route.base, progress=progress)
-        train = group_spans(corpus, split.train)
-        if base is None and teacher is None:
-            watch("Learning the vocabulary", 0, 0)
-        known = teacher.folder.model if teacher else base.folder if base else None
-        tokenizer = _get_tokenizer(known, route, train)
-        validation = group_spans(held_out or corpus, split.validation)
+        start = choose_start(settings, corpus, split, hardware, progress=progress, watch=watch)
+        tokenizer = start.load_tokenizer() or _train_tokenizer(start.choice, train, watch)
         tokens = tokenize(train, validation, tokenizer, folder, partial(watch, "Encoding"))
-    receipt = write_receipt(corpus, held_out, split, tokens)
-    if teacher is not None:
-        check_same_text(teacher, receipt)
-    facts = PlanInputs(
-        tokens=tokens,
-        hardware=hardware,
-        route=_say_what_was_read(route, tokens) if base is None else route,
-        vocab_size=len(tokenizer),
-        base_shape=None if base is None else read_shape(base.config),
-        base_revision="" if base is None else base.revision,
-        start_text=_choose_start(train),
-        n_processes=count_processes(),
-    )
-    first_plan = make_plan(settled, facts)
-    if teacher is not None:
-        first_plan = adjust_plan(teacher, first_plan, settings)
-    model = build_model(first_plan.model_spec, base.folder if base else None, tokenizer.end_of_text_id)
-    plan, estimate = _measure(model, tokenizer, tokens, first_plan, settings, teacher)
+    receipt = make_receipt(corpus, held_out, split, tokens)
+    start.check_text(receipt)
+    plan = start.adjust(make_plan(start.settings, _gather_inputs(start, tokenizer, tokens, train, hardware)))
+    model, teacher = build_model(plan.model_spec, start.folder, tokenizer.end_of_text_id), start.load_teacher()
+    plan, estimate = fit_to_clock(plan, settings, model, tokenizer, tokens, teacher)
     return PreparedRun(
         settings=settings,
         corpus=corpus,
         split=split,
-        base=base,
+        start=start,
         tokenizer=tokenizer,
         tokens=tokens,
         plan=plan,
         estimate=estimate,
         receipt=receipt,
+        model=model,
         teacher=teacher,
     )
+
+
+def choose_start(
+    settings: TrainSettings,
+    corpus: Corpus,
+    split: Split,
+    hardware: Hardware,
+    *,
+    progress: bool = False,
+    watch: StageCallback = ignore_stages,
+) -> StartingPoint:
+    """The starting point that the settings ask for, or else the best one for the text."""
+    if settings.teacher != "none":
+        return Distillation.open(settings)
+    choice = _choose_base(settings, corpus, split, hardware, watch)
+    base = None if choice.base == "none" else find_base(choice.base, progress=progress)
+    return StartingPoint(settings=settings, choice=choice, base=base)
 
 
 def _choose_base(
@@ -240,21 +237,39 @@ def _fit_gpt2(corpus: Corpus) -> float:
     return len(text.encode()) / max(1, len(encode(text, tokenizer)))
 
 
-def _say_what_was_read(route: BaseChoice, tokens: TokenDataset) -> BaseChoice:
+def _train_tokenizer(choice: BaseChoice, train: Sequence[Sequence[Text]], watch: StageCallback) -> BPETokenizer:
+    watch("Learning the vocabulary", 0, 0)
+    return train_tokenizer((stretch for document in train for stretch in document), choice.vocab_size)
+
+
+def _gather_inputs(
+    start: StartingPoint,
+    tokenizer: BPETokenizer,
+    tokens: TokenDataset,
+    train: Sequence[Sequence[Text]],
+    hardware: Hardware,
+) -> PlanInputs:
+    base = start.base
+    return PlanInputs(
+        tokens=tokens,
+        hardware=hardware,
+        route=_say_what_was_read(start.choice, tokens) if base is None else start.choice,
+        vocab_size=len(tokenizer),
+        base_shape=None if base is None else read_shape(base.config),
+        base_revision="" if base is None else base.revision,
+        start_text=_choose_start_text(train),
+        n_processes=count_processes(),
+    )
+
+
+def _say_what_was_read(choice: BaseChoice, tokens: TokenDataset) -> BaseChoice:
     if tokens.train.n_characters <= LEARNING_CHARACTERS:
-        return route
+        return choice
     part = f"learned from {LEARNING_CHARACTERS:,} characters at even distances in the text"
-    return replace(route, vocab_size_reason=f"{route.vocab_size_reason}; {part}")
+    return replace(choice, vocab_size_reason=f"{choice.vocab_size_reason}; {part}")
 
 
-def _get_tokenizer(known: Path | None, route: BaseChoice, train: Sequence[Sequence[Text]]) -> BPETokenizer:
-    """That of a base or a teacher, or one of its own."""
-    if known is not None:
-        return load_tokenizer(known)
-    return train_tokenizer((stretch for document in train for stretch in document), route.vocab_size)
-
-
-def _choose_start(train: Sequence[Sequence[Text]]) -> str:
+def _choose_start_text(train: Sequence[Sequence[Text]]) -> str:
     """A few long documents teach how a line begins, and how one text began; many teach how texts begin."""
     blocks = (block for document in train for stretch in document for block in read_blocks(stretch))
     return "\n" if len(train) < FEW_DOCUMENTS and _has_lines(blocks, 20) else ""
@@ -271,23 +286,29 @@ def _has_lines(blocks: Iterable[str], n_lines: int) -> bool:
 # -- measuring
 
 
-def _measure(
+def fit_to_clock(
+    plan: Plan,
+    settings: TrainSettings,
     model: GPT2LMHeadModel,
     tokenizer: BPETokenizer,
     tokens: TokenDataset,
-    plan: Plan,
-    settings: TrainSettings,
-    teacher: Teacher | None,
+    teacher: GPT2LMHeadModel | None,
 ) -> tuple[Plan, Estimate]:
-    """The plan with the steps that its minutes allow, and what was measured, by the first process for all."""
+    """The plan with as many steps as its minutes allow, and what was measured, by the first process for all.
+
+    The steps are taken by a copy: the model stays as it is.
+    """
     sampler = SampleWriter(tokenizer, settings, plan.start_text)
-    measure = partial(measure_speed, time_samples=sampler.time, teacher=teacher.load() if teacher else None)
+
+    def measure() -> Estimate:
+        return measure_speed(deepcopy(model), tokens, plan, time_samples=sampler.time, teacher=teacher)
+
     try:
-        found = measure(model, tokens, plan)
+        found = measure()
     except TorchDynamoException as error:
         why = f"torch.compile failed here: {first_line(error):.100}"
-        plan = replace(plan, compile="none", reasons=plan.reasons | {"compile": why})
-        found = measure(model, tokens, plan)
+        plan = replace(plan, compile="off", reasons=plan.reasons | {"compile": why})
+        found = measure()
     if plan.n_processes > 1:
         (found,) = broadcast_object_list([found])
     if found.parts > plan.parts:
@@ -301,26 +322,16 @@ def _measure(
 # -- the receipt
 
 
-def write_receipt(corpus: Corpus, held_out: Corpus | None, split: Split, tokens: TokenDataset) -> dict[str, Any]:
-    """What was read and every change made to it, what is learned from and what is held out: plain values."""
-    return {
-        "files": [asdict(document.receipt) for document in corpus.documents],
-        "held_out_files": [asdict(document.receipt) for document in held_out.documents] if held_out else [],
-        "skipped": list(corpus.skipped),
-        "fingerprint": corpus.fingerprint,
-        "n_characters": corpus.n_characters,
-        "n_bytes": corpus.n_bytes,
-        "split": {"how": split.how, "reason": split.reason, "held_out": [asdict(item) for item in split.validation]},
-        "train": _describe_part(tokens.train),
-        "validation": _describe_part(tokens.validation),
-    }
-
-
-def _describe_part(part: TokenSplit) -> dict[str, Any]:
-    return {
-        "n_documents": part.n_documents,
-        "n_characters": part.n_characters,
-        "n_bytes": part.n_bytes,
-        "n_tokens": part.n_tokens,
-        "bytes_per_token": round(part.bytes_per_token, 4),
-    }
+def make_receipt(corpus: Corpus, held_out: Corpus | None, split: Split, tokens: TokenDataset) -> Receipt:
+    """What was read and every change made to it, what is trained on and what is held out."""
+    return Receipt(
+        files=tuple(document.receipt for document in corpus.documents),
+        held_out_files=tuple(document.receipt for document in held_out.documents) if held_out else (),
+        skipped=tuple(corpus.skipped),
+        fingerprint=corpus.fingerprint,
+        n_characters=corpus.n_characters,
+        n_bytes=corpus.n_bytes,
+        split=SplitReceipt(how=split.how, reason=split.reason, held_out=tuple(split.validation)),
+        train=PartReceipt.count(tokens.train),
+        validation=PartReceipt.count(tokens.validation),
+    )

@@ -1,4 +1,4 @@
-"""A run in; its tokens out, made anew of the text, bit for bit, where their files are damaged and the text is not."""
+"""Resuming a run from its last sound checkpoint, after repairing what is damaged in its folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +24,27 @@ from epigone.errors import (
     TextNotFound,
     first_line,
 )
-from epigone.evaluation.sample_checks import SampleWriter
 from epigone.hardware import find_hardware
 from epigone.model.gpt2 import build_from_config, build_model
 from epigone.model.hub import find_base
 from epigone.pipeline import (
     Stop,
-    _make_sample_checker,
-    _never,
-    _record_events,
     base_weights_loader,
     hash_tokens,
     lock_run,
+    make_sample_checker,
+    never,
+    train_to_end,
 )
 from epigone.planning.plan import Plan, adapt_to_machine, extend_plan
 from epigone.report.publish import publish
+from epigone.report.recorder import RunRecorder
 from epigone.run import PathOrName, Run
 from epigone.runs.folder import RunFolder
+from epigone.runs.records import Manifest, TextLocations
 from epigone.runs.repair import CONFIG_AND_TOKENIZER
 from epigone.settings import TrainSettings, make_settings
-from epigone.tokens.dataset import FACTS, TokenDataset, content_key, load_tokens, tokenize
+from epigone.tokens.dataset import FACTS, TokenDataset, content_key, tokenize
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 from epigone.training.distributed import count_processes, is_main_process, main_process_first
 from epigone.training.events import Event
@@ -52,58 +52,207 @@ from epigone.training.interpolation import WeightInterpolation
 from epigone.training.state import TrainerState
 from epigone.training.trainer import Trainer
 
-PARTS = ("learned", "held_out")
 HINT = (
     "Put the text back as it was (receipt.json has its sha256) where it lay or, if nothing is there, into the folder "
     "where you are; then give the command again. The best model and the checkpoints are untouched: epigone write works."
 )
+CHANGEABLE = {"epochs", "minutes", "patience", "learning_rate"}
 
 
-# -- what is done where something is
+def resume_training(
+    path: PathOrName,
+    changes: Mapping[str, Any],
+    *,
+    should_stop: Stop = never,
+    on_note: Callable[[str], None] = lambda note: None,
+) -> Iterator[Event]:
+    """Go on with a run, event by event, from its last sound checkpoint, or from the start where there is none.
+
+    `on_note` hears what was damaged and repaired. Raises EpigoneError.
+    """
+    if unfit := sorted(set(changes) - CHANGEABLE):
+        raise SettingsError(f"{unfit[0]} cannot change within a run.", hint="Train into another folder.")
+    run = RunFolder.open(Path(path))
+    with lock_run(run):
+        state = _repair(run, on_note)
+        plan, settings = _apply_changes(run, changes, on_note)
+        tokenizer = _load_tokenizer(run)
+        with _main_process_first(run):
+            tokens = open_tokens(run, tokenizer, on_note)
+        trainer = Trainer(
+            _rebuild_model(run, plan, tokenizer, from_start=state is None),
+            tokens,
+            plan,
+            sample=make_sample_checker(tokenizer, settings, tokens, plan),
+            origin=base_weights_loader(plan),
+            teacher=load_kept_teacher(run) if plan.teacher else None,
+            recorder=RunRecorder(run),
+            should_stop=should_stop,
+        )
+        _restore(run, trainer, state, tokenizer, on_note)
+        if is_main_process():
+            run.check_room(trainer.model)
+            _write_changes(run, plan, settings, changes)
+        yield from train_to_end(run, trainer)
 
 
-def open_tokens(folder: RunFolder, tokenizer: BPETokenizer, on_note: Callable[[str], None]) -> TokenDataset:
-    """The tokens of a run; `on_note` hears of it if they had to be made anew. Raises RunDamaged, OutputError."""
-    _, more = folder.read_plan()
-    place = folder.tokens / more["tokens"]
+def resume(
+    run: PathOrName,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    **changes: Any,
+) -> Run:
+    """Go on with a run from its last sound checkpoint, or from the start.
+
+    `changes` may be epochs and minutes, both counted from the start, patience and learning_rate. Raises EpigoneError.
+    """
+    for event in resume_training(run, changes):
+        if on_event is not None:
+            on_event(event)
+    return Run(RunFolder(Path(run)))
+
+
+# -- the steps
+
+
+def _repair(run: RunFolder, on_note: Callable[[str], None]) -> TrainerState | None:
+    """The last sound checkpoint, once the run's small files are as they were when it was saved."""
+    with _main_process_first(run):
+        state, found = run.load_checkpoint()
+    for line in found:
+        on_note(f"{line}.")
+    return state
+
+
+def _apply_changes(
+    run: RunFolder, changes: Mapping[str, Any], on_note: Callable[[str], None]
+) -> tuple[Plan, TrainSettings]:
+    """Plan and settings with the changes. Raises SettingsError, RunDamaged."""
+    settings = make_settings(TrainSettings, {**run.read_settings().model_dump(), **changes})
+    plan = extend_plan(run.read_manifest().plan, settings, changes)
+    return adapt_to_machine(plan, on_note), settings
+
+
+def _restore(
+    run: RunFolder,
+    trainer: Trainer,
+    state: TrainerState | None,
+    tokenizer: BPETokenizer,
+    on_note: Callable[[str], None],
+) -> None:
+    """Put the trainer where the checkpoint was saved."""
+    if state is not None:
+        _unpack(trainer, state, run)
+        _repair_best(run, trainer, on_note)
+        return
+    on_note("There is no checkpoint: training starts from the beginning.")
+    if is_main_process():
+        run.write_config_and_tokenizer(trainer.model, tokenizer)
+
+
+def _write_changes(run: RunFolder, plan: Plan, settings: TrainSettings, changes: Mapping[str, Any]) -> None:
+    if changes:
+        run.write_settings(settings)
+        run.write_manifest(run.read_manifest().model_copy(update={"plan": plan}))
+    publish(run, at_once=True)  # a crash may have come between the checkpoint and this
+
+
+def _main_process_first(folder: RunFolder) -> AbstractContextManager[Any]:
+    """The first process repairs the folder before the others look at it."""
+    if count_processes() == 1:
+        return nullcontext()
+    return main_process_first(find_hardware(folder.read_settings().device))
+
+
+def _load_tokenizer(folder: RunFolder) -> BPETokenizer:
+    hint = "No checkpoint has a copy of it: train again from the text."
+    for name in CONFIG_AND_TOKENIZER[1:]:
+        if fault := folder.checksums.find_damage(folder.model / name):
+            raise RunDamaged(f"{folder.path}: {fault}.", hint=hint)
     try:
-        tokens = load_tokens(place)
-        if more.get("tokens_sha256") in (None, hash_tokens(folder.tokens, tokens)):
+        return load_tokenizer(folder.model)
+    except BaseUnusable as error:
+        raise RunDamaged(str(error), hint=hint) from None
+
+
+def _unpack(trainer: Trainer, state: TrainerState, folder: RunFolder) -> None:
+    try:
+        trainer.unpack(state)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise RunDamaged(
+            f"The checkpoint in {folder.checkpoints} is of another run than {folder.manifest}: {first_line(error)}",
+            hint="Put back the files that belong together, or train again from the text.",
+        ) from None
+
+
+def _repair_best(folder: RunFolder, trainer: Trainer, on_note: Callable[[str], None]) -> None:
+    """Where the best weights are not what was written, take them from the checkpoint of their step."""
+    progress = trainer.progress
+    if not is_main_process() or not math.isfinite(progress.best_loss) or not (fault := folder.find_damage_of_best()):
+        return
+    packed = folder.load_step(progress.best_step)
+    if packed is None:
+        on_note(f"{fault}, and no checkpoint of step {progress.best_step} is left: the best from here on is kept.")
+        progress.best_loss, progress.evaluated_step = math.inf, progress.step - 1
+        return
+    model = build_from_config(trainer.plan.model_spec, folder.model)
+    model.load_state_dict(packed.weights, strict=False)
+    if progress.best_share < 1 and trainer.origin is not None:
+        WeightInterpolation(model, trainer.origin()).set(progress.best_share)
+    folder.keep_best(model)
+    on_note(f"{fault}; they were taken from the checkpoint of step {progress.best_step}.")
+
+
+def _rebuild_model(folder: RunFolder, plan: Plan, tokenizer: BPETokenizer, *, from_start: bool) -> GPT2LMHeadModel:
+    """The model that training started from; where a checkpoint brings the weights, only one of its shape."""
+    if from_start:
+        base = None if plan.fresh else find_base(plan.base).folder
+        return build_model(plan.model_spec, base, tokenizer.end_of_text_id)
+    return build_from_config(plan.model_spec, folder.model)
+
+
+# -- tokens that are damaged
+
+
+def open_tokens(run: RunFolder, tokenizer: BPETokenizer, on_note: Callable[[str], None]) -> TokenDataset:
+    """The tokens of a run; damaged files are made again from the text. Raises RunDamaged, OutputError."""
+    manifest = run.read_manifest()
+    place = run.tokens / manifest.tokens
+    try:
+        tokens = run.load_tokens()
+        if hash_tokens(run.tokens, tokens) == manifest.tokens_sha256:
             return tokens
         fault = f"{place / FACTS} is not what was written"
     except RunDamaged as error:
         fault = str(error).removesuffix(".")
-    tokens = _tokenize_again(folder, more, tokenizer, fault)
-    on_note(f"{fault}; the tokens are made anew of the text and are the same, bit for bit.")
+    tokens = _tokenize_again(run, manifest, tokenizer, fault)
+    on_note(f"{fault}; the tokens were made again from the text and are the same, bit for bit.")
     return tokens
 
 
-def _tokenize_again(folder: RunFolder, more: dict[str, Any], tokenizer: BPETokenizer, fault: str) -> TokenDataset:
+def _tokenize_again(run: RunFolder, manifest: Manifest, tokenizer: BPETokenizer, fault: str) -> TokenDataset:
     try:
-        corpus, held_out, split = _read_text_again(folder, more)
+        corpus, held_out, split = _read_text_again(run, manifest.texts)
         parts = group_spans(corpus, split.train), group_spans(held_out or corpus, split.validation)
-        if content_key(*parts, tokenizer) != more["tokens"]:
-            raise TextNotFound(_say_what_changed(folder, corpus, held_out))
-        (folder.tokens / more["tokens"] / FACTS).unlink(missing_ok=True)  # it may vouch for what another run had
-        tokens = tokenize(*parts, tokenizer, folder.tokens)
+        if content_key(*parts, tokenizer) != manifest.tokens:
+            raise TextNotFound(_describe_change(run, corpus, held_out))
+        (run.tokens / manifest.tokens / FACTS).unlink(missing_ok=True)  # it may be that of another run
+        tokens = tokenize(*parts, tokenizer, run.tokens)
     except (RunDamaged, OutputError):
         raise
     except (EpigoneError, OSError, ValueError) as error:
         raise _run_damaged(fault, first_line(error)) from None
-    if hash_tokens(folder.tokens, tokens) != more.get("tokens_sha256"):
-        raise _run_damaged(fault, "Made anew of the text they are others: was the run made with other versions?")
+    if hash_tokens(run.tokens, tokens) != manifest.tokens_sha256:
+        raise _run_damaged(fault, "Made again from the text they differ: was the run made with other versions?")
     return tokens
 
 
-def _read_text_again(folder: RunFolder, more: dict[str, Any]) -> tuple[Corpus, Corpus | None, Split]:
+def _read_text_again(run: RunFolder, texts: TextLocations) -> tuple[Corpus, Corpus | None, Split]:
     """Raises TextError where the text is not there any more."""
-    settings = folder.read_settings()
-    try:
-        learned, held_out = ([_find_again(folder.path, str(name)) for name in more["texts"][part]] for part in PARTS)
-    except (KeyError, TypeError):
-        raise TextNotFound("The plan, as one of an earlier version, does not say where the text lay.") from None
-    settings = settings.model_copy(update={"validation": held_out[0]} if held_out else {})
-    return read_and_split(learned, settings, folder.tokens)
+    settings = run.read_settings()
+    train, validation = ([_find_again(run.path, name) for name in names] for names in (texts.train, texts.validation))
+    settings = settings.model_copy(update={"validation": validation[0]} if validation else {})
+    return read_and_split(train, settings, run.tokens)
 
 
 def _find_again(run: Path, name: str) -> str:
@@ -121,135 +270,17 @@ def _find_again(run: Path, name: str) -> str:
     raise TextNotFound(f"The text is not in {os.path.normpath(run.resolve() / name)} any more.")
 
 
-def _say_what_changed(folder: RunFolder, corpus: Corpus, held_out: Corpus | None) -> str:
-    receipt = folder.read_receipt()
-    known = {file["sha256"] for file in [*receipt["files"], *receipt["held_out_files"]]}
+def _describe_change(run: RunFolder, corpus: Corpus, held_out: Corpus | None) -> str:
+    files = run.read_receipt().all_files
+    known = {file.sha256 for file in files}
     found = [*corpus.documents, *(held_out.documents if held_out else ())]
     changed = [document.name for document in found if document.receipt.sha256 not in known]
-    n_read = len(receipt["files"]) + len(receipt["held_out_files"])
     if changed:
-        return f"{changed[0]} is not what was read then: its sha256 is another."
-    if len(found) != n_read:
-        return f"The text is not what was read then: {n_read:,} files, of which {len(found):,} are there."
-    return "The text is what it was, but this version of epigone makes other tokens of it."
+        return f"{changed[0]} is not what was read then: its sha256 differs."
+    if len(found) != len(files):
+        return f"The text is not what was read then: {len(files):,} files, of which {len(found):,} are there."
+    return "The text is what it was, but this version of epigone encodes it differently."
 
 
 def _run_damaged(fault: str, why: str) -> RunDamaged:
     return RunDamaged(f"{fault}. {why}", hint=HINT)
-
-
-def resume(
-    run: PathOrName,
-    *,
-    on_event: Callable[[Event], None] | None = None,
-    **changes: Any,
-) -> Run:
-    """Go on with a run from its last good checkpoint, or from the start.
-
-    `changes` may be epochs and minutes, both counted from the start, patience and learning_rate. Raises EpigoneError.
-    """
-    folder = RunFolder.open(Path(run))
-    with lock_run(folder):
-        for event in continue_run(folder, changes):
-            if on_event is not None:
-                on_event(event)
-    return Run(folder)
-
-
-def continue_run(
-    folder: RunFolder,
-    changes: Mapping[str, Any],
-    *,
-    should_stop: Stop = _never,
-    on_note: Callable[[str], None] = lambda note: None,
-) -> Iterator[Event]:
-    """Resume a run and keep in its folder what comes of it; `on_note` hears what is unusual. Raises EpigoneError."""
-    if unfit := sorted(set(changes) - {"epochs", "minutes", "patience", "learning_rate"}):
-        raise SettingsError(f"{unfit[0]} cannot change within a run.", hint="Train into another folder.")
-    with _main_process_first(folder):
-        packed, found = folder.load_checkpoint()
-    for line in found:
-        on_note(f"{line}.")
-    settings = make_settings(TrainSettings, {**folder.read_settings().model_dump(), **changes})
-    plan, more = folder.read_plan()
-    plan = adapt_to_machine(extend_plan(plan, settings, changes), on_note)
-    tokenizer = _load_tokenizer(folder)
-    with _main_process_first(folder):
-        tokens = open_tokens(folder, tokenizer, on_note)
-    learner = Trainer(
-        _rebuild_model(folder, plan, tokenizer, fresh_start=packed is None),
-        tokens,
-        plan,
-        sample=_make_sample_checker(SampleWriter(tokenizer, settings, plan.start_text), tokens, plan),
-        origin=base_weights_loader(plan, partial(_rebuild_model, folder, plan, tokenizer, fresh_start=True)),
-        teacher=load_kept_teacher(folder) if plan.teacher else None,
-        should_stop=should_stop,
-    )
-    if packed is None:
-        on_note("No checkpoint is there: it starts from the beginning.")
-        if is_main_process():
-            folder.write_config_and_tokenizer(learner.model, tokenizer)
-    else:
-        _unpack(learner, packed, folder)
-        _repair_best(folder, learner, on_note)
-    if is_main_process():
-        folder.check_room(learner.model)
-        if changes:
-            folder.write_settings(settings)
-            folder.write_plan(plan, **more)
-        publish(folder, at_once=True)  # a crash may have come between the checkpoint and this
-    yield from _record_events(folder, learner, tokenizer)
-
-
-def _main_process_first(folder: RunFolder) -> AbstractContextManager[Any]:
-    """The first process mends the folder, then the others find it mended."""
-    if count_processes() == 1:
-        return nullcontext()
-    return main_process_first(find_hardware(folder.read_settings().device))
-
-
-def _load_tokenizer(folder: RunFolder) -> BPETokenizer:
-    hint = "No checkpoint has a copy of it: train again from the text."
-    for name in CONFIG_AND_TOKENIZER[1:]:
-        if fault := folder.checksums.find_damage(folder.model / name):
-            raise RunDamaged(f"{folder.path}: {fault}.", hint=hint)
-    try:
-        return load_tokenizer(folder.model)
-    except BaseUnusable as error:
-        raise RunDamaged(str(error), hint=hint) from None
-
-
-def _unpack(learner: Trainer, packed: TrainerState, folder: RunFolder) -> None:
-    try:
-        learner.unpack(packed)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        raise RunDamaged(
-            f"The checkpoint in {folder.checkpoints} is of another run than {folder.plan}: {first_line(error)}",
-            hint="Put back the files that belong together, or train again from the text.",
-        ) from None
-
-
-def _repair_best(folder: RunFolder, learner: Trainer, on_note: Callable[[str], None]) -> None:
-    """Where the best weights are not what was written, take them from the checkpoint of their step."""
-    progress = learner.progress
-    if not is_main_process() or not math.isfinite(progress.best_loss) or not (fault := folder.find_damage_of_best()):
-        return
-    packed = folder.load_step(progress.best_step)
-    if packed is None:
-        on_note(f"{fault}, and no checkpoint of step {progress.best_step} is left: the best from here on is kept.")
-        progress.best_loss, progress.evaluated_step = math.inf, progress.step - 1
-        return
-    model = build_from_config(learner.plan.model_spec, folder.model)
-    model.load_state_dict(packed.weights, strict=False)
-    if progress.best_share < 1 and learner.origin is not None:
-        WeightInterpolation(model, learner.origin()).set(progress.best_share)
-    folder.keep_best(model)
-    on_note(f"{fault}; it is made anew from the checkpoint of step {progress.best_step}.")
-
-
-def _rebuild_model(folder: RunFolder, plan: Plan, tokenizer: BPETokenizer, *, fresh_start: bool) -> GPT2LMHeadModel:
-    """The model that training started from, or just its frame where a checkpoint brings the weights."""
-    if fresh_start:
-        base = None if plan.fresh else find_base(plan.base).folder
-        return build_model(plan.model_spec, base, tokenizer.end_of_text_id)
-    return build_from_config(plan.model_spec, folder.model)

@@ -19,8 +19,9 @@ from epigone.files import hash_file, write_json
 from epigone.generation.batch import StreamedText
 from epigone.generation.generator import TextGenerator
 from epigone.hardware import find_hardware
+from epigone.model.base_profile import BASES
 from epigone.model.decoder import Decoder, GuidedDecoder, open_decoder
-from epigone.model.hub import BUNDLED, GENERATION, WEIGHTS, find_base
+from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.model.weights import read_temperature
 from epigone.runs.folder import RunFolder
 from epigone.runs.repair import CONFIG_AND_TOKENIZER
@@ -55,7 +56,7 @@ def save_base_samples(folder: Path, asked: WriteSettings, texts: Mapping[str, Se
 
 
 def _list_asked(asked: WriteSettings) -> dict[str, object]:
-    return asked.model_dump(mode="json", exclude=HOW)
+    return asked.model_dump(mode="json", exclude=HOW, exclude_defaults=True)
 
 
 def _name_model(folder: Path) -> str:
@@ -167,16 +168,16 @@ class Run:
         if best is None:
             raise _no_model_yet(self.path)
         author = Author(
-            name=", ".join(file["name"] for file in self.folder.read_receipt()["files"][:3]),
+            name=", ".join(file.name for file in self.folder.read_receipt().files[:3]),
             documents=self.folder.read_documents(),
             held_out=self.folder.read_held_out(),
         )
         texts, generator = self._write_to_be_judged(n_characters, seed, device)
-        first, plan = self.evaluations[0], self.folder.read_plan()[0]
+        first, plan = self.evaluations[0], self.folder.read_manifest().plan
         base = first.bits_per_byte if first.step == 0 and not plan.fresh else None
         learning = measure_learning(self.folder, author, best.bits_per_byte, base, others, device=device)
         judgement = judge_model(texts, author, generator, learning, others, seed=seed)
-        if plan.base in BUNDLED:  # which are quick enough to be asked as well
+        if plan.base in BASES:  # which are quick enough to be asked as well
             by_base = write_with_base(
                 plan.base, plan.start_text, judging_write_settings(max(1, n_characters // 2), seed, device)
             )
@@ -213,7 +214,7 @@ def judging_write_settings(n_characters: int, seed: int = 0, device: str = "auto
 
 def write_with_base(base: str, start_text: str, asked: WriteSettings) -> list[str]:
     """What a bundled base writes before any training; cached texts where they are the ones asked for."""
-    kept = read_base_samples(BUNDLED[base], start_text, asked)
+    kept = read_base_samples(BASES[base].folder, start_text, asked)
     return kept or open_generator(base, asked).write(start_text, asked)
 
 
@@ -243,8 +244,8 @@ def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, p
     hardware, folder = find_hardware(settings.device), _find_model(name, progress=progress)
     start_text, base, read_documents = "", "none", None
     if RunFolder.is_run(Path(name)):
-        run = RunFolder(Path(name))
-        plan = run.read_plan()[0]
+        run = RunFolder.open(Path(name))
+        plan = run.read_manifest().plan
         start_text, base, read_documents = plan.start_text, plan.base, run.read_documents
     decoder: Decoder = open_decoder(folder, settings.precision, hardware)
     if settings.guidance != 1:
@@ -266,7 +267,7 @@ def _find_model(name: PathOrName, *, progress: bool) -> Path:
     """The checked folder with the model of a run, or with any GPT-2. Raises RunNotFound, BaseError."""
     path = Path(name)
     if RunFolder.is_run(path):
-        return _check_model(RunFolder(path))
+        return _check_model(RunFolder.open(path))
     return find_base(str(path), progress=progress).folder
 
 

@@ -236,8 +236,8 @@ class TrainSettings(Frozen):
     """Clip gradients to this norm; 0 turns clipping off."""
     patience: Annotated[int, Field(ge=1)] | Auto | Off = "auto"
     """Stop after this many evaluations without improvement; "none" never stops early."""
-    keep_best: Literal["loss", "verdict"] = "loss"
-    """How the best epoch is chosen. "loss": the lowest validation loss. "verdict": the lowest among those whose samples
+    keep_best: Literal["loss", "quality"] = "loss"
+    """How the best epoch is chosen. "loss": the lowest validation loss. "quality": the lowest among those whose samples
     do not copy or repeat themselves and, where epochs are long enough to tell, sound like the author."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of all random numbers."""
@@ -246,8 +246,8 @@ class TrainSettings(Frozen):
     """Device to train on."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format. "auto": bf16 where the machine computes in it natively, otherwise fp32."""
-    compile: Literal["auto", "none", "blocks", "whole"] = "auto"
-    """What torch.compile compiles: nothing, one block of the model at a time, or the whole model, which takes longest.
+    compile: Literal["auto", "off", "layers", "full"] = "auto"
+    """What torch.compile compiles: nothing, each layer of the model, or the full model, which takes longest.
     "auto": what pays off for the length of the run."""
 
     evaluate_every: Annotated[int, Field(ge=1)] | Auto = "auto"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -130,7 +129,7 @@ def _show_score(document: Document, found: Score) -> None:
     with open_screen(quiet=False, json=False) as screen:
         if document.receipt.warning:
             screen.show_warning(f"{document.name}: {document.receipt.warning}")
-        screen.show_facts(document.name, [*describe_cuts(asdict(document.receipt)), *describe_score(found)])
+        screen.show_facts(document.name, [*describe_cuts(document.receipt), *describe_score(found)])
         screen.show_facts("Least likely lines", describe_worst_lines(found))
 
 

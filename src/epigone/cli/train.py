@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import click
 from pydantic import BeforeValidator, Field
@@ -18,7 +18,9 @@ from epigone.settings import Frozen, Off, Positive, TrainSettings, as_minutes
 
 if TYPE_CHECKING:
     from epigone.cli.terminal import Screen
+    from epigone.pipeline import Planned
     from epigone.runs.folder import RunFolder
+    from epigone.runs.records import Receipt
     from epigone.training.events import Event
 
 INTERRUPTED = 130
@@ -67,14 +69,16 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
     from epigone.cli.terminal import show_stages
     from epigone.report.views import describe_plan, describe_receipt
 
-    folder = pipeline.create_run(names, out)
-    with _open_screen(quiet, as_json) as screen, pipeline.lock_run(folder), catch_signals(screen) as was_stopped:
+    with _open_screen(quiet, as_json) as screen, catch_signals(screen) as was_stopped:
         with show_stages(quiet=quiet) as watch:
-            preparation = pipeline.prepare_run(folder, names, settings, progress=not quiet, watch=watch)
-        _show_warnings(screen, preparation.receipt)
-        screen.show_facts("Read", describe_receipt(preparation.receipt))
-        screen.show_facts("Plan", describe_plan(preparation.plan, preparation.estimate))
-        return _watch(folder, pipeline.run_training(folder, preparation, should_stop=was_stopped), screen, as_json)
+            events = pipeline.run_training(
+                names, settings, out, should_stop=was_stopped, watch=watch, progress=not quiet
+            )
+            planned = next(item for item in events if isinstance(item, pipeline.Planned))
+        _show_warnings(screen, planned.receipt)
+        screen.show_facts("Read", describe_receipt(planned.receipt))
+        screen.show_facts("Plan", describe_plan(planned.manifest.plan, planned.manifest.estimate))
+        return _watch(planned.folder, events, screen, as_json)
 
 
 @click.command(
@@ -103,7 +107,7 @@ def plan(text: Sequence[str], settings: TrainSettings, *, quiet: bool, as_json: 
         screen.show_facts("Read", describe_receipt(found.receipt))
         screen.show_facts("Plan", describe_plan(found.plan, found.estimate))
     if as_json:
-        print_json({"plan": asdict(found.plan), "estimate": asdict(found.estimate), "receipt": found.receipt})
+        print_json({"plan": asdict(found.plan), "estimate": asdict(found.estimate), "receipt": found.receipt.as_json()})
     return 0
 
 
@@ -136,14 +140,13 @@ class ResumeOptions(Frozen):
 @JSON
 def resume(run: Path, settings: ResumeOptions, *, quiet: bool, as_json: bool) -> int:
     """Continue a run after a crash or Ctrl-C, or train it for longer."""
-    from epigone import pipeline, resumption
-    from epigone.run import open_run
+    from epigone.resumption import resume_training
+    from epigone.runs.folder import RunFolder
 
-    folder = open_run(run).folder
     changes = settings.model_dump(exclude_none=True)
-    with _open_screen(quiet, as_json) as screen, pipeline.lock_run(folder), catch_signals(screen) as was_stopped:
-        events = resumption.continue_run(folder, changes, should_stop=was_stopped, on_note=screen.show_warning)
-        return _watch(folder, events, screen, as_json)
+    with _open_screen(quiet, as_json) as screen, catch_signals(screen) as was_stopped:
+        events = resume_training(run, changes, should_stop=was_stopped, on_note=screen.show_warning)
+        return _watch(RunFolder(run), events, screen, as_json)
 
 
 # -- showing
@@ -167,21 +170,23 @@ def _open_screen(quiet: bool, as_json: bool) -> Iterator[Screen]:
         yield screen
 
 
-def _show_warnings(screen: Screen, receipt: dict[str, Any]) -> None:
-    for file in [*receipt["files"], *receipt["held_out_files"]]:
-        if file["warning"]:
-            screen.show_warning(f"{file['name']}: {file['warning']}")
+def _show_warnings(screen: Screen, receipt: Receipt) -> None:
+    for file in receipt.all_files:
+        if file.warning:
+            screen.show_warning(f"{file.name}: {file.warning}")
 
 
-def _watch(folder: RunFolder, events: Iterator[Event], screen: Screen, as_json: bool) -> int:
+def _watch(folder: RunFolder, events: Iterator[Planned | Event], screen: Screen, as_json: bool) -> int:
     """Show the events, then where the results are; with `as_json` print everything as JSON. Returns the exit code."""
     from epigone.cli.terminal import print_json
+    from epigone.pipeline import Planned
     from epigone.training.distributed import is_main_process
     from epigone.training.events import Evaluated, Finished
 
     evaluations, reason = [], ""
     for event in events:
-        screen.show(event)
+        if not isinstance(event, Planned):
+            screen.show(event)
         if isinstance(event, Evaluated):
             evaluations.append(asdict(event))
         if isinstance(event, Finished):
@@ -200,7 +205,7 @@ def _show_next_steps(folder: RunFolder, reason: str, screen: Screen) -> None:
         return
     screen.show_note(f"The model is in {folder.model}, the report in {folder.report}.")
     screen.show_note(f'To write with it: epigone write {folder.path} --prompt "…"')
-    if can_teach(folder.read_plan()[0], reason):
+    if can_teach(folder.read_manifest().plan, reason):
         screen.show_note(f"A second model learns this text better from it: epigone train … --teacher {folder.path}")
 
 

@@ -1,4 +1,4 @@
-"""Does a text copy? From the training text, from the books that the small base was trained on, or out of memory.
+"""Does a text copy? From the training text, from the books that the bundled bases were trained on, or out of memory.
 
 Copied passages are found exactly (`text_reuse.matches`). The base's books do not ship with the package, only a Bloom
 filter of a sample of their passages. Memorization is probed as by Carlini et al. (2023): given 50 tokens of training
@@ -12,7 +12,6 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from itertools import accumulate
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from epigone.corpus.large_text import Text, slice_across
 from epigone.evaluation.verdict import HELD_OUT, Measure, Reference, Verdict, percent
 from epigone.files import write_bytes
 from epigone.generation.generator import TextGenerator
+from epigone.model.base_profile import BASES, BOOKS
 from epigone.model.decoder import Decoder
 from epigone.text_reuse.hashing import Hashes, hash_windows, normalise
 from epigone.text_reuse.matches import MatchReport, find_matches
@@ -177,9 +177,8 @@ def _list_facts(report: MatchReport, floor: Floor) -> dict[str, object]:
     }
 
 
-# -- from the books that the small base was trained on
+# -- from the books that the bundled bases were trained on
 
-BUNDLE = "library.safetensors"
 ONE_IN = 64
 """One in so many passages, chosen by its hash, is in the filter and is looked up."""
 N_BITS = 25
@@ -192,7 +191,7 @@ LEAST_LOOKED_UP = 100
 
 @dataclass(frozen=True, slots=True)
 class TrainingBooksFilter:
-    """A Bloom filter of passages of the books that the small base was trained on; the books cannot be read from it."""
+    """A Bloom filter of passages of the bases' training books, from which the books cannot be read."""
 
     bits: npt.NDArray[np.uint8]
     """[2^22]: 2^25 bits."""
@@ -247,14 +246,19 @@ def write_books_filter(books: TrainingBooksFilter, path: Path) -> None:
 
 @cache
 def open_books_filter() -> TrainingBooksFilter:
-    """The filter that comes with the package."""
-    with safe_open(Path(str(files("epigone.evaluation") / BUNDLE)), "numpy") as file:
-        return TrainingBooksFilter(file.get_tensor("bits"), int(file.metadata()["n_passages"]))
+    """The filter of all books that the bundled bases were trained on."""
+    bits, n_passages = np.zeros(1 << N_BITS >> 3, np.uint8), 0
+    for profile in BASES.values():
+        if (profile.folder / BOOKS).exists():
+            with safe_open(profile.folder / BOOKS, "numpy") as file:
+                bits |= file.get_tensor("bits")
+                n_passages += int(file.metadata()["n_passages"])
+    return TrainingBooksFilter(bits, n_passages)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OtherAuthorsBooks:
-    """What a text shares with the books that the small base was trained on."""
+    """What a text shares with the books that the bundled bases were trained on."""
 
     tone: Grade = "good"
     share: float | None = None
@@ -264,7 +268,7 @@ class OtherAuthorsBooks:
 
 
 def search_training_books(text: str, own: str, books: TrainingBooksFilter | None = None) -> OtherAuthorsBooks:
-    """Judge whether a text copies the books that the small base was trained on.
+    """Judge whether a text copies the books that the bundled bases were trained on.
 
     `own`, text by the author, shows how much of it is in these books anyway: some are perhaps by the same author.
     """
@@ -277,9 +281,9 @@ def search_training_books(text: str, own: str, books: TrainingBooksFilter | None
     certain = share - 2 * math.sqrt(share / n_looked_up)  # two standard deviations less
     is_bad, is_fair = certain > max(BAD_SHARE, USUAL_TIMES * floor), certain > max(GOOD_SHARE, USUAL_TIMES * floor)
     tone: Grade = "bad" if is_bad else "fair" if is_fair else "good"
-    name = "text in copied passages of books that the small base was trained on"
+    name = "text in copied passages of books that the bundled bases were trained on"
     reference = Reference(name="the author's own text", value=usual) if n_usual >= LEAST_LOOKED_UP else None
-    copied = f"{percent(share)} of it is in other books, on which the small base was trained."
+    copied = f"{percent(share)} of it is in other books, on which a bundled base was trained."
     return OtherAuthorsBooks(
         tone=tone,
         share=share,

@@ -25,7 +25,7 @@ from epigone.evaluation.verdict import UNTOUCHED, Judgement, Measure, Reference,
 from epigone.hardware import find_hardware
 from epigone.model.decoder import open_decoder
 from epigone.runs.folder import RunFolder
-from epigone.tokens.dataset import cut_part, load_tokens, make_part
+from epigone.tokens.dataset import cut_part, make_part
 from epigone.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ def measure_learning(
     folder: RunFolder, author: Author, held_out: float, base: float | None, others: Texts | None = None, *, device: str
 ) -> LearningScore:
     """Bits per byte under the run's best model and the baselines; `held_out` and `base` are known from the run."""
-    plan, more = folder.read_plan()
-    tokenizer, tokens = load_tokenizer(folder.model), load_tokens(folder.tokens / more["tokens"])
+    plan, tokenizer, tokens = folder.read_manifest().plan, load_tokenizer(folder.model), folder.load_tokens()
     hardware = find_hardware(device)
     form = "bf16" if plan.precision == "bf16" and hardware.bf16 else "fp32"  # as `held_out` was measured
     decoder = open_decoder(folder.model, form, hardware)

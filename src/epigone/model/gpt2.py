@@ -50,7 +50,7 @@ def build_from_config(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
     try:
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
         if read_shape(config.to_dict()) != spec.shape:  # it is known before memory is taken
-            raise ValueError("config.json says another shape than plan.json")
+            raise ValueError("config.json has another shape than run.json")
         config._attn_implementation = spec.attention
         with torch.random.fork_rng(devices=[]):  # whatever it draws for weights that are replaced is nobody's
             model = _make_model(config)

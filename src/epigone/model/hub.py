@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from epigone.errors import BaseNotFound, BaseUnusable, EpigoneError, OutputError
+from epigone.model.base_profile import BASES
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 GENERATION = "generation_config.json"
@@ -236,9 +237,6 @@ SMALL_FILES = (
 )
 GPT2 = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 WELL_KNOWN = (*GPT2, "distilgpt2", *(f"openai-community/{name}" for name in GPT2), "distilbert/distilgpt2")
-SMALL = "small"
-BUNDLED = {SMALL: Path(__file__).with_name(SMALL)}
-"""Bases that come with the package. A folder of the same name is meant by ./small."""
 SCRATCH = "or --base none to learn from scratch."
 
 
@@ -261,8 +259,8 @@ def find_base(name: str, *, download: bool = True, progress: bool = True) -> Bas
     Nothing is asked of the network when the cache has all that is needed. No weights are loaded, no code is run.
     Raises BaseNotFound, BaseUnusable, and OutputError when the cache cannot be written.
     """
-    if name in BUNDLED:
-        folder: Path | None = BUNDLED[name]
+    if name in BASES:
+        folder: Path | None = BASES[name].folder
         place: Literal["package", "folder"] = "package"
     else:
         folder, place = _as_folder(name), "folder"

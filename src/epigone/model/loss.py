@@ -1,4 +1,4 @@
-"""A stock GPT-2 and ids in, the loss to learn from out: the model's own function, in fewer and larger operations.
+"""Training loss of a stock GPT-2: next-token cross-entropy, computed in fewer and larger operations than transformers.
 
 transformers' forward computes the same, but with a small model on a processor most of its time goes into dropout's
 random numbers and into passing over memory between the matrix products. Here dropout draws eight numbers at a time,
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 
-Compilation = Literal["none", "blocks", "whole"]
-"""What torch.compile is given: nothing, one block, which serves for all, or the whole function."""
+Compilation = Literal["off", "layers", "full"]
+"""What torch.compile is given: nothing, one layer, which serves for all of them, or the whole function."""
 Tensors = tuple[torch.Tensor, ...]
-BlockFunction = Callable[..., torch.Tensor]
+BlockFunction = Callable[..., Any]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ROWS = 64
 """The head is multiplied with so many rows, or a multiple, of which the last may be zeros: kernels like round sizes."""
 LEVELS = 256
 """Dropout on a processor compares random bytes, so its rate is a multiple of 1/256."""
 TEACHER_SHARE = 0.5
-"""How much what a teacher foretells counts beside the text."""
+"""Weight of the cross-entropy with a teacher's predictions, next to that with the text."""
 SMALLEST = torch.iinfo(torch.int64).min
 """Without it `random_` leaves out the highest bit of an int64."""
 
@@ -48,11 +48,21 @@ class BlockConfig(NamedTuple):
     mask: torch.Tensor | None
 
 
+class LossParts(NamedTuple):
+    """The loss of a batch: fp32 scalars. Without a teacher both are the same."""
+
+    objective: torch.Tensor
+    """What the gradient is taken of."""
+    nats: torch.Tensor
+    """Mean nats per token of the text."""
+
+
 class NextTokenLoss(nn.Module):
     """The mean loss of next-token prediction, with dropout as in the model's config while that is in training mode.
 
-    With a teacher, part of what is learned is what that foretells (Hinton et al. 2015, "Distilling the knowledge in a
-    neural network"; with one of the same size, Furlanello et al. 2018, "Born-again neural networks").
+    With a teacher, part of the objective is the cross-entropy with its predictions (Hinton et al. 2015,
+    "Distilling the knowledge in a neural network"; with one of the same size, Furlanello et al. 2018, "Born-again
+    neural networks").
     """
 
     def __init__(
@@ -61,7 +71,7 @@ class NextTokenLoss(nn.Module):
         *,
         attention: Attention = "sdpa",
         dtype: torch.dtype = torch.float32,
-        compile: Compilation = "none",
+        compile: Compilation = "off",
         teacher: GPT2LMHeadModel | None = None,
     ) -> None:
         """`dtype` is that of the matrix products; sums, norms, softmax and the loss stay in fp32."""
@@ -69,34 +79,32 @@ class NextTokenLoss(nn.Module):
         self.model, self.attention, self.dtype = model, attention, dtype
         self.teacher = None if teacher is None else teacher.requires_grad_(False)
         functions: tuple[BlockFunction, BlockFunction] = compute_loss, predict
-        self._whole, self._foretell = map(compile_once, functions) if compile == "whole" else functions
+        self._whole, self._predict = map(compile_once, functions) if compile == "full" else functions
         parts: tuple[BlockFunction, BlockFunction] = block_forward, measure_loss
-        self._parts = (compile_once(parts[0]), compile_once(parts[1])) if compile == "blocks" else parts
+        self._parts = (compile_once(parts[0]), compile_once(parts[1])) if compile == "layers" else parts
 
-    def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean nats per token: fp32 scalar. ids, targets: int64 [batch, time].
-
-        With a teacher fp32 [2]: what there is to learn from, and of that the nats per token.
-        """
+    def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> LossParts:
+        """The loss of a batch. ids, targets: int64 [batch, time]."""
         hints = None if self.teacher is None else self._ask(self.teacher, ids)
         config = self.model.config
         if not is_plain(config) or config.attn_pdrop or config.embd_pdrop != config.resid_pdrop:
             logits = self.model(input_ids=ids, use_cache=False).logits
-            return combine_losses(logits.flatten(0, 1).float(), targets, hints)
+            return LossParts(*combine_losses(logits.flatten(0, 1).float(), targets, hints))
         dropout = config.resid_pdrop if self.model.training else 0.0
         noise = None
         if dropout and ids.device.type == "cpu":
             noise = draw_bytes(2 * config.n_layer + 1, *ids.shape, config.n_embd)
         manner, weights = self._block_config(self.model, ids, dropout), list_all_weights(self.model)
         with torch.autocast(ids.device.type, enabled=False):  # the casts are written out
-            return self._whole((ids, targets), weights, noise, manner, self._parts, hints)
+            return LossParts(*self._whole((ids, targets), weights, noise, manner, self._parts, hints))
 
     @torch.no_grad()
     def _ask(self, teacher: GPT2LMHeadModel, ids: torch.Tensor) -> torch.Tensor:
         """The teacher's probabilities: fp32 [batch times time, vocabulary]."""
         with torch.autocast(ids.device.type, enabled=False):
             manner = self._block_config(teacher, ids, 0.0)
-            return self._foretell(ids, list_all_weights(teacher), manner, self._parts[0])
+            predictions: torch.Tensor = self._predict(ids, list_all_weights(teacher), manner, self._parts[0])
+            return predictions
 
     def _block_config(self, model: GPT2LMHeadModel, ids: torch.Tensor, dropout: float) -> BlockConfig:
         mask = make_mask(ids.shape[1], ids.device) if self.attention == "eager" else None
@@ -162,11 +170,12 @@ def compute_loss(
     manner: BlockConfig,
     parts: tuple[BlockFunction, BlockFunction],
     hints: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """The mean loss, as `weigh` gives it. noise: as `forward` takes it."""
+) -> Tensors:
+    """The loss, as `combine_losses` gives it. noise: as `forward` takes it."""
     pass_one, measure = parts
     x = forward(batch[0], weights, noise, manner, pass_one)
-    return measure(x, weights[0][2:], batch[1], manner, hints)
+    losses: Tensors = measure(x, weights[0][2:], batch[1], manner, hints)
+    return losses
 
 
 def predict(
@@ -237,8 +246,8 @@ def gelu(x: torch.Tensor) -> torch.Tensor:
 
 def measure_loss(
     x: torch.Tensor, weights: Tensors, targets: torch.Tensor, manner: BlockConfig, hints: torch.Tensor | None = None
-) -> torch.Tensor:
-    """The last norm, the head and the mean cross-entropy, as `weigh` gives it."""
+) -> Tensors:
+    """The last norm, the head and the mean cross-entropy, as `combine_losses` gives it."""
     return combine_losses(compute_logits(x, weights, manner), targets, hints)
 
 
@@ -250,12 +259,12 @@ def compute_logits(x: torch.Tensor, weights: Tensors, manner: BlockConfig) -> to
     return (h.view(-1, x.shape[-1]) @ whole.t())[:, : len(head)].float()
 
 
-def combine_losses(logits: torch.Tensor, targets: torch.Tensor, hints: torch.Tensor | None) -> torch.Tensor:
-    """The mean nats per token: scalar. With hints [2]: what there is to learn from, and of that the nats per token.
+def combine_losses(logits: torch.Tensor, targets: torch.Tensor, hints: torch.Tensor | None) -> Tensors:
+    """What the gradient is taken of, and the mean nats per token of the text: scalars, as in `LossParts`.
 
-    logits, and hints, which are probabilities: fp32 [batch times time, vocabulary].
+    logits, and hints, which are a teacher's probabilities: fp32 [batch times time, vocabulary].
     """
     nats = functional.cross_entropy(logits, targets.flatten())
     if hints is None:
-        return nats
-    return torch.stack((torch.lerp(nats, functional.cross_entropy(logits, hints), TEACHER_SHARE), nats))
+        return nats, nats
+    return torch.lerp(nats, functional.cross_entropy(logits, hints), TEACHER_SHARE), nats

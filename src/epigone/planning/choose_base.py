@@ -11,16 +11,12 @@ from typing import Any
 
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
-from epigone.model.hub import SMALL
+from epigone.model.base_profile import default_base
 from epigone.planning.defaults import choose_vocab_size
 from epigone.settings import TrainSettings, flag_name
 
 SLOWEST_EPOCH_SECONDS = 900
 """GPT-2 is only chosen unasked where a pass over the text takes less than this, or than the minutes allowed."""
-SMALL_POSITIONS = 256
-"""Tokens that the small base sees at once."""
-LONGEST_FOR_SMALL = 20_000_000
-"""Bytes."""
 CLEARLY = 0.75
 """Part of the tuned base's bits: a fresh model that needs less than that in the trial is taken. One that needed 0.88 of
 them was behind after a minute."""
@@ -100,21 +96,22 @@ def _choose_automatically(settings: TrainSettings, n_bytes: int, fits: BaseFit, 
     for name in ("size", "vocab_size"):
         if getattr(settings, name) != "auto":
             return "none", f"{flag_name(name)} asks for a fresh model"
-    if settings.block_size != "auto" and settings.block_size > SMALL_POSITIONS:
-        return "none", f"the small base sees {SMALL_POSITIONS} tokens at once"
+    bundled = default_base()
+    if settings.block_size != "auto" and settings.block_size > bundled.n_positions:
+        return "none", f"the base {bundled.name} sees {bundled.n_positions} tokens at once"
     why_not = _refuse_gpt2(settings, n_bytes, fits, hardware)
     if not why_not:
         return "gpt2", "GPT-2's weights are on this machine, and a text learns best from more than itself"
-    if n_bytes > LONGEST_FOR_SMALL:
-        return "none", f"{n_bytes:,} bytes teach a fresh model more than the small base knows; {why_not}"
+    if n_bytes > bundled.longest_bytes:
+        return "none", f"{n_bytes:,} bytes teach a new model more than the base {bundled.name} knows; {why_not}"
     trial = fits.small()
-    return "none" if trial.for_fresh else SMALL, f"{_describe_trial(trial)}; {why_not}"
+    return "none" if trial.for_fresh else bundled.name, f"{_describe_trial(trial, bundled.name)}; {why_not}"
 
 
-def _describe_trial(trial: BaseTrial) -> str:
+def _describe_trial(trial: BaseTrial, name: str) -> str:
     if trial.untouched <= FITS:
-        return f"the small base fits this text as it comes ({trial.untouched:.1f} bits a byte)"
-    found = f"the small base needs {trial.tuned:.1f} bits a byte (untouched {trial.untouched:.1f})"
+        return f"the base {name} fits this text as it comes ({trial.untouched:.1f} bits a byte)"
+    found = f"the base {name} needs {trial.tuned:.1f} bits a byte (untouched {trial.untouched:.1f})"
     return f"after a trial of some seconds {found}, a fresh model that learned for as long {trial.fresh:.1f}"
 
 

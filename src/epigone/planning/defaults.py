@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from epigone.model.hub import SMALL
+from epigone.model.base_profile import BASES, BaseProfile
 from epigone.model.size import Shape
 
 SIZES_BY_BYTES = {
@@ -67,22 +67,6 @@ def choose_dropout(passes: float, parameters_per_byte: float) -> tuple[float, st
     return dropout, f"against learning by heart what is read some {passes:.0f} times"
 
 
-def choose_rate_for_small(n_bytes: int) -> float:
-    """Peak rate of AdamW for the small base, Muon's in proportion: the longer the text, the more it may change."""
-    return min(1e-3, max(1.5e-4, 3e-4 * math.exp(0.37 * math.log(n_bytes / 50_000))))
-
-
-def choose_tokens_per_step_for_small(n_bytes: int) -> int:
-    """Few where a pass over the text would otherwise take few steps."""
-    return 512 if n_bytes < 200_000 else 2048
-
-
-def choose_epochs_for_small(n_bytes: int) -> float:
-    """The most passes that help the small base."""
-    most: float = round(3 * (50_000 / n_bytes) ** 0.35)
-    return min(8.0, max(3.0, most))
-
-
 Optimizer = Literal["adamw", "muon"]
 
 
@@ -100,13 +84,15 @@ class TrainingDefaults(NamedTuple):
     """With Muon, the embeddings' rate as a multiple of the rest's."""
     momentum: float = 0.95
     """Muon's."""
+    patience: tuple[int | Literal["none"], str] | None = None
+    """None where it follows from the number of epochs."""
 
 
 def choose_defaults(base: str, shape: Shape, n_bytes: int, passes: float, *, lora: bool) -> TrainingDefaults:
-    """For a fresh model, the small base, or another one; `passes` over the text are what time and epochs allow."""
+    """For a new model, a bundled base, or another one; `passes` over the text are what time and epochs allow."""
     if base == "none":
         return _defaults_from_scratch(shape, n_bytes, passes)
-    return _defaults_for_small(n_bytes) if base == SMALL else _defaults_for_other_base(lora=lora)
+    return _defaults_for_bundled(BASES[base], n_bytes) if base in BASES else _defaults_for_other_base(lora=lora)
 
 
 def _defaults_from_scratch(shape: Shape, n_bytes: int, passes: float) -> TrainingDefaults:
@@ -122,16 +108,17 @@ def _defaults_from_scratch(shape: Shape, n_bytes: int, passes: float) -> Trainin
     )
 
 
-def _defaults_for_small(n_bytes: int) -> TrainingDefaults:
-    """Dropout was seen to cost it more than it saves: it was made without."""
-    rate = choose_rate_for_small(n_bytes)
+def _defaults_for_bundled(profile: BaseProfile, n_bytes: int) -> TrainingDefaults:
+    rate = profile.learning_rate(n_bytes)
     return TrainingDefaults(
-        optimizer=("muon", "the small base was made with it"),
-        rates={"muon": rate, "adamw": rate / 2},
+        optimizer=(profile.optimizer, profile.optimizer_reason),
+        rates={"muon": rate, "adamw": rate * profile.adamw_share},
         rate_reason="measured best for a text of this length",
-        dropout=(0.0, "the small base was made without"),
-        weight_decay=(0.1, "as it was made"),
-        beta2=0.95,
+        dropout=(profile.dropout, f"measured best for {profile.name}"),
+        weight_decay=(profile.weight_decay, f"measured best for {profile.name}"),
+        beta2=profile.beta2,
+        momentum=profile.momentum,
+        patience=(profile.patience, "part of the way back to the base is tried from the last weights"),
     )
 
 
@@ -150,6 +137,6 @@ def choose_epochs(base: str, n_bytes: int) -> float:
     """Passes over the text, at most."""
     if base == "none":
         return choose_epochs_from_scratch(n_bytes)
-    if base == SMALL:
-        return choose_epochs_for_small(n_bytes)
+    if base in BASES:
+        return float(round(BASES[base].epochs(n_bytes)))
     return min(10.0, max(2.0, round(4 * math.sqrt(1e6 / n_bytes))))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from epigone.errors import SettingsError, TextTooShort
 from epigone.hardware import Hardware, Precision, choose_precision, find_hardware
-from epigone.model.hub import SMALL
+from epigone.model.base_profile import BASES
 from epigone.model.lora import can_adapt
 from epigone.model.loss import Compilation
 from epigone.model.size import Attention, ModelSpec, Shape, make_shape
@@ -29,10 +29,10 @@ STEPS_BETWEEN_EVALUATIONS = 20
 SMALL_PARAMETERS = 50_000_000
 MATRIX_RATE = 4.0
 """Muon's peak rate for a matrix as a multiple of AdamW's for the rest."""
-LENGTHS_WORTH_COMPILING: tuple[tuple[float, Compilation, int], ...] = ((240, "whole", 8), (30, "blocks", 96))
+LENGTHS_WORTH_COMPILING: tuple[tuple[float, Compilation, int], ...] = ((240, "full", 8), (30, "layers", 96))
 """Seconds of a run, what then pays, and for how many layers at the most. Two cores compile a block in about 6 s, which
 saves a third of each step, and a whole small model in about 15 s, which saves some 7 % more."""
-LENGTHS_WORTH_COMPILING_FP32: tuple[tuple[float, Compilation, int], ...] = ((300, "blocks", 96),)
+LENGTHS_WORTH_COMPILING_FP32: tuple[tuple[float, Compilation, int], ...] = ((300, "layers", 96),)
 """The same for a processor that computes in fp32, if there is dropout: a block compiles in some 30 s, which saves a
 seventh of each step. Without dropout it saves nothing: the products take most of the time."""
 
@@ -79,7 +79,7 @@ class Plan:
     """Blocks of a batch in one process, which computes them at once if they fit into memory."""
     gradient_accumulation: int
     parts: int = 1
-    """In so many parts, as equal as can be, a batch is computed, where it does not fit into memory at once."""
+    """How many parts, as equal as possible, each batch is computed in at first, where it does not fit into memory."""
     epochs: float
     """Passes over the text, at most: minutes or patience may end the run before."""
     minutes: float | None
@@ -111,7 +111,7 @@ class Plan:
     n_train_tokens: int
     n_validation_tokens: int
     n_validation_bytes: int
-    keep_best: Literal["loss", "verdict"] = "loss"
+    keep_best: Literal["loss", "quality"] = "loss"
     """Whether an epoch whose samples copy or repeat themselves can be the best one."""
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -132,14 +132,9 @@ class Plan:
         """Blocks in one step."""
         return self.batch_size * self.gradient_accumulation * self.n_processes
 
-    @property
-    def largest_part(self) -> int:
-        """Blocks that one process computes at once."""
-        return -(-self.batch_size // self.parts)
-
-    def list_rows(self, process: int) -> list[slice]:
-        """The blocks of a step that one process computes, part by part."""
-        edges = [part * self.batch_size // self.parts for part in range(self.parts + 1)]
+    def list_rows(self, process: int, parts: int) -> list[slice]:
+        """The blocks of a step that one process computes, where each batch is computed in so many parts."""
+        edges = [part * self.batch_size // parts for part in range(parts + 1)]
         firsts = [
             (number * self.n_processes + process) * self.batch_size for number in range(self.gradient_accumulation)
         ]
@@ -179,7 +174,7 @@ def make_plan(settings: TrainSettings, facts: PlanInputs) -> Plan:
         shape=shape,
         n_parameters=shape.n_parameters,
         attention="eager" if eager else "sdpa",
-        compile="none",
+        compile="off",
         device=hardware.device,
         precision=precision,
         n_threads=hardware.n_threads,
@@ -236,16 +231,16 @@ def _choose_compilation(settings: TrainSettings, plan: Plan, hardware: Hardware)
     if settings.compile != "auto":
         return settings.compile, "as asked"
     if not hardware.compiles:
-        return "none", "torch.compile finds no compiler here"
+        return "off", "torch.compile finds no compiler here"
     n_tokens = plan.n_steps * plan.tokens_per_step / plan.n_processes
     seconds = min(plan.shape.guess_seconds(n_tokens, plan.block_size, hardware), 60 * (plan.minutes or math.inf))
     slow = hardware.device == "cpu" and plan.precision == "fp32"
     if slow and not plan.dropout:
-        return "none", "saves nothing in fp32 without dropout"
+        return "off", "saves nothing in fp32 without dropout"
     for limit, compilation, few in LENGTHS_WORTH_COMPILING_FP32 if slow else LENGTHS_WORTH_COMPILING:
         if seconds >= limit and plan.shape.n_layer <= few:
             return compilation, f"pays in a run of some {seconds / 60:.1f} minutes"
-    return "none", f"would not pay in a run of some {seconds:.0f} seconds"
+    return "off", f"would not pay in a run of some {seconds:.0f} seconds"
 
 
 def _choose_block(pick: SettingResolver, facts: PlanInputs) -> int:
@@ -256,7 +251,8 @@ def _choose_block(pick: SettingResolver, facts: PlanInputs) -> int:
     else:
         limit = facts.base_shape.n_positions
         best = min(limit, 256 if facts.hardware.device == "cpu" else 1024)
-    fewest = FEWEST_BLOCKS if facts.route.base != SMALL else FEWEST_BLOCKS // 2  # it knows how to read on
+    profile = BASES.get(facts.route.base)
+    fewest = FEWEST_BLOCKS if profile is None else profile.fewest_blocks
     fits = max(8, n_tokens // fewest)
     reason = "enough to see a few sentences"
     if fits < best:
@@ -300,8 +296,8 @@ def _choose_batch(pick: SettingResolver, facts: PlanInputs, block_size: int, n_b
 
 
 def _choose_tokens_per_step(facts: PlanInputs) -> int:
-    if facts.route.base == SMALL:
-        return defaults.choose_tokens_per_step_for_small(facts.tokens.train.n_bytes)
+    if facts.route.base in BASES:
+        return BASES[facts.route.base].choose_tokens_per_step(facts.tokens.train.n_bytes)
     return 2048 if facts.base_shape is None else 1024
 
 
@@ -327,8 +323,7 @@ def _choose_learning(pick: SettingResolver, facts: PlanInputs, shape: Shape, epo
     optimizer = pick.choose("optimizer", *best.optimizer)
     rate = float(pick.choose("learning_rate", best.rates[optimizer], best.rate_reason))
     soon = max(3, min(10, round(epochs / 3))), "later epochs rarely come back from overfitting"
-    never = "none", "it is from the end that part of the way back is looked at"
-    patience = pick.choose("patience", *(never if base == SMALL else soon))
+    patience = pick.choose("patience", *(best.patience or soon))
     return {
         "epochs": epochs,
         "optimizer": optimizer,
@@ -391,4 +386,4 @@ def adapt_to_machine(plan: Plan, on_note: Callable[[str], None]) -> Plan:
         hardware = find_hardware("auto")
         on_note(f"There is no {plan.device} here: it goes on with {hardware.name}.")
         precision, _ = choose_precision("auto", hardware)
-        return replace(plan, device=hardware.device, n_threads=hardware.n_threads, precision=precision, compile="none")
+        return replace(plan, device=hardware.device, n_threads=hardware.n_threads, precision=precision, compile="off")

@@ -6,9 +6,8 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from epigone.errors import OutputError, RunDamaged
+from epigone.errors import OutputError
 from epigone.evaluation.quiz import Question
 from epigone.evaluation.verdict import Judgement
 from epigone.files import write_bytes
@@ -25,10 +24,8 @@ from epigone.report.pages import (
 )
 from epigone.report.views import describe_plan, describe_receipt, describe_weights
 from epigone.runs.folder import RunFolder
-from epigone.runs.records import validate
 from epigone.settings import TrainSettings
 from epigone.training.events import (
-    Estimate,
     Evaluated,
     Event,
     Sample,
@@ -69,7 +66,7 @@ def publish_curves(folder: RunFolder) -> None:
 
 def _is_time_for(path: Path, folder: RunFolder, seconds: float) -> bool:
     """Whether the file, or if it is missing the start of the run, is more than `seconds` old."""
-    last = path if path.exists() else folder.plan
+    last = path if path.exists() else folder.manifest
     return abs(time.time() - last.stat().st_mtime) > seconds
 
 
@@ -80,19 +77,20 @@ def publish_card(folder: RunFolder) -> None:
     best = find_best(evaluations)
     if best is None:
         return
-    (plan, more), receipt = folder.read_plan(), folder.read_receipt()
+    manifest, receipt = folder.read_manifest(), folder.read_receipt()
+    plan = manifest.plan
     data = CardData(
         title=folder.path.resolve().name,
         n_parameters=plan.n_parameters,
         evaluations=evaluations,
         sources=[
             TrainingFile(
-                name=file["name"],
-                size_bytes=file["n_bytes"],
-                n_characters=file["n_characters"],
-                sha256=file["sha256"],
+                name=file.name,
+                size_bytes=file.n_bytes,
+                n_characters=file.n_characters,
+                sha256=file.sha256,
             )
-            for file in receipt["files"]
+            for file in receipt.files
         ],
         base=None if plan.fresh else plan.base if plan.base_revision else Path(plan.base).resolve().name,
         base_on_hub=bool(plan.base_revision),
@@ -100,7 +98,7 @@ def publish_card(folder: RunFolder) -> None:
         samples=_find_samples(events, best),
         sample_weights=describe_weights(best.epoch, best.share),
         settings=describe_plan(plan),
-        versions=more.get("versions", {}),
+        versions=manifest.versions,
         judgement=_read_judgement(folder),
     )
     write_bytes(folder.model / "README.md", render_card(data).encode("utf-8", "replace"))
@@ -123,7 +121,7 @@ def _find_samples(events: Sequence[Event], best: Evaluated) -> tuple[Sample, ...
 
 def is_quick(folder: RunFolder) -> bool:
     """Whether the training text is so short that the best sentences are found in a moment."""
-    return int(folder.read_receipt()["train"]["n_bytes"]) <= QUICK_BYTES
+    return folder.read_receipt().train.n_bytes <= QUICK_BYTES
 
 
 def write_report(folder: RunFolder, out: Path | None = None, *, with_sentences: bool = False) -> Path:
@@ -158,28 +156,25 @@ def _is_ours(path: Path) -> bool:
 def read_report_data(folder: RunFolder, *, with_sentences: bool) -> ReportData:
     """All that the report page shows, from the files of a run. Raises RunDamaged."""
     events = effective_history(folder.read_events())
-    plan, more = folder.read_plan()
+    manifest = folder.read_manifest()
     best = find_best([event for event in events if isinstance(event, Evaluated)])
     sentences = None
     if with_sentences and best is not None:
         texts = [sample.text for sample in _find_samples(events, best)]
         sentences = choose_sentences(texts, folder.read_documents(), MOST_SENTENCES)
     receipt = folder.read_receipt()
-    try:
-        return ReportData(
-            name=folder.path.resolve().name,
-            events=events,
-            plan=plan,
-            estimate=_read_estimate(more.get("estimate")),
-            texts=[file["name"] for file in receipt["files"]],
-            receipt=describe_receipt(receipt),
-            settings=list_changed(folder.read_settings()),
-            versions=more["versions"],
-            judgement=_read_judgement(folder),
-            sentences=sentences,
-        )
-    except KeyError as error:
-        raise RunDamaged(f"{folder.plan} has no {error}.", hint="Train again from the text.") from None
+    return ReportData(
+        name=folder.path.resolve().name,
+        events=events,
+        plan=manifest.plan,
+        estimate=manifest.estimate,
+        texts=[file.name for file in receipt.files],
+        receipt=describe_receipt(receipt),
+        settings=list_changed(folder.read_settings()),
+        versions=manifest.versions,
+        judgement=_read_judgement(folder),
+        sentences=sentences,
+    )
 
 
 def _read_judgement(folder: RunFolder) -> Judgement | None:
@@ -188,14 +183,6 @@ def _read_judgement(folder: RunFolder) -> Judgement | None:
     try:
         return None if plain is None else Judgement.from_json(plain)
     except ValueError:
-        return None
-
-
-def _read_estimate(values: Any) -> Estimate | None:
-    """What was measured; None where an older run has fewer numbers."""
-    try:
-        return validate(Estimate, values)
-    except (TypeError, ValueError):
         return None
 
 

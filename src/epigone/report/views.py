@@ -27,8 +27,10 @@ from epigone.training.events import (
 )
 
 if TYPE_CHECKING:
+    from epigone.corpus.corpus import FileReceipt
     from epigone.generation.scoring import Score
     from epigone.planning.plan import Plan  # which loads torch
+    from epigone.runs.records import Receipt
 
 
 NO_NUMBER = "–"
@@ -278,7 +280,7 @@ MOST_LINES_SHOWN = 5
 SHORTEST_LINE = 16
 """Characters. A shorter line may be improbable for one rare name, so it is skipped where there are longer ones."""
 COMPUTED = {"eager": "plain", "sdpa": "fused"}
-COMPILED = {"none": "no", "blocks": "layer by layer", "whole": "as a whole"}
+COMPILED = {"off": "no", "layers": "layer by layer", "full": "as a whole"}
 
 
 def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
@@ -352,38 +354,38 @@ def _describe_estimate(estimate: Estimate) -> list[Row]:
     ]
 
 
-def describe_receipt(receipt: Mapping[str, Any]) -> list[Row]:
+def describe_receipt(receipt: Receipt) -> list[Row]:
     """What was read, file by file, and what became training text and held-out text."""
-    rows = [row for file in receipt["files"][:MOST_FILES_SHOWN] for row in _describe_file(file)]
-    if len(receipt["files"]) > MOST_FILES_SHOWN:
-        n_more = len(receipt["files"]) - MOST_FILES_SHOWN
+    rows = [row for file in receipt.files[:MOST_FILES_SHOWN] for row in _describe_file(file)]
+    if len(receipt.files) > MOST_FILES_SHOWN:
+        n_more = len(receipt.files) - MOST_FILES_SHOWN
         rows.append(Row("…", f"{n_more:,} more files", "receipt.json lists them all"))
-    rows += [Row("skipped", reason) for reason in receipt["skipped"][:MOST_FILES_SHOWN]]
-    rows += [row for file in receipt["held_out_files"] for row in _describe_file(file)]
-    for name, part in (("training text", receipt["train"]), ("held-out text", receipt["validation"])):
-        count = f"{part['n_characters']:,} characters, {part['n_tokens']:,} tokens"
-        held_out = part is receipt["validation"]
-        reason = receipt["split"]["reason"] if held_out else f"{part['bytes_per_token']:.2f} bytes per token"
+    rows += [Row("skipped", reason) for reason in receipt.skipped[:MOST_FILES_SHOWN]]
+    rows += [row for file in receipt.held_out_files for row in _describe_file(file)]
+    for name, part in (("training text", receipt.train), ("held-out text", receipt.validation)):
+        count = f"{part.n_characters:,} characters, {part.n_tokens:,} tokens"
+        held_out = part is receipt.validation
+        reason = receipt.split.reason if held_out else f"{part.bytes_per_token:.2f} bytes per token"
         rows.append(Row(name, count, reason))
     return rows
 
 
-def _describe_file(file: Mapping[str, Any]) -> list[Row]:
-    rows = [Row(file["name"], f"{file['n_bytes']:,} bytes, {file['encoding']}", file["reason"])]
+def _describe_file(file: FileReceipt) -> list[Row]:
+    rows = [Row(file.name, f"{file.n_bytes:,} bytes, {file.encoding}", file.reason)]
     rows += [row._replace(name=f"  {row.name}") for row in describe_cuts(file)]
-    kept = f"{file['n_characters']:,} characters in {file['n_lines']:,} lines"
-    newlines = f"line endings unified, {file['n_bytes_newlines']:,} bytes fewer" if file["n_bytes_newlines"] else ""
+    kept = f"{file.n_characters:,} characters in {file.n_lines:,} lines"
+    newlines = f"line endings unified, {file.n_bytes_newlines:,} bytes fewer" if file.n_bytes_newlines else ""
     rows.append(Row("  kept", kept, newlines))
-    if file["n_end_of_text"]:
-        rows.append(Row("  marks", f"{file['n_end_of_text']:,} <|endoftext|>", "read as boundaries between documents"))
-    if file["first_lines"]:
-        rows.append(Row("  begins", shorten(" / ".join(file["first_lines"]), 60, placeholder=" …")))
+    if file.n_end_of_text:
+        rows.append(Row("  marks", f"{file.n_end_of_text:,} <|endoftext|>", "read as boundaries between documents"))
+    if file.first_lines:
+        rows.append(Row("  begins", shorten(" / ".join(file.first_lines), 60, placeholder=" …")))
     return rows
 
 
-def describe_cuts(file: Mapping[str, Any]) -> list[Row]:
+def describe_cuts(file: FileReceipt) -> list[Row]:
     """What was removed from a file, by its receipt."""
-    return [Row("cut", f"{cut['n_characters']:,} characters: {cut['what']}", cut["reason"]) for cut in file["cuts"]]
+    return [Row("cut", f"{cut.n_characters:,} characters: {cut.what}", cut.reason) for cut in file.cuts]
 
 
 # -- the score of a text as rows

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
+from epigone import __version__
 from epigone.corpus.large_text import Text
-from epigone.errors import OutputError, RunDamaged, RunExists, RunLocked, RunNotFound, first_line
+from epigone.errors import (
+    OutputError,
+    RunDamaged,
+    RunExists,
+    RunIncompatible,
+    RunLocked,
+    RunNotFound,
+    first_line,
+)
 from epigone.files import check_room, flush, hash_file, make_folder, write_bytes, write_json, write_text
 from epigone.model.hub import GENERATION, WEIGHTS
-from epigone.model.size import Shape
-from epigone.planning.plan import Plan
 from epigone.runs.checkpoints import (
     MOST_AT_ONCE,
     find_checkpoint,
@@ -28,10 +33,20 @@ from epigone.runs.checkpoints import (
     read_step,
     save_checkpoint,
 )
-from epigone.runs.records import append_event, check_receipt, read_events, validate_plan
+from epigone.runs.records import (
+    FORMAT,
+    Manifest,
+    R,
+    Receipt,
+    SamplingRecord,
+    append_event,
+    read_events,
+    read_format,
+    read_record,
+)
 from epigone.runs.repair import Checksums, list_copied, repair
 from epigone.settings import TrainSettings, make_settings, read_settings, write_toml
-from epigone.tokens.dataset import decode_some, decode_texts, load_tokens
+from epigone.tokens.dataset import TokenDataset, decode_some, decode_texts, load_tokens
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 from epigone.training.events import Evaluated, Event, Sampled
 from epigone.training.state import TrainerState
@@ -42,6 +57,8 @@ if TYPE_CHECKING:
 
 OWN = {".lock", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
 """What may lie in a folder before its settings do."""
+OLD_MANIFEST = "plan.json"
+"""Of format 1."""
 MOST_BEFORE_A_CHECKPOINT = 2
 """Evaluations of a run that a crash or a broken disk may leave without any checkpoint, at its beginning."""
 
@@ -52,7 +69,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.settings = path / "settings.toml"
-        self.plan = path / "plan.json"
+        self.manifest = path / "run.json"
         self.receipt = path / "receipt.json"
         self.tokens = path / "tokens"
         self.checkpoints = path / "checkpoints"
@@ -89,17 +106,36 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """A run in which training began. Raises RunNotFound."""
+        """A run in which training began. Raises RunNotFound, RunIncompatible."""
         folder = cls(path)
         if not cls.is_run(path):
             what = "holds no run" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
             raise RunNotFound(f"{path} {what}.", hint="A run is made by: epigone train TEXT --out FOLDER")
+        folder._check_format()
         return folder
 
     @staticmethod
     def is_run(path: Path) -> bool:
         """Whether training began in a folder."""
-        return (path / "plan.json").exists() or any(list_checkpoints(path / "checkpoints"))
+        begun = (path / "run.json").exists() or (path / OLD_MANIFEST).exists()
+        return begun or any(list_checkpoints(path / "checkpoints"))
+
+    def _check_format(self) -> None:
+        """Raise RunIncompatible where a version of epigone made the run that has another format."""
+        if not self.manifest.exists():
+            if (self.path / OLD_MANIFEST).exists():
+                raise RunIncompatible(
+                    f"{self.path} was made by an older version of epigone, in a format that is no longer read.",
+                    hint="Train again from the text, into another folder. Its model/ still loads with transformers.",
+                )
+            return
+        found = read_format(self.manifest.read_bytes())
+        if found is not None and found[0] > FORMAT:
+            raise RunIncompatible(
+                f"{self.path} was made by epigone {found[1]} in format {found[0]}; this is epigone {__version__}, "
+                f"which reads format {FORMAT}.",
+                hint=f"It needs epigone {found[1]} or newer: pip install --upgrade epigone",
+            )
 
     def lock(self) -> AcquireReturnProxy[FileLock]:
         """Keep others out until the lock is released or the process ends. Raises RunLocked, OutputError."""
@@ -147,44 +183,36 @@ class RunFolder:
     def read_settings(self) -> TrainSettings:
         """What was asked. Raises SettingsError, RunDamaged."""
         if fault := self.checksums.find_damage(self.settings):
-            raise _miss(self.path, fault)
+            raise _damaged(self.path, fault)
         return make_settings(TrainSettings, read_settings(self.settings, TrainSettings), source=str(self.settings))
 
-    def write_plan(self, plan: Plan, **more: Any) -> None:
-        """plan.json: what was derived, and `more` about it. From here on the folder is a run."""
-        self.write_known(self.plan, _spell({"plan": asdict(plan), **more}))
+    def write_manifest(self, manifest: Manifest) -> None:
+        """run.json: the plan and what the run is made from. From here on the folder is a run."""
+        self.write_known(self.manifest, manifest.encode())
 
-    def read_plan(self) -> tuple[Plan, dict[str, Any]]:
-        """The plan, and what was written with it. Raises RunDamaged."""
-        if fault := self.checksums.find_damage(self.plan):
-            raise _miss(self.path, fault)
-        try:
-            more = json.loads(self.plan.read_text("utf-8"))
-            values = more.pop("plan")
-            values["shape"] = Shape(**values["shape"])
-            values["schedule_arguments"] = tuple(values["schedule_arguments"])
-            key, versions = more.setdefault("tokens", ""), more.get("versions", {}).values()
-            if not re.fullmatch(r"\w*", key) or not all(type(version) is str for version in versions):
-                raise ValueError("it does not say what the run was made of")
-            return validate_plan(values), more
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise _miss(self.path, f"{self.plan} cannot be read: {first_line(error)}") from None
+    def read_manifest(self) -> Manifest:
+        """The plan and what the run is made from. Raises RunDamaged."""
+        return self._read(Manifest, self.manifest)
 
-    def write_receipt(self, receipt: dict[str, Any]) -> None:
+    def write_receipt(self, receipt: Receipt) -> None:
         """receipt.json: what was read, and every change made to it."""
-        self.write_known(self.receipt, _spell(receipt))
+        self.write_known(self.receipt, receipt.encode())
 
-    def read_receipt(self) -> dict[str, Any]:
+    def read_receipt(self) -> Receipt:
         """What was read, and every change made to it. Raises RunDamaged."""
-        if fault := self.checksums.find_damage(self.receipt):
-            raise _miss(self.path, fault)
+        return self._read(Receipt, self.receipt)
+
+    def _read(self, kind: type[R], path: Path) -> R:
+        if fault := self.checksums.find_damage(path):
+            raise _damaged(self.path, fault)
         try:
-            data = self.receipt.read_bytes()
-            check_receipt(data)
-            receipt: dict[str, Any] = json.loads(data)
-            return receipt
+            return read_record(kind, path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
-            raise _miss(self.path, f"{self.receipt} cannot be read: {first_line(error)}") from None
+            raise _damaged(self.path, f"{path} cannot be read: {first_line(error)}") from None
+
+    def write_sampling(self, record: SamplingRecord) -> None:
+        """sampling.json: how the temperature was chosen. Raises OutputError."""
+        write_bytes(self.sampling, record.encode())
 
     def hash_model(self) -> str:
         """The sha256 of the best model's weights; "" where there are none yet."""
@@ -275,20 +303,21 @@ class RunFolder:
             with self.metrics.open("rb+") as file:
                 file.truncate(size)
 
+    def load_tokens(self) -> TokenDataset:
+        """The tokens that it learns from and is tested on. Raises RunDamaged."""
+        return load_tokens(self.tokens / self.read_manifest().tokens)
+
     def read_documents(self) -> list[Text]:
         """The texts that the run learned from. Raises RunDamaged, OutputError."""
-        _, more = self.read_plan()
-        return decode_texts(load_tokens(self.tokens / more["tokens"]).train, load_tokenizer(self.model))
+        return decode_texts(self.load_tokens().train, load_tokenizer(self.model))
 
     def read_held_out(self) -> list[Text]:
         """The texts that it was tested on, which it did not learn from. Raises RunDamaged, OutputError."""
-        _, more = self.read_plan()
-        return decode_texts(load_tokens(self.tokens / more["tokens"]).validation, load_tokenizer(self.model))
+        return decode_texts(self.load_tokens().validation, load_tokenizer(self.model))
 
     def read_some_held_out(self) -> list[str]:
         """The same; of very much text a part, at even distances. Raises RunDamaged."""
-        _, more = self.read_plan()
-        return decode_some(load_tokens(self.tokens / more["tokens"]).validation, load_tokenizer(self.model))
+        return decode_some(self.load_tokens().validation, load_tokenizer(self.model))
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
         """Put the model's weights into model/, in place of those of an earlier epoch."""
@@ -325,11 +354,7 @@ def name_epoch(epoch: float) -> str:
     return f"{epoch:05.2f}".removesuffix(".00")
 
 
-def _spell(value: object) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
-
-
-def _miss(run: Path, fault: str) -> RunDamaged:
+def _damaged(run: Path, fault: str) -> RunDamaged:
     return RunDamaged(
         f"{run}: {fault}." if not fault.startswith(str(run)) else f"{fault}.",
         hint=f"epigone resume {run} puts it back from a checkpoint. Where none was written, train again from the text.",

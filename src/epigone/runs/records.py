@@ -1,4 +1,4 @@
-"""Events in, lines of metrics.jsonl out, and back."""
+"""Files of a run as typed records: manifest, receipt, lines of metrics.jsonl and the chosen temperature."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from epigone.corpus.corpus import FileReceipt
+from epigone.corpus.split import Span
 from epigone.model.hub import LARGEST
 from epigone.planning.plan import Plan
+from epigone.tokens.dataset import TokenSplit
 from epigone.training.events import (
     BatchSplit,
+    Estimate,
     Evaluated,
     Event,
     Finished,
@@ -28,29 +31,67 @@ from epigone.training.events import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R", bound="Record")
+FORMAT = 2
+"""Of all files of a run. Format 1 had plan.json in place of run.json and is no longer read."""
 LARGEST_NUMBER = 1 << 53
 """No number of steps, tokens or bytes is larger."""
 MOST_TOKENS_PER_STEP, MOST_THREADS = 1 << 28, 4_096
 ANY_SIZE = ("learning_rate", "matrix_learning_rate")
-"""Whoever asks for too much of these is told so by the loss."""
+"""Too large a value of these shows in the loss."""
 AT_LEAST_ONE = (
-    *(
-        "n_parameters",
-        "n_threads",
-        "n_processes",
-        "block_size",
-        "n_blocks",
-        "batch_size",
-        "gradient_accumulation",
-        "lora",
-    ),
-    *("n_steps", "patience", "evaluations_per_epoch", "evaluate_every", "report_every"),
+    *("n_parameters", "n_threads", "n_processes", "block_size", "n_blocks", "batch_size", "gradient_accumulation"),
+    *("lora", "n_steps", "patience", "evaluations_per_epoch", "evaluate_every", "report_every"),
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PartRecord:
-    """What is learned from, or what is held out."""
+class Record(BaseModel):
+    """A file of a run: frozen, with the number of its format; unknown names and wrong types are refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    format: int = FORMAT
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        return self.model_dump()
+
+    def encode(self) -> bytes:
+        """The content of the file: indented JSON in UTF-8. Names of files may hold lone surrogates, which are kept."""
+        return (json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextLocations:
+    """Where the texts are: paths relative to the run's folder; addresses and "sample:NAME" as they were given."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...] = ()
+    """A separate text to validate on, if one was given."""
+
+
+class Manifest(Record):
+    """run.json: how the run is made, what was measured for it, and what it is made from."""
+
+    plan: Plan
+    estimate: Estimate
+    tokens: Annotated[str, Field(pattern=r"^\w*$")]
+    """Name of the folder of token files."""
+    tokens_sha256: str
+    """Of the file in it that has the hashes of the others."""
+    texts: TextLocations
+    versions: dict[str, str]
+    """Of epigone, Python and the libraries, when the run was made."""
+
+    @field_validator("plan")
+    @classmethod
+    def _plan_is_possible(cls, plan: Plan) -> Plan:
+        return check_plan(plan)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartReceipt:
+    """Size of the training or of the validation part."""
 
     n_documents: int
     n_characters: int
@@ -58,25 +99,83 @@ class PartRecord:
     n_tokens: int
     bytes_per_token: float
 
+    @classmethod
+    def count(cls, part: TokenSplit) -> PartReceipt:
+        """The sizes of a part of the tokens."""
+        return cls(
+            n_documents=part.n_documents,
+            n_characters=part.n_characters,
+            n_bytes=part.n_bytes,
+            n_tokens=part.n_tokens,
+            bytes_per_token=round(part.bytes_per_token, 4),
+        )
 
-@dataclass(frozen=True, slots=True)
-class SplitRecord:
-    """How the text was divided."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitReceipt:
+    """How the text was divided into training and validation."""
 
     how: str
     reason: str
+    held_out: tuple[Span, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What receipt.json holds, as far as it is read."""
+class Receipt(Record):
+    """receipt.json: what was read, every change made to it, and what is trained and validated on."""
 
-    files: list[FileReceipt]
-    held_out_files: list[FileReceipt]
-    skipped: list[str]
-    split: SplitRecord
-    train: PartRecord
-    validation: PartRecord
+    files: tuple[FileReceipt, ...]
+    held_out_files: tuple[FileReceipt, ...]
+    skipped: tuple[str, ...]
+    """A line about each file that was not read."""
+    fingerprint: str
+    n_characters: int
+    n_bytes: int
+    split: SplitReceipt
+    train: PartReceipt
+    validation: PartReceipt
+
+    @property
+    def all_files(self) -> tuple[FileReceipt, ...]:
+        """Those to train on, then those to validate on."""
+        return self.files + self.held_out_files
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TemperatureRecord:
+    """What the model wrote at a temperature: its compression and its repetition."""
+
+    temperature: float
+    compression: float
+    repeated: float
+
+
+class SamplingRecord(Record):
+    """sampling.json: the temperature that was chosen, the author's own upper ends, and what was tried."""
+
+    temperature: float
+    most_compression: float
+    most_repeated: float
+    trials: tuple[TemperatureRecord, ...]
+
+
+def read_record(kind: type[R], data: bytes) -> R:
+    """A record from the content of its file. Raises ValueError that names the first wrong value."""
+    try:
+        return kind.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+
+
+def read_format(data: bytes) -> tuple[int, str] | None:
+    """The number of the format and the version of epigone that wrote a manifest; None where it does not say."""
+    try:
+        values = json.loads(data)
+        number = values["format"]
+        return (number, str(values.get("versions", {}).get("epigone", "?"))) if type(number) is int else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 @cache
@@ -85,24 +184,18 @@ def _adapt(kind: Any) -> TypeAdapter[Any]:
 
 
 def validate(kind: type[T], values: Mapping[str, Any]) -> T:
-    """A dataclass's value from plain ones. Raises ValueError or TypeError where they are not what it takes."""
+    """A dataclass from plain values. Raises ValueError or TypeError where they do not fit."""
     kind(**values)  # unlike pydantic, it refuses names that it does not know
     value: T = _adapt(cast(Any, kind)).validate_python(values)
     return value
 
 
-def check_receipt(data: bytes) -> None:
-    """Raises ValueError where receipt.json does not hold what is read of it."""
-    _adapt(Receipt).validate_json(data, strict=True)
-
-
-def validate_plan(values: Mapping[str, Any]) -> Plan:
-    """The plan. Raises ValueError or TypeError where it is none that could be."""
-    plan = validate(Plan, values)
-    for name, value in values.items():
+def check_plan(plan: Plan) -> Plan:
+    """The plan. Raises ValueError where its numbers cannot be."""
+    for name, value in asdict(plan).items():
         if isinstance(value, int | float) and not -1 <= value <= LARGEST_NUMBER and name not in ANY_SIZE:
             raise ValueError(f"{name} cannot be {value}")
-        if name in AT_LEAST_ONE and getattr(plan, name) is not None and getattr(plan, name) < 1:
+        if name in AT_LEAST_ONE and value is not None and value < 1:
             raise ValueError(f"{name} must be 1 or more, not {value}")
     sizes = {name: getattr(plan.shape, name) for name in ("n_layer", "n_head", "n_embd", "n_positions")}
     wrong = [name for name, size in sizes.items() if not 1 <= size <= LARGEST[name]]
@@ -121,7 +214,7 @@ EVENT_NAMES: dict[str, type[Event]] = {
     "sampled": Sampled,
     "finished": Finished,
 }
-"""Names of events in metrics.jsonl. `CheckpointDue` is of no use later and leaves no line."""
+"""Names of events in metrics.jsonl. `CheckpointSaved` is of no use later and leaves no line."""
 NAME_OF_EVENT = {kind: name for name, kind in EVENT_NAMES.items()}
 
 
@@ -130,7 +223,7 @@ LARGEST_VALUE = 1e30
 
 
 def append_event(path: Path, event: Event) -> None:
-    """One more line, in one write. An event that is of no use later (`CheckpointDue`) leaves none."""
+    """One more line, in one write. An event that is of no use later (`CheckpointSaved`) leaves none."""
     name = NAME_OF_EVENT.get(type(event))
     if name is not None:
         line = json.dumps({"event": name, **asdict(event)}, ensure_ascii=False)

@@ -58,7 +58,7 @@ CONFIG_AND_TOKENIZER = (CONFIG, "tokenizer.json", "tokenizer_config.json")
 
 def list_copied(run: Path) -> list[Path]:
     """The files of which each checkpoint holds a copy."""
-    own = [run / name for name in ("plan.json", "settings.toml", "receipt.json", METRICS)]
+    own = [run / name for name in ("run.json", "settings.toml", "receipt.json", METRICS)]
     return [*own, *(run / "model" / name for name in (*CONFIG_AND_TOKENIZER, GENERATION))]
 
 

@@ -20,8 +20,9 @@ from torch.nn.utils import clip_grad_norm_
 
 from epigone.corpus.large_text import Text
 from epigone.hardware import Hardware, find_hardware
+from epigone.model.base_profile import default_base
 from epigone.model.gpt2 import build_model, read_shape
-from epigone.model.hub import SMALL, find_base
+from epigone.model.hub import find_base
 from epigone.model.loss import DTYPES, NextTokenLoss
 from epigone.planning.choose_base import FITS, BaseChoice, BaseTrial
 from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
@@ -48,7 +49,7 @@ def try_bases(texts: Sequence[Text]) -> BaseTrial:
     Whatever torch's own random state is, it has no part in this and stays what it is.
     """
     learned, tested = sample_text(texts)
-    hardware, folder = find_hardware("cpu"), find_base(SMALL).folder
+    hardware, folder = find_hardware("cpu"), find_base(default_base().name).folder
     with _repeatable():
         small = _Candidate(folder, load_tokenizer(folder), learned, tested, hardware)
         untouched = small.measure()
@@ -104,7 +105,7 @@ class _Candidate:
             for group in optimizer.param_groups:
                 group["lr"] = rate.at(step) * group["share"]
             optimizer.zero_grad()
-            self.loss(*self.batches.read(step)).backward()
+            self.loss(*self.batches.read(step)).objective.backward()
             clip_grad_norm_(self.model.parameters(), plan.max_grad_norm)
             optimizer.step()
         return self.measure()
@@ -115,7 +116,7 @@ class _Candidate:
         self.model.eval()  # type: ignore[no-untyped-call]
         size = self.plan.block_size
         batches = read_in_order(self.tested.ids, block_size=size, batch_size=max(1, 2_048 // size))
-        nats = math.fsum(self.loss(ids, targets).item() * targets.numel() for ids, targets in batches)
+        nats = math.fsum(self.loss(ids, targets).nats.item() * targets.numel() for ids, targets in batches)
         return nats / math.log(2) / self.tested.n_bytes
 
 
@@ -134,14 +135,14 @@ def _encode(pieces: Sequence[str], tokenizer: BPETokenizer) -> TokenSplit:
 def _make_plan(folder: Path | None, tokenizer: BPETokenizer, tokens: TokenDataset, hardware: Hardware) -> Plan:
     """As for any run, but without dropout, which does not pay in seconds."""
     settings = TrainSettings(epochs=MOST_PASSES, dropout=0.0)
-    base = "none" if folder is None else SMALL
+    base = "none" if folder is None else default_base().name
     how = {"size": FRESH_SIZE} if folder is None else {"optimizer": "adamw", "learning_rate": RATE}
     facts = PlanInputs(
         tokens=tokens,
         hardware=hardware,
         route=BaseChoice(base=base, vocab_size=len(tokenizer), reason="", vocab_size_reason=""),
         vocab_size=len(tokenizer),
-        base_shape=None if folder is None else read_shape(find_base(SMALL).config),
+        base_shape=None if folder is None else read_shape(find_base(default_base().name).config),
     )
     return make_plan(settings.model_copy(update=how), facts)
 

@@ -163,13 +163,13 @@ class Finished:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CheckpointDue:
-    """A good moment to save the learner; nothing to show."""
+class CheckpointSaved:
+    """A checkpoint has been saved."""
 
     step: int
 
 
-Event = Started | StepReport | BatchSplit | Evaluated | Sampled | CheckpointDue | Finished
+Event = Started | StepReport | BatchSplit | Evaluated | Sampled | CheckpointSaved | Finished
 
 
 def effective_history(events: Iterable[Event]) -> list[Event]:

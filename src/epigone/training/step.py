@@ -1,9 +1,8 @@
-"""The number of a step in; the gradient of its mean loss out, in as many parts as it takes to fit into memory."""
+"""Gradient of a training step, in as many parts as it takes to fit into memory."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -18,7 +17,7 @@ from epigone.training.state import pack_random_state, unpack_random_state
 
 
 class GradientStep:
-    """Computes a step's gradient over and over; `plan` says in how many parts a batch is computed by now.
+    """Computes the gradient of one step after another; a batch is computed in `parts`, more where memory runs out.
 
     Processes sum up their gradients while the last part is computed, as is fastest, unless it is not sure yet that a
     part fits everywhere: one that ran out of memory would leave the others waiting for its sum.
@@ -26,6 +25,7 @@ class GradientStep:
 
     def __init__(self, loss: nn.Module, batches: Batches, accelerator: Accelerator, plan: Plan) -> None:
         self.loss, self.batches, self.accelerator, self.plan = loss, batches, accelerator, plan
+        self.parts = plan.parts
         self._sums_on = "cpu" if plan.device == "mps" else plan.device
         self._sure = False
 
@@ -70,7 +70,7 @@ class GradientStep:
         return loss
 
     def _compute(self, step: int) -> torch.Tensor:
-        rows = self.plan.list_rows(self.accelerator.process_index)
+        rows = self.plan.list_rows(self.accelerator.process_index, self.parts)
         n_blocks = self.plan.batch_size * self.plan.gradient_accumulation
         mean = torch.zeros((), dtype=torch.float64, device=self._sums_on)
         for part in rows:
@@ -78,9 +78,8 @@ class GradientStep:
             alone = part != rows[-1] or not self._sure
             with self.accelerator.no_sync(self.loss) if alone else nullcontext():
                 loss = self.loss(ids.to(self.accelerator.device), targets.to(self.accelerator.device))
-                loss = loss / (n_blocks / len(ids))
-                self.accelerator.backward(loss[0] if loss.dim() else loss)  # a teacher has its say in the first
-            mean += (loss[1] if loss.dim() else loss).detach().to(mean)
+                self.accelerator.backward(loss.objective / (n_blocks / len(ids)))
+            mean += (loss.nats.detach() / (n_blocks / len(ids))).to(mean)
         return mean
 
     def _sum_up(self) -> None:
@@ -92,11 +91,11 @@ class GradientStep:
 
     def _divide(self) -> None:
         plan = self.plan
-        if plan.parts >= plan.batch_size:
+        if self.parts >= plan.batch_size:
             smaller = "--size" if plan.fresh else "--base"
             lora = "" if plan.fresh or plan.lora is not None else ", or --lora 16"
             raise OutOfMemory(
                 f"Memory ran out: a step with one block of {plan.block_size:,} tokens does not fit on {plan.device}.",
                 hint=f"Train with a smaller --block-size or {smaller}{lora}.",
             )
-        self.plan = replace(plan, parts=min(2 * plan.parts, plan.batch_size))
+        self.parts = min(2 * self.parts, plan.batch_size)

@@ -1,7 +1,7 @@
-"""A model, tokens and a plan in; events out, one after another, while the model learns.
+"""Training loop: a generator of events.
 
-The loop prints nothing and writes nothing. It stops at each event until the next one is asked for; what records,
-shows or saves does so in between, and then sees the learner exactly as it is.
+The loop prints nothing and opens no file. What has to be kept it hands to a `Recorder`, which is done when the call
+returns; the events are for whoever watches, and come after what they tell of is kept.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from typing import Protocol, TypeVar
 
 import torch
 from pydantic import TypeAdapter
@@ -23,7 +24,7 @@ from epigone.training.distributed import all_reduce_max, make_accelerator
 from epigone.training.evaluate import Evaluation, evaluate
 from epigone.training.events import (
     BatchSplit,
-    CheckpointDue,
+    CheckpointSaved,
     Evaluated,
     Event,
     Finished,
@@ -64,6 +65,7 @@ def explain_divergence(what: str, plan: Plan, progress: Progress) -> TrainingDiv
     )
 
 
+E = TypeVar("E", bound=Event)
 SMALLER = "Train with a smaller --size or --base, or --lora 16; to go on with what is saved: epigone resume."
 SampleFunction = Callable[[GPT2LMHeadModel], tuple[tuple[Sample, ...], SampleStats | None]]
 """Lets the model write, and says what is to be said of it."""
@@ -71,10 +73,36 @@ BaseWeights = Callable[[], Mapping[str, torch.Tensor]]
 """Loads the weights that were there before the first step."""
 
 
+class Recorder(Protocol):
+    """Keeps what a run makes. The trainer calls it in the first process, and goes on when it returns."""
+
+    def record(self, event: Event) -> None:
+        """Keep an event."""
+
+    def keep_best(self, model: GPT2LMHeadModel) -> None:
+        """Keep the weights as the best so far, in place of earlier ones."""
+
+    def save_checkpoint(self, step: int, state: TrainerState) -> None:
+        """Keep everything that training can go on from."""
+
+
+class NoRecorder:
+    """Keeps nothing."""
+
+    def record(self, event: Event) -> None:
+        """Let it go."""
+
+    def keep_best(self, model: GPT2LMHeadModel) -> None:
+        """Let it go."""
+
+    def save_checkpoint(self, step: int, state: TrainerState) -> None:
+        """Let it go."""
+
+
 class Trainer:
     """A model that learns by a plan, and everything that changes while it does."""
 
-    def __init__(  # noqa: PLR0913  # each of the last four may be left out
+    def __init__(  # noqa: PLR0913  # each of the last five may be left out
         self,
         model: GPT2LMHeadModel,
         tokens: TokenDataset,
@@ -83,10 +111,13 @@ class Trainer:
         sample: SampleFunction | None = None,
         origin: BaseWeights | None = None,
         teacher: GPT2LMHeadModel | None = None,
+        recorder: Recorder | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`origin` is asked at the end, to look part of the way back; `teacher` is learned from beside the text."""
-        self.tokens, self.sample, self.origin, self.should_stop = tokens, sample, origin, should_stop
+        """`origin` gives the base's weights at the end, to try part of the way back; `teacher` is distilled from."""
+        self.recorder: Recorder = recorder or NoRecorder()
+        self.tokens, self.plan = tokens, plan
+        self.sample, self.origin, self.should_stop = sample, origin, should_stop
         self.accelerator = make_accelerator(plan)
         with explain_out_of_memory(f"the model does not fit on {plan.device}", SMALLER):
             self.model = model.to(self.accelerator.device)
@@ -118,9 +149,9 @@ class Trainer:
         self.clock = Clock(plan, self.progress, mixes=origin is not None)
 
     @property
-    def plan(self) -> Plan:
-        """The plan, in which the parts of a batch grow where memory runs out."""
-        return self.gradients.plan
+    def parts(self) -> int:
+        """In how many parts a batch is computed; more than the plan says where memory ran out."""
+        return self.gradients.parts
 
     @property
     def epoch(self) -> float:
@@ -131,23 +162,25 @@ class Trainer:
         """Learn to the end of the plan. Raises TrainingDiverged."""
         progress, plan = self.progress, self.plan
         self.clock = Clock(plan, progress, mixes=self.origin is not None)
-        yield Started(
-            step=progress.step,
-            n_steps=plan.n_steps,
-            epochs=min(plan.epochs, plan.n_steps / plan.steps_per_epoch),
-            timed=plan.minutes is not None,
-            resumed=progress.step > 0,
+        yield self._record(
+            Started(
+                step=progress.step,
+                n_steps=plan.n_steps,
+                epochs=min(plan.epochs, plan.n_steps / plan.steps_per_epoch),
+                timed=plan.minutes is not None,
+                resumed=progress.step > 0,
+            )
         )
         if progress.evaluated_step < 0 and not plan.fresh:
             yield from self._evaluate()  # the untouched base counts as epoch 0
         while (reason := self._find_reason_to_stop()) is None:
-            parts = self.plan.parts
+            parts = self.parts
             self.step()
-            if self.plan.parts > parts:
-                yield BatchSplit(step=progress.step, batch_size=plan.batch_size, parts=self.plan.parts)
+            if self.parts > parts:
+                yield self._record(BatchSplit(step=progress.step, batch_size=plan.batch_size, parts=self.parts))
             due = bool(all_reduce_max(self.accelerator, self.clock.is_evaluation_due)[0])
             if due or progress.step % plan.report_every == 0:
-                yield self._report()
+                yield self._record(self._report())
             if due:
                 yield from self._evaluate()
             elif self.clock.is_checkpoint_due:
@@ -158,7 +191,13 @@ class Trainer:
             yield from self._evaluate()
         if self.origin is not None and reason != "interrupted" and progress.mixed_step < progress.step:
             yield from self._interpolate_to_base(self.origin)
-        yield self._finish(reason)
+        yield self._record(self._finish(reason))
+
+    def _record(self, event: E) -> E:
+        """The event, once it is kept."""
+        if self.accelerator.is_main_process:
+            self.recorder.record(event)
+        return event
 
     def add_elapsed(self, seconds: float) -> None:
         """Count what went before the first step, on compiling, say, as time of training."""
@@ -230,11 +269,13 @@ class Trainer:
         if all_reduce_max(self.accelerator, float(not sound))[0]:
             raise explain_divergence("The loss or a weight became nan or infinite", self.plan, self.progress)
 
-    def _save(self) -> CheckpointDue:
-        """Nothing that is no number is saved in place of what is sound. Raises TrainingDiverged."""
+    def _save(self) -> CheckpointSaved:
+        """Save a checkpoint, unless NaN or infinity would take the place of sound weights. Raises TrainingDiverged."""
         self._check_weights()
         self.clock.saved_at = self.progress.seconds
-        return CheckpointDue(step=self.progress.step)
+        if self.accelerator.is_main_process:
+            self.recorder.save_checkpoint(self.progress.step, self.pack())
+        return CheckpointSaved(step=self.progress.step)
 
     # -- one look at the held-out text
 
@@ -252,12 +293,17 @@ class Trainer:
 
     def _evaluate_and_sample(self, share: float = 1.0) -> Iterator[Event]:
         """Let the model write and read the held-out text; `share` says how far it is from its base at the moment."""
-        self._check_weights()  # before it writes: there is nothing to draw from chances that are no numbers
+        self._check_weights()  # before it writes: NaN cannot be sampled from
         self.gradients.expect_out_of_memory()
         samples, found = self.sample(self.model) if self.sample and self.accelerator.is_main_process else ((), None)
-        yield self._measure(share, spoiled=found is not None and found.spoiled)
+        evaluated = self._record(self._measure(share, spoiled=found is not None and found.spoiled))
+        if evaluated.best and self.accelerator.is_main_process:
+            self.recorder.keep_best(self.model)
+        yield evaluated
         if self.sample is not None:
-            yield Sampled(step=self.progress.step, epoch=self.epoch, samples=samples, found=found, share=share)
+            yield self._record(
+                Sampled(step=self.progress.step, epoch=self.epoch, samples=samples, found=found, share=share)
+            )
 
     def _interpolate_to_base(self, origin: BaseWeights) -> Iterator[Event]:
         """Look part of the way back to the base, where that foretells better than any evaluation so far."""
@@ -284,7 +330,7 @@ class Trainer:
             self.model,
             self.tokens.validation,
             block_size=self.plan.block_size,
-            batch_size=self.plan.largest_part,
+            batch_size=-(-self.plan.batch_size // self.parts),
             accelerator=self.accelerator,
         )
 
@@ -292,7 +338,7 @@ class Trainer:
         """Evaluate, remember the best, and begin a new interval. Raises TrainingDiverged."""
         progress, plan = self.progress, self.plan
         found = self._read_held_out()
-        spoiled = plan.keep_best == "verdict" and bool(all_reduce_max(self.accelerator, float(spoiled))[0])
+        spoiled = plan.keep_best == "quality" and bool(all_reduce_max(self.accelerator, float(spoiled))[0])
         rank = spoiled, check_loss(found.loss, plan, progress)  # one that is not spoiled is better, whatever its loss
         best = not math.isfinite(progress.best_loss) or rank < (progress.best_spoiled, progress.best_loss)
         if best:
@@ -359,9 +405,10 @@ class Trainer:
         self.model.load_state_dict(packed.weights, strict=False)
         unpack_state(self.optimizer, self.model, packed.optimizer)
         self.progress = TypeAdapter(Progress).validate_python(packed.facts["progress"])
+        self.clock = Clock(self.plan, self.progress, mixes=self.origin is not None)
         counts = (self.progress.step, self.progress.n_losses, self.progress.n_unreported, self.progress.n_worse)
         if len(self.progress.losses) != len(self._losses) or min(counts) < 0:
-            raise ValueError("the progress that it keeps is none")
+            raise ValueError("its progress has impossible numbers")
         self._losses = torch.tensor(self.progress.losses, dtype=torch.float64, device=self._losses.device)
         self.rate.restore(packed.facts["rate"])
         if self.accelerator.scaler is not None and packed.facts["scaler"]:

@@ -1,0 +1,102 @@
+"""Profiles of the bases that come with the package: how each is fine-tuned best, as data beside its weights.
+
+Each folder in `epigone/bases` with a profile.toml is a base of that name; nothing else names one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+PROFILE, BOOKS = "profile.toml", "books.safetensors"
+PLACE = Path(__file__).parents[1] / "bases"
+
+
+class _Values(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PowerLaw(_Values):
+    """A number that grows or falls with the length of the text: at * (n_bytes / bytes) ^ power, within bounds."""
+
+    at: float
+    bytes: float
+    power: float
+    least: float
+    most: float
+
+    def __call__(self, n_bytes: int) -> float:
+        """Its value for a text of so many bytes."""
+        value = self.at * math.exp(self.power * math.log(n_bytes / self.bytes))
+        return min(self.most, max(self.least, value))
+
+
+class StepSize(_Values):
+    """Tokens in a step, for texts below a length."""
+
+    tokens: int
+    below_bytes: float = math.inf
+
+
+class BaseProfile(_Values):
+    """What the plan has to know of a bundled base."""
+
+    folder: Path
+    """config.json, weights and tokenizer; kept samples and a filter of the books it was trained on, if it has them."""
+    automatic: bool
+    """Whether the plan may choose it when the user names no base."""
+    longest_bytes: int
+    """A longer text teaches a new model more than this base knows."""
+    fewest_blocks: int
+    """Blocks that the text is cut into at least."""
+    optimizer: Literal["adamw", "muon"]
+    optimizer_reason: str
+    learning_rate: PowerLaw
+    """Peak, with Muon."""
+    adamw_share: float
+    """AdamW's peak learning rate as a part of that."""
+    epochs: PowerLaw
+    """The most that help."""
+    tokens_per_step: tuple[StepSize, ...]
+    beta2: float
+    momentum: float
+    weight_decay: float
+    dropout: float
+    patience: int | Literal["none"]
+
+    @property
+    def name(self) -> str:
+        """Its name for --base."""
+        return self.folder.name
+
+    @cached_property
+    def n_positions(self) -> int:
+        """Tokens that it sees at once."""
+        return int(json.loads((self.folder / "config.json").read_text("utf-8"))["n_positions"])
+
+    def choose_tokens_per_step(self, n_bytes: int) -> int:
+        """For a text of so many bytes."""
+        return next(size.tokens for size in self.tokens_per_step if n_bytes < size.below_bytes)
+
+
+def read_profile(folder: Path) -> BaseProfile:
+    """The profile in a base's folder. Raises OSError, ValueError."""
+    return BaseProfile(folder=folder, **tomllib.loads((folder / PROFILE).read_text("utf-8")))
+
+
+BASES = {path.parent.name: read_profile(path.parent) for path in sorted(PLACE.glob(f"*/{PROFILE}"))}
+"""By name. A folder of the same name is meant by ./NAME."""
+
+
+def default_base() -> BaseProfile:
+    """The one that the plan may choose when the user names none: the largest of those."""
+    return max(
+        (profile for profile in BASES.values() if profile.automatic),
+        key=lambda profile: (profile.folder / "model.safetensors").stat().st_size,
+    )

@@ -1,0 +1,47 @@
+"""Recorder of a run: puts events, best weights and checkpoints into its folder while training waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from epigone.report.publish import publish
+from epigone.runs.folder import RunFolder
+from epigone.training.events import BatchSplit, Event
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+    from epigone.training.state import TrainerState
+
+
+class RunRecorder:
+    """The only writer into a run's folder while it is trained; a `training.trainer.Recorder`. All raise OutputError."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def record(self, event: Event) -> None:
+        """Append the event to metrics.jsonl, its samples to samples/."""
+        self.run.check_place()
+        self.run.record(event)
+        if isinstance(event, BatchSplit):
+            self._remember_parts(event)
+
+    def keep_best(self, model: GPT2LMHeadModel) -> None:
+        """Put the weights into model/."""
+        self.run.check_place()
+        self.run.keep_best(model)
+
+    def save_checkpoint(self, step: int, state: TrainerState) -> None:
+        """Save a checkpoint, then bring the card and, now and then, curves and page up to date."""
+        self.run.check_place()
+        self.run.save_checkpoint(step, state)
+        publish(self.run)
+
+    def _remember_parts(self, event: BatchSplit) -> None:
+        """In the plan, so that a run that is resumed begins with them, wherever it stopped."""
+        manifest = self.run.read_manifest()
+        reason = f"in parts since memory ran out in step {event.step:,}"
+        plan = replace(manifest.plan, parts=event.parts, reasons=manifest.plan.reasons | {"batch_size": reason})
+        self.run.write_manifest(manifest.model_copy(update={"plan": plan}))
