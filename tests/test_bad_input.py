@@ -266,3 +266,22 @@ def test_every_error_of_ours_has_an_exit_code() -> None:
         return [kind, *(one for child in kind.__subclasses__() for one in descend(child))]
 
     assert {kind.exit_code for kind in descend(EpigoneError)} == {1, 2}
+
+
+def test_a_run_is_found_in_runs_and_a_missing_one_names_those_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "epigone train TEXT" in refused("write", "runs/novel").err
+    shutil.copytree(shared_run().path, tmp_path / "runs" / "sonnets")
+    assert "Runs here: runs/sonnets" in refused("write", "runs/novel").err
+    assert "Runs here: runs/sonnets" in refused("write").err
+    assert command("write", "sonnets", "-l", "3") == command("write", "runs/sonnets", "-l", "3")
+
+
+def test_what_is_part_of_a_run_or_a_text_is_no_model(tmp_path: Path) -> None:
+    checkpoint = sorted(shared_run().path.glob("checkpoints/step-*"))[0]
+    assert str(shared_run().path) in refused("write", checkpoint).err.splitlines()[1]
+    text = write_sonnets(tmp_path)
+    assert f'epigone train "{text}"' in refused("write", text).err
+    assert f"epigone score {shared_run().path} {text}" in refused("score", text, shared_run().path).err

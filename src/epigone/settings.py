@@ -88,9 +88,12 @@ def as_minutes(value: object) -> object:
 
 
 def _as_share(value: object) -> object:
-    """The number in "0.1" or "10%"; anything else, a file's name for example, as it is."""
+    """The number in "0.1" or "10%"; the name of a file as it is. Raises ValueError for a share that is too large."""
     found = re.fullmatch(r"([0-9]*\.?[0-9]+) ?(%?)", value) if isinstance(value, str) else None
-    return float(found[1]) / (100 if found[2] else 1) if found else value
+    share = float(found[1]) / (100 if found[2] else 1) if found else value
+    if isinstance(share, float) and not 0 < share <= 0.5:
+        raise ValueError("a share of at most 0.5 (such as 0.1 or 10%) or the path of a file")
+    return share
 
 
 class Frozen(BaseModel):
@@ -419,7 +422,8 @@ def _suggest_value(given: str, messages: Iterable[str]) -> list[str]:
 def _what_is_right(item: ErrorDetails) -> str:
     kinds = {"float": "a number", "int": "a whole number", "string": "text", "bool": "true or false", "tuple": "a list"}
     kind = kinds.get(item["type"].removesuffix("_type").removesuffix("_parsing").removesuffix("_from_float"))
-    return kind or item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    words = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return kind or words.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
 
 
 def flag_name(name: str, source: str = "") -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import click
 
 from epigone.cli.options import JSON, PATH, Argument, Command, Option
-from epigone.cli.write import check_model, use_idle_threads
+from epigone.cli.write import find_model, use_idle_threads
 from epigone.errors import SettingsError, TextError, TextNotFound
 from epigone.settings import Frozen, JudgeSettings
 
@@ -82,7 +82,7 @@ def score(run: str, text: str, settings: ScoreOptions, *, as_json: bool) -> int:
     from epigone.cli.terminal import print_json
 
     document = _read_document(text, settings.encoding, keep_boilerplate=settings.keep_boilerplate)
-    found = runs.score(check_model(run), str(document.text), settings.device, progress=not as_json)
+    found = runs.score(find_model(run), str(document.text), settings.device, progress=not as_json)
     if as_json:
         from epigone.generation.scoring import ScoreRecord
 
@@ -107,7 +107,7 @@ def report(run: Path, out: Path | None) -> int:
     from epigone.cli.terminal import open_screen
     from epigone.run import open_run
 
-    path = open_run(run).report(out)
+    path = open_run(find_model(str(run))).report(out)
     with open_screen(quiet=False, json=False) as screen:
         screen.show_note(f"The report is in {path}.")
     return 0
@@ -143,7 +143,9 @@ def _judge_run(target: str, settings: JudgeSettings, others: Mapping[str, Sequen
             hint=f"To judge it, give a text by its author: epigone judge {target} --author FILE",
         )
     use_idle_threads()
-    return open_run(target).judge(settings.sample_characters, others=others, seed=settings.seed, device=settings.device)
+    return open_run(find_model(target)).judge(
+        settings.sample_characters, others=others, seed=settings.seed, device=settings.device
+    )
 
 
 def _judge_file(target: str, settings: JudgeSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:

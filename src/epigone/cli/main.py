@@ -68,6 +68,20 @@ cli = Commands(
         "Evaluate": (judge, quiz, score, report),
         "More": (completion, show_help, version),
     },
+    notes={
+        "Options": [("-V, --version", "Show the version."), ("-h, --help", "Show this help.")],
+        "Exit codes": [
+            ("0", "Done."),
+            ("1", "Out of memory, or the training diverged."),
+            ("2", "Something is wrong with the options, the text, the model or the run."),
+            ("130", "Interrupted; what was trained is saved."),
+        ],
+        "Environment": [
+            ("EPIGONE_CACHE", "Folder for downloaded texts."),
+            ("HF_HOME", "Folder for downloaded models."),
+            ("NO_COLOR", "Set to show no colours."),
+        ],
+    },
     epilog="Options of a command, with examples: epigone COMMAND --help",
 )
 

@@ -24,6 +24,8 @@ CONTEXT: dict[str, Any] = {
 }
 COMMON = "Common options"
 OTHER = "Other options"
+Rows = Sequence[tuple[str, str]]
+Groups = Mapping[str, Sequence[click.Command]]
 SHORT = {
     "base": "-b",
     "epochs": "-e",
@@ -84,6 +86,9 @@ POINTERS = {
     "dataset": "The text needs no option: epigone train FILE",
     "data": "The text needs no option: epigone train FILE",
     "text": "The text needs no option: epigone train FILE",
+    "config_overrides": "Use --size",
+    "validation_split_percentage": "Use --validation, for example --validation 10%",
+    "load_best_model_at_end": "The best model is always kept.",
     "tokenizer": "The tokenizer comes with the base; --vocab-size sets the size of a new one.",
     "verbose": "Nothing is hidden; --quiet shows less.",
 }
@@ -136,16 +141,23 @@ class Command(click.Command):
     ) -> None:
         self.kind, self.examples = kind, examples
         options = list_options(kind) if kind else ()
-        super().__init__(params=[*params, *options], context_settings=CONTEXT, **more)
+        context = CONTEXT | {"allow_extra_args": True}  # they are refused in parse_args
+        super().__init__(params=[*params, *options], context_settings=context, **more)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Raises SettingsError."""
         if {"-h", "--help"} & set(args):  # whatever else is wrong
             args = ["--help"]
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except click.UsageError as error:
             raise explain_usage(error, self) from None
+        if rest and not ctx.resilient_parsing:
+            raise SettingsError(
+                f'{self.name} cannot use "{rest[0]}".',
+                hint=f"A name or a text with spaces needs quotes. See: epigone {self.name} --help",
+            )
+        return rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Make the settings and call the function. Raises SettingsError."""
@@ -177,8 +189,8 @@ class Command(click.Command):
 class Commands(click.Group):
     """All commands, listed in groups."""
 
-    def __init__(self, *, examples: str, groups: Mapping[str, Sequence[click.Command]], **more: Any):
-        self.examples, self.groups = examples, groups
+    def __init__(self, *, examples: str, groups: Groups, notes: Mapping[str, Rows], **more: Any):
+        self.examples, self.groups, self.notes = examples, groups, notes
         commands = [command for group in groups.values() for command in group]
         super().__init__(commands=commands, context_settings=CONTEXT, **more)
 
@@ -202,8 +214,8 @@ class Commands(click.Group):
         write_examples(formatter, self.examples)
         for group, commands in self.groups.items():
             write_section(formatter, group, [(str(one.name), one.get_short_help_str(100)) for one in commands])
-        rows = [("-V, --version", "Show the version."), ("-h, --help", "Show this help.")]
-        write_section(formatter, "Options", rows)
+        for title, rows in self.notes.items():
+            write_section(formatter, title, rows)
         self.format_epilog(ctx, formatter)
 
 
@@ -214,7 +226,7 @@ def write_examples(formatter: click.HelpFormatter, examples: str) -> None:
             formatter.write("".join(f"  {line.strip()}\n" for line in examples.strip().splitlines()))
 
 
-def write_section(formatter: click.HelpFormatter, title: str, rows: Sequence[tuple[str, str]]) -> None:
+def write_section(formatter: click.HelpFormatter, title: str, rows: Rows) -> None:
     """Names and what they do under a title; nothing where there are none."""
     if rows:
         with formatter.section(title):

@@ -51,11 +51,11 @@ def quiz(run: Path, out: Path | None, settings: QuizOptions) -> int:
     """Can you tell the author's held-out text from the model's? A blind test."""
     from epigone.cli.interactive import hold_quiz
     from epigone.cli.terminal import open_screen
-    from epigone.cli.write import use_idle_threads
+    from epigone.cli.write import find_model, use_idle_threads
     from epigone.report.publish import write_quiz
     from epigone.run import open_run
 
-    opened = open_run(run)
+    opened = open_run(find_model(str(run)))
     if out is None and not can_answer():
         raise SettingsError(
             "The quiz asks questions, and standard input is not a terminal.",

@@ -1,4 +1,4 @@
-"""Events, facts and notes in, a terminal or plain lines out. Beside cli.py the only place that prints."""
+"""Output of the commands: a live view on a terminal, plain lines in a pipe, JSON for programs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from epigone.training.events import (
 
 
 class _RobustStream:
-    """Passes everything on. What cannot be written any more is lost, and so is all that comes after it."""
+    """A stream that ignores a closed terminal or pipe: everything written from then on is dropped."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -54,58 +54,58 @@ class _RobustStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        with self._outlive():
+        with self._ignore_closed():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with self._outlive():
+        with self._ignore_closed():
             self._stream.flush()
 
     @contextmanager
-    def _outlive(self) -> Iterator[None]:
+    def _ignore_closed(self) -> Iterator[None]:
         try:
             yield
-        except OSError:  # a broken pipe, or the end of a terminal
-            with suppress(OSError):  # from here on nobody reads, and Python may flush what is left when it ends
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, self._stream.fileno())
-                os.close(nowhere)
+        except OSError:  # a broken pipe or a closed terminal
+            with suppress(OSError):  # Python flushes the rest when it ends
+                devnull = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(devnull, self._stream.fileno())
+                os.close(devnull)
 
 
 def tolerate_broken_pipe(stream: TextIO) -> TextIO:
-    """The stream as one that ends no run: not by its own end, nor by a letter that its encoding lacks ("?" then)."""
+    """The stream without its errors: closed, it is ignored; characters that its encoding does not have become "?"."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
     return cast(TextIO, _RobustStream(stream))
 
 
 Fact = tuple[str, str, str]
-"""A name, its value and the reason for it, which may be empty."""
+"""A name, its value, and the reason for the value or ""."""
 
 
 class Screen(Protocol):
-    """Where a run is shown."""
+    """Where the progress of a command is shown."""
 
     def show(self, event: Event) -> None:
-        """Show what training tells."""
+        """Show an event of training."""
 
     def show_facts(self, title: str, rows: Sequence[Fact]) -> None:
         """Show names, values and reasons in columns: a receipt, a plan."""
 
     def show_note(self, text: str) -> None:
-        """Say something by the way."""
+        """Show a message."""
 
     def show_warning(self, text: str) -> None:
-        """Say something that should not be missed."""
+        """Show a message that should not be missed."""
 
 
 @contextmanager
 def open_screen(*, quiet: bool, json: bool, stdout: TextIO | None = None) -> Iterator[Screen]:
-    """The screen that fits where the output goes; when it closes, the terminal is as it was.
+    """The screen for this output. When it closes, the terminal is restored.
 
-    A terminal gets the live view, a pipe plain lines. With `json`, standard output belongs to the answer: progress
-    goes to standard error, if somebody is watching there.
+    A terminal gets the live view, a pipe plain lines. With `json`, standard output is for the result: progress
+    goes to standard error, if that is a terminal.
     """
     stdout = sys.stdout if stdout is None else stdout
     if quiet or (json and not sys.stderr.isatty()):
@@ -120,7 +120,7 @@ def open_screen(*, quiet: bool, json: bool, stdout: TextIO | None = None) -> Ite
 
 
 def _is_live(stdout: TextIO) -> bool:
-    """Whether lines can be drawn over: a terminal, and not one that says it is dumb."""
+    """Whether lines can be overwritten: a terminal that is not called dumb."""
     return stdout.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
@@ -128,34 +128,35 @@ def _is_live(stdout: TextIO) -> bool:
 
 
 def print_piece(text: str, *, dim: bool = False) -> None:
-    """Print a part of a text and nothing else, "?" for what the encoding lacks; on a terminal `dim` if so asked."""
-    text = show_controls(text) if sys.stdout.isatty() else text  # no model steers a terminal
+    """Print a piece of text without a line break, `dim` on a terminal with colours; "?" for what cannot be encoded."""
+    text = show_controls(text) if sys.stdout.isatty() else text  # no text may control the terminal
     text = text.encode(sys.stdout.encoding, "replace").decode(sys.stdout.encoding)
-    sys.stdout.write(f"\x1b[2m{text}\x1b[22m" if dim and text and _is_live(sys.stdout) else text)
+    styled = dim and text and _is_live(sys.stdout) and not os.environ.get("NO_COLOR")
+    sys.stdout.write(f"\x1b[2m{text}\x1b[22m" if styled else text)
     sys.stdout.flush()
 
 
 def print_json(value: object) -> None:
-    """Print a value for programs."""
+    """Print a value as JSON."""
     print(spell_json(value))
 
 
 def spell_json(value: object) -> str:
-    """A value for programs, in letters that standard output has."""
+    """A value as JSON, escaped where standard output cannot encode it."""
     text, encoding = json.dumps(value, ensure_ascii=False, indent=2), sys.stdout.encoding or "utf-8"
     return text if text == text.encode(encoding, "ignore").decode(encoding) else json.dumps(value, indent=2)
 
 
 @contextmanager
 def show_progress(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error for somebody who watches, moved by calls with what is done and what there is at most."""
+    """A progress bar on standard error, if that is a terminal. It is moved by calls with (done, total)."""
     with show_stages(quiet=quiet) as watch:
         yield partial(watch, what)
 
 
 @contextmanager
 def show_stages(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """The same for several things, one after another, named by the call; 0 of 0 is what cannot be counted."""
+    """The same for several stages: calls with (stage, done, total). A total of 0 is unknown."""
     if quiet or not sys.stderr.isatty():
         yield lambda what, n_done, n_all: None
         return
@@ -165,16 +166,16 @@ def show_stages(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         task = bar.add_task("", visible=False)
         yield lambda what, n_done, n_all: bar.update(
             task, description=what, completed=n_done, total=n_all or None, visible=n_done < n_all or not n_all
-        )  # what is done makes room for other bars, such as a download's
+        )  # a finished stage makes room for other bars, such as a download's
 
 
 def ask_line(mark: str) -> str | None:
-    """The line that somebody types after the mark, or the next one that is piped in; None where there are no more."""
+    """The next line of standard input, with a prompt on a terminal; None at the end of input."""
     if isinstance(sys.stdin, io.TextIOWrapper) and sys.stdin.errors != "replace":
-        sys.stdin.reconfigure(errors="replace")  # possible before the first line only
+        sys.stdin.reconfigure(errors="replace")  # only possible before the first line
     mark = mark if sys.stdin.isatty() else ""
     with suppress(ImportError):
-        import readline  # noqa: F401  # input() then knows the arrow keys
+        import readline  # noqa: F401  # gives input() the arrow keys
     try:
         return input(mark)
     except EOFError:
@@ -183,7 +184,7 @@ def ask_line(mark: str) -> str | None:
 
 
 def show_sample_stats(screen: Screen, found: SampleStats | None, *, copied: bool) -> bool:
-    """Say what is to be said of the samples, and warn when they begin to copy; whether they do."""
+    """Show statistics of the samples, and warn when they start to copy. Returns whether they copy."""
     if found is None:
         return copied
     screen.show_note(describe_sample_stats(found))
@@ -197,7 +198,7 @@ def show_sample_stats(screen: Screen, found: SampleStats | None, *, copied: bool
 
 
 class QuietScreen:
-    """Shows nothing."""
+    """A screen that shows nothing."""
 
     def show(self, event: Event) -> None:
         """Show nothing."""
@@ -216,7 +217,7 @@ class QuietScreen:
 
 
 class PlainScreen:
-    """Plain lines without colour, for a pipe or a log: one per report, every evaluation, every sample in full."""
+    """Plain lines without colour, for a pipe or a log: some steps, every evaluation, every sample in full."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = tolerate_broken_pipe(stream)
@@ -224,7 +225,7 @@ class PlainScreen:
         self._copies = False
 
     def show(self, event: Event) -> None:
-        """Write the event's lines, if it is its turn."""
+        """Write the event's lines; of steps only some."""
         if isinstance(event, StepReport):
             if self._pace.is_due(event):
                 self._write("  ".join([f"step {event.step:,} of {event.n_steps:,}", *describe_step(event)]))
@@ -245,10 +246,10 @@ class PlainScreen:
             self._write(describe_end(event))
 
     def show_facts(self, title: str, rows: Sequence[Fact]) -> None:
-        """Write the facts under their title, one a line, aligned."""
+        """Write the facts under their title, one per line, aligned."""
         cells = [tuple(map(on_one_line, row)) for row in rows]
         name_width = max((len(name) for name, _, _ in cells), default=0)
-        value_width = min(max((len(value) for _, value, _ in cells), default=0), 40)  # one long path pads no other line
+        value_width = min(max((len(value) for _, value, _ in cells), default=0), 40)  # for one long path
         self._write(on_one_line(title))
         for name, value, reason in cells:
             self._write(f"  {name:<{name_width}}  {value:<{value_width}}  {reason}")
@@ -266,7 +267,7 @@ class PlainScreen:
 
 
 class LogThrottle:
-    """When the next line on steps is due, so that a log stays short: about twenty, but a sign of life now and then."""
+    """Which steps are logged: about twenty in a run, and at least one every five minutes."""
 
     SHARE, SECONDS, LONGEST_SECONDS = 0.05, 10.0, 300.0
 
@@ -274,7 +275,7 @@ class LogThrottle:
         self._progress, self._seconds = 0.0, 0.0
 
     def is_due(self, step: StepReport) -> bool:
-        """Whether to write this one: after 10 s and a twentieth of the run, or after 5 minutes."""
+        """Whether to log this step: after 10 s and a twentieth of the run, or after 5 minutes."""
         waited = step.seconds - self._seconds
         far_enough = step.progress - self._progress >= self.SHARE and waited >= self.SECONDS
         if not far_enough and 0 <= waited < self.LONGEST_SECONDS:
@@ -287,7 +288,7 @@ class LogThrottle:
 
 
 class LiveScreen:
-    """The live view: what happened scrolls by, and under it stand two lines on where training is now."""
+    """The live view: events scroll by, and two lines at the bottom show the progress."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -350,14 +351,14 @@ class LiveScreen:
 
 
 FIRST_TO_GO = ("step", "learning rate", "bits per byte", "perplexity", "time", "training loss", "accuracy")
-"""What a narrow terminal does without, in this order."""
+"""Columns that a narrow terminal leaves out, in this order."""
 
 
 def choose_columns(width: int) -> list[Column]:
-    """The columns for which a line of `width` letters has room."""
+    """The columns that fit into a line of `width` characters."""
     columns = list(COLUMNS)
     for name in FIRST_TO_GO:
-        # Each column has a space before it; the mark of the best takes one letter, and the last stays free.
+        # Each column has a space before it; the mark of the best takes one character, and the last one stays free.
         if sum(column.width + 1 for column in columns) + 2 <= width:
             break
         columns = [column for column in columns if column.name != name]
@@ -365,7 +366,7 @@ def choose_columns(width: int) -> list[Column]:
 
 
 def draw_row(event: Evaluated, columns: Sequence[Column]) -> Text:
-    """One line of the table, with a star and in green where it is the best so far."""
+    """One line of the table; the best so far has a star and is green."""
     row = epoch_table([event])[0]
     cells = " ".join(f"{row[column.name]:>{column.width}}" for column in columns)
     mark, style = ("* ", "green") if event.best else ("  ", "")
@@ -373,14 +374,14 @@ def draw_row(event: Evaluated, columns: Sequence[Column]) -> Text:
 
 
 def draw_sample(sample: Sample, console: Console) -> Text:
-    """The prompt and, brighter, what the model wrote after it; lines stay lines, long ones are wrapped."""
+    """The prompt, dim, and the model's text; long lines are wrapped."""
     text = Text.assemble((clean_text(sample.prompt), "dim italic"), clean_text(sample.text))
     bar = Text.assemble(("  │ ", "dim"))
     return Text("\n").join(bar + line for line in text.wrap(console, max(console.width - 6, 20), tab_size=4))
 
 
 def draw_progress(event: StepReport) -> Group:
-    """Two lines: how far it is, and how it is going."""
+    """Two lines: how far the training is, and its figures."""
     bar = Table.grid(padding=(0, 2, 0, 0), expand=True)
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from epigone.cli.options import JSON, PATH, QUIET, Argument, Command, Option
-from epigone.errors import OutputError, SettingsError
+from epigone.errors import OutputError, RunNotFound, SettingsError
 from epigone.settings import WriteSettings
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 OutputMode = Literal["text", "json", "interactive", "sources"]
 """How texts are shown; with "sources" each is followed by the longest passage that it copies."""
+RUNS = Path("runs")
+"""Where train puts runs."""
 
 
 @click.command(
@@ -119,25 +121,41 @@ def choose_model(run: str | None, base: str | None) -> str:
     """The run or the base to write with. Raises SettingsError."""
     if run and base:
         raise SettingsError(f"{run} and --base {base} cannot be used together.", hint="Leave out one of the two.")
-    name = run or base
-    if not name:
+    if not run and not base:
         raise SettingsError(
-            "write needs a run or a base.", hint="epigone write runs/NAME, or: epigone write --base small"
+            "write needs a run or a base.", hint=f"{_list_runs()}A base model: epigone write --base small"
         )
-    return check_model(name)
+    return find_model(run or base or "")
 
 
-def check_model(name: str) -> str:
-    """The name of a run or model. Raises SettingsError if it is a text, or a part of a run."""
-    path = Path(name)
+def find_model(name: str) -> str:
+    """The run in runs/ or the model that is meant.
+
+    Raises RunNotFound for a run that is not there, SettingsError for a text or a part of a run.
+    """
+    from epigone.runs.folder import RunFolder
+
+    path, named = Path(name), RUNS / name
     if path.is_file():
         raise SettingsError(
             f"{name} is a file; a run or a model is a folder.", hint=f'To train on a text: epigone train "{name}"'
         )
     if path.parent.name == "checkpoints" and path.is_dir():
-        run = path.parent.parent
-        raise SettingsError(f"{name} is a checkpoint inside the run {run}.", hint=f"Use the run itself: {run}")
+        raise SettingsError(f"{name} is a checkpoint inside a run.", hint=f"Use the run itself: {path.parent.parent}")
+    if not path.exists() and RunFolder.is_run(named):
+        return str(named)
+    if not path.exists() and path.parent == RUNS:
+        raise RunNotFound(f"There is no run {name}.", hint=_list_runs() or "A run is made by: epigone train TEXT")
     return name
+
+
+def _list_runs() -> str:
+    """The newest runs in runs/, as a sentence; "" if there are none."""
+    from epigone.runs.folder import RunFolder
+
+    runs = [path for path in RUNS.glob("*") if RunFolder.is_run(path)]
+    newest = sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True)[:3]
+    return f"Runs here: {', '.join(map(str, newest))}. " if newest else ""
 
 
 def choose_prompt(words: Sequence[str], prompt: str | None) -> str:
