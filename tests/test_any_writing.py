@@ -76,14 +76,14 @@ def test_a_thousand_prompts_and_settings_give_valid_text(prompt: str, how: dict[
 
 
 @cache
-def exact_writer() -> TextGenerator:
+def exact_generator() -> TextGenerator:
     return shared_run().open_generator(WriteSettings(precision="fp32"))
 
 
 @pytest.mark.slow
 def test_two_hundred_texts_are_the_same_alone_and_in_batches_of_eight() -> None:
     def write(count: int, first: int) -> list[str]:
-        return exact_writer().write("Thou", WriteSettings(count=count, length=60, seed=first))
+        return exact_generator().write("Thou", WriteSettings(count=count, length=60, seed=first))
 
     alone = [write(1, seed)[0] for seed in range(200)]
     together = [text for first in range(0, 200, 8) for text in write(8, first)]
@@ -94,7 +94,7 @@ def test_two_hundred_texts_are_the_same_alone_and_in_batches_of_eight() -> None:
 def test_a_long_text_costs_no_more_a_token_than_its_beginning_and_no_more_memory() -> None:
     def count_seconds(length: int) -> float:
         began = time.perf_counter()
-        for _ in exact_writer().stream("Thou", WriteSettings(length=length)):
+        for _ in exact_generator().stream("Thou", WriteSettings(length=length)):
             pass
         return time.perf_counter() - began
 
@@ -109,9 +109,9 @@ def test_a_long_text_costs_no_more_a_token_than_its_beginning_and_no_more_memory
 @pytest.mark.slow
 def test_text_is_no_worse_where_the_window_moves_on() -> None:
     """Each token of many long texts, measured by the model itself with as much context as it can have."""
-    run, context = shared_run(), exact_writer().decoder.n_positions
+    run, context = shared_run(), exact_generator().decoder.n_positions
     model = load_model(run.folder.model)
-    texts = exact_writer().write("", WriteSettings(count=32, length=4 * context, temperature=1.0, top_p=1.0))
+    texts = exact_generator().write("", WriteSettings(count=32, length=4 * context, temperature=1.0, top_p=1.0))
     by_place: list[list[float]] = [[] for _ in range(context)]
     for text in texts:
         ids = torch.tensor(encode(text, run.open_generator(WriteSettings(precision="fp32")).tokenizer))

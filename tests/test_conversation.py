@@ -20,7 +20,7 @@ QUICK = ("--length", "6")
 
 
 class Counter:
-    """A writer whose text is the seed and the length it was asked for, in two pieces; it keeps its prompts."""
+    """A generator whose text is the seed and the length it was asked for, in two pieces; it keeps its prompts."""
 
     def __init__(self, *, broken_off: bool = False) -> None:
         self.prompts: list[str] = []
@@ -36,20 +36,20 @@ class Counter:
 
 
 def converse(**settings: int) -> tuple[WritingSession, Counter]:
-    writer = Counter()
+    generator = Counter()
     how = WriteSettings(**{"length": 9, "seed": 5, **settings})
-    return WritingSession(writer, how), writer  # type: ignore[arg-type]
+    return WritingSession(generator, how), generator  # type: ignore[arg-type]
 
 
 # -- the conversation
 
 
 def test_each_continuation_follows_the_text_with_the_next_seed() -> None:
-    conversation, writer = converse()
+    conversation, generator = converse()
     conversation.begin("Once")
     assert "".join(conversation.go_on()) == "[5:9]"
     assert "".join(conversation.go_on()) == "[6:9]"
-    assert conversation.text == "Once[5:9][6:9]" and writer.prompts == ["Once", "Once[5:9]"]
+    assert conversation.text == "Once[5:9][6:9]" and generator.prompts == ["Once", "Once[5:9]"]
 
 
 def test_the_seed_after_the_last_is_the_first() -> None:
@@ -63,12 +63,12 @@ def test_several_texts_at_once_are_not_asked_for() -> None:
 
 
 def test_trying_again_replaces_the_last_continuation() -> None:
-    conversation, writer = converse()
+    conversation, generator = converse()
     conversation.begin("Once")
     for _ in range(2):
         list(conversation.go_on())
     assert "".join(conversation.retry()) == "[7:9]"
-    assert conversation.text == "Once[5:9][7:9]" and writer.prompts[-1] == "Once[5:9]"
+    assert conversation.text == "Once[5:9][7:9]" and generator.prompts[-1] == "Once[5:9]"
 
 
 def test_the_user_s_own_words_are_not_tried_again() -> None:
@@ -119,7 +119,7 @@ def test_a_place_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
     assert conversation.kept_in is None
 
 
-def test_a_real_writer_goes_on_as_writing_the_same_does() -> None:
+def test_a_real_generator_continues_as_writing_the_same_does() -> None:
     conversation = WritingSession(shared_run().open_generator(), WriteSettings(length=8, seed=3))
     conversation.begin("Thou")
     first = "".join(conversation.go_on())
@@ -153,7 +153,7 @@ def test_enter_goes_on() -> None:
     assert whole(talk("Thou", "", "q")) == "Thou" + first + continuation("Thou" + first, 1)
 
 
-def test_the_model_begins_where_nobody_does() -> None:
+def test_without_a_beginning_the_model_begins() -> None:
     assert whole(talk("", "q")) == continuation("", 0)
 
 
@@ -223,7 +223,7 @@ def test_quiet_shows_the_text_alone() -> None:
     assert talk("Thou", "q", flags=(*QUICK, "--quiet")).out == f"Thou{first}\nThou{first}\n"
 
 
-def hold(writer: Counter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *lines: str) -> str:
+def hold(generator: Counter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *lines: str) -> str:
     """What a dialogue shows; a line "^C" is an interrupt at the prompt."""
     typed = iter(lines)
 
@@ -234,7 +234,7 @@ def hold(writer: Counter, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         return line
 
     monkeypatch.setattr("epigone.cli.interactive.ask_line", answer)
-    conversation = WritingSession(writer, WriteSettings(length=9))  # type: ignore[arg-type]
+    conversation = WritingSession(generator, WriteSettings(length=9))  # type: ignore[arg-type]
     InteractiveSession(conversation, PlainScreen(sys.stdout)).run()
     return capsys.readouterr().out
 

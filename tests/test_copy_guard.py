@@ -69,9 +69,9 @@ def test_a_limit_that_is_never_reached_changes_nothing() -> None:
 
 
 def test_a_model_whose_text_is_not_known_cannot_be_guarded() -> None:
-    writer = open_generator(parrot().folder.model)
+    generator = open_generator(parrot().folder.model)
     with pytest.raises(SettingsError, match="not known what this model has learned from"):
-        writer.write("", WriteSettings(max_copy=50))
+        generator.write("", WriteSettings(max_copy=50))
 
 
 def test_the_command_takes_the_limit() -> None:

@@ -1,4 +1,4 @@
-"""What a model thinks of a text is what transformers computes, over every token once, however long the text."""
+"""The score of a text is what transformers computes, over every token once, however long the text."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def model(tokenizer: BPETokenizer) -> Iterator[GPT2LMHeadModel]:
 
 
 class Pairs(torch.nn.Module):
-    """A model that foretells from the last token alone, and keeps how much it was given to read."""
+    """A model that predicts from the last token alone, and keeps how much it was given to read."""
 
     def __init__(self, n_entries: int, n_positions: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Pairs(torch.nn.Module):
 
 
 class Uniform(Pairs):
-    """A model that knows nothing."""
+    """A model whose predictions are uniform."""
 
     def __init__(self, n_entries: int, n_positions: int = 64) -> None:
         super().__init__(n_entries, n_positions)
@@ -103,14 +103,14 @@ def test_the_log_probabilities_add_up_to_everything_else(model: GPT2LMHeadModel,
     )
 
 
-def test_a_model_that_knows_nothing_is_as_unsure_as_it_has_entries(tokenizer: BPETokenizer) -> None:
+def test_a_uniform_model_has_a_perplexity_of_its_vocabulary_size(tokenizer: BPETokenizer) -> None:
     found = score_text(Uniform(len(tokenizer)), tokenizer, sonnets(500))  # type: ignore[arg-type]
     assert found.perplexity == pytest.approx(len(tokenizer))
     assert found.accuracy == encode(sonnets(500), tokenizer).count(0) / found.n_tokens
 
 
 @pytest.mark.parametrize("n_positions", [1, 2, 7, 48, 10_000])
-def test_every_token_is_foretold_once_and_in_order(tokenizer: BPETokenizer, n_positions: int) -> None:
+def test_every_token_is_predicted_once_and_in_order(tokenizer: BPETokenizer, n_positions: int) -> None:
     """Where only the last token matters, windows of any length must give the same."""
     text = sonnets(1_500)
     model = Pairs(len(tokenizer), n_positions)
@@ -279,12 +279,12 @@ def make_shelf(folder: Path) -> Path:
 
 Case = tuple[Callable[[Path], list[str | Path]], str]
 WRONG: dict[str, Case] = {
-    "no run": (lambda here: [], "score needs a run"),
-    "no file": (lambda here: [shared_run().path], "score needs a file"),
+    "no run": (lambda here: [], "score needs RUN"),
+    "no file": (lambda here: [shared_run().path], "score needs"),
     "missing file": (lambda here: [shared_run().path, here / "none.txt"], "There is no file"),
     "empty file": (lambda here: [shared_run().path, make(here / "empty.txt", b"")], "empty.txt is empty"),
     "white space": (lambda here: [shared_run().path, make(here / "w.txt", b" \n")], "nothing but white space"),
-    "several files": (lambda here: [shared_run().path, make_shelf(here / "shelf")], "holds 2 texts"),
+    "several files": (lambda here: [shared_run().path, make_shelf(here / "shelf")], "contains 2 texts"),
     "not a run": (lambda here: [make_shelf(here / "shelf"), make(here / "a.txt", b"Thou")], "no config.json"),
     "nothing there": (lambda here: [here / "none", make(here / "a.txt", b"Thou")], "There is no folder"),
     "no such encoding": (lambda here: [shared_run().path, "-", "--encoding", "cp1253x"], "Did you mean"),

@@ -90,7 +90,7 @@ def test_past_the_context_a_text_goes_on_from_its_second_half(
     assert written[49] == int(logits.argmax())
 
 
-# -- nobody else's state
+# -- state elsewhere
 
 
 def test_writing_leaves_the_global_random_numbers_alone() -> None:

@@ -1,8 +1,8 @@
 """Text generation: a prompt to one or many continuations of any length, whole or streamed.
 
 `TextGenerator` has the model, its tokenizer and what it was trained on, all of them shared and read only. What changes
-from token to token is in a `Generation` (`batch.py`), made anew for each call, so threads may share a generator: each
-call has its own random numbers, stop conditions, progress and KV cache, and writes what it would write alone.
+from token to token is in the `Generation` of one call (`batch.py`), so threads may share a generator: each call has its
+own random numbers, stop conditions, progress and KV cache, and writes what it would write alone.
 """
 
 from __future__ import annotations
