@@ -205,6 +205,15 @@ def test_the_page_of_a_quiz_is_whole_and_harmless() -> None:
     assert "␛[31m" in page.text
 
 
+def test_the_page_of_a_quiz_knows_what_to_say_for_each_number_of_right_answers() -> None:
+    questions = [Question(text=f"Text {n}.", genuine=n % 2 == 0) for n in range(20)]
+    outcomes = re.findall("<li>(.*?)</li>", render_quiz(questions, "quiz"))
+    assert len(outcomes) == 21
+    for n_hits, verdict in ((2, "mistook one"), (13, "could not tell"), (15, "could tell them apart")):
+        assert outcomes[n_hits].startswith(f"Right: {n_hits} of 20, {5 * n_hits} % (95 % interval:")
+        assert verdict in outcomes[n_hits]
+
+
 def test_only_the_script_of_the_quiz_may_run() -> None:
     text = render_quiz([Question(text="One.", genuine=True)], "quiz")
     policy = next(str(attributes["content"]) for _, attributes in Reader(text).tags if "http-equiv" in attributes)

@@ -212,9 +212,13 @@ def make_quiz(pairs: Sequence[tuple[str, str]], generator: random.Random) -> tup
 def judge_answers(questions: Sequence[Question], answers: Mapping[int, bool]) -> Result:
     """Count the answers: for each question answered, by its number from 0, whether it was taken for the author's."""
     wrong = tuple(number for number in sorted(answers) if answers[number] != questions[number].genuine)
-    n_hits = len(answers) - len(wrong)
-    low, high = measure_interval(n_hits, len(answers))
-    return Result(n_answers=len(answers), n_hits=n_hits, low=low, high=high, wrong=wrong)
+    return make_result(len(answers) - len(wrong), len(answers), wrong)
+
+
+def make_result(n_hits: int, n_answers: int, wrong: tuple[int, ...] = ()) -> Result:
+    """A number of right answers, with the 95 % interval of their share."""
+    low, high = measure_interval(n_hits, n_answers)
+    return Result(n_answers=n_answers, n_hits=n_hits, low=low, high=high, wrong=wrong)
 
 
 def measure_interval(n_hits: int, n_all: int) -> tuple[float, float]:
