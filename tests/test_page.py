@@ -90,6 +90,7 @@ def test_the_page_loads_nothing(data: ReportData) -> None:
     assert not re.search(r"https?:|@import|url\(", text)
 
 
+@pytest.mark.pictures
 def test_the_curves_are_there_for_a_desk_and_a_phone_in_light_and_dark(data: ReportData) -> None:
     page = Reader(render_report(data))
     sources = {attributes["media"]: attributes["srcset"] for tag, attributes in page.tags if tag == "source"}

@@ -54,7 +54,7 @@ def test_without_answers_nothing_is_known() -> None:
         (13, 20, "You could not tell them apart."),
         (14, 20, "You could not tell them apart."),
         (15, 20, "You could tell them apart."),
-        (2, 20, "You told them apart, but took one for the other."),
+        (2, 20, "You told them apart, but mistook one for the other."),
         (5, 5, "Fewer than 10 answers say little."),
     ],
 )
