@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from epigone.corpus.gutenberg import strip_boilerplate
+from epigone.corpus.gutenberg import GutenbergCleaner, strip_boilerplate
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no texts at EPIGONE_TEST_DATA")
@@ -93,9 +93,10 @@ def test_each_cut_is_counted_with_the_blank_lines_around_it() -> None:
     assert len(kept) + sum(cut.n_characters for cut in cuts) == len(text)
 
 
-def test_the_measure_that_is_given_counts_the_bytes() -> None:
-    _, cuts = strip_boilerplate(whole(), lambda start, end: 2 * (end - start))
-    assert [cut.n_bytes for cut in cuts] == [2 * cut.n_characters for cut in cuts]
+def test_the_given_function_counts_the_bytes() -> None:
+    cleaner = GutenbergCleaner()
+    cleaner.clean(whole(), lambda start, end: 2 * (end - start))
+    assert [cut.n_bytes for cut in cleaner.cuts] == [2 * cut.n_characters for cut in cleaner.cuts]
 
 
 def test_books_that_were_joined_are_cleaned_of_what_lies_between() -> None:

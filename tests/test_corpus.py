@@ -125,7 +125,7 @@ def test_an_unknown_encoding_is_an_error_in_a_folder_too(write: Write, tmp_path:
 
 
 def test_too_little_text_is_told_with_the_amount(write: Write) -> None:
-    with pytest.raises(TextTooShort, match="1,999 bytes; the smallest run needs 2,000") as caught:
+    with pytest.raises(TextTooShort, match="1,999 bytes of text; at least 2,000") as caught:
         read_corpus([write("a.txt", "é" * 499 + "x" * 1_001)])
     assert "Give more text" in caught.value.hint
     assert read_corpus([write("b.txt", "x" * SMALLEST_CORPUS)]).n_bytes == SMALLEST_CORPUS

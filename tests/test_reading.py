@@ -95,7 +95,7 @@ def test_one_stray_byte_in_a_long_ascii_text_is_cp1252() -> None:
 
 
 def test_a_book_in_cp1252_is_not_called_nearly_utf8() -> None:
-    assert "UTF-8 but for" not in read((FRENCH * 200).encode("cp1252")).reason
+    assert "UTF-8 except for" not in read((FRENCH * 200).encode("cp1252")).reason
 
 
 def test_bytes_that_cp1252_leaves_undefined_are_kept_and_counted() -> None:

@@ -185,29 +185,27 @@ def read(address: str) -> bytes:
     return source.read()
 
 
-def test_an_address_is_fetched_once(host: str) -> None:
+def test_an_address_is_downloaded_once(host: str) -> None:
     assert read(f"{host}/poem.txt") == read(f"{host}/poem.txt") == POEM
     assert Library.asked == {"/poem.txt": 1}
 
 
-def test_a_redirect_is_followed_and_equal_contents_are_kept_once(host: str, tmp_path: Path) -> None:
+def test_a_redirect_is_followed_and_each_address_is_cached(host: str, tmp_path: Path) -> None:
     assert read(f"{host}/moved") == read(f"{host}/poem.txt") == POEM
-    assert len(list((tmp_path / "cache/texts").iterdir())) == 1
-    assert len(list((tmp_path / "cache/urls").iterdir())) == 2
+    assert len(list((tmp_path / "cache/texts").iterdir())) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"something else"])
-@pytest.mark.parametrize("what", ["texts", "urls"])
-def test_a_damaged_cache_is_fetched_again(host: str, tmp_path: Path, what: str, damage: bytes) -> None:
+def test_a_damaged_file_in_the_cache_is_downloaded_again(host: str, tmp_path: Path, damage: bytes) -> None:
     read(f"{host}/poem.txt")
-    (file,) = (tmp_path / "cache" / what).iterdir()
+    (file,) = (tmp_path / "cache/texts").iterdir()
     file.write_bytes(damage)
     assert read(f"{host}/poem.txt") == POEM
     assert Library.asked["/poem.txt"] == 2
 
 
 @pytest.mark.parametrize("path", ["/poem.txt", "/endless"], ids=["announced", "not announced"])
-def test_what_is_too_large_is_refused(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+def test_a_too_large_file_is_refused(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr(sources, "URL_LIMIT_BYTES", 1_000)
     with pytest.raises(TextUnreadable, match="larger than"):
         read(host + path)
@@ -222,7 +220,7 @@ def test_what_is_too_large_is_refused(host: str, tmp_path: Path, monkeypatch: py
         ("/broken", TextNotFound, "503", "later"),
     ],
 )
-def test_an_answer_that_is_no_text_is_told(
+def test_an_answer_without_a_text_is_an_error(
     host: str, tmp_path: Path, path: str, error: type[Exception], message: str, hint: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
@@ -232,13 +230,13 @@ def test_an_answer_that_is_no_text_is_told(
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/poem.txt", "http://[::/poem.txt", "http://"])
-def test_no_answer_is_told(host: str, address: str) -> None:
+def test_no_answer_is_an_error(host: str, address: str) -> None:
     with pytest.raises(TextNotFound) as caught:
         read(address)
     assert caught.value.hint
 
 
-def test_a_cache_that_cannot_be_written_is_told(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_an_error(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("EPIGONE_CACHE", str(tmp_path / "file"))
     with pytest.raises(OutputError, match="cannot be used") as caught:
@@ -250,7 +248,7 @@ def test_a_password_in_an_address_is_not_shown(host: str, tmp_path: Path) -> Non
     address = host.replace("//", "//reader:secret@") + "/poem.txt"
     (source,) = find_sources([address]).sources
     assert source.read() == POEM
-    kept = "".join(path.read_text() for path in (tmp_path / "cache/urls").iterdir())
+    kept = "".join(path.name + path.read_text() for path in (tmp_path / "cache").rglob("*.*") if path.is_file())
     assert "secret" not in source.name + kept
 
 
@@ -262,7 +260,7 @@ def test_a_password_in_an_address_is_not_shown(host: str, tmp_path: Path) -> Non
         ({}, lambda home: home / ".cache/epigone"),
     ],
 )
-def test_the_cache_lies_where_it_was_told_to(
+def test_the_cache_folder_follows_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], where: Callable[[Path], Path]
 ) -> None:
     for name in ("EPIGONE_CACHE", "XDG_CACHE_HOME"):

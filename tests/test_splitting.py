@@ -1,4 +1,4 @@
-"""Every character is learned from or held out, never both, and sentences stay whole where the text allows it."""
+"""Every character is training or validation text, never both, and sentences stay whole if the text allows it."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_a_tiny_text_has_two_parts(text: str, share: float) -> None:
 
 
 def test_a_text_that_cannot_be_divided_is_too_short() -> None:
-    with pytest.raises(TextTooShort, match="1 characters cannot be divided"):
+    with pytest.raises(TextTooShort, match="1 characters are too few to divide"):
         split(make("a"))
 
 

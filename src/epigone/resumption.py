@@ -12,7 +12,7 @@ from typing import Any
 from transformers import GPT2LMHeadModel
 
 from epigone.corpus.corpus import Corpus
-from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE, find_sources, is_kept
+from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE, find_sources, is_cached
 from epigone.corpus.split import Split, group_spans, read_and_split
 from epigone.distillation import load_kept_teacher
 from epigone.errors import (
@@ -259,7 +259,7 @@ def _find_again(run: Path, name: str) -> str:
     """The text where it was, or else one of that name in the folder where the command is given."""
     if name == PIPE:
         raise TextNotFound("The text came through a pipe.")
-    if ADDRESS.match(name) and not is_kept(name):  # nobody is asked because of what a run says
+    if ADDRESS.match(name) and not is_cached(name):  # nobody is asked because of what a run says
         raise TextNotFound(f"The text came from {name} and is not kept in the cache any more.")
     if name.startswith(SAMPLE) or ADDRESS.match(name):
         return name

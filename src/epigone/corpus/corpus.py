@@ -1,4 +1,4 @@
-"""What the user named → `Corpus`: documents, each with a receipt of what was read and cut, and one fingerprint."""
+"""Documents from whatever the user named, cleaned, each with a receipt that accounts for every byte of its file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epigone.corpus.encoding import DecodedPiece, DecodedText, find_codec, join_pieces, measure_bytes, read_pieces
-from epigone.corpus.gutenberg import Cut, ScanState, ends_near_name, join_cuts, strip_boilerplate
+from epigone.corpus.gutenberg import Cut, GutenbergCleaner, ends_near_name
 from epigone.corpus.large_text import Text, TextSpooler, read_blocks
 from epigone.corpus.sources import Source, find_sources, unreadable
 from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
@@ -16,12 +16,25 @@ from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
 END_OF_TEXT = "<|endoftext|>"
 FIRST_LINES, FIRST_CHARACTERS = 3, 80
 MOST_GATHERED_CHARACTERS = 1 << 25
-"""Where Project Gutenberg's name stands all over a text, it is parted near one all the same."""
+"""A text in which Project Gutenberg's name is everywhere is divided near it all the same."""
+SMALLEST_CORPUS = 2_000
+"""Bytes in UTF-8. Below this a held-out tenth is a sentence or two, and its loss means nothing."""
+ProgressCallback = Callable[[int, int], None]
+"""Called with how much is done and how much there is in all."""
+StageCallback = Callable[[str, int, int], None]
+"""Called with the name of the stage, how much of it is done and how much there is; 0 and 0 if that is unknown."""
+
+
+def ignore_stages(stage: str, n_done: int, n_all: int) -> None:
+    """A `StageCallback` that does nothing."""
+
+
+# -- receipts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileReceipt:
-    """What was read from one file and where every byte went; `dataclasses.asdict` gives JSON.
+    """What was read from one file, and where every byte went; `dataclasses.asdict` gives JSON.
 
     n_bytes = n_bytes_bom + n_bytes_newlines + n_bytes_cut + n_bytes_kept, all in the source encoding.
     """
@@ -32,7 +45,7 @@ class FileReceipt:
     n_bytes: int
     n_bytes_bom: int
     n_bytes_newlines: int
-    """Removed in making every line end one newline."""
+    """Removed when line ends were made single newlines."""
     n_bytes_cut: int
     n_bytes_kept: int
     n_bytes_utf8: int
@@ -49,25 +62,29 @@ class FileReceipt:
     first_lines: tuple[str, ...]
     """Up to three lines that are not blank, each cut at 80 characters."""
     n_end_of_text: int
-    """How often the literal <|endoftext|> stands in the text: it will be learned as a boundary of documents."""
+    """Occurrences of the literal <|endoftext|> in the text: the model will take them for document boundaries."""
 
 
 class ReceiptBuilder:
-    """Counts what goes by."""
+    """Builds the receipt of a file from its pieces, and cleans them if asked to."""
 
-    def __init__(self) -> None:
-        self.cuts: tuple[Cut, ...] = ()
+    def __init__(self, cleaner: GutenbergCleaner | None = None) -> None:
+        self.cleaner = cleaner
         self.is_blank = True
         self._first: DecodedText | None = None
         self._digest = hashlib.sha256()
         self._n_bytes = self._n_bytes_bom = self._n_bytes_newlines = self._n_bytes_utf8 = self._n_characters = 0
         self._n_newlines = self._longest_line = self._n_end_of_text = 0
         self._first_lines: list[str] = []
-        self._where = ScanState()
         self._last_line, self._tail = 0, ""
 
-    def take(self, piece: DecodedPiece, *, clean: bool) -> str:
-        """The text of the next piece; if `clean`, without Project Gutenberg's header and licence."""
+    @property
+    def cuts(self) -> tuple[Cut, ...]:
+        """What was removed so far."""
+        return self.cleaner.cuts if self.cleaner else ()
+
+    def add(self, piece: DecodedPiece) -> str:
+        """The cleaned text of the next piece."""
         raw, decoded = piece
         self._first = self._first or decoded
         self._digest.update(raw)
@@ -75,11 +92,8 @@ class ReceiptBuilder:
         self._n_bytes_bom += decoded.n_bytes_bom
         self._n_bytes_newlines += decoded.n_bytes_newlines
         text = decoded.text
-        if clean:
-            text, cuts = strip_boilerplate(
-                text, lambda start, end: measure_bytes(raw, decoded, start, end), self._where
-            )
-            self.cuts = join_cuts(self.cuts, cuts)
+        if self.cleaner:
+            text = self.cleaner.clean(text, lambda start, end: measure_bytes(raw, decoded, start, end))
         self._count(text)
         return text
 
@@ -93,15 +107,15 @@ class ReceiptBuilder:
             self._first_lines = [*self._first_lines, *found][:FIRST_LINES]
         self._n_newlines += len(lines) - 1
         lengths = list(map(len, lines))
-        lengths[0] += self._last_line  # a line may go over several pieces
+        lengths[0] += self._last_line  # a line may span several pieces
         self._longest_line = max(self._longest_line, *lengths)
         self._last_line = lengths[-1]
         self._tail += text
         self._n_end_of_text += self._tail.count(END_OF_TEXT)
         self._tail = self._tail[max(self._tail.rfind(END_OF_TEXT) + 1, len(self._tail) - len(END_OF_TEXT) + 1) :]
 
-    def write_receipt(self, name: str) -> FileReceipt:
-        """What went by, once all of it did."""
+    def finish(self, name: str) -> FileReceipt:
+        """The receipt, after the last piece."""
         assert self._first is not None
         n_bytes_cut = sum(cut.n_bytes for cut in self.cuts)
         return FileReceipt(
@@ -125,8 +139,8 @@ class ReceiptBuilder:
         )
 
 
-def gather(pieces: Iterable[DecodedPiece]) -> Iterator[DecodedPiece]:
-    """The same pieces, those joined between which a header or a licence might be parted."""
+def join_near_boilerplate(pieces: Iterable[DecodedPiece]) -> Iterator[DecodedPiece]:
+    """The pieces, joined if a header or a licence might otherwise be divided."""
     held: DecodedPiece | None = None
     for piece in pieces:
         held = piece if held is None else join_pieces(held, piece)
@@ -138,21 +152,12 @@ def gather(pieces: Iterable[DecodedPiece]) -> Iterator[DecodedPiece]:
         yield held
 
 
-SMALLEST_CORPUS = 2_000
-"""Bytes in UTF-8. Below this a held-out tenth is a sentence or two, and its loss says nothing."""
-ProgressCallback = Callable[[int, int], None]
-"""Called with how much is done and how much there is in all."""
-StageCallback = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done and how much there is; 0 and 0 where that is not known."""
-
-
-def ignore_stages(what: str, n_done: int, n_all: int) -> None:
-    """A `StageCallback` that does nothing."""
+# -- documents
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
-    """The text of one file, ready to learn from. A long one lies on the disk."""
+    """The text of one file, ready to be learned from. A long one is on the disk."""
 
     name: str
     text: Text
@@ -161,7 +166,7 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Corpus:
-    """Documents in a fixed order. Equal texts have equal fingerprints, wherever and however they were stored."""
+    """Documents in a fixed order. Equal texts have equal fingerprints, wherever and however they are stored."""
 
     documents: tuple[Document, ...]
     skipped: tuple[str, ...]
@@ -180,7 +185,7 @@ class Corpus:
         return sum(document.receipt.n_bytes_utf8 for document in self.documents)
 
 
-def read_corpus(  # how to read, and where to keep what was read
+def read_corpus(
     texts: Sequence[str],
     *,
     encoding: str = "auto",
@@ -189,21 +194,21 @@ def read_corpus(  # how to read, and where to keep what was read
     folder: Path | None = None,
     watch: ProgressCallback = lambda n_done, n_all: None,
 ) -> Corpus:
-    """Everything that `texts` name (files, folders, globs, "-", addresses, "sample:sonnets"), read and cleaned.
+    """Read and clean everything that `texts` name: files, folders, globs, "-", addresses, "sample:sonnets".
 
-    What a folder or a glob holds besides text is skipped and named; what was named itself must be text. To learn from
-    it takes SMALLEST_CORPUS bytes; who wants something else of a text may ask for fewer. More than some megabytes
-    are not held but put into a temporary file in `folder`. `watch` hears of bytes.
+    Files in a folder or a glob that are not text are skipped, with the reason; a file that was named itself must be
+    text. Training needs SMALLEST_CORPUS bytes; for other uses `smallest_bytes` can be less. Text beyond some megabytes
+    goes into a temporary file in `folder`. `watch` is called with bytes.
     Raises TextNotFound, TextUnreadable, TextTooShort or OutputError.
     """
     if encoding != "auto":
-        find_codec(encoding)  # no file could be read in one that does not exist
+        find_codec(encoding)  # an unknown one fails for every file
     found = find_sources(texts)
     documents, skipped = [], list(found.skipped)
-    store, count = TextSpooler(folder), _Counter(watch, sum(source.n_bytes for source in found.sources))
+    spooler, progress = TextSpooler(folder), _Progress(watch, sum(source.n_bytes for source in found.sources))
     for source in found.sources:
         try:
-            documents.append(_read(source, encoding, store, count, clean=not keep_boilerplate))
+            documents.append(_read(source, encoding, spooler, progress, clean=not keep_boilerplate))
         except (TextUnreadable, TextTooShort) as error:
             if source.named:
                 raise
@@ -212,8 +217,8 @@ def read_corpus(  # how to read, and where to keep what was read
     return make_corpus(documents, skipped)
 
 
-class _Counter:
-    """Adds up what was done."""
+class _Progress:
+    """Adds up what is done, and reports it."""
 
     def __init__(self, watch: ProgressCallback, n_all: int) -> None:
         self.watch, self.n_done, self.n_all = watch, 0, n_all
@@ -226,13 +231,13 @@ class _Counter:
 def _check_size(documents: Sequence[Document], skipped: Sequence[str], smallest_bytes: int) -> None:
     if not documents:
         shown = " ".join(skipped[:3]) + (" …" if len(skipped) > 3 else "")
-        raise TextNotFound(f"There is no text to read. {shown}".strip(), hint="Give at least one file with text in it.")
+        raise TextNotFound(f"No text was found. {shown}".strip(), hint="Give at least one file with text in it.")
     n_bytes = sum(document.receipt.n_bytes_utf8 for document in documents)
     if n_bytes < smallest_bytes:
-        where = documents[0].name if len(documents) == 1 else f"all {len(documents):,} files together"
+        where = documents[0].name if len(documents) == 1 else f"All {len(documents):,} files together"
         raise TextTooShort(
-            f"There is too little text in {where}: {n_bytes:,} bytes; the smallest run needs {smallest_bytes:,}.",
-            hint="Give more text, or several files. From about 50,000 bytes on a style can be heard.",
+            f"{where} has only {n_bytes:,} bytes of text; at least {smallest_bytes:,} are needed.",
+            hint="Give more text, or several files. A style becomes recognisable from about 50,000 bytes on.",
         )
 
 
@@ -241,7 +246,7 @@ def make_corpus(documents: Iterable[Document], skipped: Iterable[str] = ()) -> C
     documents = tuple(documents)
     digest = hashlib.sha256()
     for document in documents:
-        # The length goes first, so that moving text from one document to the next makes another corpus.
+        # The length goes first, so that text moved from one document to the next changes the fingerprint.
         digest.update(f"{len(document.text)}\n".encode())
         for block in read_blocks(document.text):
             digest.update(block.encode())
@@ -249,24 +254,24 @@ def make_corpus(documents: Iterable[Document], skipped: Iterable[str] = ()) -> C
 
 
 def read_document(source: Source, *, encoding: str = "auto", keep_boilerplate: bool = False) -> Document:
-    """One file, decoded and cleaned. Raises TextUnreadable, or TextTooShort if nothing but white space is left."""
-    nobody = _Counter(lambda n_done, n_all: None, 0)
-    return _read(source, encoding, TextSpooler(), nobody, clean=not keep_boilerplate)
+    """Read and clean one file. Raises TextUnreadable, or TextTooShort if only white space is left."""
+    silent = _Progress(lambda n_done, n_all: None, 0)
+    return _read(source, encoding, TextSpooler(), silent, clean=not keep_boilerplate)
 
 
-def _read(source: Source, encoding: str, store: TextSpooler, count: _Counter, *, clean: bool) -> Document:
-    tally = ReceiptBuilder()
+def _read(source: Source, encoding: str, spooler: TextSpooler, progress: _Progress, *, clean: bool) -> Document:
+    receipt = ReceiptBuilder(GutenbergCleaner() if clean else None)
     try:
         with source.open() as file:
             pieces = read_pieces(file, name=source.name, encoding=encoding)
-            for piece in gather(pieces) if clean else pieces:
-                store.add(tally.take(piece, clean=clean))
-                count.add(piece[1].n_bytes)
-        if tally.is_blank:
-            what = "Project Gutenberg's header and licence" if tally.cuts else "white space"
-            raise TextTooShort(f"{source.name} holds nothing but {what}.", hint="Give a file with text in it.")
-        return Document(name=source.name, text=store.finish(), receipt=tally.write_receipt(source.name))
+            for piece in join_near_boilerplate(pieces) if clean else pieces:
+                spooler.add(receipt.add(piece))
+                progress.add(piece[1].n_bytes)
+        if receipt.is_blank:
+            what = "Project Gutenberg's header and licence" if receipt.cuts else "white space"
+            raise TextTooShort(f"{source.name} contains only {what}.", hint="Give a file with text in it.")
+        return Document(name=source.name, text=spooler.finish(), receipt=receipt.finish(source.name))
     except OSError as error:
         raise unreadable(source.name, error) from None
     finally:
-        store.forget()
+        spooler.forget()

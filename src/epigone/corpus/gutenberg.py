@@ -1,7 +1,7 @@
-"""A text → the text without Project Gutenberg's header and licence, and each cut, counted and quoted.
+"""Removes Project Gutenberg's headers, licences and volunteers' notes from a text; each cut is counted and quoted.
 
-Only whole lines that stand alone count as marks, so a novel that mentions Project Gutenberg in a sentence stays whole.
-Several of its files joined into one are cleaned of what lies between them, too.
+Only whole lines that stand alone are taken for its marks, so a novel that mentions Project Gutenberg in a sentence is
+left whole. If several of its files were joined, what lies between the books is removed too.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 HEADER_CHARACTERS = 60_000
-"""How far into a text (or after the end of another) the header's last line can be; the longest seen has 20,000."""
+"""The longest header that is looked for; the longest one seen has 20,000."""
 NEAR_CHARACTERS = 100_000
-"""A text that comes in pieces is not parted so near behind Project Gutenberg's name."""
+"""A text that comes in pieces is not divided this close after Project Gutenberg's name."""
 REST = "the rest of a licence"
 
 NAME = re.compile("P(?:roject Gutenberg|ROJECT GUTENBERG)")
 WORK = r"(?:THE|THIS) PROJECT GUTENBERG E-?(?:BOOK|TEXT)\b"
 TO_STARS = r"[^*\n]*(?:\n[^*\n]+){0,2}\*\*\*[ \t]*$"
-"""The rest of a mark: a long title goes over up to three lines, to the closing stars and no further."""
+"""The rest of a mark: a long title takes up to three lines, to the closing stars and no further."""
 
 HEADER_END = re.compile(
     rf"(?:(?<=\n\n)|\A)\*\*\* ?START OF {WORK}{TO_STARS}"
@@ -43,7 +43,7 @@ CREDITS = re.compile(
     re.I,
 )
 LONGEST_CREDIT = 1_500
-"""Characters in a paragraph that can be a credit: a longer one is somebody's prose."""
+"""Characters in a paragraph that can be a credit: a longer one is prose."""
 
 BLANK_LINES = re.compile(r"(?:[ \t\f]*\n)*")
 PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*\n?(?:[^\n]*\S[^\n]*\n?)*")
@@ -51,60 +51,90 @@ PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*\n?(?:[^\n]*\S[^\n]*\n?)*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cut:
-    """A part of a file that is not learned from."""
+    """A part of a file that was removed."""
 
     what: str
     reason: str
-    """The line that gave it away."""
+    """The line that identified it."""
     n_characters: int
     n_bytes: int
-    """In the source encoding, without newline bytes that were removed before."""
+    """In the source encoding, without the newline bytes that were removed before."""
     first_line: str
 
 
-@dataclass(slots=True)
-class ScanState:
-    """What a text that comes in pieces has been so far."""
+class GutenbergCleaner:
+    """Cleans one text, which may come in pieces. What it has seen so far is in its attributes."""
 
-    is_beginning: bool = True
-    in_book: bool = False
-    """Behind a header."""
-    in_licence: bool = False
-    """Behind a licence after which no book has begun."""
+    def __init__(self) -> None:
+        self.cuts: tuple[Cut, ...] = ()
+        """All cuts so far, in reading order."""
+        self.at_beginning = True
+        self.in_book = False
+        """After a header."""
+        self.in_licence = False
+        """After a licence that no further book has followed."""
 
-
-def strip_boilerplate(
-    text: str, measure: Callable[[int, int], int] | None = None, where: ScanState | None = None
-) -> tuple[str, tuple[Cut, ...]]:
-    """What is left of the text, and what was cut from it, in reading order.
-
-    `measure(start, end)` gives the bytes of whole lines `text[start:end]` in the source; default: in UTF-8. `where` is
-    for a text in pieces: the first call changes it for the second.
-    """
-    measure = measure or (lambda start, end: len(text[start:end].encode()))
-    cuts, kept, position = [], [], 0
-    for start, end, what, reason in _find_boilerplate(text, where or ScanState()):
-        kept.append(text[position:start])
-        cuts.append(
-            Cut(
-                what=what,
-                reason=reason.split("\n")[0].strip(),
-                n_characters=end - start,
-                n_bytes=measure(start, end),
-                first_line=text[start:end].lstrip().split("\n", 1)[0].strip(),
+    def clean(self, text: str, count_bytes: Callable[[int, int], int] | None = None) -> str:
+        """What is left of the next piece. `count_bytes(start, end)` gives the size of whole lines `text[start:end]` in
+        the source file; default: in UTF-8."""
+        count_bytes = count_bytes or (lambda start, end: len(text[start:end].encode()))
+        kept, cuts, position = [], [], 0
+        for start, end, what, reason in self._find_boilerplate(text):
+            kept.append(text[position:start])
+            cuts.append(
+                Cut(
+                    what=what,
+                    reason=reason.split("\n")[0].strip(),
+                    n_characters=end - start,
+                    n_bytes=count_bytes(start, end),
+                    first_line=text[start:end].lstrip().split("\n", 1)[0].strip(),
+                )
             )
-        )
-        position = end
-    return ("".join((*kept, text[position:])) if cuts else text), tuple(cuts)
+            position = end
+        self.cuts = _join_cuts(self.cuts, cuts)
+        return "".join((*kept, text[position:])) if cuts else text
+
+    def _find_boilerplate(self, text: str) -> Iterator[tuple[int, int, str, str]]:
+        """Start, end, name and identifying line of each part to cut; the parts do not overlap."""
+        if self.in_licence:
+            yield 0, len(text), REST, ""
+            return
+        at_beginning, self.at_beginning = self.at_beginning, False
+        if not NAME.search(text):
+            return
+        position, header = 0, _find_header(text, 0) if at_beginning else None
+        self.in_book |= bool(header)
+        if header:
+            position = _skip_blank_lines(text, header.end())
+            yield 0, position, "Project Gutenberg's header", header[0]
+        while True:
+            for start, end, line in _find_credits(text, position) if header else ():
+                yield start, end, "a note by Project Gutenberg's volunteers", line
+                position = end
+            licence = _find_licence(text, position, in_book=self.in_book)
+            if not licence:
+                return
+            start = _skip_blank_lines_back(text, licence.start(), position)
+            header = _find_header(text, licence.end())
+            self.in_book, self.in_licence = bool(header), not header
+            position = _skip_blank_lines(text, header.end()) if header else len(text)
+            what = "Project Gutenberg's licence" + (" and the next book's header" if header else "")
+            yield start, position, what, licence[0]
+
+
+def strip_boilerplate(text: str) -> tuple[str, tuple[Cut, ...]]:
+    """What is left of a whole text, and what was cut from it, in reading order."""
+    cleaner = GutenbergCleaner()
+    return cleaner.clean(text), cleaner.cuts
 
 
 def ends_near_name(text: str) -> bool:
-    """Whether a header or licence may go on behind the end of this piece."""
+    """Whether a header or licence may continue after the end of this piece."""
     return bool(NAME.search(text, max(0, len(text) - NEAR_CHARACTERS)))
 
 
-def join_cuts(cuts: Sequence[Cut], more: Sequence[Cut]) -> tuple[Cut, ...]:
-    """The cuts of a text and of its next piece, where that goes on with the licence that the first one ended in."""
+def _join_cuts(cuts: Sequence[Cut], more: Sequence[Cut]) -> tuple[Cut, ...]:
+    """The cuts of a text and of its next piece, which may continue the licence that the former ended in."""
     if not more or more[0].what != REST:
         return (*cuts, *more)
     *before, last = cuts
@@ -114,36 +144,11 @@ def join_cuts(cuts: Sequence[Cut], more: Sequence[Cut]) -> tuple[Cut, ...]:
     return (*before, longer, *more[1:])
 
 
-def _find_boilerplate(text: str, where: ScanState) -> Iterator[tuple[int, int, str, str]]:
-    """Start, end, name and give-away line of each part to cut; the parts do not overlap."""
-    if where.in_licence:
-        yield 0, len(text), REST, ""
-        return
-    is_beginning, where.is_beginning = where.is_beginning, False
-    if not NAME.search(text):
-        return
-    position, header = 0, _find_header(text, 0) if is_beginning else None
-    where.in_book |= bool(header)
-    if header:
-        position = _skip_blank_lines(text, header.end())
-        yield 0, position, "Project Gutenberg's header", header[0]
-    while True:
-        for start, end, line in _find_credits(text, position) if header else ():
-            yield start, end, "a note by Project Gutenberg's volunteers", line
-            position = end
-        licence = _find_licence(text, position, in_book=where.in_book)
-        if not licence:
-            return
-        start = _skip_blank_lines_back(text, licence.start(), position)
-        header = _find_header(text, licence.end())
-        where.in_book, where.in_licence = bool(header), not header
-        position = _skip_blank_lines(text, header.end()) if header else len(text)
-        what = "Project Gutenberg's licence" + (" and the next book's header" if header else "")
-        yield start, position, what, licence[0]
+# -- finding the marks
 
 
 def _find_header(text: str, position: int) -> re.Match[str] | None:
-    """The last line of the header that begins at `position`, if one does."""
+    """The last line of the header that begins at `position`, if there is one."""
     end = min(position + HEADER_CHARACTERS, len(text))
     if stars := STARS.search(text, position, end):
         end = stars.start()
@@ -155,11 +160,11 @@ def _find_header(text: str, position: int) -> re.Match[str] | None:
 
 
 def _find_licence(text: str, position: int, *, in_book: bool) -> re.Match[str] | None:
-    """Where the licence begins: at its stars or at the "End of Project Gutenberg's …" before them.
+    """The line that begins the licence: its stars, or the "End of Project Gutenberg's …" before them.
 
-    Without a header (`in_book` is false) only if nothing but the licence follows, or nothing after the stars.
+    Without a header (`in_book` is false) this counts only if nothing but the licence follows, or nothing at all.
     """
-    for name in NAME.finditer(text, position):  # a plain search for the name is far faster than one for the marks
+    for name in NAME.finditer(text, position):  # searching for the name first is far faster
         mark = LICENCE.match(text, max(position, text.rfind("\n", 0, name.start()) + 1))
         if not mark:
             continue
@@ -170,7 +175,7 @@ def _find_licence(text: str, position: int, *, in_book: bool) -> re.Match[str] |
 
 
 def _find_credits(text: str, position: int) -> Iterator[tuple[int, int, str]]:
-    """Start, end and first line of each paragraph from `position` on in which volunteers speak of their work."""
+    """Start, end and first line of each paragraph from `position` on in which volunteers describe their work."""
     while CREDITS.match(text, position) and (paragraph := PARAGRAPH.match(text, position)):
         end = paragraph.end()
         if paragraph[0].lstrip().startswith("["):  # a note in brackets can be several paragraphs long
@@ -184,12 +189,12 @@ def _find_credits(text: str, position: int) -> Iterator[tuple[int, int, str]]:
 
 
 def _skip_blank_lines(text: str, position: int) -> int:
-    """The beginning of the first line from `position` on (an end of line, or a beginning) that is not blank."""
-    return BLANK_LINES.match(text, position).end()  # type: ignore[union-attr]  # it matches the empty string, too
+    """The beginning of the first line from `position` (a line's end or beginning) on that is not blank."""
+    return BLANK_LINES.match(text, position).end()  # type: ignore[union-attr]  # it also matches the empty string
 
 
 def _skip_blank_lines_back(text: str, position: int, first: int) -> int:
-    """The beginning of the blank lines before `position`, but none before `first`."""
+    """The beginning of the blank lines before `position`, but not before `first`."""
     while position > first and text[position - 1].isspace():
         position -= 1
     return text.index("\n", position) + 1 if position > first else first

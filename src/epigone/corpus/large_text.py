@@ -1,6 +1,6 @@
-"""A long text piece by piece in; the text in a file out, which is read where it is needed and never held whole.
+"""Long texts on disk: `len` and slices as of a `str`, without the whole text in memory.
 
-Short texts stay what they are, strings; both are cut and read by the same functions.
+Short texts stay strings; the functions here treat both alike.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from pathlib import Path
 from epigone.errors import OutputError
 
 HELD_CHARACTERS = 1 << 24
-"""Of all texts that are read together, those that come first are held as strings up to so much."""
+"""Of texts that are read together, the first ones stay strings, up to this many characters in all."""
 MARKED_CHARACTERS = 1 << 14
-"""Between two marks, which say where in the file a character stands."""
+"""Characters between two marks; a mark says where in the file a character is."""
 BLOCK_CHARACTERS = 1 << 20
-"""Of a long text that are read at once."""
+"""Characters of a long text that are read at once."""
 
 
 class TempTextFile:
-    """A temporary file that stored texts lie in, one after another.
+    """A temporary file with texts in it, one after another.
 
-    It has no name, so it is gone when nobody needs it any more, whatever happens.
+    It has no name, so the system deletes it when it is closed, even after a crash.
     """
 
     def __init__(self, folder: Path | None) -> None:
         """Raises OSError."""
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # it closes when nobody needs it
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by the finalizer
         weakref.finalize(self, self._file.close)
         self._map: mmap.mmap | None = None
         self.n_bytes = 0
 
     def write(self, data: bytes) -> None:
-        """Put bytes at the end. Raises OSError."""
+        """Append bytes. Raises OSError."""
         self._file.write(data)
         self.n_bytes += len(data)
 
     def flush(self) -> None:
-        """Let all that was written be in the file. Raises OSError."""
+        """Flush what was written. Raises OSError."""
         self._file.flush()
 
     def read(self, start: int, end: int) -> bytes:
@@ -57,11 +57,11 @@ class TempTextFile:
 
 @dataclass(frozen=True, slots=True)
 class DiskText:
-    """A text on a shelf, or a stretch of one: `text[10:20]` and `len(text)` are a string's."""
+    """A text in a temporary file, or a part of one: `text[10:20]` and `len(text)` work as for a string."""
 
-    shelf: TempTextFile = field(repr=False)
+    file: TempTextFile = field(repr=False)
     marks: tuple[int, ...] = field(repr=False)
-    """Where on the shelf each MARKED_CHARACTERS characters begin, and where the last end."""
+    """Where in the file each MARKED_CHARACTERS characters begin, and where the last ones end."""
     start: int
     end: int
 
@@ -71,12 +71,12 @@ class DiskText:
     def __getitem__(self, part: slice) -> str:
         start, end, step = part.indices(len(self))
         if step != 1:
-            raise ValueError("A stored text is read in unbroken stretches.")
+            raise ValueError("A text on disk can only be sliced with step 1.")
         if start >= end:
             return ""
         start, end = start + self.start, end + self.start
         first, last = start // MARKED_CHARACTERS, -(-end // MARKED_CHARACTERS)
-        text = self.shelf.read(self.marks[first], self.marks[last]).decode("utf-8", "surrogatepass")
+        text = self.file.read(self.marks[first], self.marks[last]).decode("utf-8", "surrogatepass")
         before = first * MARKED_CHARACTERS
         return text[start - before : end - before]
 
@@ -88,7 +88,7 @@ Text = str | DiskText
 
 
 def slice_text(text: Text, start: int, end: int) -> Text:
-    """A stretch of a text; of a stored one without reading it."""
+    """A part of a text; a text on disk is not read for it."""
     if isinstance(text, str):
         return text[start:end]
     return replace(text, start=text.start + start, end=text.start + min(end, len(text)))
@@ -101,18 +101,18 @@ def read_blocks(text: Text, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
 
 
 def read_some(texts: Sequence[Text], n_most: int = HELD_CHARACTERS) -> list[str]:
-    """The texts; where they have more than `n_most` characters in all, stretches at even distances in them."""
+    """The texts; if they have more than `n_most` characters in all, parts at even distances in them."""
     n_all = sum(map(len, texts))
     if n_all <= n_most:
         return list(map(str, texts))
     n_places = max(1, n_most // BLOCK_CHARACTERS)
     n_each = n_most // n_places
     starts = [(n_all - n_each) * number // max(1, n_places - 1) for number in range(n_places)]
-    return [stretch for start in starts for stretch in slice_across(texts, start, start + n_each)]
+    return [part for start in starts for part in slice_across(texts, start, start + n_each)]
 
 
 def read_end(texts: Sequence[Text], between: str, n_most: int) -> str:
-    """The last characters of texts that stand one behind another."""
+    """The last `n_most` characters of consecutive texts."""
     found: list[str] = []
     for text in reversed(texts):
         found = [text[max(0, len(text) - n_most) :], *found]
@@ -123,7 +123,7 @@ def read_end(texts: Sequence[Text], between: str, n_most: int) -> str:
 
 
 def read_beginning(texts: Sequence[Text], between: str, n_most: int) -> str:
-    """The first ones."""
+    """The first `n_most` characters of consecutive texts."""
     found: list[str] = []
     for text in texts:
         found.append(text[:n_most])
@@ -134,12 +134,12 @@ def read_beginning(texts: Sequence[Text], between: str, n_most: int) -> str:
 
 
 def count_lines(text: Text, end: int) -> int:
-    """Line ends among the first `end` characters."""
+    """Line ends in the first `end` characters."""
     return sum(block.count("\n") for block in read_blocks(slice_text(text, 0, end)))
 
 
 def slice_across(texts: Sequence[Text], start: int, end: int) -> Iterator[str]:
-    """What stands from one place to another, counted over all texts."""
+    """The characters from `start` to `end`, counted over all texts."""
     for text in texts:
         if start < len(text) and end > 0:
             yield text[max(0, start) : min(end, len(text))]
@@ -147,13 +147,13 @@ def slice_across(texts: Sequence[Text], start: int, end: int) -> Iterator[str]:
 
 
 class TextSpooler:
-    """Keeps texts: the first ones as strings, those for which there is no room left in a temporary file."""
+    """Collects texts piece by piece: the first ones as strings, those beyond a limit in a temporary file."""
 
     def __init__(self, folder: Path | None = None, held_characters: int | None = None) -> None:
-        """`folder`: where the file is, if not where temporary files are."""
+        """`folder`: where the file goes, if not to the system's temporary folder."""
         self.folder = folder
         self.room = HELD_CHARACTERS if held_characters is None else held_characters
-        self._shelf: TempTextFile | None = None
+        self._file: TempTextFile | None = None
         self._pieces: list[str] = []
         self._marks: list[int] = []
         self._n_characters = 0
@@ -163,45 +163,45 @@ class TextSpooler:
         self._pieces.append(piece)
         self._n_characters += len(piece)
         if self._n_characters > self.room:
-            with self._explained():
+            with self._explain_os_errors():
                 self._write(is_last=False)
 
     def finish(self) -> Text:
-        """The text that all pieces since the last one make. Raises OutputError."""
+        """The text made of all pieces since the last call. Raises OutputError."""
         n_characters, pieces = self._n_characters, self._pieces
         if n_characters <= self.room:
             self.room -= n_characters
             text: Text = "".join(pieces)
         else:
-            with self._explained():
+            with self._explain_os_errors():
                 text = DiskText(self._write(is_last=True), tuple(self._marks), 0, n_characters)
         self.forget()
         return text
 
     def forget(self) -> None:
-        """Drop what was added of a text that is not finished."""
+        """Drop the pieces of an unfinished text."""
         self._pieces, self._marks, self._n_characters = [], [], 0
 
     def _write(self, *, is_last: bool) -> TempTextFile:
-        shelf = self._shelf = self._shelf or TempTextFile(self.folder)
-        self._marks = self._marks or [shelf.n_bytes]
+        file = self._file = self._file or TempTextFile(self.folder)
+        self._marks = self._marks or [file.n_bytes]
         text = "".join(self._pieces)
         n_whole = len(text) if is_last else len(text) // MARKED_CHARACTERS * MARKED_CHARACTERS
         for start, end in pairwise([*range(0, n_whole, MARKED_CHARACTERS), n_whole]):
-            shelf.write(text[start:end].encode("utf-8", "surrogatepass"))
-            self._marks.append(shelf.n_bytes)
+            file.write(text[start:end].encode("utf-8", "surrogatepass"))
+            self._marks.append(file.n_bytes)
         self._pieces = [text[n_whole:]]
         if is_last:
-            shelf.flush()
-        return shelf
+            file.flush()
+        return file
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_os_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise OutputError(
-                f"A long text cannot be kept in {self.folder or tempfile.gettempdir()} while it is read: "
+                f"A long text cannot be stored in {self.folder or tempfile.gettempdir()} while it is read: "
                 f"{error.strerror}.",
-                hint="It takes as much room there as the text itself.",
+                hint="It needs as much free space there as the text is long.",
             ) from None

@@ -1,4 +1,7 @@
-"""`Corpus` → `Split`: what is learned from and what is held out, in stretches that together are the text, once."""
+"""Divides a corpus into training and validation text, at sentence and paragraph boundaries where possible.
+
+The spans of the two parts together are the text, every character once.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ from epigone.settings import TrainSettings
 
 SPANS_PER_FILE = 8
 SMALLEST_SPAN = 2_000
-"""Characters. A shorter stretch spends much of its loss on its first words, which have no context."""
+"""Characters. In a shorter span, much of the loss is on the first words, which have no context."""
 SMALLEST_PIECE = 200
-"""Characters that are worth taking from a short file; what falls below is taken from the next one."""
+"""Characters worth taking from a short file; a smaller amount is taken from the next file instead."""
 FILES_FOR_DOCUMENTS = 10
-"""From so many files on, whole ones can be held out and the share still be met."""
+"""With this many files, whole ones can be held out and the share still be met."""
 
 PREFERENCES = (
     ("paragraph", 0.1),
@@ -32,9 +35,9 @@ PREFERENCES = (
     ("line", 0.1),
     ("word", 0.1),
 )
-"""Kinds of boundary, best first, and how much longer or shorter, as a part of itself, a stretch may be."""
+"""Kinds of boundary, best first, and the tolerance on the length of a span, as a share of it."""
 REACH = 50_000
-"""Characters in which a boundary is looked for on either side, so that a long text is not read to be split."""
+"""Characters on either side in which a boundary is searched for, so that a long text need not be read."""
 
 How = Literal["spread", "tail", "documents", "file"]
 
@@ -53,32 +56,32 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """Every character of the corpus lies in one stretch of one part. Stretches are in reading order and not empty."""
+    """Every character of the corpus is in exactly one span. Spans are in reading order and not empty."""
 
     train: tuple[Span, ...]
     validation: tuple[Span, ...]
-    """Stretches of the corpus; if `how` is "file", of the held-out corpus."""
+    """Spans of the corpus or, if `how` is "file", of the held-out corpus."""
     how: How
     reason: str
 
     def train_texts(self, corpus: Corpus) -> Iterator[Text]:
-        """The text of each stretch that is learned from."""
+        """The text of each training span."""
         return _read_spans(corpus, self.train)
 
     def validation_texts(self, corpus: Corpus, held_out: Corpus | None = None) -> Iterator[Text]:
-        """The text of each stretch that is held out; `held_out` must be given if `how` is "file"."""
+        """The text of each validation span; `held_out` must be given if `how` is "file"."""
         if self.how == "file" and held_out is None:
-            raise SettingsError("The held-out text is a corpus of its own.", hint="Pass it as held_out.")
+            raise SettingsError("The validation text is a separate corpus.", hint="Pass it as held_out.")
         return _read_spans(held_out if self.how == "file" and held_out else corpus, self.validation)
 
 
-def _read_spans(corpus: Corpus, stretches: Sequence[Span]) -> Iterator[Text]:
-    return (read_span(corpus, stretch) for stretch in stretches)
+def _read_spans(corpus: Corpus, spans: Sequence[Span]) -> Iterator[Text]:
+    return (read_span(corpus, span) for span in spans)
 
 
-def read_span(corpus: Corpus, stretch: Span) -> Text:
-    """The text of a stretch."""
-    return slice_text(corpus.documents[stretch.document].text, stretch.start, stretch.end)
+def read_span(corpus: Corpus, span: Span) -> Text:
+    """The text of a span."""
+    return slice_text(corpus.documents[span.document].text, span.start, span.end)
 
 
 def split_corpus(
@@ -105,16 +108,16 @@ def split_corpus(
             return _make_split(corpus, whole, "documents", f"whole files: {len(chosen):,} of {len(corpus.documents):,}")
     if how == "tail":
         return _make_split(corpus, _take_tail(corpus, share), "tail", "the end of the text")
-    stretches = _take_spread(corpus, share)
-    return _make_split(corpus, stretches, "spread", f"{len(stretches):,} unbroken stretches over the text")
+    spans = _take_spread(corpus, share)
+    return _make_split(corpus, spans, "spread", f"{len(spans):,} spans spread over the text")
 
 
 def _make_split(corpus: Corpus, validation: Sequence[Span], how: How, what: str) -> Split:
-    held = tuple(stretch for stretch in validation if len(stretch))
+    held = tuple(span for span in validation if len(span))
     train = tuple(_find_rest(corpus, held))
     if not held or not train:
         raise TextTooShort(
-            f"{corpus.n_characters:,} characters cannot be divided into a part to learn from and one to test on.",
+            f"{corpus.n_characters:,} characters are too few to divide into training and validation text.",
             hint="Give more text, or hold out another share.",
         )
     n_held = sum(map(len, held))
@@ -123,16 +126,16 @@ def _make_split(corpus: Corpus, validation: Sequence[Span], how: How, what: str)
 
 
 def _find_rest(corpus: Corpus, held: Sequence[Span]) -> Iterator[Span]:
-    """What lies between the held-out stretches, which are in reading order."""
+    """What is between the held-out spans, which are in reading order."""
     of_document: dict[int, list[Span]] = {}
-    for stretch in held:
-        of_document.setdefault(stretch.document, []).append(stretch)
+    for span in held:
+        of_document.setdefault(span.document, []).append(span)
     for i, document in enumerate(corpus.documents):
         position = 0
-        for stretch in of_document.get(i, ()):
-            if stretch.start > position:
-                yield Span(document=i, start=position, end=stretch.start)
-            position = stretch.end
+        for span in of_document.get(i, ()):
+            if span.start > position:
+                yield Span(document=i, start=position, end=span.start)
+            position = span.end
         if position < len(document.text):
             yield Span(document=i, start=position, end=len(document.text))
 
@@ -146,10 +149,10 @@ def _split_by_file(corpus: Corpus, held_out: Corpus) -> Split:
     validation = tuple(filter(len, (_whole(held_out, i) for i in range(len(held_out.documents)))))
     if not train or not validation:
         raise TextTooShort("The text or the held-out text is empty.", hint="Give files with text in them.")
-    reason = f"a text of its own, {held_out.n_characters:,} characters"
+    reason = f"a separate text, {held_out.n_characters:,} characters"
     learned = {_hash(document.text) for document in corpus.documents}
     if both := [document.name for document in held_out.documents if _hash(document.text) in learned]:
-        reason += f"; but {', '.join(both)} is learned from as well, so the result says nothing about new text"
+        reason += f"; but {', '.join(both)} is training text as well, so the result says nothing about new text"
     return Split(train=train, validation=validation, how="file", reason=reason)
 
 
@@ -161,17 +164,17 @@ def _hash(text: Text) -> bytes:
 
 
 def _take_tail(corpus: Corpus, share: float) -> list[Span]:
-    """The end of all documents joined, cut at the exact character: the field's convention, to compare with others."""
+    """The end of all documents joined, cut at the exact character: the usual convention, for comparisons."""
     first = int(corpus.n_characters * (1 - share))
-    stretches = []
+    spans = []
     for i, document in enumerate(corpus.documents):
-        stretches.append(Span(document=i, start=min(max(first, 0), len(document.text)), end=len(document.text)))
+        spans.append(Span(document=i, start=min(max(first, 0), len(document.text)), end=len(document.text)))
         first -= len(document.text)
-    return stretches
+    return spans
 
 
 def _choose_documents(corpus: Corpus, share: float, seed: int) -> list[int]:
-    """Files, in a seeded random order, as long as each brings the sum nearer to the share; one stays on either side."""
+    """Files in random order, as long as each brings the sum closer to the share; each part keeps at least one."""
     sizes = [len(document.text) for document in corpus.documents]
     if len(sizes) < 2:
         raise SettingsError("One file cannot be split by documents.", hint='Use split "spread" or "tail".')
@@ -185,44 +188,44 @@ def _choose_documents(corpus: Corpus, share: float, seed: int) -> list[int]:
 
 
 def _take_spread(corpus: Corpus, share: float) -> list[Span]:
-    """Stretches from each file. What one file gives too little or too much is made up for by the next."""
-    stretches: list[Span] = []
+    """Spans from each file. If one gives too little or too much, the next one makes up for it."""
+    spans: list[Span] = []
     owed = 0.0
     for i, document in enumerate(corpus.documents):
         owed += len(document.text) * share
         if owed >= SMALLEST_PIECE:
             most = len(document.text) * max(share, 0.5)
-            stretches += (taken := _take_from_text(document.text, i, min(owed, most)))
+            spans += (taken := _take_from_text(document.text, i, min(owed, most)))
             owed -= sum(map(len, taken))
-    if not stretches and corpus.documents:
+    if not spans and corpus.documents:
         longest = max(range(len(corpus.documents)), key=lambda i: len(corpus.documents[i].text))
-        stretches = _take_from_text(corpus.documents[longest].text, longest, max(1.0, owed))
-    return stretches
+        spans = _take_from_text(corpus.documents[longest].text, longest, max(1.0, owed))
+    return spans
 
 
 def _take_from_text(text: Text, document: int, wanted: float) -> list[Span]:
-    """About `wanted` characters in stretches spread evenly, never from the very beginning."""
+    """About `wanted` characters in spans spread evenly, never from the very beginning."""
     if len(text) < 2:
         return []
     wanted = min(wanted, len(text) - 1)
-    n_stretches = max(1, min(SPANS_PER_FILE, int(wanted / SMALLEST_SPAN)))
-    period = len(text) / n_stretches
-    stretches: list[Span] = []
-    for i in range(n_stretches):
-        length = max(1, round((wanted - sum(map(len, stretches))) / (n_stretches - i)))
-        first = stretches[-1].end + 1 if stretches else 1
-        last = len(text) if i == n_stretches - 1 else round((i + 1) * period)
+    n_spans = max(1, min(SPANS_PER_FILE, int(wanted / SMALLEST_SPAN)))
+    period = len(text) / n_spans
+    spans: list[Span] = []
+    for i in range(n_spans):
+        length = max(1, round((wanted - sum(map(len, spans))) / (n_spans - i)))
+        first = spans[-1].end + 1 if spans else 1
+        last = len(text) if i == n_spans - 1 else round((i + 1) * period)
         middle = round((i + 0.5) * period)
         if last - first >= 1:
             start, end = _place_span(text, range(first, last + 1), middle - length // 2, length)
-            stretches.append(Span(document=document, start=start, end=end))
-    return stretches
+            spans.append(Span(document=document, start=start, end=end))
+    return spans
 
 
 def _place_span(text: Text, room: range, ideal: int, length: int) -> tuple[int, int]:
-    """Start and end, within `room`, near the ideal start, about `length` apart, at the best kind of boundary there is.
+    """Start and end within `room`, close to the ideal start and about `length` apart, at the best kind of boundary.
 
-    Without any boundary (one line without a space) it is cut where it falls.
+    Without any boundary (one line without a space) the span is cut at the ideal place.
     """
     ideal = max(room[0], min(ideal, room[-1] - length))
     for kind, tolerance in PREFERENCES:
@@ -232,7 +235,7 @@ def _place_span(text: Text, room: range, ideal: int, length: int) -> tuple[int, 
 
 
 def _find_pair(text: Text, room: range, ideal: range, kind: str, slack: int) -> tuple[int, int] | None:
-    """The boundaries of one kind whose distance is right, with the start nearest to the ideal."""
+    """The two boundaries of one kind at the right distance whose start is closest to the ideal."""
     length, reach, slack = len(ideal), min(max(len(ideal), SMALLEST_PIECE), REACH), min(slack, REACH)
     starts = _find_boundaries(text, room, ideal[0] - reach, ideal[0] + reach, kind)
     for start in sorted(starts, key=lambda start: abs(start - ideal[0]))[:64]:
@@ -245,7 +248,7 @@ def _find_pair(text: Text, room: range, ideal: range, kind: str, slack: int) -> 
 def _find_boundaries(text: Text, room: range, low: int, high: int, kind: str) -> list[int]:
     """Every boundary of the kind from `low` to `high` and within `room`."""
     low, high = max(low, room[0]), min(high, room[-1])
-    margin = 100  # a pattern begins before its boundary: at the stop, or at the first of several blank lines
+    margin = 100  # a match begins before its boundary: at the stop, or at the first of several blank lines
     start = max(0, low - 2 * margin)
     window = text[start : min(len(text), high + margin)]
     matches = SPLIT_BOUNDARIES[kind].finditer(window, max(0, low - margin - start))
@@ -255,9 +258,9 @@ def _find_boundaries(text: Text, room: range, low: int, high: int, kind: str) ->
 def read_and_split(
     texts: Sequence[str], settings: TrainSettings, folder: Path, watch: StageCallback = ignore_stages
 ) -> tuple[Corpus, Corpus | None, Split]:
-    """What is learned from and, where that was named, what is held out. Raises TextError, SettingsError, OutputError.
+    """The corpus, the validation corpus if one was named, and the split. Raises TextError, SettingsError, OutputError.
 
-    Long texts are put into temporary files in `folder`.
+    Long texts go into temporary files in `folder`.
     """
     corpus = _read(texts, settings, folder, watch)
     held_out = None if isinstance(settings.validation, float) else _read([settings.validation], settings, folder, watch)
@@ -276,9 +279,9 @@ def _read(texts: Sequence[str], settings: TrainSettings, folder: Path, watch: St
     )
 
 
-def group_spans(corpus: Corpus, stretches: Sequence[Span]) -> list[list[Text]]:
-    """For each document that has any the texts of its stretches."""
+def group_spans(corpus: Corpus, spans: Sequence[Span]) -> list[list[Text]]:
+    """The texts of the spans, by document; documents without spans are left out."""
     texts: dict[int, list[Text]] = {}
-    for stretch in stretches:
-        texts.setdefault(stretch.document, []).append(read_span(corpus, stretch))
+    for span in spans:
+        texts.setdefault(span.document, []).append(read_span(corpus, span))
     return list(texts.values())
