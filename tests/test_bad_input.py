@@ -74,7 +74,7 @@ TEXTS: dict[str, Case] = {
     "misspelt file": (lambda here: [here / "txet.txt"], "Did you mean"),
     "missing folder": (lambda here: [here / "no" / "such.txt"], "There is no folder"),
     "empty file": (lambda here: [make(here / "empty.txt", b"")], "empty.txt is empty"),
-    "white space": (lambda here: [make(here / "white.txt", b" \n" * 3000)], "nothing but white space"),
+    "white space": (lambda here: [make(here / "white.txt", b" \n" * 3000)], "only white space"),
     "picture": (lambda here: [make(here / "cover.txt", PNG)], "PNG"),
     "folder without text": (lambda here: [make_folder(here / "empty")], "has no text in it"),
     "too short": (lambda here: [make(here / "short.txt", sonnets(1_900).encode())], "at least 2,000 are needed"),

@@ -14,7 +14,7 @@ from epigone.evaluation.copying import find_copied
 from epigone.run import open_generator
 from epigone.text_reuse.matches import find_longest_shared, find_matches
 from epigone.tokens import dataset
-from epigone.tokens.dataset import decode_documents, decode_texts, tokenize
+from epigone.tokens.dataset import decode_documents, tokenize
 from epigone.tokens.tokenizer import train_tokenizer
 from helpers_copies import parrot
 from helpers_front import command, shared_run, sonnets
@@ -40,7 +40,7 @@ def test_documents_are_spelled_as_they_were(
     assert decode_documents(tokens.train, tokenizer) == ["".join(document) for document in documents]
     for n_tokens in (1, 2, 3, 1 << 18):
         monkeypatch.setattr(dataset, "PIECE_TOKENS", n_tokens)
-        assert decode_texts(tokens.train, tokenizer) == ["".join(document) for document in documents]
+        assert decode_documents(tokens.train, tokenizer) == ["".join(document) for document in documents]
 
 
 @pytest.mark.parametrize(

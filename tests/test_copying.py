@@ -43,7 +43,7 @@ def test_the_guard_forbids_what_completes_a_copy_and_nothing_else(
     for taken in data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=5)):
         for token, piece in enumerate(tokenizer):
             assert guard.forbids(token) == forbids_slowly(said, piece, written, n_characters)
-        guard.take(taken)
+        guard.advance(taken)
         said += tokenizer[taken]
 
 
@@ -60,7 +60,7 @@ def test_however_a_copy_is_cut_into_tokens_its_first_window_is_its_last(
         n_said = len(normalise_slowly(decode(data[: edges[token + 1]])))
         n_before = len(normalise_slowly(decode(data[: edges[token]])))
         assert guard.forbids(token) == (n_said > max(n_characters, n_before))
-        guard.take(token)
+        guard.advance(token)
 
 
 def test_white_space_over_several_tokens_is_one_space() -> None:
@@ -68,12 +68,12 @@ def test_white_space_over_several_tokens_is_one_space() -> None:
     guard = CopyGuard(CopyIndex(["one two three"], 7), tokens)
     for token in (0, 1, 2):
         assert not guard.forbids(token)
-        guard.take(token)
+        guard.advance(token)
     assert not guard.forbids(3), "seven characters are allowed"
     assert guard.forbids(4) and not guard.forbids(5)
-    guard.take(3)
+    guard.advance(3)
     assert guard.forbids(1) and guard.forbids(2)
-    guard.take(5)
+    guard.advance(5)
     assert not guard.forbids(1)
 
 
@@ -82,7 +82,7 @@ def test_the_token_that_completes_a_character_is_the_forbidden_one() -> None:
     guard = CopyGuard(CopyIndex(["red \U0001f98a"], 4), [b"RED ", fox[:2], fox[2:], b"x"])
     for token in (0, 1):
         assert not guard.forbids(token)
-        guard.take(token)
+        guard.advance(token)
     assert guard.forbids(2) and not guard.forbids(3)
 
 
@@ -99,7 +99,7 @@ def write_as_a_copier(guard: CopyGuard | None, tokens: Sequence[bytes], chance: 
         else:
             pytest.fail("nothing is allowed")
         if guard is not None:
-            guard.take(token)
+            guard.advance(token)
         said += tokens[token]
         place = (place + len(tokens[token])) % len(SECRET) if token in wanted else chance.randrange(len(SECRET))
     return decode(said)

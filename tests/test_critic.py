@@ -13,7 +13,7 @@ from epigone.cli.terminal import PlainScreen
 from epigone.evaluation.sample_checks import TOKENS_BETWEEN, SampleChecker, SampleWriter
 from epigone.runs.records import append_event, read_events
 from epigone.settings import TrainSettings
-from epigone.tokens.dataset import TokenDataset, decode_documents, decode_pieces
+from epigone.tokens.dataset import TokenDataset, decode_documents, DecodedPieces
 from epigone.tokens.tokenizer import load_tokenizer
 from epigone.training.events import Event, Finished, Sample, Sampled, SampleStats
 from helpers_front import Path, shared_run, sonnets
@@ -67,10 +67,10 @@ def test_style_is_measured_if_it_costs_little() -> None:
 def test_the_text_is_decoded_in_pieces_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     part, tokenizer = read_tokens().train, load_tokenizer(shared_run().folder.model)
     whole = decode_documents(part, tokenizer)
-    assert [piece for piece in decode_pieces(part, tokenizer) if piece] == whole
+    assert [piece for piece in DecodedPieces(part, tokenizer) if piece] == whole
     monkeypatch.setattr("epigone.tokens.dataset.PIECE_TOKENS", 50)
     monkeypatch.setattr("epigone.tokens.dataset.OVERLAP_TOKENS", 10)
-    pieces = [piece for piece in decode_pieces(part, tokenizer) if piece]
+    pieces = [piece for piece in DecodedPieces(part, tokenizer) if piece]
     assert len(pieces) > 20 and all(piece in whole[0] for piece in pieces if "\ufffd" not in piece)
 
 

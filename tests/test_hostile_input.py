@@ -154,7 +154,7 @@ def test_texts_are_held_while_there_is_room_and_stored_after_it() -> None:
 def test_a_disk_without_room_for_a_long_text_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     store = TextSpooler(tmp_path / "file" / "below", held_characters=0)
-    with pytest.raises(OutputError, match="cannot be kept in"):
+    with pytest.raises(OutputError, match="cannot be stored in"):
         store.add("text")
 
 

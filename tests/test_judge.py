@@ -22,7 +22,7 @@ from epigone.report.pages import ReportData
 from epigone.report.publish import publish
 from epigone.run import Run, open_run
 from epigone.runs.folder import RunFolder
-from epigone.tokens.dataset import cut_part, decode_documents
+from epigone.tokens.dataset import slice_part, decode_documents
 from epigone.tokens.tokenizer import list_token_bytes, load_tokenizer
 from epigone.training.distributed import make_accelerator
 from epigone.training.evaluate import evaluate
@@ -100,15 +100,15 @@ def test_a_note_says_that_other_authors_were_not_measured(judged: Run) -> None:
 def test_bits_per_byte_are_those_of_evaluation(judged: Run) -> None:
     folder = judged.folder
     plan, tokenizer, tokens = folder.read_manifest().plan, load_tokenizer(folder.model), folder.load_tokens()
-    part = cut_part(tokens.train, 700, 900, tokenizer)
+    part = slice_part(tokens.train, 700, 900, tokenizer)
     theirs = evaluate(
         load_model(folder.model), part, block_size=plan.block_size, batch_size=3, accelerator=make_accelerator(plan)
     )
     for decoder in (make_decoder(load_model(folder.model)), ReferenceDecoder(load_model(folder.model))):
         assert measure_model(decoder, part, plan.block_size) == pytest.approx(theirs.bits_per_byte, rel=1e-5)
-    whole = "".join(decode_documents(tokens.train, tokenizer))
-    spelled = b"".join(list_token_bytes(tokenizer)[token] for token in part.ids[1:].tolist()).decode()
-    assert part.n_tokens == 900 and part.n_bytes == len(spelled.encode()) and spelled in whole
+    whole = "".join(map(str, decode_documents(tokens.train, tokenizer)))
+    decoded = b"".join(list_token_bytes(tokenizer)[token] for token in part.ids[1:].tolist()).decode()
+    assert part.n_tokens == 900 and part.n_bytes == len(decoded.encode()) and decoded in whole
 
 
 def test_the_page_and_the_card_show_the_judgement(judged: Run) -> None:

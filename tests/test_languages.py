@@ -146,7 +146,7 @@ def test_one_very_long_line_is_learned_from(tmp_path: Path, megabytes: int) -> N
 def test_under_two_kilobytes_is_too_short(tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text(sonnets(1_999), "utf-8")
     outcome = command("train", tmp_path / "short.txt", *TINY, "--out", tmp_path / "run")
-    assert outcome.code == 2 and "1,999 bytes of text; at least 2,000" in outcome.err
+    assert outcome.code == 2 and "1,999 bytes; at least 2,000" in outcome.err
     (tmp_path / "enough.txt").write_text(sonnets(2_000), "utf-8")
     assert command("train", tmp_path / "enough.txt", *TINY, "--quiet", "--out", tmp_path / "run").code == 0
 

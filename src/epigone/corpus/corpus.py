@@ -234,9 +234,9 @@ def _check_size(documents: Sequence[Document], skipped: Sequence[str], smallest_
         raise TextNotFound(f"No text was found. {shown}".strip(), hint="Give at least one file with text in it.")
     n_bytes = sum(document.receipt.n_bytes_utf8 for document in documents)
     if n_bytes < smallest_bytes:
-        where = documents[0].name if len(documents) == 1 else f"All {len(documents):,} files together"
+        where = documents[0].name if len(documents) == 1 else f"The text in {len(documents):,} files"
         raise TextTooShort(
-            f"{where} has only {n_bytes:,} bytes of text; at least {smallest_bytes:,} are needed.",
+            f"{where} is too short: {n_bytes:,} bytes; at least {smallest_bytes:,} are needed.",
             hint="Give more text, or several files. A style becomes recognisable from about 50,000 bytes on.",
         )
 

@@ -25,7 +25,7 @@ from epigone.evaluation.verdict import UNTOUCHED, Judgement, Measure, Reference,
 from epigone.hardware import find_hardware
 from epigone.model.decoder import open_decoder
 from epigone.runs.folder import RunFolder
-from epigone.tokens.dataset import cut_part, make_part
+from epigone.tokens.dataset import slice_part, encode_beginning
 from epigone.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -132,8 +132,11 @@ def measure_learning(
     form = "bf16" if plan.precision == "bf16" and hardware.bf16 else "fp32"  # as `held_out` was measured
     decoder = open_decoder(folder.model, form, hardware)
     n_tokens = min(max(1000, len(tokens.validation.ids)), int(READ_BUDGET / plan.n_parameters), MOST_TOKENS)
-    parts = {name: make_part(TEXT_SEPARATOR.join(texts), tokenizer, n_tokens) for name, texts in (others or {}).items()}
-    read_again = cut_part(tokens.train, len(tokens.train.ids) // 3, n_tokens, tokenizer)
+    parts = {
+        name: encode_beginning(TEXT_SEPARATOR.join(texts), tokenizer, n_tokens)
+        for name, texts in (others or {}).items()
+    }
+    read_again = slice_part(tokens.train, len(tokens.train.ids) // 3, n_tokens, tokenizer)
     learned = read_end(author.documents, TEXT_SEPARATOR, LONGEST_COUNTED).encode("utf-8", "replace")
     unseen = read_beginning(author.held_out, TEXT_SEPARATOR, MOST_HELD_OUT).encode("utf-8", "replace")
     return LearningScore(

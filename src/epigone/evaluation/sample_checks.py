@@ -18,7 +18,7 @@ from epigone.evaluation.style import LEAST, StyleScales, choose_size, make_style
 from epigone.generation.generator import TextGenerator
 from epigone.model.decoder import make_decoder
 from epigone.settings import TrainSettings, WriteSettings
-from epigone.tokens.dataset import TokenDataset, decode_pieces, decode_some
+from epigone.tokens.dataset import DecodedPieces, TokenDataset, decode_sample
 from epigone.tokens.tokenizer import BPETokenizer
 from epigone.training.events import Sample, SampleStats
 
@@ -92,7 +92,7 @@ class SampleChecker:
     def _measure_samples(self, model: GPT2LMHeadModel, samples: tuple[Sample, ...]) -> SampleStats:
         more = self._write(model) if self.measures_style and self._style_scales else ""
         text = COPY_BARRIER.join(filter(None, [*(sample.text for sample in samples), more]))
-        copied = find_copied(text, decode_pieces(self.tokens.train, self.tokenizer))
+        copied = find_copied(text, DecodedPieces(self.tokens.train, self.tokenizer))
         repeated, repeating = check_repetition(text, self._usual)
         return SampleStats(
             n_characters=len(text),
@@ -106,12 +106,12 @@ class SampleChecker:
 
     @cached_property
     def _usual(self) -> AuthorRange:
-        return measure_range(TEXT_SEPARATOR.join(decode_some(self.tokens.validation, self.tokenizer)))
+        return measure_range(TEXT_SEPARATOR.join(decode_sample(self.tokens.validation, self.tokenizer)))
 
     @cached_property
     def _style_scales(self) -> StyleScales | None:
-        train = decode_some(self.tokens.train, self.tokenizer, MOST_OWN_TOKENS)
-        held_out = decode_some(self.tokens.validation, self.tokenizer)
+        train = decode_sample(self.tokens.train, self.tokenizer, MOST_OWN_TOKENS)
+        held_out = decode_sample(self.tokens.validation, self.tokenizer)
         own, held, _ = split_own_text(train, TEXT_SEPARATOR.join(held_out))
         if len(own) < LEAST or len(held) < LEAST:
             return None

@@ -163,7 +163,7 @@ class TokenSampler:
             token = int(tokens[row])
             if guard.forbids(token):
                 tokens[row] = token = self._avoid(scores[row : row + 1].clone(), token, row)
-            guard.take(token)
+            guard.advance(token)
         if not self.with_log_probabilities:
             return SampledTokens(tokens, None)
         return SampledTokens(tokens, logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist())

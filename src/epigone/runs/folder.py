@@ -46,7 +46,7 @@ from epigone.runs.records import (
 )
 from epigone.runs.repair import Checksums, list_copied, repair
 from epigone.settings import TrainSettings, make_settings, read_settings, write_toml
-from epigone.tokens.dataset import TokenDataset, decode_some, decode_texts, load_tokens
+from epigone.tokens.dataset import TokenDataset, decode_sample, decode_documents, load_tokens
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 from epigone.training.events import Evaluated, Event, Sampled
 from epigone.training.state import TrainerState
@@ -309,15 +309,15 @@ class RunFolder:
 
     def read_documents(self) -> list[Text]:
         """The texts that the run learned from. Raises RunDamaged, OutputError."""
-        return decode_texts(self.load_tokens().train, load_tokenizer(self.model))
+        return decode_documents(self.load_tokens().train, load_tokenizer(self.model))
 
     def read_held_out(self) -> list[Text]:
         """The texts that it was tested on, which it did not learn from. Raises RunDamaged, OutputError."""
-        return decode_texts(self.load_tokens().validation, load_tokenizer(self.model))
+        return decode_documents(self.load_tokens().validation, load_tokenizer(self.model))
 
     def read_some_held_out(self) -> list[str]:
         """The same; of very much text a part, at even distances. Raises RunDamaged."""
-        return decode_some(self.load_tokens().validation, load_tokenizer(self.model))
+        return decode_sample(self.load_tokens().validation, load_tokenizer(self.model))
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
         """Put the model's weights into model/, in place of those of an earlier epoch."""

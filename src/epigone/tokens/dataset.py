@@ -1,4 +1,4 @@
-"""A stream of ids in; batches of blocks to learn from, the same ones for the same seed and step, out."""
+"""Token ids in memory-mapped files, and batches of them that depend only on the seed and the step."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ from epigone.tokens.tokenizer import BPETokenizer, cut_into_blocks, encode_block
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 DocumentSpans = Sequence[Sequence[Text]]
-"""For each document the stretches of its text."""
-KINDS = np.dtype(np.uint16), np.dtype(np.uint32)
-"""Of ids on the disk: the second where there are more tokens than the first has room for."""
+"""For each document, the texts of its spans."""
+DTYPES = np.dtype(np.uint16), np.dtype(np.uint32)
+"""Of ids on disk: the second one if there are more tokens than the first can number."""
 FACTS = "tokens.json"
-"""Written last: it vouches for the files of ids."""
+"""Written last: if it exists, the files of ids are complete."""
 PIECE_TOKENS, OVERLAP_TOKENS = 1 << 18, 256
+"""Tokens that are decoded at once, and by how much consecutive pieces overlap."""
 MOST_DECODED, PLACE_TOKENS = 1 << 20, 1 << 16
-"""Tokens of which an author's ways can be told, and of them at each place: to look at more would be felt."""
+"""Tokens from which an author's style is measured, and from each place; more would be noticeably slow."""
 LONGEST_TOKEN = 16
-"""Characters; hardly a text has more for each token on average."""
+"""Characters; hardly any text has more per token on average."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenSplit:
-    """A stream of ids: int [time], the documents one after another, each behind an end-of-text token."""
+    """A stream of ids, int [time]: the documents one after another, each preceded by an end-of-text token."""
 
     ids: Ids
     n_tokens: int
@@ -52,13 +53,13 @@ class TokenSplit:
 
     @property
     def bytes_per_token(self) -> float:
-        """How much text a token stands for."""
+        """The average length of a token."""
         return self.n_bytes / max(1, self.n_tokens)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenDataset:
-    """What is learned from and what is tested on. `key` names the content: texts and vocabulary."""
+    """The training and validation tokens. `key` identifies their content: the texts and the tokenizer."""
 
     train: TokenSplit
     validation: TokenSplit
@@ -72,9 +73,9 @@ def tokenize(
     folder: Path,
     watch: ProgressCallback = lambda n_done, n_all: None,
 ) -> TokenDataset:
-    """Encode both parts into `folder`/KEY, or find them sound there: equal texts and vocabulary have equal keys.
+    """Encode both parts into `folder`/KEY, or open them if they are there: equal texts and tokenizers have equal keys.
 
-    `watch` hears of characters. Raises OutputError.
+    `watch` is called with characters. Raises OutputError.
     """
     place = folder / content_key(train, validation, tokenizer)
     with suppress(RunDamaged):
@@ -91,14 +92,14 @@ def tokenize(
     except OSError as error:
         raise OutputError(
             f"The tokens cannot be written into {place}: {error.strerror}.",
-            hint="Is there room, and may we write there?",
+            hint="Check that there is free space and that you may write there.",
         ) from None
     write_json(place / FACTS, facts)
     return load_tokens(place)
 
 
 def _count(part: DocumentSpans) -> int:
-    return sum(len(stretch) for document in part for stretch in document)
+    return sum(len(span) for document in part for span in document)
 
 
 def load_tokens(place: Path) -> TokenDataset:
@@ -110,24 +111,24 @@ def load_tokens(place: Path) -> TokenDataset:
         why = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else first_line(error)
         raise RunDamaged(
             f"The tokens in {place} cannot be read: {why}.",
-            hint=f"epigone resume {place.parent.parent} makes them anew where the text is as it was. Train again else.",
+            hint=f"epigone resume {place.parent.parent} encodes them again if the text is unchanged. Otherwise train again.",
         ) from None
     return TokenDataset(**parts, key=place.name)
 
 
-def make_part(text: str, tokenizer: BPETokenizer, n_most: int) -> TokenSplit:
-    """The beginning of a text, of at most so many tokens, as a part."""
+def encode_beginning(text: str, tokenizer: BPETokenizer, n_most: int) -> TokenSplit:
+    """The first tokens of a text, at most `n_most`."""
     ids = islice(chain.from_iterable(encode_blocks(text[: LONGEST_TOKEN * n_most], tokenizer)), n_most)
-    return _measure_part(np.array([tokenizer.end_of_text_id, *ids], np.uint32), tokenizer)
+    return _count_part(np.array([tokenizer.end_of_text_id, *ids], np.uint32), tokenizer)
 
 
-def cut_part(part: TokenSplit, first: int, n_most: int, tokenizer: BPETokenizer) -> TokenSplit:
-    """At most so many tokens of a part, behind its id number `first`."""
-    return _measure_part(part.ids[first : first + n_most + 1], tokenizer)
+def slice_part(part: TokenSplit, first: int, n_most: int, tokenizer: BPETokenizer) -> TokenSplit:
+    """At most `n_most` tokens of a part, after its id number `first`."""
+    return _count_part(part.ids[first : first + n_most + 1], tokenizer)
 
 
-def _measure_part(ids: Ids, tokenizer: BPETokenizer) -> TokenSplit:
-    """The ids as a part; the first is only there for the others to follow it."""
+def _count_part(ids: Ids, tokenizer: BPETokenizer) -> TokenSplit:
+    """The ids with their counts; the first one is only context."""
     pieces, own = list_token_bytes(tokenizer), ids[1:].tolist()
     raw, n_ends = b"".join(map(pieces.__getitem__, own)), own.count(tokenizer.end_of_text_id)
     return TokenSplit(
@@ -139,45 +140,118 @@ def _measure_part(ids: Ids, tokenizer: BPETokenizer) -> TokenSplit:
     )
 
 
-def decode_documents(part: TokenSplit, tokenizer: BPETokenizer) -> list[str]:
-    """The texts of a part's documents, as they were encoded, held in memory."""
-    return list(map(str, decode_texts(part, tokenizer)))
+# -- the files of ids
 
 
-def decode_texts(part: TokenSplit, tokenizer: BPETokenizer) -> list[Text]:
-    """The same of a part of any length: what is too long to be held lies on the disk. Raises OutputError."""
-    pieces, end, store = list_token_bytes(tokenizer), tokenizer.end_of_text_id, TextSpooler()
+def content_key(train: DocumentSpans, validation: DocumentSpans, tokenizer: BPETokenizer) -> str:
+    """The key under which `tokenize` writes these."""
+    content = hashlib.sha256(tokenizer.backend.to_str().encode())
+    for part in (train, validation):
+        for document in part:
+            for span in document:
+                digest = hashlib.sha256()
+                for block in read_blocks(span):
+                    digest.update(block.encode("utf-8", "surrogatepass"))
+                content.update(digest.digest())
+            content.update(b"document")
+        content.update(b"part")
+    return content.hexdigest()[:16]
+
+
+def _write_part(
+    part: DocumentSpans, tokenizer: BPETokenizer, path: Path, watch: Callable[[int], None]
+) -> dict[str, int | str]:
+    dtype, end = DTYPES[len(tokenizer) > 2**16], tokenizer.end_of_text_id
+    digest, n_ids, n_characters, n_bytes = hashlib.sha256(), 0, 0, 0
+    with path.open("wb") as file:
+        file.write(_npy_header(dtype, 0))
+        for ids, text in encode_each(_list_blocks(part), tokenizer):
+            data = np.array(ids if text else [end], dtype).tobytes()
+            file.write(data)
+            digest.update(data)
+            n_ids += len(data) // dtype.itemsize
+            n_characters += len(text)
+            n_bytes += len(text.encode("utf-8", "surrogatepass"))
+            watch(n_characters)
+        file.seek(0)
+        file.write(_npy_header(dtype, n_ids))
+    flush(path)
+    return {
+        "n_tokens": n_ids - len(part),
+        "n_documents": len(part),
+        "n_characters": n_characters,
+        "n_bytes": n_bytes,
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _list_blocks(part: DocumentSpans) -> Iterator[str]:
+    """The blocks of all texts, with an empty one before each document."""
+    for document in part:
+        yield ""
+        for span in document:
+            yield from cut_into_blocks(span)
+
+
+def _npy_header(dtype: np.dtype[Any], n_ids: int) -> bytes:
+    """The header of a .npy file; numpy pads it, so that its length does not depend on the number of ids."""
+    header = io.BytesIO()
+    facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n_ids,)}
+    np.lib.format.write_array_header_1_0(header, facts)
+    return header.getvalue()
+
+
+def _open_part(path: Path, facts: dict[str, int | str]) -> TokenSplit:
+    counts = {name: int(value) for name, value in facts.items() if name != "sha256"}
+    n_ids = counts["n_tokens"] + counts["n_documents"]
+    with path.open("rb") as file:
+        header = file.read(len(_npy_header(np.dtype(np.uint16), 0)))
+    dtype = next((dtype for dtype in DTYPES if header == _npy_header(dtype, n_ids)), None)
+    if dtype is None:  # numpy itself would evaluate any header as Python
+        raise ValueError(f"{path.name} is not what was written")
+    ids = np.memmap(path, dtype, "r", len(header), (n_ids,))
+    if hashlib.sha256(ids.data).hexdigest() != facts["sha256"]:
+        raise ValueError(f"{path.name} is not what was written")
+    return TokenSplit(ids=ids, **counts)
+
+
+# -- back to text
+
+
+def decode_documents(part: TokenSplit, tokenizer: BPETokenizer) -> list[Text]:
+    """The texts of a part's documents, as they were encoded; long ones are on disk. Raises OutputError."""
+    token_bytes, end, spooler = list_token_bytes(tokenizer), tokenizer.end_of_text_id, TextSpooler()
     texts: list[Text] = []
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def spell(ids: Ids, *, is_last: bool) -> None:
-        store.add(decoder.decode(b"".join(map(pieces.__getitem__, ids.tolist())), is_last))
+    def add(ids: Ids, *, is_last: bool) -> None:
+        spooler.add(decoder.decode(b"".join(map(token_bytes.__getitem__, ids.tolist())), is_last))
 
     is_open = False
     for first in range(0, len(part.ids), PIECE_TOKENS):
         ids = np.asarray(part.ids[first : first + PIECE_TOKENS])
-        before, *stretches = np.split(ids, np.flatnonzero(ids == end))
-        for stretch in stretches:  # each begins with the token that ends the document before
+        before, *others = np.split(ids, np.flatnonzero(ids == end))
+        for following in others:  # each begins with the end-of-text token of a new document
             if is_open:
-                spell(before, is_last=True)
-                texts.append(store.finish())
-            before, is_open = stretch[1:], True
+                add(before, is_last=True)
+                texts.append(spooler.finish())
+            before, is_open = following[1:], True
         if is_open:
-            spell(before, is_last=False)
+            add(before, is_last=False)
     if is_open:
-        spell(part.ids[:0], is_last=True)
-        texts.append(store.finish())
+        add(part.ids[:0], is_last=True)
+        texts.append(spooler.finish())
     return texts
 
 
 class DecodedPieces(Sequence[str]):
-    """The same text in pieces that are spelled as they are asked for: nothing is held, however long it is.
+    """The text of a part in pieces that are decoded on access, so that a part of any length takes no memory.
 
-    Where a document is cut, a little is spelled twice.
+    Where a document is divided, the pieces overlap by OVERLAP_TOKENS.
     """
 
     def __init__(self, part: TokenSplit, tokenizer: BPETokenizer) -> None:
-        self._ids, self._pieces, end = part.ids, list_token_bytes(tokenizer), tokenizer.end_of_text_id
+        self._ids, self._token_bytes, end = part.ids, list_token_bytes(tokenizer), tokenizer.end_of_text_id
         spans = []
         for first in range(0, len(part.ids), PIECE_TOKENS):
             last = min(first + PIECE_TOKENS + OVERLAP_TOKENS, len(part.ids))
@@ -197,108 +271,33 @@ class DecodedPieces(Sequence[str]):
         if isinstance(number, slice):
             return [self[one] for one in range(*number.indices(len(self)))]
         first, last = self._spans[number].tolist()
-        return b"".join(map(self._pieces.__getitem__, self._ids[first:last].tolist())).decode("utf-8", "replace")
+        return b"".join(map(self._token_bytes.__getitem__, self._ids[first:last].tolist())).decode("utf-8", "replace")
 
 
-def decode_pieces(part: TokenSplit, tokenizer: BPETokenizer) -> Sequence[str]:
-    """The text of a part of any length, piece by piece."""
-    return DecodedPieces(part, tokenizer)
-
-
-def decode_some(part: TokenSplit, tokenizer: BPETokenizer, n_most: int = MOST_DECODED) -> list[str]:
-    """The texts of a part's documents; of more than `n_most` tokens, what stands at even distances in it."""
+def decode_sample(part: TokenSplit, tokenizer: BPETokenizer, n_most: int = MOST_DECODED) -> list[str]:
+    """The texts of a part's documents; of more than `n_most` tokens, samples at even distances."""
     if len(part.ids) <= n_most:
-        return decode_documents(part, tokenizer)
-    pieces = list_token_bytes(tokenizer)
+        return list(map(str, decode_documents(part, tokenizer)))
+    token_bytes = list_token_bytes(tokenizer)
     n_places = max(1, n_most // PLACE_TOKENS)
     n_each = n_most // n_places
     starts = [(len(part.ids) - n_each) * number // max(1, n_places - 1) for number in range(n_places)]
-    raw = (b"".join(map(pieces.__getitem__, part.ids[start : start + n_each].tolist())) for start in starts)
+    raw = (b"".join(map(token_bytes.__getitem__, part.ids[start : start + n_each].tolist())) for start in starts)
     return [text.decode("utf-8", "replace") for text in raw]
 
 
-def content_key(train: DocumentSpans, validation: DocumentSpans, tokenizer: BPETokenizer) -> str:
-    """The key of what `tokenize` makes of these."""
-    content = hashlib.sha256(tokenizer.backend.to_str().encode())
-    for part in (train, validation):
-        for document in part:
-            for stretch in document:
-                digest = hashlib.sha256()
-                for block in read_blocks(stretch):
-                    digest.update(block.encode("utf-8", "surrogatepass"))
-                content.update(digest.digest())
-            content.update(b"document")
-        content.update(b"part")
-    return content.hexdigest()[:16]
-
-
-def _write_part(
-    part: DocumentSpans, tokenizer: BPETokenizer, path: Path, watch: Callable[[int], None]
-) -> dict[str, int | str]:
-    kind, end = KINDS[len(tokenizer) > 2**16], tokenizer.end_of_text_id
-    digest, n_ids, n_characters, n_bytes = hashlib.sha256(), 0, 0, 0
-    with path.open("wb") as file:
-        file.write(_spell_header(kind, 0))
-        for ids, text in encode_each(_list_blocks(part), tokenizer):
-            data = np.array(ids if text else [end], kind).tobytes()
-            file.write(data)
-            digest.update(data)
-            n_ids += len(data) // kind.itemsize
-            n_characters += len(text)
-            n_bytes += len(text.encode("utf-8", "surrogatepass"))
-            watch(n_characters)
-        file.seek(0)
-        file.write(_spell_header(kind, n_ids))
-    flush(path)
-    return {
-        "n_tokens": n_ids - len(part),
-        "n_documents": len(part),
-        "n_characters": n_characters,
-        "n_bytes": n_bytes,
-        "sha256": digest.hexdigest(),
-    }
-
-
-def _list_blocks(part: DocumentSpans) -> Iterator[str]:
-    """The blocks of all texts, an empty one before each document."""
-    for document in part:
-        yield ""
-        for stretch in document:
-            yield from cut_into_blocks(stretch)
-
-
-def _spell_header(kind: np.dtype[Any], n_ids: int) -> bytes:
-    """What a file that numpy wrote begins with; numpy leaves room in it, so that it is as long for any number."""
-    header = io.BytesIO()
-    facts = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (n_ids,)}
-    np.lib.format.write_array_header_1_0(header, facts)
-    return header.getvalue()
-
-
-def _open_part(path: Path, facts: dict[str, int | str]) -> TokenSplit:
-    counts = {name: int(value) for name, value in facts.items() if name != "sha256"}
-    n_ids = counts["n_tokens"] + counts["n_documents"]
-    with path.open("rb") as file:
-        header = file.read(len(_spell_header(np.dtype(np.uint16), 0)))
-    kind = next((kind for kind in KINDS if header == _spell_header(kind, n_ids)), None)
-    if kind is None:  # numpy would read any header as if it were Python
-        raise ValueError(f"{path.name} is not what was written")
-    ids = np.memmap(path, kind, "r", len(header), (n_ids,))
-    if hashlib.sha256(ids.data).hexdigest() != facts["sha256"]:
-        raise ValueError(f"{path.name} is not what was written")
-    return TokenSplit(ids=ids, **counts)
-
+# -- batches
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Ids and their targets, the ids that follow: int64 [batch, time] both."""
 
 
 class Batches:
-    """Blocks of the stream in a new order, from a new offset, in each pass. A pure function of seed and step.
+    """Blocks of the stream in a new order and with a new offset in each epoch: a pure function of seed and step.
 
     The stream is a ring, so that every offset has the same number of blocks; its end is followed by the end-of-text
-    token that it begins with. Passes follow one another without a gap: a step may hold the last blocks of one pass and
-    the first of the next, so every block counts once a pass and every step is full.
+    token at its beginning. Epochs follow one another without a gap: a step may have the last blocks of one epoch and
+    the first of the next, so every block is used once an epoch and every step is full.
     """
 
     def __init__(self, ids: Ids, *, block_size: int, blocks_per_step: int, seed: int) -> None:
@@ -306,30 +305,30 @@ class Batches:
         self.block_size = block_size
         self.blocks_per_step = blocks_per_step
         self.n_blocks = len(ids) // block_size
-        self._starts_of_pass = lru_cache(maxsize=2)(lambda number: self._lay_out(number, seed))
+        self._starts_of_epoch = lru_cache(maxsize=2)(lambda number: self._shuffle_blocks(number, seed))
 
-    def _lay_out(self, number: int, seed: int) -> npt.NDArray[np.int64]:
-        """Where each block of a pass starts, in the order in which they are read."""
+    def _shuffle_blocks(self, number: int, seed: int) -> npt.NDArray[np.int64]:
+        """The start of each block of an epoch, in reading order."""
         random = np.random.default_rng([seed, number])
         offset = random.integers(self.block_size)
         return (offset + random.permutation(self.n_blocks) * self.block_size) % len(self.ids)
 
     def starts(self, step: int) -> npt.NDArray[np.int64]:
-        """Where the blocks of a step (counted from 0) start in the stream: int64 [blocks per step]."""
+        """The starts of the blocks of a step, which is counted from 0: int64 [blocks per step]."""
         places = np.arange(step * self.blocks_per_step, (step + 1) * self.blocks_per_step)
-        return np.array([self._starts_of_pass(int(i) // self.n_blocks)[i % self.n_blocks] for i in places])
+        return np.array([self._starts_of_epoch(int(i) // self.n_blocks)[i % self.n_blocks] for i in places])
 
     def read(self, step: int, *, rows: slice = slice(None)) -> Batch:
-        """Those rows of a step's blocks that one process computes."""
+        """The rows of a step's blocks that one process computes."""
         places = self.starts(step)[rows, None] + np.arange(self.block_size + 1)
         blocks = torch.from_numpy(self.ids[places % len(self.ids)].astype(np.int64))
         return blocks[:, :-1], blocks[:, 1:]
 
 
 def read_in_order(ids: Ids, *, block_size: int, batch_size: int, part: int = 0, n_parts: int = 1) -> Iterator[Batch]:
-    """The stream in unbroken blocks that do not overlap: each token but the first is a target exactly once.
+    """The stream in consecutive blocks that do not overlap: each token but the first is a target exactly once.
 
-    The last block is shorter and comes by itself. With `n_parts`, every n-th batch from `part` on.
+    The last block is shorter and a batch of its own. With `n_parts`, every n-th batch from `part` on.
     """
     n_targets = len(ids) - 1
     n_full = n_targets // block_size
