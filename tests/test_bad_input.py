@@ -151,7 +151,7 @@ def test_a_setting_that_cannot_work_is_refused(
 @pytest.mark.parametrize("verb", ["train", "write"])
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path, verb: str) -> None:
     first = [write_sonnets(tmp_path), "--out", tmp_path / "run"] if verb == "train" else [shared_run().path]
-    assert "--device cuda" in refused(verb, *first, "--device", "cuda").err
+    assert "device cuda is not available" in refused(verb, *first, "--device", "cuda").err
 
 
 WRITING: dict[str, Case] = {

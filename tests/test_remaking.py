@@ -133,7 +133,7 @@ def test_who_only_reads_the_tokens_is_told_who_mends_them(tmp_path: Path) -> Non
     flip_a_bit(next((run / "tokens").rglob("train.npy")))
     with pytest.raises(RunDamaged, match=r"train\.npy is not what was written") as caught:
         open_run(run).folder.read_documents()
-    assert f"epigone resume {run} makes them anew" in caught.value.hint
+    assert f"epigone resume {run} encodes an unchanged text again" in caught.value.hint
 
 
 def change_names(run: Path, *names: str) -> RunFolder:

@@ -222,7 +222,7 @@ def test_damage_is_told_with_the_place_and_the_way_out(
     damage(place / f"{part}.npy")
     with pytest.raises(RunDamaged, match="cannot be read") as caught:
         load_tokens(place)
-    assert str(place) in str(caught.value) and "Train again" in caught.value.hint
+    assert str(place) in str(caught.value) and "train again" in caught.value.hint
 
 
 def test_a_place_where_nothing_lies_is_told(tmp_path: Path) -> None:

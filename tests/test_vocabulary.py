@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, GPT2Tokenizer, PreTrainedTokenizerFast
 
 from epigone.corpus.corpus import read_corpus
@@ -80,19 +80,19 @@ def test_what_is_frequent_gets_an_entry() -> None:
 
 def test_equal_texts_give_equal_vocabularies() -> None:
     first, again = (train_tokenizer(iter([sonnets(9_000), "tail"]), 350) for _ in range(2))
-    assert first.tokenizer.to_str() == again.tokenizer.to_str()
+    assert first.backend.to_str() == again.backend.to_str()
     other = train_tokenizer([sonnets(9_000).swapcase(), "tail"], 350)
-    assert other.tokenizer.get_vocab() != first.tokenizer.get_vocab()
+    assert other.backend.get_vocab() != first.backend.get_vocab()
 
 
-def test_of_very_much_text_a_part_is_learned_from_that_stands_all_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_very_long_text_is_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "LEARNING_CHARACTERS", 6_000)
     monkeypatch.setattr(room, "SAMPLE_CHARACTERS", 1_000)
     texts = [character * 4_000 for character in "abcdef"]
-    assert "".join(room._spread(texts)) == "".join(character * 1_000 for character in "abcdef")
-    assert list(room._spread(["abc", "def"])) == ["abc", "def"]
+    assert "".join(room._sample_evenly(texts)) == "".join(character * 1_000 for character in "abcdef")
+    assert list(room._sample_evenly(["abc", "def"])) == ["abc", "def"]
     many = ["x" * 100 for _ in range(1_000)]  # a place in a short text gives no more than the text has
-    assert 0 < sum(map(len, room._spread(many))) <= 6_000
+    assert 0 < sum(map(len, room._sample_evenly(many))) <= 6_000
     text = sonnets(9_000)
     monkeypatch.setattr(room, "LEARNING_CHARACTERS", 5_000)
     assert train_tokenizer([text], 350).backend.get_vocab() != train_tokenizer([text[:5_000]], 350).backend.get_vocab()
@@ -252,8 +252,8 @@ def test_a_folder_without_a_sound_tokenizer_is_told(tmp_path: Path, damage: str)
     assert str(tmp_path) in str(caught.value) and "tokenizer.json" in caught.value.hint
 
 
-def test_another_kind_of_tokenizer_is_no_tokenizer(tmp_path: Path) -> None:
-    words = BPETokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+def test_another_kind_of_tokenizer_is_refused(tmp_path: Path) -> None:
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
     PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(tmp_path)
     with pytest.raises(BaseUnusable, match="end-of-text token"):
         load_tokenizer(tmp_path)

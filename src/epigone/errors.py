@@ -1,14 +1,14 @@
-"""Everything that can go wrong and that we expect to: one tree, each error saying what, where and what to do next.
+"""All expected errors, in one tree. Each says what happened, where, and what to do next.
 
 EpigoneError
-├── SettingsError          a flag, a key or a value that cannot be
+├── SettingsError          a flag, key or value that is not allowed
 ├── TextError              the text
-│   ├── TextNotFound       nothing there
-│   ├── TextUnreadable     there, but not text, or not in the encoding that was asked for
-│   └── TextTooShort       too little to learn from
+│   ├── TextNotFound       does not exist, or contains nothing to read
+│   ├── TextUnreadable     not text, or not in the encoding that was asked for
+│   └── TextTooShort       too little text
 ├── BaseError              the checkpoint to start from
-│   ├── BaseNotFound       neither in a folder, nor in the cache, nor on the hub
-│   └── BaseUnusable       there, but not a GPT-2 in safetensors
+│   ├── BaseNotFound       not a folder, not in the cache and not on the hub
+│   └── BaseUnusable       not a GPT-2 in safetensors
 ├── RunError               a run's folder
 │   ├── RunExists          somebody's work lies there already
 │   ├── RunNotFound        no run lies there
@@ -16,15 +16,15 @@ EpigoneError
 │   ├── RunDamaged         a file in it is missing or is not what was written
 │   └── RunIncompatible    another version of epigone made it, in a format that this one does not read
 ├── OutputError            a place that cannot be written to
-├── OutOfMemory            not even the smallest piece of work fits
-└── TrainingDiverged       the loss, or a weight, is no longer a number
+├── OutOfMemory            not even the smallest batch fits
+└── TrainingDiverged       the loss or a weight became infinite or NaN
 """
 
 from __future__ import annotations
 
 
 class EpigoneError(Exception):
-    """An expected failure: `str(error)` says what and where, `hint` what to do next; `exit_code` is the command's."""
+    """An expected failure: its text says what and where, `hint` what to do next; a command exits with `exit_code`."""
 
     exit_code = 2
 
@@ -42,15 +42,15 @@ class TextError(EpigoneError):
 
 
 class TextNotFound(TextError):
-    """No such file, folder, glob or address, or nothing to read in it."""
+    """The file, folder, glob or address does not exist or has nothing to read in it."""
 
 
 class TextUnreadable(TextError):
-    """The bytes are no text, or no text in the encoding that was asked for."""
+    """The bytes are not text, or not in the encoding that was asked for."""
 
 
 class TextTooShort(TextError):
-    """There is too little text to learn from."""
+    """There is too little text."""
 
 
 class BaseError(EpigoneError):
@@ -58,11 +58,11 @@ class BaseError(EpigoneError):
 
 
 class BaseNotFound(BaseError):
-    """The checkpoint is neither a folder, nor in the cache, nor to be had from the hub."""
+    """The checkpoint is not a folder, not in the cache, and cannot be downloaded."""
 
 
 class BaseUnusable(BaseError):
-    """The checkpoint is not a GPT-2 in safetensors with a tokenizer beside it."""
+    """The checkpoint is not a GPT-2 in safetensors with a tokenizer."""
 
 
 class RunError(EpigoneError):
@@ -70,7 +70,7 @@ class RunError(EpigoneError):
 
 
 class RunExists(RunError):
-    """The folder for a new run already holds something."""
+    """The folder for a new run is not empty."""
 
 
 class RunNotFound(RunError):
@@ -78,11 +78,11 @@ class RunNotFound(RunError):
 
 
 class RunLocked(RunError):
-    """Another process is at work in the run."""
+    """Another process is working in the run."""
 
 
 class RunDamaged(RunError):
-    """A file of the run is missing or is not what was written."""
+    """A file of the run is missing or was changed."""
 
 
 class RunIncompatible(RunError):
@@ -94,7 +94,7 @@ class OutputError(EpigoneError):
 
 
 class OutOfMemory(EpigoneError):
-    """Memory ran out, and to do less at once does not help."""
+    """Memory ran out, and smaller batches do not help."""
 
     exit_code = 1
 
@@ -106,5 +106,5 @@ class TrainingDiverged(EpigoneError):
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says went wrong, short enough to stand in a line of ours."""
+    """The first line of a library's error, short enough to quote in a message."""
     return f"{next(iter(str(error).splitlines()), '') or type(error).__name__:.200}"

@@ -1,4 +1,4 @@
-"""The machine in; what it computes with, in which number format and in how much memory out."""
+"""The machine: its device, number formats, threads and memory; and what to do when memory runs out."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from epigone.backend import computes_bf16
 from epigone.errors import OutOfMemory, SettingsError
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
-"""In torch's complaints about memory that have no class of their own: of a processor, of MPS and of cuBLAS."""
+"""In the messages of torch's out-of-memory errors without a class of their own: on a processor, in MPS, in cuBLAS."""
 OUT_OF_MEMORY_ERRORS = (RuntimeError, MemoryError)
-"""Among these are all errors that `is_out_of_memory` may know."""
+"""The classes of all errors that `is_out_of_memory` recognises."""
 T = TypeVar("T")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory ran out: torch's own error, one of those that are known by their words, or one under another."""
+    """Whether memory ran out: by the error's class, by its message, or by the error that caused it."""
     if error is None:
         return False
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     if isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY_SIGNS):
         return True
-    inner = getattr(error, "inner_exception", None)  # torch.compile's errors hide theirs there
+    inner = getattr(error, "inner_exception", None)  # torch.compile keeps the cause here
     return is_out_of_memory(inner if isinstance(inner, BaseException) else error.__cause__)
 
 
 def free_memory() -> None:
-    """Give back what nobody holds any more. To be called when the error itself, which holds much, is gone."""
+    """Free unused memory. To be called after the error, which refers to much of it, is gone."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -48,9 +48,9 @@ def free_memory() -> None:
 
 
 def with_smaller_batches(work: Callable[[int], T], most: int, *, what: str, hint: str) -> tuple[T, int]:
-    """What `work` gives for the most things at once that fit into memory, and how many these are.
+    """Call `work` with the largest batch size up to `most` that fits into memory; returns its result and the size.
 
-    Raises OutOfMemory where one of them, named by `what`, does not fit alone.
+    Raises OutOfMemory if a single item, described by `what`, does not fit.
     """
     at_once = most
     while True:
@@ -60,14 +60,14 @@ def with_smaller_batches(work: Callable[[int], T], most: int, *, what: str, hint
             if not is_out_of_memory(error):
                 raise
         if at_once <= 1:
-            raise OutOfMemory(f"Memory ran out: {what} does not fit by itself.", hint=hint)
+            raise OutOfMemory(f"Memory ran out: {what} does not fit, even alone.", hint=hint)
         at_once = -(-at_once // 2)
         free_memory()
 
 
 @contextmanager
 def explain_out_of_memory(what: str, hint: str) -> Iterator[None]:
-    """Raises OutOfMemory where what is done within needs more memory than there is."""
+    """Turn out-of-memory errors inside the block into OutOfMemory."""
     try:
         yield
     except OUT_OF_MEMORY_ERRORS as error:
@@ -81,16 +81,16 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hardware:
-    """What a run computes on. `memory_bytes` is the device's own memory."""
+    """The device that a run uses. `memory_bytes` is the device's own memory."""
 
     device: Literal["cpu", "cuda", "mps"]
     name: str
     n_threads: int
     memory_bytes: int
     bf16: bool
-    """Whether bf16 is computed in silicon; elsewhere it is emulated and up to 40 times slower than fp32."""
+    """Whether the hardware computes in bf16; otherwise it is emulated, up to 40 times slower than fp32."""
     compiles: bool = False
-    """Whether torch.compile finds the compiler that it needs."""
+    """Whether torch.compile has the compiler that it needs."""
 
     def guess_seconds_per_token(self, n_layer: int, width: int, flops: float) -> float:
         """What learning from one token takes: each layer's own time, in fp32 by its width, and its `flops` operations.
@@ -105,11 +105,11 @@ class Hardware:
 
 
 def find_hardware(device: str = "auto") -> Hardware:
-    """Describe the asked device; "auto" is the best there is. Raises SettingsError if it is not there."""
+    """Describe a device; "auto" is the best one available. Raises SettingsError if it is not available."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     chosen = device if device != "auto" else next(name for name, found in there.items() if found)
     if not there[chosen]:
-        raise SettingsError(f"--device {chosen}: torch sees no such device here.", hint=_how_to_see(chosen))
+        raise SettingsError(f"The device {chosen} is not available to torch here.", hint=_device_hint(chosen))
     if chosen == "cuda":
         card = torch.cuda.get_device_properties(0)
         return Hardware(
@@ -131,40 +131,40 @@ def find_hardware(device: str = "auto") -> Hardware:
 
 
 def count_idle_threads() -> int:
-    """Of the threads that torch would use, those for which the machine has a core to spare now, at least one.
+    """How many of torch's threads have an idle core now, at least one.
 
-    Writing waits for the slowest of its threads a hundred times a token; one that shares its core with another program
-    makes a small model sixty times slower.
+    Generation waits for its slowest thread a hundred times a token; one that shares its core with another program makes
+    a small model sixty times slower.
     """
     busy = float(psutil.getloadavg()[0]) / (os.cpu_count() or 1)
     return max(1, round(torch.get_num_threads() * (1 - busy)))
 
 
 def find_free_bytes(device: str) -> int:
-    """Memory that can still be had, on a GPU or in the machine."""
+    """Free memory, of the GPU or of the machine."""
     if device == "cuda":
         n_free, _ = torch.cuda.mem_get_info()
         return int(n_free)
     return int(psutil.virtual_memory().available)
 
 
-def _how_to_see(device: str) -> str:
+def _device_hint(device: str) -> str:
     if device == "cuda":
-        return "Is a CUDA build of torch installed? The README says how. Without --device it runs on the processor."
-    return "Without --device it runs on the processor."
+        return 'Check that a CUDA build of torch is installed (README). With device "auto" the processor is used.'
+    return 'With device "auto" the processor is used.'
 
 
 def _has_compiler() -> bool:
-    """A C++ compiler and Python's own headers; torch looks for them in the same places."""
+    """Whether there are a C++ compiler and Python's headers, where torch looks for them."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["cl"] if os.name == "nt" else ["g++", "clang++"]
     headers = Path(sysconfig.get_paths()["include"], "Python.h")
     return headers.exists() and any(shutil.which(name) for name in names)
 
 
 def choose_precision(asked: str, hardware: Hardware) -> tuple[Precision, str]:
-    """The number format and why. Raises SettingsError where the asked one cannot work."""
+    """The number format, and why. Raises SettingsError if the device does not have the one asked for."""
     if asked == "fp16" and hardware.device != "cuda":
-        raise SettingsError("--precision fp16 needs an NVIDIA or AMD GPU.", hint="Use fp32, or leave it out.")
+        raise SettingsError("The precision fp16 needs an NVIDIA or AMD GPU.", hint="Use fp32 or auto.")
     if asked != "auto":
         return cast(Precision, asked), "as asked"
     if hardware.bf16:

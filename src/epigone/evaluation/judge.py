@@ -145,5 +145,5 @@ def measure_learning(
         base=base,
         counts=measure_ngrams(learned, unseen),
         packed=measure_compressed(learned, unseen),
-        others={f"the same of {name}": measure_model(decoder, part, plan.block_size) for name, part in parts.items()},
+        others={f"the same, of {name}": measure_model(decoder, part, plan.block_size) for name, part in parts.items()},
     )

@@ -21,7 +21,7 @@ import torch
 from epigone.corpus.corpus import ProgressCallback
 from epigone.corpus.large_text import Text, TextSpooler, read_blocks
 from epigone.errors import OutputError, RunDamaged, first_line
-from epigone.files import flush, make_folder, write_json
+from epigone.files import CANNOT_WRITE, flush, make_folder, write_json
 from epigone.tokens.tokenizer import BPETokenizer, cut_into_blocks, encode_blocks, encode_each, list_token_bytes
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
@@ -92,7 +92,7 @@ def tokenize(
     except OSError as error:
         raise OutputError(
             f"The tokens cannot be written into {place}: {error.strerror}.",
-            hint="Check that there is free space and that you may write there.",
+            hint=CANNOT_WRITE,
         ) from None
     write_json(place / FACTS, facts)
     return load_tokens(place)
@@ -111,7 +111,7 @@ def load_tokens(place: Path) -> TokenDataset:
         why = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else first_line(error)
         raise RunDamaged(
             f"The tokens in {place} cannot be read: {why}.",
-            hint=f"epigone resume {place.parent.parent} encodes them again if the text is unchanged. Otherwise train again.",
+            hint=f"epigone resume {place.parent.parent} encodes an unchanged text again. Otherwise, train again.",
         ) from None
     return TokenDataset(**parts, key=place.name)
 
