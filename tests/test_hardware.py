@@ -135,7 +135,7 @@ def test_what_is_asked_is_taken_even_where_it_is_slow(asked: str, device: Any) -
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
 def test_fp16_without_a_card_is_refused(device: Any) -> None:
-    with pytest.raises(SettingsError, match="--precision fp16") as caught:
+    with pytest.raises(SettingsError, match="fp16 needs") as caught:
         choose_precision("fp16", make_hardware(device, bf16=True))
     assert "fp32" in caught.value.hint
     assert choose_precision("fp16", make_hardware("cuda")) == ("fp16", "as asked")
