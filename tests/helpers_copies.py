@@ -20,7 +20,7 @@ LETTERS = "aabbAs\u00dfS\u0130i\u0307\u017f\u00e9\u6f22\U0001f98a \n\t\u00a0"
 texts = st.text(st.sampled_from(LETTERS), max_size=24)
 documents = st.lists(texts, max_size=4)
 sizes = st.integers(1, 6)
-SECRET = "Nobody may say these words again, neither soon nor late."
+SECRET = "No other writer may repeat these words, neither soon nor late."
 
 
 def normalise_slowly(text: str) -> str:
@@ -57,7 +57,7 @@ def hashing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @cache
 def parrot(n_characters: int = 3_000, size: str = "1x128", epochs: float = 30.0, block_size: int = 64) -> Run:
-    """A run that knows the beginning of the sonnets by heart: 3 KB of it, if nothing else is said."""
+    """A run that has memorized the beginning of the sonnets, by default 3 KB."""
 
     def train(place: Path) -> None:
         text = place / f"by-heart-{n_characters}.txt"

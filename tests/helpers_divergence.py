@@ -1,4 +1,4 @@
-"""A pass over some blocks and what goes wrong in it come in; a training that goes wrong there comes out."""
+"""Training that diverges at a chosen place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss of an evaluation comes in; the event that tells of it, with numbers that fit, comes out."""
+"""Evaluation events with consistent numbers, from a loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A seed and the bytes of a file in; what somebody clumsy or malicious might have made of it out."""
+"""Damaged and malicious versions of a file, from a seed."""
 
 from __future__ import annotations
 

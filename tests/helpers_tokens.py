@@ -1,4 +1,4 @@
-"""A few numbers come in; vocabularies, tokens, machines and plans to test with come out."""
+"""Tokenizers, tokens, machines and plans for tests."""
 
 from __future__ import annotations
 

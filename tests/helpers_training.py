@@ -1,4 +1,4 @@
-"""Settings come in; a plan, tokens of made-up ids and a tiny model that learns from them come out."""
+"""Plans, tokens of made-up ids and tiny models for tests of training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ torch.set_num_threads(1)  # models as small as these are slower on two threads, 
 
 
 def random_ids(n_ids: int, *, seed: int = 0) -> Ids:
-    """Ids in which there is nothing to learn but by heart."""
+    """Ids that can only be memorized."""
     return np.random.default_rng(seed).integers(VOCABULARY, size=n_ids).astype(np.uint16)
 
 
@@ -52,7 +52,7 @@ def make_part(ids: Ids) -> TokenSplit:
 
 
 def make_tokens(train: Ids | None = None, validation: Ids | None = None) -> TokenDataset:
-    """By default 400 ids to learn from, which are 25 blocks of 16, and 101 to test on; half of both can be foretold."""
+    """By default 400 ids for training, or 25 blocks of 16, and 101 for validation; half of both can be predicted."""
     train = regular_ids(400) if train is None else train
     validation = regular_ids(101, seed=1) if validation is None else validation
     return TokenDataset(train=make_part(train), validation=make_part(validation), key="made-up")

@@ -1,4 +1,4 @@
-"""A pass learns from every block once, a test from every token; a step depends on its number and the seed alone."""
+"""An epoch uses every block once, an evaluation every token; a step depends only on its number and the seed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from helpers_training import random_ids
 
 
 def count_up(n_ids: int) -> np.ndarray:
-    """Ids that say where they stand."""
+    """Ids that are their own places."""
     return np.arange(n_ids, dtype=np.uint16)
 
 
 def starts_of_pass(batches: Batches, number: int) -> list[int]:
-    """Where the blocks of one pass start, read over however many steps it spreads."""
+    """The starts of the blocks of one epoch, over all of its steps."""
     first, last = number * batches.n_blocks, (number + 1) * batches.n_blocks
     steps = range(first // batches.blocks_per_step, -(-last // batches.blocks_per_step))
     places = list(chain.from_iterable(batches.starts(step) for step in steps))
@@ -38,8 +38,8 @@ SIZES = st.fixed_dictionaries(
 
 @settings(deadline=None)
 @given(n_ids=st.integers(13, 120), sizes=SIZES, number=st.integers(0, 4))
-def test_a_pass_reads_every_block_once(n_ids: int, sizes: dict[str, int], number: int) -> None:
-    """All start at one offset and are told apart by whole blocks, so that none overlaps another."""
+def test_an_epoch_reads_every_block_once(n_ids: int, sizes: dict[str, int], number: int) -> None:
+    """All starts have one offset and differ by whole blocks, so that none overlaps another."""
     batches = Batches(count_up(n_ids), **sizes)
     starts = starts_of_pass(batches, number)
     size = sizes["block_size"]
@@ -62,8 +62,8 @@ def test_every_step_is_full_and_its_targets_follow_its_ids(n_ids: int, sizes: di
 
 @settings(deadline=None)
 @given(sizes=SIZES, step=st.integers(0, 40))
-def test_a_step_depends_on_seed_and_number_alone(sizes: dict[str, int], step: int) -> None:
-    """Not on what was read before: a resumed run reads on as if it had never stopped."""
+def test_a_step_depends_only_on_the_seed_and_its_number(sizes: dict[str, int], step: int) -> None:
+    """Not on earlier reads: a resumed run continues as if it had never stopped."""
     ids = random_ids(100)
     walked = Batches(ids, **sizes)
     for earlier in range(step):
@@ -72,7 +72,7 @@ def test_a_step_depends_on_seed_and_number_alone(sizes: dict[str, int], step: in
         assert torch.equal(ours, theirs)
 
 
-def test_each_pass_has_another_order_and_another_offset() -> None:
+def test_each_epoch_has_another_order_and_another_offset() -> None:
     batches = Batches(count_up(1_003), block_size=20, blocks_per_step=5, seed=0)
     passes = [starts_of_pass(batches, number) for number in range(6)]
     offsets = [min(starts) for starts in passes]
@@ -89,8 +89,8 @@ def test_other_seeds_read_in_another_order() -> None:
     assert len(orders) == 8
 
 
-def test_over_the_passes_every_token_becomes_a_target() -> None:
-    """Also those at the edges of blocks, and those that the end of one pass leaves out."""
+def test_over_the_epochs_every_token_is_a_target() -> None:
+    """Also those at the edges of blocks, and those that the end of an epoch leaves out."""
     batches = Batches(count_up(103), block_size=10, blocks_per_step=5, seed=0)
     met = {int(target) for step in range(40) for target in batches.read(step)[1].flatten()}
     assert met == set(range(103))
@@ -135,7 +135,7 @@ def test_each_token_but_the_first_is_a_target_once(n_ids: int, block_size: int, 
 
 @settings(deadline=None)
 @given(n_ids=st.integers(2, 200), block_size=st.integers(1, 40), batch_size=st.integers(1, 7))
-def test_blocks_are_unbroken_and_only_the_last_is_shorter(n_ids: int, block_size: int, batch_size: int) -> None:
+def test_blocks_are_consecutive_and_only_the_last_is_shorter(n_ids: int, block_size: int, batch_size: int) -> None:
     batches = list(read_in_order(count_up(n_ids), block_size=block_size, batch_size=batch_size))
     blocks = [block for ids, _ in batches for block in ids]
     assert [int(block[0]) for block in blocks] == list(range(0, n_ids - 1, block_size))
@@ -144,13 +144,13 @@ def test_blocks_are_unbroken_and_only_the_last_is_shorter(n_ids: int, block_size
     assert all(len(ids) <= batch_size and ids.dtype == torch.int64 for ids, _ in batches)
 
 
-def test_batches_are_as_large_as_allowed_and_the_rest_comes_by_itself() -> None:
+def test_batches_are_full_and_the_rest_is_a_batch_of_its_own() -> None:
     shapes = [tuple(ids.shape) for ids, _ in read_in_order(count_up(5 * 8 + 4), block_size=8, batch_size=2)]
     assert shapes == [(2, 8), (2, 8), (1, 8), (1, 3)]
 
 
 def test_parts_take_turns() -> None:
-    """Of seven batches no process gets more than one more than another."""
+    """Of seven batches, no process gets more than one more than another."""
     counts = [
         len(list(read_in_order(count_up(6 * 8 + 3), block_size=8, batch_size=1, part=part, n_parts=3)))
         for part in range(3)

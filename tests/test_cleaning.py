@@ -1,4 +1,4 @@
-"""Project Gutenberg's words are cut, counted and quoted; the author's are not touched."""
+"""Project Gutenberg's own text is removed, counted and quoted; the author's is not touched."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def whole(start: str = START, credits: str = "", book: str = BOOK, end: str = EN
         "**END THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.08.01*END**",
     ],
 )
-def test_the_header_is_cut_in_all_its_fashions(start: str) -> None:
+def test_the_header_is_removed_in_all_its_forms(start: str) -> None:
     text, (header, _) = strip_boilerplate(whole(start=start))
     assert text == BOOK
     assert header.what == "Project Gutenberg's header"
@@ -56,7 +56,7 @@ def test_the_header_is_cut_in_all_its_fashions(start: str) -> None:
         "*** END OF THE PROJECT GUTENBERG EBOOK A VERY LONG WALK IN THE\nRAIN ***",
     ],
 )
-def test_the_licence_is_cut_in_all_its_fashions(end: str) -> None:
+def test_the_licence_is_removed_in_all_its_forms(end: str) -> None:
     text, (_, licence) = strip_boilerplate(whole(end=end))
     assert text == BOOK
     assert (licence.what, licence.reason) == ("Project Gutenberg's licence", end.split("\n")[0])
@@ -74,7 +74,7 @@ def test_the_licence_is_cut_in_all_its_fashions(end: str) -> None:
         "Produced by Jane Doe\n\n\nTranscriber's Note: spelling was kept.\n\n",
     ],
 )
-def test_the_volunteers_notes_after_the_header_are_cut(credit: str) -> None:
+def test_the_volunteers_notes_after_the_header_are_removed(credit: str) -> None:
     text, cuts = strip_boilerplate(whole(credits=credit))
     assert text == BOOK
     assert cuts[1].first_line == credit.split("\n")[0]
@@ -99,7 +99,7 @@ def test_the_given_function_counts_the_bytes() -> None:
     assert [cut.n_bytes for cut in cleaner.cuts] == [2 * cut.n_characters for cut in cleaner.cuts]
 
 
-def test_books_that_were_joined_are_cleaned_of_what_lies_between() -> None:
+def test_joined_books_are_cleaned_of_what_is_between_them() -> None:
     text, cuts = strip_boilerplate(whole() + whole(credits="Produced by Jane Doe\n\n", book="Two.\n") + whole())
     assert text == BOOK + "Two.\n" + BOOK
     assert [cut.what.removeprefix("Project Gutenberg's ") for cut in cuts] == [
@@ -111,12 +111,12 @@ def test_books_that_were_joined_are_cleaned_of_what_lies_between() -> None:
     ]
 
 
-def test_a_licence_without_a_header_is_cut() -> None:
+def test_a_licence_without_a_header_is_removed() -> None:
     assert strip_boilerplate(BOOK + "\n\n" + END + LICENCE)[0] == BOOK
     assert strip_boilerplate(BOOK + "\n\n" + END + "\n")[0] == BOOK
 
 
-def test_a_header_without_a_licence_is_cut() -> None:
+def test_a_header_without_a_licence_is_removed() -> None:
     assert strip_boilerplate(HEADER + START + "\n\n" + BOOK)[0] == BOOK
 
 
@@ -139,7 +139,7 @@ def test_a_text_that_mentions_project_gutenberg_is_not_touched(text: str) -> Non
     assert strip_boilerplate(text) == (text, ())
 
 
-def test_a_text_in_which_blanks_go_on_and_on_is_searched_in_no_time() -> None:
+def test_endless_blank_lines_are_searched_quickly() -> None:
     text = HEADER + START + "\n" + (" " * 50_000 + "\n") * 20 + "Produced" + " " * 100_000 + BOOK
     assert strip_boilerplate(text)[0].startswith("Produced")
 

@@ -1,4 +1,4 @@
-"""With --max-copy a model that has learned its text by heart says nothing longer of it, whatever it is asked."""
+"""With --max-copy even a model that has memorized its text copies nothing longer from it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def longest_copy(texts: list[str]) -> int:
     return max((one.n_characters for one in found if one is not None), default=0)
 
 
-def test_a_run_knows_the_text_that_it_learned_from() -> None:
+def test_a_run_returns_its_training_text() -> None:
     assert parrot().folder.read_documents() == [sonnets(3_000)]
 
 
 @pytest.mark.parametrize("documents", [[["one two "], ["ähnlich 🦊"]], [["a", "b"]], [[""], ["x"]]])
-def test_documents_are_spelled_as_they_were(
+def test_documents_are_decoded_as_they_were(
     documents: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = train_tokenizer(["one two"], 300)
@@ -57,7 +57,7 @@ def test_no_passage_is_longer_than_allowed(how: dict[str, float]) -> None:
         assert longest_copy(free) > 3 * LIMIT
 
 
-def test_what_is_guarded_alone_and_in_a_batch_is_the_same() -> None:
+def test_a_guard_works_alike_alone_and_in_a_batch() -> None:
     together = parrot().write("From", length=80, count=4, max_copy=LIMIT, precision="fp32")
     alone = [parrot().write("From", length=80, seed=seed, max_copy=LIMIT, precision="fp32")[0] for seed in range(4)]
     assert together == alone
@@ -74,7 +74,7 @@ def test_a_model_whose_text_is_not_known_cannot_be_guarded() -> None:
         generator.write("", WriteSettings(max_copy=50))
 
 
-def test_the_command_takes_the_limit() -> None:
+def test_the_command_accepts_the_limit() -> None:
     asked = ("--prompt", "From fairest", "--length", "100", "--temperature", "0.1", "--max-copy", str(LIMIT), "--quiet")
     outcome = command("write", parrot().path, *asked)
     assert outcome.code == 0, outcome.err
@@ -89,8 +89,8 @@ PROVEN = 50
 
 
 @pytest.mark.slow
-def test_two_hundred_thousand_characters_of_a_parrot_hold_no_copy_and_take_hardly_longer() -> None:
-    """It knows 30 KB by heart, and is asked for them in many tempers; with and without a guard, by turns."""
+def test_two_hundred_thousand_characters_contain_no_copy_and_take_little_longer() -> None:
+    """It has memorized 30 KB and writes at many temperatures; with and without a guard, in turns."""
     run = parrot(30_000, "3x192", 60.0, 128)
     documents = run.folder.read_documents()
     texts: list[str] = []

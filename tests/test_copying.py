@@ -1,4 +1,4 @@
-"""A guard forbids what would complete a copied passage and nothing else, so a guarded text has none."""
+"""A guard forbids exactly the tokens that would complete a copied passage, so a guarded text has none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["hashing"]
 
 
 def decode(data: bytes) -> str:
-    """All characters that are complete."""
+    """All complete characters."""
     return codecs.getincrementaldecoder("utf-8")("replace").decode(data)
 
 
@@ -35,10 +35,10 @@ pieces = st.one_of(texts.map(str.encode), st.binary(max_size=3), st.sampled_from
 @pytest.mark.usefixtures("hashing")
 @settings(deadline=None)
 @given(documents, st.lists(pieces, min_size=1, max_size=6), st.integers(0, 5), st.data())
-def test_the_guard_forbids_what_completes_a_copy_and_nothing_else(
+def test_the_guard_forbids_exactly_what_completes_a_copy(
     written: list[str], tokenizer: list[bytes], n_characters: int, data: st.DataObject
 ) -> None:
-    """The tokens that are taken may be forbidden ones: the guard goes on knowing."""
+    """The tokens may be forbidden ones: the guard stays correct."""
     guard, said = CopyGuard(CopyIndex(written, n_characters), tokenizer), b""
     for taken in data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=5)):
         for token, piece in enumerate(tokenizer):
@@ -49,9 +49,7 @@ def test_the_guard_forbids_what_completes_a_copy_and_nothing_else(
 
 @settings(deadline=None)
 @given(texts, st.lists(st.integers(0, 80), max_size=12), st.integers(1, 5))
-def test_however_a_copy_is_cut_into_tokens_its_first_window_is_its_last(
-    text: str, cuts: list[int], n_characters: int
-) -> None:
+def test_the_first_copied_window_is_the_last_for_any_tokens(text: str, cuts: list[int], n_characters: int) -> None:
     data = text.encode()
     edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
     tokens = [data[start:end] for start, end in pairwise(edges)]
@@ -77,7 +75,7 @@ def test_white_space_over_several_tokens_is_one_space() -> None:
     assert not guard.forbids(1)
 
 
-def test_the_token_that_completes_a_character_is_the_forbidden_one() -> None:
+def test_the_token_that_completes_a_character_is_forbidden() -> None:
     fox = "\U0001f98a".encode()
     guard = CopyGuard(CopyIndex(["red \U0001f98a"], 4), [b"RED ", fox[:2], fox[2:], b"x"])
     for token in (0, 1):
@@ -87,7 +85,7 @@ def test_the_token_that_completes_a_character_is_the_forbidden_one() -> None:
 
 
 def write_as_a_copier(guard: CopyGuard | None, tokens: Sequence[bytes], chance: random.Random) -> str:
-    """A text whose source goes on in the secret wherever it may, in any case and with white space put in."""
+    """A text from a writer that continues the secret wherever it may, in any case and with added white space."""
     said, place = b"", 0
     for _ in range(400):
         wanted = [token for token, piece in enumerate(tokens) if SECRET.encode().startswith(piece.lower(), place)]

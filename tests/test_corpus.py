@@ -1,4 +1,4 @@
-"""What was read becomes documents, each with a receipt that adds up, and one fingerprint of their content."""
+"""A corpus: documents, each with a receipt that adds up, and one fingerprint of their content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Write = Callable[..., str]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Put text or bytes into a file and give its path."""
+    """Write text or bytes to a file and return its path."""
 
     def write(name: str, content: str | bytes = PROSE) -> str:
         path = tmp_path / name
@@ -80,7 +80,7 @@ def test_a_receipt_adds_up_when_the_encoding_is_mixed(pieces: list[bytes]) -> No
     assert licence.n_bytes == len(LICENCE.encode("cp1252")) - 1  # its first newline ends the book's last line
 
 
-def test_a_receipt_tells_what_was_read() -> None:
+def test_a_receipt_describes_the_file() -> None:
     _, receipt = read_bytes(b"\n  One\r\n\r\nTwo <|endoftext|>\r\n" + b"3" * 100 + b"\r\nFour")
     assert receipt.first_lines == ("One", "Two <|endoftext|>", "3" * 80)
     assert (receipt.n_lines, receipt.longest_line, receipt.n_end_of_text) == (6, 100, 1)
@@ -94,7 +94,7 @@ def test_a_receipt_is_json(write: Write) -> None:
     assert receipt["cuts"][0]["what"] == "Project Gutenberg's header"
 
 
-def test_a_folder_is_read_in_order_and_what_is_no_text_is_named(write: Write, tmp_path: Path) -> None:
+def test_a_folder_is_read_in_order_and_other_files_are_named(write: Write, tmp_path: Path) -> None:
     for name in ("b.txt", "a.txt"):
         write(name)
     for name, content in (("c", b"\x89PNG\r\n\x1a\n\0"), ("d.txt", b""), ("e.txt", b" \n"), ("f.docx", b"PK\x03\x04")):
@@ -124,7 +124,7 @@ def test_an_unknown_encoding_is_an_error_in_a_folder_too(write: Write, tmp_path:
         read_corpus([str(tmp_path)], encoding="windows1252")
 
 
-def test_too_little_text_is_told_with_the_amount(write: Write) -> None:
+def test_too_little_text_is_an_error_with_the_amount(write: Write) -> None:
     with pytest.raises(TextTooShort, match="1,999 bytes; at least 2,000") as caught:
         read_corpus([write("a.txt", "é" * 499 + "x" * 1_001)])
     assert "Give more text" in caught.value.hint
@@ -141,12 +141,12 @@ def test_boilerplate_can_be_kept(write: Write) -> None:
     assert kept.receipt.cuts == ()
 
 
-def test_nothing_but_boilerplate_is_too_short(write: Write) -> None:
+def test_a_text_of_boilerplate_alone_is_too_short(write: Write) -> None:
     with pytest.raises(TextTooShort, match="only Project Gutenberg"):
         read_corpus([write("a.txt", HEADER + LICENCE)])
 
 
-def test_sizes_are_those_of_the_text_that_is_left(write: Write) -> None:
+def test_sizes_are_those_of_the_remaining_text(write: Write) -> None:
     corpus = read_corpus([write("a.txt", PROSE.encode("utf-16")), write("b.txt", PROSE.replace("\n", "\r\n"))])
     assert corpus.n_characters == 2 * len(PROSE)
     assert corpus.n_bytes == 2 * len(PROSE.encode())
@@ -161,7 +161,7 @@ def test_the_fingerprint_is_that_of_the_content(write: Write, encoding: str, new
     )
 
 
-def test_other_content_order_or_division_has_another_fingerprint(write: Write) -> None:
+def test_different_content_order_or_division_changes_the_fingerprint(write: Write) -> None:
     a, b, joined = write("a.txt", PROSE + "a"), write("b.txt", "b" + PROSE), write("c.txt", PROSE + "ab" + PROSE)
     moved = [write("d.txt", PROSE + "ab"), write("e.txt", PROSE)]
     corpora = [read_corpus(texts) for texts in ([a, b], [b, a], [joined], moved, [a])]
@@ -175,7 +175,7 @@ def test_the_sonnets_are_read_whole() -> None:
 
 
 @needs_data
-def test_a_french_book_has_one_fingerprint_in_every_dress(write: Write) -> None:
+def test_a_french_book_has_one_fingerprint_in_every_encoding(write: Write) -> None:
     book = (DATA / "gutenberg/french-44157-8.txt").read_bytes().decode("iso8859-1").replace("\r\n", "\n")
     fingerprints = set()
     for newline in ("\n", "\r", "\r\n"):
@@ -188,7 +188,7 @@ def test_a_french_book_has_one_fingerprint_in_every_dress(write: Write) -> None:
 
 
 @needs_data
-def test_the_receipt_of_every_text_at_hand_adds_up() -> None:
+def test_the_receipt_of_every_available_text_adds_up() -> None:
     corpus = read_corpus([str(DATA / "*.txt"), str(DATA / "gutenberg"), str(DATA / "unseen")])
     assert corpus.skipped == ()
     for document in corpus.documents:

@@ -1,4 +1,4 @@
-"""Case and white space play no role, and every character is found again in the text that it came from."""
+"""Normalising ignores case and white space, and every character can be located in the original text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helpers_copies import normalise_slowly, texts
 
 
 @pytest.mark.parametrize("n_codes", [128, sys.maxunicode + 1])
-def test_every_character_is_folded_and_every_white_space_is_a_space(n_codes: int) -> None:
+def test_every_character_is_case_folded_and_every_white_space_is_a_space(n_codes: int) -> None:
     characters = [chr(code) for code in range(n_codes)]
     expected = "x".join(" " if character.isspace() else character.casefold() for character in characters)
     assert normalise("x".join(characters)) == expected
@@ -26,7 +26,7 @@ def test_runs_of_white_space_are_one_space(text: str) -> None:
 
 
 @given(texts, texts)
-def test_what_is_normalised_stays_when_more_follows(text: str, more: str) -> None:
+def test_more_text_does_not_change_what_was_normalised(text: str, more: str) -> None:
     assert normalise(text + more).startswith(normalise(text))
 
 

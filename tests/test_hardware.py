@@ -1,4 +1,4 @@
-"""A machine is described as it is, and bf16 is chosen only where it is computed in silicon."""
+"""The machine is described correctly, and bf16 is chosen only if the hardware computes in it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def pretend_processor(patch: pytest.MonkeyPatch, capabilities: Mapping[str, bool]) -> None:
-    """Let torch see this processor, and no other device."""
+    """Make torch see this processor and no other device."""
     patch.setattr(torch.cuda, "is_available", lambda: False)
     patch.setattr(torch.backends.mps, "is_available", lambda: False)
     patch.setattr(torch.cpu, "get_capabilities", lambda: dict(capabilities), raising=False)
 
 
 def pretend_card(patch: pytest.MonkeyPatch, *, in_silicon: bool) -> None:
-    """Let torch see a card that does bf16, if only by emulating it."""
+    """Make torch see a GPU that has bf16, if only emulated."""
     card = SimpleNamespace(name="Fake T1000", total_memory=16 << 30)
     patch.setattr(torch.cuda, "is_available", lambda: True)
     patch.setattr(torch.cuda, "get_device_properties", lambda device: card)
@@ -49,7 +49,7 @@ def pretend_card(patch: pytest.MonkeyPatch, *, in_silicon: bool) -> None:
         ({"amx_tile": True}, False),
     ],
 )
-def test_a_processor_has_bf16_only_in_silicon(
+def test_a_processor_has_bf16_only_in_hardware(
     monkeypatch: pytest.MonkeyPatch, more: dict[str, bool], bf16: bool
 ) -> None:
     pretend_processor(monkeypatch, AVX2 | more)
@@ -59,7 +59,9 @@ def test_a_processor_has_bf16_only_in_silicon(
 
 
 @pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])
-def test_an_older_torch_is_asked_in_its_own_words(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool) -> None:
+def test_an_older_torch_is_asked_in_its_own_way(
+    monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool
+) -> None:
     pretend_processor(monkeypatch, {})
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
@@ -67,7 +69,7 @@ def test_an_older_torch_is_asked_in_its_own_words(monkeypatch: pytest.MonkeyPatc
     assert find_hardware("cpu").bf16 is (avx512 or amx)
 
 
-def test_a_processor_that_says_nothing_of_it_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_processor_without_the_flag_has_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_processor(monkeypatch, {"sve": True})
     assert find_hardware().bf16 is False
 
@@ -76,7 +78,7 @@ def test_a_processor_that_says_nothing_of_it_has_no_bf16(monkeypatch: pytest.Mon
     not CPUINFO.is_file() or "flags" not in CPUINFO.read_text("utf-8"), reason="no flags in /proc/cpuinfo"
 )
 def test_this_processor_is_described_as_the_kernel_describes_it() -> None:
-    """Of AMX torch also wants the kernel's leave, so that only its presence without any flag would be wrong."""
+    """For AMX torch also needs the kernel's permission, so only AMX without the flag would be wrong."""
     flags = set(re.search(r"^flags\s*:(.*)$", CPUINFO.read_text("utf-8"), re.MULTILINE)[1].split())  # type: ignore[index]
     bf16 = find_hardware("cpu").bf16
     assert bf16 if "avx512_bf16" in flags else not bf16 or "amx_bf16" in flags
@@ -89,7 +91,7 @@ def test_the_memory_and_threads_are_the_machine_s_own() -> None:
 
 
 @pytest.mark.parametrize("in_silicon", [True, False])
-def test_a_card_is_described_by_its_own_facts(monkeypatch: pytest.MonkeyPatch, in_silicon: bool) -> None:
+def test_a_gpu_is_described_by_its_own_properties(monkeypatch: pytest.MonkeyPatch, in_silicon: bool) -> None:
     pretend_card(monkeypatch, in_silicon=in_silicon)
     hardware = find_hardware("cuda")
     assert (hardware.device, hardware.name, hardware.memory_bytes) == ("cuda", "Fake T1000", 16 << 30)
@@ -98,7 +100,7 @@ def test_a_card_is_described_by_its_own_facts(monkeypatch: pytest.MonkeyPatch, i
     assert precision == ("bf16" if in_silicon else "fp16") and "Fake T1000" in reason
 
 
-def test_the_best_device_is_taken_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_device_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_processor(monkeypatch, AVX2)
     assert find_hardware().device == "cpu"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
@@ -129,12 +131,12 @@ def test_a_missing_device_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("asked", ["fp32", "bf16"])
 @pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
-def test_what_is_asked_is_taken_even_where_it_is_slow(asked: str, device: Any) -> None:
+def test_the_precision_asked_for_is_used_even_if_it_is_slow(asked: str, device: Any) -> None:
     assert choose_precision(asked, make_hardware(device)) == (asked, "as asked")
 
 
 @pytest.mark.parametrize("device", ["cpu", "mps"])
-def test_fp16_without_a_card_is_refused(device: Any) -> None:
+def test_fp16_without_a_gpu_is_refused(device: Any) -> None:
     with pytest.raises(SettingsError, match="fp16 needs") as caught:
         choose_precision("fp16", make_hardware(device, bf16=True))
     assert "fp32" in caught.value.hint
@@ -147,8 +149,8 @@ def test_every_choice_has_its_reason() -> None:
 
 
 @pytest.mark.parametrize(("load", "expected"), [(0.0, 8), (4.0, 6), (8.0, 4), (15.9, 1), (40.0, 1)])
-def test_only_idle_cores_are_counted_on(monkeypatch: pytest.MonkeyPatch, load: float, expected: int) -> None:
-    """Of sixteen cores, where torch would use eight threads."""
+def test_only_idle_cores_are_counted(monkeypatch: pytest.MonkeyPatch, load: float, expected: int) -> None:
+    """On sixteen cores, of which torch would use eight."""
     monkeypatch.setattr("psutil.getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setattr("os.cpu_count", lambda: 16)
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
@@ -172,7 +174,7 @@ def test_only_idle_cores_are_counted_on(monkeypatch: pytest.MonkeyPatch, load: f
 def test_the_guess_for_a_processor_without_bf16_is_what_was_measured(
     size: str, vocab_size: int, n_time: int, microseconds: float
 ) -> None:
-    """For each token, two threads of a processor with AVX2."""
+    """Per token, on two threads of a processor with AVX2."""
     shape = make_shape(size, block_size=n_time, vocab_size=vocab_size)
     hardware = make_hardware(n_threads=2, bf16=False)
     assert 1e6 * shape.guess_seconds(1, n_time, hardware) == pytest.approx(microseconds, rel=0.1)

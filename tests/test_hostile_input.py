@@ -1,4 +1,4 @@
-"""Whatever bytes, names and links somebody gives as a text or a prompt: it is read, or refused in one sentence."""
+"""Hostile input: any bytes, names, links, prompts and settings are read, or refused with one error."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _read_in_pieces(data: bytes, encoding: str, size: int) -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_very_many_bytes_end_in_a_text_whose_bytes_add_up_or_an_error(counting: Counting) -> None:
+def test_very_many_bytes_give_a_text_whose_bytes_add_up_or_an_error(counting: Counting) -> None:
     with counting("any bytes as a text") as tries:
 
         @given(st.binary(max_size=5_000))
@@ -84,9 +84,7 @@ def test_very_many_bytes_end_in_a_text_whose_bytes_add_up_or_an_error(counting: 
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252", "shift_jis", "gb18030", "utf-7", "cp037", "rot13"])
-def test_a_text_said_to_be_in_another_encoding_is_read_or_refused(
-    tmp_path: Path, counting: Counting, encoding: str
-) -> None:
+def test_a_text_with_a_wrong_encoding_is_read_or_refused(tmp_path: Path, counting: Counting, encoding: str) -> None:
     with counting("a text said to be in another encoding than its own") as tries:
         for own in ("utf-8", "utf-16", "cp1252", "latin-1", "shift_jis"):
             (tmp_path / "text.txt").write_bytes((sonnets(3_000) + "Größe, naïve, 120 €").encode(own, "ignore"))
@@ -124,7 +122,7 @@ def test_boilerplate_is_cut_from_pieces_as_from_the_whole(text: str, size: int) 
     spans=st.lists(st.tuples(st.integers(0, 60_000), st.integers(0, 60_000)), min_size=1),
 )
 @settings(max_examples=50, deadline=None)
-def test_a_stored_text_is_the_string_that_it_was(text: str, sizes: list[int], spans: list[tuple[int, int]]) -> None:
+def test_a_text_on_disk_equals_the_string(text: str, sizes: list[int], spans: list[tuple[int, int]]) -> None:
     store, place = TextSpooler(held_characters=0), 0
     store.add("x" * 50_000)
     before = store.finish()
@@ -142,7 +140,7 @@ def test_a_stored_text_is_the_string_that_it_was(text: str, sizes: list[int], sp
         assert stored[start:end] == str(stretch) == "".join(read_blocks(stretch, 777)) == text[start:end]
 
 
-def test_texts_are_held_while_there_is_room_and_stored_after_it() -> None:
+def test_texts_stay_in_memory_up_to_a_limit() -> None:
     store = TextSpooler(held_characters=10)
     kinds = []
     for text in ("12345", "1234567890", "12345", "1"):
@@ -151,17 +149,17 @@ def test_texts_are_held_while_there_is_room_and_stored_after_it() -> None:
     assert kinds == [str, DiskText, str, DiskText]
 
 
-def test_a_disk_without_room_for_a_long_text_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_of_our_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     store = TextSpooler(tmp_path / "file" / "below", held_characters=0)
     with pytest.raises(OutputError, match="cannot be stored in"):
         store.add("text")
 
 
-# -- what is no file, and what leads in circles
+# -- pipes, devices and circular links
 
 
-def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path, counting: Counting) -> None:
+def test_a_pipe_or_a_device_is_refused_without_waiting(tmp_path: Path, counting: Counting) -> None:
     os.mkfifo(tmp_path / "pipe")
     devices = (tmp_path / "pipe", "a pipe"), (Path("/dev/zero"), "a device"), (Path("/dev/null"), "a device")
     with counting("a pipe or a device as a text") as tries:
@@ -170,7 +168,7 @@ def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path, counti
                 read_corpus([str(path)])
 
 
-def test_links_in_circles_are_not_followed(tmp_path: Path, counting: Counting) -> None:
+def test_circular_links_are_not_followed(tmp_path: Path, counting: Counting) -> None:
     write_sonnets(tmp_path)
     for name in ("a", "b", "c"):
         (tmp_path / name).symlink_to(tmp_path)
@@ -196,7 +194,7 @@ def test_a_zipped_document_is_named_and_never_unpacked(
 # -- names
 
 
-def test_a_name_that_would_steer_a_terminal_is_shown_without_power(tmp_path: Path) -> None:
+def test_control_characters_in_a_name_are_not_printed(tmp_path: Path) -> None:
     path = tmp_path / "evil\x1b]0;owned\x07\x1b[31m.txt"
     path.write_bytes(b"")
     outcome = command("plan", path)
@@ -236,7 +234,7 @@ def test_any_prompt_is_followed_or_refused(counting: Counting) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["\x1b]0;x\x07", "\0\0", "a" * 1_000_000, "\udcff", "\u202e", "<|endoftext|>" * 99])
-def test_odd_prompts_end_well(counting: Counting, prompt: str) -> None:
+def test_odd_prompts_are_continued(counting: Counting, prompt: str) -> None:
     def follow() -> int:
         outcome = command("write", shared_run().path, "--length", "3", "--prompt", prompt, "--json")
         assert outcome.code == (2 if prompt == "\udcff" else 0), outcome.err
@@ -247,7 +245,7 @@ def test_odd_prompts_end_well(counting: Counting, prompt: str) -> None:
         tries.end(follow)
 
 
-def test_no_model_steers_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_control_characters_from_a_model_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         encoding = "utf-8"
 

@@ -1,4 +1,4 @@
-"""The index knows the passages of the documents and no others."""
+"""The index has the passages of the documents and no others."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ __all__ = ["hashing"]
 @pytest.mark.usefixtures("hashing")
 @settings(deadline=None)
 @given(documents, texts, st.integers(0, 5))
-def test_the_index_knows_the_windows_of_the_documents_and_no_others(
-    written: list[str], text: str, n_characters: int
-) -> None:
+def test_the_index_has_exactly_the_windows_of_the_documents(written: list[str], text: str, n_characters: int) -> None:
     index = CopyIndex(written, n_characters)
     known = [window for document in written for window in list_windows(normalise_slowly(document), index.size)]
     assert all(index.contains(window) for window in known)
@@ -27,7 +25,7 @@ def test_the_index_knows_the_windows_of_the_documents_and_no_others(
         assert index.contains(window) == (window in known)
 
 
-def test_no_window_goes_over_two_documents() -> None:
+def test_no_window_spans_two_documents() -> None:
     index = CopyIndex(["one two", "three"], 4)
     assert index.contains("e two") and index.contains("three")
     assert not index.contains("twoth") and not index.contains("wo th") and not index.contains("wo\nth")
@@ -44,7 +42,7 @@ def test_a_window_of_another_size_is_refused() -> None:
         CopyIndex(["one two"], -1)
 
 
-def test_a_real_text_is_known_throughout() -> None:
+def test_every_window_of_a_real_text_is_in_the_index() -> None:
     text = normalise(sonnets(20_000))
     index = CopyIndex([sonnets(20_000)], 30)
     assert all(index.contains(window) for window in list_windows(text, 31)[::50])

@@ -1,4 +1,4 @@
-"""What is called copied stands in the text that was learned from, all of it is found, and nothing else is."""
+"""All shared passages are found, each at its place in both texts, and nothing else is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["hashing"]
 
 
 def find_slowly(text: str, written: Sequence[str]) -> tuple[int, int, int] | None:
-    """The size of the longest passage, the first document that has it, and how far into it normalised."""
+    """The length of the longest passage, the first document that has it, and its place in the normalised document."""
     text = normalise_slowly(text)
     for size in range(len(text), 0, -1):
         windows = list_windows(text, size)
@@ -59,7 +59,7 @@ def test_the_longest_shared_passage_is_found(text: str, written: list[str]) -> N
         check_shared(found, text, written)
 
 
-def test_a_passage_is_shown_as_it_stands_on_both_sides() -> None:
+def test_a_passage_is_quoted_from_both_texts() -> None:
     poem = "First line\n\nShall  I compare\nthee, STRASSE?\n"
     found = find_longest_shared("He said: shall i\tcompare thee, Stra\u00dfe!", ["nothing of it", poem])
     assert found == Match(
@@ -96,7 +96,7 @@ def measure_slowly(text: str, written: Sequence[str], n_characters: int) -> floa
 
 
 def find_all_slowly(text: str, written: Sequence[str], n_characters: int) -> list[tuple[int, int]]:
-    """Where each maximal passage begins and ends in the normalised text."""
+    """The beginning and end of each maximal passage in the normalised text."""
     text = normalise_slowly(text)
     spans = [(start, end) for start in range(len(text)) for end in range(start + n_characters, len(text) + 1)]
     spans = [span for span in spans if stands_in(text[slice(*span)], written)]
@@ -104,7 +104,7 @@ def find_all_slowly(text: str, written: Sequence[str], n_characters: int) -> lis
 
 
 def check_passages(found: MatchReport, text: str, written: Sequence[str]) -> None:
-    """That each passage stands where it is said to, on both sides."""
+    """Check that each passage is where the report says, in both texts."""
     for passage in found.passages:
         ours = normalise_slowly(text[passage.start : passage.end])
         theirs = normalise_slowly(written[passage.document][passage.offset :])
@@ -133,7 +133,7 @@ def test_all_maximal_passages_are_found(judged: list[str], written: list[str], n
 
 @pytest.mark.usefixtures("hashing")
 @pytest.mark.parametrize("n_before", range(20))
-def test_a_passage_is_found_wherever_it_stands_among_what_is_alike(n_before: int) -> None:
+def test_a_passage_is_found_anywhere_among_similar_text(n_before: int) -> None:
     found = find_matches(["aab"], ["b" * n_before + "aab" + "b" * 20], 1)[0]
     assert [(one.n_characters, one.offset) for one in found.passages] == [(3, n_before)]
 
@@ -173,10 +173,10 @@ def store(text: str, monkeypatch: pytest.MonkeyPatch) -> DiskText:
 @given(st.lists(texts, min_size=1, max_size=3), st.lists(texts.filter(bool), max_size=4), sizes)
 @example(["ab" * 9 + "a"], ["x" + "ab" * 20, "ba" * 7], 2)
 @example(["a  b\u00dfa b"], ["b a \n b", " ssa\u00a0", "\n b"], 3)
-def test_a_text_on_the_disk_is_searched_as_one_that_is_held(
+def test_a_text_on_disk_is_searched_like_one_in_memory(
     judged: list[str], written: list[str], n_characters: int
 ) -> None:
-    """Also where a passage goes over the edges of pieces, and is longer than several of them."""
+    """Also if a passage crosses the edges of pieces and is longer than several of them."""
     with pytest.MonkeyPatch.context() as patch:
         stored = [store(document, patch) for document in written]
         assert find_matches(judged, stored, n_characters) == find_matches(judged, written, n_characters)
@@ -189,7 +189,7 @@ def test_a_text_on_the_disk_is_searched_as_one_that_is_held(
 
 
 def shuffle_lines(n_characters: int) -> str:
-    """As much text of the sonnets' words, in lines of eight, with curly quotes; no line of it comes twice."""
+    """Text of the sonnets' words in lines of eight, with curly quotes and no repeated line."""
     generator, words, lines = random.Random(1), sonnets(100_000).replace("'", "\u2019").split(), [""]
     while sum(map(len, lines)) < n_characters:
         generator.shuffle(words)
@@ -197,7 +197,7 @@ def shuffle_lines(n_characters: int) -> str:
     return "\n".join(lines)[:n_characters]
 
 
-def test_a_passage_longer_than_the_pieces_of_a_text_is_found_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passage_longer_than_the_pieces_is_found_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     curly = shuffle_lines(400_000)
     whole = curly[3_000:390_000]  # it goes over the edges of three blocks
     keeper = TextSpooler(held_characters=0)
@@ -211,7 +211,7 @@ def test_a_passage_longer_than_the_pieces_of_a_text_is_found_whole(monkeypatch: 
         assert found.longest.line == curly.count("\n", 0, curly.find(passage.strip())) + 1
 
 
-def test_much_text_is_known_by_stretches_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_text_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     held = ["ab" * 50, "cd" * 50]
     monkeypatch.setattr(large_text, "BLOCK_CHARACTERS", 20)
     assert read_some(held) == held and read_some(held, 60) == ["ab" * 10, "ab" * 5, "cd" * 5, "cd" * 10]

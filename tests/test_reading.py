@@ -1,4 +1,4 @@
-"""Bytes become text without one being lost, and the reason is told."""
+"""Bytes become text without losing one, and the reason for the encoding is given."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_byte_order_mark_decides_and_is_not_text(encoding: str, text: str) -> 
 @pytest.mark.parametrize(
     "text", ["Plain words, no accents.\n" * 3, GERMAN, RUSSIAN, CHINESE, CHINESE.replace("\n", ""), JAPANESE * 3]
 )
-def test_unicode_is_known_without_a_mark(encoding: str, text: str) -> None:
+def test_unicode_is_detected_without_a_mark(encoding: str, text: str) -> None:
     decoded = read(text.encode(encoding))
     assert (decoded.text, decoded.encoding, decoded.warning) == (text, encoding, "")
 
@@ -167,7 +167,7 @@ def test_any_bytes_are_read_or_refused_in_words(data: bytes) -> None:
         (bytes(range(32)) * 20, "control characters"),
     ],
 )
-def test_what_is_no_text_is_named_and_refused(data: bytes, kind: str) -> None:
+def test_binary_files_are_named_and_refused(data: bytes, kind: str) -> None:
     with pytest.raises(TextUnreadable, match=kind) as caught:
         read(data)
     assert "poem.txt" in str(caught.value) and ".txt" in caught.value.hint
@@ -183,25 +183,25 @@ def test_an_empty_file_is_too_short() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16", "UTF8", "utf-8-sig", "utf_16_be", "cp437"])
-def test_the_encoding_that_was_asked_for_is_used(encoding: str) -> None:
+def test_the_given_encoding_is_used(encoding: str) -> None:
     text = "Café déjà vu\r\n"
     decoded = read(text.encode(encoding), encoding)
     assert decoded.text == "Café déjà vu\n"
     assert decoded.reason.startswith("asked for")
 
 
-def test_utf16_that_was_asked_for_reads_the_same_on_every_machine() -> None:
+def test_a_given_utf16_reads_the_same_on_every_machine() -> None:
     assert read("Ruh’ im Walde.".encode("utf-16-be"), "utf-16").text == "Ruh’ im Walde."
 
 
-def test_an_unknown_encoding_names_the_nearest() -> None:
+def test_an_unknown_encoding_suggests_a_similar_one() -> None:
     with pytest.raises(TextUnreadable, match="no such encoding") as caught:
         read(b"words", "windows1252")
     assert caught.value.hint == 'Did you mean "windows-1252"?'
 
 
 @pytest.mark.parametrize("encoding", ["hex", "rot13", "", "utf\0", "undefined", "idna", "unicode_escape"])
-def test_what_turns_no_bytes_into_text_is_no_encoding(encoding: str) -> None:
+def test_codecs_that_do_not_decode_bytes_to_text_are_refused(encoding: str) -> None:
     with pytest.raises(TextUnreadable, match="no such encoding"):
         read(b"words", encoding)
 
@@ -215,7 +215,7 @@ def test_what_turns_no_bytes_into_text_is_no_encoding(encoding: str) -> None:
         ("Some words.".encode("utf-16-le") + b"x", "auto", "byte 22 (0x78)"),
     ],
 )
-def test_a_byte_that_does_not_fit_is_pointed_at(data: bytes, encoding: str, byte: str) -> None:
+def test_the_error_gives_the_place_of_a_wrong_byte(data: bytes, encoding: str, byte: str) -> None:
     with pytest.raises(TextUnreadable) as caught:
         read(data, encoding)
     assert byte in str(caught.value) and caught.value.hint
@@ -230,7 +230,7 @@ def test_half_a_character_is_refused() -> None:
 @pytest.mark.parametrize("newline", ["\n", "\r", "\r\n"])
 @pytest.mark.parametrize("encoding", ["cp1252", *BOMS])
 @pytest.mark.parametrize("bom", [False, True])
-def test_a_french_book_reads_the_same_in_every_dress(newline: str, encoding: str, bom: bool) -> None:
+def test_a_french_book_reads_the_same_in_every_encoding(newline: str, encoding: str, bom: bool) -> None:
     book = (DATA / "gutenberg/french-44157-8.txt").read_bytes().decode("iso8859-1").replace("\r\n", "\n")
     mark = BOMS.get(encoding, b"") if bom else b""
     decoded = read(mark + book.replace("\n", newline).encode(encoding))
@@ -238,7 +238,7 @@ def test_a_french_book_reads_the_same_in_every_dress(newline: str, encoding: str
 
 
 @needs_data
-def test_every_text_at_hand_is_read_without_a_warning() -> None:
+def test_every_available_text_is_read_without_a_warning() -> None:
     files = sorted([*DATA.glob("*.txt"), *DATA.glob("gutenberg/*.txt"), *DATA.glob("unseen/*.txt")])
     assert files
     assert {file.name: decode(file.read_bytes(), name=file.name).warning for file in files} == {

@@ -1,4 +1,4 @@
-"""What a user names is found, once, in a fixed order, and nothing is passed over in silence."""
+"""Everything a user names is found once, in a fixed order, and nothing is skipped silently."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from epigone.errors import OutputError, TextNotFound, TextUnreadable
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Path:
-    """A folder of texts and of things that are none."""
+    """A folder of texts and other files."""
     for name in ("b.txt", "a.TXT", "notes.md", "README", "cover.png", ".hidden.txt", "sub/c.txt", ".git/d.txt"):
         path = tmp_path / "shelf" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def test_a_file_is_found_whatever_it_is_called(shelf: Path) -> None:
     assert (source.name, source.read(), source.named) == ("cover.png", b"cover.png", True)
 
 
-def test_a_folder_gives_its_texts_by_name_and_names_the_rest(shelf: Path) -> None:
+def test_a_folder_gives_its_texts_in_order_and_names_the_rest(shelf: Path) -> None:
     found = find_sources([str(shelf)])
     assert [source.name for source in found.sources] == ["README", "a.TXT", "b.txt", "notes.md", "sub/c.txt"]
     assert len(found.skipped) == 1 and found.skipped[0].startswith("cover.png is not read")
@@ -93,7 +93,7 @@ def test_the_sonnets_come_with_the_package() -> None:
         ("file:///etc/passwd", "only http and https", "Download"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_to_do(
+def test_a_missing_text_is_an_error_with_a_hint(
     shelf: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str, hint: str
 ) -> None:
     monkeypatch.chdir(shelf.parent)
@@ -102,7 +102,7 @@ def test_what_is_not_there_is_told_with_what_to_do(
     assert hint in caught.value.hint
 
 
-def test_a_folder_without_text_tells_what_it_holds(tmp_path: Path) -> None:
+def test_the_error_for_a_folder_without_text_lists_its_files(tmp_path: Path) -> None:
     with pytest.raises(TextNotFound, match="it is empty"):
         find_sources([str(tmp_path)])
     for name in ("a.png", "b.png", "c.docx"):
@@ -125,7 +125,7 @@ def test_a_file_that_may_not_be_read_is_an_error(shelf: Path) -> None:
         source.read()
 
 
-def test_a_file_that_is_gone_when_it_is_read_is_an_error(shelf: Path) -> None:
+def test_a_file_that_is_deleted_before_reading_is_an_error(shelf: Path) -> None:
     (source,) = find_sources([str(shelf / "b.txt")]).sources
     (shelf / "b.txt").unlink()
     with pytest.raises(TextUnreadable, match=r"b\.txt cannot be read: No such file"):
@@ -138,7 +138,7 @@ POEM = b"Tyger Tyger, burning bright,\r\nIn the forests of the night;\r\n" * 50
 
 
 class Library(BaseHTTPRequestHandler):
-    """A web server with one poem; it counts what it is asked."""
+    """A web server with one poem that counts its requests."""
 
     asked: ClassVar[Counter[str]] = Counter()
 
@@ -166,7 +166,7 @@ class Library(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a library that answers, with an empty cache."""
+    """The address of a running web server, with an empty cache."""
     monkeypatch.setenv("EPIGONE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     Library.asked = Counter()

@@ -39,15 +39,15 @@ def n_held(split: Split) -> int:
 
 
 def assert_partition(corpus: Corpus, split: Split) -> None:
-    """Sorted, the stretches of both parts lie end to end over every document."""
+    """Sorted, the spans of both parts cover every document without gaps."""
     assert split.train and split.validation
     ends = [0] * len(corpus.documents)
-    for stretch in sorted((*split.train, *split.validation), key=lambda stretch: (stretch.document, stretch.start)):
-        assert stretch.start == ends[stretch.document] < stretch.end
-        ends[stretch.document] = stretch.end
+    for span in sorted((*split.train, *split.validation), key=lambda span: (span.document, span.start)):
+        assert span.start == ends[span.document] < span.end
+        ends[span.document] = span.end
     assert ends == [len(document.text) for document in corpus.documents]
     for part in (split.train, split.validation):
-        assert list(part) == sorted(part, key=lambda stretch: (stretch.document, stretch.start))
+        assert list(part) == sorted(part, key=lambda span: (span.document, span.start))
 
 
 words = st.text(st.sampled_from("ab.!” \n\n。é"), min_size=1, max_size=300).map(lambda text: "x" + text + "y")
@@ -68,7 +68,7 @@ def test_every_character_is_in_one_part(texts: Sequence[str], how: How, share: f
         assert_partition(corpus, split(corpus, how, share, seed))
 
 
-def test_the_parts_give_their_texts() -> None:
+def test_the_parts_return_their_texts() -> None:
     corpus = make(PARAGRAPH * 100)
     parts = split(corpus, "tail", 0.25)
     assert "".join(parts.train_texts(corpus)) + "".join(parts.validation_texts(corpus)) == PARAGRAPH * 100
@@ -86,7 +86,7 @@ def test_the_tail_is_cut_at_exactly_the_share(share: float) -> None:
 
 
 @needs_data
-def test_the_tail_of_tinyshakespeare_is_the_fields() -> None:
+def test_the_tail_of_tinyshakespeare_is_the_usual_one() -> None:
     corpus = read_corpus([str(DATA / "tinyshakespeare.txt")])
     parts = split(corpus, "tail")
     assert (sum(map(len, parts.train)), n_held(parts)) == (1_003_854, 111_540)
@@ -95,20 +95,20 @@ def test_the_tail_of_tinyshakespeare_is_the_fields() -> None:
 # -- spread
 
 
-def test_a_long_file_gives_eight_stretches_evenly_and_not_its_beginning() -> None:
+def test_a_long_file_gives_eight_even_spans_and_not_its_beginning() -> None:
     corpus = make(PARAGRAPH * 5_000)
     parts = split(corpus)
     size = corpus.n_characters
     assert len(parts.validation) == 8
     assert len(parts.train) == 9
-    for i, stretch in enumerate(parts.validation):
-        assert abs((stretch.start + stretch.end) / 2 / size - (i + 0.5) / 8) < 0.02
+    for i, span in enumerate(parts.validation):
+        assert abs((span.start + span.end) / 2 / size - (i + 0.5) / 8) < 0.02
 
 
-@pytest.mark.parametrize(("n_characters", "n_stretches"), [(10_000, 1), (45_000, 2), (90_000, 4), (1_000_000, 8)])
-def test_a_short_file_gives_fewer_stretches(n_characters: int, n_stretches: int) -> None:
+@pytest.mark.parametrize(("n_characters", "n_spans"), [(10_000, 1), (45_000, 2), (90_000, 4), (1_000_000, 8)])
+def test_a_short_file_gives_fewer_spans(n_characters: int, n_spans: int) -> None:
     corpus = make(PARAGRAPH * (n_characters // len(PARAGRAPH)))
-    assert len(split(corpus).validation) == n_stretches
+    assert len(split(corpus).validation) == n_spans
 
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5])
@@ -124,18 +124,18 @@ def test_many_short_files_meet_the_share_together() -> None:
 
 
 def edges(corpus: Corpus, parts: Split) -> list[tuple[str, str]]:
-    """The text before and after each end of each held-out stretch."""
+    """The text before and after each end of each held-out span."""
     text = corpus.documents[0].text
-    return [(text[:at], text[at:]) for stretch in parts.validation for at in (stretch.start, stretch.end)]
+    return [(text[:at], text[at:]) for span in parts.validation for at in (span.start, span.end)]
 
 
-def test_stretches_lie_between_paragraphs() -> None:
+def test_spans_are_between_paragraphs() -> None:
     corpus = make(PARAGRAPH * 400)
     assert all(before.endswith("I.\n\n") and after.startswith("Mr.") for before, after in edges(corpus, split(corpus)))
 
 
 @pytest.mark.parametrize("join", [" ", "\n"])
-def test_without_paragraphs_stretches_end_with_sentences(join: str) -> None:
+def test_without_paragraphs_spans_end_with_sentences(join: str) -> None:
     text = join.join(PARAGRAPH.replace("\n", " ").strip() for _ in range(400))
     corpus = make(text)
     for before, after in edges(corpus, split(corpus)):
@@ -143,12 +143,12 @@ def test_without_paragraphs_stretches_end_with_sentences(join: str) -> None:
         assert not after[0].isspace()
 
 
-def test_a_title_or_an_initial_ends_no_sentence() -> None:
+def test_a_title_or_an_initial_does_not_end_a_sentence() -> None:
     corpus = make("We saw Mr. Brown and Mrs. Grey with J. R. Smith, who asked Dr. White! " * 400)
     assert all(before.endswith("White! ") for before, _ in edges(corpus, split(corpus)))
 
 
-def test_a_stop_within_a_sentence_ends_none() -> None:
+def test_a_stop_within_a_sentence_does_not_end_it() -> None:
     corpus = make("“Come!” cried he, and they went... slowly, step by step, out. " * 400)
     assert all(before.endswith("out. ") for before, _ in edges(corpus, split(corpus)))
 
@@ -166,12 +166,12 @@ def test_verse_without_stops_is_cut_between_stanzas_and_lines_of_a_list_between_
     assert all(before.endswith("butter\n") and after[0] == "\t" for before, after in edges(lines, split(lines)))
 
 
-def test_words_stay_whole_where_there_are_no_lines() -> None:
+def test_words_stay_whole_without_lines() -> None:
     corpus = make("word " * 10_000)
     assert all(before.endswith(" ") and after.startswith("word") for before, after in edges(corpus, split(corpus)))
 
 
-def test_one_line_without_a_space_is_split_all_the_same() -> None:
+def test_one_line_without_a_space_is_split_as_well() -> None:
     corpus = make("a" * 100_000)
     parts = split(corpus)
     assert_partition(corpus, parts)
@@ -191,7 +191,7 @@ def test_a_text_that_cannot_be_divided_is_too_short() -> None:
 
 
 @pytest.mark.parametrize("text", [". " + " " * 300_000 + "a", "?" * 300_000, "a\n" + " \n" * 150_000, "_" * 300_000])
-def test_odd_texts_are_split_in_no_time(text: str) -> None:
+def test_odd_texts_are_split_quickly(text: str) -> None:
     corpus = make(text + "x")
     start = time.perf_counter()
     split(corpus)
@@ -214,7 +214,7 @@ def test_whole_files_are_held_out_near_the_share() -> None:
     corpus = make(*("x" * (900 + 20 * i) for i in range(10)))
     parts = split(corpus, "documents", 0.3)
     assert_partition(corpus, parts)
-    assert all(len(stretch) == len(corpus.documents[stretch.document].text) for stretch in parts.validation)
+    assert all(len(span) == len(corpus.documents[span.document].text) for span in parts.validation)
     assert n_held(parts) == pytest.approx(0.3 * corpus.n_characters, rel=0.2)
 
 
@@ -227,7 +227,7 @@ def test_the_seed_chooses_the_files() -> None:
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9])
 @pytest.mark.parametrize("sizes", [(10, 1), (1, 10_000), (5, 5), (1, 1, 10_000)])
-def test_a_file_stays_on_either_side(sizes: Sequence[int], share: float) -> None:
+def test_each_part_keeps_a_file(sizes: Sequence[int], share: float) -> None:
     corpus = make(*("x" * size for size in sizes))
     assert_partition(corpus, split(corpus, "documents", share))
 
@@ -242,14 +242,14 @@ def test_one_file_cannot_be_split_by_documents() -> None:
     ("sizes", "how"),
     [([1_000], "spread"), ([1_000] * 9, "spread"), ([1_000] * 10, "documents"), ([100] * 9 + [100_000], "spread")],
 )
-def test_auto_holds_out_whole_files_where_there_are_enough_alike(sizes: Sequence[int], how: str) -> None:
+def test_auto_holds_out_whole_files_if_there_are_enough_similar_ones(sizes: Sequence[int], how: str) -> None:
     assert split(make(*("x" * size for size in sizes)), "auto").how == how
 
 
 # -- a text of its own
 
 
-def test_with_a_held_out_text_all_of_the_other_is_learned_from() -> None:
+def test_with_a_validation_text_all_of_the_other_is_training_text() -> None:
     corpus, held_out = make("a" * 10, "b" * 5), make("c" * 7)
     parts = split_corpus(corpus, how="auto", share=0.1, seed=0, held_out=held_out)
     assert parts.how == "file"
@@ -259,12 +259,12 @@ def test_with_a_held_out_text_all_of_the_other_is_learned_from() -> None:
         parts.validation_texts(corpus)
 
 
-def test_a_held_out_text_that_is_learned_from_as_well_is_told() -> None:
+def test_a_validation_text_that_is_training_text_as_well_is_reported() -> None:
     corpus = make("a" * 10)
     assert "says nothing" in split_corpus(corpus, how="auto", share=0.1, seed=0, held_out=corpus).reason
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1.0, float("nan")])
-def test_a_share_that_is_none_is_an_error(share: float) -> None:
+def test_an_invalid_share_is_an_error(share: float) -> None:
     with pytest.raises(SettingsError, match="between 0 and 1"):
         split(make(PARAGRAPH), share=share)

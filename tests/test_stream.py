@@ -1,4 +1,4 @@
-"""Documents become one stream of ids a part, keyed by content, found again, and never trusted when damaged."""
+"""Token files: one stream of ids per part, keyed by content, reused, and never trusted when damaged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def encode_into(folder: Path, train: list[list[str]] = TRAIN, validation: list[l
 
 
 def expected_ids(part: list[list[str]], tokenizer: BPETokenizer) -> list[int]:
-    """The end of text before each document, then its stretches one after another."""
+    """The end of text before each document, then its spans one after another."""
     ids: list[int] = []
     for document in part:
         ids += [tokenizer.end_of_text_id, *(i for stretch in document for i in encode(stretch, tokenizer))]
@@ -38,7 +38,7 @@ def expected_ids(part: list[list[str]], tokenizer: BPETokenizer) -> list[int]:
 
 
 def make_wide_tokenizer(size: int) -> BPETokenizer:
-    """Every byte, idle entries up to the size, and the end of text last, as in GPT-2."""
+    """Every byte, unused entries up to the size, and the end of text last, as in GPT-2."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     entries = [*letters, *(f"idle{i}" for i in range(size - len(letters) - 1)), END_OF_TEXT]
     stock = GPT2Tokenizer(vocab={entry: i for i, entry in enumerate(entries)}, merges=[])
@@ -48,14 +48,14 @@ def make_wide_tokenizer(size: int) -> BPETokenizer:
 # -- what is in it
 
 
-def test_each_document_stands_behind_one_end_of_text(tmp_path: Path) -> None:
+def test_each_document_follows_one_end_of_text(tmp_path: Path) -> None:
     tokens, tokenizer = encode_into(tmp_path), small_tokenizer()
     assert tokens.train.ids.tolist() == expected_ids(TRAIN, tokenizer)
     assert tokens.validation.ids.tolist() == expected_ids(VALIDATION, tokenizer)
     assert (tokens.train.ids == tokenizer.end_of_text_id).sum() == 2
 
 
-def test_what_is_held_out_is_nowhere_in_what_is_learned_from(tmp_path: Path) -> None:
+def test_validation_text_is_nowhere_in_training_tokens(tmp_path: Path) -> None:
     tokens = encode_into(tmp_path)
     for part, texts in ((tokens.train, TRAIN), (tokens.validation, VALIDATION)):
         text = small_tokenizer().backend.decode(part.ids.tolist(), skip_special_tokens=False)
@@ -76,7 +76,7 @@ def test_the_counts_are_those_of_the_text_itself(tmp_path: Path) -> None:
     train=st.lists(st.lists(st.text(max_size=9), min_size=1, max_size=3), min_size=1, max_size=3),
     validation=st.lists(st.lists(st.text(max_size=9), min_size=1, max_size=3), min_size=1, max_size=2),
 )
-def test_any_documents_are_counted_and_kept(
+def test_any_documents_are_counted_and_stored(
     tmp_path: Path, train: list[list[str]], validation: list[list[str]]
 ) -> None:
     tokens = encode_into(tmp_path, train, validation)
@@ -89,7 +89,7 @@ def test_any_documents_are_counted_and_kept(
 # -- on the disk
 
 
-def test_ids_stay_on_the_disk_and_cannot_be_written_to(tmp_path: Path) -> None:
+def test_ids_stay_on_disk_and_are_read_only(tmp_path: Path) -> None:
     for part in (encode_into(tmp_path).train, encode_into(tmp_path).validation):
         assert isinstance(part.ids, np.memmap)
         with pytest.raises(ValueError, match="read-only"):
@@ -105,7 +105,7 @@ def test_ids_are_as_wide_as_the_tokenizer_needs(tmp_path: Path, size: int, kind:
     assert ids.tolist() == [size - 1, *encode("ab", tokenizer)]
 
 
-def test_they_are_loaded_as_they_were_written(tmp_path: Path) -> None:
+def test_tokens_are_loaded_as_they_were_written(tmp_path: Path) -> None:
     written = encode_into(tmp_path)
     loaded = load_tokens(tmp_path / written.key)
     assert loaded.key == written.key
@@ -113,7 +113,7 @@ def test_they_are_loaded_as_they_were_written(tmp_path: Path) -> None:
         assert part.ids.tolist() == other.ids.tolist() and part.n_bytes == other.n_bytes
 
 
-def test_they_can_be_moved(tmp_path: Path) -> None:
+def test_tokens_can_be_moved(tmp_path: Path) -> None:
     key = encode_into(tmp_path / "here").key
     (tmp_path / "here").rename(tmp_path / "there")
     assert load_tokens(tmp_path / "there" / key).train.ids.tolist() == expected_ids(TRAIN, small_tokenizer())
@@ -122,7 +122,7 @@ def test_they_can_be_moved(tmp_path: Path) -> None:
 # -- the key
 
 
-def test_equal_content_has_an_equal_key_wherever_it_lies(tmp_path: Path) -> None:
+def test_equal_content_has_an_equal_key_in_any_folder(tmp_path: Path) -> None:
     relearned = train_tokenizer([sonnets(20_000)], 400)
     keys = {
         encode_into(tmp_path / "one").key,
@@ -132,8 +132,8 @@ def test_equal_content_has_an_equal_key_wherever_it_lies(tmp_path: Path) -> None
     assert len(keys) == 1
 
 
-def test_other_content_has_another_key(tmp_path: Path) -> None:
-    """Also where the same words are divided in another way among documents and parts."""
+def test_different_content_has_a_different_key(tmp_path: Path) -> None:
+    """Also if the same words are divided differently among documents and parts."""
     contents = [
         ([["ab"], ["cd"]], [["ef"]]),
         ([["ab"], ["cD"]], [["ef"]]),
@@ -150,7 +150,7 @@ def test_other_content_has_another_key(tmp_path: Path) -> None:
     assert len({tokenize(*contents[0], tokenizer, tmp_path).key for tokenizer in (one, other)}) == 2
 
 
-def test_another_text_in_the_same_folder_is_never_taken_for_the_first(tmp_path: Path) -> None:
+def test_another_text_in_the_same_folder_is_never_mistaken_for_the_first(tmp_path: Path) -> None:
     first, second = encode_into(tmp_path, [["ab"]], VALIDATION), encode_into(tmp_path, [["cd"]], VALIDATION)
     assert encode_into(tmp_path, [["ab"]], VALIDATION).train.ids.tolist() == first.train.ids.tolist()
     assert first.train.ids.tolist() != second.train.ids.tolist()
@@ -159,7 +159,7 @@ def test_another_text_in_the_same_folder_is_never_taken_for_the_first(tmp_path: 
 # -- found again
 
 
-def test_what_is_there_is_not_encoded_again(tmp_path: Path) -> None:
+def test_existing_tokens_are_not_encoded_again(tmp_path: Path) -> None:
     place = tmp_path / encode_into(tmp_path).key
     for path in place.iterdir():
         os.utime(path, (0, 0))
@@ -168,8 +168,8 @@ def test_what_is_there_is_not_encoded_again(tmp_path: Path) -> None:
     assert again.train.ids.tolist() == expected_ids(TRAIN, small_tokenizer())
 
 
-def test_what_was_left_half_written_is_encoded_again(tmp_path: Path) -> None:
-    """tokens.json is written last: without it the ids may be anything."""
+def test_incomplete_tokens_are_encoded_again(tmp_path: Path) -> None:
+    """tokens.json is written last: without it the ids may be incomplete."""
     place = tmp_path / encode_into(tmp_path).key
     (place / "tokens.json").unlink()
     (place / "train.npy").write_bytes((place / "train.npy").read_bytes()[:-9])
@@ -203,7 +203,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a folder": lambda path: (path.unlink(), path.mkdir()),
     "exchanged": lambda path: shutil.copy(path.parent / "validation.npy", path.parent / "train.npy"),
     "another sum": lambda path: change_facts(path, sha256="0" * 64),
-    "a fact that is no number": lambda path: change_facts(path, n_tokens="many"),
+    "a count that is not a number": lambda path: change_facts(path, n_tokens="many"),
     "a fact that is unknown": lambda path: change_facts(path, n_pages=3),
     "no facts": lambda path: (path.parent / "tokens.json").unlink(),
     "facts of one part": lambda path: (path.parent / "tokens.json").write_text('{"train": {}}', "utf-8"),
@@ -215,7 +215,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("part", ["train", "validation"])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damage_is_told_with_the_place_and_the_way_out(
+def test_damage_is_an_error_with_the_place_and_a_hint(
     tmp_path: Path, damage: Callable[[Path], object], part: str
 ) -> None:
     place = tmp_path / encode_into(tmp_path).key
@@ -225,6 +225,6 @@ def test_damage_is_told_with_the_place_and_the_way_out(
     assert str(place) in str(caught.value) and "train again" in caught.value.hint
 
 
-def test_a_place_where_nothing_lies_is_told(tmp_path: Path) -> None:
+def test_an_empty_place_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunDamaged):
         load_tokens(tmp_path / "nothing")

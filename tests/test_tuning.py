@@ -77,6 +77,6 @@ def test_the_chosen_temperature_is_used_for_writing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kept", ["{", "[]", '{"temperature": "hot"}', '{"temperature": -1}', '{"temperature": 1e9}', "{}"]
 )
-def test_what_is_no_temperature_is_passed_over(tmp_path: Path, kept: str) -> None:
+def test_an_invalid_temperature_is_ignored(tmp_path: Path, kept: str) -> None:
     (tmp_path / "generation_config.json").write_text(kept, "utf-8")
     assert read_temperature(tmp_path) == 0.8 == read_temperature(tmp_path / "nothing")

@@ -1,4 +1,4 @@
-"""A vocabulary is a stock GPT-2 tokenizer that gives every text back, and cutting a text changes none of its tokens."""
+"""The tokenizer is a stock GPT-2 tokenizer without loss, and dividing a text into blocks changes no token."""
 
 from __future__ import annotations
 
@@ -60,25 +60,25 @@ def test_it_is_a_stock_fast_gpt2_tokenizer() -> None:
 
 
 @pytest.mark.parametrize("size", [257, 258, 400, 1_000])
-def test_the_size_is_honoured(size: int) -> None:
+def test_the_size_is_as_asked(size: int) -> None:
     tokenizer = train_tokenizer([sonnets(20_000)], size)
     assert len(tokenizer) == size
     assert sorted(tokenizer.backend.get_vocab().values()) == list(range(size))
 
 
 @pytest.mark.parametrize(("text", "size"), [("", 257), ("a", 257), ("abab", 259), ("xyz xyz xyz", 260)])
-def test_a_short_text_has_fewer(text: str, size: int) -> None:
+def test_a_short_text_gives_fewer_tokens(text: str, size: int) -> None:
     """In "abab" the pairs ab and abab can be merged; in "xyz xyz xyz" xy, xyz, and the latter with its space."""
     assert len(train_tokenizer([text], 1_000)) == size
 
 
-def test_what_is_frequent_gets_an_entry() -> None:
+def test_frequent_words_become_tokens() -> None:
     tokenizer = train_tokenizer(["O Romeo, Romeo! wherefore art thou Romeo?\n" * 9], 300)
     assert len(encode("Romeo", tokenizer)) <= 2 and len(encode("Q", tokenizer)) == 1
     assert len(encode("oemoR", tokenizer)) > len(encode("Romeo", tokenizer))
 
 
-def test_equal_texts_give_equal_vocabularies() -> None:
+def test_equal_texts_give_equal_tokenizers() -> None:
     first, again = (train_tokenizer(iter([sonnets(9_000), "tail"]), 350) for _ in range(2))
     assert first.backend.to_str() == again.backend.to_str()
     other = train_tokenizer([sonnets(9_000).swapcase(), "tail"], 350)
@@ -98,8 +98,8 @@ def test_a_very_long_text_is_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> 
     assert train_tokenizer([text], 350).backend.get_vocab() != train_tokenizer([text[:5_000]], 350).backend.get_vocab()
 
 
-def test_a_long_run_without_white_space_is_learned_from_in_time() -> None:
-    """Work that grows with the square of its length would take a minute here."""
+def test_a_long_run_without_white_space_is_learned_quickly() -> None:
+    """Time quadratic in its length would be a minute here."""
     run = sonnets(90_000).replace(" ", "").replace("\n", "") + "x" * 50_000
     began = time.perf_counter()
     tokenizer = train_tokenizer([run], 600)
@@ -114,14 +114,14 @@ def test_a_long_run_without_white_space_is_learned_from_in_time() -> None:
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_every_text_comes_back(text: str) -> None:
+def test_every_text_is_decoded_as_it_was(text: str) -> None:
     for tokenizer in (small_tokenizer(), train_tokenizer([text * 5], 300)):
         assert decode(encode(text, tokenizer), tokenizer) == text
 
 
 @settings(deadline=None)  # the first text also waits for the vocabulary
 @given(st.text())
-def test_any_text_comes_back_and_its_tokens_are_its_bytes(text: str) -> None:
+def test_any_text_is_decoded_as_it_was_and_its_tokens_are_its_bytes(text: str) -> None:
     tokenizer = small_tokenizer()
     ids = encode(text, tokenizer)
     assert decode(ids, tokenizer) == text
@@ -161,7 +161,7 @@ odd_pieces = st.text(st.sampled_from("ab1 's!é中🙂\n \t\r\x0b\x1c\x1f\x85\u0
 @settings(deadline=None, max_examples=300)
 @given(st.lists(odd_pieces, min_size=3, max_size=12), st.sampled_from(["z ", "z\n", "!\n", "'s "]))
 def test_the_tokens_of_the_blocks_are_the_tokens_of_the_whole(pieces: list[str], edge: str) -> None:
-    """Wherever a block holds a place to cut at: a blank or a line's end behind something else."""
+    """If a block has a place to cut at: a blank or a line's end after something else."""
     text, tokenizer = edge.join(pieces), small_tokenizer()
     whole = tokenizer.backend.encode(text, add_special_tokens=False).ids
     assert [i for block in cut_into_blocks(text, 24) for i in encode(block, tokenizer)] == whole
@@ -174,8 +174,8 @@ def test_a_text_of_many_blocks_has_the_tokens_of_the_whole(between: str) -> None
     assert encode(text, tokenizer) == tokenizer.backend.encode(text, add_special_tokens=False).ids
 
 
-def test_a_long_run_is_cut_in_time() -> None:
-    """In so many letters there is no place to cut at, and it is not looked for again and again."""
+def test_a_long_run_is_cut_quickly() -> None:
+    """So many letters have no place to cut at, and it is not searched for again and again."""
     run = "a" * 100_000
     began = time.perf_counter()
     assert "".join(cut_into_blocks(run)) == run
@@ -196,7 +196,7 @@ def test_a_saved_tokenizer_is_loaded_by_transformers_alone(tmp_path: Path) -> No
     assert stock.eos_token_id == ours.end_of_text_id == tokenizer.end_of_text_id
 
 
-def test_a_tokenizer_that_would_cut_texts_short_does_not(tmp_path: Path) -> None:
+def test_a_tokenizer_with_truncation_does_not_truncate(tmp_path: Path) -> None:
     small_tokenizer().as_stock().save_pretrained(tmp_path)
     values = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
     values["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
@@ -204,14 +204,14 @@ def test_a_tokenizer_that_would_cut_texts_short_does_not(tmp_path: Path) -> None
     assert encode(sonnets(500), load_tokenizer(tmp_path)) == encode(sonnets(500), small_tokenizer())
 
 
-def test_where_it_is_not_said_the_end_of_text_has_gpt2_s_name(tmp_path: Path) -> None:
+def test_the_default_end_of_text_is_gpt2_s(tmp_path: Path) -> None:
     small_tokenizer().as_stock().save_pretrained(tmp_path)
     (tmp_path / "tokenizer_config.json").unlink()
     assert load_tokenizer(tmp_path).end_of_text_id == small_tokenizer().end_of_text_id
 
 
 def damage_by(folder: Path, name: str) -> None:
-    """Make a sound folder unsound in one of several ways."""
+    """Damage a folder in one of several ways."""
     tokenizer = folder / "tokenizer.json"
     if name == "nothing there":
         [path.unlink() for path in folder.iterdir()]
@@ -244,7 +244,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_folder_without_a_sound_tokenizer_is_told(tmp_path: Path, damage: str) -> None:
+def test_a_folder_without_a_valid_tokenizer_is_an_error(tmp_path: Path, damage: str) -> None:
     small_tokenizer().as_stock().save_pretrained(tmp_path)
     damage_by(tmp_path, damage)
     with pytest.raises(BaseUnusable) as caught:
@@ -277,8 +277,8 @@ def test_gpt2_has_its_published_ids(text: str, ids: list[int]) -> None:
 
 
 @needs_data
-def test_tinyshakespeare_has_the_fields_count_of_gpt2_tokens(tmp_path: Path) -> None:
-    """As published with nanoGPT: 301,966 to learn from and 36,059 to test on."""
+def test_tinyshakespeare_has_the_published_number_of_gpt2_tokens(tmp_path: Path) -> None:
+    """As published with nanoGPT: 301,966 for training and 36,059 for validation."""
     corpus = read_corpus([str(DATA / "tinyshakespeare.txt")])
     split = split_corpus(corpus, how="tail", share=0.1, seed=0)
     parts = [list(split.train_texts(corpus))], [list(split.validation_texts(corpus))]

@@ -79,7 +79,7 @@ WRITTEN: tuple[tuple[str, WeightFormat], ...] = (
     ("124M", "int8"),
 )
 NOTES = (
-    "`make bench` measures this anew. What is compared takes turns in one process; medians of the rounds are shown.",
+    "`make bench` measures this again. What is compared runs in turns in one process; medians of the rounds are shown.",
     "",
     "transformers' step is its default recipe: fp32, dropout 0.1 everywhere, the attention that it picks, the loss of",
     "the model's forward, gradients clipped at 1, fused AdamW. epigone's is what its plan takes for a run of ten",

@@ -1,4 +1,4 @@
-"""A library (a folder of folders of books, or an archive of one) in; its books, each once and without credits, out."""
+"""The books of a library (a folder of folders, or an archive of one), each work once and without credits."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import numpy as np
 from epigone.text_reuse.hashing import hash_windows, normalise
 
 PASSAGE = 60
-"""Characters, normalised: books that share many such passages are the same work."""
+"""Normalised characters: books that share many passages of this length are the same work."""
 ONE_IN = 64
-"""Of the passages are compared."""
+"""One in so many passages is compared."""
 KNOWN = 0.2
-"""A book of which a larger share than this stands in longer ones is left out."""
+"""A book with a larger share than this in longer books is left out."""
 CREDITS = re.compile(
     r"(?i)produced by|e-?text|e-?book|gutenberg|proofread|transcrib|scanned|html version|public domain"
     r"|distributed|archive\.org|typographical|(obsolete|inconsistent) spelling|replicate this text|\[illustration"
@@ -29,7 +29,7 @@ CREDITS = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Book:
-    """A book, and the share of it that other books of the library have word for word."""
+    """A book, and the share of it that is in other books of the library."""
 
     name: str
     """AUTHOR/NUMBER."""
@@ -50,7 +50,7 @@ def open_library(library: Path) -> Iterator[Path]:
 
 
 def read_books(library: Path) -> list[Book]:
-    """All books by name, longest kept where several are the same work."""
+    """All books by name; of several editions of one work the longest."""
     texts = {f"{path.parent.name}/{path.stem}": strip_credits(path.read_text("utf-8", errors="replace"))
              for path in sorted(library.glob("*/*.txt"))}  # fmt: skip
     marks = {name: _sample_passages(text) for name, text in texts.items()}

@@ -1,4 +1,4 @@
-"""A text in; what epigone and others' recipes make of it in about the same time, as lines of a page, out.
+"""Compares epigone with other projects' training recipes on one text in about the same time.
 
 Each is a process of its own, timed and weighed from outside.
 """

@@ -1,4 +1,4 @@
-"""Texts and minutes in; how far the plan's own choice is behind the best of random configurations, as a table, out.
+"""Measures how far the plan's choice is behind the best of random configurations, on texts in given minutes.
 
 Each text is learned once with nothing set, and then with settings drawn at random, in the same time. What is far
 behind the plan's own choice halfway is given up and counts as worse.
