@@ -59,9 +59,7 @@ def test_a_processor_has_bf16_only_in_hardware(
 
 
 @pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])
-def test_an_older_torch_is_asked_in_its_own_way(
-    monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool
-) -> None:
+def test_an_older_torch_is_asked_in_its_own_way(monkeypatch: pytest.MonkeyPatch, avx512: bool, amx: bool) -> None:
     pretend_processor(monkeypatch, {})
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
