@@ -1,6 +1,6 @@
-"""A base in; low-rank adapters beside the matrices of its blocks, and the weights of a stock GPT-2 with them, out.
+"""LoRA (Hu et al. 2021): low-rank adapters for a GPT-2, merged into its weights when it is saved.
 
-LoRA (Hu et al. 2021): a matrix stays as it is, and the product of two thin ones is learned on top of it.
+A matrix is frozen, and the product of two thin matrices is trained and added to it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 MATRICES = ["c_attn", "c_proj", "c_fc"]
-"""The names of the matrices in GPT-2's blocks; both c_proj are meant."""
+"""The matrices in GPT-2's blocks; there are two named c_proj."""
 NAME = "default"
 
 
 def can_adapt() -> bool:
-    """Whether peft, which makes the adapters, is there."""
+    """Whether peft, which makes the adapters, is installed."""
     return importlib.util.find_spec("peft") is not None
 
 
 def add_adapters(model: GPT2LMHeadModel, rank: int, seed: int) -> None:
-    """Freeze the model and put adapters of `rank` into it; they change nothing until they have learned."""
-    from peft import LoraConfig, inject_adapter_in_model  # takes seconds to load, and few need it
+    """Freeze the model and add adapters of `rank` to it; they change nothing until they are trained."""
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds to import, and few runs need it
 
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=MATRICES, fan_in_fan_out=True)
     with torch.random.fork_rng(devices=[]):
@@ -35,7 +35,7 @@ def add_adapters(model: GPT2LMHeadModel, rank: int, seed: int) -> None:
 
 
 def find_weight(layer: Any) -> torch.Tensor:
-    """A layer's matrix [in, out], with what its adapter adds."""
+    """A layer's matrix [in, out], with its adapter added."""
     if not hasattr(layer, "lora_A"):
         weight: torch.Tensor = layer.weight
         return weight
@@ -44,7 +44,7 @@ def find_weight(layer: Any) -> torch.Tensor:
 
 
 def merge_weights(model: GPT2LMHeadModel) -> dict[str, torch.Tensor]:
-    """The model's weights under the names of a stock GPT-2, with the adapters, if it has any, added to its matrices."""
+    """The model's weights under the names of a stock GPT-2, with any adapters added to its matrices."""
     weights = {
         name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items() if ".lora_" not in name
     }

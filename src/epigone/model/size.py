@@ -1,4 +1,4 @@
-"""The sizes of a GPT-2 in; its parameters, and the arithmetic and time that learning takes, out."""
+"""The size of a GPT-2: its parameters, and the operations and time that training it takes."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ class Shape:
 
     @property
     def n_parameters(self) -> int:
-        """Weights of a GPT2LMHeadModel of this shape; the embedding is also the head."""
+        """Parameters of a GPT2LMHeadModel of this shape; the embedding is also the head."""
         block = 12 * self.n_embd**2 + 13 * self.n_embd
         return (self.vocab_size + self.n_positions + 2) * self.n_embd + self.n_layer * block
 
     def count_flops(self, n_time: int) -> float:
-        """Operations to learn from one token of a block of `n_time`: 6 N + 12 L d T (Chowdhery et al. 2022)."""
+        """Operations to train on one token in a block of `n_time`: 6 N + 12 L d T (Chowdhery et al. 2022)."""
         return 6.0 * self.n_parameters + 12 * self.n_layer * self.n_embd * n_time
 
     def guess_seconds(self, n_tokens: float, n_time: int, hardware: Hardware) -> float:
-        """What learning from so many tokens in blocks of `n_time` takes, roughly."""
+        """A rough estimate of the seconds to train on `n_tokens` in blocks of `n_time`."""
         return n_tokens * hardware.guess_seconds_per_token(self.n_layer, self.n_embd, self.count_flops(n_time))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
-    """What is needed to build the model that training starts from."""
+    """What is needed to build the initial model."""
 
     shape: Shape
     dropout: float
     """Share of activations dropped after the embeddings and in each residual branch; never in the attention."""
     lora: int | None
-    """Rank of the adapters that are trained in place of the base's own weights; None for all weights."""
+    """Rank of the adapters that are trained instead of the base's weights; None to train all weights."""
     attention: Attention
     seed: int
-    """Of random weights."""
+    """Of the random initial weights."""
 
 
 def make_shape(size: str, *, block_size: int, vocab_size: int) -> Shape:
-    """The shape of a fresh model of a size as settings name it."""
+    """The shape of a model from scratch, for a size as in the settings."""
     n_layer, width = parse_size(size)
     head = 32 if width < 256 or width % 64 else 64
     return Shape(

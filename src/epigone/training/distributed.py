@@ -1,4 +1,4 @@
-"""Ranks of a run of several processes: who is first, what they agree on, and the accelerator."""
+"""Training in several processes: ranks, values that all agree on, and the accelerator."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 def count_processes() -> int:
-    """Processes that train together, as torchrun and accelerate launch announce them."""
+    """The number of processes that train together, as set by torchrun or accelerate launch."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes files and speaks; alone it always is."""
+    """Whether this process writes files and prints; a single one always does."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def make_accelerator(plan: Plan) -> Accelerator:
-    """accelerate's view of devices and precision, with the machine's arithmetic made repeatable."""
+    """An `Accelerator` for the plan's device and precision, with deterministic arithmetic."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
@@ -57,7 +57,7 @@ def _leave_group_at_end() -> None:
 
 
 def all_reduce_max(accelerator: Accelerator, *values: float) -> list[float]:
-    """The greatest of each value over all processes, so that all of them do the same."""
+    """The maximum of each value over all processes, so that all of them do the same."""
     if accelerator.num_processes == 1:
         return list(values)
     gathered = accelerator.gather(torch.tensor([values], device=accelerator.device))
@@ -65,7 +65,7 @@ def all_reduce_max(accelerator: Accelerator, *values: float) -> list[float]:
 
 
 def main_process_first(hardware: Hardware) -> AbstractContextManager[Any]:
-    """The first process does it, then the others find it done; alone, just do it."""
+    """Run it in the first process, and then in the others, which find it done."""
     if count_processes() == 1:
         return nullcontext()
     main_first: AbstractContextManager[Any] = PartialState(cpu=hardware.device == "cpu").main_process_first()

@@ -1,4 +1,4 @@
-"""A model and a stream of held-out ids in; loss, accuracy, perplexity and bits per byte out."""
+"""Evaluation on held-out tokens: loss, accuracy, perplexity and bits per byte."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """How well held-out text is predicted. `loss` in nats per token."""
+    """How well a model predicts held-out text. `loss` in nats per token."""
 
     loss: float
     accuracy: float
@@ -29,12 +29,12 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """e to the loss."""
+        """exp(loss)."""
         return math.exp(min(self.loss, 700.0))
 
     @property
     def bits_per_byte(self) -> float:
-        """Comparable between vocabularies, as the loss per token is not."""
+        """Comparable between tokenizers, unlike the loss per token."""
         return self.loss * self.n_tokens / math.log(2) / self.n_bytes
 
 
@@ -44,8 +44,8 @@ def evaluate(
 ) -> Evaluation:
     """Read all of a part in blocks that do not overlap; each token is predicted exactly once.
 
-    The logits are computed in the run's precision, the loss from them in fp32 and its sum in fp64. Where memory runs
-    out a batch is read in smaller parts. Raises OutOfMemory.
+    The logits are computed in the run's precision, the loss from them in fp32 and its sum in fp64. If memory runs
+    out, a batch is read in smaller parts. Raises OutOfMemory.
     """
     was_training = model.training
     model.eval()  # type: ignore[no-untyped-call]
@@ -74,7 +74,7 @@ def evaluate(
 
 
 def _measure_in_parts(model: GPT2LMHeadModel, batch: Batch, accelerator: Accelerator, at_once: int) -> torch.Tensor:
-    """What `_measure` gives for a batch, of which so many blocks are computed at once."""
+    """The result of `_measure` for a batch, with at most `at_once` blocks computed together."""
     sums = torch.zeros(3, dtype=torch.float64)
     for ids, targets in zip(*(torch.split(each, at_once) for each in batch), strict=True):
         with accelerator.autocast():

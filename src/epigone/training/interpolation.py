@@ -1,7 +1,7 @@
-"""A model that was tuned and its base's weights in; the model anywhere between the two out, and how far is best.
+"""Interpolation between the weights of a base and of the fine-tuned model, and the best share (WiSE-FT).
 
-A base that is tuned on a short text learns its style and learns it by heart. Part of the way back it has lost more of
-the second than of the first (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+A base that is fine-tuned on a short text learns the style and memorizes the text. Part of the way back it has lost more
+of the latter than of the former (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 NEAR = 0.05
-"""Shares that are closer to each other than this make no difference."""
+"""Shares that differ by less are not tried separately."""
 
 
 class WeightInterpolation:
-    """A model that can be set anywhere between its base (share 0) and what was learned (1); afterwards it is as before.
+    """A model set to weights between its base (share 0) and the fine-tuned model (1); afterwards it is as before.
 
-    `base` has the base's weights by the names that the model gives them. Raises KeyError where one is missing.
+    `base`: the base's weights, by the model's names for them. Raises KeyError if one is missing.
     """
 
     def __init__(self, model: nn.Module, base: Mapping[str, torch.Tensor]) -> None:
@@ -28,7 +28,7 @@ class WeightInterpolation:
 
     @torch.no_grad()
     def set(self, share: float) -> None:
-        """Go to this share of the way."""
+        """Set the weights at this share."""
         for weight, learned, base in self._weights:
             weight.copy_(torch.lerp(base, learned, share))
 
@@ -44,7 +44,7 @@ class WeightInterpolation:
 def find_best_share(at_base: float, learned: float, measure: Callable[[float], float]) -> tuple[float, float]:
     """The best share and the loss there: of the two ends, halfway, and where a parabola through those is lowest.
 
-    `at_base` and `learned` are the losses at the ends; `measure` tells that at a share, and is asked twice at most.
+    `at_base` and `learned` are the losses at the ends; `measure` gives the loss at a share, and is called twice at most.
     """
     losses = {0.0: at_base, 1.0: learned, 0.5: measure(0.5)}
     bend = at_base - 2 * losses[0.5] + learned

@@ -1,4 +1,4 @@
-"""A schedule's name in, the learning rate of each step out. The curves are transformers' own."""
+"""Learning-rate schedules by name; the curves are those of transformers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from transformers import get_scheduler
 from epigone.errors import SettingsError
 
 DRIVEN_BY_METRIC = ("reduce_lr_on_plateau", "greedy")
-"""Schedules that look at the validation loss, at each evaluation, and not at the step."""
+"""Schedules that depend on the validation loss at each evaluation, not on the step."""
 
 RATES = {"min_lrs", "max_lrs", "_last_lr", "_init_lrs"}
-"""What the state of those holds that is a learning rate, for each group of parameters."""
+"""The entries of their state that are learning rates, one per group of parameters."""
 TAKES_NO_ARGUMENTS = ("constant", "constant_with_warmup")
 
 
@@ -53,14 +53,14 @@ class LRSchedule:
         )
 
     def _try_out(self) -> None:
-        """Some wrong values fail only in use, and that should not be in the middle of a run."""
+        """Some invalid values fail only in use; this finds them before the run."""
         for part in range(101):
             self.at(part / 100 * self.n_steps)
         self.see(1.0)
         self.see(2.0)
 
     def at(self, step: float) -> float:
-        """The learning rate of a step, counted from 0. A fraction of a step is as good as a whole one."""
+        """The learning rate of a step, counted from 0; fractions of a step are allowed."""
         if isinstance(self._scheduler, LambdaLR):
             curve: Callable[[Any], float] = self._scheduler.lr_lambdas[0]
             # one of them counts from 1 and would, between two steps, rise above the peak
@@ -68,18 +68,18 @@ class LRSchedule:
         return float(self._stand_in.param_groups[0]["lr"])
 
     def see(self, loss: float) -> None:
-        """Let a schedule that is driven by a metric look at a validation loss."""
+        """Give a validation loss to a schedule that depends on it."""
         if self.name in DRIVEN_BY_METRIC:
             self._scheduler.step(loss)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it: plain values, empty for schedules that only know the step."""
+        """The state for a checkpoint, as plain values; empty for schedules that depend only on the step."""
         if self.name not in DRIVEN_BY_METRIC:
             return {}
         return {"scheduler": _plain(self._scheduler.state_dict()), "rate": self.at(0), "peak": self.peak}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up what `state` gave, at another height if the peak has changed since."""
+        """Restore a `state`, scaled if the peak learning rate has changed since."""
         if state:
             scale = self.peak / state.get("peak", self.peak)
             rates = {
@@ -96,7 +96,7 @@ def _plain(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fill_in(name: str, peak: float, n_steps: int, given: dict[str, Any]) -> dict[str, Any]:
-    """Working values for what a schedule cannot do without, or does badly with."""
+    """Defaults for arguments that a schedule needs, or whose own defaults work badly."""
     lowest = {} if "min_lr" in given else {"min_lr_rate": 0.1}
     needed: dict[str, dict[str, Any]] = {
         "polynomial": {"lr_end": peak / 100},
@@ -111,7 +111,7 @@ def _fill_in(name: str, peak: float, n_steps: int, given: dict[str, Any]) -> dic
 
 
 def _read(arguments: tuple[str, ...]) -> dict[str, Any]:
-    """name=value pairs as Python values; what is no number, list or truth value stays text."""
+    """name=value pairs as Python values; anything but numbers, lists and truth values stays text."""
     return {name: _read_value(value) for name, value in (pair.split("=", 1) for pair in arguments)}
 
 

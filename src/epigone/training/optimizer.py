@@ -1,4 +1,4 @@
-"""A model in, its optimizer out, and the optimizer's state as named tensors for safetensors and back."""
+"""Muon and AdamW as one optimizer, whose state can be saved as named tensors."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.optim.adamw import adamw
 from epigone.planning.plan import Plan
 
 Polynomials = tuple[tuple[float, float, float], ...]
-"""Factors of the first, third and fifth power, one polynomial after another, that drive singular values towards 1."""
+"""Coefficients of the first, third and fifth power of polynomials that drive singular values towards 1."""
 FIVE: Polynomials = ((3.4445, -4.7750, 2.0315),) * 5
-"""Those of Jordan et al. 2024: what was 0.003 or more of the matrix's norm comes to between 0.7 and 1.2."""
+"""Those of Jordan et al. 2024: values of at least 0.003 of the matrix's norm end between 0.7 and 1.2."""
 THREE: Polynomials = ((8.30193, -24.04243, 17.46994), (4.01023, -2.92902, 0.54299), (3.50255, -2.57718, 0.50491))
-"""Each brings what the one before it leaves as near to 1 as such a one can (Amsel et al. 2025), a hundredth more on
-either side included for rounding: what was 0.003 or more comes to 0.34 to 1.66, in three fifths of the time."""
+"""Each is optimal for the range that its predecessor leaves (Amsel et al. 2025), widened by 1 % on either side for
+rounding: values of at least 0.003 end between 0.34 and 1.66, in three fifths of the time."""
 ADAM_EPSILON = 1e-8
 
 
@@ -34,9 +34,9 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         polynomials: Polynomials = FIVE,
     ) -> None:
-        """`dtype` is that of the iteration: bf16 is exact enough where the machine computes in it, else fp32.
+        """`dtype` is that of the iteration: bf16 is exact enough if the hardware computes in it, else fp32.
 
-        `polynomials` are what it consists of. Each group has lr and weight_decay; one of AdamW's has betas as well.
+        `polynomials`: the iterations. Each group has lr and weight_decay; one of AdamW's has betas as well.
         """
         self.dtype, self.momentum, self.polynomials = dtype, momentum, polynomials
         super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "betas": (0.9, 0.95), "n_parts": 0})
@@ -120,11 +120,11 @@ def orthogonalise(matrices: torch.Tensor, dtype: torch.dtype, polynomials: Polyn
 
 
 TIED = "lm_head.weight"
-"""The same tensor as transformer.wte.weight; kept once."""
+"""The same tensor as transformer.wte.weight; it is saved once."""
 
 
 def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    """Muon for the blocks' matrices and AdamW for the rest, or AdamW for all, as the plan has it.
+    """Muon for the blocks' matrices and AdamW for the rest, or AdamW for everything, as planned.
 
     Weight decay is on matrices and embeddings, not on gains and biases. `share` is a group's learning rate as a part of
     the plan's.
@@ -167,7 +167,7 @@ def pack_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, 
 
 
 def unpack_state(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Put what `pack_state` gave back into an optimizer of the same model."""
+    """Restore what `pack_state` returned in an optimizer of the same model."""
     parameters = dict(_named_parameters(model))
     for key, value in tensors.items():
         name, entry = key.rsplit(":", 1)

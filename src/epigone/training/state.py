@@ -1,4 +1,4 @@
-"""What a learner computes with and what it is made of between two steps: devices, random numbers, packed state."""
+"""The state of a training run between two steps: progress, clock, random numbers; and its form for checkpoints."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 SECONDS_LEARNED_PER_SECOND_EVALUATED = 8
 """Under a time limit: evaluations, with their samples and saves, take at most a ninth of it."""
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
-"""Besides those at evaluations: what a crash may cost at most."""
+"""Between checkpoints besides those at evaluations: the most that a crash can cost."""
 RESERVE, RESERVE_TO_MIX = 1.3, 2.8
 """Times what the last evaluation took: kept free for the one at the end, and for a look back to the base after it."""
 
 
 class Clock:
-    """The time of one sitting; what went before it is in `progress`, which it keeps up to date."""
+    """The clock of one session; earlier time is in `progress`, which it keeps up to date."""
 
     def __init__(self, plan: Plan, progress: Progress, *, mixes: bool) -> None:
         self._plan, self._progress = plan, progress
@@ -39,7 +39,7 @@ class Clock:
 
     @property
     def seconds_of_steps(self) -> float:
-        """Without what had passed before the first step."""
+        """Without the time before the first step."""
         return self._progress.seconds - self._progress.seconds_before
 
     @property
@@ -61,7 +61,7 @@ class Clock:
 
     @property
     def is_checkpoint_due(self) -> bool:
-        """Whether the last one is too long ago."""
+        """Whether the last one was too long ago."""
         return self._progress.seconds - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
 
     @property
@@ -78,7 +78,7 @@ class Clock:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainerState:
-    """A learner between two steps, on the CPU. `facts` holds plain values only, fit for JSON."""
+    """A trainer between two steps, on the CPU. `facts` has only plain values, suitable for JSON."""
 
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor]
@@ -88,7 +88,7 @@ class TrainerState:
 
 @dataclass
 class Progress:
-    """How far a run is: with the weights, the optimizer and the random state all that a checkpoint needs."""
+    """How far a run is. With weights, optimizer and random state it is everything in a checkpoint."""
 
     step: int = 0
     seconds: float = 0.0
@@ -134,7 +134,7 @@ def pack_random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def unpack_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Let the generators go on where `pack_random_state` saw them."""
+    """Restore the generators from `pack_random_state`."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)

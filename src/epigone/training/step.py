@@ -19,8 +19,8 @@ from epigone.training.state import pack_random_state, unpack_random_state
 class GradientStep:
     """Computes the gradient of one step after another; a batch is computed in `parts`, more where memory runs out.
 
-    Processes sum up their gradients while the last part is computed, as is fastest, unless it is not sure yet that a
-    part fits everywhere: one that ran out of memory would leave the others waiting for its sum.
+    Processes sum their gradients while the last part is computed, which is fastest, unless it is uncertain that a part
+    fits everywhere: a process that ran out of memory would leave the others waiting.
     """
 
     def __init__(self, loss: nn.Module, batches: Batches, accelerator: Accelerator, plan: Plan) -> None:
@@ -30,13 +30,13 @@ class GradientStep:
         self._sure = False
 
     def expect_out_of_memory(self) -> None:
-        """Memory has been used for something else, so it is not sure that the next step fits."""
+        """Note that memory was used for something else, so the next step may not fit."""
         self._sure = False
 
     def add(self, step: int) -> torch.Tensor:
         """The mean loss of a step's blocks of this process, fp64; its gradient over all processes is in the model.
 
-        Where memory runs out the same is computed again, with the same random numbers, in twice as many parts. Raises
+        If memory runs out, it is computed again, with the same random numbers, in twice as many parts. Raises
         OutOfMemory.
         """
         device = self.accelerator.device
@@ -50,7 +50,7 @@ class GradientStep:
         return loss
 
     def _try(self, step: int) -> torch.Tensor | None:
-        """The mean loss, or None where memory ran out in any of the processes."""
+        """The mean loss, or None if memory ran out in any process."""
         loss = None
         try:
             loss = self._compute(step)
