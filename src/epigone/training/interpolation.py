@@ -44,7 +44,7 @@ class WeightInterpolation:
 def find_best_share(at_base: float, learned: float, measure: Callable[[float], float]) -> tuple[float, float]:
     """The best share and the loss there: of the two ends, halfway, and where a parabola through those is lowest.
 
-    `at_base` and `learned` are the losses at the ends; `measure` gives the loss at a share, and is called twice at most.
+    `at_base` and `learned` are the losses at the ends; `measure` gives it at a share, and is called twice at most.
     """
     losses = {0.0: at_base, 1.0: learned, 0.5: measure(0.5)}
     bend = at_base - 2 * losses[0.5] + learned
