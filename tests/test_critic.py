@@ -13,7 +13,7 @@ from epigone.cli.terminal import PlainScreen
 from epigone.evaluation.sample_checks import TOKENS_BETWEEN, SampleChecker, SampleWriter
 from epigone.runs.records import append_event, read_events
 from epigone.settings import TrainSettings
-from epigone.tokens.dataset import TokenDataset, decode_documents, DecodedPieces
+from epigone.tokens.dataset import DecodedPieces, TokenDataset, decode_documents
 from epigone.tokens.tokenizer import load_tokenizer
 from epigone.training.events import Event, Finished, Sample, Sampled, SampleStats
 from helpers_front import Path, shared_run, sonnets

@@ -22,7 +22,7 @@ from epigone.report.pages import ReportData
 from epigone.report.publish import publish
 from epigone.run import Run, open_run
 from epigone.runs.folder import RunFolder
-from epigone.tokens.dataset import slice_part, decode_documents
+from epigone.tokens.dataset import decode_documents, slice_part
 from epigone.tokens.tokenizer import list_token_bytes, load_tokenizer
 from epigone.training.distributed import make_accelerator
 from epigone.training.evaluate import evaluate

@@ -10,10 +10,10 @@ EpigoneError
 │   ├── BaseNotFound       not a folder, not in the cache and not on the hub
 │   └── BaseUnusable       not a GPT-2 in safetensors
 ├── RunError               a run's folder
-│   ├── RunExists          somebody's work lies there already
-│   ├── RunNotFound        no run lies there
-│   ├── RunLocked          another process is at work in it
-│   ├── RunDamaged         a file in it is missing or is not what was written
+│   ├── RunExists          the folder is in use
+│   ├── RunNotFound        there is no run
+│   ├── RunLocked          another process is working in it
+│   ├── RunDamaged         a file in it is missing or was changed
 │   └── RunIncompatible    another version of epigone made it, in a format that this one does not read
 ├── OutputError            a place that cannot be written to
 ├── OutOfMemory            not even the smallest batch fits

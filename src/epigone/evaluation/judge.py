@@ -25,7 +25,7 @@ from epigone.evaluation.verdict import UNTOUCHED, Judgement, Measure, Reference,
 from epigone.hardware import find_hardware
 from epigone.model.decoder import open_decoder
 from epigone.runs.folder import RunFolder
-from epigone.tokens.dataset import slice_part, encode_beginning
+from epigone.tokens.dataset import encode_beginning, slice_part
 from epigone.tokens.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ from epigone.runs.records import (
 )
 from epigone.runs.repair import Checksums, list_copied, repair
 from epigone.settings import TrainSettings, make_settings, read_settings, write_toml
-from epigone.tokens.dataset import TokenDataset, decode_sample, decode_documents, load_tokens
+from epigone.tokens.dataset import TokenDataset, decode_documents, decode_sample, load_tokens
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 from epigone.training.events import Evaluated, Event, Sampled
 from epigone.training.state import TrainerState
