@@ -283,7 +283,7 @@ WRONG: dict[str, Case] = {
     "no file": (lambda here: [shared_run().path], "score needs"),
     "missing file": (lambda here: [shared_run().path, here / "none.txt"], "There is no file"),
     "empty file": (lambda here: [shared_run().path, make(here / "empty.txt", b"")], "empty.txt is empty"),
-    "white space": (lambda here: [shared_run().path, make(here / "w.txt", b" \n")], "nothing but white space"),
+    "white space": (lambda here: [shared_run().path, make(here / "w.txt", b" \n")], "only white space"),
     "several files": (lambda here: [shared_run().path, make_shelf(here / "shelf")], "contains 2 texts"),
     "not a run": (lambda here: [make_shelf(here / "shelf"), make(here / "a.txt", b"Thou")], "no config.json"),
     "nothing there": (lambda here: [here / "none", make(here / "a.txt", b"Thou")], "There is no folder"),

@@ -96,7 +96,7 @@ class GuardState(NamedTuple):
 class CopyGuard:
     """For one text, which tokens would complete a passage of more than n_characters from the documents.
 
-    Only what was taken counts as the text, so a prompt may be copied. Bytes are decoded as by `StopDetector`.
+    Only generated tokens count as the text, so a prompt may be copied. Bytes are decoded as by `StopDetector`.
     """
 
     def __init__(self, index: CopyIndex, token_bytes: Sequence[bytes]) -> None:
