@@ -241,6 +241,8 @@ SYNONYMS = {
     "--validation 10%": {"validation": 0.1},
     "--validation 0.2": {"validation": 0.2},
     "--validation other.txt": {"validation": "other.txt"},
+    "--compilation blocks --keep-best verdict": {"compile": "layers", "keep_best": "quality"},
+    "--compile none": {"compile": "off"},
     "--vocabulary 512 --clip 0": {"vocab_size": 512, "max_grad_norm": 0.0},
 }
 

@@ -170,6 +170,10 @@ class TrainSettings(Frozen):
         "warmup": "warmup_ratio",
         "compilation": "compile",
     }
+    old_values: ClassVar[Mapping[str, Mapping[object, str]]] = {
+        "compile": {"none": "off", "blocks": "layers", "whole": "full"},
+        "keep_best": {"verdict": "quality"},
+    }
     groups: ClassVar[Mapping[str, str]] = {
         "encoding": "Text",
         "base": "Model",
