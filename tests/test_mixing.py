@@ -121,8 +121,8 @@ def test_the_page_the_card_and_the_last_line_say_so() -> None:
 @pytest.mark.parametrize(
     "death",
     [
-        pytest.param(lambda: dying(trainer, "find_share", call=1), id="before"),
-        pytest.param(lambda: dying(trainer, "find_share", call=1, late=True), id="after the search"),
+        pytest.param(lambda: dying(trainer, "find_best_share", call=1), id="before"),
+        pytest.param(lambda: dying(trainer, "find_best_share", call=1, late=True), id="after the search"),
         pytest.param(lambda: dying(RunFolder, "keep_best", call=4, late=True), id="after it was kept"),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_base_that_is_gone_by_then_ends_nothing(tmp_path: Path) -> None:
     base = Path(shutil.copytree(hub_root() / "gpt2", tmp_path / "base", symlinks=False))
     run = tmp_path / "run"
     with plain_pictures():
-        with dying(trainer, "find_share", call=1):
+        with dying(trainer, "find_best_share", call=1):
             epigone.train(early_sonnets(), out=run, base=str(base), **HARD)
         shutil.rmtree(base)
         epigone.resume(run)
