@@ -110,7 +110,12 @@ BREAKS = (
     Break("plan: a small vocabulary for long texts", "(400_000, 512)", "(40_000_000, 512)", "rule route plan"),
     Break("plan: dropout for what is read once", "if dropout < 0.02:", "if dropout < 0.0:", "rule"),
     # training
-    Break("step: parts are not averaged", "loss = loss / (n_blocks / len(ids))", "loss = loss / 1", "learner memory"),
+    Break(
+        "step: parts are not averaged",
+        "backward(loss.objective / (n_blocks / len(ids)))",
+        "backward(loss.objective)",
+        "learner memory",
+    ),
     Break("muon: uphill", 'list(updates), alpha=-group["lr"]', 'list(updates), alpha=group["lr"]', "muon"),
     Break(
         "muon: no Nesterov momentum",
