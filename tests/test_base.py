@@ -91,6 +91,7 @@ def test_write_needs_a_run_or_a_base_and_not_both(words: list[str]) -> None:
     assert done.code == 2 and "error:" in done.err
 
 
+@pytest.mark.slow
 def test_a_text_that_it_learns_slowly_goes_to_a_fresh_model_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text(POEM * 200, "utf-8")
