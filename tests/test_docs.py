@@ -135,3 +135,23 @@ def test_the_changelog_has_this_version():
     headings = re.findall(r"^## \[?([^\]\s]+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert headings[0] == "Unreleased"
     assert epigone.__version__ in headings
+
+
+def list_linked_names(text: str) -> list[tuple[str, str]]:
+    """Each linked Python name with the module that the link leads to."""
+    return [(name, target) for name, target in re.findall(r"\[`(\w+)`\]\(([^)#]+\.py)\)", text)]
+
+
+def test_a_run_step_by_step_names_what_is_there():
+    page = ROOT / "docs" / "dev" / "a_run_step_by_step.md"
+    linked = list_linked_names(page.read_text("utf-8"))
+    missing = [
+        f"{name} in {target}"
+        for name, target in linked
+        if not re.search(rf"^(?:class|def) {name}\b", (page.parent / target).read_text("utf-8"), re.MULTILINE)
+    ]
+    assert len(linked) > 20 and missing == []
+
+
+def test_a_name_that_has_moved_would_be_found():
+    assert list_linked_names("[`gone`](../a.py) and [`a.py`](a.py) and [page](b.md)") == [("gone", "../a.py")]
