@@ -214,8 +214,8 @@ def test_no_place_is_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A run may be given to others."""
     monkeypatch.chdir(tmp_path)
     texts = ["a.txt", str(tmp_path / "b*.txt"), "-", "sample:sonnets", "https://me:secret@example.org/c.txt"]
-    assert locate_texts(texts, TrainSettings(validation="d.txt"), tmp_path / "runs" / "a") == {
-        "learned": ["../../a.txt", "../../b*.txt", "-", "sample:sonnets", "https://example.org/c.txt"],
-        "held_out": ["../../d.txt"],
-    }
+    assert locate_texts(texts, TrainSettings(validation="d.txt"), tmp_path / "runs" / "a") == TextLocations(
+        train=("../../a.txt", "../../b*.txt", "-", "sample:sonnets", "https://example.org/c.txt"),
+        validation=("../../d.txt",),
+    )
     assert str(tmp_path) not in (made_of_several() / "runs" / "books" / "run.json").read_text("utf-8")

@@ -227,5 +227,5 @@ def test_what_learned_so_writes_and_is_a_stock_model() -> None:
 def test_its_card_and_its_page_say_so() -> None:
     for file in ("model/README.md", "report.html"):
         ours, theirs = (" ".join((run / file).read_text("utf-8").split()) for run in (taught()[0], teacher()))
-        assert "trained from scratch, with another model as its teacher," in ours
+        assert "trained from scratch and distilled from another model" in ours
         assert "trained from scratch" in theirs and "another model" not in theirs
