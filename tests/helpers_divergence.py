@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import torch
 
-from epigone.model.loss import NextTokenLoss
+from epigone.model.loss import LossParts, NextTokenLoss
 
 Fault = Literal["nan loss", "infinite loss", "nan gradient", "infinite gradient"]
 FAULTS: tuple[Fault, ...] = ("nan loss", "infinite loss", "nan gradient", "infinite gradient")
@@ -20,7 +20,7 @@ def going_wrong(fault: Fault, at_pass: int) -> Iterator[None]:
     """Within, one pass of training, counted from 0, goes wrong."""
     genuine, n_passes = NextTokenLoss.forward, 0
 
-    def forward(loss: NextTokenLoss, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(loss: NextTokenLoss, ids: torch.Tensor, targets: torch.Tensor) -> LossParts:
         nonlocal n_passes
         found = genuine(loss, ids, targets)
         here, n_passes = n_passes == at_pass, n_passes + 1
@@ -28,10 +28,10 @@ def going_wrong(fault: Fault, at_pass: int) -> Iterator[None]:
         if not here:
             return found
         if fault.endswith("loss"):
-            return found * factor
-        found = found.clone()
-        found.register_hook(lambda gradient: gradient * factor)
-        return found
+            return LossParts(found.objective * factor, found.nats * factor)
+        objective = found.objective.clone()
+        objective.register_hook(lambda gradient: gradient * factor)
+        return LossParts(objective, found.nats)
 
     with patch.object(NextTokenLoss, "forward", forward):
         yield

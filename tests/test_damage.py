@@ -169,7 +169,7 @@ def test_the_best_model_comes_back_even_when_newer_checkpoints_took_its_place(tm
     calls = count()
     with plain_pictures():
         notes = go_on(run, should_stop=lambda: next(calls) >= 0)
-    assert any(f"made anew from the checkpoint of step {facts['best_step']}" in note for note in notes)
+    assert any(f"taken from the checkpoint of step {facts['best_step']}" in note for note in notes)
     assert hash_one(run / "model" / "model.safetensors") == before and open_run(run).write(length=2)
 
 

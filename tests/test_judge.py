@@ -187,6 +187,6 @@ def test_one_error_says_what_cannot_be_judged(
 
 def test_a_run_without_a_model_cannot_be_judged(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "run")
-    shutil.copy(shared_run().folder.plan, folder.plan)
+    shutil.copy(shared_run().folder.manifest, folder.manifest)
     with pytest.raises(RunNotFound, match="holds no model yet"):
         Run(folder).judge(1_000)

@@ -253,9 +253,9 @@ def test_during_training_the_page_is_written_only_now_and_then(tmp_path: Path) -
     publish(folder)
     assert Reader(folder.report.read_text("utf-8")).faults == []
     folder.report.unlink()
-    os.utime(folder.plan, (time.time(),) * 2)
+    os.utime(folder.manifest, (time.time(),) * 2)
     publish(folder)
     assert not folder.report.exists(), "the run has just begun"
-    os.utime(folder.plan, (0, 0))
+    os.utime(folder.manifest, (0, 0))
     publish(folder)
     assert "They are chosen when training is finished" in folder.report.read_text("utf-8")
