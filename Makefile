@@ -50,5 +50,5 @@ docs: setup ## write the generated pages of docs/ anew
 bench: setup ## measure epigone beside others (TEXT=FILE: on that text); writes docs/dev/benchmarks.md
 	$(BIN)/python tools/bench.py --write $(if $(TEXT),--text $(TEXT))
 
-base: setup ## make the small base of LIBRARY, a folder or an archive of books, in MINUTES (120); goes on where it was
-	$(BIN)/python tools/base.py $(LIBRARY) $(if $(MINUTES),--minutes $(MINUTES))
+base: setup ## train the bundled base on DATA (tools/base_texts.py makes it) for MINUTES (600); goes on where it was
+	$(BIN)/python tools/base.py runs/base --data $(DATA) --minutes $(or $(MINUTES),600)

@@ -62,7 +62,7 @@ def test_what_it_writes_untouched_lies_beside_it() -> None:
     folder, asked = find_base("small").folder, judging_write_settings(25_000)
     for start in ("", "\n"):
         kept = read_base_samples(folder, start, asked)
-        assert kept is not None, "the base is another one since: python tools/base.py"
+        assert kept is not None, "the base is another one since: python tools/bundle.py"
         assert len(set(kept)) == asked.count and sum(map(len, kept)) >= 25_000
     assert read_base_samples(folder, "", asked.model_copy(update={"seed": 1})) is None
     assert read_base_samples(folder, "", asked.model_copy(update={"count": 14})) is None

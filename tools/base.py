@@ -1,210 +1,524 @@
-"""A library of books (a folder or an archive) in; the small base that comes with the package out.
+"""Trainer of the bundled base: one long run that can be stopped, resumed and finished at any time.
 
-It learns as any run does, with `epigone train`, in runs/base; called again it goes on there.
+The learning rate stays constant after a warm-up, so that no end has to be chosen beforehand; a model to use is made
+from any checkpoint by a short branch in which the rate falls to zero (Hägele et al. 2024, "Scaling laws and
+compute-optimal training beyond fixed training durations"). Matrices learn with Muon, the rest with AdamW.
+
+    python tools/base.py RUN --data DATA --size 12x256                begin, or go on where it stopped
+    python tools/base.py RUN --decay-minutes 10 --out FOLDER          finish a copy beside the run
+    python tools/base.py RUN --data DATA --pack-for-gpu FOLDER        at most 58 MB of DATA, to be taken to a GPU
+    python tools/base.py RUN --data FOLDER --gpu-minutes 9 --out OUT  train and finish within nine minutes of one
+    python tools/base.py MODEL --data DATA --evaluate                 bits per byte of held-out text, by kind
+
+DATA is made by tools/base_texts.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
+import lzma
+import math
+import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+import signal
+import statistics
+import time
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
+os.environ.setdefault("GOMP_SPINCOUNT", "16000")  # before torch is loaded; epigone/__init__.py says why
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
-from epigone.evaluation.copying import build_books_filter, judge_copying, write_books_filter
-from epigone.files import write_bytes, write_json
-from epigone.generation.scoring import score_text
-from epigone.model.base_profile import BOOKS as FILTER_NAME
-from epigone.model.gpt2 import load_model
-from epigone.model.hub import WEIGHTS
-from epigone.run import judging_write_settings, open_generator, open_run, save_base_samples
-from epigone.tokens.tokenizer import load_tokenizer
-from library import Book, open_library, read_books
+from base_texts import read_documents
+from epigone.backend import computes_bf16
+from epigone.files import append_text, write_json, write_whole
+from epigone.model.loss import NextTokenLoss
+from epigone.tokens.dataset import Batches, read_in_order
+from epigone.tokens.tokenizer import BPETokenizer, encode, list_token_bytes, load_tokenizer
+from epigone.training.optimizer import FIVE, Muon
 
-ROOT = Path(__file__).resolve().parent.parent
-RUN = ROOT / "runs" / "base"
-BOOKS = ROOT / "build" / "base"
-PLACE = ROOT / "src" / "epigone" / "bases" / "small"
-FILTER = PLACE / FILTER_NAME
-SEED = 1
-N_HELD_OUT = 12
-SIZES_HELD_OUT = (60_000, 180_000)
-"""Characters of a book that is held out: long enough to say something, short enough to be tested on often."""
-MOST_SHARED = 0.01
-"""Of a book that is held out, in others."""
-JUDGED = 25_000
-"""Characters: half of what a tuned model writes to be judged."""
-STARTS = ("", "\n")
-"""What texts begin with, of models that learned from many documents and from few."""
-ASKED = """
---base none --size 6x256 --vocab-size 4096 --block-size 256 --batch-size 16 --learning-rate 0.006 --epochs 20
---patience none --compile whole --sample-length 200
-"""
+N_KEPT = 2
+"""Checkpoints; the older one is for the case that the disk spoils the newer one."""
+QUICK_TOKENS = 16_384
+"""Of each kind of held-out text, looked at while training; of the books the first 4,096 tokens of each."""
+BLOCKS_AT_ONCE = 8
+PACKED, MOST_BYTES = "train.bin.xz", 58_000_000
+DECAY_SHARE = 0.3
+"""Of a run on the clock, in which the rate falls."""
+SHARD = "15MB"
+"""Largest file of weights that a GPU run leaves."""
 
-CARD = """---
-language: en
-library_name: transformers
-pipeline_tag: text-generation
-license: mit
-tags: [gpt2, epigone]
----
 
-# small: the base that comes with epigone
+class Settings(BaseModel):
+    """What a run is made with; `run.json` in its folder."""
 
-A GPT-2 with {parameters} parameters ({layers} layers, {width} wide, context of {context} tokens, byte-level BPE with
-{vocabulary} entries, bf16) that has read public-domain literature in English. It is there to be fine-tuned on a short
-text: `epigone train my.txt --base small`. By itself it writes in nobody's voice: `epigone write --base small`.
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-## What it learned from
+    data: str
+    size: str = "8x384"
+    """Layers x width."""
+    n_positions: int = 512
+    seed: int = 1
+    start: str | None = None
+    """A GPT-2 folder of the same shape whose weights it begins with."""
+    weight_decay: float = 0.02
+    """Times the rate, it makes the weights an average over some thousand steps; 0.1 would be hundreds (findings)."""
+    momentum: float = 0.95
+    warmup_steps: int = 100
 
-{books} books by some eighty authors, of a library of public-domain texts (public domain in the United States), and
-{held_out} more to test on; {characters} characters in all. Works that stood in it twice were taken once, and notes
-about the making of the files were cut. No Shakespeare, Wells, Baum, Wodehouse, Christie, Wilde, Chesterton, Alcott,
-Thoreau, Ibsen or Nesbit is among them: a test of the project holds those texts against the library.
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers and width."""
+        n_layer, width = map(int, self.size.split("x"))
+        return n_layer, width
 
-## How it was made
 
-`make base LIBRARY=library.tar.xz MINUTES={minutes}`, that is `epigone train` with `{flags}` and seed {seed}, each book
-a document of its own, all blocks in a new order in each pass: {hours} hours on two processor cores, {tokens} tokens,
-{epochs} passes. Made with {versions}.
+class Leg(BaseModel):
+    """A stretch of steps with the same batches and rates. A new one begins where a run is resumed with others.
 
-Where the loss rose, learning went on for longer than had been planned until then, and the learning rate rose again.
+    The blocks of a step depend on nothing but the seed, the number of the leg and the step's number in it.
+    """
 
-| minutes | passes | held-out bits per byte |
-| ---: | ---: | ---: |
-{curve}
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-## How well it foretells books that it has not read
+    first_step: int
+    block_size: int
+    n_blocks: int
+    """Blocks a step."""
+    matrix_rate: float
+    embedding_rate: float
+    rate: float
+    """Of gains and biases."""
 
-| book | characters | nats per character | bits per byte |
-| --- | ---: | ---: | ---: |
-{rows}
 
-## What it copies
+class Progress(BaseModel):
+    """How far a checkpoint is."""
 
-Of 50,000 characters that it wrote without a prompt, held against all that it learned from: {copies}
-"""
-"""The model's card. `what it copies` is a sentence of the judge's."""
+    step: int = 0
+    n_tokens: int = 0
+    seconds: float = 0.0
+    """On the clock, of steps alone; a pause counts a minute at most."""
+    core_seconds: float = 0.0
+    """Of all cores together: what the run has cost, however busy the machine was."""
+    legs: list[Leg] = []
+
+
+class Run:
+    """A model, its optimizer and how far they are; `step` learns from the next blocks."""
+
+    def __init__(self, settings: Settings, progress: Progress, device: str = "cpu", compile: str = "layers") -> None:
+        self.settings, self.progress, self.device = settings, progress, torch.device(device)
+        self.tokenizer = load_tokenizer(Path(settings.data) / "tokenizer")
+        self.ids = np.memmap(Path(settings.data) / "train.bin", np.uint16, "r")
+        self.model = make_model(settings, self.tokenizer).to(self.device)  # type: ignore[arg-type]
+        self.optimizer = make_optimizer(self.model, settings, self.precision)
+        compiled: Any = compile
+        self.loss = NextTokenLoss(
+            self.model, attention=choose_attention(device), dtype=self.precision, compile=compiled
+        )
+        self._batches: tuple[int, Batches] | None = None
+
+    @property
+    def precision(self) -> torch.dtype:
+        """bf16 where the machine computes in it."""
+        return torch.bfloat16 if self.device.type == "cuda" or computes_bf16() else torch.float32
+
+    @property
+    def leg(self) -> Leg:
+        """That of the next step."""
+        return self.progress.legs[-1]
+
+    def step(self, factor: float = 1.0) -> torch.Tensor:
+        """Learn from one step's blocks at `factor` of the rates; the mean loss, before the step."""
+        began, began_work = time.perf_counter(), time.process_time()
+        leg, number = self.leg, self.progress.step - self.leg.first_step
+        self._set_rates(factor * min(1.0, (self.progress.step + 1) / self.settings.warmup_steps))
+        ids, targets = (part.to(self.device, non_blocking=True) for part in self._open_batches().read(number))
+        self.model.train()
+        loss: torch.Tensor = self.loss(ids, targets).objective
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.progress.step += 1
+        self.progress.n_tokens += leg.n_blocks * leg.block_size
+        self.progress.seconds += min(time.perf_counter() - began, 60.0)
+        self.progress.core_seconds += time.process_time() - began_work
+        return loss.detach()
+
+    def _set_rates(self, factor: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * getattr(self.leg, group["rate"])
+
+    def _open_batches(self) -> Batches:
+        number = len(self.progress.legs)
+        if self._batches is None or self._batches[0] != number:
+            leg, seed = self.leg, 1_000 * self.settings.seed + number
+            batches = Batches(self.ids, block_size=leg.block_size, blocks_per_step=leg.n_blocks, seed=seed)
+            self._batches = number, batches
+        return self._batches[1]
+
+
+def make_model(settings: Settings, tokenizer: BPETokenizer) -> GPT2LMHeadModel:
+    """A fresh GPT-2 in fp32, or with the weights of `settings.start`."""
+    n_layer, width = settings.shape
+    n_head = width // (64 if width % 64 == 0 else 32)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=settings.n_positions, n_embd=width, n_layer=n_layer, n_head=n_head,
+        activation_function="gelu_pytorch_tanh", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        bos_token_id=tokenizer.end_of_text_id, eos_token_id=tokenizer.end_of_text_id,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = GPT2LMHeadModel(config)
+    if settings.start:
+        load_weights(model, load_file(Path(settings.start) / "model.safetensors"))
+    return model
+
+
+def load_weights(model: GPT2LMHeadModel, tensors: dict[str, torch.Tensor]) -> None:
+    """Put weights into a model of the same shape. Raises RuntimeError where one is missing or strange."""
+    found = model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    if found.unexpected_keys or set(found.missing_keys) - {"lm_head.weight"}:
+        raise RuntimeError(f"These weights are of another model: {found}")
+
+
+def make_optimizer(model: GPT2LMHeadModel, settings: Settings, dtype: torch.dtype) -> Muon:
+    """Muon for the blocks' matrices (queries, keys and values apart), AdamW for embeddings, gains and biases.
+
+    `rate` names the leg's field that is a group's learning rate.
+    """
+    named = list(model.named_parameters())
+    inner = [(name, one) for name, one in named if ".h." in name and one.dim() >= 2]
+    decay = {"weight_decay": settings.weight_decay}
+    groups: list[dict[str, Any]] = [
+        decay | {"params": [one for name, one in inner if ".c_attn." in name], "n_parts": 3, "rate": "matrix_rate"},
+        decay | {"params": [one for name, one in inner if ".c_attn." not in name], "n_parts": 1, "rate": "matrix_rate"},
+        decay
+        | {"params": [one for name, one in named if one.dim() >= 2 and ".h." not in name], "rate": "embedding_rate"},
+        {"params": [one for _, one in named if one.dim() < 2], "weight_decay": 0.0, "rate": "rate"},
+    ]
+    return Muon(groups, dtype=dtype, momentum=settings.momentum, polynomials=FIVE)
+
+
+def choose_attention(device: str) -> Literal["eager", "sdpa"]:
+    """What was faster: plain attention on processors, the fused one on GPUs."""
+    return "sdpa" if device == "cuda" else "eager"
+
+
+# -- checkpoints: STEP.safetensors and, written last, STEP.json
+
+
+def save_checkpoint(run: Run, folder: Path) -> None:
+    """Write the newest checkpoint whole, then delete those that are too old."""
+    tensors = {
+        f"model:{name}": value.detach() for name, value in run.model.state_dict().items() if name != "lm_head.weight"
+    }
+    for name, parameter in run.model.named_parameters():
+        for entry, value in run.optimizer.state[parameter].items():
+            tensors[f"{entry}:{name}"] = value
+    ready = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    stem = folder / "checkpoints" / f"{run.progress.step:08d}"
+    write_whole(stem.with_suffix(".safetensors"), partial(save_file, ready))
+    write_json(stem.with_suffix(".json"), run.progress.model_dump())
+    for old in list_checkpoints(folder)[:-N_KEPT]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The JSON files of whole checkpoints, oldest first."""
+    return sorted((folder / "checkpoints").glob("*.json"))
+
+
+def open_run(folder: Path, device: str = "cpu", compile: str = "layers") -> Run:
+    """A run as its newest checkpoint has it, or from its beginning. Raises SystemExit where there is none."""
+    if not (folder / "run.json").exists():
+        raise SystemExit(f"{folder} holds no run: begin one with --data DATA.")
+    settings = Settings.model_validate_json((folder / "run.json").read_text("utf-8"))
+    found = list_checkpoints(folder)
+    progress = Progress.model_validate_json(found[-1].read_text("utf-8")) if found else Progress()
+    run = Run(settings, progress, device, compile)
+    if found:
+        tensors = load_file(found[-1].with_suffix(".safetensors"))
+        parts = {name: name.split(":", 1) for name in tensors}
+        load_weights(run.model, {name: tensors[key] for key, (entry, name) in parts.items() if entry == "model"})
+        parameters = dict(run.model.named_parameters())
+        for key, (entry, name) in parts.items():
+            if entry != "model":
+                run.optimizer.state[parameters[name]][entry] = tensors[key].to(parameters[name].device)
+    return run
+
+
+# -- held-out text
+
+
+class HeldOut:
+    """Ids of held-out documents by kind, each after an end-of-text token, and how many bytes each id stands for."""
+
+    def __init__(self, data: Path, tokenizer: BPETokenizer, *, quick: bool) -> None:
+        self.n_bytes = np.array([len(piece) for piece in list_token_bytes(tokenizer)])
+        self.streams: dict[str, list[int]] = {}
+        most = QUICK_TOKENS // 4 if quick else 1 << 40
+        for document in read_documents(find_held_out(data)):
+            stream = self.streams.setdefault(document.kind, [tokenizer.end_of_text_id])
+            if not quick or document.kind == "books" or len(stream) < QUICK_TOKENS:
+                stream += [*encode(document.text, tokenizer)[:most], tokenizer.end_of_text_id]
+
+    @torch.no_grad()
+    def measure(self, model: GPT2LMHeadModel, block_size: int, dtype: torch.dtype) -> dict[str, float]:
+        """Bits per byte of each kind, in blocks that do not overlap, and the mean of the modern kinds."""
+        model.eval()  # type: ignore[no-untyped-call]
+        loss = NextTokenLoss(model, attention="sdpa", dtype=dtype)
+        found = {}
+        for kind, stream in sorted(self.streams.items()):
+            ids, nats = np.array(stream), 0.0
+            for batch in read_in_order(ids, block_size=block_size, batch_size=BLOCKS_AT_ONCE):
+                ids_in, targets = (part.to(model.device) for part in batch)
+                nats += float(loss(ids_in, targets).nats) * targets.numel()
+            found[kind] = round(nats / math.log(2) / int(self.n_bytes[ids[1:]].sum()), 4)
+        modern = [value for kind, value in found.items() if kind != "books"]
+        return found | ({"modern": round(sum(modern) / len(modern), 4)} if modern else {})
+
+
+def find_held_out(data: Path) -> Path:
+    """held_out.jsonl lies beside or above the packed data."""
+    return next(path for path in (data / "held_out.jsonl", data.parent / "held_out.jsonl") if path.exists())
+
+
+# -- the workflows
+
+
+class Stop:
+    """Whether a signal has asked the run to save and end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.asked = True
+
+
+def train(run: Run, folder: Path, asked: argparse.Namespace) -> None:
+    """Learn until a signal, --tokens or --minutes end it; save and measure every so many minutes."""
+    stop, held_out = Stop(), HeldOut(Path(run.settings.data), run.tokenizer, quick=True)
+    saved, looked = time.monotonic(), time.process_time()
+    began, losses, times = run.progress.seconds, [], []
+    while not stop.asked and not is_over(run.progress, began, asked):
+        before = run.progress.seconds
+        losses.append(run.step())
+        times.append(run.progress.seconds - before)
+        if time.process_time() - looked > 60 * asked.evaluate_minutes:
+            note(run, folder, held_out, losses, times)
+            looked = time.process_time()
+        if time.monotonic() - saved > 60 * asked.save_minutes:
+            save_checkpoint(run, folder)
+            saved = time.monotonic()
+    save_checkpoint(run, folder)
+    if not stop.asked:
+        note(run, folder, held_out, losses, times)
+
+
+def is_over(progress: Progress, began: float, asked: argparse.Namespace) -> bool:
+    """Whether the tokens of the run or the minutes of this call are used up."""
+    too_many = asked.tokens is not None and progress.n_tokens >= asked.tokens
+    return too_many or (asked.minutes is not None and progress.seconds - began >= 60 * asked.minutes)
+
+
+def note(run: Run, folder: Path, held_out: HeldOut, losses: list[torch.Tensor], times: list[float]) -> None:
+    """Add a line to curve.jsonl and empty both lists."""
+    tokens_a_step = run.leg.n_blocks * run.leg.block_size
+    line = run.progress.model_dump(exclude={"legs"}) | {
+        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "tokens_per_second": round(tokens_a_step / statistics.median(times)) if times else None,
+        "train_loss": round(float(torch.stack(losses).mean()), 4) if losses else None,
+        "block_size": run.leg.block_size,
+        "bits_per_byte": held_out.measure(run.model, run.leg.block_size, run.precision),
+    }
+    append_text(folder / "curve.jsonl", json.dumps(line) + "\n")
+    losses.clear()
+    times.clear()
+
+
+def decay(run: Run, minutes: float, stop: Stop) -> None:
+    """Let the rate fall to zero, by one minus the root of the share of the minutes that are over (without pauses)."""
+    began, share = run.progress.seconds, 0.0
+    while share < 1 and not stop.asked:
+        run.step(1 - math.sqrt(share))
+        share = (run.progress.seconds - began) / (60 * minutes)
+
+
+def finish(run: Run, minutes: float, out: Path) -> None:
+    """Decay, measure everything and write a stock folder."""
+    first = run.progress.model_copy()
+    decay(run, minutes, Stop())
+    found = HeldOut(Path(run.settings.data), run.tokenizer, quick=False).measure(
+        run.model, run.leg.block_size, run.precision
+    )
+    save_model(run.model, run.tokenizer, out)
+    facts = run.progress.model_dump() | {"decayed_from_step": first.step, "bits_per_byte": found}
+    write_json(out / "facts.json", facts | {"settings": run.settings.model_dump()})
+    print(json.dumps(found))
+
+
+# -- nine minutes of a GPU
+
+
+def pack_for_gpu(data: Path, out: Path, most: int = MOST_BYTES) -> None:
+    """A folder of at most so many bytes with the tokenizer, held-out text and as many packed documents as fit.
+
+    Documents are packed in random order, so the first ones are a fair sample.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(data / "tokenizer", out / "tokenizer")
+    shutil.copyfile(find_held_out(data), out / "held_out.jsonl")
+    left = most - sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    ids, chunk = np.memmap(data / "train.bin", np.uint16, "r"), 1 << 20
+    compressor = lzma.LZMACompressor(preset=6)
+    with (out / PACKED).open("wb") as file:
+        for start in range(0, len(ids), chunk):
+            if file.tell() + 3 * chunk > left:  # what the compressor holds back is less than that
+                break
+            file.write(compressor.compress(ids[start : start + chunk].tobytes()))
+        file.write(compressor.flush())
+
+
+def unpack(data: Path) -> None:
+    """Make train.bin of what `pack_for_gpu` wrote."""
+    if not (data / "train.bin").exists():
+        with lzma.open(data / PACKED) as file:
+            (data / "train.bin").write_bytes(file.read())
+
+
+def train_on_clock(run: Run, minutes: float, out: Path) -> None:
+    """Train and finish within some minutes from now: a constant rate, then a falling one over the last 30 %."""
+    began, seconds = time.monotonic(), 60 * minutes - min(40.0, 12 * minutes)  # what is left measures and writes
+    losses: list[float] = []
+    while (share := (time.monotonic() - began) / seconds) < 1:
+        fallen = max(0.0, share - 1 + DECAY_SHARE) / DECAY_SHARE
+        loss = run.step(1 - math.sqrt(fallen))
+        if run.progress.step % 10 == 1:
+            losses.append(float(loss))  # this waits for the GPU, so that the clock tells the truth
+    held_out = HeldOut(Path(run.settings.data), run.tokenizer, quick=True)
+    found = held_out.measure(run.model, run.leg.block_size, run.precision)
+    save_model(run.model, run.tokenizer, out, SHARD)
+    facts = run.progress.model_dump() | {"losses": losses[:: max(1, len(losses) // 200)], "bits_per_byte": found}
+    write_json(out / "facts.json", facts | {"settings": run.settings.model_dump()})
+    print(json.dumps({"steps": run.progress.step, "tokens": run.progress.n_tokens} | found))
+
+
+def save_model(model: GPT2LMHeadModel, tokenizer: BPETokenizer, out: Path, shard: str = "200MB") -> None:
+    """A stock GPT-2 folder in bf16 with its tokenizer."""
+    shutil.rmtree(out, ignore_errors=True)
+    stock = tokenizer.as_stock()
+    stock.model_max_length = model.config.n_positions
+    stock.save_pretrained(out)
+    copy = GPT2LMHeadModel(model.config)
+    copy.load_state_dict(model.state_dict())
+    copy.to(torch.bfloat16).save_pretrained(out, max_shard_size=shard)  # type: ignore[arg-type]
+    for path in out.glob("*.safetensors"):
+        path.chmod(0o644)  # safetensors makes files that only their owner may read
+    end = tokenizer.end_of_text_id
+    GenerationConfig(do_sample=True, temperature=0.8, top_p=0.95, bos_token_id=end, eos_token_id=end).save_pretrained(  # type: ignore[no-untyped-call]
+        out
+    )
+
+
+def evaluate_model(folder: Path, data: Path) -> dict[str, float]:
+    """Bits per byte by kind of a finished model, in blocks as long as its context."""
+    model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32)
+    held_out = HeldOut(data, load_tokenizer(folder), quick=False)
+    return held_out.measure(model, model.config.n_positions, torch.bfloat16 if computes_bf16() else torch.float32)
+
+
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the run's folder, or with --evaluate a model's")
+    parser.add_argument("--data", type=Path, help="what tools/base_texts.py made")
+    parser.add_argument("--size", default="8x384", help="layers x width")
+    parser.add_argument("--positions", type=int, default=512, help="the longest context")
+    parser.add_argument("--start", type=Path, help="a GPT-2 folder to begin with")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--block-size", type=int, help="tokens a block; another one begins a new leg")
+    parser.add_argument("--blocks", type=int, help="blocks a step")
+    parser.add_argument("--matrix-rate", type=float)
+    parser.add_argument("--embedding-rate", type=float)
+    parser.add_argument("--rate", type=float, help="of gains and biases")
+    parser.add_argument("--tokens", type=float, help="end when so many were read in all")
+    parser.add_argument("--minutes", type=float, help="end after so many of training")
+    parser.add_argument("--save-minutes", type=float, default=10)
+    parser.add_argument("--evaluate-minutes", type=float, default=40, help="of one core")
+    parser.add_argument("--compile", choices=("off", "layers", "full"), default="layers")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--decay-minutes", type=float, help="finish a copy of the newest checkpoint in so many")
+    parser.add_argument("--gpu-minutes", type=float, help="train and finish on a GPU in so many")
+    parser.add_argument("--pack-for-gpu", type=Path, help="where to put a part of the data that is small enough")
+    parser.add_argument("--device", default="cuda", help="with --gpu-minutes: cpu, to try it in miniature")
+    parser.add_argument("--out", type=Path, help="where the finished model goes")
+    parser.add_argument("--evaluate", action="store_true", help="measure a finished model")
+    return parser.parse_args()
+
+
+DEFAULTS: dict[str, Any] = {
+    "block_size": 512,
+    "n_blocks": 16,
+    "matrix_rate": 0.02,
+    "embedding_rate": 0.01,
+    "rate": 0.005,
+}
+
+
+def choose_leg(progress: Progress, asked: argparse.Namespace) -> None:
+    """Begin a new leg where the command line asks for other batches or rates than the last one's."""
+    last = progress.legs[-1].model_dump(exclude={"first_step"}) if progress.legs else DEFAULTS
+    names = {"block_size": "block_size", "n_blocks": "blocks"} | {name: name for name in list(DEFAULTS)[2:]}
+    wanted = {field: getattr(asked, name) or last[field] for field, name in names.items()}
+    if wanted != last or not progress.legs:
+        progress.legs.append(Leg(first_step=progress.step, **wanted))
 
 
 def main() -> None:
-    """Choose the books, learn from them or go on, and put the result into the package."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "library", type=Path, nargs="?", help="a folder of folders, or library.tar.xz; without it, only write anew"
-    )
-    parser.add_argument("--minutes", type=float, default=120, help="of training in all, counted from the start")
-    asked = parser.parse_args()
-    if asked.library is None:
-        write_untouched()
+    """Do what the command line asks."""
+    asked = read_arguments()
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    if asked.evaluate:
+        print(json.dumps(evaluate_model(asked.run, asked.data)))
         return
-    if not (BOOKS / "chosen.json").exists():
-        with open_library(asked.library) as library:
-            lay_out(read_books(library))
-    minutes = str(asked.minutes)
-    if (RUN / "run.json").exists():
-        call("resume", str(RUN), "--minutes", minutes)
+    if asked.pack_for_gpu:
+        pack_for_gpu(asked.data, asked.pack_for_gpu)
+        return
+    if asked.gpu_minutes:
+        unpack(asked.data)
+    write_settings(asked)
+    run = open_run(asked.run, asked.device if asked.gpu_minutes else "cpu", asked.compile)
+    choose_leg(run.progress, asked)
+    out = asked.out or asked.run / "finished"
+    if asked.gpu_minutes:
+        train_on_clock(run, asked.gpu_minutes, out)
+    elif asked.decay_minutes:
+        finish(run, asked.decay_minutes, out)
     else:
-        texts = [str(BOOKS / "books"), "--validation", str(BOOKS / "held-out"), "--out", str(RUN)]
-        call("train", *texts, *ASKED.split(), "--seed", str(SEED), "--minutes", minutes)
-    write_books_filter(build_books_filter(read_learned()), FILTER)
-    pack(PLACE)
-    write_untouched()
-    write_bytes(PLACE / "README.md", describe(asked.minutes).encode())
+        train(run, asked.run, asked)
 
 
-def call(*words: str) -> None:
-    """Run the command. Raises CalledProcessError."""
-    subprocess.run([sys.executable, "-m", "epigone", *words], check=True)
-
-
-def lay_out(books: list[Book]) -> None:
-    """Write the books to learn from and, from as many authors, those to test on."""
-    held_out = choose_held_out(books)
-    shutil.rmtree(BOOKS, ignore_errors=True)
-    for book in books:
-        path = BOOKS / ("held-out" if book.name in held_out else "books") / f"{book.name.replace('/', '-')}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(book.text, "utf-8", newline="\n")
-    facts = {"n_books": len(books), "n_characters": sum(len(book.text) for book in books), "held_out": held_out}
-    (BOOKS / "chosen.json").write_text(json.dumps(facts, indent=2), "utf-8")
-
-
-def choose_held_out(books: list[Book]) -> list[str]:
-    """Books by different authors that others of the library share next to nothing with."""
-    low, high = SIZES_HELD_OUT
-    fit = [book.name for book in books if low <= len(book.text) <= high and book.shared <= MOST_SHARED]
-    random.Random(SEED).shuffle(fit)
-    by_author = {name.split("/")[0]: name for name in fit}
-    return sorted(list(by_author.values())[:N_HELD_OUT])
-
-
-def read_learned() -> Iterator[str]:
-    """The books that are learned from."""
-    return (path.read_text("utf-8") for path in sorted((BOOKS / "books").glob("*.txt")))
-
-
-# -- what goes into the package
-
-
-def pack(place: Path) -> None:
-    """Put the best model into the package, in bf16: half the size, and the loss stays what it was."""
-    place.mkdir(parents=True, exist_ok=True)  # its profile.toml stays
-    for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(RUN / "model" / name, place / name)
-    config = json.loads((place / "config.json").read_text("utf-8"))
-    write_json(place / "config.json", config | {"dtype": "bfloat16"})
-    tensors = {name: tensor.bfloat16() for name, tensor in load_file(RUN / "model" / WEIGHTS).items()}
-    save_file(tensors, place / WEIGHTS, metadata={"format": "pt"})
-
-
-def write_untouched() -> None:
-    """Let the base write what judgements of models that were tuned from it are set beside."""
-    asked = judging_write_settings(JUDGED, device="cpu")
-    writer = open_generator(PLACE.name, asked)
-    save_base_samples(PLACE, asked, {start: writer.write(start, asked) for start in STARTS})
-
-
-def describe(minutes: float) -> str:
-    """The model's card."""
-    run, chosen = open_run(RUN), json.loads((BOOKS / "chosen.json").read_text("utf-8"))
-    manifest = run.folder.read_manifest()
-    plan = manifest.plan
-    model, tokenizer = load_model(PLACE), load_tokenizer(PLACE)
-    rows = []
-    for path in sorted((BOOKS / "held-out").glob("*.txt")):
-        found = score_text(model, tokenizer, path.read_text("utf-8"))
-        rows.append(f"| {path.stem} | {found.n_characters:,} | {found.nats / found.n_characters:.3f} | "
-                    f"{found.bits_per_byte:.3f} |")  # fmt: skip
-    written = run.write(length=2_500, unit="characters", count=20)
-    copied = judge_copying("\n\n".join(written), list(read_learned()), run.folder.read_held_out())
-    return CARD.format(
-        parameters=f"{plan.n_parameters:,}",
-        layers=plan.shape.n_layer,
-        width=plan.shape.n_embd,
-        vocabulary=f"{plan.shape.vocab_size:,}",
-        context=plan.shape.n_positions,
-        books=chosen["n_books"] - len(chosen["held_out"]),
-        held_out=len(chosen["held_out"]),
-        characters=f"{chosen['n_characters']:,}",
-        minutes=f"{minutes:g}",
-        seed=SEED,
-        hours=f"{run.evaluations[-1].seconds / 3600:.2f}",
-        epochs=f"{run.evaluations[-1].epoch:.2f}",
-        tokens=f"{run.evaluations[-1].step * plan.tokens_per_step:,}",
-        flags=" ".join(ASKED.split()),
-        versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
-        curve="\n".join(
-            f"| {look.seconds / 60:.0f} | {look.epoch:.2f} | {look.bits_per_byte:.3f} |" for look in run.evaluations
-        ),
-        rows="\n".join(rows),
-        copies=copied.sentence,
-    )
+def write_settings(asked: argparse.Namespace) -> None:
+    """Begin a run with what the command line says; one that has begun keeps its settings."""
+    if not (asked.run / "run.json").exists() and asked.data:
+        settings = Settings(
+            data=str(asked.data.resolve()), size=asked.size, n_positions=asked.positions, seed=asked.seed,
+            start=str(asked.start.resolve()) if asked.start else None,
+        )  # fmt: skip
+        write_json(asked.run / "run.json", settings.model_dump())
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def read_books(library: Path) -> list[Book]:
     """All books by name; of several editions of one work the longest."""
     texts = {f"{path.parent.name}/{path.stem}": strip_credits(path.read_text("utf-8", errors="replace"))
              for path in sorted(library.glob("*/*.txt"))}  # fmt: skip
-    marks = {name: _sample_passages(text) for name, text in texts.items()}
+    marks = {name: sample_passages(text) for name, text in texts.items()}
     times = Counter(passage for mine in marks.values() for passage in mine)
     known: set[int] = set()
     books = []
@@ -74,6 +74,7 @@ def strip_credits(text: str) -> str:
     return "\n\n".join([*kept, parts[-1]]).strip() + "\n"
 
 
-def _sample_passages(text: str) -> set[int]:
+def sample_passages(text: str) -> set[int]:
+    """The hashes of one in ONE_IN of the passages of a text: enough to tell whether it is the same work as another."""
     hashes = hash_windows(normalise(text), PASSAGE)
     return set(hashes[hashes % np.uint64(ONE_IN) == 0].tolist())

@@ -1,0 +1,139 @@
+"""Puts a finished base into the package: weights, tokenizer, copy filter, what it writes untouched, and its card.
+
+    python tools/bundle.py MODEL --documents DATA/documents.jsonl --curve RUN/curve.jsonl
+    python tools/bundle.py                        only let the base of the package write anew
+
+MODEL is what `tools/base.py --decay-minutes` left, DATA what `tools/base_texts.py` made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from base_texts import read_documents
+from epigone.evaluation.copying import build_books_filter, write_books_filter
+from epigone.files import write_bytes
+from epigone.model.base_profile import BOOKS as FILTER_NAME
+from epigone.model.base_profile import PLACE as BASES_FOLDER
+from epigone.run import judging_write_settings, open_generator, save_base_samples
+
+PARTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+JUDGED = 25_000
+"""Characters: half of what a tuned model writes to be judged."""
+STARTS = ("", "\n")
+"""What texts begin with, of models that learned from many documents and from few."""
+
+CARD = """---
+language: en
+library_name: transformers
+pipeline_tag: text-generation
+license: mit
+tags: [gpt2, epigone]
+---
+
+# {name}: a base that comes with epigone
+
+A GPT-2 with {layers} layers, {width} wide, a context of {context} tokens and a byte-level BPE with {vocabulary} entries
+(bf16). It has read public-domain literature and openly licensed modern English, and is there to be fine-tuned on a
+short text: `epigone train my.txt --base {name}`. By itself it writes in no author's voice: `epigone write --base
+{name}`.
+
+## What it learned from
+
+{documents} documents, {megabytes} MB: {kinds}. Documents that stood in it twice were taken once. No Shakespeare, Wells,
+Baum, Wodehouse, Christie, Wilde, Chesterton, Alcott, Thoreau, Ibsen or Nesbit is among them, and no paragraph that
+shares 13 words in a row with a text that the project tests with.
+
+## How it was made
+
+By `tools/base_texts.py` and `tools/base.py`: {tokens} tokens ({passes} passes), {hours} hours of one processor core, of
+which the last {decayed} steps with a falling rate.
+
+| tokens | core hours | held-out books, bits per byte | modern texts |
+| ---: | ---: | ---: | ---: |
+{curve}
+
+## Bits per byte of text that it has not read
+
+| kind | bits per byte |
+| --- | ---: |
+{rows}
+"""
+"""The model's card."""
+
+
+def main() -> None:
+    """Fill the package's folder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument(
+        "--name", default="small", help="of the base: its folder in src/epigone/bases, with a profile.toml"
+    )
+    parser.add_argument("--documents", type=Path)
+    parser.add_argument("--curve", type=Path)
+    asked = parser.parse_args()
+    place = BASES_FOLDER / asked.name
+    if asked.model:
+        copy_model(asked.model, place)
+        write_books_filter(build_books_filter(read_learned(asked.documents)), place / FILTER_NAME)
+    write_untouched(place)
+    if asked.model:
+        write_bytes(place / "README.md", describe(asked).encode())
+
+
+def copy_model(model: Path, place: Path) -> None:
+    """The stock folder without what is only known about its making. Raises OSError where a part is missing."""
+    place.mkdir(parents=True, exist_ok=True)  # its profile.toml stays
+    for name in PARTS:
+        shutil.copyfile(model / name, place / name)
+
+
+def read_learned(documents: Path) -> Iterator[str]:
+    """The texts that are learned from."""
+    return (document.text for document in read_documents(documents))
+
+
+def write_untouched(place: Path) -> None:
+    """Let the base write what judgements of models that were tuned from it are set beside."""
+    asked = judging_write_settings(JUDGED, device="cpu")
+    writer = open_generator(place.name, asked)
+    save_base_samples(place, asked, {start: writer.write(start, asked) for start in STARTS})
+
+
+def describe(asked: argparse.Namespace) -> str:
+    """The model's card, by what the tools noted: facts.json of the model, data.json of the data, the run's curve."""
+    facts = json.loads((asked.model / "facts.json").read_text("utf-8"))
+    config = json.loads((asked.model / "config.json").read_text("utf-8"))
+    data = json.loads((Path(facts["settings"]["data"]) / "data.json").read_text("utf-8"))
+    points = [json.loads(line) for line in asked.curve.read_text("utf-8").splitlines()]
+    return CARD.format(
+        name=asked.name,
+        layers=config["n_layer"],
+        width=config["n_embd"],
+        context=config["n_positions"],
+        vocabulary=f"{config['vocab_size']:,}",
+        documents=f"{data['n_documents']:,}",
+        megabytes=round(sum(data["bytes"].values()) / 1e6),
+        kinds=", ".join(f"{kind} {round(n / 1e6, 1):g}" for kind, n in data["bytes"].items()),
+        tokens=f"{facts['n_tokens']:,}",
+        passes=round(facts["n_tokens"] / data["n_tokens"], 2),
+        hours=round(facts["core_seconds"] / 3600, 1),
+        decayed=f"{facts['step'] - facts['decayed_from_step']:,}",
+        curve="\n".join(map(_describe_point, points[:: max(1, len(points) // 12)])),
+        rows="\n".join(f"| {kind} | {value:.3f} |" for kind, value in facts["bits_per_byte"].items()),
+    )
+
+
+def _describe_point(point: dict[str, Any]) -> str:
+    found = point["bits_per_byte"]
+    hours = point["core_seconds"] / 3600
+    return f"| {point['n_tokens']:,} | {hours:.1f} | {found['books']:.3f} | {found['modern']:.3f} |"
+
+
+if __name__ == "__main__":
+    main()
