@@ -194,3 +194,18 @@ def test_its_state_is_named_after_the_parameters(base: str) -> None:
     packed = pack_state(optimizer, model)
     assert {key.rsplit(":", 1)[0] for key in packed} == {name for name, _ in model.named_parameters()}
     assert all(type(tensor) is torch.Tensor and tensor.is_contiguous() for tensor in packed.values())
+
+
+def test_queries_keys_and_values_are_orthogonalised_apart() -> None:
+    """GPT-2 keeps the three in one matrix, c_attn; every other matrix is one part."""
+    plan = plan_with()
+    model = tiny_model(plan)
+    optimizer = make_optimizer(model, plan)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    parts = {
+        names[id(parameter)].split(".")[-2]: group["n_parts"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if group["n_parts"]
+    }
+    assert parts == {"c_attn": 3, "c_fc": 1, "c_proj": 1}

@@ -98,3 +98,16 @@ def test_compiling_pays_in_longer_runs_and_in_fp32_only_where_there_is_dropout()
         assert plan_for_bytes(1_000_000, minutes, machine).compile == chosen
     without = plan_for(500_000, hardware=slow, base="none", minutes=10.0, dropout=0.0)
     assert without.compile == "off" and "dropout" in without.reasons["compile"]
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "vocab_size"),
+    [(19_999, 320), (20_000, 512), (400_000, 1024), (6_000_000, 2048), (19_999_999, 2048), (20_000_000, 4096)],
+)
+def test_the_vocabulary_grows_at_the_measured_lengths(n_bytes: int, vocab_size: int) -> None:
+    assert choose_vocab_size(n_bytes)[0] == vocab_size
+
+
+@pytest.mark.parametrize(("passes", "dropout"), [(4.0, 0.0), (6.0, 0.02), (30.0, 0.1), (60.0, 0.2)])
+def test_dropout_starts_at_two_percent_and_ends_at_twenty(passes: float, dropout: float) -> None:
+    assert choose_dropout(passes, 1.0)[0] == dropout

@@ -50,7 +50,7 @@ BREAKS = (
     ),
     Break("encoding: hardly any text is Western", "n_foreign * 50 <= n_high", "n_foreign * 50 < 0", "reading"),
     Break("split: what a file gave is not counted", "owed -= sum(map(len, taken))", "owed -= 0", "splitting"),
-    Break("split: held-out text is learned", "position = stretch.end", "position = stretch.start", "splitting"),
+    Break("split: held-out text is learned", "position = span.end", "position = span.start", "splitting"),
     # tokens
     Break("batches: no random offset", "offset = random.integers(self.block_size)", "offset = 0", "batches"),
     Break(
@@ -67,8 +67,8 @@ BREAKS = (
     ),
     Break(
         "tokens: no end-of-text token",
-        "np.array(ids if text else [end], kind)",
-        "np.array(ids if text else [0], kind)",
+        "np.array(ids if text else [end], dtype)",
+        "np.array(ids if text else [0], dtype)",
         "stream",
     ),
     Break(
@@ -91,7 +91,7 @@ BREAKS = (
     Break("copies: case counts", "text = text.casefold()\n    if not", "if not", "folding"),
     Break(
         "copies: the rolling hash keeps what leaves it",
-        "hashed = hashed - ord(text[first]) * self._leaving & FULL",
+        "hashed = hashed - ord(text[first]) * self._leaving_power & FULL",
         "hashed = hashed & FULL",
         "copying",
     ),
