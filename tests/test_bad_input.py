@@ -108,7 +108,7 @@ FLAGS: dict[str, Case] = {
     "no such encoding": (lambda here: ["--encoding", "cp1253x"], "Did you mean"),
     "encoding that does not fit": (lambda here: ["--encoding", "utf-32"], "text.txt is not utf-32"),
     "documents of one file": (lambda here: ["--split", "documents"], "One file cannot be split"),
-    "block that does not fit": (lambda here: ["--block-size", "8192"], "one block needs 8,192"),
+    "block that does not fit": (lambda here: ["--block-size", "8192"], "one block needs more than 8,192"),
     "argument of no schedule": (lambda here: ["--schedule-arguments", "wings=2"], "wings"),
     "argument that is no pair": (lambda here: ["--schedule-arguments", "wings"], "name=value"),
     "argument of the wrong kind": (
@@ -131,8 +131,8 @@ FLAGS: dict[str, Case] = {
     "a block longer than the base": (lambda here: ["--base", str(standin()), "--block-size", "65"], "64 positions"),
     "no such settings": (lambda here: ["--settings", str(here / "none.toml")], "cannot be read"),
     "an out that is a file": (lambda here: ["--out", str(make(here / "there", b"x"))], "already holds something"),
-    "an out below a file": (lambda here: ["--out", "/dev/null/run"], "cannot be made"),
-    "an out in /proc": (lambda here: ["--out", "/proc/run"], "cannot be made"),
+    "an out below a file": (lambda here: ["--out", "/dev/null/run"], "cannot be created"),
+    "an out in /proc": (lambda here: ["--out", "/proc/run"], "cannot be created"),
     "an out with something in it": (lambda here: ["--out", str(make_folder(here / "full", a="x"))], "something else"),
 }
 
@@ -218,7 +218,7 @@ def test_a_spoilt_run_says_which_file_is_spoilt(tmp_path: Path, spoil: str) -> N
     (run / spoil).write_text("{", "utf-8")
     assert f"{run}: {spoil} is not what was written" in refused("report", run).err
     outcome = command("resume", run)
-    assert outcome.code == 0 and f"{spoil} is not what was written; it is put back from step-" in outcome.out
+    assert outcome.code == 0 and f"{spoil} is not what was written; restored from step-" in outcome.out
     assert command("report", run).code == 0
 
 
@@ -233,7 +233,7 @@ def test_a_model_that_was_cut_off_is_damaged_and_no_traceback(tmp_path: Path) ->
     weights = run / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     assert "model/model.safetensors is not what was written" in refused("write", run).err
-    assert f"epigone resume {run} puts it back" in refused("score", run, run / "settings.toml").err
+    assert f"epigone resume {run} restores it" in refused("score", run, run / "settings.toml").err
 
 
 def test_two_processes_cannot_work_in_one_run(tmp_path: Path) -> None:

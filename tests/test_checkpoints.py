@@ -139,7 +139,7 @@ def test_the_one_before_is_used_and_the_broken_one_set_aside(tmp_path: Path, nam
     flip_a_bit(newer / name)
     found, (line,) = find_checkpoint(tmp_path)
     assert found == older and load_checkpoint(older).facts["progress"]["step"] == 3
-    assert line.startswith("step-000006 is broken (") and line.endswith("lies aside as step-000006.broken")
+    assert line.startswith("step-000006 is damaged (") and line.endswith("was renamed to step-000006.broken")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000003", "step-000006.broken"]
     assert find_checkpoint(tmp_path) == (older, ())
 
@@ -271,7 +271,7 @@ def test_old_ones_go_only_when_the_new_one_is_known_to_be_sound(
             flip_a_bit(tmp_path / "step-000009" / "weights.safetensors")
 
     monkeypatch.setattr(checkpoints, "flush", flush_and_spoil)
-    with pytest.raises(OutputError, match=r"step-000009 was not written as it should be: weights\.safetensors"):
+    with pytest.raises(OutputError, match=r"step-000009 was not written correctly: weights\.safetensors"):
         save(tmp_path, 9)
     assert all(find_fault(place) is None for place in older)
     assert find_checkpoint(tmp_path)[0] == older[1]

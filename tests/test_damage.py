@@ -240,7 +240,7 @@ def test_the_only_checkpoint_broken_early_costs_no_more_than_it_held(tmp_path: P
     reliability(
         GROUP, "the only checkpoint broken", tried=1, survived=int(not differences), lost="what that checkpoint held"
     )
-    assert not differences and "is broken" in notes[0] and (run / "checkpoints" / f"{only.name}.broken").exists()
+    assert not differences and "is damaged" in notes[0] and (run / "checkpoints" / f"{only.name}.broken").exists()
 
 
 def test_a_run_whose_checkpoints_were_deleted_keeps_its_model(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_run_whose_checkpoints_were_deleted_keeps_its_model(tmp_path: Path) ->
     run = copy(uninterrupted(), tmp_path / "run")
     shutil.rmtree(run / "checkpoints")
     before = hash_tree(run)
-    with pytest.raises(RunDamaged, match="had 3 evaluations and has no checkpoint any more"):
+    with pytest.raises(RunDamaged, match="had 3 evaluations and has no checkpoint left"):
         go_on(run)
     assert hash_tree(run) == before and open_run(run).write(length=2)
 
@@ -260,6 +260,6 @@ def test_damage_leaves_the_other_files_alone(tmp_path: Path) -> None:
     tear(run / "receipt.json")
     folder = RunFolder.open(run)
     _, (line,) = folder.load_checkpoint()
-    assert "receipt.json is not what was written; it is put back from step-" in line
+    assert "receipt.json is not what was written; restored from step-" in line
     after = hash_tree(run)
     assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} <= {"metrics.jsonl"}

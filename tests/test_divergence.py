@@ -235,7 +235,7 @@ def test_a_rate_that_is_far_too_high_is_noticed_and_a_lower_one_taken_on_resume(
     plan = run.folder.read_manifest().plan
     assert (plan.learning_rate, plan.matrix_learning_rate) == pytest.approx((0.003, 0.012))
     assert run.folder.read_settings().learning_rate == 0.003
-    assert plan.reasons["learning_rate"] == "as asked for when it was resumed"
+    assert plan.reasons["learning_rate"] == "as asked when the run was resumed"
     assert all(item.learning_rate <= 0.003 for item in run.evaluations)
     assert run.best is not None and run.best.loss < run.evaluations[0].loss + 1e-9
 

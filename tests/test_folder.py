@@ -89,7 +89,7 @@ def test_an_empty_folder_is_fine(tmp_path: Path) -> None:
 
 def test_where_no_folder_can_be_it_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be made") as caught:
+    with pytest.raises(OutputError, match="cannot be created") as caught:
         RunFolder.create(tmp_path / "file" / "run")
     assert "--out" in caught.value.hint
 
@@ -107,7 +107,7 @@ def test_what_is_no_run_is_not_opened(tmp_path: Path) -> None:
 
 def test_one_at_a_time(run: RunFolder) -> None:
     other = RunFolder(run.path)
-    with run.lock(), pytest.raises(RunLocked, match="Another process is at work"):
+    with run.lock(), pytest.raises(RunLocked, match="Another process is working"):
         other.lock()
     with other.lock():
         pass
@@ -212,7 +212,7 @@ def test_metrics_go_back_as_far_as_the_checkpoint_that_is_sound(run: RunFolder) 
         run.save_checkpoint(step, packed())
     (run.checkpoints / "step-000030" / "state.json").write_text("{}")
     _, (line,) = run.load_checkpoint()
-    assert "step-000030 is broken" in line
+    assert "step-000030 is damaged" in line
     assert run.read_events() == (started(10), started(20))
 
 

@@ -142,7 +142,7 @@ def test_damaged_weights_are_refused(copy, counting, damage):
 )
 def test_shards_lie_beside_their_index(copy, counting, name):
     shard(copy, ["model-00001-of-00002.safetensors", name])
-    with counting(OUTSIDE) as tries, pytest.raises(BaseUnusable, match="no file beside it"), tries.one():
+    with counting(OUTSIDE) as tries, pytest.raises(BaseUnusable, match="not a file in the same folder"), tries.one():
         find_base(str(copy))
 
 

@@ -151,7 +151,7 @@ def test_what_the_hub_answers_becomes_one_error_with_a_way_on(hub, ask):
     assert "hf auth login" in gated["hint"] and "hf auth login" in forbidden["hint"]
     assert "500" in failing["message"] and "later" in failing["hint"]
     assert "neither a folder nor a name" in odd["message"] and "neither a folder nor a name" in dashes["message"]
-    assert "not reached" in portal["message"]
+    assert "could not be reached" in portal["message"]
 
 
 def test_a_cache_that_cannot_be_written_is_not_taken_for_a_lost_network(hub, ask, tmp_path):

@@ -225,7 +225,7 @@ def test_a_block_longer_than_the_text_is_told_with_one_that_works(n_tokens: int)
 
 
 def test_fewer_tokens_than_any_block_needs_is_too_short() -> None:
-    with pytest.raises(TextTooShort, match="8 tokens, but one block needs 8") as caught:
+    with pytest.raises(TextTooShort, match="8 tokens; one block needs more than 8") as caught:
         plan_for(7)
     assert "Give more text" in caught.value.hint and "--block-size" not in caught.value.hint
     assert plan_for(8).n_blocks == 1

@@ -239,7 +239,7 @@ def test_a_base_brings_its_tokenizer_its_shape_and_its_weights(tmp_path: Path) -
 def test_what_cannot_be_is_told_before_anything_is_encoded(tmp_path: Path) -> None:
     with pytest.raises(TextTooShort):
         prepare_quickly(write_sonnets(tmp_path, 1_500), tmp_path)
-    with pytest.raises(SettingsError, match="fresh model"):
+    with pytest.raises(SettingsError, match="needs a new model"):
         prepare_quickly(write_sonnets(tmp_path), tmp_path, base="gpt2", vocab_size=500)
     assert not (tmp_path / "tokens").exists()
 
@@ -267,7 +267,7 @@ def test_what_takes_long_with_a_long_text_is_watched_to_its_end(tmp_path: Path) 
         told.setdefault(what, []).append((n_done, n_all))
 
     found = prepare([str(text)], TrainSettings(**QUICK | {"epochs": 0.01}), tmp_path / "tokens", watch=watch)
-    assert list(told) == ["Reading", "Learning the vocabulary", "Encoding"]
+    assert list(told) == ["Reading", "Training the tokenizer", "Encoding"]
     for what, size in (("Reading", text.stat().st_size), ("Encoding", found.corpus.n_characters)):
         done = [n_done for n_done, _ in told[what]]
         assert done == sorted(done) and done[-1] == size and {n_all for _, n_all in told[what]} == {size}

@@ -65,19 +65,19 @@ def test_without_gpt2_the_small_base_is_taken_and_it_is_said_how_to_get_gpt2() -
 def test_a_text_that_no_base_fits_gets_a_model_of_its_own(at_hand: bool) -> None:
     chosen = route(TrainSettings(), fit=1.3, small=CHINESE, at_hand=at_hand)
     assert chosen.base == "none"
-    assert "5.0 bits a byte (untouched 14.4)" in chosen.reason and "for as long 2.4" in chosen.reason
+    assert "5.0 bits per byte (14.4 before training)" in chosen.reason and "in the same time 2.4" in chosen.reason
     assert ("1.3 bytes" in chosen.reason) == at_hand
 
 
 def test_a_text_that_the_small_base_fits_as_it_comes_needs_no_trial() -> None:
     chosen = route(TrainSettings(), at_hand=False, small=PROSE)
-    assert chosen.base == "small" and "fits this text as it comes (1.6 bits a byte)" in chosen.reason
+    assert chosen.base == "small" and "predicts this text well before training (1.6 bits per byte)" in chosen.reason
 
 
 def test_a_base_that_needs_many_bits_untouched_is_taken_where_it_learns_fast() -> None:
     chosen = route(TrainSettings(), at_hand=False, small=CHAT)
     assert chosen.base == "small"
-    assert "2.2 bits a byte (untouched 3.8)" in chosen.reason and "for as long 2.5" in chosen.reason
+    assert "2.2 bits per byte (3.8 before training)" in chosen.reason and "in the same time 2.5" in chosen.reason
 
 
 @pytest.mark.parametrize("tuned", [2.0, 4.0])
@@ -103,7 +103,7 @@ def test_whoever_wants_more_context_than_the_small_base_has_gets_a_fresh_model()
 @pytest.mark.parametrize("asked", [{"size": "6x256"}, {"vocab_size": 512}])
 def test_whoever_asks_for_a_size_or_a_tokenizer_asks_for_a_fresh_model(asked: dict[str, Any]) -> None:
     chosen = route(TrainSettings(**asked), fit=must_not_be_asked, small=must_not_be_asked)
-    assert chosen.base == "none" and f"{flag_name(next(iter(asked)))} asks for a fresh model" in chosen.reason
+    assert chosen.base == "none" and f"{flag_name(next(iter(asked)))} needs a new model" in chosen.reason
 
 
 def test_gpt2_is_not_begun_with_where_the_minutes_allow_no_pass() -> None:
@@ -175,7 +175,7 @@ def test_longer_texts_get_larger_vocabularies() -> None:
 
 @pytest.mark.parametrize("base", ["gpt2", "small"])
 def test_a_base_brings_its_own_tokenizer_and_another_cannot_be_asked_for(base: str) -> None:
-    with pytest.raises(SettingsError, match=f"--vocab-size 500 needs a fresh model, but {base}") as caught:
+    with pytest.raises(SettingsError, match=f"--vocab-size 500 needs a new model, but {base}") as caught:
         route(TrainSettings(base=base, vocab_size=500))
     assert "--base none" in caught.value.hint
     assert route(TrainSettings(base="none", vocab_size=500)).vocab_size == 500

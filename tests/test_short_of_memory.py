@@ -134,7 +134,7 @@ def test_what_does_not_fit_when_the_speed_is_measured_is_in_the_plan(tmp_path: P
     with Machine(fits=4).at_work():
         found = prepare([str(text())], TrainSettings(**TINY), tmp_path / "tokens", progress=False)
     assert (found.plan.parts, found.plan.batch_size, found.plan.gradient_accumulation) == (2, 8, 1)
-    assert found.plan.reasons["batch_size"] == "in parts: it does not fit into memory at once"
+    assert found.plan.reasons["batch_size"] == "computed in parts: a whole batch does not fit into memory"
 
 
 def test_where_no_block_fits_the_command_says_what_to_set(tmp_path: Path, reliability: Reliability) -> None:

@@ -117,7 +117,7 @@ class Distillation(StartingPoint):
             for file in (self.teacher.model / CONFIG, weights):
                 run.write_known(run.path / TEACHER / file.name, file.read_bytes())
         except OSError as error:
-            raise OutputError(f"{run.path / TEACHER} cannot be written: {error}.", hint="Make room.") from None
+            raise OutputError(f"{run.path / TEACHER} cannot be written: {error}.", hint="Free some space.") from None
 
 
 def _check_settings(asked: TrainSettings, plan: Plan) -> None:

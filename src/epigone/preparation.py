@@ -1,4 +1,4 @@
-"""What a user names and asks in; everything that training needs, read, counted and planned, out."""
+"""Preparation of a run: texts read, split and tokenized, base chosen, plan made and timed, model built."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from epigone.training.trainer import Trainer
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 3
 SLOW_STEP_SECONDS = 1.0
-"""On a processor a step that takes longer is known well enough from one."""
+"""On a CPU, one step that takes longer than this is measurement enough."""
 TIMED_BLOCKS = 32
 
 
@@ -53,14 +53,16 @@ def measure_speed(
     time_samples: Callable[[GPT2LMHeadModel], float],
     teacher: GPT2LMHeadModel | None = None,
 ) -> Estimate:
-    """Take a few steps of the plan and look at some held-out text. The model is changed: give one to spend.
+    """Time a few steps of the plan and an evaluation on some held-out text. The model is changed: pass a copy.
 
     `time_samples` says how many seconds the samples of one evaluation take.
     """
     long_enough = replace(plan, n_steps=max(plan.n_steps, WARM_UP_STEPS + TIMED_STEPS))
     learner = Trainer(model, tokens, long_enough, teacher=teacher)
     compile_seconds = _time(lambda: _take_steps(learner, 1), learner) if plan.compile != "off" else 0.0
-    alone = plan.n_processes == 1 and learner.accelerator.device.type == "cpu"  # processes have to take equally many
+    alone = (
+        plan.n_processes == 1 and learner.accelerator.device.type == "cpu"
+    )  # all processes have to take equally many steps
     is_slow = _time(learner.step, learner) > SLOW_STEP_SECONDS and alone
     n_warm, n_timed_steps = (1, 1) if is_slow else (WARM_UP_STEPS, TIMED_STEPS)
     _take_steps(learner, n_warm - 1)
@@ -92,7 +94,7 @@ def measure_speed(
 
 
 def estimate_run(plan: Plan, measured: Estimate) -> Estimate:
-    """What the measured times come to over the plan."""
+    """The measured times, extrapolated to the whole plan."""
     n_evaluations = count_evaluations(plan)
     seconds = measured.compile_seconds + plan.n_steps * measured.seconds_per_step
     seconds += n_evaluations * measured.seconds_per_evaluation
@@ -101,7 +103,7 @@ def estimate_run(plan: Plan, measured: Estimate) -> Estimate:
 
 
 def count_steps_in_time(plan: Plan, estimate: Estimate) -> int:
-    """Steps that the plan's minutes allow, with a tenth of them for evaluations."""
+    """Steps that the plan's minutes allow, with a tenth of the time for evaluations."""
     seconds = 60 * (plan.minutes or 0) - estimate.compile_seconds
     return max(1, int(0.9 * seconds / estimate.seconds_per_step))
 
@@ -109,7 +111,7 @@ def count_steps_in_time(plan: Plan, estimate: Estimate) -> int:
 def count_evaluations(plan: Plan) -> int:
     """Evaluations in a plan: of an untouched base, at each epoch, every so many steps, and at the end.
 
-    Under a time limit ten or so.
+    At most ten under a time limit.
     """
     per_step = plan.blocks_per_step * plan.evaluations_per_epoch
     n_by_epochs = plan.n_steps * per_step // plan.n_blocks
@@ -172,7 +174,8 @@ def prepare(
 ) -> PreparedRun:
     """Read, split and encode the texts (tokens go into `folder`), choose a base, plan, build the model and time it.
 
-    `watch` hears of what takes long. Raises TextError, BaseError, SettingsError, OutputError, RunError.
+    `watch` is called with the progress of what takes long. Raises TextError, BaseError, SettingsError, OutputError and
+    RunError.
     """
     hardware = find_hardware(settings.device)
     corpus, held_out, split = read_and_split(texts, settings, folder, watch)
@@ -238,7 +241,7 @@ def _fit_gpt2(corpus: Corpus) -> float:
 
 
 def _train_tokenizer(choice: BaseChoice, train: Sequence[Sequence[Text]], watch: StageCallback) -> BPETokenizer:
-    watch("Learning the vocabulary", 0, 0)
+    watch("Training the tokenizer", 0, 0)
     return train_tokenizer((stretch for document in train for stretch in document), choice.vocab_size)
 
 
@@ -253,7 +256,7 @@ def _gather_inputs(
     return PlanInputs(
         tokens=tokens,
         hardware=hardware,
-        route=_say_what_was_read(start.choice, tokens) if base is None else start.choice,
+        route=_add_tokenizer_sample(start.choice, tokens) if base is None else start.choice,
         vocab_size=len(tokenizer),
         base_shape=None if base is None else read_shape(base.config),
         base_revision="" if base is None else base.revision,
@@ -262,15 +265,15 @@ def _gather_inputs(
     )
 
 
-def _say_what_was_read(choice: BaseChoice, tokens: TokenDataset) -> BaseChoice:
+def _add_tokenizer_sample(choice: BaseChoice, tokens: TokenDataset) -> BaseChoice:
     if tokens.train.n_characters <= LEARNING_CHARACTERS:
         return choice
-    part = f"learned from {LEARNING_CHARACTERS:,} characters at even distances in the text"
+    part = f"trained on {LEARNING_CHARACTERS:,} characters taken evenly from the text"
     return replace(choice, vocab_size_reason=f"{choice.vocab_size_reason}; {part}")
 
 
 def _choose_start_text(train: Sequence[Sequence[Text]]) -> str:
-    """A few long documents teach how a line begins, and how one text began; many teach how texts begin."""
+    """With a few long documents generation starts on a new line; with many, at the start of a document."""
     blocks = (block for document in train for stretch in document for block in read_blocks(stretch))
     return "\n" if len(train) < FEW_DOCUMENTS and _has_lines(blocks, 20) else ""
 
@@ -294,9 +297,9 @@ def fit_to_clock(
     tokens: TokenDataset,
     teacher: GPT2LMHeadModel | None,
 ) -> tuple[Plan, Estimate]:
-    """The plan with as many steps as its minutes allow, and what was measured, by the first process for all.
+    """The plan with as many steps as its minutes allow, and the times measured by the first process.
 
-    The steps are taken by a copy: the model stays as it is.
+    The steps are taken on a copy: the model is not changed.
     """
     sampler = SampleWriter(tokenizer, settings, plan.start_text)
 
@@ -312,7 +315,7 @@ def fit_to_clock(
     if plan.n_processes > 1:
         (found,) = broadcast_object_list([found])
     if found.parts > plan.parts:
-        why = "in parts: it does not fit into memory at once"
+        why = "computed in parts: a whole batch does not fit into memory"
         plan = replace(plan, parts=found.parts, reasons=plan.reasons | {"batch_size": why})
     if plan.minutes is not None:
         plan = set_length(plan, settings, count_steps_in_time(plan, found))

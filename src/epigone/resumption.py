@@ -259,7 +259,7 @@ def _find_again(run: Path, name: str) -> str:
     """The text where it was, or else one of that name in the folder where the command is given."""
     if name == PIPE:
         raise TextNotFound("The text came through a pipe.")
-    if ADDRESS.match(name) and not is_cached(name):  # nobody is asked because of what a run says
+    if ADDRESS.match(name) and not is_cached(name):  # a run that was given to the user must not cause network requests
         raise TextNotFound(f"The text came from {name} and is not kept in the cache any more.")
     if name.startswith(SAMPLE) or ADDRESS.match(name):
         return name

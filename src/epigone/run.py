@@ -287,7 +287,7 @@ def _check_model(run: RunFolder) -> Path:
 
 
 def _run_damaged(run: RunFolder, fault: str) -> RunDamaged:
-    return RunDamaged(f"{run.path}: {fault.rstrip('.')}.", hint=f"epigone resume {run.path} puts it back.")
+    return RunDamaged(f"{run.path}: {fault.rstrip('.')}.", hint=f"epigone resume {run.path} restores it.")
 
 
 def _no_model_yet(run: PathOrName) -> RunNotFound:

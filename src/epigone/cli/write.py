@@ -145,7 +145,7 @@ def find_model(name: str) -> str:
     if not path.exists() and RunFolder.is_run(named):
         return str(named)
     if not path.exists() and path.parent == RUNS:
-        raise RunNotFound(f"There is no run {name}.", hint=_list_runs() or "A run is made by: epigone train TEXT")
+        raise RunNotFound(f"There is no run {name}.", hint=_list_runs() or "To make a run: epigone train TEXT")
     return name
 
 

@@ -1,6 +1,6 @@
 """Profiles of the bases that come with the package: how each is fine-tuned best, as data beside its weights.
 
-Each folder in `epigone/bases` with a profile.toml is a base of that name; nothing else names one.
+Each folder in `epigone/bases` with a profile.toml is a base of that name; no code names one.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class BaseProfile(_Values):
     automatic: bool
     """Whether the plan may choose it when the user names no base."""
     longest_bytes: int
-    """A longer text teaches a new model more than this base knows."""
+    """For longer texts a new model is better than this base."""
     fewest_blocks: int
-    """Blocks that the text is cut into at least."""
+    """The text is cut into at least this many blocks."""
     optimizer: Literal["adamw", "muon"]
     optimizer_reason: str
     learning_rate: PowerLaw
@@ -62,7 +62,7 @@ class BaseProfile(_Values):
     adamw_share: float
     """AdamW's peak learning rate as a part of that."""
     epochs: PowerLaw
-    """The most that help."""
+    """The most passes over the text that help."""
     tokens_per_step: tuple[StepSize, ...]
     beta2: float
     momentum: float
@@ -77,11 +77,11 @@ class BaseProfile(_Values):
 
     @cached_property
     def n_positions(self) -> int:
-        """Tokens that it sees at once."""
+        """Context length in tokens."""
         return int(json.loads((self.folder / "config.json").read_text("utf-8"))["n_positions"])
 
     def choose_tokens_per_step(self, n_bytes: int) -> int:
-        """For a text of so many bytes."""
+        """Tokens in a step for a text of so many bytes."""
         return next(size.tokens for size in self.tokens_per_step if n_bytes < size.below_bytes)
 
 
@@ -91,11 +91,11 @@ def read_profile(folder: Path) -> BaseProfile:
 
 
 BASES = {path.parent.name: read_profile(path.parent) for path in sorted(PLACE.glob(f"*/{PROFILE}"))}
-"""By name. A folder of the same name is meant by ./NAME."""
+"""The bundled bases by name. A user's folder of the same name is given as ./NAME."""
 
 
 def default_base() -> BaseProfile:
-    """The one that the plan may choose when the user names none: the largest of those."""
+    """The largest base that the plan may choose when the user names none."""
     return max(
         (profile for profile in BASES.values() if profile.automatic),
         key=lambda profile: (profile.folder / "model.safetensors").stat().st_size,

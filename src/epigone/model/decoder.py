@@ -1,7 +1,7 @@
 """Token-by-token inference with a KV cache: GPT-2 from packed weights, transformers' own forward, and guidance.
 
 A decoder holds weights and nothing else, so several threads may use one at the same time. What changes from token to
-token, the KV cache above all, is in a `DecoderState`, which belongs to whoever began it.
+token, the KV cache above all, is in a `DecoderState`, which belongs to the caller that started it.
 """
 
 from __future__ import annotations

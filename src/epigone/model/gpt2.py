@@ -1,4 +1,4 @@
-"""Builds, loads and saves stock GPT2LMHeadModels."""
+"""Building, loading and saving of stock GPT2LMHeadModels."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def build_from_config(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
     """A model of the config in a run's `folder`, for weights from one of the run's checkpoints. Raises RunDamaged."""
     try:
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
-        if read_shape(config.to_dict()) != spec.shape:  # it is known before memory is taken
+        if read_shape(config.to_dict()) != spec.shape:  # checked before memory is allocated
             raise ValueError("config.json has another shape than run.json")
         config._attn_implementation = spec.attention
-        with torch.random.fork_rng(devices=[]):  # whatever it draws for weights that are replaced is nobody's
+        with torch.random.fork_rng(devices=[]):  # its random weights are replaced at once
             model = _make_model(config)
     except UNLOADABLE as error:
         raise RunDamaged(
@@ -82,14 +82,14 @@ def _build_fresh(spec: ModelSpec, end_of_text: int) -> GPT2LMHeadModel:
 
 
 def _make_model(config: GPT2Config) -> GPT2LMHeadModel:
-    from transformers import GPT2LMHeadModel  # its code takes over a second to load, and writing does without it
+    from transformers import GPT2LMHeadModel  # takes over a second to import, and generation does not need it
 
     return GPT2LMHeadModel(config)
 
 
 @contextmanager
 def _without_progress_bar() -> Iterator[None]:
-    """transformers draws a bar over the tensors of a file, which are loaded in no time."""
+    """Hide transformers' progress bar over the tensors of a file, which load in an instant."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -129,7 +129,7 @@ def _read_weights(folder: Path, **more: Any) -> GPT2LMHeadModel:
 
 
 def _dropouts(spec: ModelSpec) -> dict[str, float]:
-    """None in the attention: fused kernels refuse it on a CPU, and it costs 15 to 45 % of a step."""
+    """No dropout in the attention: fused kernels do not support it on a CPU, and it costs 15 to 45 % of a step."""
     return {"resid_pdrop": spec.dropout, "embd_pdrop": spec.dropout, "attn_pdrop": 0.0}
 
 
@@ -140,7 +140,7 @@ def load_model(folder: Path, *, attention: str = "sdpa", device: str = "cpu") ->
     except UNLOADABLE as error:
         raise RunDamaged(
             f"The model in {folder} cannot be loaded: {first_line(error)}",
-            hint="epigone resume makes it anew from the last checkpoint of its run.",
+            hint="epigone resume restores it from the last checkpoint of its run.",
         ) from None
     model.eval()  # type: ignore[no-untyped-call]
     model.to(torch.device(device))  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def save_config_and_tokenizer(model: GPT2LMHeadModel, tokenizer: BPETokenizer, f
     try:
         _save_config_and_tokenizer(model, tokenizer, folder)
     except Exception as error:  # noqa: BLE001  # tokenizers raises no other where a disk is full
-        raise OutputError(f"{folder} cannot be written: {error}.", hint="Is there room?") from None
+        raise OutputError(f"{folder} cannot be written: {error}.", hint="Check that there is free space.") from None
 
 
 def _save_config_and_tokenizer(model: GPT2LMHeadModel, tokenizer: BPETokenizer, folder: Path) -> None:
@@ -172,24 +172,24 @@ def _save_config_and_tokenizer(model: GPT2LMHeadModel, tokenizer: BPETokenizer, 
     stock.save_pretrained(folder)
 
 
-def save_weights(model: GPT2LMHeadModel, path: Path, announce: Callable[[Path], object] = lambda beside: None) -> None:
-    """The weights as safetensors, in place of those that lay there only when all is on the disk.
+def save_weights(model: GPT2LMHeadModel, path: Path, announce: Callable[[Path], object] = lambda partial: None) -> None:
+    """Save the weights as safetensors. The file at `path` is replaced only once the new one is complete on disk.
 
-    `announce` sees the file before it takes its place.
+    `announce` is called with the complete new file before it is renamed to `path`. Raises OutputError.
     """
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in merge_weights(model).items()}
     weights.pop("lm_head.weight")  # tied to transformer.wte.weight
     check_room(path.parent, sum(tensor.nbytes for tensor in weights.values()), str(path))
 
-    def write(beside: Path) -> None:
-        save_file(weights, beside, metadata={"format": "pt"})
-        announce(beside)
+    def write(partial: Path) -> None:
+        save_file(weights, partial, metadata={"format": "pt"})
+        announce(partial)
 
     write_whole(path, write)
 
 
 def load_weights(model: GPT2LMHeadModel, path: Path) -> None:
-    """Put weights that `save_weights` wrote into a model of the same shape. Raises RunDamaged."""
+    """Load weights that `save_weights` wrote into a model of the same shape. Raises RunDamaged."""
     try:
         missing = model.load_state_dict(load_file(path), strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -1,4 +1,7 @@
-"""A base's name comes in; out goes a folder with a GPT-2 in it: found or fetched, and checked."""
+"""Finding a base by name (bundled, a folder, the Hugging Face cache or the hub) and checking that it is a sound GPT-2.
+
+Only config.json, a tokenizer and safetensors are read: no code that a checkpoint brings or names is ever run.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from epigone.model.base_profile import BASES
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 GENERATION = "generation_config.json"
 TOKENIZERS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"})
-"""Either of these sets of files makes a tokenizer."""
+"""Sets of files, either of which is a complete tokenizer."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
 LARGEST_JSON_BYTES = 16_000_000
 LARGEST = {"n_layer": 96, "n_head": 256, "n_embd": 12_288, "n_positions": 65_536, "vocab_size": 1_000_000}
@@ -34,12 +37,12 @@ OTHER_SPELLINGS = {
     "n_embd": "hidden_size",
     "n_positions": "max_position_embeddings",
 }
-"""transformers takes these for the same sizes, and the one that comes later in the file wins."""
-ANOTHER = "Give another base with --base (gpt2 is one), or --base none to learn from scratch."
+"""Other names that transformers accepts for the same sizes; where both are given, the later one in the file wins."""
+ANOTHER = "Give another base with --base (gpt2 is one), or --base none to train from scratch."
 
 
 def check_folder(name: str, folder: Path) -> Mapping[str, Any]:
-    """What config.json says, once all files of the folder are known to be there and to fit. Raises BaseUnusable."""
+    """Check that all files of a base are there and fit each other, and return its config.json. Raises BaseUnusable."""
     names = list_files(folder)
     if CONFIG not in names:
         raise BaseUnusable(f"{folder} has no {CONFIG}.", hint=ANOTHER)
@@ -57,15 +60,15 @@ def check_folder(name: str, folder: Path) -> Mapping[str, Any]:
 
 
 def check_config(name: str, config: Mapping[str, Any]) -> None:
-    """Refuse what is no GPT-2, has impossible sizes or names code. Raises BaseUnusable."""
+    """Refuse a config that is not a GPT-2's, has impossible sizes or names code. Raises BaseUnusable."""
     if config.get("model_type") != "gpt2":
         raise BaseUnusable(f"{name} is of type {config.get('model_type')!r:.40}, not a GPT-2.", hint=ANOTHER)
     _refuse_code(name, CONFIG, config)
     wrong = _find_wrong_size(config)
     if wrong:
-        raise BaseUnusable(f"{name}: the sizes in {CONFIG} cannot be: {wrong}.", hint=ANOTHER)
+        raise BaseUnusable(f"{name}: {CONFIG} has impossible sizes: {wrong}.", hint=ANOTHER)
     if wrong := _find_wrong_value(config):
-        raise BaseUnusable(f"{name}: {CONFIG} cannot be: {wrong}.", hint=ANOTHER)
+        raise BaseUnusable(f"{name}: {CONFIG} has an impossible value: {wrong}.", hint=ANOTHER)
 
 
 def _find_wrong_size(config: Mapping[str, Any]) -> str:
@@ -84,7 +87,7 @@ def _find_wrong_size(config: Mapping[str, Any]) -> str:
 
 
 def _find_wrong_value(config: Mapping[str, Any]) -> str:
-    """What transformers would stumble over only when the model is built."""
+    """A value that transformers would fail on only when the model is built."""
     for name in SWITCHES:
         if not isinstance(config.get(name, True), bool):
             return f"{name} must be true or false, not {config[name]!r:.40}"
@@ -108,7 +111,7 @@ def _read_sizes(config: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _refuse_code(name: str, file: str, values: Mapping[str, Any]) -> None:
-    """No code that a checkpoint brings or names is ever run: auto_map, kernels, weights in files of another name."""
+    """Refuse a file that names code to run: auto_map, kernels, or weights in files of another name."""
     pairs = list(values.items())
     while pairs:
         key, value = pairs.pop()
@@ -121,7 +124,7 @@ def _refuse_code(name: str, file: str, values: Mapping[str, Any]) -> None:
 
 
 def check_tokenizer(name: str, names: Collection[str]) -> None:
-    """Refuse a checkpoint whose files (`names`) make no tokenizer. Raises BaseUnusable."""
+    """Refuse a checkpoint whose files (`names`) do not contain a tokenizer. Raises BaseUnusable."""
     if not any(files <= set(names) for files in TOKENIZERS):
         raise BaseUnusable(
             f"{name} has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt.", hint=ANOTHER
@@ -145,14 +148,16 @@ def choose_weights(name: str, names: Collection[str]) -> str:
 
 
 def read_shard_names(name: str, folder: Path) -> set[str]:
-    """Files that a sharded checkpoint consists of; only plain names beside the index are taken."""
+    """The files of a sharded checkpoint; only plain names in the index's folder are allowed. Raises BaseUnusable."""
     weight_map = read_object(name, folder / INDEX).get("weight_map")
     files = list(weight_map.values()) if isinstance(weight_map, dict) else []
     if not files or not all(isinstance(file, str) for file in files):
         raise BaseUnusable(f"{name}: {INDEX} names no files.", hint=_way_out(folder))
     for file in files:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors", file) or ".." in file:
-            raise BaseUnusable(f"{name}: {INDEX} names {file!r:.80}, which is no file beside it.", hint=ANOTHER)
+            raise BaseUnusable(
+                f"{name}: {INDEX} names {file!r:.80}, which is not a file in the same folder.", hint=ANOTHER
+            )
     return set(files)
 
 
@@ -165,12 +170,12 @@ def read_object(name: str, path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BaseUnusable(f"{name}: {path.name} cannot be read: {error}.", hint=_way_out(path.parent)) from None
     if not isinstance(values, dict):
-        raise BaseUnusable(f"{name}: {path.name} holds no JSON object.", hint=_way_out(path.parent))
+        raise BaseUnusable(f"{name}: {path.name} does not hold a JSON object.", hint=_way_out(path.parent))
     return values
 
 
 def _read_shapes(name: str, path: Path) -> dict[str, list[int]]:
-    """Shapes by tensor, from the header alone, without the "transformer." that the published GPT-2 lacks."""
+    """Shapes by tensor, from the header alone, without the prefix "transformer.", which the published GPT-2 lacks."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -184,12 +189,12 @@ def _read_shapes(name: str, path: Path) -> dict[str, list[int]]:
 
 
 def _check_shapes(name: str, config: Mapping[str, Any], shapes: Mapping[str, list[int]]) -> None:
-    """Every tensor there and as large as config.json says: transformers would fill a missing one with noise."""
+    """Check that every tensor is there in the shape that config.json implies: transformers fills gaps with noise."""
     for tensor, expected in _expect_shapes(config).items():
         if tensor not in shapes:
             raise BaseUnusable(f"{name}: its weights lack {tensor}, which {CONFIG} calls for.", hint=ANOTHER)
         if shapes[tensor] != expected:
-            message = f"{name}: {tensor} has the shape {shapes[tensor]}, by {CONFIG} it should be {expected}."
+            message = f"{name}: {tensor} has the shape {shapes[tensor]}; by {CONFIG} it should be {expected}."
             raise BaseUnusable(message, hint=ANOTHER)
 
 
@@ -213,7 +218,7 @@ def _expect_shapes(config: Mapping[str, Any]) -> dict[str, list[int]]:
 
 def _way_out(folder: Path) -> str:
     if folder.parent.name == "snapshots":
-        return f"Delete {folder.parent.parent} and run again: it will be downloaded anew."
+        return f"Delete {folder.parent.parent} and run again: it will be downloaded again."
     return "Copy or download it again."
 
 
@@ -237,7 +242,7 @@ SMALL_FILES = (
 )
 GPT2 = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 WELL_KNOWN = (*GPT2, "distilgpt2", *(f"openai-community/{name}" for name in GPT2), "distilbert/distilgpt2")
-SCRATCH = "or --base none to learn from scratch."
+SCRATCH = "or --base none to train from scratch."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +261,7 @@ class Base:
 def find_base(name: str, *, download: bool = True, progress: bool = True) -> Base:
     """The base of that name: a bundled one, else a folder, else the cache, else (with `download`) the hub.
 
-    Nothing is asked of the network when the cache has all that is needed. No weights are loaded, no code is run.
+    The network is not used when the cache has all that is needed. No weights are loaded, no code is run.
     Raises BaseNotFound, BaseUnusable, and OutputError when the cache cannot be written.
     """
     if name in BASES:
@@ -274,12 +279,12 @@ def find_base(name: str, *, download: bool = True, progress: bool = True) -> Bas
             with _progress_bars(progress):
                 snapshot = _download(name)
     if snapshot is None:
-        raise _base_not_found(name, "it was not to be downloaded")
+        raise _base_not_found(name, "downloading was not allowed")
     return Base(name=name, folder=snapshot, source=source, revision=snapshot.name, config=check_folder(name, snapshot))
 
 
 def is_cached(name: str) -> bool:
-    """Whether `find_base(name, download=False)` would succeed. Makes no request."""
+    """Whether `find_base(name, download=False)` would succeed. Makes no network request."""
     try:
         find_base(name, download=False)
     except EpigoneError:
@@ -287,21 +292,21 @@ def is_cached(name: str) -> bool:
     return True
 
 
-# -- where it lies
+# -- finding the folder
 
 
 def _as_folder(name: str) -> Path | None:
-    """The folder that the name stands for; None when it can only be a name on the hub. Raises BaseNotFound."""
+    """The folder with this name; None when it can only be a name on the hub. Raises BaseNotFound."""
     like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     try:
         folder = Path(name).expanduser()
         if name and folder.is_dir():
             return folder
         is_file = folder.is_file()
-    except (OSError, RuntimeError):  # too long for a file name; "~nobody"
+    except (OSError, RuntimeError):  # too long for a file name; "~" with an unknown user
         is_file = False
     if is_file:
-        raise BaseNotFound(f"{name} is a file; a base is a folder.", hint="Give the folder that it lies in.")
+        raise BaseNotFound(f"{name} is a file; a base is a folder.", hint="Give the folder that contains it.")
     if like_a_path:
         raise BaseNotFound(
             f'There is no folder {name}: "{name}" was taken for a folder, not for a name on the hub.',
@@ -326,7 +331,7 @@ def _look_in_cache(name: str) -> Path | None:
 
 
 def _download(name: str) -> Path:
-    """Fetch into the cache what is needed and no more, all of one commit. Raises the client's own errors as well."""
+    """Download only the files that are needed, all of one commit, to the cache. Raises the client's own errors too."""
     from huggingface_hub import HfApi, hf_hub_download
 
     # One quick request that is not tried again tells at once whether there is a network and such a model.
@@ -353,7 +358,7 @@ def _download(name: str) -> Path:
 def _progress_bars(shown: bool) -> Iterator[None]:
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    # The user's own HF_HUB_DISABLE_PROGRESS_BARS has the last word, and the client warns of whoever contradicts it.
+    # The user's own HF_HUB_DISABLE_PROGRESS_BARS takes precedence; the client warns about code that contradicts it.
     if shown or are_progress_bars_disabled() or os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"):
         yield
         return
@@ -364,7 +369,7 @@ def _progress_bars(shown: bool) -> Iterator[None]:
         enable_progress_bars()
 
 
-# -- what the client says, in our words
+# -- the client's errors, explained
 
 
 @contextmanager
@@ -372,7 +377,7 @@ def _client_errors_explained(name: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
 
     # Version 1 of the client speaks through httpx, version 2 through httpx2: either's HTTPError is the first base of
-    # the client's own. ValueError: an answer that is no JSON (a hotel's log-in page). RuntimeError: its Rust part.
+    # the client's own. ValueError: an answer that is not JSON (a hotel's log-in page). RuntimeError: its Rust part.
     http_error: type[Exception] = HfHubHTTPError.__bases__[0]
     try:
         yield
@@ -390,22 +395,22 @@ def _explain(name: str, error: Exception) -> EpigoneError:
         error = error.__cause__
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     if isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError):
-        return BaseNotFound(f"The hub knows no model {name}, or it is a private one.", hint=_hint_nearest(name))
+        return BaseNotFound(f"The hub has no model {name}, or it is private.", hint=_hint_nearest(name))
     if isinstance(error, GatedRepoError) or status in (401, 403):
         hint = "Ask for access on its page, log in with `hf auth login`, and run again."
-        return BaseNotFound(f"The hub does not give {name} to everybody ({status}).", hint=hint)
+        return BaseNotFound(f"Access to {name} on the hub is restricted ({status}).", hint=hint)
     if status is not None:
         return BaseNotFound(f"The hub answered {status} when asked for {name}.", hint="Try again later.")
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError | TimeoutError):
-        hint = "Free some room, or set HF_HOME to another folder."
-        return OutputError(f"{name} cannot be put into the cache {_cache_folder()}: {error.strerror}.", hint=hint)
-    return _base_not_found(name, f"the hub was not reached ({type(error).__name__})")
+        hint = "Free some space, or set HF_HOME to another folder."
+        return OutputError(f"{name} cannot be written to the cache {_cache_folder()}: {error.strerror}.", hint=hint)
+    return _base_not_found(name, f"the hub could not be reached ({type(error).__name__})")
 
 
 def _base_not_found(name: str, why: str) -> BaseNotFound:
     return BaseNotFound(
         f"{name} is neither a folder nor complete in the cache {_cache_folder()}, and {why}.",
-        hint=f"Run once with a network, or `hf download {name}` there; give a folder with --base, {SCRATCH}",
+        hint=f"Run once with a network, or run `hf download {name}`; or give a folder with --base, {SCRATCH}",
     )
 
 
@@ -420,5 +425,5 @@ def _hint_nearest(name: str) -> str:
     return (
         f"Did you mean {nearest[0]}?"
         if nearest
-        else f"Check the spelling; if it is private, `hf auth login`, {SCRATCH}"
+        else f"Check the spelling; if it is private, run `hf auth login`; {SCRATCH}"
     )

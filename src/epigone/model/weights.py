@@ -87,7 +87,7 @@ def read_weights(folder: Path, device: str) -> Weights:
     except UNLOADABLE as error:
         raise RunDamaged(
             f"The model in {folder} cannot be loaded: {first_line(error)}",
-            hint="epigone resume makes it again from the last checkpoint of its run.",
+            hint="epigone resume restores it from the last checkpoint of its run.",
         ) from None
     whole = (PREFIX, "lm_head.")
     named = {name if name.startswith(whole) else PREFIX + name: tensor.float() for name, tensor in found.items()}

@@ -1,6 +1,6 @@
-"""Settings, the size of a text and a machine in; from which weights to start, and with which vocabulary, out.
+"""Choice of the base (GPT-2, a bundled base or none) and of the vocabulary, from settings, text and machine.
 
-The first half of a plan: tokens depend on it, and the rest of the plan on tokens.
+The first half of a plan: the tokens depend on it, and the rest of the plan depends on the tokens.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from epigone.planning.defaults import choose_vocab_size
 from epigone.settings import TrainSettings, flag_name
 
 SLOWEST_EPOCH_SECONDS = 900
-"""GPT-2 is only chosen unasked where a pass over the text takes less than this, or than the minutes allowed."""
+"""The plan chooses GPT-2 only if a pass over the text takes less than this, or than the minutes given."""
 CLEARLY = 0.75
-"""Part of the tuned base's bits: a fresh model that needs less than that in the trial is taken. One that needed 0.88 of
-them was behind after a minute."""
+"""A new model is chosen if in the trial it needs fewer than this part of the fine-tuned base's bits. One that needed
+0.88 of them was behind after a minute."""
 FITS = 2.0
-"""Bits per byte that the untouched small base needs of a text that it fits, so that no trial is needed."""
+"""Bits per byte of the small base before training, up to which it is taken without a trial."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseChoice:
-    """From which weights to start, and with which vocabulary. `base` is "none" for a fresh model."""
+    """The base and the vocabulary to start from. `base` is "none" for a new model."""
 
     base: str
     vocab_size: int
-    """Entries to learn for a fresh model; 0 where the base brings its own."""
+    """Entries of a new model's vocabulary; 0 if the base has its own."""
     reason: str
     vocab_size_reason: str
 
 
 class SettingResolver:
-    """Takes what was asked, or else what is best here, and keeps the reason."""
+    """Resolves settings: the user's value, or else the recommended one; and keeps the reasons."""
 
     def __init__(self, settings: TrainSettings) -> None:
         self.settings = settings
         self.reasons: dict[str, str] = {}
 
     def choose(self, name: str, best: Any, reason: str) -> Any:
-        """The value of a setting: the asked one unless it is "auto"."""
+        """The value of a setting: the user's unless it is "auto"."""
         asked = getattr(self.settings, name)
         self.reasons[name] = reason if asked == "auto" else "as asked"
         return best if asked == "auto" else asked
@@ -51,39 +51,39 @@ class SettingResolver:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseTrial:
-    """Bits per byte of a part of the text that was not learned from, in a trial of the small base and a fresh model."""
+    """Bits per byte of held-out text, in a trial of the small base and of a new model."""
 
     untouched: float
-    """By the small base as it comes."""
+    """Of the small base before training."""
     tuned: float = 0.0
-    """After some seconds of tuning. 0, as below, where the trial was not needed."""
+    """Of the small base after a few seconds of fine-tuning; 0, as `fresh`, if no trial was needed."""
     fresh: float = 0.0
-    """By a fresh model that learned for as long."""
+    """Of a new model trained for the same time."""
 
     @property
     def for_fresh(self) -> bool:
-        """Whether the fresh model clearly wins."""
+        """Whether the new model clearly wins."""
         return self.untouched > FITS and self.fresh < CLEARLY * self.tuned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseFit:
-    """How well bases fit the text: measured only when it is asked for."""
+    """How well the bases fit the text; measured only when it is needed."""
 
     gpt2: Callable[[], float] | None
-    """Bytes of the text for each token of GPT-2's; None where its weights are not at hand."""
+    """Bytes of the text per token of GPT-2's tokenizer; None if its weights are not on this machine."""
     small: Callable[[], BaseTrial]
 
 
 def choose_base(settings: TrainSettings, *, n_bytes: int, fits: BaseFit, hardware: Hardware) -> BaseChoice:
-    """Fine-tune or learn from scratch. Raises SettingsError."""
+    """Fine-tune a base or train from scratch. Raises SettingsError."""
     base, reason = settings.base, "as asked"
     if base == "auto":
         base, reason = _choose_automatically(settings, n_bytes, fits, hardware)
     if base != "none":
         if settings.vocab_size != "auto":
             raise SettingsError(
-                f"--vocab-size {settings.vocab_size} needs a fresh model, but {base} brings its own vocabulary.",
+                f"--vocab-size {settings.vocab_size} needs a new model, but {base} brings its own vocabulary.",
                 hint="Add --base none, or leave --vocab-size out.",
             )
         return BaseChoice(base=base, vocab_size=0, reason=reason, vocab_size_reason=f"{base}'s own")
@@ -95,28 +95,28 @@ def choose_base(settings: TrainSettings, *, n_bytes: int, fits: BaseFit, hardwar
 def _choose_automatically(settings: TrainSettings, n_bytes: int, fits: BaseFit, hardware: Hardware) -> tuple[str, str]:
     for name in ("size", "vocab_size"):
         if getattr(settings, name) != "auto":
-            return "none", f"{flag_name(name)} asks for a fresh model"
+            return "none", f"{flag_name(name)} needs a new model"
     bundled = default_base()
     if settings.block_size != "auto" and settings.block_size > bundled.n_positions:
-        return "none", f"the base {bundled.name} sees {bundled.n_positions} tokens at once"
+        return "none", f"the base {bundled.name} has a context of only {bundled.n_positions} tokens"
     why_not = _refuse_gpt2(settings, n_bytes, fits, hardware)
     if not why_not:
-        return "gpt2", "GPT-2's weights are on this machine, and a text learns best from more than itself"
+        return "gpt2", "GPT-2's weights are on this machine, and a pretrained model learns a style best"
     if n_bytes > bundled.longest_bytes:
-        return "none", f"{n_bytes:,} bytes teach a new model more than the base {bundled.name} knows; {why_not}"
+        return "none", f"from {n_bytes:,} bytes a new model learns more than the base {bundled.name} knows; {why_not}"
     trial = fits.small()
     return "none" if trial.for_fresh else bundled.name, f"{_describe_trial(trial, bundled.name)}; {why_not}"
 
 
 def _describe_trial(trial: BaseTrial, name: str) -> str:
     if trial.untouched <= FITS:
-        return f"the base {name} fits this text as it comes ({trial.untouched:.1f} bits a byte)"
-    found = f"the base {name} needs {trial.tuned:.1f} bits a byte (untouched {trial.untouched:.1f})"
-    return f"after a trial of some seconds {found}, a fresh model that learned for as long {trial.fresh:.1f}"
+        return f"the base {name} predicts this text well before training ({trial.untouched:.1f} bits per byte)"
+    found = f"the base {name} reached {trial.tuned:.1f} bits per byte ({trial.untouched:.1f} before training)"
+    return f"in a trial of a few seconds {found}, a new model in the same time {trial.fresh:.1f}"
 
 
 def _refuse_gpt2(settings: TrainSettings, n_bytes: int, fits: BaseFit, hardware: Hardware) -> str:
-    """Why not to start from GPT-2; "" if nothing speaks against it."""
+    """The reason not to start from GPT-2, or ""."""
     if fits.gpt2 is None:
         return "GPT-2's weights are not on this machine (--base gpt2 fetches them once, 0.5 GB)"
     fit = fits.gpt2()

@@ -1,4 +1,4 @@
-"""What training starts from and how long a text is, in; how fast and how carefully to learn, with reasons, out.
+"""Default hyperparameters (size, epochs, learning rate, dropout …) by base and length of text, each with its reason.
 
 The numbers are from trials; docs/dev/findings.md has them.
 """
@@ -16,15 +16,15 @@ SIZES_BY_BYTES = {
     True: (("2x64", "2x128", "2x192", "4x192", "6x256", "6x384"), (100_000, 500_000, 800_000, 2_500_000, 20_000_000)),
     False: (("pico", "micro", "small", "medium", "gpt2"), (20_000, 200_000, 5_000_000, 100_000_000)),
 }
-"""By whether a processor computes: sizes, and the bytes of text from which on the next one may be taken."""
+"""By whether the device is a CPU: sizes, and the bytes of text from which the next size may be taken."""
 SECONDS_FOR_LONG_BLOCKS = 360
-"""Of a run on two cores that compute in bf16."""
+"""Time limit below which short blocks are better, on two cores with native bf16."""
 FEWEST_TOKENS_PER_PARAMETER = 2
-"""A model that would see fewer in the time learns less than a smaller one that sees more."""
+"""A model that would see fewer tokens in the time learns less than a smaller one that sees more."""
 
 
 def choose_vocab_size(n_bytes: int) -> tuple[int, str]:
-    """Entries of the vocabulary."""
+    """Entries of the vocabulary, and the reason."""
     for limit, size in ((20_000, 320), (400_000, 512), (6_000_000, 1024), (20_000_000, 2048)):
         if n_bytes < limit:
             return size, f"enough examples of each entry in {n_bytes:,} bytes"
@@ -32,7 +32,7 @@ def choose_vocab_size(n_bytes: int) -> tuple[int, str]:
 
 
 def choose_block(n_bytes: int, on_processor: bool, seconds: float) -> int:
-    """Tokens that the model sees at once. Short blocks teach faster; long ones pay when there is time.
+    """Context length in tokens. Short blocks train faster; long ones pay off when there is time.
 
     `seconds` is the time allowed, inf if it is open.
     """
@@ -43,7 +43,7 @@ def choose_block(n_bytes: int, on_processor: bool, seconds: float) -> int:
 
 
 def choose_size(n_bytes: int, on_processor: bool, count_tokens: Callable[[str], float]) -> tuple[str, str]:
-    """The size. `count_tokens` says how many tokens for each of its parameters a model of a size would see."""
+    """Model size, and the reason. `count_tokens`: tokens per parameter that a model of a size would see."""
     sizes, limits = SIZES_BY_BYTES[on_processor]
     place = sum(n_bytes >= limit for limit in limits)
     reason = f'"{sizes[place]}" suits {n_bytes:,} bytes of text'
@@ -54,24 +54,24 @@ def choose_size(n_bytes: int, on_processor: bool, count_tokens: Callable[[str], 
 
 
 def choose_epochs_from_scratch(n_bytes: int) -> float:
-    """The most passes that help: more over a short text, which is soon learned by heart all the same."""
+    """The most passes that help: more over a short text, though it is soon memorized."""
     most: float = round(36 * (1e5 / n_bytes) ** 0.35)
     return min(60.0, max(2.0, most))
 
 
 def choose_dropout(passes: float, parameters_per_byte: float) -> tuple[float, str]:
-    """Share of activations to drop: more where a large model reads a short text often."""
+    """Share of activations to drop, and the reason: more if a large model reads a short text often."""
     dropout = min(0.2, round(0.0035 * passes * math.sqrt(parameters_per_byte), 2))
     if dropout < 0.02:
-        return 0.0, "the text is read a few times only"
-    return dropout, f"against learning by heart what is read some {passes:.0f} times"
+        return 0.0, "the text is read only a few times"
+    return dropout, f"against overfitting: the text is read about {passes:.0f} times"
 
 
 Optimizer = Literal["adamw", "muon"]
 
 
 class TrainingDefaults(NamedTuple):
-    """What is best where nothing is asked for, each with its reason."""
+    """The recommended hyperparameters, each with its reason."""
 
     optimizer: tuple[Optimizer, str]
     rates: dict[Optimizer, float]
@@ -81,15 +81,15 @@ class TrainingDefaults(NamedTuple):
     weight_decay: tuple[float, str]
     beta2: float
     embedding_share: float = 1.0
-    """With Muon, the embeddings' rate as a multiple of the rest's."""
+    """With Muon, the embeddings' learning rate as a multiple of the rest's."""
     momentum: float = 0.95
     """Muon's."""
     patience: tuple[int | Literal["none"], str] | None = None
-    """None where it follows from the number of epochs."""
+    """None if it follows from the number of epochs."""
 
 
 def choose_defaults(base: str, shape: Shape, n_bytes: int, passes: float, *, lora: bool) -> TrainingDefaults:
-    """For a new model, a bundled base, or another one; `passes` over the text are what time and epochs allow."""
+    """Defaults for a new model, a bundled base or another base. `passes`: over the text, as time and epochs allow."""
     if base == "none":
         return _defaults_from_scratch(shape, n_bytes, passes)
     return _defaults_for_bundled(BASES[base], n_bytes) if base in BASES else _defaults_for_other_base(lora=lora)
@@ -97,7 +97,7 @@ def choose_defaults(base: str, shape: Shape, n_bytes: int, passes: float, *, lor
 
 def _defaults_from_scratch(shape: Shape, n_bytes: int, passes: float) -> TrainingDefaults:
     return TrainingDefaults(
-        optimizer=("muon", "learns most in a step from scratch"),
+        optimizer=("muon", "learns most per step from scratch"),
         rates={"muon": 1e-2, "adamw": min(3e-3, 3e-3 * 192 / shape.n_embd)},
         rate_reason="measured best",
         dropout=choose_dropout(passes, shape.n_parameters / n_bytes),
@@ -118,17 +118,17 @@ def _defaults_for_bundled(profile: BaseProfile, n_bytes: int) -> TrainingDefault
         weight_decay=(profile.weight_decay, f"measured best for {profile.name}"),
         beta2=profile.beta2,
         momentum=profile.momentum,
-        patience=(profile.patience, "part of the way back to the base is tried from the last weights"),
+        patience=(profile.patience, "all epochs: at the end the last weights are interpolated with the base's"),
     )
 
 
 def _defaults_for_other_base(*, lora: bool) -> TrainingDefaults:
     return TrainingDefaults(
-        optimizer=("adamw", "GPT-2 was made with it"),
+        optimizer=("adamw", "GPT-2 was trained with it"),
         rates=dict.fromkeys(("adamw", "muon"), 2e-4 if lora else 5e-5),  # the first is Hu et al.'s for GPT-2
-        rate_reason="gentle, to keep what is known",
-        dropout=(0.1, "as GPT-2 was made"),
-        weight_decay=(0.01, "gentle"),
+        rate_reason="low, to keep what the base knows",
+        dropout=(0.1, "as GPT-2 was trained"),
+        weight_decay=(0.01, "low, to stay close to the base"),
         beta2=0.999,
     )
 

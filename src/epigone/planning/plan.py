@@ -1,4 +1,7 @@
-"""A run's plan and what has changed since in; the plan to go on with out."""
+"""The plan of a run: every number that training needs, from settings and counted tokens; and its change on a resume.
+
+Equal settings, texts and machines give equal plans, so times are estimated from the arithmetic and not measured.
+"""
 
 from __future__ import annotations
 
@@ -21,32 +24,32 @@ from epigone.settings import TrainSettings
 from epigone.tokens.dataset import TokenDataset
 
 FEWEST_BLOCKS = 16
-"""A text is cut into at least this many blocks, so that there is something to shuffle; short texts get shorter ones."""
+"""A text is cut into at least this many blocks, so that shuffling has an effect; short texts get shorter blocks."""
 WARM_UP_STEPS = 20
-"""With fewer, AdamW's first steps at a rate of 3e-3 were seen to throw the loss up by two nats."""
+"""With fewer, AdamW's first steps at a rate of 3e-3 raised the loss by two nats in trials."""
 STEPS_BETWEEN_EVALUATIONS = 20
-"""At least, unless the passes over the text are shorter: an evaluation costs time, and so does what is saved at one."""
+"""At least, unless an epoch is shorter: an evaluation and the checkpoint after it take time."""
 SMALL_PARAMETERS = 50_000_000
 MATRIX_RATE = 4.0
 """Muon's peak rate for a matrix as a multiple of AdamW's for the rest."""
 LENGTHS_WORTH_COMPILING: tuple[tuple[float, Compilation, int], ...] = ((240, "full", 8), (30, "layers", 96))
-"""Seconds of a run, what then pays, and for how many layers at the most. Two cores compile a block in about 6 s, which
+"""Seconds of a run, what then pays off, and for how many layers at most. Two cores compile a block in about 6 s, which
 saves a third of each step, and a whole small model in about 15 s, which saves some 7 % more."""
 LENGTHS_WORTH_COMPILING_FP32: tuple[tuple[float, Compilation, int], ...] = ((300, "layers", 96),)
-"""The same for a processor that computes in fp32, if there is dropout: a block compiles in some 30 s, which saves a
+"""The same for a CPU that computes in fp32, if there is dropout: a block compiles in about 30 s, which saves a
 seventh of each step. Without dropout it saves nothing: the products take most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanInputs:
-    """What a plan stands on."""
+    """What a plan is made from."""
 
     tokens: TokenDataset
     hardware: Hardware
     route: BaseChoice
     vocab_size: int
     base_shape: Shape | None = None
-    """None for a fresh model."""
+    """None for a new model."""
     base_revision: str = ""
     start_text: str = ""
     n_processes: int = 1
@@ -62,9 +65,9 @@ class Plan:
     n_parameters: int
     dropout: float
     lora: int | None = None
-    """Rank of the adapters that are learned in place of the base's own weights; None for all weights."""
+    """Rank of the adapters that are trained instead of the base's own weights; None to train all weights."""
     teacher: str = ""
-    """The run from whose model it learns beside the text, as it was named; "" for none."""
+    """The run that is distilled from, as the user named it; "" for none."""
     attention: Attention
     compile: Compilation
     optimizer: Literal["adamw", "muon"]
@@ -79,7 +82,7 @@ class Plan:
     """Blocks of a batch in one process, which computes them at once if they fit into memory."""
     gradient_accumulation: int
     parts: int = 1
-    """How many parts, as equal as possible, each batch is computed in at first, where it does not fit into memory."""
+    """Into how many parts, as equal as possible, each batch is divided because it does not fit into memory."""
     epochs: float
     """Passes over the text, at most: minutes or patience may end the run before."""
     minutes: float | None
@@ -87,9 +90,9 @@ class Plan:
     """Steps of the whole run; an estimate where the clock may end it."""
     learning_rate: float
     matrix_learning_rate: float
-    """Peak step size of the matrices inside the blocks; the same as the other one with AdamW."""
+    """Peak learning rate of the matrices inside the layers; with AdamW the same as `learning_rate`."""
     embedding_share: float = 1.0
-    """With Muon, the embeddings' peak step size as a multiple of `learning_rate`."""
+    """With Muon, the embeddings' peak learning rate as a multiple of `learning_rate`."""
     momentum: float = 0.95
     beta2: float
     schedule: str
@@ -98,7 +101,7 @@ class Plan:
     weight_decay: float
     max_grad_norm: float
     patience: int | None
-    """Evaluations without a better one after which training stops."""
+    """Training stops after this many evaluations without improvement."""
     evaluations_per_epoch: int
     """Evaluations in a pass over the text, at equal distances; under a time limit as far as it affords them."""
     evaluate_every: int | None
@@ -106,7 +109,7 @@ class Plan:
     report_every: int
     """Steps between reports."""
     start_text: str
-    """What stands before a text that is written without a prompt; if empty, the end-of-text token does."""
+    """The prefix of a text that is generated without a prompt; if empty, the end-of-text token."""
     seed: int
     n_train_tokens: int
     n_validation_tokens: int
@@ -133,7 +136,7 @@ class Plan:
         return self.batch_size * self.gradient_accumulation * self.n_processes
 
     def list_rows(self, process: int, parts: int) -> list[slice]:
-        """The blocks of a step that one process computes, where each batch is computed in so many parts."""
+        """The blocks of a step that one process computes, each batch divided into `parts`."""
         edges = [part * self.batch_size // parts for part in range(parts + 1)]
         firsts = [
             (number * self.n_processes + process) * self.batch_size for number in range(self.gradient_accumulation)
@@ -157,7 +160,7 @@ class Plan:
 
 
 def make_plan(settings: TrainSettings, facts: PlanInputs) -> Plan:
-    """Derive everything that is left from the counted tokens. Raises SettingsError, TextTooShort."""
+    """The plan for counted tokens. Raises SettingsError, TextTooShort."""
     pick = SettingResolver(settings)
     hardware, train = facts.hardware, facts.tokens.train
     block_size = _choose_block(pick, facts)
@@ -166,7 +169,7 @@ def make_plan(settings: TrainSettings, facts: PlanInputs) -> Plan:
     eager = hardware.device == "cpu" and shape.n_parameters < SMALL_PARAMETERS
     precision, pick.reasons["precision"] = choose_precision(settings.precision, hardware)
     pick.reasons["base"], pick.reasons["vocab_size"] = facts.route.reason, facts.route.vocab_size_reason
-    pick.reasons["attention"] = "plain is fastest for small models on a processor" if eager else "fused is fastest here"
+    pick.reasons["attention"] = "plain is fastest for small models on a CPU" if eager else "fused is fastest here"
     n_blocks = len(train.ids) // block_size
     plan = Plan(
         base=facts.route.base,
@@ -227,7 +230,7 @@ def set_length(plan: Plan, settings: TrainSettings, n_steps: int | None = None) 
 
 
 def _choose_compilation(settings: TrainSettings, plan: Plan, hardware: Hardware) -> tuple[Compilation, str]:
-    """By the length of the run, guessed from its arithmetic alone: equal settings must give equal plans."""
+    """By the length of the run, estimated from its arithmetic alone: equal settings must give equal plans."""
     if settings.compile != "auto":
         return settings.compile, "as asked"
     if not hardware.compiles:
@@ -239,8 +242,8 @@ def _choose_compilation(settings: TrainSettings, plan: Plan, hardware: Hardware)
         return "off", "saves nothing in fp32 without dropout"
     for limit, compilation, few in LENGTHS_WORTH_COMPILING_FP32 if slow else LENGTHS_WORTH_COMPILING:
         if seconds >= limit and plan.shape.n_layer <= few:
-            return compilation, f"pays in a run of some {seconds / 60:.1f} minutes"
-    return "off", f"would not pay in a run of some {seconds:.0f} seconds"
+            return compilation, f"pays off in a run of about {seconds / 60:.1f} minutes"
+    return "off", f"would not pay off in a run of about {seconds:.0f} seconds"
 
 
 def _choose_block(pick: SettingResolver, facts: PlanInputs) -> int:
@@ -254,7 +257,7 @@ def _choose_block(pick: SettingResolver, facts: PlanInputs) -> int:
     profile = BASES.get(facts.route.base)
     fewest = FEWEST_BLOCKS if profile is None else profile.fewest_blocks
     fits = max(8, n_tokens // fewest)
-    reason = "enough to see a few sentences"
+    reason = "enough context for a few sentences"
     if fits < best:
         best, reason = 2 ** int(math.log2(fits)), f"so that {n_tokens:,} tokens make {fewest} blocks or more"
     block_size = int(pick.choose("block_size", best, reason))
@@ -265,7 +268,7 @@ def _choose_block(pick: SettingResolver, facts: PlanInputs) -> int:
         )
     if n_tokens <= block_size:
         raise TextTooShort(
-            f"The part to learn from has {n_tokens:,} tokens, but one block needs {block_size:,}.",
+            f"The training text has {n_tokens:,} tokens; one block needs more than {block_size:,}.",
             hint=f"Give more text, or --block-size {best}." if best < block_size else "Give more text.",
         )
     return block_size
@@ -286,7 +289,7 @@ def _choose_shape(pick: SettingResolver, facts: PlanInputs, block_size: int, epo
 
 def _choose_batch(pick: SettingResolver, facts: PlanInputs, block_size: int, n_blocks: int) -> int:
     if facts.hardware.device == "cpu":
-        at_once, reason = _choose_tokens_per_step(facts) // block_size, "fastest on a processor"
+        at_once, reason = _choose_tokens_per_step(facts) // block_size, "fastest on a CPU"
     else:
         at_once, reason = 16_384 // block_size, "keeps a GPU busy"
     most = n_blocks // (4 * facts.n_processes)
@@ -311,18 +314,18 @@ def _choose_lora(pick: SettingResolver, facts: PlanInputs) -> int | None:
         raise SettingsError("--optimizer muon does not go with --lora.", hint="Leave one of them out.")
     if not can_adapt():
         raise SettingsError("--lora needs the package peft.", hint='Install it: pip install "epigone[lora]"')
-    pick.reasons["lora"] = "as asked: the base's own weights stay as they are until the end"
+    pick.reasons["lora"] = "as asked: adapters are trained, and merged into the base's weights at the end"
     return rank
 
 
 def _choose_learning(pick: SettingResolver, facts: PlanInputs, shape: Shape, epochs: float) -> dict[str, Any]:
-    """How fast, how far and how carefully to learn."""
+    """Epochs, optimizer, learning rates, regularisation and patience."""
     base, n_bytes = facts.route.base, facts.tokens.train.n_bytes
     passes = min(epochs, _guess_passes(pick.settings, facts, shape))
     best = choose_defaults(base, shape, n_bytes, passes, lora=pick.settings.lora != "none")
     optimizer = pick.choose("optimizer", *best.optimizer)
     rate = float(pick.choose("learning_rate", best.rates[optimizer], best.rate_reason))
-    soon = max(3, min(10, round(epochs / 3))), "later epochs rarely come back from overfitting"
+    soon = max(3, min(10, round(epochs / 3))), "once a model overfits, later epochs are rarely better"
     patience = pick.choose("patience", *(best.patience or soon))
     return {
         "epochs": epochs,
@@ -334,7 +337,7 @@ def _choose_learning(pick: SettingResolver, facts: PlanInputs, shape: Shape, epo
         "beta2": best.beta2,
         "schedule": pick.choose("schedule", "linear", "to zero: best in most measurements"),
         "schedule_arguments": pick.settings.schedule_arguments,
-        "warmup_ratio": pick.choose("warmup_ratio", 0.05, "the first steps are the wildest"),
+        "warmup_ratio": pick.choose("warmup_ratio", 0.05, "the first steps are the least stable"),
         "weight_decay": pick.choose("weight_decay", *best.weight_decay),
         "dropout": pick.choose("dropout", *best.dropout),
         "patience": None if patience == "none" else patience,
@@ -355,7 +358,7 @@ def _guess_passes(settings: TrainSettings, facts: PlanInputs, shape: Shape) -> f
 
 
 def extend_plan(plan: Plan, settings: TrainSettings, changes: Mapping[str, Any]) -> Plan:
-    """The plan with another length, patience or rate; what it had derived itself stays where nothing else is said."""
+    """The plan with another length, patience or learning rate; everything else stays as it was."""
     if not changes:
         return plan
     minutes = None if settings.minutes == "none" else settings.minutes
@@ -364,7 +367,7 @@ def extend_plan(plan: Plan, settings: TrainSettings, changes: Mapping[str, Any])
         in_time = round(plan.n_steps * minutes / plan.minutes)
     patience = plan.patience if settings.patience == "auto" else settings.patience
     rate = changes.get("learning_rate", plan.learning_rate)
-    reasons = {"learning_rate": "as asked for when it was resumed"} if "learning_rate" in changes else {}
+    reasons = {"learning_rate": "as asked when the run was resumed"} if "learning_rate" in changes else {}
     longer = replace(
         plan,
         learning_rate=rate,
@@ -378,12 +381,12 @@ def extend_plan(plan: Plan, settings: TrainSettings, changes: Mapping[str, Any])
 
 
 def adapt_to_machine(plan: Plan, on_note: Callable[[str], None]) -> Plan:
-    """The plan as it is, or with another device where the run has been moved to another machine."""
+    """The plan, with another device if this machine lacks the planned one."""
     try:
         find_hardware(plan.device)
         return plan
     except SettingsError:
         hardware = find_hardware("auto")
-        on_note(f"There is no {plan.device} here: it goes on with {hardware.name}.")
+        on_note(f"This machine has no {plan.device}: training continues on {hardware.name}.")
         precision, _ = choose_precision("auto", hardware)
         return replace(plan, device=hardware.device, n_threads=hardware.n_threads, precision=precision, compile="off")

@@ -1,8 +1,8 @@
-"""A packed learner in, a verified folder on the disk out, and back.
+"""Checkpoints: a trainer's state as a folder that is written atomically, and verified by the hashes of its files.
 
-A checkpoint is written beside its place, flushed, given a manifest with the hashes of its files last, and then
-renamed; it counts only when the manifest is there and every hash matches. An older one goes when a newer one is
-verified, never before. Beside the learner it holds copies of the small files of its run, to mend those.
+A checkpoint is written under a temporary name, flushed, given a manifest with the hashes of its files last, and then
+renamed; it counts only if the manifest is there and every hash matches. An older one is deleted when a newer one is
+verified, never before. It also holds copies of the run's small files, to repair those.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from epigone.training.state import TrainerState
 
 MANIFEST, STATE = "manifest.json", "state.json"
 KEPT = 2
-"""Checkpoints: the newest, and the one before it in case a disk spoils the newest. That of the best step besides."""
+"""Checkpoints: the newest, and the one before it in case a disk damages the newest. The best step's is kept as well."""
 MOST_AT_ONCE = KEPT + 2
-"""With that of the best step and the one that is being written."""
+"""Including the best step's and the one that is being written."""
 TENSORS = ("weights", "optimizer", "random")
 AGAIN = ".again"
-"""Behind the name of a checkpoint that is to replace a sound one of the same step."""
+"""Suffix of a checkpoint that is to replace an intact one of the same step."""
 LEFT_OVER = ("step-*.partial", "step-*.gone")
-"""What a crash may leave: half written and half deleted."""
+"""Folders that a crash may leave: half written and half deleted."""
 
 
 def save_checkpoint(
     folder: Path, step: int, packed: TrainerState, extra: dict[str, Any], copied: Sequence[Path] = ()
 ) -> Path:
-    """Write a checkpoint, with copies of some files, into `folder` and drop the older ones.
+    """Write a checkpoint, with copies of some files, to `folder`, and delete older ones.
 
     Raises OutputError; then the older ones stay.
     """
@@ -63,12 +63,12 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"The checkpoint {place} cannot be written: {error}.",
-            hint="The one before it is kept. Make room, then go on with epigone resume.",
+            hint="The one before it is kept. Free some space, then continue with epigone resume.",
         ) from None
 
 
 def _find_sound(folder: Path, step: int) -> Path | None:
-    """The sound checkpoint of a step, the later of two."""
+    """The intact checkpoint of a step; of two the later one."""
     return next((one for one in list_checkpoints(folder) if read_step(one) == step and find_fault(one) is None), None)
 
 
@@ -100,13 +100,11 @@ def _write_files(folder: Path, packed: TrainerState, extra: dict[str, Any], copi
 def _verify(checkpoint: Path) -> None:
     fault = find_fault(checkpoint)
     if fault is not None:
-        raise OutputError(
-            f"The checkpoint {checkpoint} was not written as it should be: {fault}.", hint="Check the disk."
-        )
+        raise OutputError(f"The checkpoint {checkpoint} was not written correctly: {fault}.", hint="Check the disk.")
 
 
 def _drop_older(folder: Path, newest: Path, step: int, packed: TrainerState) -> None:
-    """Older ones go, but for the one before and that of the best step."""
+    """Delete older checkpoints, except the previous one and the best step's."""
     best = packed.facts.get("progress", {}).get("best_step")
     others = [other for other in list_checkpoints(folder) if other != newest]
     same = [other for other in others if read_step(other) == step]
@@ -117,7 +115,7 @@ def _drop_older(folder: Path, newest: Path, step: int, packed: TrainerState) -> 
 
 def _remove(checkpoint: Path) -> None:
     gone = checkpoint.with_name(f"{checkpoint.name}.gone")
-    checkpoint.replace(gone)  # at once: what is half deleted must not look like a checkpoint
+    checkpoint.replace(gone)  # first, atomically: a half-deleted folder must not look like a checkpoint
     shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -128,7 +126,7 @@ def _clear(folder: Path) -> None:
 
 
 def _rename(checkpoint: Path, place: Path) -> Path:
-    """Give a checkpoint that took the place of another its name."""
+    """Give a checkpoint that replaced another its final name."""
     if checkpoint == place:
         return place
     checkpoint.replace(place)
@@ -137,7 +135,7 @@ def _rename(checkpoint: Path, place: Path) -> Path:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the newest first, sound or not."""
+    """The checkpoints in a folder, newest first, intact or not."""
     found = [path for path in folder.glob("step-*") if re.fullmatch(rf"step-\d+({re.escape(AGAIN)})?", path.name)]
     return sorted(found, key=lambda path: (read_step(path), path.name), reverse=True)
 
@@ -165,10 +163,10 @@ def find_fault(checkpoint: Path) -> str | None:
 
 
 def find_checkpoint(folder: Path) -> tuple[Path | None, tuple[str, ...]]:
-    """The newest sound checkpoint, and a line about each newer one that was broken and is now set aside.
+    """The newest intact checkpoint, and a line about each newer one that was damaged and has been renamed.
 
-    None if none was ever written, or only one and that is broken: little is lost then by learning it again. Raises
-    RunDamaged if there are several and all are broken; then they stay as they are.
+    None if none was ever written, or only one and that is damaged: training again from the start then costs little.
+    Raises RunDamaged if there are several and all are damaged; then they stay as they are.
     """
     faults: dict[Path, str] = {}
     found = None
@@ -181,11 +179,11 @@ def find_checkpoint(folder: Path) -> tuple[Path | None, tuple[str, ...]]:
     if faults and found is None and (len(faults) > 1 or any(folder.glob("step-*.broken*"))):
         listed = "; ".join(f"{path.name}: {why}" for path, why in faults.items())
         raise RunDamaged(
-            f"No checkpoint in {folder} is sound ({listed}).",
-            hint="The best model is untouched: epigone write still works. To learn again, train into another folder.",
+            f"All checkpoints in {folder} are damaged ({listed}).",
+            hint="The best model is untouched: epigone write still works. To start again, train into another folder.",
         )
     return found, tuple(
-        f"{path.name} is broken ({why}) and lies aside as {_set_aside(path).name}" for path, why in faults.items()
+        f"{path.name} is damaged ({why}) and was renamed to {_set_aside(path).name}" for path, why in faults.items()
     )
 
 
@@ -197,12 +195,12 @@ def _set_aside(checkpoint: Path) -> Path:
 
 
 def load_checkpoint(checkpoint: Path) -> TrainerState:
-    """Read a checkpoint that `find_checkpoint` found sound. Raises RunDamaged."""
+    """Read a checkpoint that `find_checkpoint` returned. Raises RunDamaged."""
     try:
         tensors = {name: load_file(checkpoint / f"{name}.safetensors") for name in TENSORS}
         facts = json.loads((checkpoint / STATE).read_text("utf-8"))
         if not isinstance(facts, dict):
-            raise ValueError(f"{STATE} holds no JSON object")
+            raise ValueError(f"{STATE} does not hold a JSON object")
         return TrainerState(**tensors, facts=facts)
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise RunDamaged(f"The checkpoint {checkpoint} cannot be read: {error}.") from None

@@ -1,4 +1,7 @@
-"""A run's folder: what lies where, who may work in it, and what is written when."""
+"""The folder of a run: its files, its lock, and how they are written and read.
+
+Nothing in it refers to files outside, so that it can be moved.
+"""
 
 from __future__ import annotations
 
@@ -56,15 +59,15 @@ if TYPE_CHECKING:
 
 
 OWN = {".lock", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
-"""What may lie in a folder before its settings do."""
+"""Files that may exist before the settings are written."""
 OLD_MANIFEST = "plan.json"
 """Of format 1."""
 MOST_BEFORE_A_CHECKPOINT = 2
-"""Evaluations of a run that a crash or a broken disk may leave without any checkpoint, at its beginning."""
+"""Evaluations after which a run can be without any checkpoint, because of a crash or a damaged disk at its start."""
 
 
 class RunFolder:
-    """Paths in a run's folder and the ways to write them. Nothing in it needs what is outside, so it can be moved."""
+    """Paths in a run's folder, and methods to read and write them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,45 +86,45 @@ class RunFolder:
         self._lock = FileLock(path / ".lock")
         self._identity: tuple[int, int] | None = None
 
-    # -- beginning and opening
+    # -- creating and opening
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """A new, empty run, where no training ever began. Raises RunExists, OutputError."""
+        """A new, empty run in a folder in which no training was started. Raises RunExists, OutputError."""
         folder = cls(path)
         if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
-            raise OutputError(f"{path} is no name in UTF-8.", hint="Choose another folder with --out.")
+            raise OutputError(f"{path} is not a valid UTF-8 name.", hint="Choose another folder with --out.")
         begun = cls.is_run(path)
         if begun or (path.exists() and not folder.settings.exists() and _holds_something(path)):
             what = "a run" if begun else "something else"
-            hint = f"Go on with it: epigone resume {path}. Or choose" if begun else "Choose"
+            hint = f"Continue it: epigone resume {path}. Or choose" if begun else "Choose"
             raise RunExists(f"{path} already holds {what}.", hint=f"{hint} another folder with --out.")
         try:
             make_folder(folder.samples)
         except OSError as error:
             raise OutputError(
-                f"{path} cannot be made: {error.strerror}.", hint="Choose another folder with --out."
+                f"{path} cannot be created: {error.strerror}.", hint="Choose another folder with --out."
             ) from None
         return folder
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """A run in which training began. Raises RunNotFound, RunIncompatible."""
+        """A run in which training was started. Raises RunNotFound, RunIncompatible."""
         folder = cls(path)
         if not cls.is_run(path):
             what = "holds no run" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
-            raise RunNotFound(f"{path} {what}.", hint="A run is made by: epigone train TEXT --out FOLDER")
+            raise RunNotFound(f"{path} {what}.", hint="To make a run: epigone train TEXT --out FOLDER")
         folder._check_format()
         return folder
 
     @staticmethod
     def is_run(path: Path) -> bool:
-        """Whether training began in a folder."""
+        """Whether training was started in a folder."""
         begun = (path / "run.json").exists() or (path / OLD_MANIFEST).exists()
         return begun or any(list_checkpoints(path / "checkpoints"))
 
     def _check_format(self) -> None:
-        """Raise RunIncompatible where a version of epigone made the run that has another format."""
+        """Raise RunIncompatible if the run has the format of another version of epigone."""
         if not self.manifest.exists():
             if (self.path / OLD_MANIFEST).exists():
                 raise RunIncompatible(
@@ -140,18 +143,18 @@ class RunFolder:
     def lock(self) -> AcquireReturnProxy[FileLock]:
         """Keep others out until the lock is released or the process ends. Raises RunLocked, OutputError."""
         try:
-            held = self._lock.acquire(timeout=0)  # a lock that is entered as well would be held twice
+            held = self._lock.acquire(timeout=0)  # as a context manager it would be acquired twice
             self._identity = _identify(self.path)
             return held
         except Timeout:
             raise RunLocked(
-                f"Another process is at work in {self.path}.", hint="Wait until it is done, or end it."
+                f"Another process is working in {self.path}.", hint="Wait until it is done, or end it."
             ) from None
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written to: {error.strerror}.") from None
 
     def check_place(self) -> None:
-        """Raise OutputError where the folder was moved or deleted since it was locked, whatever has its name now."""
+        """Raise OutputError if the folder was moved or deleted since the lock, even if another has its name now."""
         try:
             if _identify(self.path) == (self._identity or _identify(self.path)):
                 return
@@ -159,35 +162,35 @@ class RunFolder:
             pass
         raise OutputError(
             f"{self.path} is no longer the folder of this run: it was moved or deleted.",
-            hint="Where it was moved to, epigone resume goes on from the last checkpoint.",
+            hint="If it was moved, epigone resume NEW_PLACE continues from the last checkpoint.",
         )
 
     def check_room(self, model: GPT2LMHeadModel) -> None:
-        """Raise OutputError where there is no room for all that learning keeps at a time."""
+        """Raise OutputError if there is no space for all that training keeps at a time."""
         weights = sum(parameter.nbytes for parameter in model.parameters())
         learned = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
         n_missing = MOST_AT_ONCE - len(list_checkpoints(self.checkpoints))
         check_room(self.path, max(1, n_missing) * (weights + 2 * learned) + 2 * weights, "This run")
 
     def write_known(self, path: Path, content: bytes) -> None:
-        """Write a file of which it is known from then on what it should be."""
+        """Write a file and record its checksum."""
         self.checksums.record_checksum(path, sha256(content).hexdigest())
         write_bytes(path, content)
 
-    # -- what was asked and derived
+    # -- settings, manifest and receipt
 
     def write_settings(self, settings: TrainSettings) -> None:
-        """settings.toml: what was asked."""
+        """settings.toml: the settings as the user gave them."""
         self.write_known(self.settings, write_toml(settings).encode())
 
     def read_settings(self) -> TrainSettings:
-        """What was asked. Raises SettingsError, RunDamaged."""
+        """The settings as the user gave them. Raises SettingsError, RunDamaged."""
         if fault := self.checksums.find_damage(self.settings):
             raise _damaged(self.path, fault)
         return make_settings(TrainSettings, read_settings(self.settings, TrainSettings), source=str(self.settings))
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """run.json: the plan and what the run is made from. From here on the folder is a run."""
+        """run.json: the plan and what the run is made from. Once it is written the folder is a run."""
         self.write_known(self.manifest, manifest.encode())
 
     def read_manifest(self) -> Manifest:
@@ -215,32 +218,32 @@ class RunFolder:
         write_bytes(self.sampling, record.encode())
 
     def hash_model(self) -> str:
-        """The sha256 of the best model's weights; "" where there are none yet."""
+        """The sha256 of the best model's weights; "" if there are none yet."""
         weights = self.model / WEIGHTS
         return hash_file(weights) if weights.exists() else ""
 
     def write_judgement(self, judgement: Mapping[str, Any], model: str) -> None:
-        """judgement.json: what `Judgement.as_json` gave, and the hash of the model that was judged."""
+        """judgement.json: the result of `Judgement.as_json`, and the hash of the model that was judged."""
         write_json(self.judgement, {**judgement, "model_sha256": model})
 
     def read_judgement(self) -> dict[str, Any] | None:
-        """What was written of the model that is there now; None where that was not judged or cannot be read."""
+        """The judgement of the current model; None if it was not judged or the file cannot be read."""
         try:
             judgement = json.loads(self.judgement.read_text("utf-8"))
         except (OSError, ValueError, RecursionError):
             return None
         if not isinstance(judgement, dict) or judgement.pop("model_sha256", None) != self.hash_model():
-            return None  # it learned on, and a better model has taken the place of the one that was judged
+            return None  # a better model has replaced the one that was judged
         return judgement
 
-    # -- what comes while it learns
+    # -- during training
 
     def record(self, event: Event) -> None:
-        """Keep an event: its numbers in metrics.jsonl, its samples in a file of their own besides."""
+        """Record an event: its numbers in metrics.jsonl, its samples also in a file of their own."""
         try:
             append_event(self.metrics, event)
         except OSError as error:
-            raise OutputError(f"{self.metrics} cannot be written: {error.strerror}.", hint="Make room.") from None
+            raise OutputError(f"{self.metrics} cannot be written: {error.strerror}.", hint="Free some space.") from None
         if isinstance(event, Sampled) and event.samples:
             texts = [f"--- sample {i}\n{sample.prompt}{sample.text}\n" for i, sample in enumerate(event.samples, 1)]
             write_text(self.samples / f"epoch-{name_epoch(event.epoch)}.txt", "\n".join(texts))
@@ -250,19 +253,19 @@ class RunFolder:
         return tuple(read_events(self.metrics))
 
     def save_checkpoint(self, step: int, packed: TrainerState) -> None:
-        """Keep the learner as it is. Raises OutputError; the checkpoint before it stays."""
+        """Save the trainer's state. Raises OutputError; the previous checkpoint then stays."""
         size = self.metrics.stat().st_size if self.metrics.exists() else 0
         try:
             if size:
                 flush(self.metrics)
         except OSError as error:
-            raise OutputError(f"{self.metrics} cannot be written: {error.strerror}.", hint="Make room.") from None
+            raise OutputError(f"{self.metrics} cannot be written: {error.strerror}.", hint="Free some space.") from None
         save_checkpoint(self.checkpoints, step, packed, {"metrics_size_bytes": size}, list_copied(self.path))
 
     def load_checkpoint(self) -> tuple[TrainerState | None, tuple[str, ...]]:
-        """The newest sound checkpoint, and what was found broken and mended on the way.
+        """The newest intact checkpoint, and a line about each damage that was found and repaired.
 
-        Metrics that are newer than the checkpoint are dropped: they will come again. Raises RunDamaged, OutputError.
+        Metrics newer than the checkpoint are removed: training will write them again. Raises RunDamaged, OutputError.
         """
         try:
             checkpoint, found = find_checkpoint(self.checkpoints)
@@ -272,7 +275,7 @@ class RunFolder:
             size = 0 if packed is None else packed.facts.get("metrics_size_bytes")
             if type(size) is not int or size < 0:
                 raise RunDamaged(
-                    f"{checkpoint} does not say how far the metrics go.", hint="Train again from the text."
+                    f"{checkpoint} does not say how long metrics.jsonl was.", hint="Train again from the text."
                 )
             self._cut_metrics(size)
             if checkpoint is not None:
@@ -282,20 +285,20 @@ class RunFolder:
         return packed, found
 
     def load_step(self, step: int) -> TrainerState | None:
-        """The checkpoint of a step, if there is a sound one."""
+        """The checkpoint of a step, if there is an intact one."""
         for checkpoint in list_checkpoints(self.checkpoints):
             if read_step(checkpoint) == step and find_fault(checkpoint) is None:
                 return load_checkpoint(checkpoint)
         return None
 
     def _require_little_lost(self) -> None:
-        """Raise RunDamaged where beginning anew would undo what several evaluations, and so checkpoints, came after."""
+        """Raise RunDamaged if starting again would lose more than the few evaluations before a first checkpoint."""
         n_evaluations = sum(isinstance(event, Evaluated) for event in self.read_events())
         if n_evaluations > MOST_BEFORE_A_CHECKPOINT:
             raise RunDamaged(
-                f"{self.path} had {n_evaluations} evaluations and has no checkpoint any more.",
+                f"{self.path} had {n_evaluations} evaluations and has no checkpoint left.",
                 hint="The best model is untouched: epigone write still works. "
-                "To learn again, train into another folder.",
+                "To start again, train into another folder.",
             )
 
     def _cut_metrics(self, size: int) -> None:
@@ -304,37 +307,37 @@ class RunFolder:
                 file.truncate(size)
 
     def load_tokens(self) -> TokenDataset:
-        """The tokens that it learns from and is tested on. Raises RunDamaged."""
+        """The tokens that it trains on and those held out. Raises RunDamaged."""
         return load_tokens(self.tokens / self.read_manifest().tokens)
 
     def read_documents(self) -> list[Text]:
-        """The texts that the run learned from. Raises RunDamaged, OutputError."""
+        """The training texts. Raises RunDamaged, OutputError."""
         return decode_documents(self.load_tokens().train, load_tokenizer(self.model))
 
     def read_held_out(self) -> list[Text]:
-        """The texts that it was tested on, which it did not learn from. Raises RunDamaged, OutputError."""
+        """The held-out texts. Raises RunDamaged, OutputError."""
         return decode_documents(self.load_tokens().validation, load_tokenizer(self.model))
 
     def read_some_held_out(self) -> list[str]:
-        """The same; of very much text a part, at even distances. Raises RunDamaged."""
+        """The held-out texts, or a sample taken evenly if they are very long. Raises RunDamaged."""
         return decode_sample(self.load_tokens().validation, load_tokenizer(self.model))
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
-        """Put the model's weights into model/, in place of those of an earlier epoch."""
+        """Save the model's weights in model/, in place of those of an earlier epoch. Raises OutputError."""
         from epigone.model.gpt2 import save_weights
 
         place = self.model / WEIGHTS
-        save_weights(model, place, lambda beside: self.checksums.record_checksum(place, hash_file(beside)))
+        save_weights(model, place, lambda partial: self.checksums.record_checksum(place, hash_file(partial)))
 
     def find_damage_of_best(self) -> str | None:
-        """What is wrong with the weights in model/, where there should be some; None if nothing."""
+        """What is wrong with the weights in model/, or None. To be called only if there should be some."""
         place = self.model / WEIGHTS
         if not place.exists():
             return f"model/{WEIGHTS} is missing"
         return self.checksums.find_damage(place)
 
     def write_config_and_tokenizer(self, model: GPT2LMHeadModel, tokenizer: BPETokenizer) -> None:
-        """Everything of model/ but its weights."""
+        """Write everything in model/ except the weights. Raises OutputError."""
         from epigone.model.gpt2 import save_config_and_tokenizer
 
         beside = self.path / ".frame"
@@ -342,27 +345,29 @@ class RunFolder:
         try:
             save_config_and_tokenizer(model, tokenizer, beside)
             for file in sorted(beside.iterdir()):
-                write = write_bytes if file.name == GENERATION else self.write_known  # that is changed later
+                write = (
+                    write_bytes if file.name == GENERATION else self.write_known
+                )  # changed when the temperature is chosen
                 write(self.model / file.name, file.read_bytes())
             shutil.rmtree(beside)
         except OSError as error:
-            raise OutputError(f"{self.model} cannot be written: {error.strerror}.", hint="Make room.") from None
+            raise OutputError(f"{self.model} cannot be written: {error.strerror}.", hint="Free some space.") from None
 
 
 def name_epoch(epoch: float) -> str:
-    """An epoch as it stands in a file's name: 01, or 01.50 between two."""
+    """An epoch in a file's name: 01, or 01.50 between two."""
     return f"{epoch:05.2f}".removesuffix(".00")
 
 
 def _damaged(run: Path, fault: str) -> RunDamaged:
     return RunDamaged(
         f"{run}: {fault}." if not fault.startswith(str(run)) else f"{fault}.",
-        hint=f"epigone resume {run} puts it back from a checkpoint. Where none was written, train again from the text.",
+        hint=f"epigone resume {run} restores it from a checkpoint. If there is none, train again from the text.",
     )
 
 
 def _holds_something(path: Path) -> bool:
-    """Whether there is anything but what a run that was stopped at once may leave."""
+    """Whether there is anything except what a run that was stopped at once may leave."""
     if not path.is_dir():
         return True
     return any(item.name not in OWN for item in path.iterdir()) or any((path / "samples").glob("*"))

@@ -1,4 +1,4 @@
-"""A run's folder and a sound checkpoint in; damaged files put back as they were, and a line about each, out."""
+"""Repair of a run's damaged or missing files from the copies in its newest intact checkpoint, found by checksums."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from epigone.model.hub import CONFIG, GENERATION
 
 
 class Checksums:
-    """sums.json of a run: the sha256 of some of its files, by their names there."""
+    """sums.json of a run: the sha256 of some of its files, by name."""
 
     def __init__(self, run: Path) -> None:
         self.run, self.path = run, run / "sums.json"
 
     def record_checksum(self, path: Path, sha256: str) -> None:
-        """Say what a file will be before it takes its place. Until it does, what it was counts as sound too.
+        """Record the sha256 that a file will have, before it is replaced. Its previous one counts as intact too.
 
         Raises OutputError.
         """
@@ -29,7 +29,7 @@ class Checksums:
             write_json(self.path, sums | {name: [sha256, *before]})
 
     def find_damage(self, path: Path) -> str | None:
-        """What is wrong with a file, or None; also where nothing is known of it."""
+        """What is wrong with a file, or None; also None if it has no checksum."""
         name = path.relative_to(self.run).as_posix()
         expected = self._read().get(name)
         if expected is None:
@@ -53,31 +53,31 @@ class Checksums:
 
 METRICS = "metrics.jsonl"
 CONFIG_AND_TOKENIZER = (CONFIG, "tokenizer.json", "tokenizer_config.json")
-"""Of model/, all that does not change while it learns and that nothing can be made of the weights without."""
+"""The files of model/ that do not change during training and without which the weights are useless."""
 
 
 def list_copied(run: Path) -> list[Path]:
-    """The files of which each checkpoint holds a copy."""
+    """The files that each checkpoint holds copies of."""
     own = [run / name for name in ("run.json", "settings.toml", "receipt.json", METRICS)]
     return [*own, *(run / "model" / name for name in (*CONFIG_AND_TOKENIZER, GENERATION))]
 
 
 def repair(run: Path, checkpoint: Path, sums: Checksums) -> Iterator[str]:
-    """Put back what is missing, unreadable or not what was written, but for the best weights. Raises OutputError.
+    """Restore files that are missing, unreadable or changed, except the best weights. Raises OutputError.
 
-    metrics.jsonl is put back to where the checkpoint was made: what comes after that comes again.
+    metrics.jsonl is restored to its state at the checkpoint: training writes the rest again.
     """
     for path in list_copied(run):
         copy = checkpoint / path.name
         if not copy.exists():
             continue  # a checkpoint of an earlier version
         if path.name == METRICS:
-            yield from _put_back_metrics(path, copy)
+            yield from _restore_metrics(path, copy)
         elif fault := sums.find_damage(path) or _find_unreadable(path):
             content = copy.read_bytes()
             write_bytes(path, content)
             sums.record_checksum(path, sha256(content).hexdigest())
-            yield f"{fault}; it is put back from {checkpoint.name}"
+            yield f"{fault}; restored from {checkpoint.name}"
 
 
 def _find_unreadable(path: Path) -> str | None:
@@ -92,10 +92,10 @@ def _find_unreadable(path: Path) -> str | None:
     return None
 
 
-def _put_back_metrics(path: Path, copy: Path) -> Iterator[str]:
+def _restore_metrics(path: Path, copy: Path) -> Iterator[str]:
     kept = copy.read_bytes()
     found = path.read_bytes() if path.exists() else b""
     if found != kept:
         write_bytes(path, kept)
     if not found.startswith(kept):
-        yield f"{path.name} is not what was written; it is put back from {copy.parent.name}"
+        yield f"{path.name} is not what was written; restored from {copy.parent.name}"

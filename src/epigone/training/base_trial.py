@@ -1,8 +1,8 @@
-"""Trial of the small base and of a fresh model on a sample of a text: which one learns more of it in equal time.
+"""Trial of the small base against a new model on a sample of the text: which has the lower loss after equal time.
 
-How well an untouched base fits a text says little about how fast it learns it: a chat that it needed 3.8 bits a byte
-for took 2.2 after 32 steps (docs/dev/findings.md). So both learn from the sample, for equal times by the arithmetic and
-not by a clock: equal texts are tried equally.
+The loss before training says little about the loss after it: for a chat the base went from 3.8 to 2.2 bits per byte in
+32 steps (docs/dev/findings.md). So both are trained on the sample, for times that are equal by the arithmetic and not
+by a clock: equal texts give equal trials.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from epigone.training.lr_schedule import LRSchedule
 from epigone.training.optimizer import make_optimizer
 
 SAMPLE, PIECE = 120_000, 2_000
-"""Characters that are looked at, and those that stand together of them: every tenth piece is not learned from."""
+"""Characters of the sample, and of one piece of it; every tenth piece is held out."""
 STEPS, TOKENS_PER_STEP, RATE = 32, 256, 1e-3
-"""Of the small base, by AdamW, which learns more in so short a time than Muon. A fresh model takes as many steps as fit
+"""Of the small base, with AdamW, which is better than Muon in so short a time. A new model takes as many steps as fit
 into the same time."""
 FRESH_TOKENS_PER_STEP = 1_024
 MOST_PASSES = 1_000.0
 FRESH_SIZE, FRESH_VOCAB_SIZE = "2x64", 512
-"""A larger one is behind after some seconds."""
+"""A larger one is still behind after a few seconds."""
 
 
 def try_bases(texts: Sequence[Text]) -> BaseTrial:
-    """Try both on the processor, or only look at the untouched base where that fits already.
+    """Try both on the CPU, or only evaluate the base if it fits well enough before training.
 
-    Whatever torch's own random state is, it has no part in this and stays what it is.
+    torch's global random state is neither used nor changed.
     """
     learned, tested = sample_text(texts)
     hardware, folder = find_hardware("cpu"), find_base(default_base().name).folder
@@ -61,7 +61,7 @@ def try_bases(texts: Sequence[Text]) -> BaseTrial:
 
 
 def sample_text(texts: Sequence[Text]) -> tuple[list[str], list[str]]:
-    """Pieces at even distances in the texts: those to learn from, and those to test on."""
+    """Pieces taken evenly from the texts: those to train on, and those held out."""
     n_characters = sum(map(len, texts))
     size = max(1, min(PIECE, n_characters // 10))
     places = [(text, start) for text in texts for start in range(0, len(text), size)]
@@ -71,7 +71,7 @@ def sample_text(texts: Sequence[Text]) -> tuple[list[str], list[str]]:
 
 
 class _Candidate:
-    """A model that is tried, with the sample in its own tokens. `folder` is None for a fresh one."""
+    """A model in the trial, with the sample in its own tokens. `folder` is None for a new model."""
 
     def __init__(
         self, folder: Path | None, tokenizer: BPETokenizer, learned: list[str], tested: list[str], hardware: Hardware
@@ -91,12 +91,12 @@ class _Candidate:
         )
 
     def guess_seconds(self) -> float:
-        """What a step takes."""
+        """Estimated duration of a step."""
         plan = self.plan
         return plan.shape.guess_seconds(plan.tokens_per_step, plan.block_size, self.hardware)
 
     def learn(self, n_steps: int) -> float:
-        """Take so many steps, the rate falling to zero; then bits per byte of what was not learned from."""
+        """Train for so many steps, the learning rate falling to zero; then bits per byte of the held-out pieces."""
         plan = set_length(self.plan, TrainSettings(), n_steps)
         optimizer = make_optimizer(self.model, plan)
         rate = LRSchedule(plan.schedule, peak=plan.learning_rate, n_steps=plan.n_steps, warmup_ratio=plan.warmup_ratio)
@@ -112,7 +112,7 @@ class _Candidate:
 
     @torch.no_grad()
     def measure(self) -> float:
-        """Bits per byte of what is not learned from."""
+        """Bits per byte of the held-out pieces."""
         self.model.eval()  # type: ignore[no-untyped-call]
         size = self.plan.block_size
         batches = read_in_order(self.tested.ids, block_size=size, batch_size=max(1, 2_048 // size))
@@ -133,7 +133,7 @@ def _encode(pieces: Sequence[str], tokenizer: BPETokenizer) -> TokenSplit:
 
 
 def _make_plan(folder: Path | None, tokenizer: BPETokenizer, tokens: TokenDataset, hardware: Hardware) -> Plan:
-    """As for any run, but without dropout, which does not pay in seconds."""
+    """As for any run, but without dropout, which does not help in so short a time."""
     settings = TrainSettings(epochs=MOST_PASSES, dropout=0.0)
     base = "none" if folder is None else default_base().name
     how = {"size": FRESH_SIZE} if folder is None else {"optimizer": "adamw", "learning_rate": RATE}
@@ -149,7 +149,7 @@ def _make_plan(folder: Path | None, tokenizer: BPETokenizer, tokens: TokenDatase
 
 @contextmanager
 def _repeatable() -> Iterator[None]:
-    """Equal sums come out of equal steps in here; afterwards torch is set as it was."""
+    """Deterministic arithmetic within this context; torch's settings are restored afterwards."""
     filling: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), filling.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)

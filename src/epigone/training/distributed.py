@@ -41,7 +41,7 @@ def make_accelerator(plan: Plan) -> Accelerator:
     on_cpu = plan.device == "cpu"
     if on_cpu:
         torch.set_num_threads(plan.n_threads)
-        # Free on a CPU, but for filling every new tensor; without it gradients of embeddings are summed at random.
+        # Free on a CPU, except for filling new tensors; without it embedding gradients are summed in any order.
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     else:
@@ -52,7 +52,7 @@ def make_accelerator(plan: Plan) -> Accelerator:
 
 @cache
 def _leave_group_at_end() -> None:
-    """Left open, gloo's threads now and then abort a process that is done, and torchrun then ends the others."""
+    """Otherwise gloo's threads sometimes abort a process that is done, and torchrun then ends the others."""
     atexit.register(lambda: distributed.is_initialized() and distributed.destroy_process_group())
 
 
@@ -65,7 +65,7 @@ def all_reduce_max(accelerator: Accelerator, *values: float) -> list[float]:
 
 
 def main_process_first(hardware: Hardware) -> AbstractContextManager[Any]:
-    """Run it in the first process, and then in the others, which find it done."""
+    """A context that the main process runs first, and then the others, which find the work done."""
     if count_processes() == 1:
         return nullcontext()
     main_first: AbstractContextManager[Any] = PartialState(cpu=hardware.device == "cpu").main_process_first()

@@ -42,7 +42,7 @@ class Evaluation:
 def evaluate(
     model: GPT2LMHeadModel, part: TokenSplit, *, block_size: int, batch_size: int, accelerator: Accelerator
 ) -> Evaluation:
-    """Read all of a part in blocks that do not overlap; each token is predicted exactly once.
+    """Evaluate on a whole split in blocks that do not overlap; each token is predicted exactly once.
 
     The logits are computed in the run's precision, the loss from them in fp32 and its sum in fp64. If memory runs
     out, a batch is read in smaller parts. Raises OutOfMemory.
@@ -84,8 +84,8 @@ def _measure_in_parts(model: GPT2LMHeadModel, batch: Batch, accelerator: Acceler
 
 
 def _measure(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Nats, right predictions and count of a batch. logits: [batch, time, vocabulary]; targets: int64 [batch, time]."""
-    logits = logits.float()  # once: the largest of bf16 values is searched for five times as slowly
+    """Nats, correct predictions, count. logits: [batch, time, vocabulary]; targets: int64 [batch, time]."""
+    logits = logits.float()  # once: argmax of bf16 is five times as slow
     nats = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
     right = (logits.argmax(-1) == targets).sum()
     return torch.tensor([nats.item(), right.item(), targets.numel()], dtype=torch.float64)

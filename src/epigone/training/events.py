@@ -1,4 +1,4 @@
-"""What training tells the world: each event is one frozen value; surfaces show them, a run records them."""
+"""Events of training, as frozen values: shown by the command line, recorded in the run, passed to callbacks."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Literal
 
 Reason = Literal["done", "time", "patience", "interrupted"]
 Grade = Literal["good", "fair", "bad", "unsure"]
-"""As it should be; to be looked at; not as it should be; not enough to say."""
+"""Good, worth a look, bad, or too little text to say."""
 LEAST_LIKENESS = 40.0
-"""Of 100: what is further from the author than this does not sound like him."""
+"""On the scale from 0 to 100: a text below this does not sound like the author."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """What was measured on a few steps, and what follows from it for the whole run."""
+    """Time and memory measured on a few steps, and the time of the whole run estimated from them."""
 
     seconds_per_step: float
     seconds_per_evaluation: float
-    """With its samples."""
+    """Including its samples."""
     n_evaluations: int
     seconds: float
     memory_bytes: int
     """Largest memory of this process, or of the GPU, so far."""
     compile_seconds: float = 0.0
-    """What torch.compile took; it counts as time of training."""
+    """Time that torch.compile took; it counts as training time."""
     parts: int = 1
-    """In so many parts a batch had to be computed to fit into memory."""
+    """Parts in which a batch had to be computed to fit into memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,46 +42,46 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleStats:
-    """What is to be said of a model's samples."""
+    """Checks of a model's samples: copying, repetition and style."""
 
     n_characters: int
-    """Of the samples, and of what else it wrote to be judged."""
+    """Of the samples, and of further text that was generated for the checks."""
     copied: float
-    """Share of them in passages of 50 characters or more that stand in the text that is learned from."""
+    """Share of them in passages of 50 characters or more that are in the training text."""
     longest_copied: int
-    """Characters of the longest passage that stands there, whatever its length."""
+    """Characters of the longest passage that is in the training text."""
     copying: Grade
-    """What these two come to; unsure where the samples are short."""
+    """Grade of these two; unsure if the samples are short."""
     repeated: float
-    """Share of passages of four words that came before within 256 words."""
+    """Share of four-word passages that occurred before within 256 words."""
     repeating: Grade
-    """What this and the compression of the samples come to, beside the author's own range."""
+    """Grade of this and of the samples' compression, compared with the author's own range."""
     sounds_like: float | None
-    """Likeness to the author, 0 that of others and 100 his own; None where it was not measured."""
+    """Style score: 0 is the median of other authors, 100 the author's own text; None if it was not measured."""
 
     @property
     def spoiled(self) -> bool:
-        """Whether the samples plainly copy, repeat themselves or, where that was measured, sound like somebody else."""
+        """Whether the samples clearly copy, repeat themselves or, if style was measured, sound unlike the author."""
         unlike = self.sounds_like is not None and self.sounds_like < LEAST_LIKENESS
         return unlike or "bad" in (self.copying, self.repeating)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Started:
-    """Training begins, or goes on after a resume (`step` > 0)."""
+    """Training starts, or continues after a resume (`step` > 0)."""
 
     step: int
     n_steps: int
     epochs: float
     """Passes over the text that are planned."""
     timed: bool = False
-    """Whether a time limit may end it before; steps and epochs are estimates then."""
+    """Whether a time limit may end it earlier; steps and epochs are then estimates."""
     resumed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
-    """A report on the steps since the last one. Loss in nats per token, averaged over them, under any dropout."""
+    """A report on the steps since the last one. Loss in nats per token, averaged over them, with dropout active."""
 
     step: int
     n_steps: int
@@ -94,29 +94,29 @@ class StepReport:
     learning_rate: float
     tokens_per_second: float
     seconds: float
-    """Training seconds so far, evaluations and samples included, those before a resume too."""
+    """Training seconds so far, including evaluations, samples and the time before a resume."""
     seconds_left: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchSplit:
-    """Memory ran out in a step; it was taken again, and so are those to come, with each batch in smaller parts."""
+    """Memory ran out in a step; from this step on, each batch is computed in smaller parts."""
 
     step: int
     batch_size: int
-    """Blocks of a batch in each process, which stay what they were."""
+    """Blocks of a batch in each process; unchanged."""
     parts: int
-    """In how many parts it is computed from now on."""
+    """Parts in which a batch is computed from now on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluated:
-    """The held-out text was read, every token once."""
+    """The model was evaluated on the held-out text, every token predicted once."""
 
     step: int
     epoch: float
     training_loss: float | None
-    """Nats per token over the steps since the last evaluation, under any dropout; None before the first step."""
+    """Nats per token over the steps since the last evaluation, with dropout active; None before the first step."""
     loss: float
     """Nats per held-out token."""
     accuracy: float
@@ -128,23 +128,23 @@ class Evaluated:
     learning_rate: float
     seconds: float
     best: bool
-    """The best so far, by its loss and, if so asked, its samples; the model folder now holds it."""
+    """Whether it is the best so far, by loss and, with --keep-best quality, samples; model/ then holds its weights."""
     spoiled: bool = False
-    """Whether its samples are no good, where those were asked to count: any other is better, then."""
+    """With --keep-best quality: whether its samples are bad, so that any other evaluation is better."""
     share: float = 1.0
-    """Of the way from the base to what was learned; below 1 once at the end, where part of the way back was better."""
+    """Share of the trained weights in an interpolation with the base's; below 1 only at the end, if that was better."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampled:
-    """The model wrote, always from the same prompts and seeds."""
+    """Samples from the model, always with the same prompts and seeds."""
 
     step: int
     epoch: float
     samples: tuple[Sample, ...]
     found: SampleStats | None = None
     share: float = 1.0
-    """That of the evaluation beside it."""
+    """As in the `Evaluated` of the same weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,21 +173,21 @@ Event = Started | StepReport | BatchSplit | Evaluated | Sampled | CheckpointSave
 
 
 def effective_history(events: Iterable[Event]) -> list[Event]:
-    """The events of one unbroken course: what a crash undid is left out, because a resume goes over it again."""
-    course: list[Event] = []
+    """The events without those that a crash undid, which the resumed run produced again."""
+    history: list[Event] = []
     for event in events:
         if isinstance(event, Started):
-            course = [past for past in course if event.resumed and past.step <= event.step]
-        course.append(event)
-    return course
+            history = [past for past in history if event.resumed and past.step <= event.step]
+        history.append(event)
+    return history
 
 
 def same_weights(samples: Sampled, evaluation: Evaluated) -> bool:
-    """Whether both are of the same weights."""
+    """Whether samples and evaluation are of the same weights."""
     return (samples.step, samples.share) == (evaluation.step, evaluation.share)
 
 
 def find_best(evaluations: Sequence[Evaluated]) -> Evaluated | None:
-    """The evaluation whose weights were kept: of those that were the best so far the best, as training ranks them."""
+    """The evaluation whose weights were kept, by the same ranking as in training; None if there is none."""
     kept = (item for item in evaluations if item.best and math.isfinite(item.loss))
     return min(kept, key=lambda item: (item.spoiled, item.loss), default=None)

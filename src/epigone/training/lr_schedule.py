@@ -34,7 +34,7 @@ class LRSchedule:
             raise SettingsError(f"--schedule {name} takes no --schedule-arguments.", hint="Leave them out.")
         try:
             self._set_up(peak, _read(arguments))
-            self._try_out()
+            self._check_values()
             self._set_up(peak, _read(arguments))
         except (TypeError, ValueError, ArithmeticError) as error:
             raise SettingsError(
@@ -52,7 +52,7 @@ class LRSchedule:
             scheduler_specific_kwargs=_fill_in(self.name, peak, self.n_steps, arguments) | arguments,
         )
 
-    def _try_out(self) -> None:
+    def _check_values(self) -> None:
         """Some invalid values fail only in use; this finds them before the run."""
         for part in range(101):
             self.at(part / 100 * self.n_steps)
@@ -63,12 +63,12 @@ class LRSchedule:
         """The learning rate of a step, counted from 0; fractions of a step are allowed."""
         if isinstance(self._scheduler, LambdaLR):
             curve: Callable[[Any], float] = self._scheduler.lr_lambdas[0]
-            # one of them counts from 1 and would, between two steps, rise above the peak
+            # one schedule counts from 1 and would, between two steps, exceed the peak
             return float(self._scheduler.base_lrs[0]) * min(1.0, curve(step))
         return float(self._stand_in.param_groups[0]["lr"])
 
     def see(self, loss: float) -> None:
-        """Give a validation loss to a schedule that depends on it."""
+        """Pass a validation loss to a schedule that depends on it."""
         if self.name in DRIVEN_BY_METRIC:
             self._scheduler.step(loss)
 

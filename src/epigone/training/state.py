@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 SECONDS_LEARNED_PER_SECOND_EVALUATED = 8
-"""Under a time limit: evaluations, with their samples and saves, take at most a ninth of it."""
+"""Under a time limit, evaluations with their samples and checkpoints take at most a ninth of it."""
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
-"""Between checkpoints besides those at evaluations: the most that a crash can cost."""
+"""The most time that a crash can cost; besides, each evaluation saves a checkpoint."""
 RESERVE, RESERVE_TO_MIX = 1.3, 2.8
-"""Times what the last evaluation took: kept free for the one at the end, and for a look back to the base after it."""
+"""Time reserved at the end, in last evaluations' durations: for the final one, and for interpolation after it."""
 
 
 class Clock:
-    """The clock of one session; earlier time is in `progress`, which it keeps up to date."""
+    """Training time of one process; earlier time is in `progress`, which it keeps up to date."""
 
     def __init__(self, plan: Plan, progress: Progress, *, mixes: bool) -> None:
         self._plan, self._progress = plan, progress
@@ -33,18 +33,18 @@ class Clock:
         self.reported_at = self.evaluated_at = self.saved_at = progress.seconds
 
     def tick(self) -> float:
-        """The seconds of training so far."""
+        """Update and return the seconds of training so far."""
         self._progress.seconds = time.monotonic() - self._began
         return self._progress.seconds
 
     @property
     def seconds_of_steps(self) -> float:
-        """Without the time before the first step."""
+        """Seconds without the time before the first step."""
         return self._progress.seconds - self._progress.seconds_before
 
     @property
     def share_done(self) -> float:
-        """Share of the run that is done: of its steps or, if that is more, of its minutes less what ends them."""
+        """Share of the run that is done: of its steps or, if that is more, of its minutes less the reserve."""
         by_steps = self._progress.step / self._plan.most_steps
         if self._plan.minutes is None:
             return by_steps
@@ -54,19 +54,19 @@ class Clock:
 
     @property
     def steps_done(self) -> float:
-        """Where on the way of the learning rate the middle of the step to come is, in steps of the plan."""
+        """Position of the coming step's middle in the learning-rate schedule, in planned steps."""
         if self._plan.minutes is None:
             return self._progress.step + 0.5
         return self.share_done * self._plan.n_steps
 
     @property
     def is_checkpoint_due(self) -> bool:
-        """Whether the last one was too long ago."""
+        """Whether the last checkpoint was too long ago."""
         return self._progress.seconds - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
 
     @property
     def is_evaluation_due(self) -> bool:
-        """At the end of an epoch or part of one; where the minutes end the run, as far as they afford it."""
+        """At the end of an epoch or of a part of one; under a time limit only as often as it allows."""
         step, plan = self._progress.step, self._plan
         asked = plan.evaluate_every is not None and step % plan.evaluate_every == 0
         per_step = plan.blocks_per_step * plan.evaluations_per_epoch
@@ -92,23 +92,23 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    """Training seconds, evaluations and samples included."""
+    """Training seconds, including evaluations and samples."""
     seconds_before: float = 0.0
-    """Those of them that had passed before the first step."""
+    """Of these, the seconds before the first step."""
     evaluated_step: int = -1
     best_step: int = 0
     best_epoch: float = 0.0
     best_loss: float = math.inf
     best_spoiled: bool = False
-    """Whether the best one's samples were no good, as far as that counts."""
+    """With --keep-best quality: whether the best evaluation's samples were bad."""
     best_share: float = 1.0
-    """Of the way from the base to the weights of that step."""
+    """Share of the trained weights in the best ones, if these were interpolated with the base's."""
     base_loss: float = math.inf
-    """Of the untouched base."""
+    """Of the base before training."""
     loss: float = math.inf
     """Of the last evaluation."""
     mixed_step: int = -1
-    """The last step that was looked back from to the base."""
+    """The last step after which interpolation with the base was tried."""
     n_worse: int = 0
     """Evaluations since the best one."""
     n_losses: int = 0
@@ -120,7 +120,7 @@ class Progress:
     learning_rate: float = 0.0
     """That of the last step."""
     evaluation_seconds: float = 0.0
-    """What the last evaluation took, with its samples and whatever was saved."""
+    """Duration of the last evaluation, with its samples and checkpoint."""
 
 
 def pack_random_state(device: torch.device) -> dict[str, torch.Tensor]:

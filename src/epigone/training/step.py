@@ -60,7 +60,7 @@ class GradientStep:
             if self._sure and self.accelerator.num_processes > 1:
                 raise OutOfMemory(
                     f"Memory ran out in step {step}, while the other processes waited for this one.",
-                    hint="Nothing before the last checkpoint is lost: go on with epigone resume.",
+                    hint="Nothing before the last checkpoint is lost: continue with epigone resume.",
                 ) from error
         if self._sure or self.accelerator.num_processes == 1:
             return loss

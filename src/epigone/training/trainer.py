@@ -1,7 +1,7 @@
 """Training loop: a generator of events.
 
-The loop prints nothing and opens no file. What has to be kept it hands to a `Recorder`, which is done when the call
-returns; the events are for whoever watches, and come after what they tell of is kept.
+The loop prints nothing and opens no file. Events, best weights and checkpoints go to a `Recorder`, which has saved them
+when its method returns; only then is the event yielded to the caller.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ from epigone.training.step import GradientStep
 
 
 def are_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    """Whether all of them hold nothing but numbers. Takes no memory to speak of."""
+    """Whether all values are finite. Uses almost no memory."""
     return all(math.isfinite(end) for tensor in tensors for end in map(float, tensor.detach().aminmax()))
 
 
 def check_loss(loss: float, plan: Plan, progress: Progress) -> float:
-    """The loss. Raises TrainingDiverged where it is no number."""
+    """The loss. Raises TrainingDiverged if it is NaN or infinite."""
     if not math.isfinite(loss):
         raise explain_divergence(f"The loss became {loss}", plan, progress)
     return loss
 
 
 def explain_divergence(what: str, plan: Plan, progress: Progress) -> TrainingDiverged:
-    """What happened, what is kept and what to try."""
+    """An error that says what happened, what is kept and what to try."""
     some = math.isfinite(progress.best_loss)
     kept = f"the best epoch so far, {progress.best_epoch:.2f}, is kept" if some else "there is no good epoch yet"
     precision = ", or --precision fp32" if plan.precision != "fp32" else ""
@@ -66,43 +66,43 @@ def explain_divergence(what: str, plan: Plan, progress: Progress) -> TrainingDiv
 
 
 E = TypeVar("E", bound=Event)
-SMALLER = "Train with a smaller --size or --base, or --lora 16; to go on with what is saved: epigone resume."
+SMALLER = "Train with a smaller --size or --base, or --lora 16; to continue from what is saved: epigone resume."
 SampleFunction = Callable[[GPT2LMHeadModel], tuple[tuple[Sample, ...], SampleStats | None]]
-"""Lets the model write, and says what is to be said of it."""
+"""Generates samples from the model, and checks them."""
 BaseWeights = Callable[[], Mapping[str, torch.Tensor]]
-"""Loads the weights that were there before the first step."""
+"""Loads the base's weights, as before the first step."""
 
 
 class Recorder(Protocol):
-    """Keeps what a run makes. The trainer calls it in the first process, and goes on when it returns."""
+    """Saves what a run produces. Called in the main process only; training waits until it returns."""
 
     def record(self, event: Event) -> None:
-        """Keep an event."""
+        """Save an event."""
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
-        """Keep the weights as the best so far, in place of earlier ones."""
+        """Save the weights as the best so far, in place of earlier ones."""
 
     def save_checkpoint(self, step: int, state: TrainerState) -> None:
-        """Keep everything that training can go on from."""
+        """Save everything that training needs to resume."""
 
 
 class NoRecorder:
-    """Keeps nothing."""
+    """Saves nothing."""
 
     def record(self, event: Event) -> None:
-        """Let it go."""
+        """Do nothing."""
 
     def keep_best(self, model: GPT2LMHeadModel) -> None:
-        """Let it go."""
+        """Do nothing."""
 
     def save_checkpoint(self, step: int, state: TrainerState) -> None:
-        """Let it go."""
+        """Do nothing."""
 
 
 class Trainer:
-    """A model that learns by a plan, and everything that changes while it does."""
+    """Trains a model by a plan; holds everything that changes during training."""
 
-    def __init__(  # noqa: PLR0913  # each of the last five may be left out
+    def __init__(  # noqa: PLR0913  # the last five are optional
         self,
         model: GPT2LMHeadModel,
         tokens: TokenDataset,
@@ -114,7 +114,7 @@ class Trainer:
         recorder: Recorder | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`origin` gives the base's weights at the end, to try part of the way back; `teacher` is distilled from."""
+        """`origin` loads the base's weights at the end, to interpolate with them; `teacher` is distilled from."""
         self.recorder: Recorder = recorder or NoRecorder()
         self.tokens, self.plan = tokens, plan
         self.sample, self.origin, self.should_stop = sample, origin, should_stop
@@ -150,7 +150,7 @@ class Trainer:
 
     @property
     def parts(self) -> int:
-        """In how many parts a batch is computed; more than the plan says where memory ran out."""
+        """Parts in which a batch is computed; more than planned if memory ran out."""
         return self.gradients.parts
 
     @property
@@ -159,7 +159,7 @@ class Trainer:
         return self.progress.step / self.plan.steps_per_epoch
 
     def learn(self) -> Iterator[Event]:
-        """Learn to the end of the plan. Raises TrainingDiverged."""
+        """Train to the end of the plan, event by event. Raises TrainingDiverged, OutOfMemory."""
         progress, plan = self.progress, self.plan
         self.clock = Clock(plan, progress, mixes=self.origin is not None)
         yield self._record(
@@ -194,13 +194,13 @@ class Trainer:
         yield self._record(self._finish(reason))
 
     def _record(self, event: E) -> E:
-        """The event, once it is kept."""
+        """Return the event once it is saved."""
         if self.accelerator.is_main_process:
             self.recorder.record(event)
         return event
 
     def add_elapsed(self, seconds: float) -> None:
-        """Count what went before the first step, on compiling, say, as time of training."""
+        """Count time spent before the first step, such as compiling, as training time."""
         self.progress.seconds = self.progress.seconds_before = seconds
 
     def _find_reason_to_stop(self) -> Reason | None:
@@ -224,7 +224,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         self._losses += self.gradients.add(progress.step)
-        with explain_out_of_memory("the optimizer's state does not fit beside the model and its gradient", SMALLER):
+        with explain_out_of_memory(
+            "the optimizer's state does not fit into memory with the model and its gradient", SMALLER
+        ):
             if plan.max_grad_norm:
                 self.accelerator.clip_grad_norm_(self.model.parameters(), plan.max_grad_norm)
             self._stepper.step()
@@ -256,28 +258,28 @@ class Trainer:
         return report
 
     def _mean_loss(self, which: int, n_steps: int) -> float:
-        """Mean over steps and processes. Raises TrainingDiverged where it is no number."""
+        """Mean over steps and processes. Raises TrainingDiverged if it is NaN or infinite."""
         total = self._losses[which].clone()
         if self.accelerator.num_processes > 1:
             total = self.accelerator.reduce(total.to(self.accelerator.device), reduction="mean")
         return check_loss(float(total) / n_steps, self.plan, self.progress)
 
     def _check_weights(self) -> None:
-        """A step's gradient may spoil them though its loss was a number. Raises TrainingDiverged."""
+        """Check that weights and optimizer state are finite: a finite loss can have an infinite gradient."""
         state = (value for entries in self.optimizer.state.values() for value in entries.values())
         sound = are_finite([self._losses, *self.model.parameters(), *state])
         if all_reduce_max(self.accelerator, float(not sound))[0]:
             raise explain_divergence("The loss or a weight became nan or infinite", self.plan, self.progress)
 
     def _save(self) -> CheckpointSaved:
-        """Save a checkpoint, unless NaN or infinity would take the place of sound weights. Raises TrainingDiverged."""
+        """Save a checkpoint, unless NaN or infinity would replace good weights. Raises TrainingDiverged."""
         self._check_weights()
         self.clock.saved_at = self.progress.seconds
         if self.accelerator.is_main_process:
             self.recorder.save_checkpoint(self.progress.step, self.pack())
         return CheckpointSaved(step=self.progress.step)
 
-    # -- one look at the held-out text
+    # -- evaluation
 
     def _evaluate(self) -> Iterator[Event]:
         progress = self.progress
@@ -292,8 +294,8 @@ class Trainer:
         self.clock.reported_at = self.clock.evaluated_at = progress.seconds
 
     def _evaluate_and_sample(self, share: float = 1.0) -> Iterator[Event]:
-        """Let the model write and read the held-out text; `share` says how far it is from its base at the moment."""
-        self._check_weights()  # before it writes: NaN cannot be sampled from
+        """Sample from the model and evaluate it. `share`: of the way from the base to the trained weights."""
+        self._check_weights()  # first: NaN cannot be sampled from
         self.gradients.expect_out_of_memory()
         samples, found = self.sample(self.model) if self.sample and self.accelerator.is_main_process else ((), None)
         evaluated = self._record(self._measure(share, spoiled=found is not None and found.spoiled))
@@ -306,11 +308,11 @@ class Trainer:
             )
 
     def _interpolate_to_base(self, origin: BaseWeights) -> Iterator[Event]:
-        """Look part of the way back to the base, where that foretells better than any evaluation so far."""
+        """Interpolate with the base's weights, and evaluate the mixture if its loss is the lowest so far."""
         progress = self.progress
         try:
             base = origin()
-        except BaseError:  # it was here when the run began
+        except BaseError:  # it was there when the run started; without it the run is complete all the same
             return
         with WeightInterpolation(self.model, base) as mixture:
 
@@ -335,11 +337,11 @@ class Trainer:
         )
 
     def _measure(self, share: float, *, spoiled: bool) -> Evaluated:
-        """Evaluate, remember the best, and begin a new interval. Raises TrainingDiverged."""
+        """Evaluate, note whether it is the best so far, and reset the training loss. Raises TrainingDiverged."""
         progress, plan = self.progress, self.plan
         found = self._read_held_out()
         spoiled = plan.keep_best == "quality" and bool(all_reduce_max(self.accelerator, float(spoiled))[0])
-        rank = spoiled, check_loss(found.loss, plan, progress)  # one that is not spoiled is better, whatever its loss
+        rank = spoiled, check_loss(found.loss, plan, progress)  # unspoiled samples come before a lower loss
         best = not math.isfinite(progress.best_loss) or rank < (progress.best_spoiled, progress.best_loss)
         if best:
             progress.best_spoiled = spoiled
@@ -383,10 +385,10 @@ class Trainer:
             best_share=progress.best_share,
         )
 
-    # -- what a checkpoint keeps
+    # -- state for checkpoints
 
     def pack(self) -> TrainerState:
-        """Everything that changes while it learns, as tensors and plain values."""
+        """Everything that changes during training, as tensors and plain values."""
         self.progress.losses = self._losses.tolist()
         scaler = self.accelerator.scaler
         return TrainerState(
@@ -401,7 +403,7 @@ class Trainer:
         )
 
     def unpack(self, packed: TrainerState) -> None:
-        """Take up what `pack` gave, of the same model and plan."""
+        """Restore what `pack` returned, for the same model and plan. Raises ValueError, KeyError, RuntimeError."""
         self.model.load_state_dict(packed.weights, strict=False)
         unpack_state(self.optimizer, self.model, packed.optimizer)
         self.progress = TypeAdapter(Progress).validate_python(packed.facts["progress"])
