@@ -10,14 +10,14 @@ STEADY_MB ?= 20,200,2000
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/set-up ## make .venv with everything in it, unless it is up to date
+setup: .venv/set-up ## create .venv with everything installed, unless it is up to date
 
 .venv/set-up: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup ## learn Shakespeare's sonnets for at most two minutes, then write (runs/demo is made anew)
+demo: setup ## learn Shakespeare's sonnets for at most two minutes, then write (replaces runs/demo)
 	rm -rf runs/demo
 	$(BIN)/epigone train sample:sonnets --minutes 2 --out runs/demo
 	$(BIN)/epigone write runs/demo --prompt "Shall I compare" --length 200
@@ -39,15 +39,15 @@ test: setup ## the tests, without the slow ones, on as many cores as there are u
 slow: setup ## the slow tests
 	$(BIN)/python -m pytest -m slow
 
-faults: setup ## everything that is done to runs on purpose; writes docs/dev/reliability.md
+faults: setup ## the fault-injection tests; writes docs/dev/reliability.md
 	rm -f build/reliability.json
 	EPIGONE_STEADY_MB=$(STEADY_MB) $(BIN)/python -m pytest -m faults --rows
 	$(BIN)/python tools/reliability.py
 
-docs: setup ## write the generated pages of docs/ anew
+docs: setup ## write the generated pages of docs/ again
 	$(BIN)/python tools/docs.py
 
-bench: setup ## measure epigone beside others (TEXT=FILE: on that text); writes docs/dev/benchmarks.md
+bench: setup ## measure epigone against others (TEXT=FILE: on that text); writes docs/dev/benchmarks.md
 	$(BIN)/python tools/bench.py --write $(if $(TEXT),--text $(TEXT))
 
 base: setup ## train the bundled base on DATA (tools/base_texts.py makes it) for MINUTES (600); goes on where it was

@@ -104,7 +104,7 @@ def test_plain_names_of_attention_are_no_kernels(copy):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"gpt2"', b"\xff\xfe", b"[" * 200_000, b'{"n": ' + b"1" * 9999])
 def test_a_config_that_is_no_json_object_is_refused(copy, counting, content):
     (copy / "config.json").write_bytes(content)
-    what = "a base's config.json that is no JSON object"
+    what = "a base's config.json that is not a JSON object"
     with counting(what) as tries, pytest.raises(BaseUnusable, match=r"config\.json"), tries.one():
         find_base(str(copy))
 

@@ -1,4 +1,4 @@
-"""What the tests of faults found, in build/reliability.json, in; docs/dev/reliability.md out."""
+"""Writes docs/dev/reliability.md from build/reliability.json, the results of the fault-injection tests."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ROWS = ROOT / "build" / "reliability.json"
 PAGE = ROOT / "docs" / "dev" / "reliability.md"
 WARNING = "<!-- Written by tools/reliability.py from what the tests found: run `make faults`. -->"
 HEAD = """\
-What was done to runs on purpose, how often, and what came of it. A fault is survived where no person is needed but to
-give the command again and the run comes to the same end, bit for bit, where nothing else is said; what stands under
-"lost" is learned once more.
+Which faults were injected into runs, how often, and what happened. A fault is survived if it is enough to give the
+command again and the run ends with the same result, bit for bit unless said otherwise; what is under "lost" is trained
+again.
 
-`make faults` tries all of it anew and writes this page. A part of it: `pytest -m faults --rows tests/test_faults.py`,
+`make faults` tries all of it again and writes this page. A part of it: `pytest -m faults --rows tests/test_faults.py`,
 then `python tools/reliability.py`."""
 
 COLUMNS = ("fault", "tried", "survived", "lost")
@@ -37,9 +37,9 @@ class Section:
 
 SECTIONS = {
     "A model gone astray": Section(
-        "A loss or a gradient that is no number ends the training with one error before anything spoiled is saved; the "
-        "best model and the last sound checkpoint stay. Survived is where it stops like that and a run then goes on "
-        "from there to the end that it would have had."
+        "A loss or gradient that is NaN or infinite ends the training with one error before anything damaged is "
+        "saved; the best model and the last intact checkpoint stay. Survived means that it stops like that, and "
+        "that a resume then ends with the result that the run would have had."
     ),
     "Code in files": Section(
         "Each was a file that makes another one as soon as it is opened as a pickle or run as a program, so that a "
@@ -47,8 +47,8 @@ SECTIONS = {
         ("what lay there", "tried", "never run"),
     ),
     "Damaged files": Section(
-        "The tokens are made anew of the text. Where that is gone or changed as well, survived is one error that says "
-        "so, nothing lost, and the same end once the text is back."
+        "The tokens are made again from the text. If that is missing or changed as well, survived means one error "
+        "that says so, nothing lost, and the same result once the text is back."
     ),
     "Memory": Section(
         "Where memory runs out the step is computed again in parts, with the same tokens and the same random numbers, "
