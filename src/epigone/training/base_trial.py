@@ -71,7 +71,7 @@ def sample_text(texts: Sequence[Text]) -> tuple[list[str], list[str]]:
 
 
 class _Candidate:
-    """A model in the trial, with the sample in its own tokens. `folder` is None for a new model."""
+    """A model in the trial, with the sample in its own tokens. `folder`: None for a new model."""
 
     def __init__(
         self, folder: Path | None, tokenizer: BPETokenizer, learned: list[str], tested: list[str], hardware: Hardware
