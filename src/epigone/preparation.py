@@ -58,15 +58,15 @@ def measure_speed(
     `time_samples` says how many seconds the samples of one evaluation take.
     """
     long_enough = replace(plan, n_steps=max(plan.n_steps, WARM_UP_STEPS + TIMED_STEPS))
-    learner = Trainer(model, tokens, long_enough, teacher=teacher)
-    compile_seconds = _time(lambda: _take_steps(learner, 1), learner) if plan.compile != "off" else 0.0
+    trainer = Trainer(model, tokens, long_enough, teacher=teacher)
+    compile_seconds = _time(lambda: _take_steps(trainer, 1), trainer) if plan.compile != "off" else 0.0
     alone = (
-        plan.n_processes == 1 and learner.accelerator.device.type == "cpu"
+        plan.n_processes == 1 and trainer.accelerator.device.type == "cpu"
     )  # all processes have to take equally many steps
-    is_slow = _time(learner.step, learner) > SLOW_STEP_SECONDS and alone
+    is_slow = _time(trainer.step, trainer) > SLOW_STEP_SECONDS and alone
     n_warm, n_timed_steps = (1, 1) if is_slow else (WARM_UP_STEPS, TIMED_STEPS)
-    _take_steps(learner, n_warm - 1)
-    seconds_per_step = _time(lambda: _take_steps(learner, n_timed_steps), learner) / n_timed_steps
+    _take_steps(trainer, n_warm - 1)
+    seconds_per_step = _time(lambda: _take_steps(trainer, n_timed_steps), trainer) / n_timed_steps
     n_targets = len(tokens.validation.ids) - 1
     n_timed = min(n_targets, TIMED_BLOCKS * plan.block_size * plan.n_processes)
     few = replace(tokens.validation, ids=tokens.validation.ids[: n_timed + 1])
@@ -75,10 +75,10 @@ def measure_speed(
             model,
             few,
             block_size=plan.block_size,
-            batch_size=-(-plan.batch_size // learner.parts),
-            accelerator=learner.accelerator,
+            batch_size=-(-plan.batch_size // trainer.parts),
+            accelerator=trainer.accelerator,
         ),
-        learner,
+        trainer,
     )
     evaluation = seconds * n_targets / n_timed + time_samples(model)
     estimate = Estimate(
@@ -86,9 +86,9 @@ def measure_speed(
         seconds_per_evaluation=evaluation,
         n_evaluations=0,
         seconds=0.0,
-        memory_bytes=_find_peak_memory(learner.accelerator.device),
+        memory_bytes=_find_peak_memory(trainer.accelerator.device),
         compile_seconds=max(0.0, compile_seconds - seconds_per_step),
-        parts=learner.parts,
+        parts=trainer.parts,
     )
     return estimate_run(plan, estimate)
 
@@ -123,15 +123,15 @@ def count_evaluations(plan: Plan) -> int:
     return len(steps | {plan.n_steps}) + (not plan.fresh)
 
 
-def _take_steps(learner: Trainer, count: int) -> None:
+def _take_steps(trainer: Trainer, count: int) -> None:
     for _ in range(count):
-        learner.step()
+        trainer.step()
 
 
-def _time(work: Callable[[], object], learner: Trainer) -> float:
+def _time(work: Callable[[], object], trainer: Trainer) -> float:
     began = time.perf_counter()
     work()
-    if learner.accelerator.device.type == "cuda":
+    if trainer.accelerator.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - began
 
@@ -242,7 +242,7 @@ def _fit_gpt2(corpus: Corpus) -> float:
 
 def _train_tokenizer(choice: BaseChoice, train: Sequence[Sequence[Text]], watch: StageCallback) -> BPETokenizer:
     watch("Training the tokenizer", 0, 0)
-    return train_tokenizer((stretch for document in train for stretch in document), choice.vocab_size)
+    return train_tokenizer((span for document in train for span in document), choice.vocab_size)
 
 
 def _gather_inputs(
@@ -274,7 +274,7 @@ def _add_tokenizer_sample(choice: BaseChoice, tokens: TokenDataset) -> BaseChoic
 
 def _choose_start_text(train: Sequence[Sequence[Text]]) -> str:
     """With a few long documents generation starts on a new line; with many, at the start of a document."""
-    blocks = (block for document in train for stretch in document for block in read_blocks(stretch))
+    blocks = (block for document in train for span in document for block in read_blocks(span))
     return "\n" if len(train) < FEW_DOCUMENTS and _has_lines(blocks, 20) else ""
 
 
