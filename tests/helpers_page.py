@@ -68,7 +68,7 @@ JUDGEMENT = Judgement(
     verdicts=(
         Verdict(
             topic="copies",
-            tone="fair",
+            grade="fair",
             sentence="It copies a little.",
             measures=(
                 Measure(

@@ -197,10 +197,10 @@ def test_a_text_copied_from_other_books_is_no_original() -> None:
         "Nobody ever wrote a word of all that stands in here, and nobody reads it. " * 200,
     )
     library = build_books_filter([book])
-    assert search_training_books(book[:30_000], own, library).tone == "bad"
-    assert search_training_books(own, own, library).tone == "good"
+    assert search_training_books(book[:30_000], own, library).grade == "bad"
+    assert search_training_books(own, own, library).grade == "good"
     assert (
-        search_training_books(book[:30_000], book[40_000:70_000], library).tone == "good"
+        search_training_books(book[:30_000], book[40_000:70_000], library).grade == "good"
     )  # his own books are among them
     assert search_training_books(book[:1_000], own, library).share is None
 

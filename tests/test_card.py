@@ -76,7 +76,7 @@ def test_a_number_that_is_not_finite_is_not_in_the_model_index(tmp_path: Path) -
 def test_verdicts_stand_in_the_card_with_their_numbers() -> None:
     ceiling = Reference(name="the text", value=1.0)
     measure = Measure(name="a|b", value=0.012, unit="share", ceiling=ceiling)
-    verdict = Verdict(topic="copies", tone="fair", sentence="It *copies* a little.", measures=(measure,))
+    verdict = Verdict(topic="copies", grade="fair", sentence="It *copies* a little.", measures=(measure,))
     data = replace(DATA, judgement=Judgement(text="t", against="a", n_characters=10, verdicts=(verdict,)))
     card = render(render_card(data))
     assert "It *copies* a little." in card and "<td>1.2 %</td>" in card and "<td>the text, 100 %</td>" in card

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
@@ -43,7 +44,7 @@ def read_plan(folder: Path) -> dict[str, object]:
 
 def test_quiet_verbs_print_nothing_but_the_text(text: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert command("plan", text, *TINY, "--quiet") == command("train", text, *TINY, "--quiet", "--out", run)
+    assert command("train", text, *TINY, "--quiet", "--out", run).out == ""
     assert command("train", text, *TINY, "--quiet", "--out", tmp_path / "again").err == ""
     assert command("resume", run, "--quiet").out == command("resume", run, "--epochs", "2", "--quiet").err == ""
     written = command("write", run, "--quiet", "--length", "5", "--prompt", "Once")
@@ -338,3 +339,19 @@ def test_equal_settings_give_equal_plans_and_models(text: Path, tmp_path: Path) 
     assert read_plan(one) == read_plan(two)
     weights = [hash_one(folder / "model" / "model.safetensors") for folder in (one, two, other)]
     assert weights[0] == weights[1] != weights[2]
+
+
+def test_a_bug_is_called_one_and_json_stays_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_arguments: object) -> int:
+        raise KeyError("lost")
+
+    monkeypatch.setattr(main, "run", fail)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(KeyError) as found:
+        main.main(["plan", "x.txt", "--json"])
+    sys.excepthook(found.type, found.value, found.tb)
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["kind"] == "KeyError" and "bug in epigone" in json.loads(shown.out)["hint"]
+    assert "Traceback" in shown.err and shown.err.rstrip().endswith("epigone resume continues a run.")

@@ -45,7 +45,7 @@ def test_a_run_is_judged_by_what_it_writes_and_the_judgement_is_kept(judged: Run
     assert kept and all(kept[topic]["sentence"] for topic in TOPICS)
     assert kept["n_characters"] >= 6_000
     assert kept["learned"]["held_out"] == judged.best.bits_per_byte if judged.best else False
-    assert kept["sounds_like"]["tone"] == "unsure", "6,000 characters are too few"
+    assert kept["sounds_like"]["grade"] == "unsure", "6,000 characters are too few"
     again = open_run(judged.path).judge(6_000, seed=1).as_json()
     assert json.loads(json.dumps(again)) == kept
 
@@ -126,16 +126,16 @@ def test_training_text_is_a_copy_and_unseen_text_is_not() -> None:
     author = Author(name="Shakespeare", documents=[text[:60_000]], held_out=[text[60_000:70_000]])
     training = judge_text(text[20_000:32_000], "training", author).as_json()
     unseen = judge_text(text[70_000:82_000], "unseen", author).as_json()
-    assert training["copies"]["tone"] == "bad" and training["copies"]["share"] == pytest.approx(1.0)
-    assert unseen["copies"]["tone"] == "good" and unseen["copies"]["share"] < 0.01
+    assert training["copies"]["grade"] == "bad" and training["copies"]["share"] == pytest.approx(1.0)
+    assert unseen["copies"]["grade"] == "good" and unseen["copies"]["share"] < 0.01
 
 
 def test_a_loop_repeats_itself_and_the_author_does_not() -> None:
     text = sonnets(60_000)
     author = Author(name="Shakespeare", documents=[text[:30_000]], held_out=[text[30_000:]])
     looped = judge_text("and all in war with Time for love of you\n" * 200, "a loop", author).as_json()
-    assert looped["repeats"]["tone"] == "bad"
-    assert judge_text(text[:9_000], "the author's own", author).as_json()["repeats"]["tone"] == "good"
+    assert looped["repeats"]["grade"] == "bad"
+    assert judge_text(text[:9_000], "the author's own", author).as_json()["repeats"]["grade"] == "good"
 
 
 def test_all_of_the_author_s_text_is_searched_for_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,7 +99,7 @@ def test_an_author_s_own_text_hardly_copies(name: str) -> None:
     cut = len(text) * 9 // 10
     assert find_copied(text[cut:], [text[:cut]]).share <= 0.000_5
     verdict = judge_copying(text[cut : cut + 50_000], [text[:cut]], [text[cut + 50_000 :]])
-    assert verdict.tone == "good"
+    assert verdict.grade == "good"
 
 
 @needs_data
@@ -153,9 +153,9 @@ def test_verdicts_on_texts_that_copy_more_and_less() -> None:
         copied = "#".join(poems[number * 1_000 :][:n_copied] for number in range(n_times))
         return judge_copying(own + "#" + copied, [poems], held_out)
 
-    assert judge(80).tone == "good"
-    assert judge(120).tone == "fair" and judge(80, 5).tone == "fair"
-    assert judge(160).tone == "bad" and judge(80, 20).tone == "bad"
+    assert judge(80).grade == "good"
+    assert judge(120).grade == "fair" and judge(80, 5).grade == "fair"
+    assert judge(160).grade == "bad" and judge(80, 20).grade == "bad"
     facts = judge(160).facts
     assert facts["longest_characters"] >= 160 and facts["document"] == 0 and facts["line"] == 1
     assert normalise(facts["original"]) == normalise(facts["passage"]) and facts["floor_share"] == 0
@@ -165,10 +165,10 @@ def test_verdicts_on_texts_that_copy_more_and_less() -> None:
 def test_a_short_text_is_a_copy_only_if_it_clearly_is() -> None:
     poems, chance = normalise(sonnets(30_000)), random.Random(7)
     noise = make_noise(chance, 500)
-    assert judge_copying(noise + "#" + poems[:90], [poems], []).tone == "unsure"
-    assert judge_copying(noise + "#" + poems[:160], [poems], []).tone == "bad"
-    assert judge_copying(poems[:80], [poems], []).tone == "bad"
-    assert judge_copying("", [poems], []).tone == "unsure"
+    assert judge_copying(noise + "#" + poems[:90], [poems], []).grade == "unsure"
+    assert judge_copying(noise + "#" + poems[:160], [poems], []).grade == "bad"
+    assert judge_copying(poems[:80], [poems], []).grade == "bad"
+    assert judge_copying("", [poems], []).grade == "unsure"
 
 
 def test_what_the_author_repeats_may_be_repeated() -> None:
@@ -176,8 +176,8 @@ def test_what_the_author_repeats_may_be_repeated() -> None:
     refrain = poems[:200]
     held_out = make_noise(chance, 20_000) + refrain * 10
     text = make_noise(chance, 20_000) + "#" + refrain
-    assert judge_copying(text, [poems], [held_out]).tone == "good"
-    assert judge_copying(text, [poems], [make_noise(chance, 20_000)]).tone == "bad"
+    assert judge_copying(text, [poems], [held_out]).grade == "good"
+    assert judge_copying(text, [poems], [make_noise(chance, 20_000)]).grade == "bad"
 
 
 def test_a_verdict_says_how_little_held_out_text_there_is() -> None:

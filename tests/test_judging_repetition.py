@@ -73,39 +73,39 @@ def test_texts_without_spaces_are_measured_in_characters(text: str, unit: str) -
     assert choose_unit(text) == unit
 
 
-@pytest.mark.parametrize(("share", "tones"), [(0.0, {"good"}), (0.25, {"bad"}), (1.0, {"bad"})])
-def test_the_more_a_text_loops_the_worse(share: float, tones: set[str]) -> None:
+@pytest.mark.parametrize(("share", "grades"), [(0.0, {"good"}), (0.25, {"bad"}), (1.0, {"bad"})])
+def test_the_more_a_text_loops_the_worse(share: float, grades: set[str]) -> None:
     text, held_out = sonnets(60_000)[40_000:], sonnets(40_000)
     n_looped = int(share * len(text))
     looped = text[: len(text) - n_looped] + (LOOP * 1_000)[:n_looped]
     verdict = judge_repetition(looped, held_out)
-    assert verdict.topic == "repeats" and verdict.tone in tones, verdict.sentence
+    assert verdict.topic == "repeats" and verdict.grade in grades, verdict.sentence
     assert verdict.facts["looped"] == pytest.approx(share, abs=0.1)
     json.dumps(verdict.facts)
 
 
 def test_a_chinese_text_that_loops_is_bad_too() -> None:
     chinese = "".join(chr(0x4E00 + number * number * 7 % 3_001) for number in range(6_000))
-    assert judge_repetition(chinese[:2_500], chinese[2_500:]).tone == "good"
+    assert judge_repetition(chinese[:2_500], chinese[2_500:]).grade == "good"
     verdict = judge_repetition(CHINESE * 60, chinese)
-    assert verdict.tone == "bad" and "characters" in verdict.measures[0].name
+    assert verdict.grade == "bad" and "characters" in verdict.measures[0].name
 
 
 def test_one_endless_word_does_not_evade_the_check() -> None:
-    assert judge_repetition("ha" * 5_000, sonnets(20_000)).tone == "bad"
+    assert judge_repetition("ha" * 5_000, sonnets(20_000)).grade == "bad"
 
 
 def test_an_author_s_refrains_may_be_repeated() -> None:
     poem = "".join(sonnets(40_000)[start : start + 300] + "\n" + VERSE * 3 for start in range(0, 39_000, 300))
     half = len(poem) // 2
-    assert judge_repetition(poem[:half], poem[half:]).tone == "good"
-    assert judge_repetition(poem[:half], sonnets(60_000)[40_000:]).tone == "bad"
+    assert judge_repetition(poem[:half], poem[half:]).grade == "good"
+    assert judge_repetition(poem[:half], sonnets(60_000)[40_000:]).grade == "bad"
 
 
 def test_a_few_words_are_too_few_to_say() -> None:
-    assert judge_repetition("ha ha ha ha ha ha ha ha", sonnets(20_000)).tone == "unsure"
-    assert judge_repetition(sonnets(20_000), "").tone == "unsure"
-    assert judge_repetition("", "").tone == "unsure"
+    assert judge_repetition("ha ha ha ha ha ha ha ha", sonnets(20_000)).grade == "unsure"
+    assert judge_repetition(sonnets(20_000), "").grade == "unsure"
+    assert judge_repetition("", "").grade == "unsure"
 
 
 def test_the_author_s_mean_is_in_the_author_s_range() -> None:
@@ -121,8 +121,8 @@ def test_a_sample_is_checked_in_milliseconds() -> None:
     usual = measure_range(sonnets(90_000), n_units=128, n_characters=800)
     start = time.process_time()
     for number in range(20):
-        found, tone = check_repetition(sonnets(90_000)[number * 1_000 :][:1_000], usual)
-        assert tone == "good", (number, found)
+        found, grade = check_repetition(sonnets(90_000)[number * 1_000 :][:1_000], usual)
+        assert grade == "good", (number, found)
     assert time.process_time() - start < 1
     assert check_repetition((LOOP * 20)[:1_000], usual)[1] == "bad"
 
@@ -132,4 +132,4 @@ def test_a_sample_is_checked_in_milliseconds() -> None:
 def test_an_author_s_own_text_is_not_repetitive(name: str) -> None:
     text = (DATA / "gutenberg" / f"{name}.txt").read_text("utf-8", "replace")
     half = len(text) // 2
-    assert judge_repetition(text[half - 50_000 : half], text[half : half + 200_000]).tone == "good"
+    assert judge_repetition(text[half - 50_000 : half], text[half : half + 200_000]).grade == "good"

@@ -125,8 +125,8 @@ def test_values_are_told_in_their_unit() -> None:
         {"copies": {"sentence": "s", "measures": [{}, 1]}},
         {"copies": {"sentence": "s", "measures": [{"name": "n", "value": "x"}]}, "notes": 5, "text": None},
         JUDGEMENT.as_json() | {"copies": 3},
-        JUDGEMENT.as_json() | {"copies": {"sentence": "s", "tone": "excellent"}},
-        JUDGEMENT.as_json() | {"copies": {"sentence": "s", "tone": "good", "measures": [{"name": "n", "value": []}]}},
+        JUDGEMENT.as_json() | {"copies": {"sentence": "s", "grade": "excellent"}},
+        JUDGEMENT.as_json() | {"copies": {"sentence": "s", "grade": "good", "measures": [{"name": "n", "value": []}]}},
     ],
 )
 def test_a_damaged_judgement_counts_as_none(tmp_path: Path, plain: dict[str, object]) -> None:

@@ -14,7 +14,7 @@ from epigone.evaluation.style import (
     choose_size,
     decide_grade,
     draw_text_sample,
-    grade,
+    grade_score,
     judge_style,
     make_style_scales,
     split_own_text,
@@ -42,16 +42,16 @@ def test_text_and_held_out_text_are_compared_at_one_size(n_characters: int, n_he
 
 
 def test_the_grade_depends_on_the_band_and_not_only_on_the_score() -> None:
-    assert [grade(ScaleScore(70, low, 90)) for low in (55, 30)] == ["good", "fair"]
-    assert grade(ScaleScore(30, 25, 60)) == "bad"
+    assert [grade_score(ScaleScore(70, low, 90)) for low in (55, 30)] == ["good", "fair"]
+    assert grade_score(ScaleScore(30, 25, 60)) == "bad"
 
 
 def test_a_verdict_says_when_there_is_too_little_text() -> None:
     verdict = judge_style(sonnets(20_000), [sonnets(90_000)], "")
-    assert verdict.tone == "unsure" and not verdict.measures
+    assert verdict.grade == "unsure" and not verdict.measures
     assert verdict.sentence.startswith("Too short to say: ") and f"{LEAST:,} are needed" in verdict.sentence
     little = judge_style(sonnets(30_000), [sonnets(30_000)], "")
-    assert little.tone == "unsure" and "the author's own text has" in little.sentence and not little.measures
+    assert little.grade == "unsure" and "the author's own text has" in little.sentence and not little.measures
 
 
 def test_with_too_little_held_out_the_end_of_the_training_text_stands_in() -> None:
@@ -63,7 +63,7 @@ def test_with_too_little_held_out_the_end_of_the_training_text_stands_in() -> No
 def test_a_small_author_s_words_shuffled_do_not_pass() -> None:
     words = shuffle(split_words(normalise_for_counting(sonnets(95_000))), np.random.default_rng(0))
     verdict = judge_style(" ".join(words)[:26_000], [sonnets(95_000)], "")
-    assert verdict.tone in ("bad", "unsure")
+    assert verdict.grade in ("bad", "unsure")
 
 
 def test_a_text_without_spaces_is_judged_without_the_bundle() -> None:
@@ -80,7 +80,7 @@ def test_a_text_without_spaces_is_judged_without_the_bundle() -> None:
         "shuffled": "".join(shuffle(words, rng)[:30_000]),
     }
     verdicts = {name: decide_grade(scales, scales.score(text)) for name, text in texts.items()}
-    assert {name: verdict.tone != "bad" for name, verdict in verdicts.items()} == {
+    assert {name: verdict.grade != "bad" for name, verdict in verdicts.items()} == {
         "own": True,
         "other": False,
         "pairs": False,
@@ -95,7 +95,7 @@ def test_a_text_without_spaces_is_judged_without_the_bundle() -> None:
 @needs_data
 def test_an_author_s_other_book_passes_and_the_author_is_left_out_of_the_reference() -> None:
     verdict = judge(read_book("austen-158")[30_000:80_000], "austen-1342")
-    assert verdict.tone in ("good", "fair") and verdict.facts["score"] > 50
+    assert verdict.grade in ("good", "fair") and verdict.facts["score"] > 50
     assert verdict.facts["left_out"] == ["Jane Austen"] and "Jane Austen" not in verdict.facts["nearest"]
     assert [measure.name for measure in verdict.measures] == [
         "words",
@@ -122,7 +122,7 @@ def test_neither_shuffled_words_nor_a_bigram_model_nor_another_author_pass(book:
         "stranger": read_book("twain-76")[30_000:80_000],
     }
     verdicts = {name: decide_grade(scales, scales.score(text)) for name, text in texts.items()}
-    assert {verdict.tone for verdict in verdicts.values()} == {"bad"}
+    assert {verdict.grade for verdict in verdicts.values()} == {"bad"}
     assert verdicts["shuffled"].facts["high"] < 0 and verdicts["stranger"].facts["score"] < 40
     assert {verdicts[name].facts["least"] for name in ("shuffled", "pairs")} == {"word order"}
     assert next(measure.value for measure in verdicts["pairs"].measures if measure.name == "words") > 60
@@ -134,7 +134,7 @@ def test_held_out_text_scores_a_hundred() -> None:
     own = read_book("melville-15")
     edge = len(own) * 9 // 10
     verdict = judge_style(own[edge:], [own[:edge]], own[edge:])
-    assert verdict.tone == "good"
+    assert verdict.grade == "good"
     assert all(measure.value == pytest.approx(100, abs=15) for measure in verdict.measures)
 
 
@@ -151,7 +151,7 @@ def test_a_user_s_reference_authors_replace_the_bundle() -> None:
     (compression,) = (measure for measure in own.measures if measure.name == "compression")
     assert compression.floor is not None and compression.floor.name == "other authors' median"
     stranger = judge(read_book("dickens-98")[30_000:80_000], "austen-1342", others=others)
-    assert stranger.tone == "bad"
+    assert stranger.grade == "bad"
 
 
 def test_other_authors_with_too_little_text_are_refused() -> None:

@@ -203,11 +203,11 @@ def score_kinds(library: Path) -> Iterator[str]:
     yield f"|{' --- |' * len(columns)}"
     found: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for author in PROSE:
-        for kind, score, tone in judge_author(library, author):
-            found[kind].append((score, tone))
+        for kind, score, grade in judge_author(library, author):
+            found[kind].append((score, grade))
     for kind, several in found.items():
         tenth, half, most = np.quantile([score for score, _ in several], [0.1, 0.5, 0.9])
-        shares = [sum(one == tone for _, one in several) / len(several) for tone in ("good", "fair", "bad", "unsure")]
+        shares = [sum(one == grade for _, one in several) / len(several) for grade in ("good", "fair", "bad", "unsure")]
         cells = " | ".join(f"{100 * share:.0f} %" for share in shares)
         yield f"| {kind} | {half:.0f} | {tenth:.0f} | {most:.0f} | {cells} |"
 
@@ -233,7 +233,7 @@ def judge_author(library: Path, author: str) -> Iterator[tuple[str, float, str]]
         for kind, sample in kinds.items():
             if len(sample) >= size:
                 verdict = decide_grade(scales, scales.score(sample[:size]))
-                yield kind, verdict.facts.get("score", np.nan), verdict.tone
+                yield kind, verdict.facts.get("score", np.nan), verdict.grade
 
 
 def make_kinds(library: Path, author: str, own: str, tested: str, last: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Puts a finished base into the package: weights, tokenizer, copy filter, what it writes untouched, and its card.
 
     python tools/bundle.py MODEL --documents DATA/documents.jsonl --curve RUN/curve.jsonl
-    python tools/bundle.py                        only let the base of the package write anew
+    python tools/bundle.py                        only let the base of the package write again
 
 MODEL is what `tools/base.py --decay-minutes` left, DATA what `tools/base_texts.py` made.
 """

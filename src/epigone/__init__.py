@@ -1,4 +1,4 @@
-"""Learn to write on in the voice of a text.
+"""Fine-tune or train a GPT-2 on a text, write in its style, and measure how close it comes.
 
 >>> import epigone
 >>> run = epigone.train("shakespeare.txt", minutes=10)

@@ -1,6 +1,6 @@
 """The command `epigone`: its commands, its errors and its exit codes.
 
-Exit codes: 0 done, 1 out of memory or diverged, 2 the user's mistake, 130 interrupted.
+Exit codes: 0 done, 1 out of memory, diverged or a bug, 2 the user's mistake, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from types import TracebackType
 from typing import NoReturn
 
 import click
@@ -25,6 +27,7 @@ from epigone.report.escape import show_controls
 
 COMPLETION = "_EPIGONE_COMPLETE"
 """Variable through which the shell's script asks for completions."""
+BUG = "This is a bug in epigone. Please report it with the lines above. What was saved stays: epigone resume continues a run."
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -90,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and end the process."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
+    sys.excepthook = partial(_report_crash, as_json=as_json)
     try:
         sys.exit(run(arguments))
     except EpigoneError as error:
@@ -140,6 +144,16 @@ def _show_error(error: EpigoneError, *, as_json: bool) -> None:
         _print_json(str(error), error.hint, type(error).__name__)
     lines = f"error: {error}" + (f"\n  {error.hint}" if error.hint else "")
     print(show_controls(lines), file=sys.stderr)  # a file's name may contain control characters
+
+
+def _report_crash(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None, *, as_json: bool
+) -> None:
+    """Say that an error that was not expected is ours, after its traceback."""
+    if as_json:
+        _print_json(f"Internal error: {first_line(error)}", BUG, kind.__name__)
+    sys.__excepthook__(kind, error, trace)
+    print(f"internal error: {show_controls(BUG)}", file=sys.stderr)
 
 
 def _print_json(message: str, hint: str, kind: str) -> None:

@@ -69,7 +69,7 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
     from epigone.cli.terminal import show_stages
     from epigone.report.views import describe_plan, describe_receipt
 
-    with _open_screen(quiet, as_json) as screen, catch_signals(screen) as was_stopped:
+    with _open_screen(quiet=quiet, as_json=as_json) as screen, catch_signals(screen) as was_stopped:
         with show_stages(quiet=quiet) as watch:
             events = pipeline.run_training(
                 names, settings, out, should_stop=was_stopped, watch=watch, progress=not quiet
@@ -91,17 +91,16 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
 )
 @TEXT
 @SETTINGS_FILE
-@QUIET
 @JSON
-def plan(text: Sequence[str], settings: TrainSettings, *, quiet: bool, as_json: bool) -> int:
+def plan(text: Sequence[str], settings: TrainSettings, *, as_json: bool) -> int:
     """Show what train would read and do, and why, without training."""
     names = _require_text(text)
     from epigone import pipeline
     from epigone.cli.terminal import print_json, show_stages
     from epigone.report.views import describe_plan, describe_receipt
 
-    with _open_screen(quiet, as_json) as screen:
-        with show_stages(quiet=quiet) as watch:
+    with _open_screen(quiet=False, as_json=as_json) as screen:
+        with show_stages(quiet=False) as watch:
             found = pipeline.plan(*names, settings=settings, watch=watch)
         _show_warnings(screen, found.receipt)
         screen.show_facts("Read", describe_receipt(found.receipt))
@@ -140,11 +139,12 @@ class ResumeOptions(Frozen):
 @JSON
 def resume(run: Path, settings: ResumeOptions, *, quiet: bool, as_json: bool) -> int:
     """Continue a run after a crash or Ctrl-C, or train it for longer."""
+    from epigone.cli.write import find_model
     from epigone.resumption import resume_training
     from epigone.runs.folder import RunFolder
 
-    changes = settings.model_dump(exclude_none=True)
-    with _open_screen(quiet, as_json) as screen, catch_signals(screen) as was_stopped:
+    run, changes = Path(find_model(str(run))), settings.model_dump(exclude_none=True)
+    with _open_screen(quiet=quiet, as_json=as_json) as screen, catch_signals(screen) as was_stopped:
         events = resume_training(run, changes, should_stop=was_stopped, on_note=screen.show_warning)
         return _watch(RunFolder(run), events, screen, as_json)
 
@@ -162,7 +162,7 @@ def _require_text(text: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _open_screen(quiet: bool, as_json: bool) -> Iterator[Screen]:
+def _open_screen(*, quiet: bool, as_json: bool) -> Iterator[Screen]:
     from epigone.cli.terminal import open_screen
     from epigone.training.distributed import is_main_process
 

@@ -97,7 +97,7 @@ def judge_learning(score: LearningScore) -> Verdict:
     measures = [Measure(name=name, value=value, unit="bits per byte") for name, value in rest.items()]
     grade, sentence = _grade_learning(score, best)
     facts = asdict(score) | {"others": dict(score.others), "notes": [] if score.others else [OTHERS_UNKNOWN]}
-    return Verdict(topic="learned", tone=grade, sentence=sentence, measures=(held_out, *measures), facts=facts)
+    return Verdict(topic="learned", grade=grade, sentence=sentence, measures=(held_out, *measures), facts=facts)
 
 
 def _grade_learning(score: LearningScore, best: Reference) -> tuple[Grade, str]:

@@ -86,7 +86,7 @@ def judge_copying(text: str, documents: Iterable[Text], held_out: Sequence[Text]
     sentences = (_describe(report, grade), _describe_floor(floor), others_books.sentence)
     return Verdict(
         topic="copies",
-        tone=max(grade, others_books.tone, key=WORSE.index),
+        grade=max(grade, others_books.grade, key=WORSE.index),
         sentence=" ".join(filter(None, sentences)),
         measures=(*_list_measures(report, floor), *others_books.measures),
         facts=_list_facts(report, floor) | {"library_share": others_books.share},
@@ -260,7 +260,7 @@ def open_books_filter() -> TrainingBooksFilter:
 class OtherAuthorsBooks:
     """What a text shares with the books that the bundled bases were trained on."""
 
-    tone: Grade = "good"
+    grade: Grade = "good"
     share: float | None = None
     """None if the text is too short to say."""
     sentence: str = ""
@@ -280,14 +280,14 @@ def search_training_books(text: str, own: str, books: TrainingBooksFilter | None
     floor = usual if n_usual >= LEAST_LOOKED_UP else 0.0
     certain = share - 2 * math.sqrt(share / n_looked_up)  # two standard deviations less
     is_bad, is_fair = certain > max(BAD_SHARE, USUAL_TIMES * floor), certain > max(GOOD_SHARE, USUAL_TIMES * floor)
-    tone: Grade = "bad" if is_bad else "fair" if is_fair else "good"
+    grade: Grade = "bad" if is_bad else "fair" if is_fair else "good"
     name = "text in copied passages of books that the bundled bases were trained on"
     reference = Reference(name="the author's own text", value=usual) if n_usual >= LEAST_LOOKED_UP else None
     copied = f"{percent(share)} of it is in other books, on which a bundled base was trained."
     return OtherAuthorsBooks(
-        tone=tone,
+        grade=grade,
         share=share,
-        sentence="" if tone == "good" else copied,
+        sentence="" if grade == "good" else copied,
         measures=(Measure(name=name, value=share, unit="share", floor=reference),),
     )
 

@@ -174,7 +174,7 @@ def judge_repetition(text: str, held_out: str) -> Verdict:
         ),
     )
     sentence, facts = _describe(found, usual, grade), _list_facts(found, usual)
-    return Verdict(topic="repeats", tone=grade, sentence=sentence, measures=measures, facts=facts)
+    return Verdict(topic="repeats", grade=grade, sentence=sentence, measures=measures, facts=facts)
 
 
 def _describe(found: Repetition, usual: AuthorRange, grade: Grade) -> str:

@@ -320,7 +320,7 @@ def judge_style(
     lacking = _describe_lack(n_characters, len(own), len(held))
     if lacking:
         facts = {"size_needed": LEAST, "training_needed": LEAST_TRAINING, "notes": []}
-        return Verdict(topic="sounds like", tone="unsure", sentence=lacking, facts=facts)
+        return Verdict(topic="sounds like", grade="unsure", sentence=lacking, facts=facts)
     scales = make_style_scales(own, held, choose_size(n_characters, len(held)), others, seed=seed)
     return decide_grade(scales, scales.score(text, seed), [BORROWED] if is_borrowed else [])
 
@@ -361,19 +361,19 @@ def decide_grade(scales: StyleScales, scores: Mapping[str, ScaleScore], notes: S
     facts = _list_facts(scales, notes)
     if not measures:
         sentence = _UNRELIABLE.format(" and ".join(unreliable))
-        return Verdict(topic="sounds like", tone="unsure", sentence=sentence, facts=facts)
+        return Verdict(topic="sounds like", grade="unsure", sentence=sentence, facts=facts)
     least = min(measures, key=lambda measure: measure.value).name
     score = scores[least]
-    tone = grade(score)
-    if unreliable and tone != "bad":
-        tone, sentence = "unsure", _UNRELIABLE.format(" and ".join(unreliable))
+    grade = grade_score(score)
+    if unreliable and grade != "bad":
+        grade, sentence = "unsure", _UNRELIABLE.format(" and ".join(unreliable))
     else:
-        sentence = _SENTENCES[tone].format(_describe_score(score, least))
+        sentence = _SENTENCES[grade].format(_describe_score(score, least))
     facts |= {"least": least, "score": score.score, "low": score.low, "high": score.high}
-    return Verdict(topic="sounds like", tone=tone, sentence=sentence, measures=measures, facts=facts)
+    return Verdict(topic="sounds like", grade=grade, sentence=sentence, measures=measures, facts=facts)
 
 
-def grade(score: ScaleScore) -> Grade:
+def grade_score(score: ScaleScore) -> Grade:
     """The grade for a score on the lowest scale."""
     if score.score < BAD:
         return "bad"

@@ -50,7 +50,7 @@ class Verdict:
     """The answer to one question."""
 
     topic: Topic
-    tone: Grade
+    grade: Grade
     sentence: str
     """The answer in one or two plain sentences."""
     measures: tuple[Measure, ...] = ()
@@ -81,7 +81,7 @@ class Judgement:
             "notes": list(self.notes),
         }
         for verdict in self.verdicts:
-            answer = {"tone": verdict.tone, "sentence": verdict.sentence}
+            answer = {"grade": verdict.grade, "sentence": verdict.sentence}
             measures = [asdict(measure) for measure in verdict.measures]
             plain[verdict.topic.replace(" ", "_")] = answer | dict(verdict.facts) | {"measures": measures}
         return plain
@@ -99,7 +99,7 @@ def _split_facts(topic: Topic, values: object) -> dict[str, Any]:
     """The values of a verdict, with its facts in a place of their own."""
     if not isinstance(values, Mapping):
         raise ValueError(f"The verdict on {topic!r} is not an object.")
-    fields = ("tone", "sentence", "measures")
+    fields = ("grade", "sentence", "measures")
     facts = {name: value for name, value in values.items() if name not in fields}
     return {"topic": topic, "facts": facts, **{name: values[name] for name in fields if name in values}}
 

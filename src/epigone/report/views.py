@@ -494,8 +494,8 @@ def view_verdicts(judgement: Judgement) -> list[VerdictView]:
 def _view_verdict(question: str, verdict: Verdict) -> VerdictView:
     return VerdictView(
         question=question,
-        grade=verdict.tone,
-        grade_name=GRADES[verdict.tone],
+        grade=verdict.grade,
+        grade_name=GRADES[verdict.grade],
         sentence=verdict.sentence,
         measures=[_view_measure(measure) for measure in verdict.measures if math.isfinite(measure.value)],
         passages=_find_passages(verdict.facts),

@@ -116,4 +116,4 @@ def test_an_overfitted_model_copies_and_its_best_epoch_does_not(tmp_path: Path) 
     assert best.copying != "bad" and best.copied < 0.01
     assert last.copying == "bad" and last.copied > 0.5
     judged = epigone.open_run(tmp_path / "run").judge(8_000).as_json()
-    assert judged["copies"]["tone"] == "good"
+    assert judged["copies"]["grade"] == "good"

@@ -64,7 +64,7 @@ LEARNED = LearningScore(held_out=2.0, training=1.8, counts=2.5, packed=2.7)
 
 
 @pytest.mark.parametrize(
-    ("change", "tone", "words"),
+    ("change", "grade", "words"),
     [
         ({}, "good", "20 % fewer bits than a letter n-gram model."),
         ({"held_out": 2.6}, "bad", "no better than a letter n-gram model does"),
@@ -74,9 +74,9 @@ LEARNED = LearningScore(held_out=2.0, training=1.8, counts=2.5, packed=2.7)
         ({"base": 1.9}, "bad", "no better than the untouched base does"),
     ],
 )
-def test_a_model_is_compared_with_the_best_baseline(change: dict[str, float], tone: str, words: str) -> None:
+def test_a_model_is_compared_with_the_best_baseline(change: dict[str, float], grade: str, words: str) -> None:
     verdict = judge_learning(replace(LEARNED, **change))
-    assert verdict.tone == tone and words in verdict.sentence
+    assert verdict.grade == grade and words in verdict.sentence
 
 
 def test_the_evidence_names_every_number() -> None:
