@@ -27,7 +27,10 @@ from epigone.report.escape import show_controls
 
 COMPLETION = "_EPIGONE_COMPLETE"
 """Variable through which the shell's script asks for completions."""
-BUG = "This is a bug in epigone. Please report it with the lines above. What was saved stays: epigone resume continues a run."
+BUG = (
+    "This is a bug in epigone. Please report it with the lines above. "
+    "What was saved stays: epigone resume continues a run."
+)
 SHELLS = ("bash", "zsh", "fish")
 
 
