@@ -17,7 +17,8 @@ EpigoneError
 │   └── RunIncompatible    another version of epigone made it, in a format that this one does not read
 ├── OutputError            a place that cannot be written to
 ├── OutOfMemory            not even the smallest batch fits
-└── TrainingDiverged       the loss or a weight became infinite or NaN
+├── TrainingDiverged       the loss or a weight became infinite or NaN
+└── ProcessFailed          another process of the same training failed or was lost
 """
 
 from __future__ import annotations
@@ -101,6 +102,12 @@ class OutOfMemory(EpigoneError):
 
 class TrainingDiverged(EpigoneError):
     """The loss or a weight became infinite or not a number."""
+
+    exit_code = 1
+
+
+class ProcessFailed(EpigoneError):
+    """Another process of the same training failed, ended or cannot be reached."""
 
     exit_code = 1
 

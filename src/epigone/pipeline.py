@@ -7,7 +7,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +32,14 @@ from epigone.runs.records import Manifest, Receipt, SamplingRecord, TemperatureR
 from epigone.settings import TrainSettings, make_settings
 from epigone.tokens.dataset import FACTS, TokenDataset
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
-from epigone.training.distributed import is_main_process
+from epigone.training.distributed import (
+    agree,
+    check_launch,
+    check_shared,
+    is_main_process,
+    join_processes,
+    set_hint,
+)
 from epigone.training.events import Event, Finished
 from epigone.training.trainer import BaseWeights, Trainer
 
@@ -66,8 +73,10 @@ def run_training(
 
     `watch` hears of what takes long before the plan, `progress` draws bars for downloads. Raises EpigoneError.
     """
-    run = create_run(texts, out)
-    with lock_run(run):
+    check_launch([*texts, str(settings.validation)])
+    with join_processes(settings.process_timeout), lock_run(create_run(texts, out)) as run:
+        check_shared(run.path)
+        agree(list_versions() | settings.model_dump())
         begin_run(run, settings)
         prepared = prepare(texts, settings, run.tokens, progress=progress, watch=watch)
         yield write_down(run, texts, prepared)
@@ -111,25 +120,36 @@ def plan(
 ) -> PreparedRun:
     """Read the texts and plan what `train` would do, without training. Raises EpigoneError."""
     asked = make_settings(TrainSettings, {**(settings or TrainSettings()).model_dump(), **more}, source="plan()")
-    with tempfile.TemporaryDirectory(prefix="epigone-", ignore_cleanup_errors=True) as folder:
+    check_launch([*map(str, texts), str(asked.validation)])
+    with (
+        join_processes(asked.process_timeout),
+        tempfile.TemporaryDirectory(prefix="epigone-", ignore_cleanup_errors=True) as folder,
+    ):
         return prepare([str(text) for text in texts], asked, Path(folder), progress=False, watch=watch)
 
 
 # -- the run's folder
 
 
-def lock_run(folder: RunFolder) -> AbstractContextManager[object]:
+@contextmanager
+def lock_run(folder: RunFolder) -> Iterator[RunFolder]:
     """Keep other processes out of the folder; of several that train together the first one locks.
 
     Raises RunLocked, OutputError.
     """
-    return folder.lock() if is_main_process() else nullcontext()
+    with folder.lock() if is_main_process() else nullcontext():
+        yield folder
 
 
 def create_run(texts: Sequence[str], out: PathOrName | None) -> RunFolder:
     """The new folder of a run: `out`, or one named after the first text. Raises RunExists, OutputError."""
-    path = Path(out) if out is not None else Path("runs") / name_run(texts)
+    path = choose_path(texts, out)
     return RunFolder.create(path) if is_main_process() else RunFolder(path)
+
+
+def choose_path(texts: Sequence[str], out: PathOrName | None) -> Path:
+    """The folder of a new run."""
+    return Path(out) if out is not None else Path("runs") / name_run(texts)
 
 
 def name_run(texts: Sequence[str]) -> str:
@@ -170,7 +190,13 @@ def write_down(run: RunFolder, texts: Sequence[str], prepared: PreparedRun) -> P
         run.write_receipt(prepared.receipt)
         run.write_config_and_tokenizer(prepared.model, prepared.tokenizer)
         run.write_manifest(manifest)
+    set_hint(explain_resuming(run))
     return Planned(folder=run, receipt=prepared.receipt, manifest=manifest)
+
+
+def explain_resuming(run: RunFolder) -> str:
+    """What to do if a process is lost."""
+    return f"To continue from the last checkpoint, with or without torchrun: epigone resume {run.path}"
 
 
 def list_versions() -> dict[str, str]:

@@ -34,7 +34,7 @@ from epigone.starting_point import StartingPoint
 from epigone.tokens.dataset import TokenDataset, tokenize
 from epigone.tokens.tokenizer import LEARNING_CHARACTERS, BPETokenizer, encode, load_tokenizer, train_tokenizer
 from epigone.training.base_trial import try_bases
-from epigone.training.distributed import count_processes, main_process_first
+from epigone.training.distributed import agree, agree_on_plan, count_processes, main_process_first
 from epigone.training.evaluate import evaluate
 from epigone.training.events import Estimate
 from epigone.training.trainer import Trainer
@@ -179,6 +179,7 @@ def prepare(
     """
     hardware = find_hardware(settings.device)
     corpus, held_out, split = read_and_split(texts, settings, folder, watch)
+    agree({"the sha256 of the text": [part.fingerprint for part in (corpus, held_out) if part is not None]})
     train, validation = group_spans(corpus, split.train), group_spans(held_out or corpus, split.validation)
     with main_process_first(hardware):
         start = choose_start(settings, corpus, split, hardware, progress=progress, watch=watch)
@@ -187,6 +188,7 @@ def prepare(
     receipt = make_receipt(corpus, held_out, split, tokens)
     start.check_text(receipt)
     plan = start.adjust(make_plan(start.settings, _gather_inputs(start, tokenizer, tokens, train, hardware)))
+    agree_on_plan(plan)
     model, teacher = build_model(plan.model_spec, start.folder, tokenizer.end_of_text_id), start.load_teacher()
     plan, estimate = fit_to_clock(plan, settings, model, tokenizer, tokens, teacher)
     return PreparedRun(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,17 @@ from epigone.hardware import find_hardware
 from epigone.model.gpt2 import build_from_config, build_model
 from epigone.model.hub import find_base
 from epigone.pipeline import (
+    Planned,
     Stop,
     base_weights_loader,
+    choose_path,
+    explain_resuming,
     hash_tokens,
+    list_versions,
     lock_run,
     make_sample_checker,
     never,
+    run_training,
     train_to_end,
 )
 from epigone.planning.plan import Plan, adapt_to_machine, extend_plan
@@ -46,7 +51,21 @@ from epigone.runs.repair import CONFIG_AND_TOKENIZER
 from epigone.settings import TrainSettings, make_settings
 from epigone.tokens.dataset import FACTS, TokenDataset, content_key, tokenize
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
-from epigone.training.distributed import count_processes, is_main_process, main_process_first
+from epigone.training.distributed import (
+    PROCESS_TIMEOUT,
+    agree,
+    agree_on_plan,
+    ask_main_process,
+    check_launch,
+    check_shared,
+    count_processes,
+    is_main_process,
+    join_processes,
+    main_process_first,
+    set_hint,
+    set_timeout,
+    was_begun_before_restart,
+)
 from epigone.training.events import Event
 from epigone.training.interpolation import WeightInterpolation
 from epigone.training.state import TrainerState
@@ -56,7 +75,7 @@ HINT = (
     "Put the text back as it was (receipt.json has its sha256) where it lay or, if nothing is there, into the folder "
     "where you are; then give the command again. The best model and the checkpoints are untouched: epigone write works."
 )
-CHANGEABLE = {"epochs", "minutes", "patience", "learning_rate"}
+CHANGEABLE = {"epochs", "minutes", "patience", "learning_rate", "process_timeout"}
 
 
 def resume_training(
@@ -72,10 +91,18 @@ def resume_training(
     """
     if unfit := sorted(set(changes) - CHANGEABLE):
         raise SettingsError(f"{unfit[0]} cannot change within a run.", hint="Train into another folder.")
-    run = RunFolder.open(Path(path))
-    with lock_run(run):
+    check_launch()
+    with (
+        join_processes(changes.get("process_timeout", PROCESS_TIMEOUT)),
+        lock_run(RunFolder.open(Path(path))) as run,
+    ):
+        check_shared(run.path)
+        agree({**list_versions(), **changes})
+        set_hint(explain_resuming(run))
         state = _repair(run, on_note)
         plan, settings = _apply_changes(run, changes, on_note)
+        set_timeout(settings.process_timeout)
+        agree_on_plan(plan)
         tokenizer = _load_tokenizer(run)
         with _main_process_first(run):
             tokens = open_tokens(run, tokenizer, on_note)
@@ -96,6 +123,27 @@ def resume_training(
         yield from train_to_end(run, trainer)
 
 
+def train_or_resume(
+    texts: Sequence[str],
+    settings: TrainSettings,
+    out: PathOrName | None = None,
+    *,
+    should_stop: Stop = never,
+    on_note: Callable[[str], None] = lambda note: None,
+    **how: Any,
+) -> Iterator[Planned | Event]:
+    """As `run_training`; but where torchrun has restarted the processes, it resumes the run that they had begun."""
+    check_launch()
+    with join_processes(settings.process_timeout):
+        path = choose_path(texts, out)
+        if not ask_main_process(lambda: was_begun_before_restart(path) and RunFolder.is_run(path)):
+            yield from run_training(texts, settings, out, should_stop=should_stop, **how)
+            return
+        run = RunFolder.open(path)
+        yield Planned(folder=run, receipt=run.read_receipt(), manifest=run.read_manifest())
+        yield from resume_training(path, {}, should_stop=should_stop, on_note=on_note)
+
+
 def resume(
     run: PathOrName,
     *,
@@ -104,7 +152,8 @@ def resume(
 ) -> Run:
     """Go on with a run from its last sound checkpoint, or from the start.
 
-    `changes` may be epochs and minutes, both counted from the start, patience and learning_rate. Raises EpigoneError.
+    `changes` may be epochs and minutes, both counted from the start, patience, learning_rate and process_timeout.
+    Raises EpigoneError.
     """
     for event in resume_training(run, changes):
         if on_event is not None:
@@ -129,7 +178,8 @@ def _apply_changes(
 ) -> tuple[Plan, TrainSettings]:
     """Plan and settings with the changes. Raises SettingsError, RunDamaged."""
     settings = make_settings(TrainSettings, {**run.read_settings().model_dump(), **changes})
-    plan = extend_plan(run.read_manifest().plan, settings, changes)
+    changes_of_plan = {name: value for name, value in changes.items() if name != "process_timeout"}
+    plan = extend_plan(run.read_manifest().plan, settings, changes_of_plan)
     return adapt_to_machine(plan, on_note), settings
 
 

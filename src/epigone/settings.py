@@ -256,6 +256,8 @@ class TrainSettings(Frozen):
     compile: Literal["auto", "off", "layers", "full"] = "auto"
     """What torch.compile compiles: nothing, each layer of the model, or the full model, which takes longest.
     "auto": what pays off for the length of the run."""
+    process_timeout: Annotated[float, Field(ge=5)] = 45.0
+    """With several processes: seconds without a sign of life after which one counts as lost and the others end."""
 
     evaluate_every: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Steps between evaluations. "auto": at the end of each epoch, and more often if there are few."""

@@ -78,7 +78,7 @@ cli = Commands(
         "Options": [("-V, --version", "Show the version."), ("-h, --help", "Show this help.")],
         "Exit codes": [
             ("0", "Done."),
-            ("1", "Out of memory, or the training diverged."),
+            ("1", "Out of memory, the training diverged, or one of several processes was lost."),
             ("2", "Something is wrong with the options, the text, the model or the run."),
             ("130", "Interrupted; what was trained is saved."),
         ],
@@ -143,10 +143,21 @@ def _out_of_memory(error: Exception) -> OutOfMemory:
 
 
 def _show_error(error: EpigoneError, *, as_json: bool) -> None:
+    if not _may_show_error():
+        return
     if as_json:
         _print_json(str(error), error.hint, type(error).__name__)
     lines = f"error: {error}" + (f"\n  {error.hint}" if error.hint else "")
     print(show_controls(lines), file=sys.stderr)  # a file's name may contain control characters
+
+
+def _may_show_error() -> bool:
+    """Whether this process shows its errors: of several that fail alike only one does."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    from epigone.training.distributed import may_show_error
+
+    return may_show_error()
 
 
 def _report_crash(

@@ -65,16 +65,23 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
     Reads the text, plans the training, trains with samples and validation as it goes, and keeps the best model.
     """
     names = _require_text(text)
-    from epigone import pipeline
     from epigone.cli.terminal import show_stages
+    from epigone.pipeline import Planned
     from epigone.report.views import describe_plan, describe_receipt
+    from epigone.resumption import train_or_resume
 
     with _open_screen(quiet=quiet, as_json=as_json) as screen, catch_signals(screen) as was_stopped:
         with show_stages(quiet=quiet) as watch:
-            events = pipeline.run_training(
-                names, settings, out, should_stop=was_stopped, watch=watch, progress=not quiet
+            events = train_or_resume(
+                names,
+                settings,
+                out,
+                should_stop=was_stopped,
+                on_note=screen.show_warning,
+                watch=watch,
+                progress=not quiet,
             )
-            planned = next(item for item in events if isinstance(item, pipeline.Planned))
+            planned = next(item for item in events if isinstance(item, Planned))
         _show_warnings(screen, planned.receipt)
         screen.show_facts("Read", describe_receipt(planned.receipt))
         screen.show_facts("Plan", describe_plan(planned.manifest.plan, planned.manifest.estimate))
@@ -124,6 +131,8 @@ class ResumeOptions(Frozen):
     """Stop after this many evaluations without improvement; "none" never stops early."""
     learning_rate: Positive | None = None
     """New peak learning rate, for example after the training diverged."""
+    process_timeout: Annotated[float, Field(ge=5)] | None = None
+    """With several processes: seconds without a sign of life after which one counts as lost and the others end."""
 
 
 @click.command(
@@ -142,9 +151,16 @@ def resume(run: Path, settings: ResumeOptions, *, quiet: bool, as_json: bool) ->
     from epigone.cli.write import find_model
     from epigone.resumption import resume_training
     from epigone.runs.folder import RunFolder
+    from epigone.training.distributed import PROCESS_TIMEOUT, check_launch, join_processes
 
-    run, changes = Path(find_model(str(run))), settings.model_dump(exclude_none=True)
-    with _open_screen(quiet=quiet, as_json=as_json) as screen, catch_signals(screen) as was_stopped:
+    changes = settings.model_dump(exclude_none=True)
+    check_launch()
+    with (
+        _open_screen(quiet=quiet, as_json=as_json) as screen,
+        catch_signals(screen) as was_stopped,
+        join_processes(settings.process_timeout or PROCESS_TIMEOUT),
+    ):
+        run = Path(find_model(str(run)))
         events = resume_training(run, changes, should_stop=was_stopped, on_note=screen.show_warning)
         return _watch(RunFolder(run), events, screen, as_json)
 
@@ -215,6 +231,8 @@ def catch_signals(screen: Screen) -> Iterator[Callable[[], bool]]:
 
     When the terminal closes it also stops after the step, however often the signal comes; under nohup it goes on.
     """
+    from epigone.training.distributed import count_processes
+
     caught: list[int] = []
 
     def catch(number: int, _frame: object) -> None:
@@ -222,7 +240,7 @@ def catch_signals(screen: Screen) -> Iterator[Callable[[], bool]]:
         caught.append(number)
         for other in SIGNALS:  # the next one ends the process
             signal.signal(other, signal.SIG_DFL)
-        if not again:
+        if not again and (number != signal.SIGTERM or count_processes() == 1):  # torchrun says itself why it ends them
             with suppress(RuntimeError):  # the signal came while a line was being written
                 screen.show_note("Stopping after this step; press Ctrl-C again to stop at once.")
 

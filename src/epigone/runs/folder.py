@@ -51,6 +51,7 @@ from epigone.runs.repair import Checksums, list_copied, repair
 from epigone.settings import TrainSettings, make_settings, read_settings, write_toml
 from epigone.tokens.dataset import TokenDataset, decode_documents, decode_sample, load_tokens
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
+from epigone.training.distributed import MARK
 from epigone.training.events import Evaluated, Event, Sampled
 from epigone.training.state import TrainerState
 
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 
-OWN = {".lock", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
+OWN = {".lock", MARK, ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
 """Files that may exist before the settings are written."""
 OLD_MANIFEST = "plan.json"
 """Of format 1."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import gather_object
 
 from epigone.planning.plan import Plan
 
 if TYPE_CHECKING:
-    pass
+    from accelerate import Accelerator
 
 
 SECONDS_LEARNED_PER_SECOND_EVALUATED = 8
@@ -121,6 +122,26 @@ class Progress:
     """That of the last step."""
     evaluation_seconds: float = 0.0
     """Duration of the last evaluation, with its samples and checkpoint."""
+
+
+def gather_random_state(accelerator: Accelerator) -> dict[str, torch.Tensor]:
+    """Those of all processes, for a checkpoint; "cpu:1" is the second process's "cpu". All have to call it."""
+    everywhere = gather_object([pack_random_state(accelerator.device)])
+    return {
+        f"{name}:{rank}" if rank else name: state
+        for rank, states in enumerate(everywhere)
+        for name, state in states.items()
+    }
+
+
+def select_random_state(states: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
+    """The state of one process in what `gather_random_state` returned; empty if that had fewer processes."""
+    ending = f":{rank}" if rank else ""
+    return {
+        name.removesuffix(ending): state
+        for name, state in states.items()
+        if (":" in name) == (rank > 0) and name.endswith(ending)
+    }
 
 
 def pack_random_state(device: torch.device) -> dict[str, torch.Tensor]:

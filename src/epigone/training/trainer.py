@@ -38,7 +38,15 @@ from epigone.training.events import (
 from epigone.training.interpolation import WeightInterpolation, find_best_share
 from epigone.training.lr_schedule import LRSchedule
 from epigone.training.optimizer import TIED, make_optimizer, pack_state, unpack_state
-from epigone.training.state import Clock, Progress, TrainerState, pack_random_state, unpack_random_state
+from epigone.training.state import (
+    Clock,
+    Progress,
+    TrainerState,
+    gather_random_state,
+    pack_random_state,
+    select_random_state,
+    unpack_random_state,
+)
 from epigone.training.step import GradientStep
 
 
@@ -275,8 +283,9 @@ class Trainer:
         """Save a checkpoint, unless NaN or infinity would replace good weights. Raises TrainingDiverged."""
         self._check_weights()
         self.clock.saved_at = self.progress.seconds
+        random = gather_random_state(self.accelerator)
         if self.accelerator.is_main_process:
-            self.recorder.save_checkpoint(self.progress.step, self.pack())
+            self.recorder.save_checkpoint(self.progress.step, self.pack(random))
         return CheckpointSaved(step=self.progress.step)
 
     # -- evaluation
@@ -387,14 +396,14 @@ class Trainer:
 
     # -- state for checkpoints
 
-    def pack(self) -> TrainerState:
-        """Everything that changes during training, as tensors and plain values."""
+    def pack(self, random: dict[str, torch.Tensor] | None = None) -> TrainerState:
+        """Everything that changes during training, as tensors and plain values. `random`: that of all processes."""
         self.progress.losses = self._losses.tolist()
         scaler = self.accelerator.scaler
         return TrainerState(
             weights={name: value.detach().cpu() for name, value in self.model.state_dict().items() if name != TIED},
             optimizer=pack_state(self.optimizer, self.model),
-            random=pack_random_state(self.accelerator.device),
+            random=random or pack_random_state(self.accelerator.device),
             facts={
                 "progress": asdict(self.progress),
                 "rate": self.rate.state(),
@@ -415,7 +424,8 @@ class Trainer:
         self.rate.restore(packed.facts["rate"])
         if self.accelerator.scaler is not None and packed.facts["scaler"]:
             self.accelerator.scaler.load_state_dict(packed.facts["scaler"])
-        if self.accelerator.num_processes == 1:
-            unpack_random_state(packed.random, self.accelerator.device)
-        else:  # each process draws its own dropout; only the first one's state is kept
-            torch.manual_seed(self.plan.seed + self.progress.step * 1009 + self.accelerator.process_index)
+        rank = self.accelerator.process_index  # each process draws its own dropout
+        if random := select_random_state(packed.random, rank):
+            unpack_random_state(random, self.accelerator.device)
+        else:  # there were fewer processes
+            torch.manual_seed(self.plan.seed + self.progress.step * 1009 + rank)

@@ -1,0 +1,102 @@
+"""Processes that train together, forked from one that has imported everything: the import takes longest."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed import TCPStore
+
+from helpers_front import Outcome
+from helpers_quick import STAND_INS
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    ["epigone.resumption", "epigone.cli.main", "epigone.cli.terminal", "epigone.report.views"]
+)
+
+
+@dataclass
+class Ranks:
+    """The processes of one start, and the files that have their output."""
+
+    processes: list[BaseProcess]
+    folder: Path
+
+    def finish(self, seconds: float = 100, *, only: int | None = None) -> list[Outcome]:
+        """What each did; one that has not ended in time is killed, and all but `only` at once."""
+        outcomes = []
+        for rank, process in enumerate(self.processes):
+            process.join(seconds if only in (None, rank) else 0)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            out, err = (self.folder / f"{rank}.{name}" for name in ("out", "err"))
+            code = -1 if process.exitcode is None else process.exitcode
+            outcomes.append(Outcome(code=code, out=out.read_text("utf-8"), err=err.read_text("utf-8")))
+        return outcomes
+
+
+def start_together(n: int, folder: Path, work: Callable[..., object], *arguments: Any, **variables: str) -> Ranks:
+    """`work(rank, *arguments)` in each of n processes, with the variables that torchrun sets."""
+    folder.mkdir(parents=True)
+    server = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)  # as torchrun does, for them
+    common = {"WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n), "MASTER_ADDR": "localhost"}
+    common |= {"MASTER_PORT": str(server.port), "TORCHELASTIC_USE_AGENT_STORE": "True", **variables}
+    processes = [
+        CONTEXT.Process(
+            target=_work, args=(rank, folder, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, work, arguments)
+        )
+        for rank in range(n)
+    ]
+    for process in processes:
+        process.start()
+    ranks = Ranks(processes, folder)
+    ranks.server = server  # type: ignore[attr-defined]  # it lives as long as they do
+    return ranks
+
+
+def run_together(n: int, folder: Path, work: Callable[..., object], *arguments: Any, **variables: str) -> list[Outcome]:
+    """The same, to the end."""
+    return start_together(n, folder, work, *arguments, **variables).finish()
+
+
+def _work(
+    rank: int, folder: Path, variables: dict[str, str], work: Callable[..., object], arguments: tuple[Any, ...]
+) -> None:
+    os.environ.update(variables)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    torch.set_num_threads(1)
+    with ExitStack() as stand_ins:
+        for stand_in in STAND_INS.values():
+            stand_ins.enter_context(stand_in())
+        try:
+            work(rank, *arguments)
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        except BaseException:  # noqa: BLE001  # it is shown, and is not the end that any test expects
+            traceback.print_exc()
+            code = 99
+        else:
+            code = 0
+    torch.distributed.is_initialized() and torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run_command(_rank: int, *arguments: str) -> None:
+    """The command `epigone` in one of them."""
+    from epigone.cli import main
+
+    main.main(arguments)
