@@ -265,6 +265,7 @@ ASKED = {
     "device": "cpu",
     "precision": "fp32",
     "compile": "off",
+    "process_timeout": 60.0,
     "evaluate_every": 50,
     "sample_prompt": ("Once", "Twice"),
     "sample_length": 3,

@@ -144,8 +144,7 @@ def test_a_checkpoint_has_the_random_state_of_each() -> None:
 
 def go_on_from_each_step(rank: int, folder: Path) -> None:
     """Save what each process has before each step, and what all come to from there."""
-    from epigone.training.distributed import join_processes
-    from epigone.training.state import gather_random_state
+    from epigone.training.distributed import gather_random_state, join_processes
 
     tokens = make_tokens()
     with join_processes():

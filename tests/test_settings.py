@@ -67,6 +67,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
     "precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
     "compile": st.sampled_from(["auto", "off", "layers", "full"]),
+    "process_timeout": numbers(5, 1e300),
     "evaluate_every": st.integers(1) | AUTO,
     "sample_prompt": st.lists(st.text(), max_size=3).map(tuple),
     "sample_length": st.integers(1),

@@ -75,7 +75,7 @@ def run_training(
     """
     check_launch([*texts, str(settings.validation)])
     with join_processes(settings.process_timeout), lock_run(create_run(texts, out)) as run:
-        check_shared(run.path)
+        check_shared(run.processes)
         agree(list_versions() | settings.model_dump())
         begin_run(run, settings)
         prepared = prepare(texts, settings, run.tokens, progress=progress, watch=watch)

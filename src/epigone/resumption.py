@@ -96,7 +96,7 @@ def resume_training(
         join_processes(changes.get("process_timeout", PROCESS_TIMEOUT)),
         lock_run(RunFolder.open(Path(path))) as run,
     ):
-        check_shared(run.path)
+        check_shared(run.processes)
         agree({**list_versions(), **changes})
         set_hint(explain_resuming(run))
         state = _repair(run, on_note)
@@ -136,10 +136,10 @@ def train_or_resume(
     check_launch()
     with join_processes(settings.process_timeout):
         path = choose_path(texts, out)
-        if not ask_main_process(lambda: was_begun_before_restart(path) and RunFolder.is_run(path)):
+        run = RunFolder(path)
+        if not ask_main_process(lambda: was_begun_before_restart(run.processes) and run.is_run(path)):
             yield from run_training(texts, settings, out, should_stop=should_stop, **how)
             return
-        run = RunFolder.open(path)
         yield Planned(folder=run, receipt=run.read_receipt(), manifest=run.read_manifest())
         yield from resume_training(path, {}, should_stop=should_stop, on_note=on_note)
 

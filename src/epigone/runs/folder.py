@@ -51,7 +51,6 @@ from epigone.runs.repair import Checksums, list_copied, repair
 from epigone.settings import TrainSettings, make_settings, read_settings, write_toml
 from epigone.tokens.dataset import TokenDataset, decode_documents, decode_sample, load_tokens
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
-from epigone.training.distributed import MARK
 from epigone.training.events import Evaluated, Event, Sampled
 from epigone.training.state import TrainerState
 
@@ -59,7 +58,7 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 
-OWN = {".lock", MARK, ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
+OWN = {".lock", ".processes", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
 """Files that may exist before the settings are written."""
 OLD_MANIFEST = "plan.json"
 """Of format 1."""
@@ -83,6 +82,7 @@ class RunFolder:
         self.report = path / "report.html"
         self.judgement = path / "judgement.json"
         self.sampling = path / "sampling.json"
+        self.processes = path / ".processes"
         self.checksums = Checksums(path)
         self._lock = FileLock(path / ".lock")
         self._identity: tuple[int, int] | None = None

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch import distributed
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
@@ -37,6 +38,7 @@ from epigone.errors import EpigoneError, OutputError, ProcessFailed, SettingsErr
 from epigone.files import write_text
 from epigone.hardware import Hardware
 from epigone.planning.plan import Plan
+from epigone.training.state import pack_random_state
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -75,8 +77,6 @@ LEFT = "left"
 """In place of a sign of life: this process has done its part."""
 LOST_STORE = (distributed.DistError, RuntimeError)
 """Errors of a store that is gone."""
-MARK = ".processes"
-"""File in a run's folder by which processes see that they use the same folder, and who started them."""
 
 
 def count_processes() -> int:
@@ -379,18 +379,21 @@ def agree_on_plan(plan: Plan) -> None:
     agree(values | {"n_threads": ""}, "Where machines differ, say what is to be done: --device, --precision, --base …")
 
 
-def check_shared(folder: Path) -> None:
-    """Raise OutputError, in all processes, unless all see what the first one writes into the folder."""
+def check_shared(mark: Path) -> None:
+    """Raise OutputError, in all processes, unless all see the file that the first one writes into the run's folder.
+
+    It also says who started them: see `was_begun_before_restart`.
+    """
     if not _joined and "TORCHELASTIC_RUN_ID" not in os.environ:
         return
     launchers, nonce = [_name_launcher()], secrets.token_hex(8)
     for processes in _joined:
         launchers = processes.gather(launchers[0])
     if is_main_process():
-        write_text(folder / MARK, "\n".join([nonce, *sorted(set(launchers))]) + "\n")
+        write_text(mark, "\n".join([nonce, *sorted(set(launchers))]) + "\n")
     for processes in _joined:
-        nonce, place = json.loads(processes.gather(json.dumps([nonce, str(folder.absolute())]))[0])
-        seen = processes.gather(str(_sees(folder / MARK, nonce)))
+        nonce, place = json.loads(processes.gather(json.dumps([nonce, str(mark.parent.absolute())]))[0])
+        seen = processes.gather(str(_sees(mark, nonce)))
         blind = [name for name, found in zip(processes.names, seen, strict=True) if found != "True"]
         if blind:
             raise OutputError(
@@ -409,12 +412,12 @@ def _sees(mark: Path, nonce: str) -> bool:
     return False
 
 
-def was_begun_before_restart(folder: Path) -> bool:
-    """Whether torchrun has restarted the processes, and it was they who began to write into the folder."""
+def was_begun_before_restart(mark: Path) -> bool:
+    """Whether torchrun has restarted the processes, and the mark in a run's folder is theirs."""
     if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
         return False
     with suppress(OSError, ValueError):
-        return _name_launcher() in (folder / MARK).read_text("utf-8").split()[1:]
+        return _name_launcher() in mark.read_text("utf-8").split()[1:]
     return False
 
 
@@ -487,6 +490,13 @@ def all_reduce_max(accelerator: Accelerator, *values: float) -> list[float]:
         return list(values)
     gathered = accelerator.gather(torch.tensor([values], device=accelerator.device))
     return [float(value) for value in gathered.max(dim=0).values]
+
+
+def gather_random_state(accelerator: Accelerator) -> dict[str, torch.Tensor]:
+    """The random state of all processes, for a checkpoint; "cpu:1" is the second one's "cpu". All have to call it."""
+    everywhere = gather_object([pack_random_state(accelerator.device)])
+    numbered = ((rank, name, state) for rank, states in enumerate(everywhere) for name, state in states.items())
+    return {f"{name}:{rank}" if rank else name: state for rank, name, state in numbered}
 
 
 def main_process_first(hardware: Hardware) -> AbstractContextManager[Any]:

@@ -5,16 +5,11 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 
 from epigone.planning.plan import Plan
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
 
 SECONDS_LEARNED_PER_SECOND_EVALUATED = 8
 """Under a time limit, evaluations with their samples and checkpoints take at most a ninth of it."""
@@ -124,18 +119,8 @@ class Progress:
     """Duration of the last evaluation, with its samples and checkpoint."""
 
 
-def gather_random_state(accelerator: Accelerator) -> dict[str, torch.Tensor]:
-    """Those of all processes, for a checkpoint; "cpu:1" is the second process's "cpu". All have to call it."""
-    everywhere = gather_object([pack_random_state(accelerator.device)])
-    return {
-        f"{name}:{rank}" if rank else name: state
-        for rank, states in enumerate(everywhere)
-        for name, state in states.items()
-    }
-
-
 def select_random_state(states: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
-    """The state of one process in what `gather_random_state` returned; empty if that had fewer processes."""
+    """The state of one process in a checkpoint, where "cpu:1" is the second one's "cpu"; empty if there were fewer."""
     ending = f":{rank}" if rank else ""
     return {
         name.removesuffix(ending): state

@@ -20,7 +20,7 @@ from epigone.hardware import explain_out_of_memory
 from epigone.model.loss import DTYPES, NextTokenLoss
 from epigone.planning.plan import Plan
 from epigone.tokens.dataset import Batches, TokenDataset
-from epigone.training.distributed import all_reduce_max, make_accelerator
+from epigone.training.distributed import all_reduce_max, gather_random_state, make_accelerator
 from epigone.training.evaluate import Evaluation, evaluate
 from epigone.training.events import (
     BatchSplit,
@@ -42,7 +42,6 @@ from epigone.training.state import (
     Clock,
     Progress,
     TrainerState,
-    gather_random_state,
     pack_random_state,
     select_random_state,
     unpack_random_state,
