@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import epigone
 from epigone.errors import SettingsError
 from epigone.model.gpt2 import load_model
-from epigone.model.lora import add_adapters, merge_weights
+from epigone.model.lora import add_adapters, find_weight, merge_weights
 from epigone.pipeline import run_training
 from epigone.planning import plan as planning
 from epigone.resumption import resume_training
@@ -53,6 +54,19 @@ def test_the_loss_and_the_gradients_are_those_of_peft(attention: str) -> None:
             if "lora_B" in name:
                 parameter += 0.05 * torch.randn_like(parameter)
     assert_equal(compute(model, attention=attention), look_up(model), 1e-5)
+
+
+@pytest.mark.parametrize("rank", [1, 4, 16])
+def test_at_every_rank_the_product_of_the_thin_matrices_counts_twice(rank: int) -> None:
+    """So that a learning rate that suits one rank suits another (Hu et al. 2021, 4.1)."""
+    model = make_model()
+    add_adapters(model, rank, seed=0)
+    layer: Any = model.transformer.h[0].mlp.c_fc
+    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    with torch.no_grad():
+        up += torch.randn_like(up)
+        expected = layer.base_layer.weight + 2 * (up @ down).T
+    torch.testing.assert_close(find_weight(layer), expected)
 
 
 def test_merged_they_compute_the_same() -> None:

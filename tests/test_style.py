@@ -19,7 +19,17 @@ from epigone.evaluation.style import (
     make_style_scales,
     split_own_text,
 )
-from epigone.evaluation.stylometry import WINDOW, cut_evenly, load_authors, normalise_for_counting
+from epigone.evaluation.stylometry import (
+    WINDOW,
+    AuthorCounts,
+    DeltaSpace,
+    Features,
+    Vectors,
+    cosine_distance,
+    cut_evenly,
+    load_authors,
+    normalise_for_counting,
+)
 from helpers_front import sonnets
 from helpers_style import LIBRARY, judge, needs_data, needs_library, read_book, write_invented
 
@@ -87,6 +97,31 @@ def test_a_text_without_spaces_is_judged_without_the_bundle() -> None:
         "shuffled": False,
     }
     assert "do not write the language" in verdicts["own"].facts["notes"][0]
+
+
+# -- attribution
+
+
+def write_counts(style: Vectors, subject: float, rng: np.random.Generator) -> Vectors:
+    """Word counts of a text: four in five words follow its subject, the others the author's habits."""
+    about = np.exp(subject * np.repeat([0.5, -0.5], 200))
+    counts = rng.multinomial(8_000, np.concatenate([0.8 * about / about.sum(), 0.2 * style / style.sum()]))
+    return np.append(counts, [8_000, WINDOW])
+
+
+def test_a_text_finds_its_author_though_its_subject_is_another_one() -> None:
+    """Each author's four texts have subjects by chance; without whitening, half of the new texts go to others."""
+    rng = np.random.default_rng(0)
+    styles = np.exp(0.2 * rng.standard_normal((12, 20)))
+    owners = np.repeat(np.arange(12), 4)
+    known, new = (
+        np.array([write_counts(styles[owner], rng.standard_normal(), rng) for owner in owners]) for _ in range(2)
+    )
+    words = tuple(map(str, range(420)))
+    authors = AuthorCounts(tuple(map(str, range(12))), Features(words, ()), known, tuple(owners.tolist()))
+    space = DeltaSpace(authors, slice(0, len(words)), WINDOW, rng)
+    nearest = cosine_distance(space.embed_texts(new), space.centres).argmin(1)
+    assert (nearest == owners).mean() > 0.9
 
 
 # -- real books

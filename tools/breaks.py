@@ -104,7 +104,7 @@ BREAKS = (
         "hub: pickles pass for weights",
         r'if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors", file)',
         "if not file",
-        "base",
+        "folders",
     ),
     # planning
     Break("plan: a small vocabulary for long texts", "(400_000, 512)", "(40_000_000, 512)", "rule route plan"),
