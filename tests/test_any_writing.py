@@ -63,7 +63,7 @@ def write_and_look(prompt: str, how: dict[str, object]) -> None:
 
 
 @given(PROMPTS, WISHES)
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_prompt_and_settings_give_valid_text(prompt: str, how: dict[str, object]) -> None:
     write_and_look(prompt, how)
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import torch
 
 from epigone.planning.plan import Plan
-from epigone.tokens.dataset import Batch, Batches
 from epigone.training.events import CheckpointSaved, Evaluated, Event, Finished, Sample, StepReport
 from epigone.training.state import SECONDS_BETWEEN_CHECKPOINTS
 from epigone.training.trainer import Trainer
@@ -34,15 +34,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def slow_down(batches: Batches, clock: Clock, seconds: float) -> None:
-    """Let each reading of a batch take so many seconds."""
-    read = batches.read
+def slow_down(learner: Trainer, clock: Clock, seconds: float) -> None:
+    """Let each step take so many seconds of the clock, and compute no gradient: only the time counts here."""
 
-    def read_slowly(step: int, **more: slice) -> Batch:
+    def take_time(_step: int) -> torch.Tensor:
         clock.now += seconds
-        return read(step, **more)
+        return torch.ones((), dtype=torch.float64)
 
-    batches.read = read_slowly  # type: ignore[method-assign]
+    learner.gradients.add = take_time  # type: ignore[method-assign]
 
 
 def timed_plan(minutes: float | None, *, n_steps: int = 100, **settings: object) -> Plan:
@@ -60,7 +59,7 @@ def timed_learner(plan: Plan, clock: Clock, *, step: float, look: float = 0.0) -
         return (), None
 
     learner = make_learner(plan, TOKENS, sample=write)
-    slow_down(learner.batches, clock, step)
+    slow_down(learner, clock, step)
     return learner
 
 
@@ -114,7 +113,7 @@ def test_what_compiling_took_is_time_but_no_progress(clock: Clock) -> None:
     """Otherwise the learning rate would begin past its warm-up."""
     learner = make_learner(timed_plan(1.0), TOKENS)
     learner.add_elapsed(24.0)
-    slow_down(learner.batches, clock, 0.5)
+    slow_down(learner, clock, 0.5)
     events = list(learner.learn())
     first = pick(events, StepReport)[0]
     assert first.seconds > 24 and first.progress < 0.05 and first.seconds_left < 40

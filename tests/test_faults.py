@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import shutil
 import signal
 import time
 from collections.abc import Iterator
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,7 @@ from helpers_faults import (
     watch_files,
 )
 from helpers_front import hash_tree, prepare_run, write_sonnets
+from helpers_processes import fork
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and forks as Unix has them")
 GROUP = "Killed"
@@ -142,20 +141,6 @@ def stop_after(run: Path, n_steps: int) -> None:
 # -- at any time
 
 
-@cache
-def forks() -> Any:
-    """Makes processes from one in which everything is loaded and nothing was done yet."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["helpers_faults", "test_faults", "matplotlib.figure"])
-    return context
-
-
-def start(target: Any, *arguments: Any) -> Any:
-    process = forks().Process(target=target, args=arguments)
-    process.start()
-    return process
-
-
 @pytest.mark.slow
 def test_killed_at_random_times_it_comes_to_the_same_end(tmp_path: Path, reliability: Reliability) -> None:
     """Again and again in the same run until that is done, then in another one."""
@@ -163,14 +148,14 @@ def test_killed_at_random_times_it_comes_to_the_same_end(tmp_path: Path, reliabi
     seconds = 0.0
     for name in ("first", "timed"):  # with the first one comes what all are forked from
         began = time.monotonic()
-        process = start(go_on_alone, copy(prepared(), tmp_path / name))
+        process = fork(go_on_alone, copy(prepared(), tmp_path / name))
         process.join()
         seconds = time.monotonic() - began
     while n_kills < N_KILLS:
         run = copy(prepared(), tmp_path / f"run-{runs}")
         n_here = 0
         while True:
-            process = start(go_on_alone, run)
+            process = fork(go_on_alone, run)
             process.join(generator.uniform(0, 0.8 * seconds) if n_kills + n_here < N_KILLS else None)
             if process.exitcode is not None:
                 assert process.exitcode == 0, "it needs somebody"
@@ -224,7 +209,7 @@ SIGNALS = [
 @pytest.mark.parametrize(("first", "second"), SIGNALS)
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, reliability: Reliability, first: int, second: int) -> None:
     copy(prepared(), tmp_path / "run")
-    process = start(take_a_long_step, tmp_path)
+    process = fork(take_a_long_step, tmp_path)
     ends = time.monotonic() + 60
     while not (tmp_path / "began").exists() and time.monotonic() < ends:
         time.sleep(0.02)
@@ -259,7 +244,7 @@ def test_after_the_first_signal_either_one_ends_it() -> None:
 @pytest.mark.slow
 def test_two_runs_in_one_folder_do_not_meet(tmp_path: Path, reliability: Reliability) -> None:
     copy(prepared(), tmp_path / "run")
-    process = start(take_a_long_step, tmp_path)
+    process = fork(take_a_long_step, tmp_path)
     while not (tmp_path / "began").exists():
         time.sleep(0.02)
     before, refused = hash_tree(tmp_path / "run"), 0

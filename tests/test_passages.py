@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from epigone.corpus import large_text
 from epigone.corpus.large_text import DiskText, TextSpooler, read_beginning, read_blocks, read_end, read_some
+from epigone.text_reuse import hashing as hashing_module
+from epigone.text_reuse import matches
 from epigone.text_reuse.copy_guard import CopyIndex
 from epigone.text_reuse.hashing import locate_characters, normalise
 from epigone.text_reuse.matches import Match, MatchReport, find_longest_shared, find_matches, measure_longest
@@ -198,12 +200,14 @@ def shuffle_lines(n_characters: int) -> str:
 
 
 def test_a_passage_longer_than_the_pieces_is_found_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    curly = shuffle_lines(400_000)
-    whole = curly[3_000:390_000]  # it goes over the edges of three blocks
+    for module in (hashing_module, matches):
+        monkeypatch.setattr(module, "BLOCK_CHARACTERS", 8_192)
+    curly = shuffle_lines(25_000)
+    whole = curly[3_000:24_000]  # it goes over the edges of three blocks
     keeper = TextSpooler(held_characters=0)
     keeper.add(curly)
     stored = keeper.finish()
-    for passage in (whole, curly[130_000:132_500], curly[262_000:262_200]):
+    for passage in (whole, curly[7_000:9_500], curly[16_300:16_500]):
         (found,) = find_matches(["\u00a7" + passage + "\u00a7"], [stored], 50)
         (held,) = find_matches(["\u00a7" + passage + "\u00a7"], [curly], 50)
         assert found == held and found.longest is not None

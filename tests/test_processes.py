@@ -7,9 +7,11 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from helpers_front import (
     workshop,
     write_sonnets,
 )
+from helpers_processes import fork_command
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals, terminals and gloo as Unix has them")
 FLAGS = ("--size", "1x32", "--epochs", "8", "--block-size", "64", "--batch-size", "4", "--dropout", "0.1")
@@ -59,16 +62,33 @@ def interrupt(run: Path, number: int) -> Outcome:
     return finish(process)
 
 
+def interrupt_forked(run: Path, number: int) -> Outcome:
+    """The same in a forked process."""
+    command = fork_command(run.with_name("printed"), "train", text(), *FLAGS, "--out", run)
+    command.wait_for_line("epoch ")
+    os.kill(command.process.pid, number)
+    return command.finish()
+
+
 def is_as_uninterrupted(run: Path) -> bool:
     """Whether the numbers of every evaluation and the weights are the same, bit for bit."""
     ours, theirs = ([item.loss for item in epigone.open_run(one).evaluations] for one in (run, uninterrupted()))
     return ours == theirs and weights_of(run) == weights_of(uninterrupted())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_an_interrupted_run_is_saved_and_goes_on_to_the_same_end(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("send", "number"),
+    [
+        (interrupt_forked, signal.SIGINT),
+        pytest.param(interrupt, signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(interrupt, signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_run_is_saved_and_goes_on_to_the_same_end(
+    tmp_path: Path, send: Callable[[Path, int], Outcome], number: int
+) -> None:
     run = tmp_path / "run"
-    outcome = interrupt(run, number)
+    outcome = send(run, number)
     assert outcome.code == 130 and "Traceback" not in outcome.err
     assert f"Saved. To continue: epigone resume {run}" in outcome.out
     *_, newest = sorted((run / "checkpoints").iterdir())
@@ -141,20 +161,46 @@ def test_an_interrupt_before_the_first_step_loses_nothing(tmp_path: Path) -> Non
     assert is_as_uninterrupted(run)
 
 
-def test_two_processes_make_one_good_run(tmp_path: Path) -> None:
-    run = tmp_path / "run"
+TWO = ("--size", "1x32", "--epochs", "0.5", "--block-size", "64", "--batch-size", "4", "--base", "none")
+TWO = (*TWO, "--device", "cpu", "--samples", "1")
+
+
+def find_free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def train_in_two_forks(run: Path) -> Outcome:
+    """With the variables that torchrun sets; what both print is one text."""
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_port())}
+    both = [
+        fork_command(run.with_name(rank), "train", text(), *TWO, "--out", run, RANK=rank, LOCAL_RANK=rank, **shared)
+        for rank in "01"
+    ]
+    one, other = (command.finish() for command in both)
+    return Outcome(code=one.code or other.code, out=one.out + other.out, err=one.err + other.err)
+
+
+def train_by_torchrun(run: Path) -> Outcome:
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "epigone"]
-    flags = ("--size", "1x32", "--epochs", "0.5", "--block-size", "64", "--batch-size", "4", "--base", "none")
     done = subprocess.run(
-        [sys.executable, *launch, "train", text(), *flags, "--device", "cpu", "--samples", "1", "--out", run],
+        [sys.executable, *launch, "train", text(), *TWO, "--out", run],
         env=environment(),
         capture_output=True,
         text=True,
         timeout=200,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Plan\n") == 1 and done.stdout.count("Training:") == 1
-    assert "8 blocks" in done.stdout or "4 blocks x 2 processes" in done.stdout
+    return Outcome(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+@pytest.mark.parametrize("train", [train_in_two_forks, pytest.param(train_by_torchrun, marks=pytest.mark.slow)])
+def test_two_processes_make_one_good_run(tmp_path: Path, train: Callable[[Path], Outcome]) -> None:
+    run = tmp_path / "run"
+    done = train(run)
+    assert done.code == 0, done.err
+    assert done.out.count("Plan\n") == 1 and done.out.count("Training:") == 1
+    assert "8 blocks" in done.out or "4 blocks x 2 processes" in done.out
     evaluations = epigone.open_run(run).evaluations
     assert [item.step for item in evaluations] == sorted({item.step for item in evaluations})
     assert epigone.open_run(run).write(length=5)
