@@ -148,8 +148,37 @@ def _quick(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+# -- no network
+
+
+attempts: list[str] = []
+"""What the running test tried to reach beyond this machine."""
+_NETWORK = {f"socket.{name}" for name in ("connect", "getaddrinfo", "gethostbyname", "gethostbyaddr", "sendto")}
+_THIS_MACHINE = ("127.", "::1", "localhost")
+
+
+def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook, which sees what any library asks of Python's sockets."""
+    if event not in _NETWORK:
+        return
+    where = arguments[1] if event in ("socket.connect", "socket.sendto") else arguments[0]
+    host = where[0] if isinstance(where, tuple) else where if event.startswith("socket.get") else None
+    if host is not None and not str(host).startswith(_THIS_MACHINE):
+        attempts.append(f"{event} {where}")
+        raise OSError("no network in the tests")
+
+
+@pytest.fixture(autouse=True)
+def _no_network() -> Iterator[None]:
+    """A test fails that tries to leave this machine, even where what it calls hides that."""
+    attempts.clear()
+    yield
+    assert not attempts
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """One folder for what the processes of pytest-xdist make once for all of them; they inherit the variable."""
+    sys.addaudithook(_refuse_network)
     if not hasattr(config, "workerinput"):
         os.environ[SHARED] = tempfile.mkdtemp(prefix="epigone-tests-")
 

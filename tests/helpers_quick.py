@@ -1,6 +1,6 @@
-"""Stand-ins that keep the tests quick: for pictures, for the benchmark before training, for waiting on the disk.
+"""Stand-ins that keep the tests quick: for pictures, the benchmark and the base's trial before training, the disk.
 
-All tests get them but those with the marker `pictures`, `benchmark` or `fsync`.
+All tests get them but those with the marker `pictures`, `benchmark`, `trial` or `fsync`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from epigone import preparation
 from epigone.planning.plan import Plan
 from epigone.report import curves
+from epigone.training import base_trial
 from epigone.training.events import Estimate
 
 SVG = '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><g id="curves"></g></svg>\n'
@@ -63,5 +64,12 @@ def no_fsync() -> Iterator[None]:
         yield
 
 
-STAND_INS = {"pictures": quick_pictures, "benchmark": fixed_speed, "fsync": no_fsync}
+@contextmanager
+def brief_trial() -> Iterator[None]:
+    """The trial that chooses the base takes a quarter of its steps: enough where one of the two clearly wins."""
+    with mock.patch.object(base_trial, "STEPS", 8):
+        yield
+
+
+STAND_INS = {"pictures": quick_pictures, "benchmark": fixed_speed, "trial": brief_trial, "fsync": no_fsync}
 """By the marker of the tests that do without."""

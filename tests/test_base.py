@@ -92,6 +92,7 @@ def test_write_needs_a_run_or_a_base_and_not_both(words: list[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.trial
 def test_a_text_that_it_learns_slowly_goes_to_a_fresh_model_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text(POEM * 200, "utf-8")
@@ -126,7 +127,7 @@ def test_a_short_english_text_starts_from_it_and_the_untouched_base_is_epoch_0()
 
 def test_the_untouched_base_is_judged_beside_the_tuned_model() -> None:
     run, _ = tuned_run()
-    judgement = run.judge(8_000)
+    judgement = run.judge(4_000)
     for verdict in judgement.verdicts[1:3]:  # copies, repeats; it is too short to say whether it sounds like him
         beside = [measure.base for measure in verdict.measures]
         assert any(mark is not None and mark.name == UNTOUCHED for mark in beside), verdict.topic

@@ -7,13 +7,11 @@ import re
 import zipfile
 from functools import cache
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
 
 from epigone.planning.choose_base import FITS, BaseTrial
-from epigone.training import base_trial
 from epigone.training.base_trial import PIECE, SAMPLE, sample_text, try_bases
 from helpers_front import sonnets
 from helpers_tokens import DATA
@@ -46,18 +44,11 @@ def read(name: str) -> list[str]:
 
 
 DOCS = Path(__file__).parents[1] / "docs"
-FEW_STEPS = 8
-"""A quarter of a trial's steps: enough where one of the two clearly wins."""
-
-
-def try_briefly(text: str) -> BaseTrial:
-    with mock.patch.object(base_trial, "STEPS", FEW_STEPS):
-        return try_bases([text])
 
 
 @cache
 def try_strange() -> BaseTrial:
-    return try_briefly(make_strange(12_000))
+    return try_bases([make_strange(12_000)])
 
 
 def make_strange(n_characters: int) -> str:
@@ -103,11 +94,12 @@ def test_an_alphabet_that_the_base_does_not_know_gets_a_fresh_model() -> None:
 
 
 def test_modern_english_that_the_base_does_not_fit_yet_gets_it_all_the_same() -> None:
-    trial = try_briefly("\n".join(path.read_text("utf-8") for path in sorted(DOCS.glob("*.md")))[:30_000])
+    trial = try_bases(["\n".join(path.read_text("utf-8") for path in sorted(DOCS.glob("*.md")))[:30_000]])
     assert not trial.for_fresh and trial.tuned < trial.untouched and trial.tuned < trial.fresh
 
 
 @pytest.mark.slow
+@pytest.mark.trial
 def test_an_unknown_alphabet_gets_a_fresh_model_after_all_steps_too() -> None:
     trial = try_bases([make_strange(40_000)])
     assert trial.for_fresh and trial.fresh < trial.tuned < trial.untouched
@@ -117,13 +109,14 @@ def test_equal_texts_are_tried_equally_and_torch_is_left_as_it_was() -> None:
     before = try_strange()
     torch.manual_seed(7)
     state, is_strict = torch.get_rng_state(), torch.are_deterministic_algorithms_enabled()
-    assert try_briefly(make_strange(12_000)) == before
+    assert try_bases([make_strange(12_000)]) == before
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.are_deterministic_algorithms_enabled() == is_strict
 
 
 @needs_brought
 @pytest.mark.slow
+@pytest.mark.trial
 @pytest.mark.parametrize("name", [NEAR, *OTHERS])
 def test_what_people_bring_gets_the_small_base(name: str) -> None:
     assert not try_bases(read(name)).for_fresh
@@ -131,5 +124,6 @@ def test_what_people_bring_gets_the_small_base(name: str) -> None:
 
 @needs_brought
 @pytest.mark.slow
+@pytest.mark.trial
 def test_a_text_in_russian_gets_a_fresh_model() -> None:
     assert try_bases(read("russian_bulgakov.txt")).for_fresh

@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from huggingface_hub import constants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import epigone
@@ -35,18 +37,24 @@ class Fetched:
 
 @cache
 def fetch() -> Fetched:
-    """A command in a process of its own, with a hub and an empty cache."""
+    """A command with a hub and an empty cache."""
     folder = workshop() / "fetched"
-    cache_folder = str(folder / "cache")
-    with HubServer(hub_root()) as hub:
-        arguments = ("train", early_sonnets(), *QUICK, "--base", "gpt2", "--out", folder / "one")
-        first = finish(start(*arguments, HF_ENDPOINT=hub.url, HF_HOME=cache_folder))
+    with (
+        HubServer(hub_root()) as hub,
+        mock.patch.multiple(
+            constants,
+            ENDPOINT=hub.url,
+            HUGGINGFACE_CO_URL_TEMPLATE=f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+            HF_HUB_CACHE=str(folder / "cache" / "hub"),
+        ),
+    ):
+        first = command("train", early_sonnets(), *QUICK, "--base", "gpt2", "--out", folder / "one")
         return Fetched(first=first, requests=hub.requests.total(), folder=folder)
 
 
 @cache
 def go_without() -> Outcome:
-    """Then another one with the same cache and no hub."""
+    """Then a process of its own with the same cache and no hub."""
     folder = fetch().folder
     arguments = ("train", early_sonnets(), *QUICK, "--out", folder / "two")
     return finish(start(*arguments, HF_ENDPOINT=DEAD, HF_HOME=str(folder / "cache")))

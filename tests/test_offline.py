@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+import conftest
 from conftest import Reliability
+from epigone.errors import BaseNotFound
+from epigone.model.hub import find_base
 from helpers_front import early_sonnets, environment, workshop
 from test_finetune import DEAD, QUICK, fetch
 
@@ -150,6 +155,7 @@ def test_a_whole_run_from_a_cached_base_makes_no_connection(tmp_path: Path, reli
     keep_quiet(reliability, what, len(commands), run_without_network(tmp_path / "site", *commands))
 
 
+@pytest.mark.slow
 def test_a_whole_run_from_scratch_makes_no_connection(tmp_path: Path, reliability: Reliability) -> None:
     run = tmp_path / "run"
     scratch = ("--base", "none", "--size", "1x32", "--samples", "1", "--epochs", "1", "--block-size", "64")
@@ -201,6 +207,14 @@ def test_the_trap_catches_what_does_connect(tmp_path: Path) -> None:
     assert done.returncode != 0 and told != ""
 
 
+def test_a_test_that_leaves_this_machine_is_noticed() -> None:
+    """The guard that every test has, in conftest.py: this one asks the hub, and hides that nothing came of it."""
+    with suppress(BaseNotFound):
+        find_base("owner/no-such-model")
+    assert conftest.attempts
+    conftest.attempts.clear()
+
+
 def test_importing_switches_the_hubs_telemetry_off() -> None:
     code = "import os, epigone; from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_TELEMETRY)"
     variables = {name: value for name, value in environment().items() if name != "HF_HUB_DISABLE_TELEMETRY"}
@@ -210,8 +224,6 @@ def test_importing_switches_the_hubs_telemetry_off() -> None:
 
 def test_the_dead_endpoint_is_dead() -> None:
     """Port 9 of this machine answers nobody, or the tests that rely on it would show nothing."""
-    import socket
-
     host, port = DEAD.removeprefix("http://").split(":")
     with socket.socket() as one:
         assert one.connect_ex((host, int(port))) != 0

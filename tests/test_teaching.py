@@ -68,7 +68,7 @@ def test_a_variant_of_gpt2_learns_so_too() -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-@pytest.mark.parametrize("compile", ["layers", "full"])
+@pytest.mark.parametrize("compile", [pytest.param("layers", marks=pytest.mark.slow), "full"])
 def test_compiled_it_is_the_same(compile: str) -> None:
     model, teacher = make_model(), make_teacher()
     assert_equal(compute(model, teacher, attention="eager", compile=compile), look_up(model, teacher), 1e-5)
@@ -83,7 +83,7 @@ def train(text: Path, out: Path, *flags: str | Path) -> Outcome:
 
 @cache
 def text() -> Path:
-    return write_sonnets(workshop(), 12_000, "taught.txt")
+    return write_sonnets(workshop(), 6_000, "taught.txt")
 
 
 @cache
@@ -182,7 +182,7 @@ def refuse(tmp_path: Path, *flags: str | Path, of: Path | None = None) -> str:
 
 def test_one_that_may_know_what_is_held_out_is_refused(tmp_path: Path) -> None:
     for of, flags in (
-        (write_sonnets(tmp_path, 11_000), ()),
+        (write_sonnets(tmp_path, 5_000), ()),
         (None, ("--split", "tail")),
         (None, ("--validation", "0.2")),
         (None, ("--validation", write_sonnets(tmp_path, 3_000, "held.txt"))),
