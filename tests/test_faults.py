@@ -192,7 +192,7 @@ def take_a_long_step(place: Path) -> None:
 
     with (
         mock.patch.object(Trainer, "step", step),
-        learning.catch_signals(Silent()) as was_stopped,  # type: ignore[arg-type]
+        learning.StopSignals(Silent()).caught() as was_stopped,  # type: ignore[arg-type]
     ):
         for _ in resume_training(place / "run", {}, should_stop=was_stopped):
             pass
@@ -230,7 +230,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, reliability: Reliabilit
 
 def test_after_the_first_signal_either_one_ends_it() -> None:
     before = [signal.getsignal(number) for number in learning.SIGNALS]
-    with learning.catch_signals(Silent()) as was_stopped:  # type: ignore[arg-type]
+    with learning.StopSignals(Silent()).caught() as was_stopped:  # type: ignore[arg-type]
         assert not was_stopped()
         os.kill(os.getpid(), signal.SIGTERM)
         assert was_stopped()

@@ -119,7 +119,7 @@ def test_a_hangup_asks_and_another_ends_nothing() -> None:
     """The shell sends one and the system another when a terminal is closed."""
     for numbers in ([signal.SIGHUP] * 3, [signal.SIGINT, signal.SIGHUP], [signal.SIGTERM, signal.SIGHUP]):
         before = signal.getsignal(signal.SIGHUP)
-        with learning.catch_signals(Silent()) as was_stopped:  # type: ignore[arg-type]
+        with learning.StopSignals(Silent()).caught() as was_stopped:  # type: ignore[arg-type]
             assert not was_stopped()
             for number in numbers:
                 os.kill(os.getpid(), number)
@@ -131,7 +131,7 @@ def test_a_hangup_asks_and_another_ends_nothing() -> None:
 def test_where_hangups_are_ignored_they_stay_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with learning.catch_signals(Silent()) as was_stopped:  # type: ignore[arg-type]
+        with learning.StopSignals(Silent()).caught() as was_stopped:  # type: ignore[arg-type]
             os.kill(os.getpid(), signal.SIGHUP)
             assert not was_stopped() and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -144,7 +144,7 @@ def test_a_line_that_is_being_written_when_the_signal_comes_is_written() -> None
         def show_note(self, _: str) -> None:
             raise RuntimeError("reentrant call inside <_io.BufferedWriter>")
 
-    with learning.catch_signals(Writing()) as was_stopped:  # type: ignore[arg-type]
+    with learning.StopSignals(Writing()).caught() as was_stopped:  # type: ignore[arg-type]
         os.kill(os.getpid(), signal.SIGTERM)
         assert was_stopped()
 

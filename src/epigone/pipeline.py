@@ -74,7 +74,11 @@ def run_training(
     `watch` hears of what takes long before the plan, `progress` draws bars for downloads. Raises EpigoneError.
     """
     check_launch([*texts, str(settings.validation)])
-    with join_processes(settings.process_timeout), lock_run(create_run(texts, out)) as run:
+    with (
+        join_processes(settings.process_timeout),
+        lock_run(create_run(texts, out)) as run,
+        removed_unless_begun(run),
+    ):
         check_shared(run.processes)
         agree(list_versions() | settings.model_dump())
         begin_run(run, settings)
@@ -139,6 +143,11 @@ def lock_run(folder: RunFolder) -> Iterator[RunFolder]:
     """
     with folder.lock() if is_main_process() else nullcontext():
         yield folder
+
+
+def removed_unless_begun(folder: RunFolder) -> AbstractContextManager[object]:
+    """Leave no trace of a run that ends before its plan is written, such as one of a text that cannot be read."""
+    return folder.removed_unless_begun() if is_main_process() else nullcontext()
 
 
 def create_run(texts: Sequence[str], out: PathOrName | None) -> RunFolder:

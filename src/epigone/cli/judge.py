@@ -108,7 +108,7 @@ def report(run: Path, out: Path | None) -> int:
     from epigone.run import open_run
 
     path = open_run(find_model(str(run))).report(out)
-    with open_screen(quiet=False, json=False) as screen:
+    with open_screen(quiet=False, json=False, must_show=True) as screen:
         screen.show_note(f"The report is in {path}.")
     return 0
 
@@ -126,7 +126,7 @@ def _show_score(document: Document, found: Score) -> None:
     from epigone.cli.terminal import open_screen
     from epigone.report.views import describe_cuts, describe_score, describe_worst_lines
 
-    with open_screen(quiet=False, json=False) as screen:
+    with open_screen(quiet=False, json=False, must_show=True) as screen:
         if document.receipt.warning:
             screen.show_warning(f"{document.name}: {document.receipt.warning}")
         screen.show_facts(document.name, [*describe_cuts(document.receipt), *describe_score(found)])
@@ -188,7 +188,7 @@ def _show_judgement(judgement: Judgement) -> None:
     from epigone.cli.terminal import open_screen
     from epigone.report.views import describe_judgement, view_verdicts
 
-    with open_screen(quiet=False, json=False) as screen:
+    with open_screen(quiet=False, json=False, must_show=True) as screen:
         screen.show_note(describe_judgement(judgement))
         for verdict in view_verdicts(judgement):
             screen.show_facts(verdict.answer, verdict.rows)

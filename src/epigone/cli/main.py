@@ -6,9 +6,11 @@ Exit codes: 0 done, 1 out of memory, diverged or a bug, 2 the user's mistake, 13
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
+from errno import EBADF, EDQUOT, EFBIG, EIO, ENAMETOOLONG, ENOSPC
 from functools import partial
 from types import TracebackType
 from typing import NoReturn
@@ -22,7 +24,7 @@ from epigone.cli.options import Argument, Command, Commands
 from epigone.cli.quiz import quiz
 from epigone.cli.train import INTERRUPTED, plan, resume, train
 from epigone.cli.write import write
-from epigone.errors import EpigoneError, OutOfMemory, SettingsError, first_line
+from epigone.errors import EpigoneError, OutOfMemory, OutputError, SettingsError, first_line
 from epigone.report.escape import show_controls
 
 COMPLETION = "_EPIGONE_COMPLETE"
@@ -31,6 +33,8 @@ BUG = (
     "This is a bug in epigone. Please report it with the lines above. "
     "What was saved stays: epigone resume continues a run."
 )
+UNWRITABLE = (EBADF, EDQUOT, EFBIG, ENOSPC)
+"""Closed, or full."""
 SHELLS = ("bash", "zsh", "fish")
 
 
@@ -97,8 +101,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
     sys.excepthook = partial(_report_crash, as_json=as_json)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains where HOME cannot be written to
+    open_closed_streams()
     try:
-        sys.exit(run(arguments))
+        code = run(arguments)
+        sys.stdout.flush()
+        sys.exit(code)
     except EpigoneError as error:
         _show_error(error, as_json=as_json)
         sys.exit(error.exit_code)
@@ -111,8 +119,46 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print("\nInterrupted.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader, such as `head`, has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(0)
+    except OSError as error:
+        if not (found := _explain(error)):
+            raise
+        _show_error(found, as_json=as_json and not isinstance(found, OutputError))
+        sys.exit(found.exit_code)
+
+
+def _explain(error: OSError) -> EpigoneError | None:
+    """The error for a name that is too long, or for an output that cannot be written to, which is then dropped.
+
+    Errors of files have the file's name, or are an OutputError by now.
+    """
+    if error.errno == ENAMETOOLONG:
+        return SettingsError(f"{error.strerror}: {error.filename}", hint="Give a shorter one.")
+    if error.filename is None and (error.errno in UNWRITABLE or (error.errno == EIO and sys.stdout.isatty())):
+        _drop_output()
+        return OutputError(f"Standard output cannot be written to: {error.strerror}.")
+    return None
+
+
+def open_closed_streams() -> None:
+    """Where standard input, output or error is closed, open one that is empty, that fails, or that is lost.
+
+    Otherwise the next file that is opened would take its place, and get what a library prints.
+    """
+    for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest free number, which is this one
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
+def _drop_output() -> None:
+    """Lose what is still in the buffer, which Python would write when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: Sequence[str]) -> int:

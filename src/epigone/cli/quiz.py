@@ -63,7 +63,7 @@ def quiz(run: Path, out: Path | None, settings: QuizOptions) -> int:
         )
     use_idle_threads()
     questions = opened.quiz(settings.count, settings.length, seed=settings.seed, device=settings.device)
-    with open_screen(quiet=False, json=False) as screen:
+    with open_screen(quiet=False, json=False, must_show=True) as screen:
         if len(questions) < settings.count:
             screen.show_note(f"The held-out text is enough for {len(questions)} passages.")
         if out is None:

@@ -75,9 +75,13 @@ class _RobustStream:
 
 def tolerate_broken_pipe(stream: TextIO) -> TextIO:
     """The stream without its errors: closed, it is ignored; characters that its encoding does not have become "?"."""
+    _replace_unencodable(stream)
+    return cast(TextIO, _RobustStream(stream))
+
+
+def _replace_unencodable(stream: TextIO) -> None:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
-    return cast(TextIO, _RobustStream(stream))
 
 
 Fact = tuple[str, str, str]
@@ -101,17 +105,19 @@ class Screen(Protocol):
 
 
 @contextmanager
-def open_screen(*, quiet: bool, json: bool, stdout: TextIO | None = None) -> Iterator[Screen]:
+def open_screen(*, quiet: bool, json: bool, stdout: TextIO | None = None, must_show: bool = False) -> Iterator[Screen]:
     """The screen for this output. When it closes, the terminal is restored.
 
     A terminal gets the live view, a pipe plain lines. With `json`, standard output is for the result: progress
-    goes to standard error, if that is a terminal.
+    goes to standard error, if that is a terminal. A broken output raises OSError only where the screen `must_show`.
     """
     stdout = sys.stdout if stdout is None else stdout
     if quiet or (json and not sys.stderr.isatty()):
         yield QuietScreen()
     elif json or not _is_live(stdout):
-        yield PlainScreen(sys.stderr if json else stdout)
+        stream = sys.stderr if json else stdout
+        _replace_unencodable(stream)
+        yield PlainScreen(stream if must_show else tolerate_broken_pipe(stream))
     else:
         with LiveScreen(
             Console(file=tolerate_broken_pipe(stdout), highlight=False, markup=False, emoji=False)
@@ -220,7 +226,7 @@ class PlainScreen:
     """Plain lines without colour, for a pipe or a log: some steps, every evaluation, every sample in full."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = tolerate_broken_pipe(stream)
+        self._stream = stream
         self._pace = LogThrottle()
         self._copies = False
 

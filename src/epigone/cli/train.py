@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -13,7 +15,7 @@ import click
 from pydantic import BeforeValidator, Field
 
 from epigone.cli.options import JSON, PATH, QUIET, SETTINGS_FILE, Argument, Command, Option
-from epigone.errors import TextNotFound
+from epigone.errors import SettingsError, TextNotFound
 from epigone.settings import Frozen, Off, Positive, TrainSettings, as_minutes
 
 if TYPE_CHECKING:
@@ -70,22 +72,24 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
     from epigone.report.views import describe_plan, describe_receipt
     from epigone.resumption import train_or_resume
 
-    with _open_screen(quiet=quiet, as_json=as_json) as screen, catch_signals(screen) as was_stopped:
+    with _open_screen(quiet=quiet, as_json=as_json) as screen:
+        stop = StopSignals(screen)
         with show_stages(quiet=quiet) as watch:
             events = train_or_resume(
                 names,
                 settings,
                 out,
-                should_stop=was_stopped,
+                should_stop=stop,
                 on_note=screen.show_warning,
                 watch=watch,
                 progress=not quiet,
             )
             planned = next(item for item in events if isinstance(item, Planned))
-        _show_warnings(screen, planned.receipt)
-        screen.show_facts("Read", describe_receipt(planned.receipt))
-        screen.show_facts("Plan", describe_plan(planned.manifest.plan, planned.manifest.estimate))
-        return _watch(planned.folder, events, screen, as_json)
+        with stop.caught():
+            _show_warnings(screen, planned.receipt)
+            screen.show_facts("Read", describe_receipt(planned.receipt))
+            screen.show_facts("Plan", describe_plan(planned.manifest.plan, planned.manifest.estimate))
+            return _watch(planned.folder, events, screen, as_json)
 
 
 @click.command(
@@ -106,7 +110,7 @@ def plan(text: Sequence[str], settings: TrainSettings, *, as_json: bool) -> int:
     from epigone.cli.terminal import print_json, show_stages
     from epigone.report.views import describe_plan, describe_receipt
 
-    with _open_screen(quiet=False, as_json=as_json) as screen:
+    with _open_screen(quiet=False, as_json=as_json, must_show=True) as screen:
         with show_stages(quiet=False) as watch:
             found = pipeline.plan(*names, settings=settings, watch=watch)
         _show_warnings(screen, found.receipt)
@@ -148,6 +152,7 @@ class ResumeOptions(Frozen):
 @JSON
 def resume(run: Path, settings: ResumeOptions, *, quiet: bool, as_json: bool) -> int:
     """Continue a run after a crash or Ctrl-C, or train it for longer."""
+    _require_docstrings()
     from epigone.cli.write import find_model
     from epigone.resumption import resume_training
     from epigone.runs.folder import RunFolder
@@ -157,18 +162,28 @@ def resume(run: Path, settings: ResumeOptions, *, quiet: bool, as_json: bool) ->
     check_launch()
     with (
         _open_screen(quiet=quiet, as_json=as_json) as screen,
-        catch_signals(screen) as was_stopped,
         join_processes(settings.process_timeout or PROCESS_TIMEOUT),
     ):
-        run = Path(find_model(str(run)))
-        events = resume_training(run, changes, should_stop=was_stopped, on_note=screen.show_warning)
-        return _watch(RunFolder(run), events, screen, as_json)
+        run, stop = Path(find_model(str(run))), StopSignals(screen)
+        events = resume_training(run, changes, should_stop=stop, on_note=screen.show_warning)
+        started = next(events)
+        with stop.caught():
+            return _watch(RunFolder(run), chain([started], events), screen, as_json)
 
 
 # -- showing
 
 
+def _require_docstrings() -> None:
+    if sys.flags.optimize > 1:
+        raise SettingsError(
+            "Training does not work with python -OO or PYTHONOPTIMIZE=2: transformers needs its docstrings.",
+            hint="Use -O, or neither.",
+        )
+
+
 def _require_text(text: Sequence[str]) -> list[str]:
+    _require_docstrings()
     if not text:
         raise TextNotFound(
             "No text was given.",
@@ -178,11 +193,11 @@ def _require_text(text: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _open_screen(*, quiet: bool, as_json: bool) -> Iterator[Screen]:
+def _open_screen(*, quiet: bool, as_json: bool, must_show: bool = False) -> Iterator[Screen]:
     from epigone.cli.terminal import open_screen
     from epigone.training.distributed import is_main_process
 
-    with open_screen(quiet=quiet or not is_main_process(), json=as_json) as screen:
+    with open_screen(quiet=quiet or not is_main_process(), json=as_json, must_show=must_show) as screen:
         yield screen
 
 
@@ -225,29 +240,37 @@ def _show_next_steps(folder: RunFolder, reason: str, screen: Screen) -> None:
         screen.show_note(f"A second model learns this text better from it: epigone train … --teacher {folder.path}")
 
 
-@contextmanager
-def catch_signals(screen: Screen) -> Iterator[Callable[[], bool]]:
-    """Gives a function that says whether to stop. The first signal stops after the step, the second at once.
+class StopSignals:
+    """Says whether to stop. Once training has begun, the first signal stops after the step, the second at once.
 
-    When the terminal closes it also stops after the step, however often the signal comes; under nohup it goes on.
+    Before, a signal ends the process as usual. When the terminal closes training also stops after the step, however
+    often the signal comes; under nohup it goes on.
     """
-    from epigone.training.distributed import count_processes
 
-    caught: list[int] = []
+    def __init__(self, screen: Screen) -> None:
+        self._screen, self._caught = screen, False
 
-    def catch(number: int, _frame: object) -> None:
-        again = bool(caught)
-        caught.append(number)
+    def __call__(self) -> bool:
+        """Whether a signal has come."""
+        return self._caught
+
+    @contextmanager
+    def caught(self) -> Iterator[StopSignals]:
+        """Catch the signals until the end of the block."""
+        hangups = [number for number in HANGUPS if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._catch) for number in (*SIGNALS, *hangups)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _catch(self, number: int, _frame: object) -> None:
+        from epigone.training.distributed import count_processes
+
+        again, self._caught = self._caught, True
         for other in SIGNALS:  # the next one ends the process
             signal.signal(other, signal.SIG_DFL)
-        if not again and (number != signal.SIGTERM or count_processes() == 1):  # torchrun says itself why it ends them
+        if not again and (number != signal.SIGTERM or count_processes() == 1):  # torchrun says why it ends them
             with suppress(RuntimeError):  # the signal came while a line was being written
-                screen.show_note("Stopping after this step; press Ctrl-C again to stop at once.")
-
-    hangups = [number for number in HANGUPS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, catch) for number in (*SIGNALS, *hangups)}
-    try:
-        yield lambda: bool(caught)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+                self._screen.show_note("Stopping after this step; press Ctrl-C again to stop at once.")

@@ -135,7 +135,7 @@ def find_model(name: str) -> str:
     """
     from epigone.runs.folder import RunFolder
 
-    path, named = Path(name), RUNS / name
+    path, named, no_run = Path(name), RUNS / name, _list_runs() or "To make a run: epigone train TEXT"
     if path.is_file():
         raise SettingsError(
             f"{name} is a file; a run or a model is a folder.", hint=f'To train on a text: epigone train "{name}"'
@@ -145,7 +145,9 @@ def find_model(name: str) -> str:
     if not path.exists() and RunFolder.is_run(named):
         return str(named)
     if not path.exists() and path.parent == RUNS:
-        raise RunNotFound(f"There is no run {name}.", hint=_list_runs() or "To make a run: epigone train TEXT")
+        raise RunNotFound(f"There is no run {name}.", hint=no_run)
+    if path.is_dir() and not RunFolder.is_run(path) and not (path / "config.json").exists():
+        raise RunNotFound(f"{name} holds neither a run nor a model.", hint=no_run)
     return name
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,8 @@ class RunFolder:
         self.checksums = Checksums(path)
         self._lock = FileLock(path / ".lock")
         self._identity: tuple[int, int] | None = None
+        self._made: list[Path] = []
+        """Folders that `create` has made, the innermost first."""
 
     # -- creating and opening
 
@@ -95,6 +98,10 @@ class RunFolder:
         folder = cls(path)
         if any("\ud800" <= letter <= "\udfff" for letter in str(path)):
             raise OutputError(f"{path} is not a valid UTF-8 name.", hint="Choose another folder with --out.")
+        try:
+            folder._made = [place for place in (path, *path.parents) if not place.exists()]
+        except OSError as error:  # a name that is too long
+            raise _not_created(path, error) from None
         begun = cls.is_run(path)
         if begun or (path.exists() and not folder.settings.exists() and _holds_something(path)):
             what = "a run" if begun else "something else"
@@ -103,10 +110,26 @@ class RunFolder:
         try:
             make_folder(folder.samples)
         except OSError as error:
-            raise OutputError(
-                f"{path} cannot be created: {error.strerror}.", hint="Choose another folder with --out."
-            ) from None
+            raise _not_created(path, error) from None
         return folder
+
+    @contextmanager
+    def removed_unless_begun(self) -> Iterator[None]:
+        """Where the block ends before the plan is written, remove what was put here, and the folders made for it."""
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if {path.name for path in self.path.iterdir()} <= {*OWN, self.settings.name, self.tokens.name}:
+                    self._remove()
+
+    def _remove(self) -> None:
+        shutil.rmtree(self.tokens, ignore_errors=True)
+        for file in (self.settings, self.checksums.path, self.path / ".lock"):
+            file.unlink(missing_ok=True)
+        for folder in (self.samples, *self._made):
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -358,6 +381,10 @@ class RunFolder:
 def name_epoch(epoch: float) -> str:
     """An epoch in a file's name: 01, or 01.50 between two."""
     return f"{epoch:05.2f}".removesuffix(".00")
+
+
+def _not_created(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path} cannot be created: {error.strerror}.", hint="Choose another folder with --out.")
 
 
 def _damaged(run: Path, fault: str) -> RunDamaged:
