@@ -125,7 +125,7 @@ class RunFolder:
 
     def _remove(self) -> None:
         shutil.rmtree(self.tokens, ignore_errors=True)
-        for file in (self.settings, self.checksums.path, self.path / ".lock"):
+        for file in (self.settings, self.checksums.path, self.processes, self.path / ".lock"):
             file.unlink(missing_ok=True)
         for folder in (self.samples, *self._made):
             with suppress(OSError):  # it holds something
