@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,13 +14,9 @@ from typing import Any
 import torch
 from torch.distributed import TCPStore
 
+from epigone.cli import main
 from helpers_front import Outcome
-from helpers_quick import STAND_INS
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    ["epigone.resumption", "epigone.cli.main", "epigone.cli.terminal", "epigone.report.views"]
-)
+from helpers_processes import fork, in_a_fork, read_outcome
 
 
 @dataclass
@@ -40,9 +34,7 @@ class Ranks:
             if process.is_alive():
                 process.kill()
                 process.join()
-            out, err = (self.folder / f"{rank}.{name}" for name in ("out", "err"))
-            code = -1 if process.exitcode is None else process.exitcode
-            outcomes.append(Outcome(code=code, out=out.read_text("utf-8"), err=err.read_text("utf-8")))
+            outcomes.append(read_outcome(process, self.folder, str(rank)))
         return outcomes
 
 
@@ -53,13 +45,9 @@ def start_together(n: int, folder: Path, work: Callable[..., object], *arguments
     common = {"WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n), "MASTER_ADDR": "localhost"}
     common |= {"MASTER_PORT": str(server.port), "TORCHELASTIC_USE_AGENT_STORE": "True", **variables}
     processes = [
-        CONTEXT.Process(
-            target=_work, args=(rank, folder, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, work, arguments)
-        )
+        fork(_work, rank, folder, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, work, arguments)
         for rank in range(n)
     ]
-    for process in processes:
-        process.start()
     ranks = Ranks(processes, folder)
     ranks.server = server  # type: ignore[attr-defined]  # it lives as long as they do
     return ranks
@@ -73,13 +61,7 @@ def run_together(n: int, folder: Path, work: Callable[..., object], *arguments: 
 def _work(
     rank: int, folder: Path, variables: dict[str, str], work: Callable[..., object], arguments: tuple[Any, ...]
 ) -> None:
-    os.environ.update(variables)
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(folder / f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    torch.set_num_threads(1)
-    with ExitStack() as stand_ins:
-        for stand_in in STAND_INS.values():
-            stand_ins.enter_context(stand_in())
+    with in_a_fork(folder, str(rank), variables):
         try:
             work(rank, *arguments)
         except SystemExit as end:
@@ -97,6 +79,4 @@ def _work(
 
 def run_command(_rank: int, *arguments: str) -> None:
     """The command `epigone` in one of them."""
-    from epigone.cli import main
-
     main.main(arguments)

@@ -7,7 +7,6 @@ import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -161,46 +160,21 @@ def test_an_interrupt_before_the_first_step_loses_nothing(tmp_path: Path) -> Non
     assert is_as_uninterrupted(run)
 
 
-TWO = ("--size", "1x32", "--epochs", "0.5", "--block-size", "64", "--batch-size", "4", "--base", "none")
-TWO = (*TWO, "--device", "cpu", "--samples", "1")
-
-
-def find_free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def train_in_two_forks(run: Path) -> Outcome:
-    """With the variables that torchrun sets; what both print is one text."""
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(find_free_port())}
-    both = [
-        fork_command(run.with_name(rank), "train", text(), *TWO, "--out", run, RANK=rank, LOCAL_RANK=rank, **shared)
-        for rank in "01"
-    ]
-    one, other = (command.finish() for command in both)
-    return Outcome(code=one.code or other.code, out=one.out + other.out, err=one.err + other.err)
-
-
-def train_by_torchrun(run: Path) -> Outcome:
+@pytest.mark.slow
+def test_two_processes_started_by_torchrun_make_one_good_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "epigone"]
+    flags = ("--size", "1x32", "--epochs", "0.5", "--block-size", "64", "--batch-size", "4", "--base", "none")
     done = subprocess.run(
-        [sys.executable, *launch, "train", text(), *TWO, "--out", run],
+        [sys.executable, *launch, "train", text(), *flags, "--device", "cpu", "--samples", "1", "--out", run],
         env=environment(),
         capture_output=True,
         text=True,
         timeout=200,
     )
-    return Outcome(code=done.returncode, out=done.stdout, err=done.stderr)
-
-
-@pytest.mark.parametrize("train", [train_in_two_forks, pytest.param(train_by_torchrun, marks=pytest.mark.slow)])
-def test_two_processes_make_one_good_run(tmp_path: Path, train: Callable[[Path], Outcome]) -> None:
-    run = tmp_path / "run"
-    done = train(run)
-    assert done.code == 0, done.err
-    assert done.out.count("Plan\n") == 1 and done.out.count("Training:") == 1
-    assert "8 blocks" in done.out or "4 blocks x 2 processes" in done.out
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Plan\n") == 1 and done.stdout.count("Training:") == 1
+    assert "8 blocks" in done.stdout or "4 blocks x 2 processes" in done.stdout
     evaluations = epigone.open_run(run).evaluations
     assert [item.step for item in evaluations] == sorted({item.step for item in evaluations})
     assert epigone.open_run(run).write(length=5)

@@ -95,6 +95,12 @@ BREAKS = (
         "hashed = hashed & FULL",
         "copying",
     ),
+    Break(
+        "copy guard: half of a character is forgotten",
+        "_decode_normalised(state.pending + self.token_bytes[token])",
+        "_decode_normalised(self.token_bytes[token])",
+        "copying",
+    ),
     # model
     Break("loss: dropout does not scale", "(kept * (LEVELS / (LEVELS - threshold)))", "kept", "forward"),
     Break("loss: attention sees what follows", ".triu(1)", ".triu(2)", "forward"),
@@ -106,9 +112,35 @@ BREAKS = (
         "if not file",
         "folders",
     ),
+    Break("hub: code that a config names", '("auto_map", "transformers_weights")', "()", "folders"),
+    Break(
+        "hub: the cache is not enough",
+        "hf_hub_download(name, CONFIG, local_files_only=True)",
+        "hf_hub_download(name, CONFIG)",
+        "hub",
+    ),
+    Break(
+        "teacher: what it predicts does not count",
+        "functional.cross_entropy(logits, hints), TEACHER_SHARE)",
+        "functional.cross_entropy(logits, hints), 0.0)",
+        "teaching",
+    ),
     # planning
     Break("plan: a small vocabulary for long texts", "(400_000, 512)", "(40_000_000, 512)", "rule route plan"),
     Break("plan: dropout for what is read once", "if dropout < 0.02:", "if dropout < 0.0:", "rule"),
+    Break("plan: processes read the same blocks", "* self.n_processes + process)", "* self.n_processes)", "memory"),
+    Break(
+        "plan: a new model never wins the trial", "self.fresh < CLEARLY * self.tuned", "self.fresh < 0", "base_trial"
+    ),
+    Break(
+        "precision: fp16 on a processor", 'asked == "fp16" and hardware.device != "cuda"', 'asked == "fp"', "hardware"
+    ),
+    Break(
+        "memory: a shortage is taken for another error",
+        '"out of memory", "can\'t allocate memory", "not enough memory"',
+        '"out of memory"',
+        "memory",
+    ),
     # training
     Break(
         "step: parts are not averaged",
@@ -156,6 +188,28 @@ BREAKS = (
         "self.progress.n_worse > self.plan.patience",
         "learner",
     ),
+    Break("trial: it is tested on what it has learned", "if i % 10 != 5]", "if True]", "base_trial"),
+    Break(
+        "step: the gradient of what did not fit is kept",
+        "            self.loss.zero_grad()\n            free_memory()",
+        "            free_memory()",
+        "memory",
+    ),
+    Break("clock: no time is left for the last evaluation", "/ (allowed - reserve)", "/ allowed", "clock"),
+    Break("rate: all parameters have the same", 'rate * group["share"]', "rate", "learner optimizers rate"),
+    Break(
+        "best epoch: spoiled samples count as good",
+        'unlike or "bad" in (self.copying, self.repeating)',
+        "unlike",
+        "keep_best sample_checks",
+    ),
+    Break(
+        "events: what a crash undid stays",
+        "[past for past in history if event.resumed and past.step <= event.step]",
+        "history if event.resumed else []",
+        "metrics",
+    ),
+    Break("distillation: advised after any run", "and plan.epochs >= PASSES", "", "teaching"),
     # runs
     Break(
         "checkpoint: any content is sound",
@@ -178,6 +232,7 @@ BREAKS = (
         "return None if hash_file(path) else",
         "damage",
     ),
+    Break("run: a newer format is read", "found[0] > FORMAT:", "found[0] > 9 * FORMAT:", "folder records"),
     # generation
     Break(
         "top-p: one token fewer",
@@ -205,12 +260,30 @@ BREAKS = (
         "endings",
     ),
     Break("ends: a sentence may end before its length", "if match.end() >= reached][:1]", "][:1]", "endings"),
+    Break(
+        "score: each token is that before it",
+        "targets = rows[:, -n_most:]",
+        "targets = rows[:, -n_most - 1 : -1]",
+        "scoring",
+    ),
+    Break(
+        "score: the first token is not predicted",
+        "torch.tensor([tokenizer.end_of_text_id, *ids])",
+        "torch.tensor([ids[0], *ids])",
+        "scoring",
+    ),
+    Break(
+        "session: another try is the same text",
+        "self.seed = (self.seed + 1) % MOST_SEEDS",
+        "self.seed = self.seed % MOST_SEEDS",
+        "conversation",
+    ),
     # evaluation
     Break(
         "n-grams: chances that do not add up",
         "(counts + kinds * shorter) / (totals + kinds)",
         "(counts + kinds * shorter) / (totals + kinds + 1)",
-        "yardsticks",
+        "baselines",
     ),
     Break("stylometry: no whitening", "+ SHRINKAGE)) - 1", "+ SHRINKAGE)) * 0", "style"),
     Break("quiz: the model's are called the author's", "genuine=number == 0", "genuine=number == 1", "quiz"),
@@ -240,6 +313,7 @@ BREAKS = (
         'frozen=True, extra="ignore", strict=True',
         "settings",
     ),
+    Break("terminal: a text may control it", "show_controls(text) if sys.stdout.isatty() else text", "text", "display"),
     Break("errors: exit code of a user's mistake", "    exit_code = 2\n", "    exit_code = 1\n", "bad_input"),
 )
 
@@ -262,7 +336,7 @@ def list_tests(one: Break) -> list[str]:
 def run_tests(source: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """pytest on a package. Raises TimeoutExpired."""
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", *words]
-    environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": ""}
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False
     )
