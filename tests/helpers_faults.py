@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 
-from epigone import pipeline
+from epigone import files, pipeline
 from epigone.files import write_bytes
 from epigone.report import publish
 from epigone.resumption import resume_training
@@ -149,9 +149,14 @@ def can_write(run: Path) -> bool:
 def watch_files(see: Callable[[str, Path], None]) -> Iterator[None]:
     """Let `see` know of each change to files: its name and the file, before it, inside (half written) and after it."""
 
-    def wrap(name: str, original: Callable[..., Any], halve: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    def wrap(
+        name: str,
+        original: Callable[..., Any],
+        halve: Callable[..., Any] | None = None,
+        find: Callable[..., Path] = _find_path,
+    ) -> Callable[..., Any]:
         def act(*arguments: Any, **more: Any) -> Any:
-            path = _find_path(*arguments)
+            path = find(*arguments)
             see(f"before {name}", path)
             if halve is not None:
                 halve(*arguments, **more)
@@ -183,12 +188,14 @@ def watch_files(see: Callable[[str, Path], None]) -> Iterator[None]:
 
     half_seen: list[bytes] = []
     write_plainly, save_file, append = Path.write_bytes, checkpoints.save_file, folder_module.append_event
+    create = wrap("write", files.create_file, write_half)
     with (
-        mock.patch.object(Path, "write_bytes", wrap("write", Path.write_bytes, write_half)),
+        mock.patch.object(files, "create_file", create),
+        mock.patch.object(checkpoints, "create_file", create),
         mock.patch.object(checkpoints, "save_file", wrap("save", save_file, save_half)),
         mock.patch("epigone.model.gpt2.save_file", wrap("save", save_file, save_half)),
-        mock.patch.object(Path, "touch", wrap("touch", Path.touch)),
-        mock.patch.object(os, "replace", wrap("rename", os.replace)),
+        mock.patch.object(files, "open_new", wrap("create", files.open_new)),
+        mock.patch.object(os, "replace", wrap("rename", os.replace, find=_find_renamed)),
         mock.patch.object(os, "mkdir", wrap("mkdir", os.mkdir)),
         mock.patch.object(os, "unlink", wrap("delete", os.unlink)),
         mock.patch.object(os, "rmdir", wrap("delete", os.rmdir)),
@@ -200,6 +207,11 @@ def watch_files(see: Callable[[str, Path], None]) -> Iterator[None]:
 def _find_path(*arguments: Any) -> Path:
     found = next((one for one in arguments if isinstance(one, str | Path)), "")
     return Path(found)
+
+
+def _find_renamed(source: str | Path, target: str | Path) -> Path:
+    """The new name of a temporary file, the old one of any other."""
+    return Path(target if files.TEMPORARY.fullmatch(Path(source).name) else source)
 
 
 @contextmanager

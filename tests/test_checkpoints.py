@@ -310,7 +310,7 @@ def test_the_manifest_comes_last_then_the_name_then_the_check_and_only_then_an_o
     monkeypatch.setattr(checkpoints, "_verify", verify_and_tell)
     with watch_files(see):
         save(tmp_path, 9)
-    manifest, named = done.index("rename .manifest.json.tmp"), done.index("rename step-000009.partial")
+    manifest, named = done.index("rename manifest.json"), done.index("rename step-000009.partial")
     checked, gone = done.index("check step-000009"), done.index("rename step-000003")
     assert manifest < named < checked < gone
     made = [number for number, what in enumerate(done) if what.startswith(("save", "write")) and "manifest" not in what]

@@ -15,6 +15,7 @@ EpigoneError
 │   ├── RunLocked          another process is working in it
 │   ├── RunDamaged         a file in it is missing or was changed
 │   └── RunIncompatible    another version of epigone made it, in a format that this one does not read
+├── FileUnreadable         a file that is there and cannot be read now, or that leads out of its folder
 ├── OutputError            a place that cannot be written to
 ├── OutOfMemory            not even the smallest batch fits
 ├── TrainingDiverged       the loss or a weight became infinite or NaN
@@ -88,6 +89,13 @@ class RunDamaged(RunError):
 
 class RunIncompatible(RunError):
     """The run is in a format of another version of epigone."""
+
+
+class FileUnreadable(EpigoneError):
+    """A file is there and cannot be read now: no permission, a failing disk or network, or a link out of its folder.
+
+    It may be intact, so nothing is restored or replaced because of it.
+    """
 
 
 class OutputError(EpigoneError):

@@ -1,4 +1,8 @@
-"""Atomic, durable writing of files: whole or not at all, whatever happens in between; and checksums and free space."""
+"""Reading and writing of files: written whole or not at all and never through a link; what cannot be read is named.
+
+A file that is missing or holds something else is damaged, and may be restored. One that is there and cannot be read
+now, because of its permissions or because a disk or network fails, may be intact: that is another error, and it stays.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +10,185 @@ import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors import SafetensorError
 
-from epigone.errors import OutputError
+from epigone.errors import FileUnreadable, OutputError
 
 CANNOT_WRITE = "Check that there is free space and that you may write there."
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+"""How a file is opened that must not be there yet, not even as a link."""
+TEMPORARY = re.compile(r"\.epigone-[0-9a-f]{16}\.tmp")
+"""Names of files and folders that are being written, and that a crash leaves behind."""
+MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+"""Errors that say that there is no such file; any other OSError says that it cannot be read now."""
+NAMELESS = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Nothing can be there: no such file, a file in place of a folder, a name that no file can have."""
+
+
+# -- reading
+
+
+def unreadable(path: Path, error: OSError) -> FileUnreadable:
+    """The error for a file that is there and cannot be read now."""
+    hint = "Nothing was lost. Give the command again; if it stays so, copy the folder to another disk first."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        hint = "Nothing was lost. Get permission to read it, then give the command again."
+    return FileUnreadable(f"{path} cannot be read now: {error.strerror or error}.", hint=hint)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Let FileNotFoundError and its like pass, and raise FileUnreadable for any other OSError inside the block."""
+    try:
+        yield
+    except MISSING:
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises FileUnreadable, and FileNotFoundError or its like if there is none."""
+    with reading(path):
+        return path.read_bytes()
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder. Raises FileUnreadable if that cannot be found out now."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in NAMELESS:
+            return False
+        raise unreadable(path, error) from None
+    except ValueError:  # a null character
+        return False
+    return True
+
+
+def list_names(folder: Path) -> list[str]:
+    """The names in a folder in order; none if there is no such folder. Raises FileUnreadable."""
+    try:
+        with reading(folder):
+            return sorted(path.name for path in folder.iterdir())
+    except MISSING:
+        return []
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Everything in a folder, however deep; links are listed and not followed. Raises FileUnreadable."""
+    for name in list_names(folder):
+        path = folder / name
+        yield path
+        if stat.S_ISDIR(_lstat(path)):
+            yield from walk(path)
+
+
+def _lstat(path: Path) -> int:
+    """The mode of a file itself, not of what it links to; 0 if there is none."""
+    try:
+        with reading(path):
+            return path.lstat().st_mode
+    except MISSING:
+        return 0
+
+
+def is_link(path: Path) -> bool:
+    """Whether the name itself is a link. Raises FileUnreadable."""
+    return stat.S_ISLNK(_lstat(path))
+
+
+def is_special(path: Path) -> bool:
+    """Whether it is a pipe, a socket or a device, which would block a reader. Raises FileUnreadable."""
+    mode = _lstat(path)
+    return bool(mode) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
+
+
+# -- writing
+
+
+def name_temporary(folder: Path) -> Path:
+    """A name in a folder that nothing has and that cannot be guessed."""
+    return folder / f".epigone-{secrets.token_hex(8)}.tmp"
+
+
+def open_new(path: Path) -> BinaryIO:
+    """A new file, open for writing, with the permissions that the umask gives. What had its name is deleted first.
+
+    Raises OSError.
+    """
+    with suppress(FileNotFoundError):
+        path.unlink()
+    return os.fdopen(os.open(path, NEW, 0o666), "wb")
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """A file, open for writing at its end, created if needed. Raises OSError, also if it is a link."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags, 0o666), "ab")
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a temporary file next to `path`, flush it to disk and rename it. Raises OutputError."""
-    beside = path.with_name(f".{path.name}.tmp")
+    """Let `write` fill a temporary file next to `path`, flush it to disk and rename it. Raises OutputError.
+
+    `write` may replace the file; a link in place of `path` is replaced and not followed.
+    """
+    beside = name_temporary(path.parent)
     try:
         make_folder(path.parent)
-        beside.touch()
-        mode = beside.stat().st_mode
+        with open_new(beside) as file:
+            mode = os.fstat(file.fileno()).st_mode
         write(beside)
-        beside.chmod(mode)  # safetensors makes files that only their owner may read, whatever the umask says
+        _set_mode(beside, mode)  # safetensors makes files that only their owner may read, whatever the umask says
         flush(beside)
         beside.replace(path)
         flush(path.parent)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            beside.unlink()
         raise OutputError(
             f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.",
             hint=CANNOT_WRITE,
         ) from None
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Give a file its permissions, if it has others. Raises OSError."""
+    if not hasattr(os, "fchmod"):  # Windows, where files inherit them
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(handle).st_mode != mode:
+            os.fchmod(handle, stat.S_IMODE(mode))
+    finally:
+        os.close(handle)
+
+
+def save_with_umask(save: Callable[[Path], object], path: Path) -> None:
+    """Let `save` write a new file, and give it the permissions that the umask gives. Raises OSError."""
+    with open_new(path) as file:
+        mode = os.fstat(file.fileno()).st_mode
+    save(path)
+    _set_mode(path, mode)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder with everything in it, as far as that is possible; no link is followed."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def make_folder(path: Path) -> Path:
@@ -50,8 +202,14 @@ def make_folder(path: Path) -> Path:
 
 def write_bytes(path: Path, content: bytes) -> Path:
     """Write a file atomically and return its path. Raises OutputError."""
-    write_whole(path, lambda beside: beside.write_bytes(content))
+    write_whole(path, lambda beside: create_file(beside, content))
     return path
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Write a new file; what had its name is deleted first. Not atomic. Raises OSError."""
+    with open_new(path) as file:
+        file.write(content)
 
 
 def write_text(path: Path, text: str) -> None:

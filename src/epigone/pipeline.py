@@ -272,6 +272,7 @@ def save_temperature(folder: RunFolder, finished: Finished) -> None:
     """Find the temperature at which the best model is as varied as its author, and keep it beside the model."""
     if finished.reason == "interrupted" or not math.isfinite(finished.best_loss):
         return
+    folder.check_place()
     plan, tokenizer = folder.read_manifest().plan, load_tokenizer(folder.model)
     choice = choose_temperature(
         load_model(folder.model), tokenizer, folder.read_some_held_out(), plan.start_text, plan.seed

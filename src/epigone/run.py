@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from epigone.errors import BaseError, RunDamaged, RunNotFound, SettingsError
 from epigone.evaluation.quiz import Question, choose_author_passages, find_contexts, make_pair, make_quiz
 from epigone.evaluation.verdict import UNTOUCHED
-from epigone.files import hash_file, write_json
+from epigone.files import exists, hash_file, write_json
 from epigone.generation.batch import StreamedText
 from epigone.generation.generator import TextGenerator
 from epigone.hardware import find_hardware
@@ -164,6 +164,7 @@ class Run:
         from epigone.evaluation.judge import Author, add_base_reference, judge_model, judge_text, measure_learning
         from epigone.report.publish import publish_card, write_report
 
+        self.folder.check_no_links()
         best, model = self.best, self.folder.hash_model()
         if best is None:
             raise _no_model_yet(self.path)
@@ -273,7 +274,7 @@ def _find_model(name: PathOrName, *, progress: bool) -> Path:
 
 def _check_model(run: RunFolder) -> Path:
     """The folder of a run's best model. Raises RunNotFound, RunDamaged."""
-    if not (run.model / WEIGHTS).exists() and run.checksums.find_damage(run.model / WEIGHTS) is None:
+    if not exists(run.model / WEIGHTS) and run.checksums.find_damage(run.model / WEIGHTS) is None:
         raise _no_model_yet(run.path)
     if fault := next(
         filter(None, map(run.checksums.find_damage, (run.model / name for name in (WEIGHTS, *CONFIG_AND_TOKENIZER)))),

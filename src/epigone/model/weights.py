@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from epigone.errors import RunDamaged, first_line
-from epigone.files import write_json
+from epigone.files import MISSING, read_bytes, write_json
 from epigone.model.hub import CONFIG, GENERATION, INDEX, OTHER_SPELLINGS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -102,19 +102,22 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def read_temperature(folder: Path) -> float:
-    """The temperature in generation_config.json, if it is a number above 0 and at most 5; otherwise 0.8."""
+    """The temperature in generation_config.json, if it is a number above 0 and at most 5; otherwise 0.8.
+
+    Raises FileUnreadable.
+    """
     try:
-        found = json.loads((folder / GENERATION).read_text("utf-8")).get("temperature")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        found = json.loads(read_bytes(folder / GENERATION)).get("temperature")
+    except (*MISSING, ValueError, AttributeError, RecursionError):
         found = None
     return float(found) if isinstance(found, int | float) and 0 < found <= 5 else TEMPERATURE
 
 
 def keep_temperature(folder: Path, temperature: float) -> None:
-    """Store the temperature to write with in generation_config.json."""
+    """Store the temperature to write with in generation_config.json. Raises OutputError, FileUnreadable."""
     try:
-        values = dict(json.loads((folder / GENERATION).read_text("utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
+        values = dict(json.loads(read_bytes(folder / GENERATION)))
+    except (*MISSING, ValueError, TypeError, RecursionError):
         values = {"do_sample": True}
     write_json(folder / GENERATION, values | {"temperature": temperature})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from epigone.errors import OutputError
 from epigone.evaluation.quiz import Question
 from epigone.evaluation.verdict import Judgement
-from epigone.files import write_bytes
+from epigone.files import exists, read_bytes, write_bytes
 from epigone.report.best_sentences import choose_sentences
 from epigone.report.curves import draw_curves
 from epigone.report.pages import (
@@ -105,8 +105,8 @@ def publish_card(folder: RunFolder) -> None:
 
 
 def _copy(path: Path, place: Path) -> None:
-    content = path.read_bytes()
-    if not place.exists() or place.read_bytes() != content:
+    content = read_bytes(path)
+    if not exists(place) or read_bytes(place) != content:
         write_bytes(place, content)
 
 

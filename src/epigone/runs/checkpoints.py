@@ -8,9 +8,10 @@ verified, never before. It also holds copies of the run's small files, to repair
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from epigone.errors import OutputError, RunDamaged
-from epigone.files import check_room, flush, hash_file, make_folder, write_json
+from epigone.errors import FileUnreadable, OutputError, RunDamaged
+from epigone.files import (
+    MISSING,
+    check_room,
+    create_file,
+    exists,
+    flush,
+    hash_file,
+    list_names,
+    make_folder,
+    read_bytes,
+    reading,
+    remove,
+    save_with_umask,
+    write_json,
+)
 from epigone.training.state import TrainerState
 
 MANIFEST, STATE = "manifest.json", "state.json"
@@ -30,8 +45,8 @@ MOST_AT_ONCE = KEPT + 2
 TENSORS = ("weights", "optimizer", "random")
 AGAIN = ".again"
 """Suffix of a checkpoint that is to replace an intact one of the same step."""
-LEFT_OVER = ("step-*.partial", "step-*.gone")
-"""Folders that a crash may leave: half written and half deleted."""
+LEFT_OVER = (".partial", ".gone")
+"""Suffixes of folders that a crash may leave: half written and half deleted."""
 
 
 def save_checkpoint(
@@ -74,22 +89,22 @@ def _find_sound(folder: Path, step: int) -> Path | None:
 
 def _measure(packed: TrainerState, copied: Sequence[Path]) -> int:
     tensors = [tensor for name in TENSORS for tensor in getattr(packed, name).values()]
-    return int(sum(tensor.nbytes for tensor in tensors)) + sum(path.stat().st_size for path in copied if path.exists())
+    return int(sum(tensor.nbytes for tensor in tensors)) + sum(path.stat().st_size for path in copied if exists(path))
 
 
 def _holds(checkpoint: Path, extra: dict[str, Any]) -> bool:
-    kept = json.loads((checkpoint / STATE).read_text("utf-8"))
+    kept = json.loads(read_bytes(checkpoint / STATE))
     return all(kept.get(name) == value for name, value in extra.items())
 
 
 def _write_files(folder: Path, packed: TrainerState, extra: dict[str, Any], copied: Sequence[Path]) -> None:
     for name in TENSORS:
         tensors: dict[str, torch.Tensor] = getattr(packed, name)
-        save_file(tensors, folder / f"{name}.safetensors")
+        save_with_umask(partial(save_file, tensors), folder / f"{name}.safetensors")
     write_json(folder / STATE, packed.facts | extra)
     for path in copied:
         if path.exists():
-            (folder / path.name).write_bytes(path.read_bytes())
+            create_file(folder / path.name, path.read_bytes())
     files = sorted(folder.iterdir())
     for file in files:
         flush(file)
@@ -116,13 +131,13 @@ def _drop_older(folder: Path, newest: Path, step: int, packed: TrainerState) -> 
 def _remove(checkpoint: Path) -> None:
     gone = checkpoint.with_name(f"{checkpoint.name}.gone")
     checkpoint.replace(gone)  # first, atomically: a half-deleted folder must not look like a checkpoint
-    shutil.rmtree(gone, ignore_errors=True)
+    remove(gone)
 
 
 def _clear(folder: Path) -> None:
-    for pattern in LEFT_OVER:
-        for path in folder.glob(pattern):
-            shutil.rmtree(path, ignore_errors=True)
+    for name in list_names(folder):
+        if name.startswith("step-") and name.endswith(LEFT_OVER):
+            remove(folder / name)
 
 
 def _rename(checkpoint: Path, place: Path) -> Path:
@@ -135,8 +150,9 @@ def _rename(checkpoint: Path, place: Path) -> Path:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, newest first, intact or not."""
-    found = [path for path in folder.glob("step-*") if re.fullmatch(rf"step-\d+({re.escape(AGAIN)})?", path.name)]
+    """The checkpoints in a folder, newest first, intact or not. Raises FileUnreadable."""
+    names = [name for name in list_names(folder) if re.fullmatch(rf"step-\d+({re.escape(AGAIN)})?", name)]
+    found = [folder / name for name in names]
     return sorted(found, key=lambda path: (read_step(path), path.name), reverse=True)
 
 
@@ -146,19 +162,21 @@ def read_step(checkpoint: Path) -> int:
 
 
 def find_fault(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+    """What is wrong with a checkpoint, or None. Raises FileUnreadable, as what cannot be read now may be intact."""
     try:
-        files = json.loads((checkpoint / MANIFEST).read_text("utf-8"))["files"]
+        files = json.loads(read_bytes(checkpoint / MANIFEST))["files"]
         for name in (*(f"{tensors}.safetensors" for tensors in TENSORS), STATE):
             if name not in files:
                 return f"{name} is not in its manifest"
         for name, facts in files.items():
-            if hash_file(checkpoint / Path(name).name) != facts["sha256"]:
-                return f"{name} is not what was written"
+            path = checkpoint / Path(name).name
+            with reading(path):
+                if hash_file(path) != facts["sha256"]:
+                    return f"{name} is not what was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return f"it cannot be read ({error})"
+    except (*MISSING, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"it holds something else ({error})"
     return None
 
 
@@ -166,17 +184,24 @@ def find_checkpoint(folder: Path) -> tuple[Path | None, tuple[str, ...]]:
     """The newest intact checkpoint, and a line about each newer one that was damaged and has been renamed.
 
     None if none was ever written, or only one and that is damaged: training again from the start then costs little.
-    Raises RunDamaged if there are several and all are damaged; then they stay as they are.
+    Raises RunDamaged if there are several and all are damaged, and FileUnreadable if one that would be used cannot be
+    read now; then all stay as they are.
     """
     faults: dict[Path, str] = {}
     found = None
-    for checkpoint in list_checkpoints(folder):
-        fault = find_fault(checkpoint)
+    checkpoints = list_checkpoints(folder)
+    for checkpoint in checkpoints:
+        try:
+            fault = find_fault(checkpoint)
+        except FileUnreadable as error:
+            if checkpoint != checkpoints[-1]:
+                error.hint += f" To continue from an older checkpoint instead, move {checkpoint} out of the run."
+            raise
         if fault is None:
             found = checkpoint
             break
         faults[checkpoint] = fault
-    if faults and found is None and (len(faults) > 1 or any(folder.glob("step-*.broken*"))):
+    if faults and found is None and (len(faults) > 1 or any(".broken" in name for name in list_names(folder))):
         listed = "; ".join(f"{path.name}: {why}" for path, why in faults.items())
         raise RunDamaged(
             f"All checkpoints in {folder} are damaged ({listed}).",
@@ -189,16 +214,17 @@ def find_checkpoint(folder: Path) -> tuple[Path | None, tuple[str, ...]]:
 
 def _set_aside(checkpoint: Path) -> Path:
     aside = checkpoint.with_name(f"{checkpoint.name}.broken")
-    while aside.exists():
+    while os.path.lexists(aside):
         aside = aside.with_name(f"{aside.name}+")
     return checkpoint.replace(aside)
 
 
 def load_checkpoint(checkpoint: Path) -> TrainerState:
-    """Read a checkpoint that `find_checkpoint` returned. Raises RunDamaged."""
+    """Read a checkpoint that `find_checkpoint` returned. Raises RunDamaged, FileUnreadable."""
     try:
-        tensors = {name: load_file(checkpoint / f"{name}.safetensors") for name in TENSORS}
-        facts = json.loads((checkpoint / STATE).read_text("utf-8"))
+        with reading(checkpoint):
+            tensors = {name: load_file(checkpoint / f"{name}.safetensors") for name in TENSORS}
+        facts = json.loads(read_bytes(checkpoint / STATE))
         if not isinstance(facts, dict):
             raise ValueError(f"{STATE} does not hold a JSON object")
         return TrainerState(**tensors, facts=facts)

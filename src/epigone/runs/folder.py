@@ -6,6 +6,7 @@ Nothing in it refers to files outside, so that it can be moved.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from epigone import __version__
 from epigone.corpus.large_text import Text
 from epigone.errors import (
+    FileUnreadable,
     OutputError,
     RunDamaged,
     RunExists,
@@ -26,7 +28,26 @@ from epigone.errors import (
     RunNotFound,
     first_line,
 )
-from epigone.files import check_room, flush, hash_file, make_folder, write_bytes, write_json, write_text
+from epigone.files import (
+    MISSING,
+    TEMPORARY,
+    check_room,
+    exists,
+    flush,
+    hash_file,
+    is_link,
+    is_special,
+    list_names,
+    make_folder,
+    name_temporary,
+    read_bytes,
+    reading,
+    remove,
+    walk,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from epigone.model.hub import GENERATION, WEIGHTS
 from epigone.runs.checkpoints import (
     MOST_AT_ONCE,
@@ -59,8 +80,23 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 
-OWN = {".lock", ".processes", ".settings.toml.tmp", ".sums.json.tmp", "sums.json", "samples"}
+OWN = {".lock", ".processes", "sums.json", "samples"}
 """Files that may exist before the settings are written."""
+NAMES = (
+    *(
+        ".lock",
+        ".processes",
+        "settings.toml",
+        "run.json",
+        "receipt.json",
+        "metrics.jsonl",
+        "sums.json",
+        "sampling.json",
+    ),
+    *("judgement.json", "report.html", "curves.png", "curves.svg"),
+    *("model", "checkpoints", "samples", "tokens", "teacher"),
+)
+"""Everything that belongs to a run. What else lies in its folder is the user's, and is not looked at."""
 OLD_MANIFEST = "plan.json"
 """Of format 1."""
 MOST_BEFORE_A_CHECKPOINT = 2
@@ -103,7 +139,7 @@ class RunFolder:
         except OSError as error:  # a name that is too long
             raise _not_created(path, error) from None
         begun = cls.is_run(path)
-        if begun or (path.exists() and not folder.settings.exists() and _holds_something(path)):
+        if begun or (exists(path) and not exists(folder.settings) and _holds_something(path)):
             what = "a run" if begun else "something else"
             hint = f"Continue it: epigone resume {path}. Or choose" if begun else "Choose"
             raise RunExists(f"{path} already holds {what}.", hint=f"{hint} another folder with --out.")
@@ -133,30 +169,31 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """A run in which training was started. Raises RunNotFound, RunIncompatible."""
+        """A run in which training was started. Raises RunNotFound, RunIncompatible, FileUnreadable."""
         folder = cls(path)
         if not cls.is_run(path):
             what = "holds no run" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
             raise RunNotFound(f"{path} {what}.", hint="To make a run: epigone train TEXT --out FOLDER")
+        folder._check_stays_inside()
         folder._check_format()
         return folder
 
     @staticmethod
     def is_run(path: Path) -> bool:
-        """Whether training was started in a folder."""
-        begun = (path / "run.json").exists() or (path / OLD_MANIFEST).exists()
+        """Whether training was started in a folder. Raises FileUnreadable."""
+        begun = exists(path / "run.json") or exists(path / OLD_MANIFEST)
         return begun or any(list_checkpoints(path / "checkpoints"))
 
     def _check_format(self) -> None:
         """Raise RunIncompatible if the run has the format of another version of epigone."""
-        if not self.manifest.exists():
-            if (self.path / OLD_MANIFEST).exists():
+        if not exists(self.manifest):
+            if exists(self.path / OLD_MANIFEST):
                 raise RunIncompatible(
                     f"{self.path} was made by an older version of epigone, in a format that is no longer read.",
                     hint="Train again from the text, into another folder. Its model/ still loads with transformers.",
                 )
             return
-        found = read_format(self.manifest.read_bytes())
+        found = read_format(read_bytes(self.manifest))
         if found is not None and found[0] > FORMAT:
             raise RunIncompatible(
                 f"{self.path} was made by epigone {found[1]} in format {found[0]}; this is epigone {__version__}, "
@@ -164,11 +201,41 @@ class RunFolder:
                 hint=f"It needs epigone {found[1]} or newer: pip install --upgrade epigone",
             )
 
+    def _list_files(self) -> Iterator[Path]:
+        """Everything that belongs to the run, however deep."""
+        for name in NAMES:
+            yield self.path / name
+            if not is_link(self.path / name):
+                yield from walk(self.path / name)
+
+    def _check_stays_inside(self) -> None:
+        """Raise FileUnreadable if a link leads out of the run, or where reading would wait for another process."""
+        inside = self.path.resolve()
+        for path in self._list_files():
+            if is_special(path):
+                raise FileUnreadable(f"{path} is a pipe or a device, not a file.", hint="Delete it.")
+            if is_link(path) and not _resolve(path).is_relative_to(inside):
+                raise FileUnreadable(
+                    f"{path} is a link to something outside the run, which is not read.",
+                    hint="Replace it with a copy of what it names if it belongs to the run, else delete it.",
+                )
+
+    def check_no_links(self) -> None:
+        """Raise OutputError if anything that belongs to the run is a link: writing would change something else."""
+        for path in self._list_files():
+            if is_link(path):
+                raise _is_link(path)
+
     def lock(self) -> AcquireReturnProxy[FileLock]:
-        """Keep others out until the lock is released or the process ends. Raises RunLocked, OutputError."""
+        """Keep others out until the lock is released or the process ends. Raises RunLocked, OutputError.
+
+        What an earlier process was writing when it was killed is deleted.
+        """
+        self.check_no_links()
         try:
             held = self._lock.acquire(timeout=0)  # as a context manager it would be acquired twice
             self._identity = _identify(self.path)
+            self._remove_left_over()
             return held
         except Timeout:
             raise RunLocked(
@@ -177,8 +244,19 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written to: {error.strerror}.") from None
 
+    def _remove_left_over(self) -> None:
+        for path in [*self.path.iterdir(), *self._list_files()]:
+            if TEMPORARY.fullmatch(path.name):
+                remove(path)
+
     def check_place(self) -> None:
-        """Raise OutputError if the folder was moved or deleted since the lock, even if another has its name now."""
+        """Raise OutputError if the folder was moved or deleted since the lock, even if another has its name now.
+
+        Also if one of its own folders has become a link since then.
+        """
+        for path in (self.metrics, self.samples, self.checkpoints, self.model, self.model / "samples"):
+            if is_link(path):
+                raise _is_link(path)
         try:
             if _identify(self.path) == (self._identity or _identify(self.path)):
                 return
@@ -233,8 +311,8 @@ class RunFolder:
         if fault := self.checksums.find_damage(path):
             raise _damaged(self.path, fault)
         try:
-            return read_record(kind, path.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
+            return read_record(kind, read_bytes(path))
+        except (*MISSING, ValueError, RecursionError) as error:
             raise _damaged(self.path, f"{path} cannot be read: {first_line(error)}") from None
 
     def write_sampling(self, record: SamplingRecord) -> None:
@@ -244,7 +322,7 @@ class RunFolder:
     def hash_model(self) -> str:
         """The sha256 of the best model's weights; "" if there are none yet."""
         weights = self.model / WEIGHTS
-        return hash_file(weights) if weights.exists() else ""
+        return hash_file(weights) if exists(weights) else ""
 
     def write_judgement(self, judgement: Mapping[str, Any], model: str) -> None:
         """judgement.json: the result of `Judgement.as_json`, and the hash of the model that was judged."""
@@ -273,12 +351,16 @@ class RunFolder:
             write_text(self.samples / f"epoch-{name_epoch(event.epoch)}.txt", "\n".join(texts))
 
     def read_events(self) -> tuple[Event, ...]:
-        """All events so far."""
-        return tuple(read_events(self.metrics))
+        """All events so far. Raises FileUnreadable."""
+        try:
+            with reading(self.metrics):
+                return tuple(read_events(self.metrics))
+        except MISSING:
+            return ()
 
     def save_checkpoint(self, step: int, packed: TrainerState) -> None:
         """Save the trainer's state. Raises OutputError; the previous checkpoint then stays."""
-        size = self.metrics.stat().st_size if self.metrics.exists() else 0
+        size = self.metrics.stat().st_size if exists(self.metrics) else 0
         try:
             if size:
                 flush(self.metrics)
@@ -289,12 +371,14 @@ class RunFolder:
     def load_checkpoint(self) -> tuple[TrainerState | None, tuple[str, ...]]:
         """The newest intact checkpoint, and a line about each damage that was found and repaired.
 
-        Metrics newer than the checkpoint are removed: training will write them again. Raises RunDamaged, OutputError.
+        Metrics newer than the checkpoint are removed: training will write them again. Raises RunDamaged, OutputError,
+        FileUnreadable.
         """
         try:
             checkpoint, found = find_checkpoint(self.checkpoints)
             if checkpoint is None:
                 self._require_little_lost()
+                found += tuple(self._keep_model_aside())
             packed = None if checkpoint is None else load_checkpoint(checkpoint)
             size = 0 if packed is None else packed.facts.get("metrics_size_bytes")
             if type(size) is not int or size < 0:
@@ -325,10 +409,21 @@ class RunFolder:
                 "To start again, train into another folder.",
             )
 
+    def _keep_model_aside(self) -> Iterator[str]:
+        """Copy the best model before training starts again over it because the only checkpoint was damaged."""
+        aside = self.path / "model.old"
+        was_damaged = any(".broken" in name for name in list_names(self.checkpoints))
+        if was_damaged and exists(self.model / WEIGHTS) and not os.path.lexists(aside):
+            beside = name_temporary(self.path)
+            shutil.copytree(self.model, beside)
+            beside.replace(aside)
+            yield f"the model so far is kept in {aside}"
+
     def _cut_metrics(self, size: int) -> None:
-        if self.metrics.exists() and self.metrics.stat().st_size > size:
-            with self.metrics.open("rb+") as file:
-                file.truncate(size)
+        """Cut metrics.jsonl off at a size, as a new file: a backup may share the old one by a second name."""
+        found = self.metrics.stat() if exists(self.metrics) else None
+        if found is not None and (found.st_size > size or found.st_nlink > 1):
+            write_bytes(self.metrics, read_bytes(self.metrics)[:size])
 
     def load_tokens(self) -> TokenDataset:
         """The tokens that it trains on and those held out. Raises RunDamaged."""
@@ -354,9 +449,12 @@ class RunFolder:
         save_weights(model, place, lambda partial: self.checksums.record_checksum(place, hash_file(partial)))
 
     def find_damage_of_best(self) -> str | None:
-        """What is wrong with the weights in model/, or None. To be called only if there should be some."""
+        """What is wrong with the weights in model/, or None. To be called only if there should be some.
+
+        Raises FileUnreadable.
+        """
         place = self.model / WEIGHTS
-        if not place.exists():
+        if not exists(place):
             return f"model/{WEIGHTS} is missing"
         return self.checksums.find_damage(place)
 
@@ -364,18 +462,19 @@ class RunFolder:
         """Write everything in model/ except the weights. Raises OutputError."""
         from epigone.model.gpt2 import save_config_and_tokenizer
 
-        beside = self.path / ".frame"
-        shutil.rmtree(beside, ignore_errors=True)
+        beside = name_temporary(self.path)
         try:
+            beside.mkdir()
             save_config_and_tokenizer(model, tokenizer, beside)
             for file in sorted(beside.iterdir()):
                 write = (
                     write_bytes if file.name == GENERATION else self.write_known
                 )  # changed when the temperature is chosen
                 write(self.model / file.name, file.read_bytes())
-            shutil.rmtree(beside)
         except OSError as error:
             raise OutputError(f"{self.model} cannot be written: {error.strerror}.", hint="Free some space.") from None
+        finally:
+            remove(beside)
 
 
 def name_epoch(epoch: float) -> str:
@@ -385,6 +484,13 @@ def name_epoch(epoch: float) -> str:
 
 def _not_created(path: Path, error: OSError) -> OutputError:
     return OutputError(f"{path} cannot be created: {error.strerror}.", hint="Choose another folder with --out.")
+
+
+def _is_link(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} is a link, and nothing is written through a link inside a run.",
+        hint="Replace it with a copy of what it names if it belongs to the run, else delete it.",
+    )
 
 
 def _damaged(run: Path, fault: str) -> RunDamaged:
@@ -398,7 +504,16 @@ def _holds_something(path: Path) -> bool:
     """Whether there is anything except what a run that was stopped at once may leave."""
     if not path.is_dir():
         return True
-    return any(item.name not in OWN for item in path.iterdir()) or any((path / "samples").glob("*"))
+    names = {name for name in list_names(path) if not TEMPORARY.fullmatch(name)}
+    return bool(names - OWN) or bool(list_names(path / "samples"))
+
+
+def _resolve(link: Path) -> Path:
+    """Where a link leads; one that leads in a circle leads nowhere."""
+    try:
+        return link.resolve()
+    except (OSError, RuntimeError):
+        return Path(link.anchor)
 
 
 def _identify(path: Path) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from epigone.files import hash_file, write_bytes, write_json
+from epigone.files import MISSING, exists, hash_file, read_bytes, reading, write_bytes, write_json
 from epigone.model.hub import CONFIG, GENERATION
 
 
@@ -21,7 +21,7 @@ class Checksums:
     def record_checksum(self, path: Path, sha256: str) -> None:
         """Record the sha256 that a file will have, before it is replaced. Its previous one counts as intact too.
 
-        Raises OutputError.
+        Raises OutputError, FileUnreadable.
         """
         sums, name = self._read(), path.relative_to(self.run).as_posix()
         before = sums.get(name, [])[:1]
@@ -29,22 +29,21 @@ class Checksums:
             write_json(self.path, sums | {name: [sha256, *before]})
 
     def find_damage(self, path: Path) -> str | None:
-        """What is wrong with a file, or None; also None if it has no checksum."""
+        """What is wrong with a file, or None; also None if it has no checksum. Raises FileUnreadable."""
         name = path.relative_to(self.run).as_posix()
         expected = self._read().get(name)
         if expected is None:
             return None
         try:
-            return None if hash_file(path) in expected else f"{name} is not what was written"
-        except FileNotFoundError:
+            with reading(path):
+                return None if hash_file(path) in expected else f"{name} is not what was written"
+        except MISSING:
             return f"{name} is missing"
-        except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
 
     def _read(self) -> dict[str, list[str]]:
         try:
-            sums = json.loads(self.path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError):
+            sums = json.loads(read_bytes(self.path))
+        except (*MISSING, ValueError, RecursionError):
             return {}
         if not isinstance(sums, dict):
             return {}
@@ -63,38 +62,38 @@ def list_copied(run: Path) -> list[Path]:
 
 
 def repair(run: Path, checkpoint: Path, sums: Checksums) -> Iterator[str]:
-    """Restore files that are missing, unreadable or changed, except the best weights. Raises OutputError.
+    """Restore files that are missing or changed, except the best weights. Raises OutputError, FileUnreadable.
 
     metrics.jsonl is restored to its state at the checkpoint: training writes the rest again.
     """
     for path in list_copied(run):
         copy = checkpoint / path.name
-        if not copy.exists():
+        if not exists(copy):
             continue  # a checkpoint of an earlier version
         if path.name == METRICS:
             yield from _restore_metrics(path, copy)
-        elif fault := sums.find_damage(path) or _find_unreadable(path):
-            content = copy.read_bytes()
+        elif fault := sums.find_damage(path) or _find_invalid(path):
+            content = read_bytes(copy)
             write_bytes(path, content)
             sums.record_checksum(path, sha256(content).hexdigest())
             yield f"{fault}; restored from {checkpoint.name}"
 
 
-def _find_unreadable(path: Path) -> str | None:
-    """Why a file of JSON or TOML cannot be read, or None."""
+def _find_invalid(path: Path) -> str | None:
+    """What is wrong with a file of JSON or TOML, or None. Raises FileUnreadable."""
     parse: Callable[[str], object] = tomllib.loads if path.suffix == ".toml" else json.loads
     try:
-        parse(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
+        parse(read_bytes(path).decode("utf-8-sig"))
+    except MISSING:
         return f"{path.name} is missing"
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return f"{path.name} cannot be read"
     return None
 
 
 def _restore_metrics(path: Path, copy: Path) -> Iterator[str]:
-    kept = copy.read_bytes()
-    found = path.read_bytes() if path.exists() else b""
+    kept = read_bytes(copy)
+    found = read_bytes(path) if exists(path) else b""
     if found != kept:
         write_bytes(path, kept)
     if not found.startswith(kept):

@@ -21,7 +21,7 @@ import torch
 from epigone.corpus.corpus import ProgressCallback
 from epigone.corpus.large_text import Text, TextSpooler, read_blocks
 from epigone.errors import OutputError, RunDamaged, first_line
-from epigone.files import CANNOT_WRITE, flush, make_folder, write_json
+from epigone.files import CANNOT_WRITE, MISSING, flush, make_folder, open_new, read_bytes, reading, write_json
 from epigone.tokens.tokenizer import BPETokenizer, cut_into_blocks, encode_blocks, encode_each, list_token_bytes
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
@@ -35,6 +35,8 @@ PIECE_TOKENS, OVERLAP_TOKENS = 1 << 18, 256
 """Tokens that are decoded at once, and by how much consecutive pieces overlap."""
 MOST_DECODED, PLACE_TOKENS = 1 << 20, 1 << 16
 """Tokens from which an author's style is measured, and from each place; more would be noticeably slow."""
+INVALID = (EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+"""What reading a file of facts may raise that holds something else."""
 LONGEST_TOKEN = 16
 """Characters; hardly any text has more per token on average."""
 
@@ -103,11 +105,20 @@ def _count(part: DocumentSpans) -> int:
 
 
 def load_tokens(place: Path) -> TokenDataset:
-    """Open what `tokenize` wrote. Raises RunDamaged."""
+    """Open what `tokenize` wrote. Raises RunDamaged, FileUnreadable."""
     try:
-        facts = json.loads((place / FACTS).read_text("utf-8"))
+        facts = json.loads(read_bytes(place / FACTS))
         parts = {name: _open_part(place / f"{name}.npy", facts[name]) for name in ("train", "validation")}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except (
+        *MISSING,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         why = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else first_line(error)
         raise RunDamaged(
             f"The tokens in {place} cannot be read: {why}.",
@@ -163,7 +174,7 @@ def _write_part(
 ) -> dict[str, int | str]:
     dtype, end = DTYPES[len(tokenizer) > 2**16], tokenizer.end_of_text_id
     digest, n_ids, n_characters, n_bytes = hashlib.sha256(), 0, 0, 0
-    with path.open("wb") as file:
+    with open_new(path) as file:
         file.write(_npy_header(dtype, 0))
         for ids, text in encode_each(_list_blocks(part), tokenizer):
             data = np.array(ids if text else [end], dtype).tobytes()
@@ -204,15 +215,14 @@ def _npy_header(dtype: np.dtype[Any], n_ids: int) -> bytes:
 def _open_part(path: Path, facts: dict[str, int | str]) -> TokenSplit:
     counts = {name: int(value) for name, value in facts.items() if name != "sha256"}
     n_ids = counts["n_tokens"] + counts["n_documents"]
-    with path.open("rb") as file:
-        header = file.read(len(_npy_header(np.dtype(np.uint16), 0)))
-    dtype = next((dtype for dtype in DTYPES if header == _npy_header(dtype, n_ids)), None)
-    if dtype is None:  # numpy itself would evaluate any header as Python
-        raise ValueError(f"{path.name} is not what was written")
-    ids = np.memmap(path, dtype, "r", len(header), (n_ids,))
-    if hashlib.sha256(ids.data).hexdigest() != facts["sha256"]:
-        raise ValueError(f"{path.name} is not what was written")
-    return TokenSplit(ids=ids, **counts)
+    with reading(path):
+        with path.open("rb") as file:
+            header = file.read(len(_npy_header(np.dtype(np.uint16), 0)))
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # where reading a map fails, the process ends
+        dtype = next((dtype for dtype in DTYPES if header == _npy_header(dtype, n_ids)), None)
+        if dtype is None or sha256 != facts["sha256"]:  # numpy itself would evaluate any header as Python
+            raise ValueError(f"{path.name} is not what was written")
+        return TokenSplit(ids=np.memmap(path, dtype, "r", len(header), (n_ids,)), **counts)
 
 
 # -- back to text
