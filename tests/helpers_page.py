@@ -14,6 +14,7 @@ from epigone.report.views import Row, describe_receipt
 from epigone.training.events import Evaluated, Sample, Sampled
 from helpers_events import make_evaluated
 from helpers_front import shared_run
+from helpers_plan import change
 
 HOSTILE = "<script>alert(1)</script>\"' onload=x &amp; \x1b[31m \u202egpj.exe \x00 שלום"
 MOST_BYTES = 2_000_000
@@ -115,7 +116,7 @@ def make_hostile(data: ReportData) -> ReportData:
         data,
         name=HOSTILE,
         events=[sampled(1, (HOSTILE, HOSTILE)), evaluated(1, 4.0)],
-        plan=replace(data.plan, base=HOSTILE, reasons=dict.fromkeys(data.plan.reasons, HOSTILE)),
+        plan=change(data.plan, base=HOSTILE, reasons=dict.fromkeys(data.plan.reasons, HOSTILE)),
         texts=[HOSTILE, HOSTILE],
         receipt=hostile_receipt(),
         settings=[(HOSTILE, HOSTILE)],

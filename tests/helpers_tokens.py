@@ -70,13 +70,13 @@ def plan_for(n_tokens: int = 50_000, *, hardware: Hardware | None = None, **aske
     more = {name: asked.pop(name) for name in names}
     settings = TrainSettings(**asked)
     train, hardware = make_part(n_tokens), hardware or make_hardware()
-    route = route_to(settings, train.n_bytes, hardware)
+    chosen = route_to(settings, train.n_bytes, hardware)
     base_shape = more.get("base_shape")
-    facts = PlanInputs(
+    inputs = PlanInputs(
         tokens=TokenDataset(train=train, validation=make_part(max(1, n_tokens // 9)), key="0" * 16),
         hardware=hardware,
-        route=route,
-        vocab_size=base_shape.vocab_size if base_shape else route.vocab_size,
+        chosen=chosen,
+        vocab_size=base_shape.vocab_size if base_shape else chosen.vocab_size.value,
         **more,
     )
-    return make_plan(settings, facts)
+    return make_plan(settings, inputs)

@@ -13,6 +13,7 @@ from transformers import GPT2LMHeadModel
 
 from epigone.hardware import Hardware
 from epigone.model.gpt2 import build_model
+from epigone.planning.choice import Choice
 from epigone.planning.choose_base import BaseChoice
 from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
 from epigone.runs.records import Manifest, TextLocations
@@ -69,7 +70,7 @@ def plan_for(tokens: TokenDataset, *, n_processes: int = 1, n_steps_in_time: int
     facts = PlanInputs(
         tokens=tokens,
         hardware=Hardware(device="cpu", name="one processor core", n_threads=1, memory_bytes=2**33, bf16=False),
-        route=BaseChoice(base=settings.base, vocab_size=VOCABULARY, reason="as asked", vocab_size_reason="small"),
+        chosen=BaseChoice(Choice(settings.base, "as asked"), Choice(VOCABULARY, "small")),
         vocab_size=VOCABULARY,
         n_processes=n_processes,
     )
@@ -92,7 +93,7 @@ def manifest_for(plan: Plan, **more: Any) -> Manifest:
 
 def tiny_model(plan: Plan) -> GPT2LMHeadModel:
     """The fresh model of a plan; equal seeds give equal weights."""
-    return build_model(plan.model_spec, None, 0)
+    return build_model(plan.model, None, 0, seed=plan.seed)
 
 
 def make_learner(plan: Plan, tokens: TokenDataset, **more: Any) -> Trainer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from epigone.resumption import resume_training
 from epigone.settings import TrainSettings
 from epigone.training.events import CheckpointSaved
 from helpers_front import command, early_sonnets, workshop
+from helpers_plan import change
 from standin import hub_root
 from test_forward import assert_equal, compute, look_up, make_batch, make_model
 
@@ -143,9 +143,9 @@ def test_without_peft_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(SettingsError, match="needs the package peft") as caught:
         epigone.plan(early_sonnets(), base=str(base()), lora=4, block_size=64, samples=0)
     assert "epigone[lora]" in str(caught.value.hint)
-    assert epigone.plan(early_sonnets(), base=str(base()), block_size=64, samples=0).plan.lora is None
+    assert epigone.plan(early_sonnets(), base=str(base()), block_size=64, samples=0).plan.model.lora is None
 
 
 def test_a_plan_with_adapters_survives_being_written_and_read() -> None:
     plan = epigone.open_run(adapted()).folder.read_manifest().plan
-    assert plan.lora == 4 and replace(plan, lora=None) != plan
+    assert plan.model.lora == 4 and change(plan, lora=None) != plan

@@ -68,11 +68,11 @@ def test_a_compiled_run_goes_on_to_the_same_end(text: Path, tmp_path: Path) -> N
 def test_settings_by_name_go_before_the_object(text: Path) -> None:
     found = epigone.plan(text, settings=QUICK, epochs=2.0, seed=5)
     assert (found.settings.epochs, found.settings.seed, found.settings.size) == (2.0, 5, "1x32")
-    assert found.plan.epochs == 2.0
+    assert found.plan.schedule.epochs == 2.0
 
 
 def test_a_whole_number_of_epochs_is_a_number(text: Path) -> None:
-    assert epigone.plan(text, settings=QUICK, epochs=2).plan.epochs == 2
+    assert epigone.plan(text, settings=QUICK, epochs=2).plan.schedule.epochs == 2
 
 
 def test_an_unknown_name_is_refused_and_the_nearest_named(text: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from epigone.model.base_profile import BASES, PROFILE, BaseProfile, default_base
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.run import Run, judging_write_settings, open_run, read_base_samples, save_base_samples
 from helpers_front import SONNETS, Outcome, command, early_sonnets, sonnets, workshop
+from helpers_plan import find_value
 from helpers_tokens import DATA, needs_data
 from standin import make_standin
 
@@ -97,7 +98,7 @@ def test_a_text_that_it_learns_slowly_goes_to_a_fresh_model_by_itself(tmp_path: 
     path = tmp_path / "text.txt"
     path.write_text(POEM * 200, "utf-8")
     plan = json.loads(command("plan", path, "--json").out)["plan"]
-    assert plan["base"] == "none" and "trial" in plan["reasons"]["base"]
+    assert plan["model"]["base"] == "none" and "trial" in plan["reasons"]["base"]
 
 
 def test_short_texts_that_lie_on_the_disk_are_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +107,7 @@ def test_short_texts_that_lie_on_the_disk_are_looked_at_too(tmp_path: Path, monk
         text = sonnets(12_000)[number * 2_000 :][:1_500]
         (tmp_path / f"{number}.txt").write_text(text, "utf-8")
     plan = json.loads(command("plan", tmp_path, "--json").out)["plan"]
-    assert plan["base"] == "small"
+    assert plan["model"]["base"] == "small"
 
 
 @cache
@@ -121,7 +122,7 @@ def tuned_run() -> tuple[Run, Outcome]:
 def test_a_short_english_text_starts_from_it_and_the_untouched_base_is_epoch_0() -> None:
     run, done = tuned_run()
     assert done.code == 0 and "small" in done.out
-    assert run.evaluations[0].epoch == 0 and run.folder.read_manifest().plan.base == "small"
+    assert run.evaluations[0].epoch == 0 and run.folder.read_manifest().plan.model.base == "small"
     assert run.best is not None and run.best.loss <= run.evaluations[0].loss
 
 
@@ -232,10 +233,11 @@ def test_a_second_base_is_added_by_a_folder_with_a_profile(second_base: BaseProf
     assert (found.source, found.folder) == ("package", second_base.folder)
     plan = epigone.plan(early_sonnets(), base="tiny", samples=0).plan
     small = epigone.plan(early_sonnets(), base="small", samples=0, block_size=64).plan
-    assert (plan.optimizer, plan.momentum, plan.epochs, plan.patience) == ("muon", 0.9, 3.0, 4)
-    assert (small.momentum, small.epochs, small.patience) == (0.95, 5.0, None)
+    named = ("optimizer", "momentum", "epochs", "patience")
+    assert [find_value(plan, name) for name in named] == ["muon", 0.9, 3.0, 4]
+    assert [find_value(small, name) for name in named[1:]] == [0.95, 5.0, None]
     done = command("train", early_sonnets(), "--out", tmp_path / "run", "--base", "tiny", "--epochs", "0.2")
-    assert done.code == 0 and open_run(tmp_path / "run").folder.read_manifest().plan.base == "tiny"
+    assert done.code == 0 and open_run(tmp_path / "run").folder.read_manifest().plan.model.base == "tiny"
 
 
 def test_the_plan_chooses_the_largest_bundled_base_by_itself(second_base: BaseProfile) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -12,6 +11,7 @@ from epigone.planning.plan import Plan
 from epigone.training.events import CheckpointSaved, Evaluated, Event, Finished, Sample, StepReport
 from epigone.training.state import SECONDS_BETWEEN_CHECKPOINTS
 from epigone.training.trainer import Trainer
+from helpers_plan import change
 from helpers_training import make_learner, make_tokens, pick, plan_for
 
 TOKENS = make_tokens()
@@ -123,7 +123,7 @@ def test_what_compiling_took_is_time_but_no_progress(clock: Clock) -> None:
 
 def test_evaluations_take_a_small_part_of_the_time(clock: Clock) -> None:
     """They are due fifty times an epoch; at 10 s each they would take most of it."""
-    plan = replace(timed_plan(20.0, n_steps=220), evaluations_per_epoch=50)
+    plan = change(timed_plan(20.0, n_steps=220), evaluations_per_epoch=50)
     looks = pick(timed_learner(plan, clock, step=5.0, look=10.0).learn(), Evaluated)
     assert 10 <= len(looks) <= 20 * 60 / 9 / 10 + 2
 
@@ -174,8 +174,8 @@ def test_the_time_between_two_sittings_does_not_count(clock: Clock, minutes: flo
     clock.now += 1e6
     events = list(second.learn())
     assert pick(events, StepReport)[0].seconds == 11
-    assert pick(events, StepReport)[0].tokens_per_second == pytest.approx(plan.tokens_per_step)
-    assert finish(events).seconds == (180 if minutes else plan.n_steps)
+    assert pick(events, StepReport)[0].tokens_per_second == pytest.approx(plan.batch.tokens_per_step)
+    assert finish(events).seconds == (180 if minutes else plan.schedule.n_steps)
 
 
 # -- what it tells
@@ -184,12 +184,12 @@ def test_the_time_between_two_sittings_does_not_count(clock: Clock, minutes: flo
 def test_speed_is_that_of_the_steps_alone(clock: Clock) -> None:
     plan = timed_plan(None, epochs=2.0)
     reports = pick(timed_learner(plan, clock, step=2.0, look=30.0).learn(), StepReport)
-    assert {round(report.tokens_per_second, 6) for report in reports} == {plan.tokens_per_step / 2}
+    assert {round(report.tokens_per_second, 6) for report in reports} == {plan.batch.tokens_per_step / 2}
 
 
 def test_a_crash_costs_ten_minutes_at_most(clock: Clock) -> None:
     """A pass of nearly two hours, with no evaluation before its end."""
-    plan = replace(timed_plan(None, epochs=1.0, batch_size=1), evaluations_per_epoch=1)
+    plan = change(timed_plan(None, epochs=1.0, batch_size=1), evaluations_per_epoch=1)
     saved, begun = [clock.now], clock.now
     for event in timed_learner(plan, clock, step=250.0).learn():
         if isinstance(event, CheckpointSaved):

@@ -215,8 +215,8 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     (checkpoint := run / "checkpoints").rename(tmp_path / "aside")
     other = copy(stopped(), tmp_path / "other")
     shape = json.loads((other / "run.json").read_text("utf-8"))
-    shape["plan"]["shape"]["n_embd"] *= 2
-    assert plan.shape.n_embd * 2 == shape["plan"]["shape"]["n_embd"]
+    shape["plan"]["model"]["shape"]["n_embd"] *= 2
+    assert plan.model.shape.n_embd * 2 == shape["plan"]["model"]["shape"]["n_embd"]
     (tmp_path / "aside").rename(checkpoint)
     config = json.loads((run / "model" / "config.json").read_text("utf-8"))
     (run / "run.json").write_text(json.dumps(shape), "utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from epigone.training.lr_schedule import LRSchedule
 from epigone.training.trainer import Trainer, are_finite
 from helpers_divergence import FAULTS, Fault, going_wrong
 from helpers_front import Outcome, command, hash_one, workshop, write_sonnets
+from helpers_plan import change, make_schedule
 from helpers_training import make_learner, make_tokens, pick, plan_for
 
 GROUP, LOST = "A model gone astray", "what came after the last save"
@@ -34,7 +34,7 @@ TOKENS = make_tokens()
 
 
 def plan_with(*, report_every: int = 5, **settings: Any) -> Plan:
-    return replace(plan_for(TOKENS, **{"epochs": 8.0, **settings}), report_every=report_every)
+    return change(plan_for(TOKENS, **{"epochs": 8.0, **settings}), report_every=report_every)
 
 
 def learn_until_it_ends(learner: Trainer) -> list[Event]:
@@ -80,7 +80,7 @@ def test_one_bad_batch_of_several_is_enough(fault: Fault) -> None:
 
 def test_without_a_fault_it_ends_as_planned() -> None:
     """So that the faults are what ends it above."""
-    assert list(make_learner(plan_with(), TOKENS).learn())[-1].step == plan_with().n_steps
+    assert list(make_learner(plan_with(), TOKENS).learn())[-1].step == plan_with().schedule.n_steps
 
 
 # -- nothing sound is replaced
@@ -91,7 +91,7 @@ def test_between_two_reports_nothing_spoiled_is_saved(fault: Fault, monkeypatch:
     """Even where the time for a checkpoint has come after each step, and no report or evaluation is due for long."""
     monkeypatch.setattr(state, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
     plan = plan_with(report_every=50, batch_size=25, epochs=60.0)
-    plan = replace(plan, evaluations_per_epoch=1, n_blocks=25 * 40)
+    plan = change(plan, evaluations_per_epoch=1, n_blocks=25 * 40)
     with going_wrong(fault, 9):
         learner = make_learner(plan, TOKENS)
         events = learn_until_it_ends(learner)
@@ -233,7 +233,7 @@ def test_a_rate_that_is_far_too_high_is_noticed_and_a_lower_one_taken_on_resume(
     assert calm.code == 0, calm.err
     run = epigone.open_run(tmp_path / "run")
     plan = run.folder.read_manifest().plan
-    assert (plan.learning_rate, plan.matrix_learning_rate) == pytest.approx((0.003, 0.012))
+    assert (plan.optimizer.learning_rate, plan.optimizer.matrix_learning_rate) == pytest.approx((0.003, 0.012))
     assert run.folder.read_settings().learning_rate == 0.003
     assert plan.reasons["learning_rate"] == "as asked when the run was resumed"
     assert all(item.learning_rate <= 0.003 for item in run.evaluations)
@@ -243,16 +243,15 @@ def test_a_rate_that_is_far_too_high_is_noticed_and_a_lower_one_taken_on_resume(
 def test_a_lower_rate_scales_all_that_is_to_come_and_nothing_else(tmp_path: Path) -> None:
     run = Path(shutil.copytree(diverge(tmp_path / "first", "nan loss")[0].path, tmp_path / "run"))
     before = epigone.open_run(run).folder.read_manifest().plan
-    epigone.resume(run, learning_rate=before.learning_rate / 4)
+    epigone.resume(run, learning_rate=before.optimizer.learning_rate / 4)
     after = epigone.open_run(run)
     looks, theirs = after.evaluations, unhurt().evaluations
     assert [item.step for item in looks] == [item.step for item in theirs]
     shares = [ours.learning_rate / other.learning_rate for ours, other in zip(looks, theirs, strict=True)]
     assert shares == pytest.approx([1, 1] + [0.25] * (len(looks) - 2))
-    changed = {"learning_rate": before.learning_rate / 4, "matrix_learning_rate": before.matrix_learning_rate / 4}
-    assert after.folder.read_manifest().plan == replace(
-        before, **changed, reasons=after.folder.read_manifest().plan.reasons
-    )
+    plan, rates = after.folder.read_manifest().plan, before.optimizer
+    changed = {name: getattr(rates, name) / 4 for name in ("learning_rate", "matrix_learning_rate")}
+    assert plan == change(before, **changed, reasons=plan.reasons)
     assert find_checkpoint(after.folder.checkpoints)[0] is not None
 
 
@@ -265,7 +264,7 @@ def test_a_rate_that_cannot_be_is_refused(rate: float) -> None:
 @pytest.mark.parametrize("schedule", ["reduce_lr_on_plateau", "greedy"])
 def test_schedules_that_remember_rates_take_up_lower_ones(schedule: str) -> None:
     def make(peak: float) -> LRSchedule:
-        return LRSchedule(schedule, peak=peak, n_steps=100, warmup_ratio=0.0, arguments=("factor=0.5", "patience=0"))
+        return LRSchedule(make_schedule(schedule, "factor=0.5", "patience=0", n_steps=100), peak=peak)
 
     first, lower, same = make(0.01), make(0.0025), make(0.01)
     for loss in (1.0, 2.0, 3.0):

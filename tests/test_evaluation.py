@@ -19,7 +19,16 @@ from epigone.tokens.dataset import Batches, TokenSplit
 from epigone.training.distributed import make_accelerator
 from epigone.training.evaluate import Evaluation, evaluate
 from epigone.training.trainer import NextTokenLoss
-from helpers_training import BYTES_PER_TOKEN, VOCABULARY, make_part, make_tokens, plan_for, random_ids, tiny_model
+from helpers_plan import change
+from helpers_training import (
+    BYTES_PER_TOKEN,
+    VOCABULARY,
+    make_part,
+    make_tokens,
+    plan_for,
+    random_ids,
+    tiny_model,
+)
 
 BLOCK = 16
 
@@ -41,7 +50,7 @@ class Fortuneteller(torch.nn.Module):
 def look(
     model: object, part: TokenSplit, *, block_size: int = BLOCK, batch_size: int = 4, precision: str = "fp32"
 ) -> Evaluation:
-    accelerator = make_accelerator(plan_for(make_tokens(), precision=precision))
+    accelerator = make_accelerator(plan_for(make_tokens(), precision=precision).compute)
     return evaluate(model, part, block_size=block_size, batch_size=batch_size, accelerator=accelerator)  # type: ignore[arg-type]
 
 
@@ -49,7 +58,7 @@ def look(
 def model() -> GPT2LMHeadModel:
     """Untrained, with room for one token more than a block, and far from uniform."""
     plan = plan_for(make_tokens(), dropout=0.3)
-    model = tiny_model(replace(plan, shape=replace(plan.shape, n_positions=BLOCK + 1)))
+    model = tiny_model(change(plan, shape=replace(plan.model.shape, n_positions=BLOCK + 1)))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(8)

@@ -43,7 +43,7 @@ def find_base(name: str) -> str:
 
 def count_steps(run: Path) -> int:
     """Steps in an epoch, rounded up."""
-    return math.ceil(RunFolder(run).read_manifest().plan.steps_per_epoch)
+    return math.ceil(RunFolder(run).read_manifest().plan.batch.steps_per_epoch)
 
 
 def die_and_go_on(run: Path, death: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from unittest import mock
@@ -20,6 +20,7 @@ from epigone.model.gpt2 import build_model
 from epigone.training.events import Evaluated
 from epigone.training.trainer import Trainer
 from helpers_front import Outcome, command, early_sonnets, finish, shared_run, sonnets, start, workshop
+from helpers_plan import change
 from hub_server import HubServer
 from standin import hub_root
 
@@ -74,7 +75,7 @@ def test_without_a_network_the_cache_is_enough_and_the_plan_says_why_it_is_taken
     assert second.code == 0, second.err
     assert "GPT-2's weights are on this machine" in second.out
     plan = json.loads((fetch().folder / "two" / "run.json").read_text("utf-8"))["plan"]
-    assert plan["base"] == "gpt2" and len(plan["base_revision"]) == 40
+    assert plan["model"]["base"] == "gpt2" and len(plan["model"]["base_revision"]) == 40
 
 
 @pytest.mark.slow
@@ -108,8 +109,8 @@ def test_a_base_is_worth_its_start() -> None:
     found = epigone.plan(
         early_sonnets(), base=str(hub_root() / "gpt2"), block_size=64, batch_size=8, epochs=1.0, samples=0
     )
-    plan = replace(found.plan, learning_rate=1e-3, precision="fp32")
-    fresh = build_model(replace(plan, base="none").model_spec, None, found.tokenizer.end_of_text_id)
+    plan = change(found.plan, learning_rate=1e-3, precision="fp32")
+    fresh = build_model(plan.model, None, found.tokenizer.end_of_text_id, seed=plan.seed)
     losses: dict[str, list[float]] = {}
     for name, model in (("fine-tuned", found.model), ("fresh", fresh)):
         events = list(Trainer(model, found.tokens, plan).learn())

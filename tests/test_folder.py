@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from epigone.runs.records import FORMAT
 from epigone.settings import TrainSettings
 from epigone.training.events import Event, Sample, Sampled, Started
 from epigone.training.state import TrainerState
+from helpers_plan import change
 from helpers_training import are_equal, make_tokens, manifest_for, plan_for, tiny_model
 
 SAMPLES = (Sample(prompt="Thou", text=" art\r\nGröße 🦊", seed=0), Sample(prompt="", text="\ud800", seed=1))
@@ -224,7 +225,7 @@ def test_without_a_checkpoint_all_metrics_come_again(run: RunFolder) -> None:
 
 def test_the_best_weights_take_the_place_of_those_before(run: RunFolder) -> None:
     plan = plan_for(make_tokens())
-    models = [tiny_model(replace(plan, seed=seed)) for seed in (1, 2, 3)]
+    models = [tiny_model(change(plan, seed=seed)) for seed in (1, 2, 3)]
     for model in models[:2]:
         run.keep_best(model)
     load_weights(models[2], run.model / "model.safetensors")
@@ -347,6 +348,31 @@ def test_a_run_in_the_first_format_is_one_error(run: RunFolder) -> None:
 def test_a_run_in_this_format_is_opened(run: RunFolder) -> None:
     write_manifest_values(run)
     assert RunFolder.open(run.path).read_manifest().format == FORMAT
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("batch", "block_size"), "64", "plan.batch.block_size: Input should be a valid integer"),
+        (("schedule", "patience"), 0, "plan.schedule.patience: Input should be greater than or equal to 1"),
+        (("schedule", "name"), "sawtooth", "plan.schedule.name: Input should be 'linear'"),
+        (("optimizer", "learning_rate"), 0, "plan.optimizer.learning_rate: Input should be greater than 0"),
+        (("compute", "magic"), 3, "plan.compute.magic: Unexpected keyword argument"),
+        (("model", "shape", "n_layer"), 97, "plan: Value error, there is no model of the shape"),
+        (("batch", "batch_size"), 1 << 30, "plan: Value error, a step cannot have"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_damaged_and_the_value_is_named(
+    run: RunFolder, place: tuple[str, ...], value: object, said: str
+) -> None:
+    values = manifest_for(plan_for(make_tokens())).as_json()
+    spec = values["plan"]
+    for part in place[:-1]:
+        spec = spec[part]
+    spec[place[-1]] = value
+    run.manifest.write_text(json.dumps(values), "utf-8")
+    with pytest.raises(RunDamaged, match=re.escape(said)):
+        run.read_manifest()
 
 
 @pytest.mark.parametrize("name", ["tokens", "texts", "estimate", "plan"])

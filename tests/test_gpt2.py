@@ -40,7 +40,8 @@ FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenize
 
 
 def build_small(**asked: Any) -> GPT2LMHeadModel:
-    return build_model(plan_for(**{**SMALL, **asked}).model_spec, None, small_tokenizer().end_of_text_id)
+    plan = plan_for(**{**SMALL, **asked})
+    return build_model(plan.model, None, small_tokenizer().end_of_text_id, seed=plan.seed)
 
 
 def save(model: GPT2LMHeadModel, folder: Path) -> Path:
@@ -61,7 +62,7 @@ def plan_for_base(folder: Path, **asked: Any) -> Plan:
 
 
 def build_base(folder: Path, **asked: Any) -> GPT2LMHeadModel:
-    return build_model(plan_for_base(folder, **asked).model_spec, folder, 0)
+    return build_model(plan_for_base(folder, **asked).model, folder, 0, seed=0)
 
 
 @torch.no_grad()
@@ -84,12 +85,12 @@ def assert_equal_weights(one: GPT2LMHeadModel, other: GPT2LMHeadModel) -> None:
 
 def test_a_fresh_model_is_stock_and_of_the_planned_shape() -> None:
     plan, model = plan_for(**SMALL), build_small()
-    assert type(model) is GPT2LMHeadModel and model.num_parameters() == plan.n_parameters
+    assert type(model) is GPT2LMHeadModel and model.num_parameters() == plan.model.n_parameters
     assert {weights.dtype for weights in model.parameters()} == {torch.float32}
     assert {weights.device.type for weights in model.parameters()} == {"cpu"}
     assert (
         read_shape(model.config.to_dict())
-        == plan.shape
+        == plan.model.shape
         == Shape(n_layer=2, n_embd=64, n_head=2, n_positions=48, vocab_size=400)
     )
     assert model.config.eos_token_id == model.config.bos_token_id == small_tokenizer().end_of_text_id
@@ -303,5 +304,5 @@ def test_a_damaged_base_is_told_with_the_way_out(tmp_path: Path, damage: Callabl
     plan = plan_for_base(folder)
     damage(folder / WEIGHTS)
     with pytest.raises(BaseUnusable, match="cannot be loaded as a GPT-2") as caught:
-        build_model(plan.model_spec, folder, 0)
+        build_model(plan.model, folder, 0, seed=0)
     assert "--base" in caught.value.hint

@@ -132,16 +132,22 @@ def test_a_plan_cannot_lead_out_of_its_folder(tmp_path: Path, counting: Counting
 
 
 @pytest.mark.parametrize(
-    "name", ["block_size", "batch_size", "n_steps", "n_threads", "gradient_accumulation", "report_every"]
+    ("part", "name"),
+    [
+        *(("batch", name) for name in ("block_size", "batch_size", "gradient_accumulation")),
+        *(("schedule", "n_steps"), ("schedule", "report_every"), ("compute", "n_threads")),
+    ],
 )
 @pytest.mark.parametrize("value", [-1, 0, 10**12, 10**30, "x", None, 1.5])
-def test_a_plan_of_impossible_numbers_is_damaged(tmp_path: Path, counting: Counting, name: str, value: object) -> None:
+def test_a_plan_of_impossible_numbers_is_damaged(
+    tmp_path: Path, counting: Counting, part: str, name: str, value: object
+) -> None:
     if name in ("n_steps", "report_every") and value == 10**12:
         pytest.skip("a run may be long")
 
     def change(data: bytes) -> bytes:
         values = json.loads(data)
-        values["plan"][name] = value
+        values["plan"][part][name] = value
         return json.dumps(values).encode()
 
     run = copy_with(tmp_path, "run.json", change)

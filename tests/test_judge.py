@@ -101,11 +101,12 @@ def test_bits_per_byte_are_those_of_evaluation(judged: Run) -> None:
     folder = judged.folder
     plan, tokenizer, tokens = folder.read_manifest().plan, load_tokenizer(folder.model), folder.load_tokens()
     part = slice_part(tokens.train, 700, 900, tokenizer)
+    accelerator = make_accelerator(plan.compute)
     theirs = evaluate(
-        load_model(folder.model), part, block_size=plan.block_size, batch_size=3, accelerator=make_accelerator(plan)
+        load_model(folder.model), part, block_size=plan.batch.block_size, batch_size=3, accelerator=accelerator
     )
     for decoder in (make_decoder(load_model(folder.model)), ReferenceDecoder(load_model(folder.model))):
-        assert measure_model(decoder, part, plan.block_size) == pytest.approx(theirs.bits_per_byte, rel=1e-5)
+        assert measure_model(decoder, part, plan.batch.block_size) == pytest.approx(theirs.bits_per_byte, rel=1e-5)
     whole = "".join(map(str, decode_documents(tokens.train, tokenizer)))
     decoded = b"".join(list_token_bytes(tokenizer)[token] for token in part.ids[1:].tolist()).decode()
     assert part.n_tokens == 900 and part.n_bytes == len(decoded.encode()) and decoded in whole

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from epigone.training.events import Evaluated, Finished, Grade, SampleStats, find_best
 from epigone.training.trainer import SampleFunction
+from helpers_plan import change
 from helpers_training import make_learner, pick
 from test_learner import TOKENS, plan_with, scripted
 
@@ -35,7 +34,7 @@ def test_an_epoch_with_spoiled_samples_is_not_the_best_one_if_so_asked(
 ) -> None:
     """The losses fall to the third of four epochs, and from there on the samples copy or repeat themselves."""
     scripted[:] = [4.0, 3.0, 2.0, 2.5]
-    plan = replace(plan_with(epochs=4), keep_best=keep_best)
+    plan = change(plan_with(epochs=4), keep_best=keep_best)
     good, bad = criticise(sounds_like=41.0), criticise(**SPOILED[what])
     events = list(make_learner(plan, TOKENS, sample=sample_in_turn(good, good, bad, bad)).learn())
     evaluations = pick(events, Evaluated)
@@ -49,7 +48,7 @@ def test_an_epoch_that_is_clean_beats_spoiled_ones_whatever_its_loss_if_so_asked
     scripted: list[float], keep_best: str, best: list[int]
 ) -> None:
     scripted[:] = [2.0, 2.5, 4.0, 3.0]
-    plan = replace(plan_with(epochs=4), keep_best=keep_best)
+    plan = change(plan_with(epochs=4), keep_best=keep_best)
     bad, good = criticise(copying="bad"), criticise()
     learner = make_learner(plan, TOKENS, sample=sample_in_turn(bad, bad, good, good))
     evaluations = pick(list(learner.learn()), Evaluated)
@@ -60,7 +59,7 @@ def test_an_epoch_that_is_clean_beats_spoiled_ones_whatever_its_loss_if_so_asked
 
 def test_of_spoiled_epochs_the_one_with_the_lowest_loss_is_kept(scripted: list[float]) -> None:
     scripted[:] = [4.0, 3.0, 3.5]
-    plan = replace(plan_with(epochs=3), keep_best="quality")
+    plan = change(plan_with(epochs=3), keep_best="quality")
     learner = make_learner(plan, TOKENS, sample=sample_in_turn(*[criticise(repeating="bad")] * 3))
     assert [event.best for event in pick(list(learner.learn()), Evaluated)] == [True, True, False]
     assert learner.progress.best_spoiled

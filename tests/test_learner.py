@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from epigone.training.evaluate import Evaluation, evaluate
 from epigone.training.events import CheckpointSaved, Evaluated, Event, Finished, Sample, Sampled, Started, StepReport
 from epigone.training.lr_schedule import LRSchedule
 from epigone.training.trainer import Trainer
+from helpers_plan import change, make_schedule
 from helpers_training import (
     are_equal,
     copy_weights,
@@ -33,7 +33,7 @@ LOOK = [Evaluated, CheckpointSaved]
 
 
 def plan_with(*, per_epoch: int = 1, report_every: int = 1, base: str = "none", **settings: object) -> Plan:
-    return replace(plan_for(TOKENS, **settings), evaluations_per_epoch=per_epoch, report_every=report_every, base=base)
+    return change(plan_for(TOKENS, **settings), evaluations_per_epoch=per_epoch, report_every=report_every, base=base)
 
 
 def learn(plan: Plan) -> list[Event]:
@@ -104,9 +104,10 @@ def test_it_looks_at_each_epoch_and_always_at_the_end(settings: dict[str, object
 def test_reports_say_how_far_it_is() -> None:
     plan = plan_with(epochs=2.0)
     reports = pick(learn(plan), StepReport)
-    assert [report.progress for report in reports] == [step / plan.n_steps for step in range(1, plan.n_steps + 1)]
-    assert [report.epoch for report in reports] == [step * 4 / 25 for step in range(1, plan.n_steps + 1)]
-    assert {report.n_steps for report in reports} == {plan.n_steps}
+    n_steps = plan.schedule.n_steps
+    assert [report.progress for report in reports] == [step / n_steps for step in range(1, n_steps + 1)]
+    assert [report.epoch for report in reports] == [step * 4 / 25 for step in range(1, n_steps + 1)]
+    assert {report.n_steps for report in reports} == {n_steps}
     assert reports[-1].seconds_left == 0 < reports[0].seconds_left
 
 
@@ -132,9 +133,11 @@ def test_the_training_loss_is_the_mean_of_the_steps_since_the_last_look() -> Non
 def test_the_learning_rate_follows_the_schedule_and_is_told() -> None:
     """The rate of a step is that of its middle, so that neither the first nor the last step is lost."""
     plan = plan_with(epochs=3.0, schedule="cosine", warmup_ratio=0.2)
-    curve = LRSchedule("cosine", peak=plan.learning_rate, n_steps=plan.n_steps, warmup_ratio=0.2)
+    curve = LRSchedule(
+        make_schedule("cosine", n_steps=plan.schedule.n_steps, warmup_ratio=0.2), peak=plan.optimizer.learning_rate
+    )
     rates = [report.learning_rate for report in pick(learn(plan), StepReport)]
-    expected = [curve.at(step + 0.5) for step in range(plan.n_steps)]
+    expected = [curve.at(step + 0.5) for step in range(plan.schedule.n_steps)]
     assert [rate / max(rates) for rate in rates] == pytest.approx([rate / max(expected) for rate in expected])
     assert min(rates) > 0
 
@@ -220,7 +223,7 @@ def test_a_loss_that_is_no_number_is_an_error_and_nothing_is_called_the_best(bas
 def test_it_learns_what_can_be_foretold() -> None:
     """A uniform guess costs 3.91 nats, a guess by frequency hardly less; who knows the rule needs 1.26."""
     tokens = make_tokens(train=regular_ids(4_000), validation=regular_ids(1_000, seed=1))
-    plan = replace(plan_for(tokens, epochs=6.0), report_every=1)
+    plan = change(plan_for(tokens, epochs=6.0), report_every=1)
     events = list(make_learner(plan, tokens).learn())
     losses = [report.loss for report in pick(events, StepReport)]
     assert losses[0] == pytest.approx(math.log(50), abs=0.1)
@@ -289,7 +292,7 @@ def end_of(plan: Plan, *, seed_before: int = 0) -> dict[str, torch.Tensor]:
     """The weights at the end, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_before)
-        learner = Trainer(tiny_model(replace(plan, seed=0)), TOKENS, plan)
+        learner = Trainer(tiny_model(change(plan, seed=0)), TOKENS, plan)
         list(learner.learn())
     return copy_weights(learner.model)
 
@@ -302,9 +305,9 @@ def test_equal_seeds_make_equal_models() -> None:
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_another_seed_makes_another_model_from_the_same_start(dropout: float) -> None:
     plan = plan_with(epochs=1.0, dropout=dropout)
-    assert not are_equal(end_of(plan), end_of(replace(plan, seed=1)))
+    assert not are_equal(end_of(plan), end_of(change(plan, seed=1)))
 
 
 def test_dropout_is_on_while_it_learns() -> None:
     plan = plan_with(epochs=1.0)
-    assert not are_equal(end_of(plan), end_of(replace(plan, dropout=0.2)))
+    assert not are_equal(end_of(plan), end_of(change(plan, dropout=0.2)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -20,6 +19,7 @@ from epigone.training import evaluate as evaluation
 from epigone.training.evaluate import evaluate
 from epigone.training.events import BatchSplit, Evaluated, Event, Finished, StepReport
 from epigone.training.trainer import Trainer
+from helpers_plan import change
 from helpers_shortage import ERRORS, Machine, Place
 from helpers_training import are_equal, copy_weights, make_learner, make_tokens, pick, plan_for, tiny_model
 
@@ -29,7 +29,7 @@ TOKENS = make_tokens()
 
 def plan_with(**settings: Any) -> Plan:
     usual: dict[str, Any] = {"batch_size": 8, "epochs": 3.0, "optimizer": "adamw"}
-    return replace(plan_for(TOKENS, **usual | settings), report_every=1)
+    return change(plan_for(TOKENS, **usual | settings), report_every=1)
 
 
 def learn_on(machine: Machine, plan: Plan) -> tuple[Trainer, list[Event]]:
@@ -121,7 +121,7 @@ def _compare_halves(kind: str, place: Place) -> None:
     assert_close(learner, expected)
     assert not are_equal(copy_weights(learner.model), copy_weights(tiny_model(plan_with())))
     assert torch.equal(torch.cat(machine.read), torch.cat(read))
-    assert [len(ids) for ids in machine.read] == [8] * 4 + [4] * 2 * (learner.plan.n_steps - 4)
+    assert [len(ids) for ids in machine.read] == [8] * 4 + [4] * 2 * (learner.plan.schedule.n_steps - 4)
     ours, theirs = pick(events, StepReport), pick(told, StepReport)
     assert [(item.step, item.n_steps, item.learning_rate) for item in ours] == [
         (item.step, item.n_steps, item.learning_rate) for item in theirs
@@ -179,8 +179,8 @@ def test_whatever_the_batch_every_block_weighs_the_same(batch_size: int, fits: i
     expected, _, read = unhurt(batch_size=batch_size, gradient_accumulation=2, epochs=2.0)
     machine = Machine(fits=fits)
     learner, _ = learn_on(machine, plan_with(batch_size=batch_size, gradient_accumulation=2, epochs=2.0))
-    assert max(map(len, machine.read)) <= fits and learner.plan.blocks_per_step == 2 * batch_size
-    whole = machine.read[-2 * learner.parts * learner.plan.n_steps :]  # without what came to nothing
+    assert max(map(len, machine.read)) <= fits and learner.plan.batch.blocks_per_step == 2 * batch_size
+    whole = machine.read[-2 * learner.parts * learner.plan.schedule.n_steps :]  # without what came to nothing
     assert torch.equal(torch.cat(whole), torch.cat(read))
     assert_close(learner, expected)
 
@@ -188,9 +188,13 @@ def test_whatever_the_batch_every_block_weighs_the_same(batch_size: int, fits: i
 @pytest.mark.parametrize("n_processes", [1, 2, 3])
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 5])
 def test_the_parts_of_all_processes_are_the_step(parts: int, n_processes: int) -> None:
-    plan = replace(plan_with(batch_size=5, gradient_accumulation=2), parts=parts, n_processes=n_processes)
-    rows = [list(range(plan.blocks_per_step))[part] for p in range(n_processes) for part in plan.list_rows(p, parts)]
-    assert sorted(row for part in rows for row in part) == list(range(plan.blocks_per_step))
+    plan = change(plan_with(batch_size=5, gradient_accumulation=2), parts=parts, n_processes=n_processes)
+    rows = [
+        list(range(plan.batch.blocks_per_step))[part]
+        for p in range(n_processes)
+        for part in plan.batch.list_rows(p, parts)
+    ]
+    assert sorted(row for part in rows for row in part) == list(range(plan.batch.blocks_per_step))
     assert {len(part) for part in rows} <= {5 // parts, -(-5 // parts)} and max(map(len, rows)) == -(-5 // parts)
 
 
@@ -213,7 +217,7 @@ def test_a_block_that_does_not_fit_alone_is_one_error_that_says_what_to_set(
     settings: dict[str, Any], hint: str
 ) -> None:
     machine = Machine(fits=0, from_call=2)
-    plan = replace(plan_with(), base=settings.get("base", "none"))
+    plan = change(plan_with(), base=settings.get("base", "none"))
     with machine.at_work():
         learner, events = make_learner(plan, TOKENS), []
         with pytest.raises(OutOfMemory, match="one block of 16 tokens does not fit on cpu") as caught:
@@ -245,7 +249,7 @@ def test_compiled_steps_take_another_shape(compile: str) -> None:
     expected, _, _ = unhurt(epochs=1.0)
     machine = Machine(fits=4, place="backward", from_call=2)
     learner, events = learn_on(machine, plan_with(epochs=1.0, compile=compile))
-    assert learner.plan.compile == compile and len(pick(events, BatchSplit)) == 1
+    assert learner.plan.compute.compile == compile and len(pick(events, BatchSplit)) == 1
     assert_close(learner, expected, 1e-2)
 
 

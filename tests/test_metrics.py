@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from epigone.runs.records import NAME_OF_EVENT, append_event, read_events
+from epigone.errors import RunIncompatible
+from epigone.runs.records import FORMAT, NAME_OF_EVENT, append_event, read_events
 from epigone.training.events import (
     BatchSplit,
     CheckpointSaved,
@@ -133,6 +134,25 @@ def test_where_nothing_was_told_there_is_nothing(tmp_path: Path) -> None:
     assert list(read_events(tmp_path / "empty.jsonl")) == []
 
 
+# -- the format
+
+
+def test_the_first_line_has_the_number_of_the_format(tmp_path: Path) -> None:
+    lines = write(tmp_path / "metrics.jsonl", *EVENTS).read_text("utf-8", errors="surrogatepass").split("\n")[:-1]
+    assert json.loads(lines[0])["format"] == FORMAT
+    assert [json.loads(line)["event"] for line in lines if "format" in json.loads(line)] == ["started", "started"]
+
+
+def test_a_later_format_is_one_error_that_says_what_to_do(tmp_path: Path) -> None:
+    """Whatever else its lines hold; also where a later version went on with a run of this one."""
+    path = write(tmp_path / "metrics.jsonl", STARTED, STEPPED)
+    later = {"event": "started", "format": FORMAT + 1, "something_new": [1]}
+    path.write_text(path.read_text("utf-8") + json.dumps(later) + "\n", "utf-8")
+    with pytest.raises(RunIncompatible, match=f"metrics.jsonl was made by .* in format {FORMAT + 1}") as caught:
+        list(read_events(path))
+    assert "pip install --upgrade epigone" in caught.value.hint
+
+
 # -- what is passed over
 
 
@@ -162,7 +182,9 @@ def test_a_last_line_is_passed_over_wherever_a_crash_cut_it(tmp_path: Path, last
         b'{"event": "dreamt", "step": 3}',
         b'{"event": "checkpointdue", "step": 3}',
         b'{"event": ["started"], "step": 3}',
-        b'{"event": "started", "step": 0, "n_steps": 40, "epochs": 1.5, "resumed": false, "mood": "good"}',
+        b'{"event": "started", "format": 2, "step": 0, "n_steps": 40, "epochs": 1.5, "mood": "good"}',
+        b'{"event": "started", "step": 0, "n_steps": 40, "epochs": 1.5}',
+        b'{"event": "started", "format": "2", "step": 0, "n_steps": 40, "epochs": 1.5}',
         b'{"event": "sampled", "step": 1, "epoch": 0.1, "samples": [{"prompt": "a"}]}',
         b'{"event": "sampled", "step": 1, "epoch": 0.1, "samples": null}',
         b"\xff\xfe not UTF-8",

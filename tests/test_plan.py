@@ -19,6 +19,7 @@ from epigone.errors import RunDamaged, SettingsError, TextTooShort
 from epigone.model.size import Shape
 from epigone.planning.plan import Plan
 from epigone.runs.folder import RunFolder
+from helpers_plan import find_value
 from helpers_tokens import GPT2_SMALL, SMALL_BASE, make_hardware, plan_for
 from helpers_training import manifest_for
 
@@ -58,15 +59,21 @@ def test_every_text_has_a_plan_that_can_be_followed_or_is_told_to_be_too_short(
     except TextTooShort:
         assert n_tokens < 100
         return
-    assert 8 <= plan.block_size <= plan.shape.n_positions
-    assert 1 <= plan.n_blocks == (n_tokens + 1) // plan.block_size
+    assert 8 <= plan.batch.block_size <= plan.model.shape.n_positions
+    assert 1 <= plan.batch.n_blocks == (n_tokens + 1) // plan.batch.block_size
     assert (
-        min(plan.batch_size, plan.gradient_accumulation, plan.n_steps, plan.evaluations_per_epoch, plan.report_every)
+        min(
+            plan.batch.batch_size,
+            plan.batch.gradient_accumulation,
+            plan.schedule.n_steps,
+            plan.schedule.evaluations_per_epoch,
+            plan.schedule.report_every,
+        )
         >= 1
     )
-    assert plan.shape.n_embd % plan.shape.n_head == 0
-    assert 0 < plan.warmup_ratio < 1 and 0 <= plan.dropout < 1 and plan.learning_rate > 0
-    assert plan.n_train_tokens == n_tokens and plan.n_processes == n_processes
+    assert plan.model.shape.n_embd % plan.model.shape.n_head == 0
+    assert 0 < plan.schedule.warmup_ratio < 1 and 0 <= plan.model.dropout < 1 and plan.optimizer.learning_rate > 0
+    assert plan.batch.n_processes == n_processes
 
 
 # -- what is asked
@@ -87,13 +94,6 @@ ASKED: dict[str, Any] = {
     "base": "none",
     "precision": "bf16",
 }
-
-
-def find_value(plan: Plan, name: str) -> Any:
-    """What became of a setting in the plan."""
-    shape = plan.shape
-    elsewhere = {"size": f"{shape.n_layer}x{shape.n_embd}", "vocab_size": shape.vocab_size}
-    return elsewhere[name] if name in elsewhere else getattr(plan, name)
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -122,12 +122,12 @@ def test_all_together_are_done_too() -> None:
 )
 def test_settings_without_a_choice_are_passed_on(asked: dict[str, Any]) -> None:
     plan = plan_for(**asked)
-    assert {name: getattr(plan, name) for name in asked} == asked
+    assert {name: find_value(plan, name) for name in asked} == asked
 
 
 def test_no_patience_at_all_can_be_asked_for() -> None:
-    assert plan_for(patience="none").patience is None
-    assert plan_for().patience is not None
+    assert plan_for(patience="none").schedule.patience is None
+    assert plan_for().schedule.patience is not None
 
 
 # -- what is derived
@@ -151,66 +151,72 @@ def test_every_choice_left_to_the_plan_has_its_reason(device: str, fine_tune: bo
 
 def test_short_texts_get_small_models_that_read_them_often() -> None:
     plans = [plan_for_bytes(n_bytes) for n_bytes in SIZES_IN_BYTES]
-    sizes = [plan.shape.n_layer * plan.shape.n_embd**2 for plan in plans]
+    sizes = [plan.model.shape.n_layer * plan.model.shape.n_embd**2 for plan in plans]
     assert sizes == sorted(sizes) and sizes[0] < sizes[-1]
-    assert plans[0].n_parameters < 1_000_000, "5 KB cannot fill more"
-    passes = [plan.epochs or 0 for plan in plans]
+    assert plans[0].model.n_parameters < 1_000_000, "5 KB cannot fill more"
+    passes = [plan.schedule.epochs or 0 for plan in plans]
     assert passes == sorted(passes, reverse=True) and passes[-1] < passes[0]
 
 
 def test_short_texts_get_short_blocks_so_that_there_is_something_to_shuffle() -> None:
     plans = [plan_for(n_tokens) for n_tokens in (150, 300, 700, 2_000, 100_000, 10_000_000)]
-    blocks = [plan.block_size for plan in plans]
+    blocks = [plan.batch.block_size for plan in plans]
     assert blocks == sorted(blocks) and blocks[0] < blocks[2] < blocks[-1]
-    assert min(plan.n_blocks for plan in plans) >= 8
+    assert min(plan.batch.n_blocks for plan in plans) >= 8
 
 
 @pytest.mark.parametrize("n_processes", [1, 2, 4])
 def test_a_pass_over_five_kilobytes_still_takes_several_steps(n_processes: int) -> None:
     plan = plan_for_bytes(5_000, n_processes=n_processes)
-    assert plan.n_blocks >= 8 and plan.steps_per_epoch >= 3
+    assert plan.batch.n_blocks >= 8 and plan.batch.steps_per_epoch >= 3
 
 
 def test_adamw_moves_a_wider_model_more_gently() -> None:
-    rates = [plan_for(size=f"4x{width}", optimizer="adamw").learning_rate for width in (64, 192, 384, 768, 1536)]
+    rates = [
+        plan_for(size=f"4x{width}", optimizer="adamw").optimizer.learning_rate for width in (64, 192, 384, 768, 1536)
+    ]
     assert rates == sorted(rates, reverse=True) and rates[-1] < rates[0]
 
 
 def test_a_fresh_model_sees_one_block_and_a_base_keeps_its_shape() -> None:
     fresh, base = plan_for(), plan_for(base="gpt2", base_shape=GPT2_SMALL, base_revision="abc", start_text="\n")
-    assert fresh.fresh and fresh.shape.n_positions == fresh.block_size
-    assert not base.fresh and base.shape == GPT2_SMALL and base.n_parameters == GPT2_SMALL.n_parameters
-    assert (base.base, base.base_revision, base.start_text) == ("gpt2", "abc", "\n")
-    assert base.learning_rate < fresh.learning_rate and (base.epochs or 0) <= (fresh.epochs or 0)
+    assert fresh.model.fresh and fresh.model.shape.n_positions == fresh.batch.block_size
+    assert (
+        not base.model.fresh and base.model.shape == GPT2_SMALL and base.model.n_parameters == GPT2_SMALL.n_parameters
+    )
+    assert (base.model.base, base.model.base_revision, base.start_text) == ("gpt2", "abc", "\n")
+    assert base.optimizer.learning_rate < fresh.optimizer.learning_rate and (base.schedule.epochs or 0) <= (
+        fresh.schedule.epochs or 0
+    )
 
 
 def test_attention_is_plain_for_small_models_on_a_processor_and_fused_elsewhere() -> None:
-    assert plan_for().attention == "eager"
-    assert plan_for(base="gpt2", base_shape=GPT2_SMALL).attention == "sdpa"
-    assert plan_for(size="2x64", hardware=make_hardware("cuda")).attention == "sdpa"
+    assert plan_for().model.attention == "eager"
+    assert plan_for(base="gpt2", base_shape=GPT2_SMALL).model.attention == "sdpa"
+    assert plan_for(size="2x64", hardware=make_hardware("cuda")).model.attention == "sdpa"
 
 
 def test_the_machine_is_passed_on() -> None:
     plan = plan_for(hardware=make_hardware("cuda", n_threads=5, bf16=True))
-    assert (plan.device, plan.n_threads, plan.precision) == ("cuda", 5, "bf16")
-    assert plan_for().precision == "fp32"
+    assert (plan.compute.device, plan.compute.n_threads, plan.compute.precision) == ("cuda", 5, "bf16")
+    assert plan_for().compute.precision == "fp32"
 
 
 def test_the_small_base_is_tuned_as_it_was_made_and_further_the_longer_the_text() -> None:
     """Without dropout, which it was made without, and by the optimizer that made it."""
     plans = [plan_for(n_tokens, base="small", base_shape=SMALL_BASE) for n_tokens in (3_000, 15_000, 300_000)]
-    assert all((plan.optimizer, plan.dropout) == ("muon", 0.0) for plan in plans)
-    rates, epochs = [plan.learning_rate for plan in plans], [plan.epochs for plan in plans]
+    assert all((plan.optimizer.name, plan.model.dropout) == ("muon", 0.0) for plan in plans)
+    rates, epochs = [plan.optimizer.learning_rate for plan in plans], [plan.schedule.epochs for plan in plans]
     assert rates == sorted(rates) and rates[0] < rates[-1] and epochs == sorted(epochs, reverse=True)
     other = plan_for(15_000, base="owner/other", base_shape=SMALL_BASE)
-    assert (other.optimizer, other.dropout, other.learning_rate) == ("adamw", 0.1, 5e-5)
+    assert (other.optimizer.name, other.model.dropout, other.optimizer.learning_rate) == ("adamw", 0.1, 5e-5)
 
 
 def test_only_what_muon_teaches_from_scratch_has_quick_embeddings() -> None:
     small = plan_for(base="small", base_shape=SMALL_BASE)
     plans = [plan_for(), plan_for(optimizer="adamw"), small]
-    assert [plan.embedding_share for plan in plans] == [3.0, 1.0, 1.0]
-    assert (plans[0].momentum, small.momentum) == (0.9, 0.95), "a base was made with the longer one"
+    assert [plan.optimizer.embedding_share for plan in plans] == [3.0, 1.0, 1.0]
+    assert (plans[0].optimizer.momentum, small.optimizer.momentum) == (0.9, 0.95), "a base was made with the longer one"
 
 
 # -- what cannot be
@@ -221,14 +227,14 @@ def test_a_block_longer_than_the_text_is_told_with_one_that_works(n_tokens: int)
     with pytest.raises(TextTooShort, match=f"{n_tokens + 1:,} tokens") as caught:
         plan_for(n_tokens, block_size=n_tokens + 1)
     found = re.search(r"--block-size (\d+)", caught.value.hint)
-    assert found and plan_for(n_tokens, block_size=int(found[1])).n_blocks >= 1
+    assert found and plan_for(n_tokens, block_size=int(found[1])).batch.n_blocks >= 1
 
 
 def test_fewer_tokens_than_any_block_needs_is_too_short() -> None:
     with pytest.raises(TextTooShort, match="8 tokens; one block needs more than 8") as caught:
         plan_for(7)
     assert "Give more text" in caught.value.hint and "--block-size" not in caught.value.hint
-    assert plan_for(8).n_blocks == 1
+    assert plan_for(8).batch.n_blocks == 1
 
 
 def test_a_block_longer_than_the_base_can_see_is_told_with_the_limit() -> None:
@@ -236,8 +242,8 @@ def test_a_block_longer_than_the_base_can_see_is_told_with_the_limit() -> None:
     with pytest.raises(SettingsError, match="1024 positions of gpt2") as caught:
         plan_for(block_size=1025, **asked)
     assert "1024 or less" in caught.value.hint and "--base none" in caught.value.hint
-    assert plan_for(block_size=1024, **asked).block_size == 1024
-    assert plan_for(block_size=1025).block_size == 1025
+    assert plan_for(block_size=1024, **asked).batch.block_size == 1024
+    assert plan_for(block_size=1025).batch.block_size == 1025
 
 
 def test_a_precision_that_cannot_work_is_told() -> None:
@@ -264,7 +270,7 @@ def test_the_published_sizes_have_their_published_number_of_weights(shape: Shape
 @pytest.mark.parametrize("vocab_size", [257, 1000])
 def test_the_weights_are_as_many_as_the_real_model_has(size: str, vocab_size: int) -> None:
     plan = plan_for(size=size, vocab_size=vocab_size, block_size=48)
-    shape = plan.shape
+    shape = plan.model.shape
     config = GPT2Config(
         vocab_size=shape.vocab_size,
         n_positions=shape.n_positions,
@@ -274,7 +280,7 @@ def test_the_weights_are_as_many_as_the_real_model_has(size: str, vocab_size: in
     )
     with torch.device("meta"):
         model = GPT2LMHeadModel(config)
-    assert sum(weights.numel() for weights in model.parameters()) == plan.n_parameters == shape.n_parameters
+    assert sum(weights.numel() for weights in model.parameters()) == plan.model.n_parameters == shape.n_parameters
 
 
 # -- on the disk

@@ -26,43 +26,47 @@ def plan_for_bytes(n_bytes: int, **asked: Any) -> Plan:
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_the_epochs_decide_how_many_steps(epochs: float, batch_size: int) -> None:
     plan = plan_for(epochs=epochs, batch_size=batch_size, gradient_accumulation=2)
-    assert plan.blocks_per_step == 2 * batch_size
-    seen = plan.n_steps * plan.blocks_per_step
-    assert seen - plan.blocks_per_step < plan.n_blocks * epochs <= seen
-    assert plan.tokens_per_step == plan.blocks_per_step * plan.block_size
+    assert plan.batch.blocks_per_step == 2 * batch_size
+    seen = plan.schedule.n_steps * plan.batch.blocks_per_step
+    assert seen - plan.batch.blocks_per_step < plan.batch.n_blocks * epochs <= seen
+    assert plan.batch.tokens_per_step == plan.batch.blocks_per_step * plan.batch.block_size
 
 
 def test_the_minutes_can_only_shorten_the_epochs() -> None:
     plan, asked = plan_for(minutes=2.0), TrainSettings(minutes=2.0)
-    assert plan.epochs == plan_for().epochs and plan.minutes == 2.0 and "minutes" in plan.reasons["epochs"]
-    assert set_length(plan, asked, 10).n_steps == 10
-    assert set_length(plan, asked, 10**9).n_steps == plan.most_steps
+    assert (
+        plan.schedule.epochs == plan_for().schedule.epochs
+        and plan.schedule.minutes == 2.0
+        and "minutes" in plan.reasons["epochs"]
+    )
+    assert set_length(plan, asked, 10).schedule.n_steps == 10
+    assert set_length(plan, asked, 10**9).schedule.n_steps == plan.most_steps
 
 
 def test_of_minutes_and_epochs_the_shorter_ends_it() -> None:
     plan, asked = plan_for(minutes=2.0, epochs=3.0), TrainSettings(minutes=2.0, epochs=3.0)
-    assert (plan.epochs, plan.minutes) == (3.0, 2.0)
-    assert set_length(plan, asked, 10 * plan.n_steps).n_steps == plan.n_steps
-    assert set_length(plan, asked, 5).n_steps == 5
+    assert (plan.schedule.epochs, plan.schedule.minutes) == (3.0, 2.0)
+    assert set_length(plan, asked, 10 * plan.schedule.n_steps).schedule.n_steps == plan.schedule.n_steps
+    assert set_length(plan, asked, 5).schedule.n_steps == 5
 
 
 def test_a_short_run_warms_up_over_a_larger_share_but_never_most_of_it() -> None:
     plan, asked = plan_for(minutes=1.0), TrainSettings(minutes=1.0)
-    shares = [set_length(plan, asked, n_steps).warmup_ratio for n_steps in (1, 30, 100, 1_000, 100_000)]
+    shares = [set_length(plan, asked, n_steps).schedule.warmup_ratio for n_steps in (1, 30, 100, 1_000, 100_000)]
     assert shares == sorted(shares, reverse=True) and 0 < shares[-1] < shares[0] <= 0.5
-    assert set_length(plan, TrainSettings(warmup_ratio=0.4), 30).warmup_ratio == 0.4
-    assert set_length(plan, TrainSettings(warmup_ratio=0.0), 30).warmup_ratio == 0.0
+    assert set_length(plan, TrainSettings(warmup_ratio=0.4), 30).schedule.warmup_ratio == 0.4
+    assert set_length(plan, TrainSettings(warmup_ratio=0.0), 30).schedule.warmup_ratio == 0.0
 
 
 @pytest.mark.parametrize("epochs", [0.3, 1.0, 2.0, 4.5])
 def test_few_epochs_are_looked_at_about_ten_times_in_all(epochs: float) -> None:
-    assert min(5, (plan := plan_for(500_000, epochs=epochs)).n_steps // 20) <= count_evaluations(plan) <= 20
+    assert min(5, (plan := plan_for(500_000, epochs=epochs)).schedule.n_steps // 20) <= count_evaluations(plan) <= 20
 
 
 @pytest.mark.parametrize("epochs", [6.0, 30.0])
 def test_many_epochs_are_looked_at_once_each(epochs: float) -> None:
     plan = plan_for(500_000, epochs=epochs)
-    assert plan.evaluations_per_epoch == 1 and count_evaluations(plan) == pytest.approx(epochs, abs=1)
+    assert plan.schedule.evaluations_per_epoch == 1 and count_evaluations(plan) == pytest.approx(epochs, abs=1)
 
 
 def test_a_length_set_again_is_the_same() -> None:
@@ -75,7 +79,14 @@ def test_a_length_set_again_is_the_same() -> None:
 
 def test_processes_share_a_step() -> None:
     alone, four = (plan_for(500_000, batch_size=4, epochs=10.0, n_processes=count) for count in (1, 4))
-    assert four.blocks_per_step == 4 * alone.blocks_per_step and four.tokens_per_step == 4 * alone.tokens_per_step
-    assert four.steps_per_epoch == pytest.approx(alone.steps_per_epoch / 4)
-    assert four.n_steps == pytest.approx(alone.n_steps / 4, abs=1)
-    assert (four.block_size, four.n_blocks, four.shape) == (alone.block_size, alone.n_blocks, alone.shape)
+    assert (
+        four.batch.blocks_per_step == 4 * alone.batch.blocks_per_step
+        and four.batch.tokens_per_step == 4 * alone.batch.tokens_per_step
+    )
+    assert four.batch.steps_per_epoch == pytest.approx(alone.batch.steps_per_epoch / 4)
+    assert four.schedule.n_steps == pytest.approx(alone.schedule.n_steps / 4, abs=1)
+    assert (four.batch.block_size, four.batch.n_blocks, four.model.shape) == (
+        alone.batch.block_size,
+        alone.batch.n_blocks,
+        alone.model.shape,
+    )

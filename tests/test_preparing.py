@@ -123,7 +123,7 @@ def test_the_receipt_adds_up(tmp_path: Path) -> None:
     assert sum(file["n_bytes_utf8"] for file in receipt["files"]) == receipt["n_bytes"] == receipt["n_characters"] + 1
     held_out = sum(stretch["end"] - stretch["start"] for stretch in receipt["split"]["held_out"])
     assert held_out == receipt["validation"]["n_characters"]
-    assert receipt["train"]["n_tokens"] == prepared.tokens.train.n_tokens == prepared.plan.n_train_tokens
+    assert receipt["train"]["n_tokens"] == prepared.tokens.train.n_tokens
 
 
 def test_the_receipt_is_json_and_names_what_was_read() -> None:
@@ -171,11 +171,10 @@ def test_many_texts_teach_how_a_text_begins(tmp_path: Path) -> None:
 def test_the_plan_stands_on_what_was_counted() -> None:
     prepared = prepare_once()
     plan, tokens = prepared.plan, prepared.tokens
-    assert plan.base == "none" and prepared.start.base is None and plan.n_processes == 1
-    assert plan.shape.vocab_size == len(prepared.tokenizer)
-    assert plan.n_blocks == len(tokens.train.ids) // plan.block_size
-    counted = (tokens.train.n_tokens, tokens.validation.n_tokens, tokens.validation.n_bytes)
-    assert (plan.n_train_tokens, plan.n_validation_tokens, plan.n_validation_bytes) == counted
+    assert plan.model.base == "none" and prepared.start.base is None and plan.batch.n_processes == 1
+    assert plan.model.shape.vocab_size == len(prepared.tokenizer)
+    assert plan.batch.n_blocks == len(tokens.train.ids) // plan.batch.block_size
+
     assert plan.reasons["size"] == "as asked" and plan.reasons["vocab_size"] != "as asked"
 
 
@@ -185,7 +184,7 @@ def test_the_estimate_is_what_was_measured_times_the_plan() -> None:
     assert 0 < estimate.seconds_per_step < 60 and 0 < estimate.seconds_per_evaluation < 60
     assert estimate.n_evaluations == count_evaluations(plan)
     steps, evaluations = (
-        plan.n_steps * estimate.seconds_per_step,
+        plan.schedule.n_steps * estimate.seconds_per_step,
         estimate.n_evaluations * estimate.seconds_per_evaluation,
     )
     assert estimate.seconds == pytest.approx(steps + evaluations)
@@ -195,10 +194,10 @@ def test_the_estimate_is_what_was_measured_times_the_plan() -> None:
 def test_minutes_become_as_many_steps_as_they_allow(tmp_path: Path) -> None:
     text = write_sonnets(tmp_path)
     short, long = (prepare_quickly(text, tmp_path, epochs="auto", minutes=minutes) for minutes in (0.01, 60.0))
-    planned = short.plan.n_steps * short.estimate.seconds_per_step
+    planned = short.plan.schedule.n_steps * short.estimate.seconds_per_step
     assert 0.3 < planned <= 0.6 and short.estimate.seconds <= 0.6
-    assert long.plan.n_steps == long.plan.most_steps, "the epochs are through long before"
-    assert long.plan.n_steps > short.plan.n_steps
+    assert long.plan.schedule.n_steps == long.plan.most_steps, "the epochs are through long before"
+    assert long.plan.schedule.n_steps > short.plan.schedule.n_steps
 
 
 def test_the_same_text_is_prepared_in_the_same_way(tmp_path: Path) -> None:
@@ -212,7 +211,9 @@ def test_the_same_text_is_prepared_in_the_same_way(tmp_path: Path) -> None:
 def test_measuring_the_speed_leaves_the_model_as_it_was_built(tmp_path: Path) -> None:
     """A few steps were taken, by a copy."""
     prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path)
-    untouched = build_model(prepared.plan.model_spec, None, prepared.tokenizer.end_of_text_id).state_dict()
+    untouched = build_model(
+        prepared.plan.model, None, prepared.tokenizer.end_of_text_id, seed=prepared.plan.seed
+    ).state_dict()
     weights = prepared.model.state_dict()
     assert all(torch.equal(weights[name], untouched[name]) for name in untouched)
 
@@ -226,10 +227,11 @@ def test_a_base_brings_its_tokenizer_its_shape_and_its_weights(tmp_path: Path) -
     assert prepared.tokenizer.backend.get_vocab() == load_tokenizer(base).backend.get_vocab()
     assert prepared.start.folder == base
     plan = prepared.plan
-    assert (plan.base, plan.base_revision, plan.shape.n_positions, plan.shape.n_embd) == (str(base), "", 64, 64)
-    assert plan.reasons["base"] == "as asked" and plan.shape.vocab_size == len(prepared.tokenizer)
+    assert (plan.model.base, plan.model.base_revision) == (str(base), "")
+    assert (plan.model.shape.n_positions, plan.model.shape.n_embd) == (64, 64)
+    assert plan.reasons["base"] == "as asked" and plan.model.shape.vocab_size == len(prepared.tokenizer)
     weights = prepared.model.transformer.wte.weight
-    assert torch.equal(weights, build_model(plan.model_spec, base, 0).transformer.wte.weight)
+    assert torch.equal(weights, build_model(plan.model, base, 0, seed=0).transformer.wte.weight)
     assert read_part(prepared, "validation") in sonnets(4_000)
 
 
@@ -248,13 +250,13 @@ def test_where_nothing_can_be_compiled_it_goes_without_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail_compiled(model: object, tokens: object, plan: Plan, **_: object) -> Estimate:
-        if plan.compile != "off":
+        if plan.compute.compile != "off":
             raise TorchDynamoException("no such header: Python.h\nand much more")
         return Estimate(seconds_per_step=1, seconds_per_evaluation=1, n_evaluations=1, seconds=1, memory_bytes=1)
 
     monkeypatch.setattr("epigone.preparation.measure_speed", fail_compiled)
     prepared = prepare_quickly(write_sonnets(tmp_path), tmp_path, compile="layers")
-    assert prepared.plan.compile == "off"
+    assert prepared.plan.compute.compile == "off"
     assert prepared.plan.reasons["compile"] == "torch.compile failed here: no such header: Python.h"
 
 

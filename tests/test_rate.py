@@ -14,6 +14,7 @@ from transformers import get_scheduler
 from epigone.errors import SettingsError
 from epigone.settings import Schedule
 from epigone.training.lr_schedule import LRSchedule
+from helpers_plan import make_schedule
 
 PEAK, N_STEPS, WARMUP = 0.02, 40, 0.2
 BY_STEP: dict[str, tuple[str, ...]] = {
@@ -39,7 +40,7 @@ BEHAVED = [name for name in BY_STEP if not name.startswith("constant")]
 
 
 def ours(name: str, *arguments: str, warmup_ratio: float = WARMUP, n_steps: int = N_STEPS) -> LRSchedule:
-    return LRSchedule(name, peak=PEAK, n_steps=n_steps, warmup_ratio=warmup_ratio, arguments=arguments)
+    return LRSchedule(make_schedule(name, *arguments, n_steps=n_steps, warmup_ratio=warmup_ratio), peak=PEAK)
 
 
 def value_of(text: str) -> object:
@@ -161,7 +162,7 @@ def test_left_alone_those_by_metric_come_down_at_the_second_bad_loss(name: str, 
 def test_left_alone_those_by_metric_stay_near_the_peak() -> None:
     """transformers' own bounds for greedy, 1e-3 to 1, would raise a fine-tuning rate a hundredfold."""
     for name in BY_METRIC:
-        rate = LRSchedule(name, peak=5e-5, n_steps=N_STEPS, warmup_ratio=0.0)
+        rate = LRSchedule(make_schedule(name, n_steps=N_STEPS), peak=5e-5)
         for loss in [3.0 - 0.1 * n for n in range(20)]:
             rate.see(loss)
             assert rate.at(0) == 5e-5

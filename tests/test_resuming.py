@@ -15,6 +15,7 @@ from epigone.runs.checkpoints import load_checkpoint, save_checkpoint
 from epigone.runs.folder import RunFolder
 from epigone.training.events import CheckpointSaved, Evaluated, Event, Finished, Started, StepReport
 from epigone.training.trainer import Trainer
+from helpers_plan import change
 from helpers_training import are_equal, make_learner, make_tokens, pick, plan_for, tiny_model
 
 TOKENS = make_tokens()
@@ -40,7 +41,7 @@ def plan_with(schedule: str = "linear") -> Plan:
         schedule_arguments=SCHEDULES[schedule],
         optimizer="muon" if schedule in ("linear", "cosine") else "adamw",
     )
-    return replace(plan, evaluations_per_epoch=2, report_every=2)
+    return change(plan, evaluations_per_epoch=2, report_every=2)
 
 
 @cache
@@ -55,7 +56,7 @@ def save(learner: Trainer, folder: Path) -> Path:
 
 def take_up(checkpoint: Path, plan: Plan) -> Trainer:
     """A learner as another process would have it: nothing is left but the plan, and all weights are others."""
-    learner = Trainer(tiny_model(replace(plan, seed=9)), TOKENS, plan)
+    learner = Trainer(tiny_model(change(plan, seed=9)), TOKENS, plan)
     learner.unpack(load_checkpoint(checkpoint))
     return learner
 
@@ -148,7 +149,7 @@ def test_it_says_that_it_goes_on(tmp_path: Path) -> None:
 
 def test_the_best_and_the_patience_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three bad evaluations two were before the stop."""
-    plan = replace(plan_with(), patience=3)
+    plan = change(plan_with(), patience=3)
     first = make_learner(plan, TOKENS, should_stop=lambda: first.progress.evaluated_step >= 10)
     list(first.learn())
     first.progress.best_loss, first.progress.n_worse = 0.5, 2
@@ -167,8 +168,8 @@ def test_a_finished_run_has_nothing_left_to_do(tmp_path: Path) -> None:
 
 def test_an_evaluation_where_it_was_stopped_is_not_forgotten(tmp_path: Path) -> None:
     """Stopped after its last step it is evaluated when it goes on; the checkpoint of that step then says so."""
-    plan = replace(plan_with(), n_steps=23)
-    plan = replace(plan, epochs=23 / plan.steps_per_epoch)
+    plan = change(plan_with(), n_steps=23)
+    plan = change(plan, epochs=23 / plan.batch.steps_per_epoch)
     first = make_learner(plan, TOKENS, should_stop=lambda: first.progress.step >= 23)
     list(first.learn())
     assert first.progress.evaluated_step == 22
@@ -188,16 +189,20 @@ def test_an_evaluation_where_it_was_stopped_is_not_forgotten(tmp_path: Path) -> 
 def test_a_finished_run_can_go_on_for_longer(tmp_path: Path) -> None:
     expected, _ = uninterrupted()
     plan = plan_with()
-    longer = replace(plan, epochs=(plan.n_steps + 6) / plan.steps_per_epoch, n_steps=plan.n_steps + 6)
+    longer = change(
+        plan, epochs=(plan.schedule.n_steps + 6) / plan.batch.steps_per_epoch, n_steps=plan.schedule.n_steps + 6
+    )
     events = list(take_up(save(expected, tmp_path), longer).learn())
-    epochs = longer.n_steps / plan.steps_per_epoch
-    assert events[0] == Started(step=plan.n_steps, n_steps=plan.n_steps + 6, epochs=epochs, resumed=True)
-    assert events[-1].step == longer.n_steps
-    assert pick(events, Evaluated)[-1].step == longer.n_steps
+    epochs = longer.schedule.n_steps / plan.batch.steps_per_epoch
+    assert events[0] == Started(
+        step=plan.schedule.n_steps, n_steps=plan.schedule.n_steps + 6, epochs=epochs, resumed=True
+    )
+    assert events[-1].step == longer.schedule.n_steps
+    assert pick(events, Evaluated)[-1].step == longer.schedule.n_steps
 
 
 def test_the_untouched_base_is_not_looked_at_again(tmp_path: Path) -> None:
-    plan = replace(plan_with(), base="gpt2")
+    plan = change(plan_with(), base="gpt2")
     first = make_learner(plan, TOKENS, should_stop=lambda: True)
     assert [event.step for event in pick(first.learn(), Evaluated)] == [0]
     second = take_up(save(first, tmp_path), plan)

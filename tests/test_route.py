@@ -51,63 +51,71 @@ def route(
 
 def test_an_english_text_starts_from_the_gpt2_that_is_at_hand() -> None:
     chosen = route(TrainSettings())
-    assert (chosen.base, chosen.vocab_size) == ("gpt2", 0)
-    assert chosen.reason and chosen.vocab_size_reason == "gpt2's own"
+    assert (chosen.base.value, chosen.vocab_size.value) == ("gpt2", 0)
+    assert chosen.base.reason and chosen.vocab_size.reason == "gpt2's own"
 
 
 def test_without_gpt2_the_small_base_is_taken_and_it_is_said_how_to_get_gpt2() -> None:
     chosen = route(TrainSettings(), at_hand=False, fit=must_not_be_asked)
-    assert (chosen.base, chosen.vocab_size) == ("small", 0)
-    assert "not on this machine" in chosen.reason and "--base gpt2" in chosen.reason
+    assert (chosen.base.value, chosen.vocab_size.value) == ("small", 0)
+    assert "not on this machine" in chosen.base.reason and "--base gpt2" in chosen.base.reason
 
 
 @pytest.mark.parametrize("at_hand", [True, False])
 def test_a_text_that_no_base_fits_gets_a_model_of_its_own(at_hand: bool) -> None:
     chosen = route(TrainSettings(), fit=1.3, small=CHINESE, at_hand=at_hand)
-    assert chosen.base == "none"
-    assert "5.0 bits per byte (14.4 before training)" in chosen.reason and "in the same time 2.4" in chosen.reason
-    assert ("1.3 bytes" in chosen.reason) == at_hand
+    assert chosen.base.value == "none"
+    assert (
+        "5.0 bits per byte (14.4 before training)" in chosen.base.reason
+        and "in the same time 2.4" in chosen.base.reason
+    )
+    assert ("1.3 bytes" in chosen.base.reason) == at_hand
 
 
 def test_a_text_that_the_small_base_fits_as_it_comes_needs_no_trial() -> None:
     chosen = route(TrainSettings(), at_hand=False, small=PROSE)
-    assert chosen.base == "small" and "predicts this text well before training (1.6 bits per byte)" in chosen.reason
+    assert (
+        chosen.base.value == "small"
+        and "predicts this text well before training (1.6 bits per byte)" in chosen.base.reason
+    )
 
 
 def test_a_base_that_needs_many_bits_untouched_is_taken_where_it_learns_fast() -> None:
     chosen = route(TrainSettings(), at_hand=False, small=CHAT)
-    assert chosen.base == "small"
-    assert "2.2 bits per byte (3.8 before training)" in chosen.reason and "in the same time 2.5" in chosen.reason
+    assert chosen.base.value == "small"
+    assert (
+        "2.2 bits per byte (3.8 before training)" in chosen.base.reason and "in the same time 2.5" in chosen.base.reason
+    )
 
 
 @pytest.mark.parametrize("tuned", [2.0, 4.0])
 def test_only_a_fresh_model_that_clearly_wins_the_trial_is_taken(tuned: float) -> None:
     """As long as both are as good as each other the base is taken, since it ends higher up than it is after seconds."""
     trials = [BaseTrial(untouched=9.0, tuned=tuned, fresh=share * tuned) for share in (1.2, 1.0, CLEARLY + 0.01)]
-    assert {route(TrainSettings(), at_hand=False, small=trial).base for trial in trials} == {"small"}
+    assert {route(TrainSettings(), at_hand=False, small=trial).base.value for trial in trials} == {"small"}
     won = BaseTrial(untouched=9.0, tuned=tuned, fresh=(CLEARLY - 0.01) * tuned)
-    assert route(TrainSettings(), at_hand=False, small=won).base == "none"
+    assert route(TrainSettings(), at_hand=False, small=won).base.value == "none"
 
 
 def test_the_library_of_a_lifetime_gets_a_model_of_its_own() -> None:
     chosen = route(TrainSettings(), n_bytes=GIGABYTE, at_hand=False, small=must_not_be_asked)
-    assert chosen.base == "none" and "1,000,000,000 bytes" in chosen.reason
+    assert chosen.base.value == "none" and "1,000,000,000 bytes" in chosen.base.reason
 
 
 def test_whoever_wants_more_context_than_the_small_base_has_gets_a_fresh_model() -> None:
     chosen = route(TrainSettings(block_size=512), at_hand=False, small=must_not_be_asked)
-    assert chosen.base == "none" and "256 tokens" in chosen.reason
-    assert route(TrainSettings(block_size=256), at_hand=False).base == "small"
+    assert chosen.base.value == "none" and "256 tokens" in chosen.base.reason
+    assert route(TrainSettings(block_size=256), at_hand=False).base.value == "small"
 
 
 @pytest.mark.parametrize("asked", [{"size": "6x256"}, {"vocab_size": 512}])
 def test_whoever_asks_for_a_size_or_a_tokenizer_asks_for_a_fresh_model(asked: dict[str, Any]) -> None:
     chosen = route(TrainSettings(**asked), fit=must_not_be_asked, small=must_not_be_asked)
-    assert chosen.base == "none" and f"{flag_name(next(iter(asked)))} needs a new model" in chosen.reason
+    assert chosen.base.value == "none" and f"{flag_name(next(iter(asked)))} needs a new model" in chosen.base.reason
 
 
 def test_gpt2_is_not_begun_with_where_the_minutes_allow_no_pass() -> None:
-    allowed = [route(TrainSettings(minutes=minutes)).base for minutes in (2.0, 20.0)]
+    allowed = [route(TrainSettings(minutes=minutes)).base.value for minutes in (2.0, 20.0)]
     assert allowed == ["small", "gpt2"]
 
 
@@ -116,12 +124,12 @@ def test_what_fits_is_told_by_gpt2_s_own_tokenizer() -> None:
     play = (DATA / "tinyshakespeare.txt").read_text("utf-8")[:100_000]
     for text, base in ((play, "gpt2"), (POEM_OF_ANOTHER_SCRIPT * 50, "small")):
         fit = len(text.encode()) / len(encode(text, gpt2_tokenizer()))
-        assert route(TrainSettings(), fit=fit).base == base
+        assert route(TrainSettings(), fit=fit).base.value == base
 
 
 def test_a_machine_that_would_take_hours_for_one_pass_begins_with_less() -> None:
     chosen = route(TrainSettings(), n_bytes=10_000_000)
-    assert chosen.base == "small" and "minutes" in chosen.reason
+    assert chosen.base.value == "small" and "minutes" in chosen.base.reason
 
 
 def test_what_is_too_slow_for_one_machine_is_not_for_another() -> None:
@@ -140,7 +148,7 @@ def test_what_is_too_slow_for_one_machine_is_not_for_another() -> None:
 
 
 def is_chosen(n_bytes: int, hardware: Hardware) -> bool:
-    return route(TrainSettings(), n_bytes=n_bytes, hardware=hardware).base == "gpt2"
+    return route(TrainSettings(), n_bytes=n_bytes, hardware=hardware).base.value == "gpt2"
 
 
 # -- asked for
@@ -149,13 +157,13 @@ def is_chosen(n_bytes: int, hardware: Hardware) -> bool:
 @pytest.mark.parametrize("base", ["gpt2", "owner/other", "./folder"])
 def test_a_base_that_is_asked_for_is_taken_whatever_speaks_against_it(base: str) -> None:
     chosen = route(TrainSettings(base=base), at_hand=False, fit=must_not_be_asked, n_bytes=GIGABYTE)
-    assert (chosen.base, chosen.vocab_size, chosen.reason) == (base, 0, "as asked")
-    assert base in chosen.vocab_size_reason
+    assert (chosen.base.value, chosen.vocab_size.value, chosen.base.reason) == (base, 0, "as asked")
+    assert base in chosen.vocab_size.reason
 
 
 def test_no_base_is_taken_where_none_is_asked_for() -> None:
     chosen = route(TrainSettings(base="none"), fit=must_not_be_asked)
-    assert (chosen.base, chosen.reason) == ("none", "as asked")
+    assert (chosen.base.value, chosen.base.reason) == ("none", "as asked")
 
 
 # -- the vocabulary
@@ -163,14 +171,14 @@ def test_no_base_is_taken_where_none_is_asked_for() -> None:
 
 def test_a_tokenizer_that_is_asked_for_is_learned() -> None:
     chosen = route(TrainSettings(base="none", vocab_size=777))
-    assert (chosen.vocab_size, chosen.vocab_size_reason) == (777, "as asked")
+    assert (chosen.vocab_size.value, chosen.vocab_size.reason) == (777, "as asked")
 
 
 def test_longer_texts_get_larger_vocabularies() -> None:
     chosen = [route(TrainSettings(base="none"), n_bytes=10**power) for power in range(3, 10)]
-    sizes = [each.vocab_size for each in chosen]
+    sizes = [each.vocab_size.value for each in chosen]
     assert sizes == sorted(sizes) and 257 <= sizes[0] < sizes[3] < sizes[-1] <= 65_536
-    assert all(each.vocab_size_reason for each in chosen)
+    assert all(each.vocab_size.reason for each in chosen)
 
 
 @pytest.mark.parametrize("base", ["gpt2", "small"])
@@ -178,4 +186,4 @@ def test_a_base_brings_its_own_tokenizer_and_another_cannot_be_asked_for(base: s
     with pytest.raises(SettingsError, match=f"--vocab-size 500 needs a new model, but {base}") as caught:
         route(TrainSettings(base=base, vocab_size=500))
     assert "--base none" in caught.value.hint
-    assert route(TrainSettings(base="none", vocab_size=500)).vocab_size == 500
+    assert route(TrainSettings(base="none", vocab_size=500)).vocab_size.value == 500

@@ -40,18 +40,18 @@ def test_a_longer_text_makes_no_smaller_a_model_tokenizer_or_dropout(on_processo
 @pytest.mark.parametrize("n_bytes", [50_000, 300_000, 1_000_000, 5_000_000, 30_000_000])
 def test_more_time_makes_a_larger_model_until_the_text_is_the_limit(n_bytes: int) -> None:
     plans = [plan_for_bytes(n_bytes, minutes) for minutes in (0.5, 1.0, 3.0, 10.0, 60.0, 600.0, "none")]
-    sizes = [plan.n_parameters for plan in plans]
+    sizes = [plan.model.n_parameters for plan in plans]
     assert sizes == sorted(sizes)
     assert sizes[-1] == sizes[-2]
 
 
 def test_a_slow_machine_makes_a_smaller_model_in_the_same_time() -> None:
     slow = Hardware(device="cpu", name="one core", n_threads=1, memory_bytes=2**34, bf16=False)
-    assert plan_for_bytes(5_000_000, 10.0, slow).n_parameters < plan_for_bytes(5_000_000, 10.0).n_parameters
+    assert plan_for_bytes(5_000_000, 10.0, slow).model.n_parameters < plan_for_bytes(5_000_000, 10.0).model.n_parameters
 
 
 def test_with_little_time_any_text_is_learned_by_the_smallest_model() -> None:
-    assert plan_for_bytes(30_000_000, 0.01).shape.n_embd == 64
+    assert plan_for_bytes(30_000_000, 0.01).model.shape.n_embd == 64
 
 
 @given(st.floats(1, 60), st.floats(0.001, 50))
@@ -63,8 +63,8 @@ def test_dropout_grows_with_the_passes_and_the_parameters_and_is_bounded(passes:
 
 
 def test_what_is_read_few_times_is_learned_without_dropout() -> None:
-    assert plan_for_bytes(5_000_000, 1.0).dropout == 0
-    dropouts = [plan_for_bytes(n_bytes, "none").dropout for n_bytes in (20_000, 60_000, 300_000)]
+    assert plan_for_bytes(5_000_000, 1.0).model.dropout == 0
+    dropouts = [plan_for_bytes(n_bytes, "none").model.dropout for n_bytes in (20_000, 60_000, 300_000)]
     assert dropouts == sorted(dropouts, reverse=True) and 0.2 >= dropouts[0] > dropouts[-1] > 0
 
 
@@ -81,12 +81,12 @@ def test_what_is_read_few_times_is_learned_without_dropout() -> None:
 def test_short_texts_and_short_times_are_learned_in_short_blocks(
     n_bytes: int, minutes: float | str, block_size: int
 ) -> None:
-    assert plan_for_bytes(n_bytes, minutes).block_size == block_size
-    assert plan_for_bytes(n_bytes, minutes).batch_size * block_size == 2048
+    assert plan_for_bytes(n_bytes, minutes).batch.block_size == block_size
+    assert plan_for_bytes(n_bytes, minutes).batch.batch_size * block_size == 2048
 
 
 def test_what_is_read_often_is_learned_with_more_dropout() -> None:
-    dropouts = [plan_for(epochs=epochs).dropout for epochs in (0.5, 2.0, 20.0, 60.0)]
+    dropouts = [plan_for(epochs=epochs).model.dropout for epochs in (0.5, 2.0, 20.0, 60.0)]
     assert dropouts == sorted(dropouts) and dropouts[-1] > dropouts[0]
 
 
@@ -95,9 +95,9 @@ def test_compiling_pays_in_longer_runs_and_in_fp32_only_where_there_is_dropout()
     asked = [(MACHINE, 0.2, "off"), (MACHINE, 2.0, "layers"), (MACHINE, 10.0, "full")]
     asked += [(slow, 2.0, "off"), (slow, 10.0, "layers")]
     for machine, minutes, chosen in asked:
-        assert plan_for_bytes(1_000_000, minutes, machine).compile == chosen
+        assert plan_for_bytes(1_000_000, minutes, machine).compute.compile == chosen
     without = plan_for(500_000, hardware=slow, base="none", minutes=10.0, dropout=0.0)
-    assert without.compile == "off" and "dropout" in without.reasons["compile"]
+    assert without.compute.compile == "off" and "dropout" in without.reasons["compile"]
 
 
 @pytest.mark.parametrize(

@@ -77,10 +77,10 @@ def evaluate_kept_model(run: Path) -> float:
     folder = RunFolder(run)
     plan = folder.read_manifest().plan
     model = load_model(folder.model)
-    accelerator = make_accelerator(plan)
+    accelerator = make_accelerator(plan.compute)
     held_out = folder.load_tokens().validation
     return evaluate(
-        model, held_out, block_size=plan.block_size, batch_size=plan.batch_size, accelerator=accelerator
+        model, held_out, block_size=plan.batch.block_size, batch_size=plan.batch.batch_size, accelerator=accelerator
     ).loss
 
 

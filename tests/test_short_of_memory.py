@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from epigone.preparation import prepare
 from epigone.report.publish import read_report_data
 from epigone.training.events import BatchSplit, Evaluated, Event, StepReport
 from helpers_front import Outcome, command, environment, shared_run, workshop, write_sonnets
+from helpers_plan import change
 from helpers_shortage import ERRORS, Machine
 from helpers_training import make_learner, make_tokens, pick, plan_for, tiny_model
 
@@ -87,8 +87,8 @@ def test_it_says_so() -> None:
 def test_the_plan_the_page_and_the_card_know_it() -> None:
     run, _ = hurt()
     plan = run.folder.read_manifest().plan
-    assert plan.parts == 4 and "memory ran out in step" in plan.reasons["batch_size"]
-    assert plan == replace(unhurt().folder.read_manifest().plan, parts=4, reasons=plan.reasons)
+    assert plan.batch.parts == 4 and "memory ran out in step" in plan.reasons["batch_size"]
+    assert plan == change(unhurt().folder.read_manifest().plan, parts=4, reasons=plan.reasons)
     assert read_report_data(run.folder, with_sentences=False).plan == plan
     for page in (run.folder.report, run.folder.model / "README.md"):
         assert "8 blocks in 4 parts" in page.read_text("utf-8"), page
@@ -133,7 +133,7 @@ def _divide_and_die(tmp_path: Path) -> None:
 def test_what_does_not_fit_when_the_speed_is_measured_is_in_the_plan(tmp_path: Path) -> None:
     with Machine(fits=4).at_work():
         found = prepare([str(text())], TrainSettings(**TINY), tmp_path / "tokens", progress=False)
-    assert (found.plan.parts, found.plan.batch_size, found.plan.gradient_accumulation) == (2, 8, 1)
+    assert (found.plan.batch.parts, found.plan.batch.batch_size, found.plan.batch.gradient_accumulation) == (2, 8, 1)
     assert found.plan.reasons["batch_size"] == "computed in parts: a whole batch does not fit into memory"
 
 
@@ -211,18 +211,18 @@ def test_samples_are_written_though_memory_is_short(room: list[int], tmp_path: P
 
 TWO = """
 import sys
-from dataclasses import replace
 from safetensors.torch import save_file
-from epigone.training.events import Divided
+from epigone.training.events import BatchSplit
 from helpers_shortage import Machine
+from helpers_plan import change
 from helpers_training import *
 import os
 first, fits = int(os.environ["RANK"]) == 0, int(sys.argv[2])
 tokens = make_tokens()
-plan = replace(plan_for(tokens, n_processes=2, batch_size=4, epochs=3.0, optimizer="adamw"), report_every=1)
+plan = change(plan_for(tokens, n_processes=2, batch_size=4, epochs=3.0, optimizer="adamw"), report_every=1)
 with Machine(fits=None if first else fits, from_call=int(sys.argv[3]), place="backward").at_work():
     learner = make_learner(plan, tokens)
-    told = [event for event in learner.learn() if isinstance(event, Divided)]
+    told = [event for event in learner.learn() if isinstance(event, BatchSplit)]
 if first:
     assert [(event.parts, learner.parts) for event in told] == [(2, 2)], told
     save_file(copy_weights(learner.model.transformer), sys.argv[1])
@@ -258,7 +258,7 @@ def test_what_one_process_has_no_memory_for_all_compute_in_parts(
 def _compare_with_one(tmp_path: Path, from_call: int) -> None:
     done = learn_together(tmp_path, fits=2, from_call=from_call)
     assert done.returncode == 0, done.stderr
-    plan = replace(plan_for(make_tokens(), batch_size=8, epochs=3.0, optimizer="adamw"), report_every=1)
+    plan = change(plan_for(make_tokens(), batch_size=8, epochs=3.0, optimizer="adamw"), report_every=1)
     alone, start = make_learner(plan, make_tokens()), tiny_model(plan).transformer.state_dict()
     evaluated = [event.step for event in alone.learn() if isinstance(event, Evaluated)]
     assert evaluated[0] == 4
@@ -278,19 +278,19 @@ def test_where_the_others_wait_already_it_is_a_clear_error_and_nobody_hangs(tmp_
 
 REAL = """
 import resource, sys
-from dataclasses import replace
 import psutil, torch
 from safetensors.torch import save_file
-from epigone.training.events import Divided
+from epigone.training.events import BatchSplit
+from helpers_plan import change
 from helpers_training import *
 tokens = make_tokens(train=regular_ids(20_000), validation=regular_ids(1_000, seed=1))
 settings = dict(size="4x128", block_size=128, batch_size=64, epochs=0.5, optimizer="adamw")
-plan = replace(plan_for(tokens, **settings), report_every=1)
+plan = change(plan_for(tokens, **settings), report_every=1)
 learner = make_learner(plan, tokens)
 if sys.argv[2] != "all":
     room = psutil.Process().memory_info().vms + int(sys.argv[2]) * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
-told = [event for event in learner.learn() if isinstance(event, Divided)]
+told = [event for event in learner.learn() if isinstance(event, BatchSplit)]
 print([event.parts for event in told])
 save_file(copy_weights(learner.model.transformer), sys.argv[1])
 """

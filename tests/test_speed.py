@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import psutil
 import pytest
@@ -15,6 +14,7 @@ from epigone.tokens.dataset import TokenSplit
 from epigone.training.evaluate import Evaluation
 from epigone.training.events import Estimate, Evaluated
 from epigone.training.trainer import Trainer
+from helpers_plan import change
 from helpers_training import make_learner, make_tokens, pick, plan_for, random_ids, tiny_model
 
 TOKENS = make_tokens(validation=random_ids(3_001))
@@ -94,13 +94,13 @@ def test_the_whole_run_is_told_from_the_parts(slow: list[int]) -> None:
     plan = plan_for(TOKENS, epochs=6.0)
     found = measure(plan, samples=1.0)
     assert found.n_evaluations == count_evaluations(plan)
-    assert found.seconds == pytest.approx(plan.n_steps * 0.5 + found.n_evaluations * 4.0)
+    assert found.seconds == pytest.approx(plan.schedule.n_steps * 0.5 + found.n_evaluations * 4.0)
 
 
 def test_a_run_of_one_step_can_be_measured() -> None:
     """More steps are tried than it has."""
     plan = plan_for(TOKENS, epochs=0.1)
-    assert plan.n_steps == 1
+    assert plan.schedule.n_steps == 1
     assert 0 < measure(plan).seconds_per_step < 5
 
 
@@ -144,7 +144,7 @@ def test_the_minutes_are_the_most_it_takes() -> None:
     assert estimate_run(plan, measured(0.01, 0.1, 0)).seconds == pytest.approx(
         500 * 0.01 + count_evaluations(plan) * 0.1
     )
-    assert estimate_run(replace(plan, minutes=None), measured(1.0, 10.0, 0)).seconds > 500
+    assert estimate_run(change(plan, minutes=None), measured(1.0, 10.0, 0)).seconds > 500
 
 
 def test_what_is_measured_is_handed_on() -> None:
@@ -181,7 +181,7 @@ def test_steps_in_time_leave_a_tenth_for_evaluations(minutes: float, seconds_per
 @pytest.mark.parametrize("base", ["none", "gpt2"])
 def test_as_many_evaluations_are_foretold_as_there_are(settings: dict[str, object], base: str) -> None:
     tokens = make_tokens()
-    plan = replace(plan_for(tokens, **settings), base=base)
+    plan = change(plan_for(tokens, **settings), base=base)
     events = list(make_learner(plan, tokens).learn())
     assert count_evaluations(plan) == len(pick(events, Evaluated))
 
@@ -189,4 +189,4 @@ def test_as_many_evaluations_are_foretold_as_there_are(settings: dict[str, objec
 def test_under_a_time_limit_about_ten_are_foretold() -> None:
     plan = plan_for(TOKENS, minutes=2.0, n_steps_in_time=5_000, epochs="auto")
     assert count_evaluations(plan) == 10
-    assert count_evaluations(replace(plan, n_steps=3)) <= 10
+    assert count_evaluations(change(plan, n_steps=3)) <= 10

@@ -43,7 +43,7 @@ print(json.dumps({
     "cores": {name: (last[1] - first[1]) / (last[0] - first[0]) for name, (first, last) in spans.items()},
     "n_characters": planned.receipt.n_characters,
     "reason": planned.manifest.plan.reasons["vocab_size"],
-    "n_steps": planned.manifest.plan.n_steps,
+    "n_steps": planned.manifest.plan.schedule.n_steps,
 }))
 """
 

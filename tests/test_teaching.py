@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from copy import deepcopy
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from epigone.tokens.tokenizer import load_tokenizer
 from epigone.training.events import Finished
 from epigone.training.trainer import Trainer
 from helpers_front import Outcome, command, shared_run, workshop, write_sonnets
+from helpers_plan import change
 from test_forward import assert_equal, list_gradients, make_batch, make_model
 
 FLAGS = ("--size", "1x32", "--epochs", "4", "--batch-size", "4", "--samples", "0", "--precision", "fp32")
@@ -108,7 +108,7 @@ def test_it_has_the_teachers_tokenizer_and_block_and_other_random_numbers() -> N
     ours, theirs = load_tokenizer(run / "model"), load_tokenizer(teacher() / "model")
     assert ours.backend.to_str() == theirs.backend.to_str()
     plan, other = read_plan(run), read_plan(teacher())
-    assert (plan.block_size, plan.shape) == (32, other.shape)
+    assert (plan.batch.block_size, plan.model.shape) == (32, other.shape)
     assert plan.seed != other.seed
     assert "its predictions count as much as the text" in outcome.out and plan.teacher == str(teacher())
 
@@ -130,10 +130,12 @@ def test_the_training_loss_that_is_shown_is_that_of_the_text() -> None:
 
 def test_less_is_dropped_than_without() -> None:
     flags = {"size": "4x128", "epochs": 40.0, "samples": 0}
-    alone = pipeline.plan(text(), base="none", block_size=32, vocab_size=read_plan(teacher()).shape.vocab_size, **flags)
+    alone = pipeline.plan(
+        text(), base="none", block_size=32, vocab_size=read_plan(teacher()).model.shape.vocab_size, **flags
+    )
     with_one = pipeline.plan(text(), teacher=str(teacher()), **flags)
-    assert with_one.plan.dropout == pytest.approx(alone.plan.dropout / 2, abs=0.006)
-    assert alone.plan.dropout > 0.1
+    assert with_one.plan.model.dropout == pytest.approx(alone.plan.model.dropout / 2, abs=0.006)
+    assert alone.plan.model.dropout > 0.1
 
 
 def test_it_goes_on_where_it_stopped_though_its_teacher_is_gone(tmp_path: Path) -> None:
@@ -164,11 +166,11 @@ def test_a_teacher_that_is_not_what_it_was_is_refused(tmp_path: Path, name: str)
 def test_whoever_read_a_text_often_is_told_of_it(tmp_path: Path) -> None:
     """Not after a few passes, not in the middle, and not where there was a teacher already."""
     plan = read_plan(teacher())
-    often = replace(plan, epochs=40.0)
+    often = change(plan, epochs=40.0)
     assert can_teach(often, "done") and can_teach(often, "patience")
     assert not can_teach(often, "interrupted") and not can_teach(often, "time") and not can_teach(plan, "done")
-    assert not can_teach(replace(often, base="small"), "done")
-    assert not can_teach(replace(often, teacher="runs/first"), "done")
+    assert not can_teach(change(often, base="small"), "done")
+    assert not can_teach(change(often, teacher="runs/first"), "done")
     outcome = train(text(), tmp_path / "run", "--base", "none", "--block-size", "256", "--epochs", "20")
     assert f"--teacher {tmp_path / 'run'}" in outcome.out and "--teacher" not in taught()[1].out
 
@@ -192,7 +194,7 @@ def test_one_that_may_know_what_is_held_out_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_does_not_go_with_a_teacher_is_refused(tmp_path: Path) -> None:
-    size = read_plan(teacher()).shape.vocab_size
+    size = read_plan(teacher()).model.shape.vocab_size
     assert "holds no run" in refuse(tmp_path, "--teacher", tmp_path)
     assert "does not exist" in refuse(tmp_path, "--teacher", "nowhere")
     assert "starts from small" in refuse(tmp_path, "--teacher", teacher(), "--base", "small")
@@ -204,7 +206,7 @@ def test_one_that_was_tuned_is_refused(tmp_path: Path) -> None:
     tuned = tmp_path / "tuned"
     shutil.copytree(teacher(), tuned)
     record = json.loads((tuned / "run.json").read_text("utf-8"))
-    record["plan"]["base"] = "small"
+    record["plan"]["model"]["base"] = "small"
     (tuned / "sums.json").unlink()
     (tuned / "run.json").write_text(json.dumps(record), "utf-8")
     assert "that one starts from small" in refuse(tmp_path, "--teacher", tuned)
@@ -220,7 +222,7 @@ def test_one_without_its_weights_is_refused(tmp_path: Path) -> None:
 def test_what_learned_so_writes_and_is_a_stock_model() -> None:
     run = taught()[0]
     assert command("write", run, "--length", "5", "--seed", "1").code == 0
-    assert GPT2LMHeadModel.from_pretrained(run / "model").num_parameters() == read_plan(run).n_parameters
+    assert GPT2LMHeadModel.from_pretrained(run / "model").num_parameters() == read_plan(run).model.n_parameters
     assert shared_run().folder.read_manifest().plan.teacher == ""
 
 

@@ -26,6 +26,7 @@ from epigone.hardware import choose_precision, find_hardware
 from epigone.model.decoder import WeightFormat, make_decoder
 from epigone.model.gpt2 import build_model
 from epigone.model.size import Shape
+from epigone.planning.choice import Choice
 from epigone.planning.choose_base import BaseChoice
 from epigone.planning.plan import Plan, PlanInputs, make_plan
 from epigone.run import open_run
@@ -130,8 +131,8 @@ def measure_gpu(text: Path | None) -> list[str]:
     plan, tokens = make_plan_and_tokens("124M", device="cuda", n_time=1024, batch=16)
     step = make_step(plan, tokens)
     seconds, _ = compare(lambda: [step() for _ in range(10)], lambda: None, 5)
-    pace = 10 * plan.tokens_per_step / seconds
-    share = pace * plan.shape.count_flops(1024) / measure_product(plan)
+    pace = 10 * plan.batch.tokens_per_step / seconds
+    share = pace * plan.model.shape.count_flops(1024) / measure_product(plan)
     peak = torch.cuda.max_memory_allocated() / 1e9
     lines = ["# Benchmarks on a GPU", "", describe_machine(), "", "| model | block | tokens/s | of the product's rate"]
     lines[-1] += " | memory, GB |"
@@ -158,9 +159,9 @@ def _compare_steps(name: str, n_rounds: int) -> str:
     shape = SHAPES[name]
     plan, tokens = make_plan_and_tokens(name)
     seconds = compare(make_plain_step(plan, tokens), make_step(plan, tokens), n_rounds if name != "124M" else 5)
-    rate = plan.tokens_per_step * shape.count_flops(plan.block_size) / seconds[1]
+    rate = plan.batch.tokens_per_step * shape.count_flops(plan.batch.block_size) / seconds[1]
     share = rate / measure_product(plan)
-    return f"| {name} | {_show(seconds, plan.tokens_per_step)} | {share:.0%} |"
+    return f"| {name} | {_show(seconds, plan.batch.tokens_per_step)} | {share:.0%} |"
 
 
 def make_plan_and_tokens(
@@ -181,21 +182,21 @@ def make_plan_and_tokens(
         device=device,
         minutes=10.0,
     )
-    facts = PlanInputs(
+    inputs = PlanInputs(
         tokens=tokens,
         hardware=find_hardware(device),
-        route=BaseChoice(base=settings.base, vocab_size=0, reason="", vocab_size_reason=""),
+        chosen=BaseChoice(Choice(settings.base, ""), Choice(0, "")),
         vocab_size=shape.vocab_size,
         base_shape=base,
     )
-    return make_plan(settings, facts), tokens
+    return make_plan(settings, inputs), tokens
 
 
 def measure_product(plan: Plan) -> float:
     """Operations per second of one large matrix product in the plan's precision."""
-    dtype = torch.bfloat16 if plan.precision == "bf16" else torch.float32
-    sizes = PRODUCT if plan.device == "cpu" else tuple(8 * size for size in PRODUCT)
-    left, right = (torch.randn(sizes[n : n + 2]).to(plan.device, dtype) for n in (0, 1))
+    dtype = torch.bfloat16 if plan.compute.precision == "bf16" else torch.float32
+    sizes = PRODUCT if plan.compute.device == "cpu" else tuple(8 * size for size in PRODUCT)
+    left, right = (torch.randn(sizes[n : n + 2]).to(plan.compute.device, dtype) for n in (0, 1))
     seconds = compare(lambda: [left @ right for _ in range(50)], lambda: None, 9)[0] / 50
     return 2 * math.prod(sizes) / seconds
 
@@ -203,9 +204,9 @@ def measure_product(plan: Plan) -> float:
 def make_plain_step(plan: Plan, tokens: TokenDataset) -> Work:
     """A training step of plain transformers."""
     batches = Batches(
-        tokens.train.ids, block_size=plan.block_size, blocks_per_step=plan.blocks_per_step, seed=plan.seed
+        tokens.train.ids, block_size=plan.batch.block_size, blocks_per_step=plan.batch.blocks_per_step, seed=plan.seed
     )
-    model = make_plain_model(plan.shape)
+    model = make_plain_model(plan.model.shape)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, fused=True)
 
@@ -222,10 +223,10 @@ def make_plain_step(plan: Plan, tokens: TokenDataset) -> Work:
 
 def make_step(plan: Plan, tokens: TokenDataset) -> Work:
     """A training step of epigone."""
-    learner = Trainer(build_model(replace(plan, base="none").model_spec, None, 0), tokens, plan)
+    learner = Trainer(build_model(plan.model, None, 0, seed=plan.seed), tokens, plan)
 
     def step() -> None:
-        torch.use_deterministic_algorithms(plan.device == "cpu")  # as epigone has it
+        torch.use_deterministic_algorithms(plan.compute.device == "cpu")  # as epigone has it
         learner.step()
 
     return step

@@ -91,7 +91,8 @@ def run(trial: dict[str, Any]) -> dict[str, Any]:
         prepared, plan = _prepare(text, settings, Path(folder))
         origin = base_weights_loader(plan)
         learner = Trainer(prepared.model, prepared.tokens, plan, origin=origin)
-        per_byte = plan.n_validation_tokens / math.log(2) / plan.n_validation_bytes
+        held_out = prepared.tokens.validation
+        per_byte = held_out.n_tokens / math.log(2) / held_out.n_bytes
         trace: list[tuple[float, float, float]] = []
         halfway, given_up = math.inf, False
         for event in learner.learn():
@@ -102,21 +103,32 @@ def run(trial: dict[str, Any]) -> dict[str, Any]:
                     halfway = trace[-1][2]
                     if given_up := behind is not None and halfway > behind[0] * behind[1]:
                         break
-    keys = ("n_parameters", "block_size", "batch_size", "dropout", "learning_rate", "n_steps", "optimizer")
     return trial | {
         "bits_per_byte": min(point[2] for point in trace),
         "final": trace[-1][2],
         "best_epoch": min(trace, key=lambda point: point[2])[0],
         "halfway": halfway,
         "given_up": given_up,
-        "passes": round(plan.n_steps / plan.steps_per_epoch, 2),
-        "shape": f"{plan.shape.n_layer}x{plan.shape.n_embd}",
-        "vocabulary_size": plan.shape.vocab_size,
+        "passes": round(plan.schedule.n_steps / plan.batch.steps_per_epoch, 2),
+        "shape": f"{plan.model.shape.n_layer}x{plan.model.shape.n_embd}",
+        "vocabulary_size": plan.model.shape.vocab_size,
         "bytes": prepared.tokens.train.n_bytes,
-        "plan": {key: getattr(plan, key) for key in keys},
+        "plan": _list_numbers(plan),
         "seconds": round(time.monotonic() - began, 1),
         "trace": trace,
         "note": note,
+    }
+
+
+def _list_numbers(plan: Plan) -> dict[str, Any]:
+    return {
+        "n_parameters": plan.model.n_parameters,
+        "block_size": plan.batch.block_size,
+        "batch_size": plan.batch.batch_size,
+        "dropout": plan.model.dropout,
+        "learning_rate": plan.optimizer.learning_rate,
+        "n_steps": plan.schedule.n_steps,
+        "optimizer": plan.optimizer.name,
     }
 
 
@@ -126,7 +138,7 @@ def _prepare(text: str, settings: TrainSettings, folder: Path) -> tuple[preparat
     machine = replace(MACHINE, bf16=settings.precision != "fp32")
 
     def guess(model: Any, tokens: Any, plan: Plan, **_: Any) -> Estimate:
-        per_step = plan.shape.guess_seconds(plan.tokens_per_step, plan.block_size, machine)
+        per_step = plan.model.shape.guess_seconds(plan.batch.tokens_per_step, plan.batch.block_size, machine)
         estimate = Estimate(
             seconds_per_step=per_step,
             seconds_per_evaluation=0.0,
@@ -139,8 +151,10 @@ def _prepare(text: str, settings: TrainSettings, folder: Path) -> tuple[preparat
 
     with patch.multiple(preparation, measure_speed=guess, find_hardware=lambda _: machine):
         prepared = preparation.prepare([text], settings, folder, progress=False)
-    epochs = prepared.plan.n_steps / prepared.plan.steps_per_epoch
-    return prepared, replace(prepared.plan, minutes=None, epochs=epochs, n_threads=1)
+    plan = prepared.plan
+    epochs = plan.schedule.n_steps / plan.batch.steps_per_epoch
+    schedule, compute = replace(plan.schedule, minutes=None, epochs=epochs), replace(plan.compute, n_threads=1)
+    return prepared, replace(plan, schedule=schedule, compute=compute)
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from epigone.errors import OutputError, RunDamaged, SettingsError
 from epigone.files import check_room, make_folder
 from epigone.model.gpt2 import load_model
 from epigone.model.hub import CONFIG, WEIGHTS
+from epigone.planning.choice import Choice
 from epigone.planning.choose_base import BaseChoice
 from epigone.planning.plan import Plan
 from epigone.runs.folder import RunFolder
@@ -53,15 +54,13 @@ class Distillation(StartingPoint):
                 f"--teacher {asked.teacher}: {fault}.", hint=f"epigone resume {asked.teacher} mends it."
             )
         _check_settings(asked, plan)
-        size = plan.shape.vocab_size
-        block_size = plan.block_size if asked.block_size == "auto" else asked.block_size
+        size = plan.model.shape.vocab_size
+        block_size = plan.batch.block_size if asked.block_size == "auto" else asked.block_size
         return cls(
             settings=asked.model_copy(update={"base": "none", "vocab_size": size, "block_size": block_size}),
             choice=BaseChoice(
-                base="none",
-                vocab_size=size,
-                reason="its teacher was trained from scratch, too",
-                vocab_size_reason="its teacher's",
+                base=Choice("none", "its teacher was trained from scratch, too"),
+                vocab_size=Choice(size, "its teacher's"),
             ),
             teacher=folder,
             teacher_plan=plan,
@@ -96,15 +95,15 @@ class Distillation(StartingPoint):
         reasons = {"teacher": "its predictions count as much as the text"}
         if self.asked.block_size == "auto":
             reasons["block_size"] = "its teacher's"
-        dropout = plan.dropout
+        dropout = plan.model.dropout
         if self.asked.dropout == "auto" and dropout:
             dropout = round(DROPOUT_FACTOR * dropout, 2)
-            reasons["dropout"] = f"half of {plan.dropout:g}: a teacher itself works against overfitting"
+            reasons["dropout"] = f"half of {plan.model.dropout:g}: a teacher itself works against overfitting"
         return replace(
             plan,
             teacher=self.asked.teacher,
             seed=(self.teacher_plan.seed + 1) % 2**32,
-            dropout=dropout,
+            model=replace(plan.model, dropout=dropout),
             reasons=plan.reasons | reasons,
         )
 
@@ -122,9 +121,9 @@ class Distillation(StartingPoint):
 
 def _check_settings(asked: TrainSettings, plan: Plan) -> None:
     """Raise SettingsError where the settings do not go with a teacher of this plan."""
-    name, shape = asked.teacher, plan.shape
-    if not plan.fresh or asked.base not in ("auto", "none"):
-        start, what = (asked.base, "this") if plan.fresh else (plan.base, "that")
+    name, shape = asked.teacher, plan.model.shape
+    if not plan.model.fresh or asked.base not in ("auto", "none"):
+        start, what = (asked.base, "this") if plan.model.fresh else (plan.model.base, "that")
         raise SettingsError(
             f"--teacher {name} needs models trained from scratch, and {what} one starts from {start}.",
             hint="Leave one of them out.",
@@ -156,4 +155,4 @@ def load_kept_teacher(run: RunFolder) -> GPT2LMHeadModel:
 
 def can_teach(plan: Plan, reason: str) -> bool:
     """Whether a run that ended for this reason is worth distilling: trained from scratch, with enough passes."""
-    return plan.fresh and not plan.teacher and reason in ("done", "patience") and plan.epochs >= PASSES
+    return plan.model.fresh and not plan.teacher and reason in ("done", "patience") and plan.schedule.epochs >= PASSES

@@ -243,15 +243,15 @@ def make_sample_checker(
     tokenizer: BPETokenizer, settings: TrainSettings, tokens: TokenDataset, plan: Plan
 ) -> SampleChecker:
     """What writes and checks samples at each evaluation."""
-    n_tokens_between = plan.n_blocks * plan.block_size / plan.evaluations_per_epoch
+    n_tokens_between = plan.batch.n_blocks * plan.batch.block_size / plan.schedule.evaluations_per_epoch
     return SampleChecker(SampleWriter(tokenizer, settings, plan.start_text), tokens, n_tokens_between=n_tokens_between)
 
 
 def base_weights_loader(plan: Plan) -> BaseWeights | None:
     """What loads the base's own weights again, if a base is fine-tuned as a whole."""
-    if plan.fresh or plan.lora is not None:
+    if plan.model.fresh or plan.model.lora is not None:
         return None
-    return lambda: read_weights(find_base(plan.base).folder, "cpu").tensors
+    return lambda: read_weights(find_base(plan.model.base).folder, "cpu").tensors
 
 
 def train_to_end(run: RunFolder, trainer: Trainer) -> Iterator[Event]:

@@ -57,25 +57,25 @@ def measure_speed(
 
     `time_samples` says how many seconds the samples of one evaluation take.
     """
-    long_enough = replace(plan, n_steps=max(plan.n_steps, WARM_UP_STEPS + TIMED_STEPS))
-    trainer = Trainer(model, tokens, long_enough, teacher=teacher)
-    compile_seconds = _time(lambda: _take_steps(trainer, 1), trainer) if plan.compile != "off" else 0.0
+    long_enough = replace(plan.schedule, n_steps=max(plan.schedule.n_steps, WARM_UP_STEPS + TIMED_STEPS))
+    trainer = Trainer(model, tokens, replace(plan, schedule=long_enough), teacher=teacher)
+    compile_seconds = _time(lambda: _take_steps(trainer, 1), trainer) if plan.compute.compile != "off" else 0.0
     alone = (
-        plan.n_processes == 1 and trainer.accelerator.device.type == "cpu"
+        plan.batch.n_processes == 1 and trainer.accelerator.device.type == "cpu"
     )  # all processes have to take equally many steps
     is_slow = _time(trainer.step, trainer) > SLOW_STEP_SECONDS and alone
     n_warm, n_timed_steps = (1, 1) if is_slow else (WARM_UP_STEPS, TIMED_STEPS)
     _take_steps(trainer, n_warm - 1)
     seconds_per_step = _time(lambda: _take_steps(trainer, n_timed_steps), trainer) / n_timed_steps
     n_targets = len(tokens.validation.ids) - 1
-    n_timed = min(n_targets, TIMED_BLOCKS * plan.block_size * plan.n_processes)
+    n_timed = min(n_targets, TIMED_BLOCKS * plan.batch.block_size * plan.batch.n_processes)
     few = replace(tokens.validation, ids=tokens.validation.ids[: n_timed + 1])
     seconds = _time(
         lambda: evaluate(
             model,
             few,
-            block_size=plan.block_size,
-            batch_size=-(-plan.batch_size // trainer.parts),
+            block_size=plan.batch.block_size,
+            batch_size=-(-plan.batch.batch_size // trainer.parts),
             accelerator=trainer.accelerator,
         ),
         trainer,
@@ -96,15 +96,15 @@ def measure_speed(
 def estimate_run(plan: Plan, measured: Estimate) -> Estimate:
     """The measured times, extrapolated to the whole plan."""
     n_evaluations = count_evaluations(plan)
-    seconds = measured.compile_seconds + plan.n_steps * measured.seconds_per_step
+    seconds = measured.compile_seconds + plan.schedule.n_steps * measured.seconds_per_step
     seconds += n_evaluations * measured.seconds_per_evaluation
-    seconds = min(seconds, 60 * plan.minutes) if plan.minutes is not None else seconds
+    seconds = min(seconds, 60 * plan.schedule.minutes) if plan.schedule.minutes is not None else seconds
     return replace(measured, n_evaluations=n_evaluations, seconds=seconds)
 
 
 def count_steps_in_time(plan: Plan, estimate: Estimate) -> int:
     """Steps that the plan's minutes allow, with a tenth of the time for evaluations."""
-    seconds = 60 * (plan.minutes or 0) - estimate.compile_seconds
+    seconds = 60 * (plan.schedule.minutes or 0) - estimate.compile_seconds
     return max(1, int(0.9 * seconds / estimate.seconds_per_step))
 
 
@@ -113,14 +113,15 @@ def count_evaluations(plan: Plan) -> int:
 
     At most ten under a time limit.
     """
-    per_step = plan.blocks_per_step * plan.evaluations_per_epoch
-    n_by_epochs = plan.n_steps * per_step // plan.n_blocks
-    if plan.minutes is not None:
+    schedule, batch = plan.schedule, plan.batch
+    per_step = batch.blocks_per_step * schedule.evaluations_per_epoch
+    n_by_epochs = schedule.n_steps * per_step // batch.n_blocks
+    if schedule.minutes is not None:
         return max(1, min(n_by_epochs, 10))
-    steps = {math.ceil(number * plan.n_blocks / per_step) for number in range(1, n_by_epochs + 1)}
-    if plan.evaluate_every is not None:
-        steps |= set(range(plan.evaluate_every, plan.n_steps + 1, plan.evaluate_every))
-    return len(steps | {plan.n_steps}) + (not plan.fresh)
+    steps = {math.ceil(number * batch.n_blocks / per_step) for number in range(1, n_by_epochs + 1)}
+    if schedule.evaluate_every is not None:
+        steps |= set(range(schedule.evaluate_every, schedule.n_steps + 1, schedule.evaluate_every))
+    return len(steps | {schedule.n_steps}) + (not plan.model.fresh)
 
 
 def _take_steps(trainer: Trainer, count: int) -> None:
@@ -189,7 +190,8 @@ def prepare(
     start.check_text(receipt)
     plan = start.adjust(make_plan(start.settings, _gather_inputs(start, tokenizer, tokens, train, hardware)))
     agree_on_plan(plan)
-    model, teacher = build_model(plan.model_spec, start.folder, tokenizer.end_of_text_id), start.load_teacher()
+    model = build_model(plan.model, start.folder, tokenizer.end_of_text_id, seed=plan.seed)
+    teacher = start.load_teacher()
     plan, estimate = fit_to_clock(plan, settings, model, tokenizer, tokens, teacher)
     return PreparedRun(
         settings=settings,
@@ -219,7 +221,7 @@ def choose_start(
     if settings.teacher != "none":
         return Distillation.open(settings)
     choice = _choose_base(settings, corpus, split, hardware, watch)
-    base = None if choice.base == "none" else find_base(choice.base, progress=progress)
+    base = None if choice.base.value == "none" else find_base(choice.base.value, progress=progress)
     return StartingPoint(settings=settings, choice=choice, base=base)
 
 
@@ -244,7 +246,7 @@ def _fit_gpt2(corpus: Corpus) -> float:
 
 def _train_tokenizer(choice: BaseChoice, train: Sequence[Sequence[Text]], watch: StageCallback) -> BPETokenizer:
     watch("Training the tokenizer", 0, 0)
-    return train_tokenizer((span for document in train for span in document), choice.vocab_size)
+    return train_tokenizer((span for document in train for span in document), choice.vocab_size.value)
 
 
 def _gather_inputs(
@@ -258,7 +260,7 @@ def _gather_inputs(
     return PlanInputs(
         tokens=tokens,
         hardware=hardware,
-        route=_add_tokenizer_sample(start.choice, tokens) if base is None else start.choice,
+        chosen=_add_tokenizer_sample(start.choice, tokens) if base is None else start.choice,
         vocab_size=len(tokenizer),
         base_shape=None if base is None else read_shape(base.config),
         base_revision="" if base is None else base.revision,
@@ -271,7 +273,8 @@ def _add_tokenizer_sample(choice: BaseChoice, tokens: TokenDataset) -> BaseChoic
     if tokens.train.n_characters <= LEARNING_CHARACTERS:
         return choice
     part = f"trained on {LEARNING_CHARACTERS:,} characters taken evenly from the text"
-    return replace(choice, vocab_size_reason=f"{choice.vocab_size_reason}; {part}")
+    size = choice.vocab_size
+    return choice._replace(vocab_size=size._replace(reason=f"{size.reason}; {part}"))
 
 
 def _choose_start_text(train: Sequence[Sequence[Text]]) -> str:
@@ -312,14 +315,15 @@ def fit_to_clock(
         found = measure()
     except TorchDynamoException as error:
         why = f"torch.compile failed here: {first_line(error):.100}"
-        plan = replace(plan, compile="off", reasons=plan.reasons | {"compile": why})
+        plan = replace(plan, compute=replace(plan.compute, compile="off"), reasons=plan.reasons | {"compile": why})
         found = measure()
-    if plan.n_processes > 1:
+    if plan.batch.n_processes > 1:
         (found,) = broadcast_object_list([found])
-    if found.parts > plan.parts:
+    if found.parts > plan.batch.parts:
         why = "computed in parts: a whole batch does not fit into memory"
-        plan = replace(plan, parts=found.parts, reasons=plan.reasons | {"batch_size": why})
-    if plan.minutes is not None:
+        batch = replace(plan.batch, parts=found.parts)
+        plan = replace(plan, batch=batch, reasons=plan.reasons | {"batch_size": why})
+    if plan.schedule.minutes is not None:
         plan = set_length(plan, settings, count_steps_in_time(plan, found))
     return plan, estimate_run(plan, found)
 

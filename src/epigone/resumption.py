@@ -245,7 +245,7 @@ def _repair_best(folder: RunFolder, trainer: Trainer, on_note: Callable[[str], N
         on_note(f"{fault}, and no checkpoint of step {progress.best_step} is left: the best from here on is kept.")
         progress.best_loss, progress.evaluated_step = math.inf, progress.step - 1
         return
-    model = build_from_config(trainer.plan.model_spec, folder.model)
+    model = build_from_config(trainer.plan.model, folder.model)
     model.load_state_dict(packed.weights, strict=False)
     if progress.best_share < 1 and trainer.origin is not None:
         WeightInterpolation(model, trainer.origin()).set(progress.best_share)
@@ -256,9 +256,9 @@ def _repair_best(folder: RunFolder, trainer: Trainer, on_note: Callable[[str], N
 def _rebuild_model(folder: RunFolder, plan: Plan, tokenizer: BPETokenizer, *, from_start: bool) -> GPT2LMHeadModel:
     """The model that training started from; where a checkpoint brings the weights, only one of its shape."""
     if from_start:
-        base = None if plan.fresh else find_base(plan.base).folder
-        return build_model(plan.model_spec, base, tokenizer.end_of_text_id)
-    return build_from_config(plan.model_spec, folder.model)
+        base = None if plan.model.fresh else find_base(plan.model.base).folder
+        return build_model(plan.model, base, tokenizer.end_of_text_id, seed=plan.seed)
+    return build_from_config(plan.model, folder.model)
 
 
 # -- tokens that are damaged

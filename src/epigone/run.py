@@ -175,12 +175,12 @@ class Run:
         )
         texts, generator = self._write_to_be_judged(n_characters, seed, device)
         first, plan = self.evaluations[0], self.folder.read_manifest().plan
-        base = first.bits_per_byte if first.step == 0 and not plan.fresh else None
+        base = first.bits_per_byte if first.step == 0 and not plan.model.fresh else None
         learning = measure_learning(self.folder, author, best.bits_per_byte, base, others, device=device)
         judgement = judge_model(texts, author, generator, learning, others, seed=seed)
-        if plan.base in BASES:  # which are quick enough to be asked as well
+        if plan.model.base in BASES:  # which are quick enough to be asked as well
             by_base = write_with_base(
-                plan.base, plan.start_text, judging_write_settings(max(1, n_characters // 2), seed, device)
+                plan.model.base, plan.start_text, judging_write_settings(max(1, n_characters // 2), seed, device)
             )
             judgement = add_base_reference(judgement, judge_text(by_base, UNTOUCHED, author, others, seed=seed))
         self.folder.write_judgement(judgement.as_json(), model)
@@ -247,7 +247,7 @@ def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, p
     if RunFolder.is_run(Path(name)):
         run = RunFolder.open(Path(name))
         plan = run.read_manifest().plan
-        start_text, base, read_documents = plan.start_text, plan.base, run.read_documents
+        start_text, base, read_documents = plan.start_text, plan.model.base, run.read_documents
     decoder: Decoder = open_decoder(folder, settings.precision, hardware)
     if settings.guidance != 1:
         if base == "none":

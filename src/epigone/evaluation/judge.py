@@ -128,10 +128,10 @@ def measure_learning(
 ) -> LearningScore:
     """Bits per byte under the run's best model and the baselines; `held_out` and `base` are known from the run."""
     plan, tokenizer, tokens = folder.read_manifest().plan, load_tokenizer(folder.model), folder.load_tokens()
-    hardware = find_hardware(device)
-    form = "bf16" if plan.precision == "bf16" and hardware.bf16 else "fp32"  # as `held_out` was measured
+    hardware, n_time = find_hardware(device), plan.batch.block_size
+    form = "bf16" if plan.compute.precision == "bf16" and hardware.bf16 else "fp32"  # as `held_out` was measured
     decoder = open_decoder(folder.model, form, hardware)
-    n_tokens = min(max(1000, len(tokens.validation.ids)), int(READ_BUDGET / plan.n_parameters), MOST_TOKENS)
+    n_tokens = min(max(1000, len(tokens.validation.ids)), int(READ_BUDGET / plan.model.n_parameters), MOST_TOKENS)
     parts = {
         name: encode_beginning(TEXT_SEPARATOR.join(texts), tokenizer, n_tokens)
         for name, texts in (others or {}).items()
@@ -141,9 +141,9 @@ def measure_learning(
     unseen = read_beginning(author.held_out, TEXT_SEPARATOR, MOST_HELD_OUT).encode("utf-8", "replace")
     return LearningScore(
         held_out=held_out,
-        training=measure_model(decoder, read_again, plan.block_size),
+        training=measure_model(decoder, read_again, n_time),
         base=base,
         counts=measure_ngrams(learned, unseen),
         packed=measure_compressed(learned, unseen),
-        others={f"the same, of {name}": measure_model(decoder, part, plan.block_size) for name, part in parts.items()},
+        others={f"the same, of {name}": measure_model(decoder, part, n_time) for name, part in parts.items()},
     )

@@ -35,13 +35,13 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
     )
 
 
-def build_model(spec: ModelSpec, base_folder: Path | None, end_of_text: int) -> GPT2LMHeadModel:
+def build_model(spec: ModelSpec, base_folder: Path | None, end_of_text: int, *, seed: int) -> GPT2LMHeadModel:
     """The model that training starts from, in fp32 on the CPU: the base's weights, or random ones from the seed."""
     if base_folder is None:
-        return _build_fresh(spec, end_of_text)
+        return _build_fresh(spec, end_of_text, seed)
     model = _load_base(spec, base_folder)
     if spec.lora is not None:
-        add_adapters(model, spec.lora, spec.seed)
+        add_adapters(model, spec.lora, seed)
     return model
 
 
@@ -59,11 +59,11 @@ def build_from_config(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
             f"The model in {folder} cannot be built: {first_line(error)}", hint="Train again from the text."
         ) from None
     if spec.lora is not None:
-        add_adapters(model, spec.lora, spec.seed)
+        add_adapters(model, spec.lora, seed=0)
     return model
 
 
-def _build_fresh(spec: ModelSpec, end_of_text: int) -> GPT2LMHeadModel:
+def _build_fresh(spec: ModelSpec, end_of_text: int, seed: int) -> GPT2LMHeadModel:
     config = GPT2Config(
         vocab_size=spec.shape.vocab_size,
         n_positions=spec.shape.n_positions,
@@ -77,7 +77,7 @@ def _build_fresh(spec: ModelSpec, end_of_text: int) -> GPT2LMHeadModel:
     )
     config._attn_implementation = spec.attention
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
+        torch.manual_seed(seed)
         return _make_model(config)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from epigone.hardware import Hardware
-from epigone.settings import parse_size
+from epigone.settings import Share, parse_size
 
 Attention = Literal["sdpa", "eager"]
 """How transformers computes attention: fused, or in single operations."""
@@ -41,14 +43,26 @@ class Shape:
 class ModelSpec:
     """What is needed to build the initial model."""
 
+    base: str
+    """Name or folder of the pretrained model whose weights training starts from; "none" for random weights."""
+    base_revision: str
+    """The commit on the hub; "" if it was not downloaded from there."""
     shape: Shape
-    dropout: float
+    dropout: Share
     """Share of activations dropped after the embeddings and in each residual branch; never in the attention."""
-    lora: int | None
+    lora: Annotated[int, Field(ge=1)] | None
     """Rank of the adapters that are trained instead of the base's weights; None to train all weights."""
     attention: Attention
-    seed: int
-    """Of the random initial weights."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the weights are random ones at first."""
+        return self.base == "none"
+
+    @property
+    def n_parameters(self) -> int:
+        """Parameters of the model, without adapters."""
+        return self.shape.n_parameters
 
 
 def make_shape(size: str, *, block_size: int, vocab_size: int) -> Shape:

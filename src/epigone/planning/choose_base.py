@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
 from epigone.model.base_profile import default_base
+from epigone.planning.choice import Choice, resolve
 from epigone.planning.defaults import choose_vocab_size
 from epigone.settings import TrainSettings, flag_name
 
@@ -24,29 +25,13 @@ FITS = 2.0
 """Bits per byte of the small base before training, up to which it is taken without a trial."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BaseChoice:
-    """The base and the vocabulary to start from. `base` is "none" for a new model."""
+class BaseChoice(NamedTuple):
+    """The base and the vocabulary to start from."""
 
-    base: str
-    vocab_size: int
+    base: Choice[str]
+    """"none" for a new model."""
+    vocab_size: Choice[int]
     """Entries of a new model's vocabulary; 0 if the base has its own."""
-    reason: str
-    vocab_size_reason: str
-
-
-class SettingResolver:
-    """Resolves settings: the user's value, or else the recommended one; and keeps the reasons."""
-
-    def __init__(self, settings: TrainSettings) -> None:
-        self.settings = settings
-        self.reasons: dict[str, str] = {}
-
-    def choose(self, name: str, best: Any, reason: str) -> Any:
-        """The value of a setting: the user's unless it is "auto"."""
-        asked = getattr(self.settings, name)
-        self.reasons[name] = reason if asked == "auto" else "as asked"
-        return best if asked == "auto" else asked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,35 +62,35 @@ class BaseFit:
 
 def choose_base(settings: TrainSettings, *, n_bytes: int, fits: BaseFit, hardware: Hardware) -> BaseChoice:
     """Fine-tune a base or train from scratch. Raises SettingsError."""
-    base, reason = settings.base, "as asked"
-    if base == "auto":
-        base, reason = _choose_automatically(settings, n_bytes, fits, hardware)
-    if base != "none":
-        if settings.vocab_size != "auto":
-            raise SettingsError(
-                f"--vocab-size {settings.vocab_size} needs a new model, but {base} brings its own vocabulary.",
-                hint="Add --base none, or leave --vocab-size out.",
-            )
-        return BaseChoice(base=base, vocab_size=0, reason=reason, vocab_size_reason=f"{base}'s own")
-    chooser = SettingResolver(settings)
-    size = chooser.choose("vocab_size", *choose_vocab_size(n_bytes))
-    return BaseChoice(base="none", vocab_size=size, reason=reason, vocab_size_reason=chooser.reasons["vocab_size"])
+    base = Choice(settings.base, "as asked")
+    if settings.base == "auto":
+        base = _choose_automatically(settings, n_bytes, fits, hardware)
+    if base.value == "none":
+        return BaseChoice(base, resolve(settings.vocab_size, choose_vocab_size(n_bytes)))
+    if settings.vocab_size != "auto":
+        raise SettingsError(
+            f"--vocab-size {settings.vocab_size} needs a new model, but {base.value} brings its own vocabulary.",
+            hint="Add --base none, or leave --vocab-size out.",
+        )
+    return BaseChoice(base, Choice(0, f"{base.value}'s own"))
 
 
-def _choose_automatically(settings: TrainSettings, n_bytes: int, fits: BaseFit, hardware: Hardware) -> tuple[str, str]:
+def _choose_automatically(settings: TrainSettings, n_bytes: int, fits: BaseFit, hardware: Hardware) -> Choice[str]:
     for name in ("size", "vocab_size"):
         if getattr(settings, name) != "auto":
-            return "none", f"{flag_name(name)} needs a new model"
+            return Choice("none", f"{flag_name(name)} needs a new model")
     bundled = default_base()
     if settings.block_size != "auto" and settings.block_size > bundled.n_positions:
-        return "none", f"the base {bundled.name} has a context of only {bundled.n_positions} tokens"
+        return Choice("none", f"the base {bundled.name} has a context of only {bundled.n_positions} tokens")
     why_not = _refuse_gpt2(settings, n_bytes, fits, hardware)
     if not why_not:
-        return "gpt2", "GPT-2's weights are on this machine, and a pretrained model learns a style best"
+        return Choice("gpt2", "GPT-2's weights are on this machine, and a pretrained model learns a style best")
     if n_bytes > bundled.longest_bytes:
-        return "none", f"from {n_bytes:,} bytes a new model learns more than the base {bundled.name} knows; {why_not}"
+        more = f"a new model learns more than the base {bundled.name} knows"
+        return Choice("none", f"from {n_bytes:,} bytes {more}; {why_not}")
     trial = fits.small()
-    return "none" if trial.for_fresh else bundled.name, f"{_describe_trial(trial, bundled.name)}; {why_not}"
+    best = "none" if trial.for_fresh else bundled.name
+    return Choice(best, f"{_describe_trial(trial, bundled.name)}; {why_not}")
 
 
 def _describe_trial(trial: BaseTrial, name: str) -> str:

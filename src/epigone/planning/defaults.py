@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 
 from epigone.model.base_profile import BASES, BaseProfile
 from epigone.model.size import Shape
+from epigone.planning.choice import Choice
+from epigone.planning.specs import OptimizerName
 
 SIZES_BY_BYTES = {
     True: (("2x64", "2x128", "2x192", "4x192", "6x256", "6x384"), (100_000, 500_000, 800_000, 2_500_000, 20_000_000)),
@@ -23,12 +25,12 @@ FEWEST_TOKENS_PER_PARAMETER = 2
 """A model that would see fewer tokens in the time learns less than a smaller one that sees more."""
 
 
-def choose_vocab_size(n_bytes: int) -> tuple[int, str]:
-    """Entries of the vocabulary, and the reason."""
+def choose_vocab_size(n_bytes: int) -> Choice[int]:
+    """Entries of the vocabulary."""
     for limit, size in ((20_000, 320), (400_000, 512), (6_000_000, 1024), (20_000_000, 2048)):
         if n_bytes < limit:
-            return size, f"enough examples of each entry in {n_bytes:,} bytes"
-    return 4096, "a text this long has enough examples of each entry"
+            return Choice(size, f"enough examples of each entry in {n_bytes:,} bytes")
+    return Choice(4096, "a text this long has enough examples of each entry")
 
 
 def choose_block(n_bytes: int, on_processor: bool, seconds: float) -> int:
@@ -42,15 +44,15 @@ def choose_block(n_bytes: int, on_processor: bool, seconds: float) -> int:
     return 64 if short else 128 if n_bytes < 20_000_000 else 256
 
 
-def choose_size(n_bytes: int, on_processor: bool, count_tokens: Callable[[str], float]) -> tuple[str, str]:
-    """Model size, and the reason. `count_tokens`: tokens per parameter that a model of a size would see."""
+def choose_size(n_bytes: int, on_processor: bool, count_tokens: Callable[[str], float]) -> Choice[str]:
+    """Model size. `count_tokens`: tokens per parameter that a model of a size would see."""
     sizes, limits = SIZES_BY_BYTES[on_processor]
     place = sum(n_bytes >= limit for limit in limits)
     reason = f'"{sizes[place]}" suits {n_bytes:,} bytes of text'
     while place and count_tokens(sizes[place]) < FEWEST_TOKENS_PER_PARAMETER:
         place -= 1
         reason = "a larger one would see too few tokens for its parameters in the time"
-    return sizes[place], reason
+    return Choice(sizes[place], reason)
 
 
 def choose_epochs_from_scratch(n_bytes: int) -> float:
@@ -59,50 +61,52 @@ def choose_epochs_from_scratch(n_bytes: int) -> float:
     return min(60.0, max(2.0, most))
 
 
-def choose_dropout(passes: float, parameters_per_byte: float) -> tuple[float, str]:
-    """Share of activations to drop, and the reason: more if a large model reads a short text often."""
+def choose_dropout(passes: float, parameters_per_byte: float) -> Choice[float]:
+    """Share of activations to drop: more if a large model reads a short text often."""
     dropout = min(0.2, round(0.0035 * passes * math.sqrt(parameters_per_byte), 2))
     if dropout < 0.02:
-        return 0.0, "the text is read only a few times"
-    return dropout, f"against overfitting: the text is read about {passes:.0f} times"
-
-
-Optimizer = Literal["adamw", "muon"]
+        return Choice(0.0, "the text is read only a few times")
+    return Choice(dropout, f"against overfitting: the text is read about {passes:.0f} times")
 
 
 class TrainingDefaults(NamedTuple):
-    """The recommended hyperparameters, each with its reason."""
+    """The recommended hyperparameters."""
 
-    optimizer: tuple[Optimizer, str]
-    rates: dict[Optimizer, float]
+    optimizer: Choice[OptimizerName]
+    rates: dict[OptimizerName, float]
     """Peak learning rate by optimizer."""
     rate_reason: str
-    dropout: tuple[float, str]
-    weight_decay: tuple[float, str]
+    dropout: Choice[float]
+    weight_decay: Choice[float]
     beta2: float
+    patience: Choice[int | Literal["none"]]
     embedding_share: float = 1.0
     """With Muon, the embeddings' learning rate as a multiple of the rest's."""
     momentum: float = 0.95
     """Muon's."""
-    patience: tuple[int | Literal["none"], str] | None = None
-    """None if it follows from the number of epochs."""
 
 
-def choose_defaults(base: str, shape: Shape, n_bytes: int, passes: float, *, lora: bool) -> TrainingDefaults:
+def choose_defaults(
+    base: str, shape: Shape, n_bytes: int, *, epochs: float, passes: float, lora: bool
+) -> TrainingDefaults:
     """Defaults for a new model, a bundled base or another base. `passes`: over the text, as time and epochs allow."""
+    if base in BASES:
+        return _defaults_for_bundled(BASES[base], n_bytes)
+    soon = Choice(max(3, min(10, round(epochs / 3))), "once a model overfits, later epochs are rarely better")
     if base == "none":
-        return _defaults_from_scratch(shape, n_bytes, passes)
-    return _defaults_for_bundled(BASES[base], n_bytes) if base in BASES else _defaults_for_other_base(lora=lora)
+        return _defaults_from_scratch(shape, n_bytes, passes, soon)
+    return _defaults_for_other_base(soon, lora=lora)
 
 
-def _defaults_from_scratch(shape: Shape, n_bytes: int, passes: float) -> TrainingDefaults:
+def _defaults_from_scratch(shape: Shape, n_bytes: int, passes: float, patience: Choice[int]) -> TrainingDefaults:
     return TrainingDefaults(
-        optimizer=("muon", "learns most per step from scratch"),
+        optimizer=Choice("muon", "learns most per step from scratch"),
         rates={"muon": 1e-2, "adamw": min(3e-3, 3e-3 * 192 / shape.n_embd)},
         rate_reason="measured best",
         dropout=choose_dropout(passes, shape.n_parameters / n_bytes),
-        weight_decay=(0.1, "usual"),
+        weight_decay=Choice(0.1, "usual"),
         beta2=0.95,
+        patience=patience,
         embedding_share=3.0,
         momentum=0.9,
     )
@@ -111,25 +115,26 @@ def _defaults_from_scratch(shape: Shape, n_bytes: int, passes: float) -> Trainin
 def _defaults_for_bundled(profile: BaseProfile, n_bytes: int) -> TrainingDefaults:
     rate = profile.learning_rate(n_bytes)
     return TrainingDefaults(
-        optimizer=(profile.optimizer, profile.optimizer_reason),
+        optimizer=Choice(profile.optimizer, profile.optimizer_reason),
         rates={"muon": rate, "adamw": rate * profile.adamw_share},
         rate_reason="measured best for a text of this length",
-        dropout=(profile.dropout, f"measured best for {profile.name}"),
-        weight_decay=(profile.weight_decay, f"measured best for {profile.name}"),
+        dropout=Choice(profile.dropout, f"measured best for {profile.name}"),
+        weight_decay=Choice(profile.weight_decay, f"measured best for {profile.name}"),
         beta2=profile.beta2,
+        patience=Choice(profile.patience, "all epochs: at the end the last weights are interpolated with the base's"),
         momentum=profile.momentum,
-        patience=(profile.patience, "all epochs: at the end the last weights are interpolated with the base's"),
     )
 
 
-def _defaults_for_other_base(*, lora: bool) -> TrainingDefaults:
+def _defaults_for_other_base(patience: Choice[int], *, lora: bool) -> TrainingDefaults:
     return TrainingDefaults(
-        optimizer=("adamw", "GPT-2 was trained with it"),
+        optimizer=Choice("adamw", "GPT-2 was trained with it"),
         rates=dict.fromkeys(("adamw", "muon"), 2e-4 if lora else 5e-5),  # the first is Hu et al.'s for GPT-2
         rate_reason="low, to keep what the base knows",
-        dropout=(0.1, "as GPT-2 was trained"),
-        weight_decay=(0.01, "low, to stay close to the base"),
+        dropout=Choice(0.1, "as GPT-2 was trained"),
+        weight_decay=Choice(0.01, "low, to stay close to the base"),
         beta2=0.999,
+        patience=patience,
     )
 
 

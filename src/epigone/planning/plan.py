@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from epigone.errors import SettingsError, TextTooShort
-from epigone.hardware import Hardware, Precision, choose_precision, find_hardware
+from epigone.hardware import Hardware, choose_precision, find_hardware
 from epigone.model.base_profile import BASES
 from epigone.model.lora import can_adapt
 from epigone.model.loss import Compilation
 from epigone.model.size import Attention, ModelSpec, Shape, make_shape
 from epigone.planning import defaults
-from epigone.planning.choose_base import BaseChoice, SettingResolver
-from epigone.planning.defaults import choose_defaults, choose_epochs
-from epigone.settings import TrainSettings
+from epigone.planning.choice import Choice, resolve
+from epigone.planning.choose_base import BaseChoice
+from epigone.planning.defaults import TrainingDefaults
+from epigone.planning.specs import BatchSpec, ComputeSpec, OptimizerSpec, ScheduleSpec
+from epigone.settings import Schedule, TrainSettings
 from epigone.tokens.dataset import TokenDataset
 
+Choices = dict[str, Choice[Any]]
+"""By the name of the setting."""
 FEWEST_BLOCKS = 16
 """A text is cut into at least this many blocks, so that shuffling has an effect; short texts get shorter blocks."""
 WARM_UP_STEPS = 20
@@ -32,6 +37,7 @@ STEPS_BETWEEN_EVALUATIONS = 20
 SMALL_PARAMETERS = 50_000_000
 MATRIX_RATE = 4.0
 """Muon's peak rate for a matrix as a multiple of AdamW's for the rest."""
+LINEAR: Choice[Schedule] = Choice("linear", "to zero: best in most measurements")
 LENGTHS_WORTH_COMPILING: tuple[tuple[float, Compilation, int], ...] = ((240, "full", 8), (30, "layers", 96))
 """Seconds of a run, what then pays off, and for how many layers at most. Two cores compile a block in about 6 s, which
 saves a third of each step, and a whole small model in about 15 s, which saves some 7 % more."""
@@ -46,7 +52,7 @@ class PlanInputs:
 
     tokens: TokenDataset
     hardware: Hardware
-    route: BaseChoice
+    chosen: BaseChoice
     vocab_size: int
     base_shape: Shape | None = None
     """None for a new model."""
@@ -54,157 +60,271 @@ class PlanInputs:
     start_text: str = ""
     n_processes: int = 1
 
+    @property
+    def base(self) -> str:
+        """The base to start from; "none" for a new model."""
+        return self.chosen.base.value
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the training text."""
+        return self.tokens.train.n_bytes
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether a CPU computes."""
+        return self.hardware.device == "cpu"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Every number that training needs. Steps and blocks are counted over all processes."""
+    """Every number that training needs."""
 
-    base: str
-    base_revision: str
-    shape: Shape
-    n_parameters: int
-    dropout: float
-    lora: int | None = None
-    """Rank of the adapters that are trained instead of the base's own weights; None to train all weights."""
-    teacher: str = ""
-    """The run that is distilled from, as the user named it; "" for none."""
-    attention: Attention
-    compile: Compilation
-    optimizer: Literal["adamw", "muon"]
-    device: Literal["cpu", "cuda", "mps"]
-    precision: Precision
-    n_threads: int
-    n_processes: int
-    block_size: int
-    n_blocks: int
-    """Blocks in one pass over the text."""
-    batch_size: int
-    """Blocks of a batch in one process, which computes them at once if they fit into memory."""
-    gradient_accumulation: int
-    parts: int = 1
-    """Into how many parts, as equal as possible, each batch is divided because it does not fit into memory."""
-    epochs: float
-    """Passes over the text, at most: minutes or patience may end the run before."""
-    minutes: float | None
-    n_steps: int
-    """Steps of the whole run; an estimate where the clock may end it."""
-    learning_rate: float
-    matrix_learning_rate: float
-    """Peak learning rate of the matrices inside the layers; with AdamW the same as `learning_rate`."""
-    embedding_share: float = 1.0
-    """With Muon, the embeddings' peak learning rate as a multiple of `learning_rate`."""
-    momentum: float = 0.95
-    beta2: float
-    schedule: str
-    schedule_arguments: tuple[str, ...]
-    warmup_ratio: float
-    weight_decay: float
-    max_grad_norm: float
-    patience: int | None
-    """Training stops after this many evaluations without improvement."""
-    evaluations_per_epoch: int
-    """Evaluations in a pass over the text, at equal distances; under a time limit as far as it affords them."""
-    evaluate_every: int | None
-    """Steps between further evaluations."""
-    report_every: int
-    """Steps between reports."""
+    model: ModelSpec
+    optimizer: OptimizerSpec
+    schedule: ScheduleSpec
+    batch: BatchSpec
+    compute: ComputeSpec
+    seed: Annotated[int, Field(ge=0)]
+    """Of the random initial weights, dropout, and the order of the blocks."""
     start_text: str
     """The prefix of a text that is generated without a prompt; if empty, the end-of-text token."""
-    seed: int
-    n_train_tokens: int
-    n_validation_tokens: int
-    n_validation_bytes: int
-    keep_best: Literal["loss", "quality"] = "loss"
-    """Whether an epoch whose samples copy or repeat themselves can be the best one."""
-    reasons: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def model_spec(self) -> ModelSpec:
-        """What is needed to build the model."""
-        return ModelSpec(
-            shape=self.shape, dropout=self.dropout, lora=self.lora, attention=self.attention, seed=self.seed
-        )
-
-    @property
-    def fresh(self) -> bool:
-        """Whether the model starts from random weights."""
-        return self.base == "none"
-
-    @property
-    def blocks_per_step(self) -> int:
-        """Blocks in one step."""
-        return self.batch_size * self.gradient_accumulation * self.n_processes
-
-    def list_rows(self, process: int, parts: int) -> list[slice]:
-        """The blocks of a step that one process computes, each batch divided into `parts`."""
-        edges = [part * self.batch_size // parts for part in range(parts + 1)]
-        firsts = [
-            (number * self.n_processes + process) * self.batch_size for number in range(self.gradient_accumulation)
-        ]
-        return [slice(first + start, first + end) for first in firsts for start, end in pairwise(edges)]
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens in one step."""
-        return self.blocks_per_step * self.block_size
+    teacher: str
+    """The run that is distilled from, as the user named it; "" for none."""
+    reasons: dict[str, str]
+    """Why the values are as they are, by the names of the settings."""
 
     @property
     def most_steps(self) -> int:
         """Steps in all epochs."""
-        return max(1, math.ceil(self.n_blocks * self.epochs / self.blocks_per_step))
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Steps in one pass over the text; need not be whole."""
-        return self.n_blocks / self.blocks_per_step
+        return self.batch.count_steps(self.schedule.epochs)
 
 
-def make_plan(settings: TrainSettings, facts: PlanInputs) -> Plan:
+def make_plan(settings: TrainSettings, inputs: PlanInputs) -> Plan:
     """The plan for counted tokens. Raises SettingsError, TextTooShort."""
-    pick = SettingResolver(settings)
-    hardware, train = facts.hardware, facts.tokens.train
-    block_size = _choose_block(pick, facts)
-    epochs = _choose_epochs(pick, facts.route.base, train.n_bytes)
-    shape = facts.base_shape or _choose_shape(pick, facts, block_size, epochs)
-    eager = hardware.device == "cpu" and shape.n_parameters < SMALL_PARAMETERS
-    precision, pick.reasons["precision"] = choose_precision(settings.precision, hardware)
-    pick.reasons["base"], pick.reasons["vocab_size"] = facts.route.reason, facts.route.vocab_size_reason
-    pick.reasons["attention"] = "plain is fastest for small models on a CPU" if eager else "fused is fastest here"
-    n_blocks = len(train.ids) // block_size
-    plan = Plan(
-        base=facts.route.base,
-        base_revision=facts.base_revision,
-        shape=shape,
-        n_parameters=shape.n_parameters,
-        attention="eager" if eager else "sdpa",
-        compile="off",
-        device=hardware.device,
-        precision=precision,
-        n_threads=hardware.n_threads,
-        n_processes=facts.n_processes,
-        block_size=block_size,
-        n_blocks=n_blocks,
-        batch_size=_choose_batch(pick, facts, block_size, n_blocks),
-        gradient_accumulation=pick.choose("gradient_accumulation", 1, "the batch is large enough"),
-        lora=_choose_lora(pick, facts),
-        **_choose_learning(pick, facts, shape, epochs),
-        minutes=None if settings.minutes == "none" else settings.minutes,
-        n_steps=0,
-        evaluations_per_epoch=1,
-        evaluate_every=None if settings.evaluate_every == "auto" else settings.evaluate_every,
-        report_every=1,
-        max_grad_norm=settings.max_grad_norm,
-        keep_best=settings.keep_best,
-        start_text=facts.start_text,
+    block_size = _choose_block_size(settings, inputs)
+    epochs = _choose_epochs(settings, inputs)
+    shape = _choose_shape(settings, inputs, block_size.value, epochs.value)
+    best = _find_defaults(settings, inputs, shape.value, epochs.value)
+    model, of_model = _plan_model(settings, inputs, shape, best)
+    optimizer, of_optimizer = _plan_optimizer(settings, best)
+    batch, of_batch = _plan_batch(settings, inputs, block_size)
+    schedule, of_schedule = _plan_schedule(settings, epochs, best, batch)
+    compute, of_compute = _plan_compute(settings, inputs.hardware, model, schedule, batch)
+    return Plan(
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        batch=batch,
+        compute=compute,
         seed=settings.seed,
-        n_train_tokens=train.n_tokens,
-        n_validation_tokens=facts.tokens.validation.n_tokens,
-        n_validation_bytes=facts.tokens.validation.n_bytes,
-        reasons=pick.reasons,
+        start_text=inputs.start_text,
+        teacher="",
+        reasons=_list_reasons(of_model | of_optimizer | of_batch | of_schedule | of_compute),
     )
-    plan = set_length(plan, settings)
-    compilation, reason = _choose_compilation(settings, plan, hardware)
-    return replace(plan, compile=compilation, reasons=plan.reasons | {"compile": reason})
+
+
+def _list_reasons(choices: Choices) -> dict[str, str]:
+    return {name: choice.reason for name, choice in choices.items() if choice.reason}
+
+
+def _choose_block_size(settings: TrainSettings, inputs: PlanInputs) -> Choice[int]:
+    n_tokens, limit = len(inputs.tokens.train.ids), 8192
+    if inputs.base_shape is None:
+        seconds = math.inf if settings.minutes == "none" else 60 * settings.minutes
+        best = defaults.choose_block(inputs.n_bytes, inputs.on_cpu, seconds)
+    else:
+        limit = inputs.base_shape.n_positions
+        best = min(limit, 256 if inputs.on_cpu else 1024)
+    fewest = BASES[inputs.base].fewest_blocks if inputs.base in BASES else FEWEST_BLOCKS
+    fits, reason = max(8, n_tokens // fewest), "enough context for a few sentences"
+    if fits < best:
+        best, reason = 2 ** int(math.log2(fits)), f"so that {n_tokens:,} tokens make {fewest} blocks or more"
+    block_size = resolve(settings.block_size, Choice(best, reason))
+    if block_size.value > limit:
+        raise SettingsError(
+            f"--block-size {block_size.value} is more than the {limit} positions of {inputs.base}.",
+            hint=f"Use {limit} or less, or --base none.",
+        )
+    if n_tokens <= block_size.value:
+        raise TextTooShort(
+            f"The training text has {n_tokens:,} tokens; one block needs more than {block_size.value:,}.",
+            hint=f"Give more text, or --block-size {best}." if best < block_size.value else "Give more text.",
+        )
+    return block_size
+
+
+def _choose_epochs(settings: TrainSettings, inputs: PlanInputs) -> Choice[float]:
+    timed = "at most, if the minutes allow: " if settings.minutes != "none" else ""
+    best = defaults.choose_epochs(inputs.base, inputs.n_bytes)
+    return resolve(settings.epochs, Choice(best, f"{timed}about right for {inputs.n_bytes:,} bytes"))
+
+
+def _choose_shape(settings: TrainSettings, inputs: PlanInputs, block_size: int, epochs: float) -> Choice[Shape]:
+    if inputs.base_shape is not None:
+        return Choice(inputs.base_shape, "")
+
+    def make(size: str) -> Shape:
+        return make_shape(size, block_size=block_size, vocab_size=inputs.vocab_size)
+
+    def count_tokens(size: str) -> float:
+        passes = min(epochs, _guess_passes(settings, inputs, make(size)))
+        return passes * inputs.tokens.train.n_tokens / make(size).n_parameters
+
+    size = resolve(settings.size, defaults.choose_size(inputs.n_bytes, inputs.on_cpu, count_tokens))
+    return Choice(make(size.value), size.reason)
+
+
+def _find_defaults(settings: TrainSettings, inputs: PlanInputs, shape: Shape, epochs: float) -> TrainingDefaults:
+    passes, lora = min(epochs, _guess_passes(settings, inputs, shape)), settings.lora != "none"
+    return defaults.choose_defaults(inputs.base, shape, inputs.n_bytes, epochs=epochs, passes=passes, lora=lora)
+
+
+def _guess_passes(settings: TrainSettings, inputs: PlanInputs, shape: Shape) -> float:
+    """Passes over the text that the minutes allow, from the arithmetic alone; no limit without minutes."""
+    if settings.minutes == "none":
+        return math.inf
+    seconds = shape.guess_seconds(inputs.tokens.train.n_tokens, shape.n_positions, inputs.hardware)
+    return 60 * settings.minutes * inputs.n_processes / seconds
+
+
+# -- the model
+
+
+def _plan_model(
+    settings: TrainSettings, inputs: PlanInputs, shape: Choice[Shape], best: TrainingDefaults
+) -> tuple[ModelSpec, Choices]:
+    dropout = resolve(settings.dropout, best.dropout)
+    lora = _choose_lora(settings, inputs)
+    attention = _choose_attention(shape.value, inputs)
+    spec = ModelSpec(
+        base=inputs.base,
+        base_revision=inputs.base_revision,
+        shape=shape.value,
+        dropout=dropout.value,
+        lora=lora.value,
+        attention=attention.value,
+    )
+    choices: Choices = {"size": shape, "dropout": dropout, "lora": lora, "attention": attention}
+    return spec, choices | inputs.chosen._asdict()
+
+
+def _choose_lora(settings: TrainSettings, inputs: PlanInputs) -> Choice[int | None]:
+    rank = settings.lora
+    if rank == "none":
+        return Choice(None, "")
+    if inputs.base_shape is None:
+        raise SettingsError(f"--lora {rank} needs a base to adapt.", hint="Add --base gpt2, or leave --lora out.")
+    if settings.optimizer == "muon":
+        raise SettingsError("--optimizer muon does not go with --lora.", hint="Leave one of them out.")
+    if not can_adapt():
+        raise SettingsError("--lora needs the package peft.", hint='Install it: pip install "epigone[lora]"')
+    return Choice(rank, "as asked: adapters are trained, and merged into the base's weights at the end")
+
+
+def _choose_attention(shape: Shape, inputs: PlanInputs) -> Choice[Attention]:
+    if inputs.on_cpu and shape.n_parameters < SMALL_PARAMETERS:
+        return Choice("eager", "plain is fastest for small models on a CPU")
+    return Choice("sdpa", "fused is fastest here")
+
+
+# -- optimizer and batches
+
+
+def _plan_optimizer(settings: TrainSettings, best: TrainingDefaults) -> tuple[OptimizerSpec, Choices]:
+    name = resolve(settings.optimizer, best.optimizer)
+    rate = resolve(settings.learning_rate, Choice(best.rates[name.value], best.rate_reason))
+    decay = resolve(settings.weight_decay, best.weight_decay)
+    muon = name.value == "muon"
+    spec = OptimizerSpec(
+        name=name.value,
+        learning_rate=rate.value,
+        matrix_learning_rate=MATRIX_RATE * rate.value if muon else rate.value,
+        embedding_share=best.embedding_share if muon else 1.0,
+        momentum=best.momentum,
+        beta2=best.beta2,
+        weight_decay=decay.value,
+        max_grad_norm=settings.max_grad_norm,
+    )
+    return spec, {"optimizer": name, "learning_rate": rate, "weight_decay": decay}
+
+
+def _plan_batch(settings: TrainSettings, inputs: PlanInputs, block_size: Choice[int]) -> tuple[BatchSpec, Choices]:
+    n_blocks = len(inputs.tokens.train.ids) // block_size.value
+    batch_size = _choose_batch_size(settings, inputs, block_size.value, n_blocks)
+    accumulation = resolve(settings.gradient_accumulation, Choice(1, "the batch is large enough"))
+    spec = BatchSpec(
+        block_size=block_size.value,
+        n_blocks=n_blocks,
+        batch_size=batch_size.value,
+        gradient_accumulation=accumulation.value,
+        n_processes=inputs.n_processes,
+        parts=1,
+    )
+    return spec, {"block_size": block_size, "batch_size": batch_size, "gradient_accumulation": accumulation}
+
+
+def _choose_batch_size(settings: TrainSettings, inputs: PlanInputs, block_size: int, n_blocks: int) -> Choice[int]:
+    if inputs.on_cpu:
+        at_once, reason = _choose_tokens_per_step(inputs) // block_size, "fastest on a CPU"
+    else:
+        at_once, reason = 16_384 // block_size, "keeps a GPU busy"
+    most = n_blocks // (4 * inputs.n_processes)
+    if most < at_once:
+        at_once, reason = most, "so that a pass over this short text takes several steps"
+    return resolve(settings.batch_size, Choice(max(1, at_once), reason))
+
+
+def _choose_tokens_per_step(inputs: PlanInputs) -> int:
+    if inputs.base in BASES:
+        return BASES[inputs.base].choose_tokens_per_step(inputs.n_bytes)
+    return 2048 if inputs.base_shape is None else 1024
+
+
+# -- schedule and length
+
+
+def _plan_schedule(
+    settings: TrainSettings, epochs: Choice[float], best: TrainingDefaults, batch: BatchSpec
+) -> tuple[ScheduleSpec, Choices]:
+    name = resolve(settings.schedule, LINEAR)
+    patience = resolve(settings.patience, best.patience)
+    spec = ScheduleSpec(
+        name=name.value,
+        arguments=settings.schedule_arguments,
+        epochs=epochs.value,
+        minutes=None if settings.minutes == "none" else settings.minutes,
+        patience=None if patience.value == "none" else patience.value,
+        keep_best=settings.keep_best,
+        evaluate_every=None if settings.evaluate_every == "auto" else settings.evaluate_every,
+        n_steps=1,
+        warmup_ratio=0.0,
+        evaluations_per_epoch=1,
+        report_every=1,
+    )
+    spec, of_length = _fit_length(spec, batch, settings)
+    return spec, {"schedule": name, "epochs": epochs, "patience": patience, **of_length}
+
+
+def _fit_length(
+    schedule: ScheduleSpec, batch: BatchSpec, settings: TrainSettings, n_steps: int | None = None
+) -> tuple[ScheduleSpec, Choices]:
+    most = batch.count_steps(schedule.epochs)
+    n_steps = max(1, min(most, n_steps or most))
+    in_all = max(math.ceil(n_steps / batch.steps_per_epoch), min(10, n_steps // STEPS_BETWEEN_EVALUATIONS))
+    often = Choice(1, "once a pass over the text")
+    if n_steps < 5 * batch.steps_per_epoch:
+        often = Choice(max(1, round(in_all * batch.steps_per_epoch / n_steps)), f"about {in_all} in all")
+    share = min(0.25, max(0.05, WARM_UP_STEPS / n_steps))
+    warmup = resolve(settings.warmup_ratio, Choice(share, "the first steps are the least stable"))
+    fitted = replace(
+        schedule,
+        n_steps=n_steps,
+        warmup_ratio=warmup.value,
+        evaluations_per_epoch=often.value,
+        report_every=min(50, max(1, n_steps // 200)),
+    )
+    return fitted, {"warmup_ratio": warmup, "evaluations_per_epoch": often}
 
 
 def set_length(plan: Plan, settings: TrainSettings, n_steps: int | None = None) -> Plan:
@@ -212,181 +332,85 @@ def set_length(plan: Plan, settings: TrainSettings, n_steps: int | None = None) 
 
     `n_steps` is what the clock is expected to allow; without it the epochs decide.
     """
-    n_steps = max(1, min(plan.most_steps, n_steps or plan.most_steps))
-    few = n_steps < 5 * plan.steps_per_epoch
-    in_all = max(math.ceil(n_steps / plan.steps_per_epoch), min(10, n_steps // STEPS_BETWEEN_EVALUATIONS))
-    reason = f"about {in_all} in all" if few else "once a pass over the text"
-    warmup_ratio = (
-        min(0.25, max(0.05, WARM_UP_STEPS / n_steps)) if settings.warmup_ratio == "auto" else settings.warmup_ratio
-    )
-    return replace(
-        plan,
-        n_steps=n_steps,
-        warmup_ratio=warmup_ratio,
-        evaluations_per_epoch=max(1, round(in_all * plan.steps_per_epoch / n_steps)) if few else 1,
-        report_every=min(50, max(1, n_steps // 200)),
-        reasons=plan.reasons | {"evaluations_per_epoch": reason},
-    )
+    schedule, choices = _fit_length(plan.schedule, plan.batch, settings, n_steps)
+    return replace(plan, schedule=schedule, reasons=plan.reasons | _list_reasons(choices))
 
 
-def _choose_compilation(settings: TrainSettings, plan: Plan, hardware: Hardware) -> tuple[Compilation, str]:
+# -- the machine
+
+
+def _plan_compute(
+    settings: TrainSettings, hardware: Hardware, model: ModelSpec, schedule: ScheduleSpec, batch: BatchSpec
+) -> tuple[ComputeSpec, Choices]:
+    precision = Choice(*choose_precision(settings.precision, hardware))
+    n_tokens = schedule.n_steps * batch.tokens_per_step / batch.n_processes
+    seconds = model.shape.guess_seconds(n_tokens, batch.block_size, hardware)
+    seconds = min(seconds, 60 * (schedule.minutes or math.inf))
+    slow = hardware.device == "cpu" and precision.value == "fp32"
+    compilation = resolve(settings.compile, _choose_compilation(seconds, model, hardware, slow=slow))
+    spec = ComputeSpec(
+        device=hardware.device,
+        n_threads=hardware.n_threads,
+        precision=precision.value,
+        compile=compilation.value,
+    )
+    return spec, {"precision": precision, "compile": compilation}
+
+
+def _choose_compilation(seconds: float, model: ModelSpec, hardware: Hardware, *, slow: bool) -> Choice[Compilation]:
     """By the length of the run, estimated from its arithmetic alone: equal settings must give equal plans."""
-    if settings.compile != "auto":
-        return settings.compile, "as asked"
     if not hardware.compiles:
-        return "off", "torch.compile finds no compiler here"
-    n_tokens = plan.n_steps * plan.tokens_per_step / plan.n_processes
-    seconds = min(plan.shape.guess_seconds(n_tokens, plan.block_size, hardware), 60 * (plan.minutes or math.inf))
-    slow = hardware.device == "cpu" and plan.precision == "fp32"
-    if slow and not plan.dropout:
-        return "off", "saves nothing in fp32 without dropout"
+        return Choice("off", "torch.compile finds no compiler here")
+    if slow and not model.dropout:
+        return Choice("off", "saves nothing in fp32 without dropout")
     for limit, compilation, few in LENGTHS_WORTH_COMPILING_FP32 if slow else LENGTHS_WORTH_COMPILING:
-        if seconds >= limit and plan.shape.n_layer <= few:
-            return compilation, f"pays off in a run of about {seconds / 60:.1f} minutes"
-    return "off", f"would not pay off in a run of about {seconds:.0f} seconds"
+        if seconds >= limit and model.shape.n_layer <= few:
+            return Choice(compilation, f"pays off in a run of about {seconds / 60:.1f} minutes")
+    return Choice("off", f"would not pay off in a run of about {seconds:.0f} seconds")
 
 
-def _choose_block(pick: SettingResolver, facts: PlanInputs) -> int:
-    n_tokens = len(facts.tokens.train.ids)
-    if facts.base_shape is None:
-        seconds = math.inf if pick.settings.minutes == "none" else 60 * pick.settings.minutes
-        limit, best = 8192, defaults.choose_block(facts.tokens.train.n_bytes, facts.hardware.device == "cpu", seconds)
-    else:
-        limit = facts.base_shape.n_positions
-        best = min(limit, 256 if facts.hardware.device == "cpu" else 1024)
-    profile = BASES.get(facts.route.base)
-    fewest = FEWEST_BLOCKS if profile is None else profile.fewest_blocks
-    fits = max(8, n_tokens // fewest)
-    reason = "enough context for a few sentences"
-    if fits < best:
-        best, reason = 2 ** int(math.log2(fits)), f"so that {n_tokens:,} tokens make {fewest} blocks or more"
-    block_size = int(pick.choose("block_size", best, reason))
-    if block_size > limit:
-        raise SettingsError(
-            f"--block-size {block_size} is more than the {limit} positions of {facts.route.base}.",
-            hint=f"Use {limit} or less, or --base none.",
-        )
-    if n_tokens <= block_size:
-        raise TextTooShort(
-            f"The training text has {n_tokens:,} tokens; one block needs more than {block_size:,}.",
-            hint=f"Give more text, or --block-size {best}." if best < block_size else "Give more text.",
-        )
-    return block_size
-
-
-def _choose_shape(pick: SettingResolver, facts: PlanInputs, block_size: int, epochs: float) -> Shape:
-    def make(size: str) -> Shape:
-        return make_shape(size, block_size=block_size, vocab_size=facts.vocab_size)
-
-    def count_tokens(size: str) -> float:
-        shape = make(size)
-        passes = min(epochs, _guess_passes(pick.settings, facts, shape))
-        return passes * train.n_tokens / shape.n_parameters
-
-    train, on_processor = facts.tokens.train, facts.hardware.device == "cpu"
-    return make(pick.choose("size", *defaults.choose_size(train.n_bytes, on_processor, count_tokens)))
-
-
-def _choose_batch(pick: SettingResolver, facts: PlanInputs, block_size: int, n_blocks: int) -> int:
-    if facts.hardware.device == "cpu":
-        at_once, reason = _choose_tokens_per_step(facts) // block_size, "fastest on a CPU"
-    else:
-        at_once, reason = 16_384 // block_size, "keeps a GPU busy"
-    most = n_blocks // (4 * facts.n_processes)
-    if most < at_once:
-        at_once, reason = most, "so that a pass over this short text takes several steps"
-    return int(pick.choose("batch_size", max(1, at_once), reason))
-
-
-def _choose_tokens_per_step(facts: PlanInputs) -> int:
-    if facts.route.base in BASES:
-        return BASES[facts.route.base].choose_tokens_per_step(facts.tokens.train.n_bytes)
-    return 2048 if facts.base_shape is None else 1024
-
-
-def _choose_lora(pick: SettingResolver, facts: PlanInputs) -> int | None:
-    rank = pick.settings.lora
-    if rank == "none":
-        return None
-    if facts.base_shape is None:
-        raise SettingsError(f"--lora {rank} needs a base to adapt.", hint="Add --base gpt2, or leave --lora out.")
-    if pick.settings.optimizer == "muon":
-        raise SettingsError("--optimizer muon does not go with --lora.", hint="Leave one of them out.")
-    if not can_adapt():
-        raise SettingsError("--lora needs the package peft.", hint='Install it: pip install "epigone[lora]"')
-    pick.reasons["lora"] = "as asked: adapters are trained, and merged into the base's weights at the end"
-    return rank
-
-
-def _choose_learning(pick: SettingResolver, facts: PlanInputs, shape: Shape, epochs: float) -> dict[str, Any]:
-    """Epochs, optimizer, learning rates, regularisation and patience."""
-    base, n_bytes = facts.route.base, facts.tokens.train.n_bytes
-    passes = min(epochs, _guess_passes(pick.settings, facts, shape))
-    best = choose_defaults(base, shape, n_bytes, passes, lora=pick.settings.lora != "none")
-    optimizer = pick.choose("optimizer", *best.optimizer)
-    rate = float(pick.choose("learning_rate", best.rates[optimizer], best.rate_reason))
-    soon = max(3, min(10, round(epochs / 3))), "once a model overfits, later epochs are rarely better"
-    patience = pick.choose("patience", *(best.patience or soon))
-    return {
-        "epochs": epochs,
-        "optimizer": optimizer,
-        "learning_rate": rate,
-        "matrix_learning_rate": MATRIX_RATE * rate if optimizer == "muon" else rate,
-        "embedding_share": best.embedding_share if optimizer == "muon" else 1.0,
-        "momentum": best.momentum,
-        "beta2": best.beta2,
-        "schedule": pick.choose("schedule", "linear", "to zero: best in most measurements"),
-        "schedule_arguments": pick.settings.schedule_arguments,
-        "warmup_ratio": pick.choose("warmup_ratio", 0.05, "the first steps are the least stable"),
-        "weight_decay": pick.choose("weight_decay", *best.weight_decay),
-        "dropout": pick.choose("dropout", *best.dropout),
-        "patience": None if patience == "none" else patience,
-    }
-
-
-def _choose_epochs(pick: SettingResolver, base: str, n_bytes: int) -> float:
-    timed = "at most, if the minutes allow: " if pick.settings.minutes != "none" else ""
-    return float(pick.choose("epochs", choose_epochs(base, n_bytes), f"{timed}about right for {n_bytes:,} bytes"))
-
-
-def _guess_passes(settings: TrainSettings, facts: PlanInputs, shape: Shape) -> float:
-    """Passes over the text that the minutes allow, from the arithmetic alone; no limit without minutes."""
-    if settings.minutes == "none":
-        return math.inf
-    seconds = shape.guess_seconds(facts.tokens.train.n_tokens, shape.n_positions, facts.hardware)
-    return 60 * settings.minutes * facts.n_processes / seconds
+# -- resuming
 
 
 def extend_plan(plan: Plan, settings: TrainSettings, changes: Mapping[str, Any]) -> Plan:
     """The plan with another length, patience or learning rate; everything else stays as it was."""
     if not changes:
         return plan
-    minutes = None if settings.minutes == "none" else settings.minutes
+    before, minutes = plan.schedule, None if settings.minutes == "none" else settings.minutes
     in_time = None
-    if minutes is not None and plan.minutes is not None:
-        in_time = round(plan.n_steps * minutes / plan.minutes)
-    patience = plan.patience if settings.patience == "auto" else settings.patience
-    rate = changes.get("learning_rate", plan.learning_rate)
-    reasons = {"learning_rate": "as asked when the run was resumed"} if "learning_rate" in changes else {}
-    longer = replace(
-        plan,
-        learning_rate=rate,
-        matrix_learning_rate=rate * (plan.matrix_learning_rate / plan.learning_rate),
-        reasons=plan.reasons | reasons,
-        epochs=changes.get("epochs", plan.epochs),
+    if minutes is not None and before.minutes is not None:
+        in_time = round(before.n_steps * minutes / before.minutes)
+    patience = before.patience if settings.patience == "auto" else settings.patience
+    schedule = replace(
+        before,
+        epochs=changes.get("epochs", before.epochs),
         minutes=minutes,
         patience=None if patience == "none" else patience,
     )
+    longer = replace(_change_rate(plan, changes.get("learning_rate")), schedule=schedule)
     return set_length(longer, settings, in_time)
+
+
+def _change_rate(plan: Plan, rate: float | None) -> Plan:
+    if rate is None:
+        return plan
+    optimizer = replace(
+        plan.optimizer,
+        learning_rate=rate,
+        matrix_learning_rate=rate * (plan.optimizer.matrix_learning_rate / plan.optimizer.learning_rate),
+    )
+    reasons = plan.reasons | {"learning_rate": "as asked when the run was resumed"}
+    return replace(plan, optimizer=optimizer, reasons=reasons)
 
 
 def adapt_to_machine(plan: Plan, on_note: Callable[[str], None]) -> Plan:
     """The plan, with another device if this machine lacks the planned one."""
     try:
-        find_hardware(plan.device)
+        find_hardware(plan.compute.device)
         return plan
     except SettingsError:
         hardware = find_hardware("auto")
-        on_note(f"This machine has no {plan.device}: training continues on {hardware.name}.")
-        precision, _ = choose_precision("auto", hardware)
-        return replace(plan, device=hardware.device, n_threads=hardware.n_threads, precision=precision, compile="off")
+    on_note(f"This machine has no {plan.compute.device}: training continues on {hardware.name}.")
+    precision, _ = choose_precision("auto", hardware)
+    compute = ComputeSpec(device=hardware.device, n_threads=hardware.n_threads, precision=precision, compile="off")
+    return replace(plan, compute=compute)

@@ -133,8 +133,8 @@ def render_report(data: ReportData) -> str:
     return _render_page(
         "report.html",
         name=data.name,
-        n_parameters=data.plan.n_parameters,
-        origin=describe_origin(data.plan, data.plan.base),
+        n_parameters=data.plan.model.n_parameters,
+        origin=describe_origin(data.plan, data.plan.model.base),
         texts=data.texts,
         headline=headline,
         details=details,

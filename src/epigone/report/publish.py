@@ -78,10 +78,10 @@ def publish_card(folder: RunFolder) -> None:
     if best is None:
         return
     manifest, receipt = folder.read_manifest(), folder.read_receipt()
-    plan = manifest.plan
+    plan, model = manifest.plan, manifest.plan.model
     data = CardData(
         title=folder.path.resolve().name,
-        n_parameters=plan.n_parameters,
+        n_parameters=model.n_parameters,
         evaluations=evaluations,
         sources=[
             TrainingFile(
@@ -92,8 +92,8 @@ def publish_card(folder: RunFolder) -> None:
             )
             for file in receipt.files
         ],
-        base=None if plan.fresh else plan.base if plan.base_revision else Path(plan.base).resolve().name,
-        base_on_hub=bool(plan.base_revision),
+        base=None if model.fresh else model.base if model.base_revision else Path(model.base).resolve().name,
+        base_on_hub=bool(model.base_revision),
         distilled=bool(plan.teacher),
         samples=_find_samples(events, best),
         sample_weights=describe_weights(best.epoch, best.share),

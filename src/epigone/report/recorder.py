@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from epigone.report.publish import publish
 from epigone.runs.folder import RunFolder
 from epigone.training.events import BatchSplit, Event
+from epigone.training.trainer import Recorder
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from epigone.training.state import TrainerState
 
 
-class RunRecorder:
-    """The only writer into a run's folder while it is trained; a `training.trainer.Recorder`. All raise OutputError."""
+class RunRecorder(Recorder):
+    """The only writer into a run's folder while it is trained. All raise OutputError."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
@@ -43,5 +44,6 @@ class RunRecorder:
         """In the plan, so that a run that is resumed begins with them, wherever it stopped."""
         manifest = self.run.read_manifest()
         reason = f"in parts since memory ran out in step {event.step:,}"
-        plan = replace(manifest.plan, parts=event.parts, reasons=manifest.plan.reasons | {"batch_size": reason})
+        batch = replace(manifest.plan.batch, parts=event.parts)
+        plan = replace(manifest.plan, batch=batch, reasons=manifest.plan.reasons | {"batch_size": reason})
         self.run.write_manifest(manifest.model_copy(update={"plan": plan}))

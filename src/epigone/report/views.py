@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from epigone.corpus.corpus import FileReceipt
     from epigone.generation.scoring import Score
     from epigone.planning.plan import Plan  # which loads torch
+    from epigone.planning.specs import BatchSpec, OptimizerSpec, ScheduleSpec
     from epigone.runs.records import Receipt
 
 
@@ -285,28 +286,28 @@ COMPILED = {"off": "no", "layers": "layer by layer", "full": "as a whole"}
 
 def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
     """The plan with the reason for each number, and what was measured for it."""
+    model, optimizer, schedule, compute = plan.model, plan.optimizer, plan.schedule, plan.compute
+    size = f"{model.shape.n_layer} layers, {model.shape.n_embd} wide: {model.n_parameters:,} parameters"
+    rate = f"{optimizer.learning_rate:.3g}, {schedule.name}, {schedule.warmup_ratio:.0%} warm-up"
     values = {
-        "start from": ("random weights" if plan.fresh else plan.base, "base"),
-        "size": (f"{plan.shape.n_layer} layers, {plan.shape.n_embd} wide: {plan.n_parameters:,} parameters", "size"),
-        "vocabulary": (f"{plan.shape.vocab_size:,} tokens", "vocab_size"),
-        "block": (f"{plan.block_size:,} tokens", "block_size"),
-        "batch": (_describe_batch(plan), "batch_size"),
-        "steps": (_describe_length(plan), "epochs"),
-        "evaluations": (_describe_evaluations(plan), "evaluations_per_epoch"),
-        "optimizer": (_describe_optimizer(plan), "optimizer"),
-        "learning rate": (
-            f"{plan.learning_rate:.3g}, {plan.schedule}, {plan.warmup_ratio:.0%} warm-up",
-            "learning_rate",
-        ),
-        "dropout": (f"{plan.dropout:g}", "dropout"),
-        "weight decay": (f"{plan.weight_decay:g}", "weight_decay"),
-        "patience": ("off" if plan.patience is None else f"{plan.patience} evaluations", "patience"),
-        "precision": (f"{plan.precision} on {plan.device}", "precision"),
-        "attention": (COMPUTED[plan.attention], "attention"),
-        "compiled": (COMPILED[plan.compile], "compile"),
+        "start from": ("random weights" if model.fresh else model.base, "base"),
+        "size": (size, "size"),
+        "vocabulary": (f"{model.shape.vocab_size:,} tokens", "vocab_size"),
+        "block": (f"{plan.batch.block_size:,} tokens", "block_size"),
+        "batch": (_describe_batch(plan.batch), "batch_size"),
+        "steps": (_describe_length(schedule, plan.batch), "epochs"),
+        "evaluations": (_describe_evaluations(schedule), "evaluations_per_epoch"),
+        "optimizer": (_describe_optimizer(optimizer), "optimizer"),
+        "learning rate": (rate, "learning_rate"),
+        "dropout": (f"{model.dropout:g}", "dropout"),
+        "weight decay": (f"{optimizer.weight_decay:g}", "weight_decay"),
+        "patience": ("off" if schedule.patience is None else f"{schedule.patience} evaluations", "patience"),
+        "precision": (f"{compute.precision} on {compute.device}", "precision"),
+        "attention": (COMPUTED[model.attention], "attention"),
+        "compiled": (COMPILED[compute.compile], "compile"),
     }
-    if plan.lora is not None:
-        values["LoRA"] = (f"adapters of rank {plan.lora}", "lora")
+    if model.lora is not None:
+        values["LoRA"] = (f"adapters of rank {model.lora}", "lora")
     if plan.teacher:
         values["teacher"] = (plan.teacher, "teacher")
     rows = [Row(name, value, plan.reasons.get(setting, "")) for name, (value, setting) in values.items()]
@@ -315,35 +316,37 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
 
 def describe_origin(plan: Plan, base: str) -> str:
     """How the weights came about: "fine-tuned from gpt2 and distilled from another model"."""
-    origin = "trained from scratch" if plan.fresh else f"fine-tuned from {base}"
+    origin = "trained from scratch" if plan.model.fresh else f"fine-tuned from {base}"
     return origin + (" and distilled from another model" if plan.teacher else "")
 
 
-def _describe_optimizer(plan: Plan) -> str:
-    if plan.optimizer == "adamw":
+def _describe_optimizer(spec: OptimizerSpec) -> str:
+    if spec.name == "adamw":
         return "AdamW"
-    apart = f", embeddings at {plan.embedding_share * plan.learning_rate:.3g}" if plan.embedding_share != 1 else ""
-    return f"Muon at {plan.matrix_learning_rate:.3g}, with AdamW{apart}"
+    embeddings = spec.embedding_share * spec.learning_rate
+    apart = f", embeddings at {embeddings:.3g}" if spec.embedding_share != 1 else ""
+    return f"Muon at {spec.matrix_learning_rate:.3g}, with AdamW{apart}"
 
 
-def _describe_batch(plan: Plan) -> str:
-    factors = [f"{plan.batch_size} blocks"]
-    factors[0] += f" in {plan.parts} parts" if plan.parts > 1 else ""
-    factors += [f"{plan.gradient_accumulation} accumulated"] if plan.gradient_accumulation > 1 else []
-    factors += [f"{plan.n_processes} processes"] if plan.n_processes > 1 else []
+def _describe_batch(batch: BatchSpec) -> str:
+    factors = [f"{batch.batch_size} blocks"]
+    factors[0] += f" in {batch.parts} parts" if batch.parts > 1 else ""
+    factors += [f"{batch.gradient_accumulation} accumulated"] if batch.gradient_accumulation > 1 else []
+    factors += [f"{batch.n_processes} processes"] if batch.n_processes > 1 else []
     return " x ".join(factors)
 
 
-def _describe_length(plan: Plan) -> str:
-    if plan.minutes is None:
-        return f"{plan.n_steps:,} in {plan.epochs:g} epochs"
-    epochs = min(plan.epochs, plan.n_steps / plan.steps_per_epoch)
-    return f"about {plan.n_steps:,} in {plan.minutes:g} minutes: {epochs:.2g} epochs"
+def _describe_length(schedule: ScheduleSpec, batch: BatchSpec) -> str:
+    if schedule.minutes is None:
+        return f"{schedule.n_steps:,} in {schedule.epochs:g} epochs"
+    epochs = min(schedule.epochs, schedule.n_steps / batch.steps_per_epoch)
+    return f"about {schedule.n_steps:,} in {schedule.minutes:g} minutes: {epochs:.2g} epochs"
 
 
-def _describe_evaluations(plan: Plan) -> str:
-    often = "every epoch" if plan.evaluations_per_epoch == 1 else f"{plan.evaluations_per_epoch:,} an epoch"
-    return often + ("" if plan.evaluate_every is None else f", and every {plan.evaluate_every:,} steps")
+def _describe_evaluations(schedule: ScheduleSpec) -> str:
+    per_epoch, every = schedule.evaluations_per_epoch, schedule.evaluate_every
+    often = "every epoch" if per_epoch == 1 else f"{per_epoch:,} an epoch"
+    return often + ("" if every is None else f", and every {every:,} steps")
 
 
 def _describe_estimate(estimate: Estimate) -> list[Row]:

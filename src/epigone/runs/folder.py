@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from epigone import __version__
 from epigone.corpus.large_text import Text
 from epigone.errors import (
     FileUnreadable,
@@ -65,6 +64,7 @@ from epigone.runs.records import (
     Receipt,
     SamplingRecord,
     append_event,
+    newer_format,
     read_events,
     read_format,
     read_record,
@@ -195,11 +195,7 @@ class RunFolder:
             return
         found = read_format(read_bytes(self.manifest))
         if found is not None and found[0] > FORMAT:
-            raise RunIncompatible(
-                f"{self.path} was made by epigone {found[1]} in format {found[0]}; this is epigone {__version__}, "
-                f"which reads format {FORMAT}.",
-                hint=f"It needs epigone {found[1]} or newer: pip install --upgrade epigone",
-            )
+            raise newer_format(self.path, *found)
 
     def _list_files(self) -> Iterator[Path]:
         """Everything that belongs to the run, however deep."""
@@ -351,7 +347,7 @@ class RunFolder:
             write_text(self.samples / f"epoch-{name_epoch(event.epoch)}.txt", "\n".join(texts))
 
     def read_events(self) -> tuple[Event, ...]:
-        """All events so far. Raises FileUnreadable."""
+        """All events so far. Raises FileUnreadable, RunIncompatible."""
         try:
             with reading(self.metrics):
                 return tuple(read_events(self.metrics))

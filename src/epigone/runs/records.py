@@ -12,8 +12,10 @@ from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from epigone import __version__
 from epigone.corpus.corpus import FileReceipt
 from epigone.corpus.split import Span
+from epigone.errors import RunIncompatible
 from epigone.model.hub import LARGEST
 from epigone.planning.plan import Plan
 from epigone.tokens.dataset import TokenSplit
@@ -34,21 +36,13 @@ T = TypeVar("T")
 R = TypeVar("R", bound="Record")
 FORMAT = 2
 """Of all files of a run. Format 1 had plan.json in place of run.json and is no longer read."""
-LARGEST_NUMBER = 1 << 53
-"""No number of steps, tokens or bytes is larger."""
-MOST_TOKENS_PER_STEP, MOST_THREADS = 1 << 28, 4_096
-ANY_SIZE = ("learning_rate", "matrix_learning_rate")
-"""Too large a value of these shows in the loss."""
-AT_LEAST_ONE = (
-    *("n_parameters", "n_threads", "n_processes", "block_size", "n_blocks", "batch_size", "gradient_accumulation"),
-    *("lora", "n_steps", "patience", "evaluations_per_epoch", "evaluate_every", "report_every"),
-)
+MOST_TOKENS_PER_STEP = 1 << 28
 
 
 class Record(BaseModel):
     """A file of a run: frozen, with the number of its format; unknown names and wrong types are refused."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", revalidate_instances="always")
 
     format: int = FORMAT
 
@@ -86,7 +80,11 @@ class Manifest(Record):
     @field_validator("plan")
     @classmethod
     def _plan_is_possible(cls, plan: Plan) -> Plan:
-        return check_plan(plan)
+        if not all(1 <= getattr(plan.model.shape, name) <= largest for name, largest in LARGEST.items()):
+            raise ValueError(f"there is no model of the shape {plan.model.shape}")
+        if plan.batch.tokens_per_step > MOST_TOKENS_PER_STEP:
+            raise ValueError(f"a step cannot have {plan.batch.tokens_per_step:,} tokens")
+        return plan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,6 +176,15 @@ def read_format(data: bytes) -> tuple[int, str] | None:
         return None
 
 
+def newer_format(path: Path, number: int, version: str = "") -> RunIncompatible:
+    """The error for a run or a file in the format of a later version of epigone, which is named if it is known."""
+    maker = f"epigone {version}" if version else "a later epigone"
+    return RunIncompatible(
+        f"{path} was made by {maker} in format {number}; this is epigone {__version__}, which reads format {FORMAT}.",
+        hint=f"It needs {maker + ' or newer' if version else maker}: pip install --upgrade epigone",
+    )
+
+
 @cache
 def _adapt(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
@@ -188,22 +195,6 @@ def validate(kind: type[T], values: Mapping[str, Any]) -> T:
     kind(**values)  # unlike pydantic, it refuses names that it does not know
     value: T = _adapt(cast(Any, kind)).validate_python(values)
     return value
-
-
-def check_plan(plan: Plan) -> Plan:
-    """The plan. Raises ValueError where its numbers cannot be."""
-    for name, value in asdict(plan).items():
-        if isinstance(value, int | float) and not -1 <= value <= LARGEST_NUMBER and name not in ANY_SIZE:
-            raise ValueError(f"{name} cannot be {value}")
-        if name in AT_LEAST_ONE and value is not None and value < 1:
-            raise ValueError(f"{name} must be 1 or more, not {value}")
-    sizes = {name: getattr(plan.shape, name) for name in ("n_layer", "n_head", "n_embd", "n_positions")}
-    wrong = [name for name, size in sizes.items() if not 1 <= size <= LARGEST[name]]
-    if wrong or not 1 <= plan.shape.vocab_size <= LARGEST["vocab_size"]:
-        raise ValueError(f"there is no model of the shape {plan.shape}")
-    if plan.tokens_per_step > MOST_TOKENS_PER_STEP or plan.n_threads > MOST_THREADS or plan.epochs <= 0:
-        raise ValueError("its steps cannot be taken")
-    return plan
 
 
 EVENT_NAMES: dict[str, type[Event]] = {
@@ -223,20 +214,27 @@ LARGEST_VALUE = 1e30
 
 
 def append_event(path: Path, event: Event) -> None:
-    """One more line, in one write. An event that is of no use later (`CheckpointSaved`) leaves none."""
+    """One more line, in one write. An event that is of no use later (`CheckpointSaved`) leaves none.
+
+    The first line, and the first after each resume, has the number of the format.
+    """
     name = NAME_OF_EVENT.get(type(event))
     if name is not None:
-        line = json.dumps({"event": name, **asdict(event)}, ensure_ascii=False)
+        number = {"format": FORMAT} if isinstance(event, Started) else {}
+        line = json.dumps({"event": name, **number, **asdict(event)}, ensure_ascii=False)
         with path.open("a", encoding="utf-8", errors="surrogatepass") as file:
             file.write(line + "\n")
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """The events in a file. A last line that a crash cut short, and lines of later versions, are passed over."""
+    """The events in a file. A last line that a crash cut short, and lines that hold no event, are passed over.
+
+    Raises RunIncompatible if a later version of epigone wrote in its own format.
+    """
     if not path.exists():
         return
     for line in path.read_bytes().split(b"\n"):
-        event = _read_event(line)
+        event = _read_event(path, line)
         if event is not None:
             yield event
 
@@ -245,10 +243,12 @@ def _is_absurd(value: object) -> bool:
     return isinstance(value, float | int) and LARGEST_VALUE < abs(value) < math.inf
 
 
-def _read_event(line: bytes) -> Event | None:
+def _read_event(path: Path, line: bytes) -> Event | None:
     try:
         values: dict[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
         kind = EVENT_NAMES[values.pop("event")]
+        if kind is Started and (number := values.pop("format")) > FORMAT:
+            raise newer_format(path, number)
         if kind is Sampled:
             values["samples"] = tuple(Sample(**sample) for sample in values["samples"])
             values["found"] = SampleStats(**values["found"]) if values.get("found") else None

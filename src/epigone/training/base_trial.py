@@ -24,6 +24,7 @@ from epigone.model.base_profile import default_base
 from epigone.model.gpt2 import build_model, read_shape
 from epigone.model.hub import find_base
 from epigone.model.loss import DTYPES, NextTokenLoss
+from epigone.planning.choice import Choice
 from epigone.planning.choose_base import FITS, BaseChoice, BaseTrial
 from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
 from epigone.settings import TrainSettings
@@ -78,35 +79,31 @@ class _Candidate:
     ) -> None:
         train, self.tested = _encode(learned, tokenizer), _encode(tested, tokenizer)
         tokens = TokenDataset(train=train, validation=self.tested, key="")
-        plan, self.hardware = _make_plan(folder, tokenizer, tokens, hardware), hardware
-        at_once = FRESH_TOKENS_PER_STEP if folder is None else TOKENS_PER_STEP
-        self.plan = replace(plan, batch_size=max(1, at_once // plan.block_size))
-        self.model = build_model(self.plan.model_spec, folder, tokenizer.end_of_text_id)
-        self.loss = NextTokenLoss(self.model, attention=self.plan.attention, dtype=DTYPES[self.plan.precision])
+        self.plan, self.hardware = _make_plan(folder, tokenizer, tokens, hardware), hardware
+        plan, batch = self.plan, self.plan.batch
+        self.model = build_model(plan.model, folder, tokenizer.end_of_text_id, seed=plan.seed)
+        self.loss = NextTokenLoss(self.model, attention=plan.model.attention, dtype=DTYPES[plan.compute.precision])
         self.batches = Batches(
-            train.ids,
-            block_size=self.plan.block_size,
-            blocks_per_step=self.plan.blocks_per_step,
-            seed=self.plan.seed,
+            train.ids, block_size=batch.block_size, blocks_per_step=batch.blocks_per_step, seed=plan.seed
         )
 
     def guess_seconds(self) -> float:
         """Estimated duration of a step."""
-        plan = self.plan
-        return plan.shape.guess_seconds(plan.tokens_per_step, plan.block_size, self.hardware)
+        batch = self.plan.batch
+        return self.plan.model.shape.guess_seconds(batch.tokens_per_step, batch.block_size, self.hardware)
 
     def learn(self, n_steps: int) -> float:
         """Train for so many steps, the learning rate falling to zero; then bits per byte of the held-out pieces."""
         plan = set_length(self.plan, TrainSettings(), n_steps)
         optimizer = make_optimizer(self.model, plan)
-        rate = LRSchedule(plan.schedule, peak=plan.learning_rate, n_steps=plan.n_steps, warmup_ratio=plan.warmup_ratio)
+        rate = LRSchedule(plan.schedule, peak=plan.optimizer.learning_rate)
         self.model.train()
         for step in range(n_steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate.at(step) * group["share"]
             optimizer.zero_grad()
             self.loss(*self.batches.read(step)).objective.backward()
-            clip_grad_norm_(self.model.parameters(), plan.max_grad_norm)
+            clip_grad_norm_(self.model.parameters(), plan.optimizer.max_grad_norm)
             optimizer.step()
         return self.measure()
 
@@ -114,7 +111,7 @@ class _Candidate:
     def measure(self) -> float:
         """Bits per byte of the held-out pieces."""
         self.model.eval()  # type: ignore[no-untyped-call]
-        size = self.plan.block_size
+        size = self.plan.batch.block_size
         batches = read_in_order(self.tested.ids, block_size=size, batch_size=max(1, 2_048 // size))
         nats = math.fsum(self.loss(ids, targets).nats.item() * targets.numel() for ids, targets in batches)
         return nats / math.log(2) / self.tested.n_bytes
@@ -137,14 +134,16 @@ def _make_plan(folder: Path | None, tokenizer: BPETokenizer, tokens: TokenDatase
     settings = TrainSettings(epochs=MOST_PASSES, dropout=0.0)
     base = "none" if folder is None else default_base().name
     how = {"size": FRESH_SIZE} if folder is None else {"optimizer": "adamw", "learning_rate": RATE}
-    facts = PlanInputs(
+    inputs = PlanInputs(
         tokens=tokens,
         hardware=hardware,
-        route=BaseChoice(base=base, vocab_size=len(tokenizer), reason="", vocab_size_reason=""),
+        chosen=BaseChoice(Choice(base, ""), Choice(len(tokenizer), "")),
         vocab_size=len(tokenizer),
         base_shape=None if folder is None else read_shape(find_base(default_base().name).config),
     )
-    return make_plan(settings.model_copy(update=how), facts)
+    plan = make_plan(settings.model_copy(update=how), inputs)
+    at_once = FRESH_TOKENS_PER_STEP if folder is None else TOKENS_PER_STEP
+    return replace(plan, batch=replace(plan.batch, batch_size=max(1, at_once // plan.batch.block_size)))
 
 
 @contextmanager

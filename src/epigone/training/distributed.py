@@ -38,6 +38,7 @@ from epigone.errors import EpigoneError, OutputError, ProcessFailed, SettingsErr
 from epigone.files import write_text
 from epigone.hardware import Hardware
 from epigone.planning.plan import Plan
+from epigone.planning.specs import ComputeSpec
 from epigone.training.state import pack_random_state
 
 if TYPE_CHECKING:
@@ -365,11 +366,11 @@ def agree(
                 raise SettingsError(f"{name} differs from {processes.names[0]} in {found}.", hint=hint)
 
 
-def _flatten(values: Mapping[str, object]) -> dict[str, object]:
-    """The values within values under their own names."""
+def _flatten(values: Mapping[str, object], of: str = "") -> dict[str, object]:
+    """The values within values under their own names, or if that is "name", under the name of what they are in."""
     flat: dict[str, object] = {}
     for name, value in values.items():
-        flat |= _flatten(value) if isinstance(value, Mapping) else {name: value}
+        flat |= _flatten(value, name) if isinstance(value, Mapping) else {of if name == "name" else name: value}
     return flat
 
 
@@ -456,26 +457,26 @@ def _connect(device: str) -> None:
     )
 
 
-def make_accelerator(plan: Plan) -> Accelerator:
-    """An `Accelerator` for the plan's device and precision, with deterministic arithmetic."""
+def make_accelerator(spec: ComputeSpec) -> Accelerator:
+    """An `Accelerator` for the planned device and precision, with deterministic arithmetic."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     if count_processes() == 1:  # accelerate keeps one state a process and would refuse a second run's precision
         AcceleratorState._reset_state(reset_partial_state=True)
     else:
-        _connect(plan.device)
+        _connect(spec.device)
         _leave_group_at_end()
-    on_cpu = plan.device == "cpu"
+    on_cpu = spec.device == "cpu"
     if on_cpu:
-        torch.set_num_threads(plan.n_threads)
+        torch.set_num_threads(spec.n_threads)
         # Free on a CPU, except for filling new tensors; without it embedding gradients are summed in any order.
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     else:
         torch.use_deterministic_algorithms(False)
         torch.set_float32_matmul_precision("high")
-    return Accelerator(cpu=on_cpu, mixed_precision="no" if plan.precision == "fp32" else plan.precision)
+    return Accelerator(cpu=on_cpu, mixed_precision="no" if spec.precision == "fp32" else spec.precision)
 
 
 @cache

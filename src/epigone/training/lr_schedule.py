@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
 from epigone.errors import SettingsError
+from epigone.planning.specs import ScheduleSpec
 
 DRIVEN_BY_METRIC = ("reduce_lr_on_plateau", "greedy")
 """Schedules that depend on the validation loss at each evaluation, not on the step."""
@@ -24,12 +25,10 @@ TAKES_NO_ARGUMENTS = ("constant", "constant_with_warmup")
 class LRSchedule:
     """The learning rate by step, or by evaluation for the schedules that are driven by a metric."""
 
-    def __init__(
-        self, name: str, *, peak: float, n_steps: int, warmup_ratio: float, arguments: tuple[str, ...] = ()
-    ) -> None:
-        self.name, self.peak = name, peak
-        self.n_steps = n_steps
-        self._warmup = warmup_ratio
+    def __init__(self, spec: ScheduleSpec, *, peak: float) -> None:
+        self.name, self.peak, self.n_steps = spec.name, peak, spec.n_steps
+        self._warmup = spec.warmup_ratio
+        name, arguments = spec.name, spec.arguments
         if arguments and name in TAKES_NO_ARGUMENTS:
             raise SettingsError(f"--schedule {name} takes no --schedule-arguments.", hint="Leave them out.")
         try:

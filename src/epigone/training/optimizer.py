@@ -129,17 +129,18 @@ def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
     Weight decay is on matrices and embeddings, not on gains and biases. `share` is a group's learning rate as a part of
     the plan's.
     """
+    spec = plan.optimizer
     named = list(_named_parameters(model))
     large = [(name, parameter) for name, parameter in named if parameter.dim() >= 2]
-    usual: dict[str, Any] = {"lr": plan.learning_rate, "weight_decay": plan.weight_decay, "share": 1.0}
-    usual["betas"] = (0.9, plan.beta2)
+    usual: dict[str, Any] = {"lr": spec.learning_rate, "weight_decay": spec.weight_decay, "share": 1.0}
+    usual["betas"] = (0.9, spec.beta2)
     small = usual | {"params": [parameter for _, parameter in named if parameter.dim() < 2], "weight_decay": 0.0}
-    if plan.optimizer == "adamw":
+    if spec.name == "adamw":
         groups = [usual | {"params": [parameter for _, parameter in large]}, small]
-        return torch.optim.AdamW(groups, fused=plan.device != "mps")
-    share = plan.matrix_learning_rate / plan.learning_rate
-    matrices = usual | {"lr": plan.matrix_learning_rate, "share": share}
-    embeddings = usual | {"lr": plan.embedding_share * plan.learning_rate, "share": plan.embedding_share}
+        return torch.optim.AdamW(groups, fused=plan.compute.device != "mps")
+    share = spec.matrix_learning_rate / spec.learning_rate
+    matrices = usual | {"lr": spec.matrix_learning_rate, "share": share}
+    embeddings = usual | {"lr": spec.embedding_share * spec.learning_rate, "share": spec.embedding_share}
     inner = [(name, parameter) for name, parameter in large if ".h." in name]
     groups = [
         # Queries, keys and values stand side by side in c_attn.
@@ -148,9 +149,9 @@ def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         embeddings | {"params": [parameter for name, parameter in large if ".h." not in name]},
         small,
     ]
-    polynomials = FIVE if plan.fresh else THREE  # a small base learns as much from them (docs/dev/findings.md)
-    dtype = torch.bfloat16 if plan.precision == "bf16" else torch.float32
-    return Muon(groups, dtype=dtype, momentum=plan.momentum, polynomials=polynomials)
+    polynomials = FIVE if plan.model.fresh else THREE  # a small base learns as much from them (docs/dev/findings.md)
+    dtype = torch.bfloat16 if plan.compute.precision == "bf16" else torch.float32
+    return Muon(groups, dtype=dtype, momentum=spec.momentum, polynomials=polynomials)
 
 
 def _named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -42,18 +42,19 @@ class Clock:
     def share_done(self) -> float:
         """Share of the run that is done: of its steps or, if that is more, of its minutes less the reserve."""
         by_steps = self._progress.step / self._plan.most_steps
-        if self._plan.minutes is None:
+        minutes = self._plan.schedule.minutes
+        if minutes is None:
             return by_steps
-        allowed = max(1e-9, 60 * self._plan.minutes - self._progress.seconds_before)
+        allowed = max(1e-9, 60 * minutes - self._progress.seconds_before)
         reserve = min(self._factor * self._progress.evaluation_seconds, allowed / 2)
         return min(1.0, max(by_steps, self.seconds_of_steps / (allowed - reserve)))
 
     @property
     def steps_done(self) -> float:
         """Position of the coming step's middle in the learning-rate schedule, in planned steps."""
-        if self._plan.minutes is None:
+        if self._plan.schedule.minutes is None:
             return self._progress.step + 0.5
-        return self.share_done * self._plan.n_steps
+        return self.share_done * self._plan.schedule.n_steps
 
     @property
     def is_checkpoint_due(self) -> bool:
@@ -63,13 +64,13 @@ class Clock:
     @property
     def is_evaluation_due(self) -> bool:
         """At the end of an epoch or of a part of one; under a time limit only as often as it allows."""
-        step, plan = self._progress.step, self._plan
-        asked = plan.evaluate_every is not None and step % plan.evaluate_every == 0
-        per_step = plan.blocks_per_step * plan.evaluations_per_epoch
-        passed = step * per_step // plan.n_blocks > (step - 1) * per_step // plan.n_blocks
+        step, schedule, batch = self._progress.step, self._plan.schedule, self._plan.batch
+        asked = schedule.evaluate_every is not None and step % schedule.evaluate_every == 0
+        per_step = batch.blocks_per_step * schedule.evaluations_per_epoch
+        passed = step * per_step // batch.n_blocks > (step - 1) * per_step // batch.n_blocks
         waited = self._progress.seconds - self.evaluated_at
         affordable = waited >= SECONDS_LEARNED_PER_SECOND_EVALUATED * self._progress.evaluation_seconds
-        return asked or (passed and (plan.minutes is None or affordable))
+        return asked or (passed and (schedule.minutes is None or affordable))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

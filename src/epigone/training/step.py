@@ -25,8 +25,8 @@ class GradientStep:
 
     def __init__(self, loss: nn.Module, batches: Batches, accelerator: Accelerator, plan: Plan) -> None:
         self.loss, self.batches, self.accelerator, self.plan = loss, batches, accelerator, plan
-        self.parts = plan.parts
-        self._sums_on = "cpu" if plan.device == "mps" else plan.device
+        self.parts = plan.batch.parts
+        self.sums_on = "cpu" if plan.compute.device == "mps" else plan.compute.device
         self._sure = False
 
     def expect_out_of_memory(self) -> None:
@@ -70,9 +70,10 @@ class GradientStep:
         return loss
 
     def _compute(self, step: int) -> torch.Tensor:
-        rows = self.plan.list_rows(self.accelerator.process_index, self.parts)
-        n_blocks = self.plan.batch_size * self.plan.gradient_accumulation
-        mean = torch.zeros((), dtype=torch.float64, device=self._sums_on)
+        batch = self.plan.batch
+        rows = batch.list_rows(self.accelerator.process_index, self.parts)
+        n_blocks = batch.batch_size * batch.gradient_accumulation
+        mean = torch.zeros((), dtype=torch.float64, device=self.sums_on)
         for part in rows:
             ids, targets = self.batches.read(step, rows=part)
             alone = part != rows[-1] or not self._sure
@@ -90,12 +91,12 @@ class GradientStep:
                 parameter.grad /= self.accelerator.num_processes
 
     def _divide(self) -> None:
-        plan = self.plan
-        if self.parts >= plan.batch_size:
-            smaller = "--size" if plan.fresh else "--base"
-            lora = "" if plan.fresh or plan.lora is not None else ", or --lora 16"
+        model, batch, device = self.plan.model, self.plan.batch, self.plan.compute.device
+        if self.parts >= batch.batch_size:
+            smaller = "--size" if model.fresh else "--base"
+            lora = "" if model.fresh or model.lora is not None else ", or --lora 16"
             raise OutOfMemory(
-                f"Memory ran out: a step with one block of {plan.block_size:,} tokens does not fit on {plan.device}.",
+                f"Memory ran out: a step with one block of {batch.block_size:,} tokens does not fit on {device}.",
                 hint=f"Train with a smaller --block-size or {smaller}{lora}.",
             )
-        self.parts = min(2 * self.parts, plan.batch_size)
+        self.parts = min(2 * self.parts, batch.batch_size)

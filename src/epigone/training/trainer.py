@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from pydantic import TypeAdapter
@@ -65,10 +65,10 @@ def explain_divergence(what: str, plan: Plan, progress: Progress) -> TrainingDiv
     """An error that says what happened, what is kept and what to try."""
     some = math.isfinite(progress.best_loss)
     kept = f"the best epoch so far, {progress.best_epoch:.2f}, is kept" if some else "there is no good epoch yet"
-    precision = ", or --precision fp32" if plan.precision != "fp32" else ""
+    precision = ", or --precision fp32" if plan.compute.precision != "fp32" else ""
     return TrainingDiverged(
         f"{what} by step {progress.step:,}; {kept}.",
-        hint=f"Try a lower rate, --learning-rate {plan.learning_rate / 2:.1g}{precision}.",
+        hint=f"Try a lower rate, --learning-rate {plan.optimizer.learning_rate / 2:.1g}{precision}.",
     )
 
 
@@ -80,8 +80,8 @@ BaseWeights = Callable[[], Mapping[str, torch.Tensor]]
 """Loads the base's weights, as before the first step."""
 
 
-class Recorder(Protocol):
-    """Saves what a run produces. Called in the main process only; training waits until it returns."""
+class Recorder:
+    """Saves what a run produces; this one nothing. Called in the main process only; training waits until it returns."""
 
     def record(self, event: Event) -> None:
         """Save an event."""
@@ -91,19 +91,6 @@ class Recorder(Protocol):
 
     def save_checkpoint(self, step: int, state: TrainerState) -> None:
         """Save everything that training needs to resume."""
-
-
-class NoRecorder:
-    """Saves nothing."""
-
-    def record(self, event: Event) -> None:
-        """Do nothing."""
-
-    def keep_best(self, model: GPT2LMHeadModel) -> None:
-        """Do nothing."""
-
-    def save_checkpoint(self, step: int, state: TrainerState) -> None:
-        """Do nothing."""
 
 
 class Trainer:
@@ -122,36 +109,29 @@ class Trainer:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """`origin` loads the base's weights at the end, to interpolate with them; `teacher` is distilled from."""
-        self.recorder: Recorder = recorder or NoRecorder()
+        self.recorder = recorder or Recorder()
         self.tokens, self.plan = tokens, plan
         self.sample, self.origin, self.should_stop = sample, origin, should_stop
-        self.accelerator = make_accelerator(plan)
-        with explain_out_of_memory(f"the model does not fit on {plan.device}", SMALLER):
+        self.accelerator = make_accelerator(plan.compute)
+        with explain_out_of_memory(f"the model does not fit on {plan.compute.device}", SMALLER):
             self.model = model.to(self.accelerator.device)
         self.model.train()
         self.optimizer = make_optimizer(self.model, plan)
         loss = NextTokenLoss(
             self.model,
-            attention=plan.attention,
-            dtype=DTYPES[plan.precision],
-            compile=plan.compile,
+            attention=plan.model.attention,
+            dtype=DTYPES[plan.compute.precision],
+            compile=plan.compute.compile,
             teacher=None if teacher is None else teacher.to(self.accelerator.device),
         )
         # accelerate casts outputs to fp32: of the loss, which is one number, and not of all logits.
         loss, self._stepper = self.accelerator.prepare(loss, self.optimizer)
-        self.rate = LRSchedule(
-            plan.schedule,
-            peak=plan.learning_rate,
-            n_steps=plan.n_steps,
-            warmup_ratio=plan.warmup_ratio,
-            arguments=plan.schedule_arguments,
-        )
-        self.batches = Batches(
-            tokens.train.ids, block_size=plan.block_size, blocks_per_step=plan.blocks_per_step, seed=plan.seed
-        )
+        self.rate = LRSchedule(plan.schedule, peak=plan.optimizer.learning_rate)
+        block_size, blocks_per_step = plan.batch.block_size, plan.batch.blocks_per_step
+        self.batches = Batches(tokens.train.ids, block_size=block_size, blocks_per_step=blocks_per_step, seed=plan.seed)
         self.gradients = GradientStep(loss, self.batches, self.accelerator, plan)
         self.progress = Progress()
-        self._losses = torch.zeros(2, dtype=torch.float64, device="cpu" if plan.device == "mps" else plan.device)
+        self._losses = torch.zeros(2, dtype=torch.float64, device=self.gradients.sums_on)
         torch.manual_seed(plan.seed + self.accelerator.process_index)
         self.clock = Clock(plan, self.progress, mixes=origin is not None)
 
@@ -163,30 +143,30 @@ class Trainer:
     @property
     def epoch(self) -> float:
         """Passes over the text so far."""
-        return self.progress.step / self.plan.steps_per_epoch
+        return self.progress.step / self.plan.batch.steps_per_epoch
 
     def learn(self) -> Iterator[Event]:
         """Train to the end of the plan, event by event. Raises TrainingDiverged, OutOfMemory."""
-        progress, plan = self.progress, self.plan
+        progress, plan, schedule = self.progress, self.plan, self.plan.schedule
         self.clock = Clock(plan, progress, mixes=self.origin is not None)
         yield self._record(
             Started(
                 step=progress.step,
-                n_steps=plan.n_steps,
-                epochs=min(plan.epochs, plan.n_steps / plan.steps_per_epoch),
-                timed=plan.minutes is not None,
+                n_steps=schedule.n_steps,
+                epochs=min(schedule.epochs, schedule.n_steps / plan.batch.steps_per_epoch),
+                timed=schedule.minutes is not None,
                 resumed=progress.step > 0,
             )
         )
-        if progress.evaluated_step < 0 and not plan.fresh:
+        if progress.evaluated_step < 0 and not plan.model.fresh:
             yield from self._evaluate()  # the untouched base counts as epoch 0
         while (reason := self._find_reason_to_stop()) is None:
             parts = self.parts
             self.step()
             if self.parts > parts:
-                yield self._record(BatchSplit(step=progress.step, batch_size=plan.batch_size, parts=self.parts))
+                yield self._record(BatchSplit(step=progress.step, batch_size=plan.batch.batch_size, parts=self.parts))
             due = bool(all_reduce_max(self.accelerator, self.clock.is_evaluation_due)[0])
-            if due or progress.step % plan.report_every == 0:
+            if due or progress.step % schedule.report_every == 0:
                 yield self._record(self._report())
             if due:
                 yield from self._evaluate()
@@ -218,15 +198,14 @@ class Trainer:
             return "done"
         if share >= 1:
             return "time"
-        if self.plan.patience is not None and self.progress.n_worse >= self.plan.patience:
-            return "patience"
-        return None
+        patience = self.plan.schedule.patience
+        return "patience" if patience is not None and self.progress.n_worse >= patience else None
 
     # -- one step
 
     def step(self) -> None:
         """Forward, backward and update, with the gradient averaged over batches and processes."""
-        plan, progress = self.plan, self.progress
+        progress, max_norm = self.progress, self.plan.optimizer.max_grad_norm
         rate = progress.learning_rate = self.rate.at(self.clock.steps_done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
@@ -234,8 +213,8 @@ class Trainer:
         with explain_out_of_memory(
             "the optimizer's state does not fit into memory with the model and its gradient", SMALLER
         ):
-            if plan.max_grad_norm:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), plan.max_grad_norm)
+            if max_norm:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
             self._stepper.step()
         self._stepper.zero_grad()
         progress.step += 1
@@ -244,18 +223,18 @@ class Trainer:
         self.clock.tick()
 
     def _report(self) -> StepReport:
-        progress, plan = self.progress, self.plan
+        progress, schedule = self.progress, self.plan.schedule
         loss = self._mean_loss(1, progress.n_unreported)
         seconds = max(1e-9, progress.seconds - self.clock.reported_at)
         share = self.clock.share_done
         report = StepReport(
             step=progress.step,
-            n_steps=plan.n_steps if plan.minutes is None else max(progress.step, round(progress.step / share)),
+            n_steps=schedule.n_steps if schedule.minutes is None else max(progress.step, round(progress.step / share)),
             epoch=self.epoch,
             progress=min(1.0, share),
             loss=loss,
             learning_rate=progress.learning_rate,
-            tokens_per_second=progress.n_unreported * plan.tokens_per_step / seconds,
+            tokens_per_second=progress.n_unreported * self.plan.batch.tokens_per_step / seconds,
             seconds=progress.seconds,
             seconds_left=self.clock.seconds_of_steps * (1 - min(1.0, share)) / max(share, 1e-9),
         )
@@ -339,8 +318,8 @@ class Trainer:
         return evaluate(
             self.model,
             self.tokens.validation,
-            block_size=self.plan.block_size,
-            batch_size=-(-self.plan.batch_size // self.parts),
+            block_size=self.plan.batch.block_size,
+            batch_size=-(-self.plan.batch.batch_size // self.parts),
             accelerator=self.accelerator,
         )
 
@@ -348,7 +327,7 @@ class Trainer:
         """Evaluate, note whether it is the best so far, and reset the training loss. Raises TrainingDiverged."""
         progress, plan = self.progress, self.plan
         found = self._read_held_out()
-        spoiled = plan.keep_best == "quality" and bool(all_reduce_max(self.accelerator, float(spoiled))[0])
+        spoiled = plan.schedule.keep_best == "quality" and bool(all_reduce_max(self.accelerator, float(spoiled))[0])
         rank = spoiled, check_loss(found.loss, plan, progress)  # unspoiled samples come before a lower loss
         best = not math.isfinite(progress.best_loss) or rank < (progress.best_spoiled, progress.best_loss)
         if best:
