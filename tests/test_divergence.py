@@ -233,7 +233,7 @@ def test_a_rate_that_is_far_too_high_is_noticed_and_a_lower_one_taken_on_resume(
     assert calm.code == 0, calm.err
     run = epigone.open_run(tmp_path / "run")
     plan = run.folder.read_manifest().plan
-    assert (plan.optimizer.learning_rate, plan.optimizer.matrix_learning_rate) == pytest.approx((0.003, 0.012))
+    assert (plan.optimizer.learning_rate, plan.optimizer.matrix_share) == (0.003, 4.0)
     assert run.folder.read_settings().learning_rate == 0.003
     assert plan.reasons["learning_rate"] == "as asked when the run was resumed"
     assert all(item.learning_rate <= 0.003 for item in run.evaluations)
@@ -249,9 +249,8 @@ def test_a_lower_rate_scales_all_that_is_to_come_and_nothing_else(tmp_path: Path
     assert [item.step for item in looks] == [item.step for item in theirs]
     shares = [ours.learning_rate / other.learning_rate for ours, other in zip(looks, theirs, strict=True)]
     assert shares == pytest.approx([1, 1] + [0.25] * (len(looks) - 2))
-    plan, rates = after.folder.read_manifest().plan, before.optimizer
-    changed = {name: getattr(rates, name) / 4 for name in ("learning_rate", "matrix_learning_rate")}
-    assert plan == change(before, **changed, reasons=plan.reasons)
+    plan = after.folder.read_manifest().plan
+    assert plan == change(before, learning_rate=before.optimizer.learning_rate / 4, reasons=plan.reasons)
     assert find_checkpoint(after.folder.checkpoints)[0] is not None
 
 

@@ -108,7 +108,7 @@ def test_it_has_the_teachers_tokenizer_and_block_and_other_random_numbers() -> N
     ours, theirs = load_tokenizer(run / "model"), load_tokenizer(teacher() / "model")
     assert ours.backend.to_str() == theirs.backend.to_str()
     plan, other = read_plan(run), read_plan(teacher())
-    assert (plan.batch.block_size, plan.model.shape) == (32, other.shape)
+    assert (plan.batch.block_size, plan.model.shape) == (32, other.model.shape)
     assert plan.seed != other.seed
     assert "its predictions count as much as the text" in outcome.out and plan.teacher == str(teacher())
 

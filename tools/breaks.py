@@ -184,8 +184,8 @@ BREAKS = (
     ),
     Break(
         "patience: one evaluation more",
-        "self.progress.n_worse >= self.plan.patience",
-        "self.progress.n_worse > self.plan.patience",
+        "self.progress.n_worse >= patience",
+        "self.progress.n_worse > patience",
         "learner",
     ),
     Break("trial: it is tested on what it has learned", "if i % 10 != 5]", "if True]", "base_trial"),

@@ -92,7 +92,7 @@ def fingerprint_run(run: Path) -> dict[str, str]:
     lines = []
     for line in (run / "metrics.jsonl").read_text("utf-8").splitlines():
         values = json.loads(line)
-        if values["event"] != "started":  # a run that was resumed has two of these
+        if values["event"] != "started":  # has the format's number; a run that was resumed has two of these
             lines.append(json.dumps({name: value for name, value in values.items() if name not in TIMES}))
     return {
         "model": _hash((run / "model" / "model.safetensors").read_bytes()),

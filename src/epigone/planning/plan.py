@@ -35,7 +35,7 @@ WARM_UP_STEPS = 20
 STEPS_BETWEEN_EVALUATIONS = 20
 """At least, unless an epoch is shorter: an evaluation and the checkpoint after it take time."""
 SMALL_PARAMETERS = 50_000_000
-MATRIX_RATE = 4.0
+MATRIX_SHARE = 4.0
 """Muon's peak rate for a matrix as a multiple of AdamW's for the rest."""
 LINEAR: Choice[Schedule] = Choice("linear", "to zero: best in most measurements")
 LENGTHS_WORTH_COMPILING: tuple[tuple[float, Compilation, int], ...] = ((240, "full", 8), (30, "layers", 96))
@@ -239,7 +239,7 @@ def _plan_optimizer(settings: TrainSettings, best: TrainingDefaults) -> tuple[Op
     spec = OptimizerSpec(
         name=name.value,
         learning_rate=rate.value,
-        matrix_learning_rate=MATRIX_RATE * rate.value if muon else rate.value,
+        matrix_share=MATRIX_SHARE if muon else 1.0,
         embedding_share=best.embedding_share if muon else 1.0,
         momentum=best.momentum,
         beta2=best.beta2,
@@ -387,20 +387,10 @@ def extend_plan(plan: Plan, settings: TrainSettings, changes: Mapping[str, Any])
         minutes=minutes,
         patience=None if patience == "none" else patience,
     )
-    longer = replace(_change_rate(plan, changes.get("learning_rate")), schedule=schedule)
+    optimizer = replace(plan.optimizer, learning_rate=changes.get("learning_rate", plan.optimizer.learning_rate))
+    why = {"learning_rate": "as asked when the run was resumed"} if "learning_rate" in changes else {}
+    longer = replace(plan, schedule=schedule, optimizer=optimizer, reasons=plan.reasons | why)
     return set_length(longer, settings, in_time)
-
-
-def _change_rate(plan: Plan, rate: float | None) -> Plan:
-    if rate is None:
-        return plan
-    optimizer = replace(
-        plan.optimizer,
-        learning_rate=rate,
-        matrix_learning_rate=rate * (plan.optimizer.matrix_learning_rate / plan.optimizer.learning_rate),
-    )
-    reasons = plan.reasons | {"learning_rate": "as asked when the run was resumed"}
-    return replace(plan, optimizer=optimizer, reasons=reasons)
 
 
 def adapt_to_machine(plan: Plan, on_note: Callable[[str], None]) -> Plan:

@@ -28,10 +28,10 @@ class OptimizerSpec:
     name: OptimizerName
     learning_rate: Rate
     """At its peak."""
-    matrix_learning_rate: Rate
-    """Peak learning rate of the matrices inside the layers; with AdamW the same as `learning_rate`."""
+    matrix_share: Amount
+    """Peak learning rate of the matrices inside the layers, as a multiple of `learning_rate`."""
     embedding_share: Amount
-    """With Muon, the embeddings' peak learning rate as a multiple of `learning_rate`."""
+    """The same of the embeddings. With AdamW both are 1."""
     momentum: Share
     """Muon's."""
     beta2: Share

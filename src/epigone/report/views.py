@@ -325,7 +325,7 @@ def _describe_optimizer(spec: OptimizerSpec) -> str:
         return "AdamW"
     embeddings = spec.embedding_share * spec.learning_rate
     apart = f", embeddings at {embeddings:.3g}" if spec.embedding_share != 1 else ""
-    return f"Muon at {spec.matrix_learning_rate:.3g}, with AdamW{apart}"
+    return f"Muon at {spec.matrix_share * spec.learning_rate:.3g}, with AdamW{apart}"
 
 
 def _describe_batch(batch: BatchSpec) -> str:

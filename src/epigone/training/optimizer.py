@@ -138,8 +138,7 @@ def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
     if spec.name == "adamw":
         groups = [usual | {"params": [parameter for _, parameter in large]}, small]
         return torch.optim.AdamW(groups, fused=plan.compute.device != "mps")
-    share = spec.matrix_learning_rate / spec.learning_rate
-    matrices = usual | {"lr": spec.matrix_learning_rate, "share": share}
+    matrices = usual | {"lr": spec.matrix_share * spec.learning_rate, "share": spec.matrix_share}
     embeddings = usual | {"lr": spec.embedding_share * spec.learning_rate, "share": spec.embedding_share}
     inner = [(name, parameter) for name, parameter in large if ".h." in name]
     groups = [
