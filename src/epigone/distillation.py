@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from epigone.errors import OutputError, RunDamaged, SettingsError
+from epigone.errors import OutputError, RunDamaged, SettingsError, quote_command
 from epigone.files import check_room, make_folder
 from epigone.model.gpt2 import load_model
 from epigone.model.hub import CONFIG, WEIGHTS
@@ -51,7 +51,8 @@ class Distillation(StartingPoint):
         plan = folder.read_manifest().plan
         if fault := folder.find_damage_of_best():
             raise SettingsError(
-                f"--teacher {asked.teacher}: {fault}.", hint=f"epigone resume {asked.teacher} mends it."
+                f"--teacher {asked.teacher}: {fault}.",
+                hint=f"{quote_command('epigone', 'resume', folder.path)} mends it.",
             )
         _check_settings(asked, plan)
         size = plan.model.shape.vocab_size

@@ -24,6 +24,10 @@ EpigoneError
 
 from __future__ import annotations
 
+import os
+import shlex
+from pathlib import PurePath
+
 
 class EpigoneError(Exception):
     """An expected failure: its text says what and where, `hint` what to do next; a command exits with `exit_code`."""
@@ -118,6 +122,27 @@ class ProcessFailed(EpigoneError):
     """Another process of the same training failed, ended or cannot be reached."""
 
     exit_code = 1
+
+
+def quote_command(*words: str | PurePath) -> str:
+    """A command as a user can paste it into a shell, whatever characters the names in it have."""
+    return " ".join(map(_quote_word, words))
+
+
+def _quote_word(word: str | PurePath) -> str:
+    name = f".{os.sep}{word}" if isinstance(word, PurePath) and str(word).startswith("-") else str(word)
+    if os.name == "nt":  # its names have no quotation marks and no control characters
+        return f'"{name}"' if set(name) & set(" &()^;,=%!") else name
+    if name.isprintable():
+        return shlex.quote(name)
+    return f"$'{''.join(map(_escape, name))}'"
+
+
+def _escape(letter: str) -> str:
+    if letter.isprintable():
+        return f"\\{letter}" if letter in "\\'" else letter
+    errors = "surrogateescape" if "\udc80" <= letter <= "\udcff" else "surrogatepass"  # a name may be any bytes
+    return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", errors))
 
 
 def first_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from epigone import __version__
 from epigone.corpus.corpus import StageCallback, ignore_stages
 from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE, hide_password
-from epigone.errors import RunExists, TrainingDiverged
+from epigone.errors import RunExists, TrainingDiverged, quote_command
 from epigone.evaluation.sample_checks import SampleChecker, SampleWriter, choose_temperature
 from epigone.files import hash_file
 from epigone.model.gpt2 import load_model
@@ -205,7 +205,8 @@ def write_down(run: RunFolder, texts: Sequence[str], prepared: PreparedRun) -> P
 
 def explain_resuming(run: RunFolder) -> str:
     """What to do if a process is lost."""
-    return f"To continue from the last checkpoint, with or without torchrun: epigone resume {run.path}"
+    command = quote_command("epigone", "resume", run.path)
+    return f"To continue from the last checkpoint, with or without torchrun: {command}"
 
 
 def list_versions() -> dict[str, str]:
@@ -264,7 +265,8 @@ def train_to_end(run: RunFolder, trainer: Trainer) -> Iterator[Event]:
                 publish_curves(run)
                 write_report(run, with_sentences=is_quick(run))
     except TrainingDiverged as error:
-        error.hint += f" To go on from the last good checkpoint: epigone resume {run.path} --learning-rate …"
+        command = quote_command("epigone", "resume", run.path)
+        error.hint += f" To go on from the last good checkpoint: {command} --learning-rate …"
         raise
 
 

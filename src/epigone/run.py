@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from epigone.errors import BaseError, RunDamaged, RunNotFound, SettingsError
+from epigone.errors import BaseError, RunDamaged, RunNotFound, SettingsError, quote_command
 from epigone.evaluation.quiz import Question, choose_author_passages, find_contexts, make_pair, make_quiz
 from epigone.evaluation.verdict import UNTOUCHED
 from epigone.files import exists, hash_file, write_json
@@ -288,11 +288,13 @@ def _check_model(run: RunFolder) -> Path:
 
 
 def _run_damaged(run: RunFolder, fault: str) -> RunDamaged:
-    return RunDamaged(f"{run.path}: {fault.rstrip('.')}.", hint=f"epigone resume {run.path} restores it.")
+    return RunDamaged(
+        f"{run.path}: {fault.rstrip('.')}.", hint=f"{quote_command('epigone', 'resume', run.path)} restores it."
+    )
 
 
 def _no_model_yet(run: PathOrName) -> RunNotFound:
     return RunNotFound(
         f"{run} holds no model yet: it stopped before its first evaluation.",
-        hint=f"Go on with it: epigone resume {run}",
+        hint=f"Go on with it: {quote_command('epigone', 'resume', Path(run))}",
     )

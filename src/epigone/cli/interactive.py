@@ -9,7 +9,7 @@ from epigone.cli.terminal import Screen, ask_line, print_piece
 from epigone.errors import OutputError
 from epigone.evaluation.quiz import Question, Result, describe_result, judge_answers
 from epigone.generation.session import WritingSession
-from epigone.report.escape import clean_text
+from epigone.report.escape import clean_text, show_name
 
 COMMANDS = (
     ("Enter", "", "continue the text; Ctrl-C cuts it short"),
@@ -101,7 +101,7 @@ class InteractiveSession:
         except OutputError as error:
             self.screen.show_warning(f"{error} {error.hint}")
         else:
-            self.screen.show_note(f"Appended {len(self.session.text):,} characters to {path}.")
+            self.screen.show_note(f"Appended {len(self.session.text):,} characters to {show_name(path)}.")
 
     def _show(self, pieces: Iterator[str]) -> None:
         """Print the end of the text, then the new text as it is written."""
@@ -122,7 +122,7 @@ class InteractiveSession:
         if not text:
             self.screen.show_note("Nothing was written.")
         elif path is not None:
-            self.screen.show_note(f"The text is in {path}.")
+            self.screen.show_note(f"The text is in {show_name(path)}.")
         else:
             self.screen.show_note("The whole text:")
             print_piece(clean_text(text) + "\n")

@@ -10,7 +10,7 @@ import click
 
 from epigone.cli.options import JSON, PATH, Argument, Command, Option
 from epigone.cli.write import find_model, use_idle_threads
-from epigone.errors import SettingsError, TextError, TextNotFound
+from epigone.errors import SettingsError, TextError, TextNotFound, quote_command
 from epigone.settings import Frozen, JudgeSettings
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ class ScoreOptions(Frozen):
 def score(run: str, text: str, settings: ScoreOptions, *, as_json: bool) -> int:
     """How likely is a text under a model? As a whole, and its least likely lines."""
     if Path(run).is_file() and Path(text).is_dir():
-        raise SettingsError("The run comes first, then the text.", hint=f"epigone score {text} {run}")
+        raise SettingsError(
+            "The run comes first, then the text.", hint=quote_command("epigone", "score", Path(text), Path(run))
+        )
     from epigone import run as runs
     from epigone.cli.terminal import print_json
 
@@ -105,11 +107,12 @@ def score(run: str, text: str, settings: ScoreOptions, *, as_json: bool) -> int:
 def report(run: Path, out: Path | None) -> int:
     """Write one page about a run: curves, samples, verdicts, text and plan."""
     from epigone.cli.terminal import open_screen
+    from epigone.report.escape import show_name
     from epigone.run import open_run
 
     path = open_run(find_model(str(run))).report(out)
     with open_screen(quiet=False, json=False, must_show=True) as screen:
-        screen.show_note(f"The report is in {path}.")
+        screen.show_note(f"The report is in {show_name(path)}.")
     return 0
 
 
@@ -138,9 +141,10 @@ def _judge_run(target: str, settings: JudgeSettings, others: Mapping[str, Sequen
     from epigone.runs.folder import RunFolder
 
     if Path(target).is_file() and not RunFolder.is_run(Path(target)):
+        command = quote_command("epigone", "judge", Path(target))
         raise SettingsError(
             f"{target} is a text, not a run.",
-            hint=f"To judge it, give a text by its author: epigone judge {target} --author FILE",
+            hint=f"To judge it, give a text by its author: {command} --author FILE",
         )
     use_idle_threads()
     return open_run(find_model(target)).judge(

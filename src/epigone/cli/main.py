@@ -25,7 +25,7 @@ from epigone.cli.quiz import quiz
 from epigone.cli.train import INTERRUPTED, plan, resume, train
 from epigone.cli.write import write
 from epigone.errors import EpigoneError, OutOfMemory, OutputError, SettingsError, first_line
-from epigone.report.escape import show_controls
+from epigone.report.escape import show_controls, show_name
 
 COMPLETION = "_EPIGONE_COMPLETE"
 """Variable through which the shell's script asks for completions."""
@@ -193,8 +193,8 @@ def _show_error(error: EpigoneError, *, as_json: bool) -> None:
         return
     if as_json:
         _print_json(str(error), error.hint, type(error).__name__)
-    lines = f"error: {error}" + (f"\n  {error.hint}" if error.hint else "")
-    print(show_controls(lines), file=sys.stderr)  # a file's name may contain control characters
+    message, hint = show_name(error), show_name(error.hint)  # files' names may contain control characters
+    print(f"error: {message}" + f"\n  {hint}" * bool(hint), file=sys.stderr)
 
 
 def _may_show_error() -> bool:

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 from pydantic.fields import FieldInfo
 
-from epigone.errors import SettingsError
+from epigone.errors import SettingsError, quote_command
 from epigone.settings import Frozen, flag_name, make_settings, nearest, read_settings
 
 CONTEXT: dict[str, Any] = {
@@ -366,5 +366,5 @@ def _list_flags(command: click.Command) -> dict[str, str]:
 
 def _explain_unknown_command(name: str, rest: Sequence[str], known: Sequence[str]) -> SettingsError:
     meant = COMMANDS.get(name) or next(iter(nearest(name, known)), "")
-    hint = f"Did you mean: {' '.join(['epigone', meant, *rest[:1]])}" if meant else "See: epigone --help"
+    hint = f"Did you mean: {quote_command('epigone', meant, *rest[:1])}" if meant else "See: epigone --help"
     return SettingsError(f'There is no command "{name}".', hint=hint)

@@ -52,6 +52,7 @@ def quiz(run: Path, out: Path | None, settings: QuizOptions) -> int:
     from epigone.cli.interactive import hold_quiz
     from epigone.cli.terminal import open_screen
     from epigone.cli.write import find_model, use_idle_threads
+    from epigone.report.escape import show_name
     from epigone.report.publish import write_quiz
     from epigone.run import open_run
 
@@ -69,7 +70,7 @@ def quiz(run: Path, out: Path | None, settings: QuizOptions) -> int:
         if out is None:
             hold_quiz(questions, screen)
         else:
-            screen.show_note(f"The quiz is in {write_quiz(questions, run.resolve().name, out)}.")
+            screen.show_note(f"The quiz is in {show_name(write_quiz(questions, run.resolve().name, out))}.")
     return 0
 
 

@@ -15,7 +15,7 @@ import click
 from pydantic import BeforeValidator, Field
 
 from epigone.cli.options import JSON, PATH, QUIET, SETTINGS_FILE, Argument, Command, Option
-from epigone.errors import SettingsError, TextNotFound
+from epigone.errors import SettingsError, TextNotFound, quote_command
 from epigone.settings import Frozen, Off, Positive, TrainSettings, as_minutes
 
 if TYPE_CHECKING:
@@ -230,14 +230,17 @@ def _watch(folder: RunFolder, events: Iterator[Planned | Event], screen: Screen,
 
 def _show_next_steps(folder: RunFolder, reason: str, screen: Screen) -> None:
     from epigone.distillation import can_teach
+    from epigone.report.escape import show_name
 
     if reason == "interrupted":
-        screen.show_note(f"Saved. To continue: epigone resume {folder.path}")
+        screen.show_note(f"Saved. To continue: {quote_command('epigone', 'resume', folder.path)}")
         return
-    screen.show_note(f"The model is in {folder.model}, the report in {folder.report}.")
-    screen.show_note(f'To write with it: epigone write {folder.path} --prompt "…"')
+    screen.show_note(f"The model is in {show_name(folder.model)}, the report in {show_name(folder.report)}.")
+    screen.show_note(f'To write with it: {quote_command("epigone", "write", folder.path)} --prompt "…"')
     if can_teach(folder.read_manifest().plan, reason):
-        screen.show_note(f"A second model learns this text better from it: epigone train … --teacher {folder.path}")
+        screen.show_note(
+            f"A second model learns this text better from it: epigone train … --teacher {quote_command(folder.path)}"
+        )
 
 
 class StopSignals:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from epigone.cli.options import JSON, PATH, QUIET, Argument, Command, Option
-from epigone.errors import OutputError, RunNotFound, SettingsError
+from epigone.errors import OutputError, RunNotFound, SettingsError, quote_command
 from epigone.settings import WriteSettings
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def find_model(name: str) -> str:
     path, named, no_run = Path(name), RUNS / name, _list_runs() or "To make a run: epigone train TEXT"
     if path.is_file():
         raise SettingsError(
-            f"{name} is a file; a run or a model is a folder.", hint=f'To train on a text: epigone train "{name}"'
+            f"{name} is a file; a run or a model is a folder.",
+            hint=f"To train on a text: {quote_command('epigone', 'train', path)}",
         )
     if path.parent.name == "checkpoints" and path.is_dir():
         raise SettingsError(f"{name} is a checkpoint inside a run.", hint=f"Use the run itself: {path.parent.parent}")

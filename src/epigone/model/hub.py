@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from epigone.errors import BaseNotFound, BaseUnusable, EpigoneError, OutputError
+from epigone.errors import BaseNotFound, BaseUnusable, EpigoneError, OutputError, quote_command
 from epigone.model.base_profile import BASES
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -408,9 +408,10 @@ def _explain(name: str, error: Exception) -> EpigoneError:
 
 
 def _base_not_found(name: str, why: str) -> BaseNotFound:
+    command = quote_command("hf", "download", name)
     return BaseNotFound(
         f"{name} is neither a folder nor complete in the cache {_cache_folder()}, and {why}.",
-        hint=f"Run once with a network, or run `hf download {name}`; or give a folder with --base, {SCRATCH}",
+        hint=f"Run once with a network, or run `{command}`; or give a folder with --base, {SCRATCH}",
     )
 
 

@@ -31,6 +31,11 @@ def _sign(letter: str) -> str:
 _SIGNS = {chr(code): chr(0x2400 + code) for code in range(32) if chr(code) not in "\n\t"} | {"\x7f": "␡"}
 
 
+def show_name(name: object) -> str:
+    """A file's name on one line, with a visible sign for each control character."""
+    return show_controls(str(name)).replace("\n", "␊").replace("\t", "␉")
+
+
 def on_one_line(text: str) -> str:
     """The clean text with every run of white space as one space."""
     return " ".join(clean_text(text).split())

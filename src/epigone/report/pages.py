@@ -12,11 +12,10 @@ import base64
 import hashlib
 import math
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -24,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from epigone import __version__
+from epigone.errors import quote_command
 from epigone.evaluation.quiz import Question, describe_result, make_result
 from epigone.evaluation.verdict import Judgement
 from epigone.planning.plan import Plan
@@ -148,7 +148,7 @@ def render_report(data: ReportData) -> str:
         plan=describe_plan(data.plan, data.estimate),
         settings=data.settings,
         versions=list(data.versions.items()),
-        run=shlex.quote(data.name),
+        run=quote_command(PurePath(data.name)),
         python_name=repr(data.name),
         python_folder=repr(f"{data.name}/model"),
     )

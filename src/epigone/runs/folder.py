@@ -26,6 +26,7 @@ from epigone.errors import (
     RunLocked,
     RunNotFound,
     first_line,
+    quote_command,
 )
 from epigone.files import (
     MISSING,
@@ -141,7 +142,8 @@ class RunFolder:
         begun = cls.is_run(path)
         if begun or (exists(path) and not exists(folder.settings) and _holds_something(path)):
             what = "a run" if begun else "something else"
-            hint = f"Continue it: epigone resume {path}. Or choose" if begun else "Choose"
+            command = quote_command("epigone", "resume", path)
+            hint = f"Continue it with {command} or choose" if begun else "Choose"
             raise RunExists(f"{path} already holds {what}.", hint=f"{hint} another folder with --out.")
         try:
             make_folder(folder.samples)
@@ -492,7 +494,8 @@ def _is_link(path: Path) -> OutputError:
 def _damaged(run: Path, fault: str) -> RunDamaged:
     return RunDamaged(
         f"{run}: {fault}." if not fault.startswith(str(run)) else f"{fault}.",
-        hint=f"epigone resume {run} restores it from a checkpoint. If there is none, train again from the text.",
+        hint=f"{quote_command('epigone', 'resume', run)} restores it from a checkpoint. If there is none, train again "
+        "from the text.",
     )
 
 

@@ -20,7 +20,7 @@ import torch
 
 from epigone.corpus.corpus import ProgressCallback
 from epigone.corpus.large_text import Text, TextSpooler, read_blocks
-from epigone.errors import OutputError, RunDamaged, first_line
+from epigone.errors import OutputError, RunDamaged, first_line, quote_command
 from epigone.files import CANNOT_WRITE, MISSING, flush, make_folder, open_new, read_bytes, reading, write_json
 from epigone.tokens.tokenizer import BPETokenizer, cut_into_blocks, encode_blocks, encode_each, list_token_bytes
 
@@ -109,20 +109,12 @@ def load_tokens(place: Path) -> TokenDataset:
     try:
         facts = json.loads(read_bytes(place / FACTS))
         parts = {name: _open_part(place / f"{name}.npy", facts[name]) for name in ("train", "validation")}
-    except (
-        *MISSING,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        OverflowError,
-    ) as error:
+    except (*MISSING, *INVALID) as error:
         why = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else first_line(error)
+        command = quote_command("epigone", "resume", place.parent.parent)
         raise RunDamaged(
             f"The tokens in {place} cannot be read: {why}.",
-            hint=f"epigone resume {place.parent.parent} encodes an unchanged text again. Otherwise, train again.",
+            hint=f"{command} encodes an unchanged text again. Otherwise, train again.",
         ) from None
     return TokenDataset(**parts, key=place.name)
 
