@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,14 @@ def learn_until_it_ends(learner: Trainer) -> list[Event]:
 
 # -- it stops
 
+STEPS = (1, 2, 5, 6, 7, 13, 24)
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("step", [1, 2, 5, 6, 7, 13, 24])
+OFTEN = [("muon", 1), ("adamw", 5), ("muon", 7), ("adamw", 24)]
+"""The first step, one that is reported, one before an evaluation, and one after which no evaluation comes."""
+MORE = [pytest.param(*one, marks=pytest.mark.slow) for one in product(("adamw", "muon"), STEPS) if one not in OFTEN]
+
+
+@pytest.mark.parametrize(("optimizer", "step"), [*OFTEN, *MORE])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_training_stops_within_one_interval_of_reports(
     reliability: Reliability, fault: Fault, step: int, optimizer: str

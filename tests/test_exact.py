@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,13 @@ def die_and_go_on(run: Path, death: str) -> None:
         go_on(run)
 
 
-@pytest.mark.parametrize("death", DEATHS)
+OFTEN = {("muon", "none", death) for death in DEATHS}
+OFTEN |= {("adamw", "tuned", death) for death in ("in the middle of an epoch", "during an evaluation", "during a save")}
+
+
 @pytest.mark.parametrize(
-    ("optimizer", "base"),
-    [
-        ("muon", "none"),
-        ("adamw", "tuned"),
-        pytest.param("adamw", "none", marks=pytest.mark.slow),
-        pytest.param("muon", "tuned", marks=pytest.mark.slow),
-    ],
+    ("optimizer", "base", "death"),
+    [one if one in OFTEN else pytest.param(*one, marks=pytest.mark.slow) for one in product(OPTIMIZERS, BASES, DEATHS)],
 )
 def test_a_run_that_died_comes_to_the_same_end(
     tmp_path: Path, reliability: Reliability, optimizer: str, base: str, death: str

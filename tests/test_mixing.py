@@ -122,7 +122,9 @@ def test_the_page_the_card_and_the_last_line_say_so() -> None:
     "death",
     [
         pytest.param(lambda: dying(trainer, "find_best_share", call=1), id="before"),
-        pytest.param(lambda: dying(trainer, "find_best_share", call=1, late=True), id="after the search"),
+        pytest.param(
+            lambda: dying(trainer, "find_best_share", call=1, late=True), id="after the search", marks=pytest.mark.slow
+        ),
         pytest.param(lambda: dying(RunFolder, "keep_best", call=4, late=True), id="after it was kept"),
     ],
 )

@@ -12,18 +12,21 @@ says nothing about the tests and has to be written again.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 LONGEST_SECONDS = 1_800
@@ -333,19 +336,48 @@ def list_tests(one: Break) -> list[str]:
     return paths
 
 
-def run_tests(source: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """pytest on a package. Raises TimeoutExpired."""
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", *words]
-    environment = os.environ | {"PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": ""}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False
-    )
+FORKS = multiprocessing.get_context("forkserver")
+"""Makes processes that need not load torch, which would take longer than most of the tests."""
+FORKS.set_forkserver_preload(["torch", "transformers.models.gpt2.modeling_gpt2", "accelerate", "matplotlib.figure"])
+
+LOADED_EARLY = "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"
+CRASHED = 99
+
+
+def run_tests(source: Path, *words: str) -> tuple[int, str]:
+    """pytest on a package: the exit code and what it printed. Raises TimeoutError."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as printed:
+        process = FORKS.Process(target=_run_tests, args=(str(source), words, printed.name))
+        process.start()
+        process.join(LONGEST_SECONDS)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError
+        return process.exitcode, printed.read()
+
+
+def _run_tests(source: str, words: Sequence[str], printed: str) -> None:
+    """What a forked process does: the package is found in `source` by it and by what it starts."""
+    os.dup2(os.open(printed, os.O_WRONLY), 1)
+    os.dup2(1, 2)
+    os.environ |= {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": ""}
+    os.chdir(ROOT)
+    sys.path.insert(0, source)
+    words = ("-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "-W", LOADED_EARLY, *words)
+    try:
+        code = int(pytest.main([*words]))
+    except BaseException:  # noqa: BLE001  # exit code 1 would say that a test failed
+        traceback.print_exc()
+        code = CRASHED
+    sys.exit(code)
 
 
 def find_failing(tests: Sequence[str]) -> list[str]:
-    """The tests that fail without any break: they would seem to catch every one."""
-    done = run_tests(ROOT / "src", *tests)
-    return re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.M)
+    """The tests that fail without any break: they would seem to catch every one. Raises SystemExit."""
+    code, printed = run_tests(ROOT / "src", *tests)
+    if code not in (0, 1):
+        raise SystemExit(f"The tests do not run:\n{printed}")
+    return re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", printed, re.M)
 
 
 def try_out(one: Break, failing: Sequence[str], *, whole: bool, n_processes: int) -> Outcome:
@@ -359,11 +391,11 @@ def try_out(one: Break, failing: Sequence[str], *, whole: bool, n_processes: int
         words = ["-x", f"--basetemp={folder}/tests", *(f"--deselect={test}" for test in failing)]
         words += ["--numprocesses", str(n_processes)] if n_processes > 1 else []
         try:
-            done = run_tests(source, *words, *(() if whole else list_tests(one)))
-        except subprocess.TimeoutExpired:
+            code, printed = run_tests(source, *words, *(() if whole else list_tests(one)))
+        except TimeoutError:
             return "caught"  # what never ends is noticed
-    failed = done.returncode == 1 or (done.returncode == 2 and "error" in done.stdout)
-    return "caught" if failed else "survived" if done.returncode == 0 else "no verdict"
+    failed = code == 1 or (code == 2 and "error" in printed)
+    return "caught" if failed else "survived" if code == 0 else "no verdict"
 
 
 def choose(words: Sequence[str]) -> list[Break]:
