@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Reliability
-from epigone.corpus import sources
+from epigone.corpus import download
 from epigone.errors import RunDamaged
 from epigone.pipeline import locate_texts
 from epigone.resumption import open_tokens
@@ -162,7 +162,7 @@ def test_a_text_that_cannot_be_found_again_is_named(
     def ask(*_: object) -> None:
         raise AssertionError("it asks the network")
 
-    monkeypatch.setattr(sources, "_download", ask)
+    monkeypatch.setattr(download, "_download", ask)
     monkeypatch.setenv("EPIGONE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "faults.txt").write_text(sonnets(9_000), "utf-8")
     folder = change_names(copy(stopped(), tmp_path / "run"), name)

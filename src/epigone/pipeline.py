@@ -15,7 +15,8 @@ from typing import Any
 
 from epigone import __version__
 from epigone.corpus.corpus import StageCallback, ignore_stages
-from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE, hide_password
+from epigone.corpus.download import hide_password
+from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE
 from epigone.errors import RunExists, TrainingDiverged, quote_command
 from epigone.evaluation.sample_checks import SampleChecker, SampleWriter, choose_temperature
 from epigone.files import hash_file

@@ -12,7 +12,8 @@ from typing import Any
 from transformers import GPT2LMHeadModel
 
 from epigone.corpus.corpus import Corpus
-from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE, find_sources, is_cached
+from epigone.corpus.download import is_cached
+from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE, find_sources
 from epigone.corpus.split import Split, group_spans, read_and_split
 from epigone.distillation import load_kept_teacher
 from epigone.errors import (

@@ -63,6 +63,8 @@ class FileReceipt:
     """Up to three lines that are not blank, each cut at 80 characters."""
     n_end_of_text: int
     """Occurrences of the literal <|endoftext|> in the text: the model will take them for document boundaries."""
+    address: str = ""
+    """Where the text was found if the address that was given led elsewhere, without a query."""
 
 
 class ReceiptBuilder:
@@ -114,7 +116,7 @@ class ReceiptBuilder:
         self._n_end_of_text += self._tail.count(END_OF_TEXT)
         self._tail = self._tail[max(self._tail.rfind(END_OF_TEXT) + 1, len(self._tail) - len(END_OF_TEXT) + 1) :]
 
-    def finish(self, name: str) -> FileReceipt:
+    def finish(self, name: str, address: str = "") -> FileReceipt:
         """The receipt, after the last piece."""
         assert self._first is not None
         n_bytes_cut = sum(cut.n_bytes for cut in self.cuts)
@@ -136,6 +138,7 @@ class ReceiptBuilder:
             cuts=self.cuts,
             first_lines=tuple(self._first_lines),
             n_end_of_text=self._n_end_of_text,
+            address=address,
         )
 
 
@@ -270,7 +273,9 @@ def _read(source: Source, encoding: str, spooler: TextSpooler, progress: _Progre
         if receipt.is_blank:
             what = "Project Gutenberg's header and licence" if receipt.cuts else "white space"
             raise TextTooShort(f"{source.name} contains only {what}.", hint="Give a file with text in it.")
-        return Document(name=source.name, text=spooler.finish(), receipt=receipt.finish(source.name))
+        return Document(
+            name=source.name, text=spooler.finish(), receipt=receipt.finish(source.name, source.find_address())
+        )
     except OSError as error:
         raise unreadable(source.name, error) from None
     finally:

@@ -1,9 +1,8 @@
-"""Finds the texts that the user names: files, folders, globs, "-", web addresses (downloaded and cached), a sample."""
+"""Finds the texts that the user names: files, folders, globs, "-", web addresses, a sample."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import io
 import os
 import re
@@ -12,23 +11,16 @@ import stat
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
-import httpx
+from epigone.corpus.download import DOWNLOAD, download, hide_password, read_final_address
+from epigone.errors import TextNotFound, TextUnreadable
 
-from epigone.errors import OutputError, TextNotFound, TextUnreadable
-
-URL_LIMIT_BYTES = 512 << 20
-"""More text than one machine can learn from; a larger file is more likely a mistake."""
-TIMEOUT_SECONDS = 30.0
-"""To connect, and between two pieces of the answer."""
-DOWNLOAD = "Download it yourself and give the file."
 SUFFIXES = (".txt", ".text", ".md", "")
 """What is read in a folder, in upper or lower case; a file that the user names itself may be called anything."""
 SAMPLES = ("sonnets",)
@@ -55,6 +47,8 @@ class Source:
     """For a text that may be too large to be read whole. Raises as `read` does."""
     n_bytes: int = 0
     """The size, if it is known beforehand, else 0."""
+    find_address: Callable[[], str] = str
+    """Where it was found in the end, once it has been read, if its address redirected; else ""."""
 
     def open(self) -> BinaryIO:
         """An open file with the same bytes that can be rewound. Raises TextNotFound or TextUnreadable."""
@@ -122,7 +116,12 @@ def _make_url_source(text: str) -> Source:
             f"{hide_password(text)} cannot be downloaded: only http and https addresses can.",
             hint=DOWNLOAD,
         )
-    return Source(name=hide_password(text), read=partial(download, text), key=text)
+    return Source(
+        name=hide_password(text),
+        read=partial(download, text),
+        key=text,
+        find_address=partial(read_final_address, text),
+    )
 
 
 def _list_folder(folder: Path, text: str) -> Sources:
@@ -241,128 +240,3 @@ def _suggest(path: Path) -> str:
     names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     alike = difflib.get_close_matches(path.name, sorted(names), n=1, cutoff=0.5)
     return f"Did you mean {path.with_name(alike[0])}?" if alike else "Check the spelling and the folder you are in."
-
-
-# -- web addresses
-
-
-def download(url: str) -> bytes:
-    """The bytes at the address, from the cache if it has them undamaged.
-
-    Raises TextNotFound, TextUnreadable, or OutputError if the cache cannot be written.
-    """
-    data = _read_cached(url)
-    if data is not None:
-        return data
-    try:
-        return _download(url, _cached_texts()).read_bytes()
-    except OSError as error:
-        raise OutputError(
-            f"The cache {cache_folder()} cannot be used: {error.strerror}.",
-            hint="Set EPIGONE_CACHE to a folder that can be written to.",
-        ) from None
-
-
-def is_cached(url: str) -> bool:
-    """Whether `download` would find it in the cache, without a request."""
-    return _read_cached(url) is not None
-
-
-def cache_folder() -> Path:
-    """$EPIGONE_CACHE, or epigone's folder in the user's cache."""
-    if folder := os.environ.get("EPIGONE_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epigone"
-
-
-def hide_password(url: str) -> str:
-    """The address without a user's name and password, which do not belong in a receipt that is shared."""
-    return re.sub(r"(?<=//)[^/?#]*@", "", url, count=1)
-
-
-def _cached_texts() -> Path:
-    """The folder of downloaded texts. A file's name is the sha256 of its address, "-" and the sha256 of its content."""
-    return cache_folder() / "texts"
-
-
-def _hash_url(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()
-
-
-def _read_cached(url: str) -> bytes | None:
-    """The cached bytes if they are what was downloaded, else None."""
-    for path in _cached_texts().glob(f"{_hash_url(url)}-*"):
-        with suppress(OSError):
-            data = path.read_bytes()
-            if path.name.endswith(hashlib.sha256(data).hexdigest()):
-                return data
-    return None
-
-
-def _download(url: str, folder: Path) -> Path:
-    """Download into `folder`, and return the path."""
-    shown = hide_password(url)
-    digest = hashlib.sha256()
-    with _new_file(folder) as temporary, _explain_http_errors(shown):
-        n_bytes = 0
-        with (
-            temporary.open("wb") as file,
-            httpx.stream("GET", url, follow_redirects=True, timeout=TIMEOUT_SECONDS) as answer,
-        ):
-            _check_answer(answer, shown)
-            for piece in answer.iter_bytes(1 << 16):
-                n_bytes += len(piece)
-                _check_size(n_bytes, shown)
-                digest.update(piece)
-                file.write(piece)
-        return temporary.replace(folder / f"{_hash_url(url)}-{digest.hexdigest()}")
-
-
-def _check_answer(answer: httpx.Response, shown: str) -> None:
-    if answer.status_code != httpx.codes.OK:
-        what = f"{answer.status_code} {answer.reason_phrase}".strip()
-        later = "Check the address." if answer.is_client_error else "Try again later."
-        raise TextNotFound(f"{shown} cannot be downloaded: the server answers {what}.", hint=later)
-    if answer.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml+xml")):
-        raise TextUnreadable(
-            f"{shown} is a web page (HTML), not a plain text.",
-            hint="Give the address of the plain text itself, or save the text as a .txt file and give that.",
-        )
-    announced = answer.headers.get("content-length", "")
-    _check_size(int(announced) if announced.isdecimal() else 0, shown)
-
-
-def _check_size(n_bytes: int, shown: str) -> None:
-    if n_bytes > URL_LIMIT_BYTES:
-        limit = URL_LIMIT_BYTES / (1 << 20)
-        raise TextUnreadable(f"{shown} is larger than {limit:,.0f} MiB, the most that is downloaded.", hint=DOWNLOAD)
-
-
-@contextmanager
-def _explain_http_errors(shown: str) -> Iterator[None]:
-    """Turns httpx's errors into ours."""
-    try:
-        yield
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise TextNotFound(
-            f"{shown} is not a valid address: {error}.", hint="An address looks like https://host/text.txt"
-        ) from None
-    except httpx.TimeoutException:
-        raise TextNotFound(f"{shown} does not answer within {TIMEOUT_SECONDS:.0f} s.", hint=DOWNLOAD) from None
-    except httpx.HTTPError as error:
-        raise TextNotFound(
-            f"{shown} cannot be downloaded: {error or type(error).__name__}.",
-            hint=f"Check the network and the address. {DOWNLOAD}",
-        ) from None
-
-
-@contextmanager
-def _new_file(folder: Path) -> Iterator[Path]:
-    """A temporary file in `folder` that is deleted afterwards unless it was renamed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-    os.close(handle)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -375,6 +375,8 @@ def describe_receipt(receipt: Receipt) -> list[Row]:
 
 def _describe_file(file: FileReceipt) -> list[Row]:
     rows = [Row(file.name, f"{file.n_bytes:,} bytes, {file.encoding}", file.reason)]
+    if file.address:
+        rows.append(Row("  found at", file.address, "the address redirects there"))
     rows += [row._replace(name=f"  {row.name}") for row in describe_cuts(file)]
     kept = f"{file.n_characters:,} characters in {file.n_lines:,} lines"
     newlines = f"line endings unified, {file.n_bytes_newlines:,} bytes fewer" if file.n_bytes_newlines else ""
