@@ -57,8 +57,7 @@ def choose_size(n_bytes: int, on_processor: bool, count_tokens: Callable[[str], 
 
 def choose_epochs_from_scratch(n_bytes: int) -> float:
     """The most passes that help: more over a short text, though it is soon memorized."""
-    most: float = round(36 * (1e5 / n_bytes) ** 0.35)
-    return min(60.0, max(2.0, most))
+    return min(60.0, max(2.0, float(round(36 * (1e5 / n_bytes) ** 0.35))))
 
 
 def choose_dropout(passes: float, parameters_per_byte: float) -> Choice[float]:
@@ -144,4 +143,4 @@ def choose_epochs(base: str, n_bytes: int) -> float:
         return choose_epochs_from_scratch(n_bytes)
     if base in BASES:
         return float(round(BASES[base].epochs(n_bytes)))
-    return min(10.0, max(2.0, round(4 * math.sqrt(1e6 / n_bytes))))
+    return min(10.0, max(2.0, float(round(4 * math.sqrt(1e6 / n_bytes)))))

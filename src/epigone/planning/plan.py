@@ -297,7 +297,7 @@ def _plan_schedule(
         patience=None if patience.value == "none" else patience.value,
         keep_best=settings.keep_best,
         evaluate_every=None if settings.evaluate_every == "auto" else settings.evaluate_every,
-        n_steps=1,
+        n_steps=1,  # this and the rest: see _fit_length
         warmup_ratio=0.0,
         evaluations_per_epoch=1,
         report_every=1,
