@@ -185,7 +185,7 @@ def test_whatever_the_batch_every_block_weighs_the_same(batch_size: int, fits: i
     assert_close(learner, expected)
 
 
-@pytest.mark.parametrize("n_processes", [1, 2, 3])
+@pytest.mark.parametrize("n_processes", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 5])
 def test_the_parts_of_all_processes_are_the_step(parts: int, n_processes: int) -> None:
     plan = change(plan_with(batch_size=5, gradient_accumulation=2), parts=parts, n_processes=n_processes)
@@ -195,7 +195,8 @@ def test_the_parts_of_all_processes_are_the_step(parts: int, n_processes: int) -
         for part in plan.batch.list_rows(p, parts)
     ]
     assert sorted(row for part in rows for row in part) == list(range(plan.batch.blocks_per_step))
-    assert {len(part) for part in rows} <= {5 // parts, -(-5 // parts)} and max(map(len, rows)) == -(-5 // parts)
+    assert plan.batch.largest_share == -(-5 // n_processes)
+    assert min(map(len, rows)) >= 1 and max(map(len, rows)) == -(-plan.batch.largest_share // parts)
 
 
 def test_other_errors_are_not_tried_again() -> None:

@@ -9,6 +9,7 @@ import pytest
 from epigone import TrainSettings
 from epigone.planning.plan import Plan, set_length
 from epigone.preparation import count_evaluations
+from helpers_plan import change
 from helpers_tokens import plan_for
 
 SIZES_IN_BYTES = (5_000, 50_000, 500_000, 5_000_000, 50_000_000)
@@ -77,16 +78,8 @@ def test_a_length_set_again_is_the_same() -> None:
 # -- several processes
 
 
-def test_processes_share_a_step() -> None:
-    alone, four = (plan_for(500_000, batch_size=4, epochs=10.0, n_processes=count) for count in (1, 4))
-    assert (
-        four.batch.blocks_per_step == 4 * alone.batch.blocks_per_step
-        and four.batch.tokens_per_step == 4 * alone.batch.tokens_per_step
-    )
-    assert four.batch.steps_per_epoch == pytest.approx(alone.batch.steps_per_epoch / 4)
-    assert four.schedule.n_steps == pytest.approx(alone.schedule.n_steps / 4, abs=1)
-    assert (four.batch.block_size, four.batch.n_blocks, four.model.shape) == (
-        alone.batch.block_size,
-        alone.batch.n_blocks,
-        alone.model.shape,
-    )
+@pytest.mark.parametrize("n_tokens", [3_000, 500_000])
+@pytest.mark.parametrize("n_processes", [2, 4, 8])
+def test_more_processes_train_the_same(n_processes: int, n_tokens: int) -> None:
+    alone, several = (plan_for(n_tokens, n_processes=count) for count in (1, n_processes))
+    assert change(several, n_processes=1) == alone

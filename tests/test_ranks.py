@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from copy import deepcopy
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,10 +22,11 @@ from epigone.run import Run, open_run
 from epigone.runs.checkpoints import list_checkpoints
 from epigone.training import distributed
 from epigone.training.distributed import LAUNCH, agree, check_launch, join_processes
+from epigone.training.events import Evaluated
 from epigone.training.state import select_random_state
-from helpers_front import Outcome, make_once, write_sonnets
+from helpers_front import Outcome, command, make_once, write_sonnets
 from helpers_ranks import run_command, run_together, start_together
-from helpers_training import are_equal, copy_weights, make_learner, make_tokens, plan_for
+from helpers_training import are_equal, copy_weights, make_learner, make_tokens, pick, plan_for
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="gloo and fork as Unix has them")
 FLAGS = (
@@ -137,6 +140,50 @@ def test_a_checkpoint_has_the_random_state_of_each() -> None:
     newest = list_checkpoints(trained()[0].folder.checkpoints)[0]
     states = load_file(newest / "random.safetensors")
     assert sorted(states) == ["cpu", "cpu:1"] and not torch.equal(states["cpu"], states["cpu:1"])
+
+
+# -- the same as one
+
+
+def train_on_made_up_tokens(rank: int, place: Path, n_processes: int) -> None:
+    """At batches that two processes cannot divide evenly, and at batches that leave one of them nothing to do."""
+    tokens = make_tokens()
+    with join_processes():
+        for batch_size, accumulation in BATCHES:
+            how: dict[str, Any] = {"batch_size": batch_size, "gradient_accumulation": accumulation, "epochs": 1.0}
+            plan = plan_for(tokens, n_processes=n_processes, evaluate_every=3, **how)
+            events = list(make_learner(plan, tokens).learn())
+            losses = [[item.loss, item.training_loss] for item in pick(events, Evaluated)]
+            (place / f"{n_processes}-{batch_size}-{accumulation}-{rank}").write_text(json.dumps(losses), "utf-8")
+
+
+BATCHES = (6, 1), (5, 2), (1, 1)
+
+
+@pytest.mark.parametrize("n_processes", [2, 3])
+def test_several_processes_train_as_one_does(tmp_path: Path, n_processes: int) -> None:
+    train_on_made_up_tokens(0, tmp_path, 1)
+    outcomes = run_together(n_processes, tmp_path / "log", train_on_made_up_tokens, tmp_path, n_processes)
+    assert [outcome.code for outcome in outcomes] == [0] * n_processes, outcomes
+    for batch_size, accumulation in BATCHES:
+        alone = json.loads((tmp_path / f"1-{batch_size}-{accumulation}-0").read_text("utf-8"))
+        assert len(alone) >= 2
+        for rank in range(n_processes):
+            found = json.loads((tmp_path / f"{n_processes}-{batch_size}-{accumulation}-{rank}").read_text("utf-8"))
+            assert torch.tensor(found).sub(torch.tensor(alone)).abs().max() < 1e-5, (batch_size, accumulation, rank)
+
+
+def test_a_run_goes_on_in_another_number_of_processes(tmp_path: Path) -> None:
+    """Two began it; one and three come to the same, but for rounding, and say so once."""
+    one, three = (Path(shutil.copytree(trained()[0].path, tmp_path / name)) for name in ("one", "three"))
+    alone = command("resume", one, "--epochs", "3")
+    first, *others = run_together(3, tmp_path / "log", run_command, "resume", str(three), "--epochs", "3")
+    assert [alone.code, first.code, *(other.code for other in others)] == [0] * 4, first.err
+    assert alone.out.count("planned for 2 processes and continues in one process") == 1
+    assert first.out.count("planned for 2 processes and continues in 3 processes") == 1
+    assert all(other.err == other.out == "" for other in others)
+    ours, theirs = (torch.tensor([item.loss for item in open_run(run).evaluations]) for run in (one, three))
+    assert len(ours) > len(trained()[0].evaluations) and (ours - theirs).abs().max() < 1e-5
 
 
 # -- bit for bit

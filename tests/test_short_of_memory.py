@@ -219,7 +219,7 @@ from helpers_training import *
 import os
 first, fits = int(os.environ["RANK"]) == 0, int(sys.argv[2])
 tokens = make_tokens()
-plan = change(plan_for(tokens, n_processes=2, batch_size=4, epochs=3.0, optimizer="adamw"), report_every=1)
+plan = change(plan_for(tokens, n_processes=2, batch_size=8, epochs=3.0, optimizer="adamw"), report_every=1)
 with Machine(fits=None if first else fits, from_call=int(sys.argv[3]), place="backward").at_work():
     learner = make_learner(plan, tokens)
     told = [event for event in learner.learn() if isinstance(event, BatchSplit)]

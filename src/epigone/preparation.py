@@ -75,7 +75,7 @@ def measure_speed(
             model,
             few,
             block_size=plan.batch.block_size,
-            batch_size=-(-plan.batch.batch_size // trainer.parts),
+            batch_size=-(-plan.batch.largest_share // trainer.parts),
             accelerator=trainer.accelerator,
         ),
         trainer,

@@ -42,7 +42,7 @@ from epigone.pipeline import (
     run_training,
     train_to_end,
 )
-from epigone.planning.plan import Plan, adapt_to_machine, extend_plan
+from epigone.planning.plan import Plan, adapt_to_machine, adapt_to_processes, extend_plan
 from epigone.report.publish import publish
 from epigone.report.recorder import RunRecorder
 from epigone.run import PathOrName, Run
@@ -181,7 +181,7 @@ def _apply_changes(
     settings = make_settings(TrainSettings, {**run.read_settings().model_dump(), **changes})
     changes_of_plan = {name: value for name, value in changes.items() if name != "process_timeout"}
     plan = extend_plan(run.read_manifest().plan, settings, changes_of_plan)
-    return adapt_to_machine(plan, on_note), settings
+    return adapt_to_processes(adapt_to_machine(plan, on_note), count_processes(), on_note), settings
 
 
 def _restore(

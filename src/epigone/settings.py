@@ -220,7 +220,7 @@ class TrainSettings(Frozen):
     minutes: Annotated[Positive | Off, BeforeValidator(as_minutes)] = "none"
     """Train for at most this many minutes (also 90s, 10m or 1h); the learning rate schedule is fitted to them."""
     batch_size: Annotated[int, Field(ge=1)] | Auto = "auto"
-    """Blocks in a batch, on each device."""
+    """Blocks in a batch. Several processes divide it between them."""
     gradient_accumulation: Annotated[int, Field(ge=1)] | Auto = "auto"
     """Batches whose gradients are added up for one step: a larger effective batch in the same memory."""
     optimizer: Literal["auto", "adamw", "muon"] = "auto"

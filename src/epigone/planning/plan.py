@@ -269,7 +269,7 @@ def _choose_batch_size(settings: TrainSettings, inputs: PlanInputs, block_size: 
         at_once, reason = _choose_tokens_per_step(inputs) // block_size, "fastest on a CPU"
     else:
         at_once, reason = 16_384 // block_size, "keeps a GPU busy"
-    most = n_blocks // (4 * inputs.n_processes)
+    most = n_blocks // 4
     if most < at_once:
         at_once, reason = most, "so that a pass over this short text takes several steps"
     return resolve(settings.batch_size, Choice(max(1, at_once), reason))
@@ -391,6 +391,23 @@ def extend_plan(plan: Plan, settings: TrainSettings, changes: Mapping[str, Any])
     why = {"learning_rate": "as asked when the run was resumed"} if "learning_rate" in changes else {}
     longer = replace(plan, schedule=schedule, optimizer=optimizer, reasons=plan.reasons | why)
     return set_length(longer, settings, in_time)
+
+
+def adapt_to_processes(plan: Plan, n_processes: int, on_note: Callable[[str], None]) -> Plan:
+    """The plan for another number of processes, which divide the same batches."""
+    if plan.batch.n_processes == n_processes:
+        return plan
+    on_note(
+        f"The run was planned for {_count_processes(plan.batch.n_processes)} and continues in "
+        f"{_count_processes(n_processes)}: they divide the same batches, so that the result differs only by rounding "
+        "and by what dropout draws."
+    )
+    compute = replace(plan.compute, n_threads=find_hardware(plan.compute.device).n_threads)
+    return replace(plan, batch=replace(plan.batch, n_processes=n_processes), compute=compute)
+
+
+def _count_processes(number: int) -> str:
+    return "one process" if number == 1 else f"{number} processes"
 
 
 def adapt_to_machine(plan: Plan, on_note: Callable[[str], None]) -> Plan:

@@ -68,24 +68,29 @@ class ScheduleSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchSpec:
-    """How the text is divided into blocks, and these into steps. Steps and blocks are counted over all processes."""
+    """How the text is divided into blocks, these into steps, and those between processes, as many as there are."""
 
     block_size: Count
     """Tokens in a block."""
     n_blocks: Count
     """Blocks in one pass over the text."""
     batch_size: Count
-    """Blocks of a batch in one process, which computes them at once if they fit into memory."""
+    """Blocks of a batch, which the processes divide between them and compute at once if they fit into memory."""
     gradient_accumulation: Count
-    """Batches in a step of one process."""
+    """Batches in a step."""
     n_processes: Count
     parts: Count
-    """Into how many parts, as equal as possible, each batch is divided because it does not fit into memory."""
+    """Into how many parts, as equal as possible, a process divides its share because it does not fit into memory."""
 
     @property
     def blocks_per_step(self) -> int:
         """Blocks in one step."""
-        return self.batch_size * self.gradient_accumulation * self.n_processes
+        return self.batch_size * self.gradient_accumulation
+
+    @property
+    def largest_share(self) -> int:
+        """Blocks of a batch in the process that has most of them; another may have one less."""
+        return -(-self.batch_size // self.n_processes)
 
     @property
     def tokens_per_step(self) -> int:
@@ -102,12 +107,14 @@ class BatchSpec:
         return max(1, math.ceil(self.n_blocks * epochs / self.blocks_per_step))
 
     def list_rows(self, process: int, parts: int) -> list[slice]:
-        """The blocks of a step that one process computes, each batch divided into `parts`."""
-        edges = [part * self.batch_size // parts for part in range(parts + 1)]
-        firsts = [
-            (number * self.n_processes + process) * self.batch_size for number in range(self.gradient_accumulation)
-        ]
-        return [slice(first + start, first + end) for first in firsts for start, end in pairwise(edges)]
+        """The blocks of a step that one process computes, its share of each batch divided into `parts`.
+
+        None where there are fewer blocks than processes.
+        """
+        first, last = (number * self.batch_size // self.n_processes for number in (process, process + 1))
+        edges = [first + part * (last - first) // parts for part in range(parts + 1)]
+        batches = range(0, self.blocks_per_step, self.batch_size)
+        return [slice(at + start, at + end) for at in batches for start, end in pairwise(edges) if start < end]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

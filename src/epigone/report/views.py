@@ -332,8 +332,10 @@ def _describe_batch(batch: BatchSpec) -> str:
     factors = [f"{batch.batch_size} blocks"]
     factors[0] += f" in {batch.parts} parts" if batch.parts > 1 else ""
     factors += [f"{batch.gradient_accumulation} accumulated"] if batch.gradient_accumulation > 1 else []
-    factors += [f"{batch.n_processes} processes"] if batch.n_processes > 1 else []
-    return " x ".join(factors)
+    fewest, n_more = divmod(batch.batch_size, batch.n_processes)
+    share = f"{fewest} or {fewest + 1}" if n_more else f"{fewest}"
+    shared = f", {share} of them in each of {batch.n_processes} processes" if batch.n_processes > 1 else ""
+    return " x ".join(factors) + shared
 
 
 def _describe_length(schedule: ScheduleSpec, batch: BatchSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 
 import torch
@@ -34,7 +35,9 @@ class GradientStep:
         self._sure = False
 
     def add(self, step: int) -> torch.Tensor:
-        """The mean loss of a step's blocks of this process, fp64; its gradient over all processes is in the model.
+        """The loss of this process's blocks, fp64: its mean over the processes is that of the step's blocks.
+
+        Its gradient, averaged over the processes, is in the model.
 
         If memory runs out, it is computed again, with the same random numbers, in twice as many parts. Raises
         OutOfMemory.
@@ -72,7 +75,9 @@ class GradientStep:
     def _compute(self, step: int) -> torch.Tensor:
         batch = self.plan.batch
         rows = batch.list_rows(self.accelerator.process_index, self.parts)
-        n_blocks = batch.batch_size * batch.gradient_accumulation
+        n_blocks = batch.blocks_per_step / batch.n_processes  # of which torch computes the mean over the processes
+        if not rows:  # with no share it takes part in the sum all the same
+            rows, n_blocks = [slice(0, 1)], math.inf
         mean = torch.zeros((), dtype=torch.float64, device=self.sums_on)
         for part in rows:
             ids, targets = self.batches.read(step, rows=part)
@@ -92,11 +97,11 @@ class GradientStep:
 
     def _divide(self) -> None:
         model, batch, device = self.plan.model, self.plan.batch, self.plan.compute.device
-        if self.parts >= batch.batch_size:
+        if self.parts >= batch.largest_share:
             smaller = "--size" if model.fresh else "--base"
             lora = "" if model.fresh or model.lora is not None else ", or --lora 16"
             raise OutOfMemory(
                 f"Memory ran out: a step with one block of {batch.block_size:,} tokens does not fit on {device}.",
                 hint=f"Train with a smaller --block-size or {smaller}{lora}.",
             )
-        self.parts = min(2 * self.parts, batch.batch_size)
+        self.parts = min(2 * self.parts, batch.largest_share)

@@ -164,7 +164,8 @@ class Trainer:
             parts = self.parts
             self.step()
             if self.parts > parts:
-                yield self._record(BatchSplit(step=progress.step, batch_size=plan.batch.batch_size, parts=self.parts))
+                share = plan.batch.largest_share
+                yield self._record(BatchSplit(step=progress.step, batch_size=share, parts=self.parts))
             due = bool(all_reduce_max(self.accelerator, self.clock.is_evaluation_due)[0])
             if due or progress.step % schedule.report_every == 0:
                 yield self._record(self._report())
@@ -319,7 +320,7 @@ class Trainer:
             self.model,
             self.tokens.validation,
             block_size=self.plan.batch.block_size,
-            batch_size=-(-self.plan.batch.batch_size // self.parts),
+            batch_size=-(-self.plan.batch.largest_share // self.parts),
             accelerator=self.accelerator,
         )
 
