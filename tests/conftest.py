@@ -43,7 +43,7 @@ class Row:
     refused: int
     """Of those that were survived, the ones that ended in an error of ours: what was given could not be used."""
     test: str
-    """The test that made it; when that runs again, its rows are made anew."""
+    """The test that made it; when that runs again, its rows are replaced."""
 
 
 class Reliability(Protocol):

@@ -172,7 +172,7 @@ WRITING: dict[str, Case] = {
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRITING.values(), ids=WRITING)
-def test_writing_and_resuming_refuse_what_is_no_run(
+def test_writing_and_resuming_refuse_what_is_not_a_run(
     tmp_path: Path, arguments: Callable[[Path], list[str | Path]], message: str
 ) -> None:
     assert message in refused(*arguments(tmp_path)).err
@@ -245,7 +245,7 @@ def test_two_processes_cannot_work_in_one_run(tmp_path: Path) -> None:
     assert command("resume", run, "--quiet").code == 0
 
 
-def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_ends_the_run(tmp_path: Path) -> None:
     outcome = command(
         "train", write_sonnets(tmp_path), *TINY, "--epochs", "2", "--learning-rate", "1e30", "--out", tmp_path / "run"
     )
@@ -253,7 +253,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     assert "--learning-rate" in outcome.err and "Traceback" not in outcome.err
 
 
-def test_a_held_out_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+def test_a_held_out_loss_that_is_not_a_number_ends_the_run(tmp_path: Path) -> None:
     """One step only: its training loss is from before the damage."""
     outcome = command("train", write_sonnets(tmp_path), *TINY, "--learning-rate", "1e30", "--out", tmp_path / "run")
     assert (
@@ -279,7 +279,7 @@ def test_a_run_is_found_in_runs_and_a_missing_one_names_those_there_are(
     assert command("write", "sonnets", "-l", "3") == command("write", "runs/sonnets", "-l", "3")
 
 
-def test_what_is_part_of_a_run_or_a_text_is_no_model(tmp_path: Path) -> None:
+def test_a_part_of_a_run_or_a_text_is_not_taken_for_a_model(tmp_path: Path) -> None:
     checkpoint = sorted(shared_run().path.glob("checkpoints/step-*"))[0]
     assert str(shared_run().path) in refused("write", checkpoint).err.splitlines()[1]
     text = write_sonnets(tmp_path)

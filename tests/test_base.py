@@ -41,7 +41,7 @@ def test_it_is_found_by_its_name_and_by_no_request() -> None:
 
 def count_parameters(folder: Path) -> dict[str, int]:
     with safe_open(folder / "model.safetensors", "pt") as found:
-        tensors = {name: found.get_tensor(name) for name in found.keys()}  # noqa: SIM118  # it is no dict
+        tensors = {name: found.get_tensor(name) for name in found.keys()}  # noqa: SIM118  # it is not a dict
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
     return {name: tensor.numel() for name, tensor in tensors.items()}
 
@@ -129,7 +129,7 @@ def test_a_short_english_text_starts_from_it_and_the_untouched_base_is_epoch_0()
 def test_the_untouched_base_is_judged_beside_the_tuned_model() -> None:
     run, _ = tuned_run()
     judgement = run.judge(4_000)
-    for verdict in judgement.verdicts[1:3]:  # copies, repeats; it is too short to say whether it sounds like him
+    for verdict in judgement.verdicts[1:3]:  # copies, repeats; it is too short to say whether it sounds like the author
         beside = [measure.base for measure in verdict.measures]
         assert any(mark is not None and mark.name == UNTOUCHED for mark in beside), verdict.topic
     learned = judgement.as_json()["learned"]
@@ -146,13 +146,13 @@ def test_its_style_can_be_exaggerated_against_it() -> None:
 # -- what it has read, and what it has not
 
 
-def test_the_texts_that_come_along_are_strange_to_it() -> None:
+def test_it_has_not_read_the_sample_texts() -> None:
     assert open_books_filter().measure_share(SONNETS.read_text("utf-8"))[0] < 0.01
 
 
 @needs_data
 @pytest.mark.parametrize("name", ["tinyshakespeare.txt", *(path.name for path in sorted(DATA.glob("unseen/*.txt")))])
-def test_the_texts_that_we_measure_on_are_strange_to_it(name: str) -> None:
+def test_it_has_not_read_the_texts_that_are_measured_on(name: str) -> None:
     path = next(DATA.rglob(name))
     share, n_looked_at = open_books_filter().measure_share(path.read_text("utf-8"))
     assert n_looked_at > 1_000 and share < 0.005
@@ -174,7 +174,7 @@ def test_what_is_kept_of_the_library_is_what_stands_in_it() -> None:
 
 
 def test_the_share_of_a_copied_text_is_measured_as_it_is() -> None:
-    """Half of a text copied, half written by nobody: the estimate is within chance of a half."""
+    """Half of a text copied, half of it in no book: the estimate is within chance of a half."""
     book = SONNETS.read_text("utf-8")
     library = build_books_filter([book[: len(book) // 2]])
     share, n_looked_at = library.measure_share(book)
@@ -193,7 +193,7 @@ def test_case_and_white_space_hide_nothing() -> None:
     assert library.measure_share(book.upper().replace("\n", "\n\n  "))[0] > 0.99
 
 
-def test_a_text_copied_from_other_books_is_no_original() -> None:
+def test_a_text_copied_from_other_books_is_graded_bad() -> None:
     book, own = (
         SONNETS.read_text("utf-8"),
         "Nobody ever wrote a word of all that stands in here, and nobody reads it. " * 200,
@@ -203,7 +203,7 @@ def test_a_text_copied_from_other_books_is_no_original() -> None:
     assert search_training_books(own, own, library).grade == "good"
     assert (
         search_training_books(book[:30_000], book[40_000:70_000], library).grade == "good"
-    )  # his own books are among them
+    )  # the author's own books are among them
     assert search_training_books(book[:1_000], own, library).share is None
 
 

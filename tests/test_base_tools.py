@@ -30,7 +30,7 @@ from base_texts import (
 from epigone.tokens.tokenizer import BPETokenizer, train_tokenizer
 from helpers_front import SONNETS
 
-TestTexts.__test__ = False  # type: ignore[attr-defined]  # it is no test
+TestTexts.__test__ = False  # type: ignore[attr-defined]  # it is not a test
 WORDS = "one two three four five six seven eight nine ten eleven twelve thirteen"
 PROSE = "\n".join(
     ["the morning was cold and the road to the town was long, so that", "we spoke of little but the fire"]

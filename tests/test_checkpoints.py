@@ -190,7 +190,7 @@ def test_where_none_was_written_there_is_none(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path) == (None, ())
 
 
-def test_one_that_was_being_written_is_passed_over_and_written_anew(tmp_path: Path) -> None:
+def test_one_that_was_being_written_is_passed_over_and_written_again(tmp_path: Path) -> None:
     (sound,) = save(tmp_path, 3)
     half = tmp_path / "step-000006.partial"
     half.mkdir()

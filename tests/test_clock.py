@@ -154,7 +154,7 @@ def test_the_share_that_is_done_never_falls_and_ends_at_one(clock: Clock) -> Non
     assert shares == sorted(shares) and shares[-1] == 1.0 and reports[-1].seconds_left == 0.0
     middle = reports[len(reports) // 2]
     assert middle.seconds_left == pytest.approx(180 - middle.seconds, abs=2)
-    assert middle.n_steps == pytest.approx(len(reports), abs=2), "the steps of the whole run are foretold"
+    assert middle.n_steps == pytest.approx(len(reports), abs=2), "the steps of the whole run are predicted"
 
 
 # -- over a resume

@@ -135,7 +135,7 @@ def test_streams_that_are_read_in_turns_are_the_texts_alone(generator: TextGener
 
 
 class StatefulDecoder(FastDecoder):
-    """The negative control: its state is on the decoder, where whoever began last has it."""
+    """The negative control: its state is on the decoder, which the call that began last has changed."""
 
     state: DecoderState
 

@@ -244,7 +244,7 @@ def test_the_only_checkpoint_broken_early_costs_no_more_than_it_held(tmp_path: P
 
 
 def test_a_run_whose_checkpoints_were_deleted_keeps_its_model(tmp_path: Path) -> None:
-    """Beginning anew would put a worse one in its place."""
+    """Beginning again would put a worse one in its place."""
     run = copy(uninterrupted(), tmp_path / "run")
     shutil.rmtree(run / "checkpoints")
     before = hash_tree(run)

@@ -117,7 +117,7 @@ def limited(n_bytes: int) -> Iterator[None]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
-def test_what_the_system_cuts_off_is_no_checkpoint(tmp_path: Path, reliability: Reliability) -> None:
+def test_what_the_system_cuts_off_is_not_taken_for_a_checkpoint(tmp_path: Path, reliability: Reliability) -> None:
     """Here the writing itself fails, safetensors' too, and not a stand-in for it."""
     run, tried, survived = copy(prepared(), tmp_path / "run"), 0, 0
     with plain_pictures():

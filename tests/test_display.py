@@ -173,7 +173,7 @@ def test_json_keeps_standard_output_free(capfd: pytest.CaptureFixture[str]) -> N
     assert isinstance(screen, QuietScreen) and capfd.readouterr() == ("", "")
 
 
-def test_json_shows_progress_on_standard_error_where_somebody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_shows_progress_on_standard_error_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     stdout, stderr = Terminal(), Terminal()
     monkeypatch.setattr(sys, "stderr", stderr)
     with open_screen(quiet=False, json=True, stdout=stdout) as screen:
@@ -205,7 +205,7 @@ def test_showing_loads_neither_torch_nor_matplotlib() -> None:
     assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 0
 
 
-def test_a_bar_for_each_stage_is_drawn_on_standard_error_for_somebody_who_watches(
+def test_a_bar_for_each_stage_is_drawn_on_standard_error_in_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Terminal(io.StringIO):

@@ -1,4 +1,4 @@
-"""A loss or a weight that is no number ends training soon; what is good stays good, and the run can go on from it."""
+"""A loss or a weight that is not a number ends training soon; what is good is kept, and the run can go on from it."""
 
 from __future__ import annotations
 

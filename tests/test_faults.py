@@ -158,7 +158,7 @@ def test_killed_at_random_times_it_comes_to_the_same_end(tmp_path: Path, reliabi
             process = fork(go_on_alone, run)
             process.join(generator.uniform(0, 0.8 * seconds) if n_kills + n_here < N_KILLS else None)
             if process.exitcode is not None:
-                assert process.exitcode == 0, "it needs somebody"
+                assert process.exitcode == 0, "it did not end by itself"
                 break
             os.kill(process.pid, signal.SIGKILL)
             process.join()
@@ -293,7 +293,7 @@ def list_moments(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_killed_before_it_had_a_plan_the_same_command_begins_anew(tmp_path: Path, reliability: Reliability) -> None:
+def test_killed_before_it_had_a_plan_the_same_command_begins_again(tmp_path: Path, reliability: Reliability) -> None:
     tried = survived = 0
     for run in list_moments(tmp_path):
         if not RunFolder.is_run(run):

@@ -95,7 +95,7 @@ def test_where_no_folder_can_be_it_says_so(tmp_path: Path) -> None:
     assert "--out" in caught.value.hint
 
 
-def test_what_is_no_run_is_not_opened(tmp_path: Path) -> None:
+def test_what_is_not_a_run_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name, why in (("nowhere", "does not exist"), ("file", "is not a folder"), (".", "holds no run")):
         with pytest.raises(RunNotFound, match=why) as caught:

@@ -52,7 +52,7 @@ def test_a_path_that_is_not_there_was_taken_for_a_folder(name, tmp_path, monkeyp
     assert got.value.hint and not is_cached(name)
 
 
-def test_a_file_is_no_base(standin):
+def test_a_file_is_not_a_base(standin):
     with pytest.raises(BaseNotFound, match="is a file"):
         find_base(str(standin / WEIGHTS))
 
@@ -102,7 +102,7 @@ def test_plain_names_of_attention_are_no_kernels(copy):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"gpt2"', b"\xff\xfe", b"[" * 200_000, b'{"n": ' + b"1" * 9999])
-def test_a_config_that_is_no_json_object_is_refused(copy, counting, content):
+def test_a_config_that_is_not_a_json_object_is_refused(copy, counting, content):
     (copy / "config.json").write_bytes(content)
     what = "a base's config.json that is not a JSON object"
     with counting(what) as tries, pytest.raises(BaseUnusable, match=r"config\.json"), tries.one():

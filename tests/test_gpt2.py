@@ -111,7 +111,7 @@ def test_the_seed_and_nothing_else_makes_the_weights() -> None:
     assert torch.equal(build_small(seed=0).transformer.wte.weight, build_small().transformer.wte.weight)
 
 
-def test_nobody_else_s_random_numbers_are_used_up() -> None:
+def test_no_random_numbers_of_others_are_used_up() -> None:
     before = torch.get_rng_state()
     build_small(seed=3)
     build_base(standin())

@@ -149,30 +149,30 @@ def test_a_line_that_is_being_written_when_the_signal_comes_is_written() -> None
         assert was_stopped()
 
 
-# -- what is shown to nobody
+# -- where there is no terminal any more
 
 
 @pytest.mark.parametrize("kind", ["terminal", "dumb terminal", "pipe"])
-def test_no_screen_fails_when_nobody_is_there_any_more(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_screen_fails_when_its_terminal_is_gone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python itself, too, writes there when it ends."""
     ours, theirs = os.openpty() if kind.endswith("terminal") else os.pipe()
     monkeypatch.setenv("TERM", "dumb" if kind.startswith("dumb") else "xterm")
     stream, dead = os.fdopen(theirs, "w", encoding="utf-8"), os.dup(theirs)
     with open_screen(quiet=False, json=False, stdout=stream) as screen:
-        screen.show_note("There is somebody.")
-        assert b"somebody" in os.read(ours, 100)
+        screen.show_note("The terminal is open.")
+        assert b"open" in os.read(ours, 100)
         os.close(ours)
         with pytest.raises(OSError, match=r"Input/output|Broken pipe"):
             os.write(dead, b"nothing")
-        screen.show_note("Nobody is there any more.")
+        screen.show_note("The terminal is gone.")
         screen.show_facts("Plan", [("one", "2", "three")])
-        screen.show_warning("Nobody hears this.")
+        screen.show_warning("This is not shown.")
     os.close(dead)
     stream.write("And the rest.")
     stream.close()
 
 
-def test_no_bar_fails_when_nobody_is_there_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_bar_fails_when_its_terminal_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = os.openpty()
     stream = os.fdopen(theirs, "w", encoding="utf-8")
     monkeypatch.setattr(sys, "stderr", stream)

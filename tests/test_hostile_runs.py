@@ -44,7 +44,7 @@ def copy_with(folder: Path, file: str, change: Callable[[bytes], bytes]) -> Path
     run = Path(shutil.copytree(whole_run(), folder / "run"))
     path = sorted(run.glob(file))[-1]
     path.write_bytes(change(path.read_bytes()))
-    (run / "sums.json").unlink()  # a stranger's would fit what he changed
+    (run / "sums.json").unlink()  # a stranger's would fit what was changed
     if path.name in ("state.json", "optimizer.safetensors"):  # a manifest that vouches for what was changed
         manifest = path.with_name("manifest.json")
         facts = json.loads(manifest.read_bytes())
@@ -168,7 +168,7 @@ def test_a_run_whose_config_asks_for_a_larger_model_takes_no_memory_for_it(tmp_p
 
 
 class Canary:
-    """Whoever unpickles it makes a file."""
+    """Unpickling it makes a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -98,7 +98,7 @@ def list_own_files() -> Iterator[Path]:
     yield ROOT / "Makefile"
 
 
-def test_the_project_names_nobody_s_folders():
+def test_the_project_names_no_folders_of_a_machine():
     assert OWN_PLACES.search("see /" + "home/someone/x")
     found = [path.name for path in list_own_files() if path.is_file() and OWN_PLACES.search(path.read_text("utf-8"))]
     assert not found

@@ -45,7 +45,7 @@ def kinds(events: Sequence[Event]) -> list[type[Event]]:
 
 
 def stop_after(plan: Plan, n_steps: int) -> Trainer:
-    """A learner whom somebody stops after some steps."""
+    """A trainer that is stopped after some steps."""
     learner = make_learner(plan, TOKENS, should_stop=lambda: learner.progress.step >= n_steps)
     return learner
 
@@ -205,7 +205,7 @@ def test_who_is_stopped_saves_and_looks_no_more(n_steps: int) -> None:
 
 
 @pytest.mark.parametrize("base", ["none", "gpt2"])
-def test_a_loss_that_is_no_number_is_an_error_and_nothing_is_called_the_best(base: str) -> None:
+def test_a_loss_that_is_not_a_number_is_an_error_and_nothing_is_called_the_best(base: str) -> None:
     plan = plan_with(base=base, report_every=100)
     learner = make_learner(plan, TOKENS)
     with torch.no_grad():
@@ -220,7 +220,7 @@ def test_a_loss_that_is_no_number_is_an_error_and_nothing_is_called_the_best(bas
 # -- learning
 
 
-def test_it_learns_what_can_be_foretold() -> None:
+def test_it_learns_what_can_be_predicted() -> None:
     """A uniform guess costs 3.91 nats, a guess by frequency hardly less; who knows the rule needs 1.26."""
     tokens = make_tokens(train=regular_ids(4_000), validation=regular_ids(1_000, seed=1))
     plan = change(plan_for(tokens, epochs=6.0), report_every=1)

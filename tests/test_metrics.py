@@ -192,7 +192,7 @@ def test_a_last_line_is_passed_over_wherever_a_crash_cut_it(tmp_path: Path, last
     ],
 )
 def test_lines_of_others_are_passed_over(tmp_path: Path, line: bytes) -> None:
-    """Of later versions, of somebody's editor, of a disk that lost a block."""
+    """Of later versions, of an editor, of a disk that lost a block."""
     path = write(tmp_path / "metrics.jsonl", STARTED)
     with path.open("ab") as file:
         file.write(line + b"\n")

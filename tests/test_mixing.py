@@ -1,4 +1,4 @@
-"""At the end of tuning part of the way back to the base is looked at, and kept where it foretells better."""
+"""At the end of tuning part of the way back to the base is looked at, and kept where it predicts better."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from helpers_training import are_equal, copy_weights
 from standin import hub_root
 
 HARD = {"epochs": 6.0, "batch_size": 4, "block_size": 64, "samples": 1, "sample_length": 20, "learning_rate": 2e-3}
-"""So hard that it learns by heart."""
+"""So hard that it memorizes the text."""
 
 
 # -- how far to go
@@ -169,7 +169,7 @@ def test_resuming_what_is_finished_does_not_look_back_again(tmp_path: Path) -> N
     assert len(epigone.open_run(run).evaluations) == before
 
 
-def test_a_spoiled_mixture_is_made_anew(tmp_path: Path) -> None:
+def test_a_spoiled_mixture_is_made_again(tmp_path: Path) -> None:
     run = Path(shutil.copytree(tuned_too_hard(), tmp_path / "run"))
     weights = run / "model" / WEIGHTS
     sound = copy_weights_of(weights)

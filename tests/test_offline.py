@@ -1,4 +1,4 @@
-"""With the weights in the cache nothing is asked of the network, and nobody is told anything."""
+"""With the weights in the cache nothing is asked of the network, and nothing is reported."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ TURNED_OFF = (*TURNED_OFF, "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CH
 """Variables that would keep a dependency silent: it has to be without them."""
 INVITING = {"WANDB_API_KEY": "0" * 40, "COMET_API_KEY": "0", "MLFLOW_TRACKING_URI": DEAD, "HF_TOKEN": "hf_" + "0" * 34}
 INVITING |= {"NEPTUNE_API_TOKEN": "0", "CLEARML_API_ACCESS_KEY": "0", "HF_ENDPOINT": "https://huggingface.co"}
-"""Variables that would make a tracker speak or give a client somebody to speak to."""
+"""Variables that would make a tracker speak or give a client a server to speak to."""
 
 
 @cache
@@ -193,7 +193,7 @@ ATTEMPTS = {
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-def test_the_trap_catches_what_is_tried_even_if_nobody_hears_of_it(tmp_path: Path, attempt: str) -> None:
+def test_the_trap_catches_what_is_tried_even_where_the_error_is_hidden(tmp_path: Path, attempt: str) -> None:
     if attempt == "another library" and interposer() is None:
         pytest.skip("there is no compiler")
     code = f"try:\n    exec({ATTEMPTS[attempt]!r})\nexcept Exception:\n    pass"
@@ -223,7 +223,7 @@ def test_importing_switches_the_hubs_telemetry_off() -> None:
 
 
 def test_the_dead_endpoint_is_dead() -> None:
-    """Port 9 of this machine answers nobody, or the tests that rely on it would show nothing."""
+    """Nothing answers at port 9 of this machine, or the tests that rely on it would show nothing."""
     host, port = DEAD.removeprefix("http://").split(":")
     with socket.socket() as one:
         assert one.connect_ex((host, int(port))) != 0

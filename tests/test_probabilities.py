@@ -189,7 +189,7 @@ def test_a_loop_is_left_when_it_would_begin_its_fourth_round(round_of: list[int]
         assert 2 * SHORTEST_LOOP <= struck[0] <= 3 * SHORTEST_LOOP
 
 
-def test_what_is_no_loop_is_left_alone() -> None:
+def test_what_is_not_a_loop_is_left_alone() -> None:
     refrain = [7, 8, 9, 10, 11, 12, 13]
     song = [token for verse in range(20, 32) for token in (verse, verse + 1, *refrain)]
     assert follow(song) == []

@@ -237,7 +237,7 @@ def test_an_interrupted_terminal_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_a_reader_that_has_seen_enough_is_not_an_error() -> None:
     """As `epigone write … | head -c 10` closes the pipe."""
     run = shutil.copytree(uninterrupted(), workshop() / "for-head", dirs_exist_ok=True)
     process = start("write", run, "--length", "3000")

@@ -74,7 +74,7 @@ def test_a_file_that_holds_something_else_is_left_alone(tmp_path: Path, content:
     assert out.read_text("utf-8") == content
 
 
-def test_a_first_line_that_was_cut_short_is_written_anew(tmp_path: Path) -> None:
+def test_a_first_line_that_was_cut_short_is_written_again(tmp_path: Path) -> None:
     out = tmp_path / "texts.jsonl"
     out.write_text('{"prompt": "Thou", "te', "utf-8")
     assert write(out, "--count", "2").code == 0 and len(read(out)) == 2

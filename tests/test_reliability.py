@@ -23,7 +23,7 @@ def test_rows_of_the_same_fault_are_added_up_and_every_loss_is_named() -> None:
     assert page.count("kill -9") == 1 and page.index("## Disks") < page.index("## Killed")
 
 
-def test_a_refusal_is_no_survival_and_is_counted_by_itself() -> None:
+def test_a_refusal_does_not_count_as_survival_and_is_counted_by_itself() -> None:
     rows = [make_row(ODD, "any prompt", 3, refused=1), make_row(ODD, "any prompt", 2, refused=2)]
     page = write_page(rows)
     assert "| what was given | tried | read | refused |" in page and "| any prompt | 6 | 2 | 3 |" in page

@@ -1,4 +1,4 @@
-"""Tokens whose files are damaged are made anew of the text, bit for bit; where that is gone or changed, it says so."""
+"""Tokens whose files are damaged are made again from the text, bit for bit; if that is gone or changed, it says so."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def change_names(run: Path, *names: str) -> RunFolder:
 def test_a_text_that_cannot_be_found_again_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
-    """Nothing is read from standard input, and nobody asked for anything, because of what a run says."""
+    """Nothing is read from standard input, and no question is asked, because of what a run says."""
 
     def ask(*_: object) -> None:
         raise AssertionError("it asks the network")

@@ -102,14 +102,14 @@ def test_the_library_of_a_lifetime_gets_a_model_of_its_own() -> None:
     assert chosen.base.value == "none" and "1,000,000,000 bytes" in chosen.base.reason
 
 
-def test_whoever_wants_more_context_than_the_small_base_has_gets_a_fresh_model() -> None:
+def test_more_context_than_the_small_base_has_needs_a_fresh_model() -> None:
     chosen = route(TrainSettings(block_size=512), at_hand=False, small=must_not_be_asked)
     assert chosen.base.value == "none" and "256 tokens" in chosen.base.reason
     assert route(TrainSettings(block_size=256), at_hand=False).base.value == "small"
 
 
 @pytest.mark.parametrize("asked", [{"size": "6x256"}, {"vocab_size": 512}])
-def test_whoever_asks_for_a_size_or_a_tokenizer_asks_for_a_fresh_model(asked: dict[str, Any]) -> None:
+def test_a_size_or_a_tokenizer_needs_a_fresh_model(asked: dict[str, Any]) -> None:
     chosen = route(TrainSettings(**asked), fit=must_not_be_asked, small=must_not_be_asked)
     assert chosen.base.value == "none" and f"{flag_name(next(iter(asked)))} needs a new model" in chosen.base.reason
 

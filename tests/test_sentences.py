@@ -38,7 +38,7 @@ def test_known_words_go_before_invented_ones_and_rare_before_common() -> None:
     assert choose(f"It was. {invented} {common} {rare}", 1) == [rare]
 
 
-def test_a_run_of_fifty_characters_is_a_copy_and_one_less_is_none() -> None:
+def test_a_run_of_fifty_characters_is_a_copy_and_one_of_forty_nine_is_not() -> None:
     known = [normalise("x" + "".join(chr(97 + i * 7 % 26) + str(i) for i in range(60)))]
     for start in range(3, 40):
         run = known[0][start : start + 50]

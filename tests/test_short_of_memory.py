@@ -268,7 +268,7 @@ def _compare_with_one(tmp_path: Path, from_call: int) -> None:
 
 
 @pytest.mark.slow
-def test_where_the_others_wait_already_it_is_a_clear_error_and_nobody_hangs(tmp_path: Path) -> None:
+def test_where_the_others_wait_already_it_is_a_clear_error_and_no_process_hangs(tmp_path: Path) -> None:
     done = learn_together(tmp_path, fits=2, from_call=2)
     assert done.returncode != 0
     assert "Memory ran out in step 2, while the other processes waited for this one" in done.stderr

@@ -1,4 +1,4 @@
-"""What is foretold is what was measured on a few steps, times what the learner will really do."""
+"""The estimate is what was measured on a few steps, times what the trainer will really do."""
 
 from __future__ import annotations
 
@@ -179,14 +179,14 @@ def test_steps_in_time_leave_a_tenth_for_evaluations(minutes: float, seconds_per
     ids=str,
 )
 @pytest.mark.parametrize("base", ["none", "gpt2"])
-def test_as_many_evaluations_are_foretold_as_there_are(settings: dict[str, object], base: str) -> None:
+def test_as_many_evaluations_are_predicted_as_there_are(settings: dict[str, object], base: str) -> None:
     tokens = make_tokens()
     plan = change(plan_for(tokens, **settings), base=base)
     events = list(make_learner(plan, tokens).learn())
     assert count_evaluations(plan) == len(pick(events, Evaluated))
 
 
-def test_under_a_time_limit_about_ten_are_foretold() -> None:
+def test_under_a_time_limit_about_ten_are_predicted() -> None:
     plan = plan_for(TOKENS, minutes=2.0, n_steps_in_time=5_000, epochs="auto")
     assert count_evaluations(plan) == 10
     assert count_evaluations(change(plan, n_steps=3)) <= 10

@@ -1,4 +1,4 @@
-"""A model that has a teacher learns from what that foretells as well, and is shown and kept like any other."""
+"""A model that has a teacher learns from its predictions as well, and is shown and kept like any other."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FLAGS = ("--size", "1x32", "--epochs", "4", "--batch-size", "4", "--samples", "0
 
 
 def make_teacher() -> GPT2LMHeadModel:
-    """One that foretells otherwise, is of another size, and would drop a half."""
+    """One that predicts otherwise, is of another size, and would drop a half."""
     return make_model(n_layer=1, n_embd=32, resid_pdrop=0.5, embd_pdrop=0.5)
 
 
@@ -56,7 +56,7 @@ def compute(model: GPT2LMHeadModel, teacher: GPT2LMHeadModel, **how: Any) -> tup
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_it_learns_from_the_text_and_from_what_the_teacher_foretells(attention: str) -> None:
+def test_it_learns_from_the_text_and_from_the_teachers_predictions(attention: str) -> None:
     model, teacher = make_model(), make_teacher()
     assert_equal(compute(model, teacher, attention=attention), look_up(model, teacher), 1e-5)
     assert all(parameter.grad is None for parameter in teacher.parameters())
@@ -163,7 +163,7 @@ def test_a_teacher_that_is_not_what_it_was_is_refused(tmp_path: Path, name: str)
     assert f"teacher/{name} is missing" in command("resume", run, "--epochs", "5").err
 
 
-def test_whoever_read_a_text_often_is_told_of_it(tmp_path: Path) -> None:
+def test_a_teacher_is_suggested_after_many_passes(tmp_path: Path) -> None:
     """Not after a few passes, not in the middle, and not where there was a teacher already."""
     plan = read_plan(teacher())
     often = change(plan, epochs=40.0)

@@ -76,8 +76,8 @@ BREAKS = (
     ),
     Break(
         "tokens: damage on the disk",
-        'if dtype is None or sha256 != facts["sha256"]:',
-        "if dtype is None:",
+        ' or sha256 != facts["sha256"]:',
+        ":",
         "stream",
     ),
     Break(
