@@ -225,6 +225,15 @@ def test_of_many_rows_nothing_is_rounded_to_eight_bits(computes: bool, monkeypat
     assert_near(read, theirs[0], "bf16" if computes else "fp32")
 
 
+@pytest.mark.parametrize(("form", "amx", "dtype"), [("int8", True, "bfloat16"), ("bf16", False, "float32")])
+def test_keys_are_in_bf16_only_where_attention_over_them_is_fast(
+    form: Any, amx: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoders, "has_amx", lambda: amx)
+    decoder = make_decoder(make_model(), form)
+    assert decoder.make_cache(1, 8).tensor.dtype == getattr(torch, dtype)
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 2.5])
 def test_style_goes_from_the_base_to_the_tuned_model_and_beyond(strength: float) -> None:
     base, tuned, ids = make_model(), make_model(n_layer=1), make_ids(2, 8)

@@ -17,11 +17,18 @@ Linear = Callable[[torch.Tensor], torch.Tensor]
 
 def computes_bf16() -> bool:
     """Whether the processor computes bf16 in silicon; where it does not, bf16 is emulated and slow."""
+    return _has_capability("avx512_bf16", "_is_avx512_bf16_supported") or has_amx()
+
+
+def has_amx() -> bool:
+    """Whether the processor has Intel's units for products of matrices in bf16."""
+    return _has_capability("amx_bf16", "_is_amx_tile_supported")
+
+
+def _has_capability(name: str, earlier: str) -> bool:
     if hasattr(torch.cpu, "get_capabilities"):  # from torch 2.11 on
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name)()) for name in names if hasattr(torch.cpu, name))
+        return bool(torch.cpu.get_capabilities().get(name))
+    return hasattr(torch.cpu, earlier) and bool(getattr(torch.cpu, earlier)())
 
 
 def pack_linear(
