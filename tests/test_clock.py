@@ -165,7 +165,7 @@ def test_the_time_between_two_sittings_does_not_count(clock: Clock, minutes: flo
     plan = timed_plan(minutes, n_steps=160)
     first = timed_learner(plan, clock, step=1.0)
     for event in first.learn():
-        if event.step == 10 and isinstance(event, StepReport):
+        if isinstance(event, StepReport) and event.step == 10:
             break
     packed = first.pack()
     clock.now += 1e6

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gc
 import io
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from epigone.cli.terminal import (
     LiveScreen,
@@ -13,10 +16,21 @@ from epigone.cli.terminal import (
     QuietScreen,
     choose_columns,
     draw_sample,
+    loading,
     open_screen,
     show_stages,
 )
-from epigone.training.events import Evaluated, Event, Finished, Sample, Sampled, Started, StepReport
+from epigone.training.events import (
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    Finished,
+    Sample,
+    Sampled,
+    Stage,
+    Started,
+    StepReport,
+)
 from helpers_events import make_evaluated
 
 POEM = "\nThat time of year\n\tthou mayst in me behold [bold]\x1b[2J\x07\x9b31m\r"
@@ -57,7 +71,7 @@ EVENTS: list[Event] = [
 ]
 
 
-def show_plain(events: list[Event]) -> str:
+def show_plain(events: Sequence[Event | Stage]) -> str:
     stream = io.StringIO()
     screen = PlainScreen(stream)
     for event in events:
@@ -74,6 +88,32 @@ def show_live(events: list[Event], width: int = 80) -> str:
         for event in events:
             screen.show(event)
     return console.export_text(styles=False)
+
+
+def test_what_is_being_done_is_named_until_it_is_done() -> None:
+    stream = io.StringIO()
+    shown: list[tuple[Event | Stage, str]] = [
+        (Started(step=0, n_steps=1000, epochs=10.0), "first step …"),
+        (Stage(what="Writing samples"), "Writing samples …"),
+        (CheckpointSaved(step=0), "first step …"),
+        (stepped(50, 20.0), "step 50 of 1,000"),
+        (Stage(what="Saving a checkpoint"), "Saving a checkpoint …"),
+        (CheckpointSaved(step=50), "step 50 of 1,000"),
+    ]
+    with LiveScreen(Console(file=stream, width=80, force_terminal=True)) as screen:
+        for event, words in shown:
+            screen.show(event)
+            stream.truncate(0)
+            screen._live.refresh()
+            assert words in Text.from_ansi(stream.getvalue()).plain
+    assert "Writing" not in show_plain([event for event, _ in shown])
+
+
+def test_the_garbage_collector_rests_only_while_libraries_are_loaded() -> None:
+    with loading(quiet=True):
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count() > 0
+    gc.unfreeze()
 
 
 def test_plain_lines_have_each_evaluation_once_and_no_control_characters() -> None:

@@ -15,7 +15,7 @@ from epigone import pipeline, resumption
 from epigone.errors import EpigoneError
 from epigone.pipeline import Planned, run_training
 from epigone.settings import TrainSettings
-from epigone.training.events import CheckpointSaved, Event, Started
+from epigone.training.events import CheckpointSaved, Event, Finished, Stage, Started
 from epigone.training.trainer import Trainer
 from helpers_front import command, shared_run, write_sonnets
 from standin import make_standin
@@ -29,7 +29,8 @@ class Taken(EpigoneError):
 
 def test_the_command_and_the_library_train_by_the_same_function(tmp_path: Path) -> None:
     text = write_sonnets(tmp_path)
-    with mock.patch.object(pipeline, "run_training", side_effect=Taken("taken")) as path:
+    path = mock.Mock(side_effect=Taken("taken"))
+    with mock.patch.object(pipeline, "run_training", path), mock.patch.object(resumption, "run_training", path):
         with pytest.raises(Taken):
             epigone.train(text, out=tmp_path / "run", epochs=2)
         assert command("train", text, "--out", tmp_path / "run", "--epochs", "2").code == 2
@@ -66,18 +67,27 @@ def test_before_the_first_step_the_model_is_built_once(tmp_path: Path, base: str
 def test_what_an_event_says_is_on_the_disk_when_it_comes(tmp_path: Path) -> None:
     asked = TrainSettings(base="none", size="1x32", **QUICK)
     seen: list[Event] = []
+    stages: list[str] = []
     for event in run_training([str(write_sonnets(tmp_path))], asked, tmp_path / "run"):
         if isinstance(event, Planned):
             folder = event.folder
             assert folder.read_manifest() == event.manifest and folder.read_receipt() == event.receipt
             continue
-        if isinstance(event, CheckpointSaved):
+        if isinstance(event, Stage):
+            stages.append(event.what)
+        elif isinstance(event, CheckpointSaved):
             assert (folder.checkpoints / f"step-{event.step:06d}" / "manifest.json").exists()
         else:
             seen.append(event)
             assert list(folder.read_events()) == seen
         if getattr(event, "best", False):
             assert folder.find_damage_of_best() is None
+    assert stages[-3:] == [
+        "Saving a checkpoint",
+        "Choosing the temperature to write at",
+        "Drawing the curves and writing the report",
+    ]
+    assert isinstance(event, Finished) and folder.report.exists(), "when it says that it is done, nothing is left to do"
 
 
 def test_the_base_that_is_loaded_at_the_end_is_the_one_that_was_trained(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 
 from epigone import WriteSettings
 from epigone.evaluation import sample_checks
-from epigone.evaluation.repetition import AuthorRange
-from epigone.evaluation.sample_checks import TEMPERATURES, TemperatureTrial, choose_temperature
-from epigone.model.gpt2 import load_model
+from epigone.evaluation.repetition import AuthorRange, Repetition
+from epigone.evaluation.sample_checks import LEAST_REPEATED, TEMPERATURES, TemperatureChoice, choose_temperature
+from epigone.hardware import find_hardware
+from epigone.model.decoder import open_decoder
 from epigone.model.weights import keep_temperature, read_temperature
 from epigone.run import open_generator, open_run
+from epigone.runs.folder import RunFolder
 from epigone.tokens.tokenizer import load_tokenizer
 from helpers_front import command, shared_run, sonnets
 
@@ -22,17 +25,24 @@ from helpers_front import command, shared_run, sonnets
 def tune(monkeypatch: pytest.MonkeyPatch, dull_below: float, repeats_below: float) -> float:
     """The temperature chosen for a model that is too monotonous, or repetitive, below the given ones."""
     folder = shared_run().folder
-    model, tokenizer = load_model(folder.model), load_tokenizer(folder.model)
+    written = {f"{temperature} " * 500: temperature for temperature in TEMPERATURES}
 
-    def attempt(writer: object, usual: AuthorRange, temperature: float, seed: int) -> TemperatureTrial:
-        compression = usual.compression[1] + (0.1 if temperature < dull_below else -0.1)
-        repeated = usual.repeated[1] + (0.1 if temperature < repeats_below else 0)
-        return TemperatureTrial(temperature=temperature, compression=compression, repeated=repeated)
+    def check(text: str, usual: AuthorRange) -> tuple[Repetition, str]:
+        compression = usual.compression[1] * math.exp(dull_below - written[text])
+        repeated = 2 * LEAST_REPEATED * math.exp(repeats_below - written[text]) - LEAST_REPEATED
+        return Repetition(unit="words", repeated=(repeated,), compression=(compression,)), "good"
 
-    monkeypatch.setattr(sample_checks, "_try_temperature", attempt)
-    found = choose_temperature(model, tokenizer, [sonnets(9_000)], "", 0)
-    assert found is not None and len(found.trials) <= 4
+    monkeypatch.setattr(sample_checks, "_write_at_temperatures", lambda *_: list(written))
+    monkeypatch.setattr(sample_checks, "check_repetition", check)
+    found = choose(folder, sonnets(9_000))
+    assert found is not None and found.most_repeated == LEAST_REPEATED
     return found.temperature
+
+
+def choose(folder: RunFolder, held_out: str) -> TemperatureChoice | None:
+    """The choice for the run's model beside this held-out text."""
+    decoder = open_decoder(folder.model, "fp32", find_hardware("cpu"))
+    return choose_temperature(decoder, load_tokenizer(folder.model), [held_out], "", 0)
 
 
 @pytest.mark.parametrize(
@@ -46,19 +56,15 @@ def test_the_lowest_temperature_in_the_authors_range_is_found(
 
 
 def test_the_choice_for_a_real_model_is_reproducible() -> None:
-    folder = shared_run().folder
-    model, tokenizer = load_model(folder.model), load_tokenizer(folder.model)
-    held_out = [sonnets(30_000)[20_000:]]
-    found = choose_temperature(model, tokenizer, held_out, "", 0)
-    assert found is not None and found == choose_temperature(model, tokenizer, held_out, "", 0)
-    for trial in found.trials:
-        fits = trial.compression <= found.most_compression and trial.repeated <= found.most_repeated
-        assert fits == (trial.temperature >= found.temperature)
+    folder, held_out = shared_run().folder, sonnets(30_000)[20_000:]
+    found = choose(folder, held_out)
+    assert found is not None and found == choose(folder, held_out)
+    assert [trial.temperature for trial in found.trials] == list(TEMPERATURES)
+    assert found.trials[0].compression > found.trials[-1].compression
 
 
 def test_with_little_held_out_nothing_is_chosen() -> None:
-    folder = shared_run().folder
-    assert choose_temperature(load_model(folder.model), load_tokenizer(folder.model), [sonnets(400)], "", 0) is None
+    assert choose(shared_run().folder, sonnets(400)) is None
 
 
 def test_the_chosen_temperature_is_used_for_writing(tmp_path: Path) -> None:

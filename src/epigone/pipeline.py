@@ -20,7 +20,8 @@ from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE
 from epigone.errors import RunExists, TrainingDiverged, quote_command
 from epigone.evaluation.sample_checks import SampleChecker, SampleWriter, choose_temperature
 from epigone.files import hash_file
-from epigone.model.gpt2 import load_model
+from epigone.hardware import find_hardware
+from epigone.model.decoder import open_decoder
 from epigone.model.hub import find_base
 from epigone.model.weights import keep_temperature, read_weights
 from epigone.planning.plan import Plan
@@ -41,10 +42,12 @@ from epigone.training.distributed import (
     join_processes,
     set_hint,
 )
-from epigone.training.events import Event, Finished
+from epigone.training.events import Event, Finished, Stage
 from epigone.training.trainer import BaseWeights, Trainer
 
 Stop = Callable[[], bool]
+MOST_PARAMETERS = 200_000_000
+"""For a larger model, choosing a temperature takes longer than it is worth."""
 
 
 def never() -> bool:
@@ -69,7 +72,7 @@ def run_training(
     should_stop: Stop = never,
     watch: StageCallback = ignore_stages,
     progress: bool = False,
-) -> Iterator[Planned | Event]:
+) -> Iterator[Planned | Event | Stage]:
     """Train on texts into a new run's folder, event by event; what an event says is on the disk when it comes.
 
     `watch` hears of what takes long before the plan, `progress` draws bars for downloads. Raises EpigoneError.
@@ -115,7 +118,7 @@ def train(
     events = run_training([str(text) for text in texts], asked, out)
     folder = next(item.folder for item in events if isinstance(item, Planned))
     for event in events:
-        if on_event is not None and not isinstance(event, Planned):
+        if on_event is not None and not isinstance(event, Planned | Stage):
             on_event(event)
     return Run(folder)
 
@@ -256,15 +259,17 @@ def base_weights_loader(plan: Plan) -> BaseWeights | None:
     return lambda: read_weights(find_base(plan.model.base).folder, "cpu").tensors
 
 
-def train_to_end(run: RunFolder, trainer: Trainer) -> Iterator[Event]:
+def train_to_end(run: RunFolder, trainer: Trainer) -> Iterator[Event | Stage]:
     """Train, then choose the temperature and finish curves and page. Raises TrainingDiverged, OutputError."""
     try:
         for event in trainer.learn():
-            yield event
             if isinstance(event, Finished) and is_main_process():
+                yield Stage(what="Choosing the temperature to write at")
                 save_temperature(run, event)
+                yield Stage(what="Drawing the curves and writing the report")
                 publish_curves(run)
                 write_report(run, with_sentences=is_quick(run))
+            yield event
     except TrainingDiverged as error:
         command = quote_command("epigone", "resume", run.path)
         error.hint += f" To go on from the last good checkpoint: {command} --learning-rate …"
@@ -273,13 +278,12 @@ def train_to_end(run: RunFolder, trainer: Trainer) -> Iterator[Event]:
 
 def save_temperature(folder: RunFolder, finished: Finished) -> None:
     """Find the temperature at which the best model is as varied as its author, and keep it beside the model."""
-    if finished.reason == "interrupted" or not math.isfinite(finished.best_loss):
+    plan, is_over = folder.read_manifest().plan, finished.reason != "interrupted"
+    if not is_over or not math.isfinite(finished.best_loss) or plan.model.n_parameters > MOST_PARAMETERS:
         return
     folder.check_place()
-    plan, tokenizer = folder.read_manifest().plan, load_tokenizer(folder.model)
-    choice = choose_temperature(
-        load_model(folder.model), tokenizer, folder.read_some_held_out(), plan.start_text, plan.seed
-    )
+    decoder, tokenizer = open_decoder(folder.model, "auto", find_hardware("cpu")), load_tokenizer(folder.model)
+    choice = choose_temperature(decoder, tokenizer, folder.read_some_held_out(), plan.start_text, plan.seed)
     if choice is not None:
         keep_temperature(folder.model, choice.temperature)
         trials = tuple(TemperatureRecord(**asdict(trial)) for trial in choice.trials)

@@ -40,8 +40,8 @@ from epigone.training.events import Estimate
 from epigone.training.trainer import Trainer
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 3
-SLOW_STEP_SECONDS = 1.0
-"""On a CPU, one step that takes longer than this is measurement enough."""
+TIMED_SECONDS = 0.3
+"""On a CPU, so many seconds of steps are measurement enough, be it a single step."""
 TIMED_BLOCKS = 32
 
 
@@ -63,9 +63,10 @@ def measure_speed(
     alone = (
         plan.batch.n_processes == 1 and trainer.accelerator.device.type == "cpu"
     )  # all processes have to take equally many steps
-    is_slow = _time(trainer.step, trainer) > SLOW_STEP_SECONDS and alone
-    n_warm, n_timed_steps = (1, 1) if is_slow else (WARM_UP_STEPS, TIMED_STEPS)
-    _take_steps(trainer, n_warm - 1)
+    n_enough = int(TIMED_SECONDS / _time(trainer.step, trainer)) if alone else TIMED_STEPS
+    n_timed_steps = max(1, min(TIMED_STEPS, n_enough))
+    if n_timed_steps == TIMED_STEPS:
+        _take_steps(trainer, WARM_UP_STEPS - 1)
     seconds_per_step = _time(lambda: _take_steps(trainer, n_timed_steps), trainer) / n_timed_steps
     n_targets = len(tokens.validation.ids) - 1
     n_timed = min(n_targets, TIMED_BLOCKS * plan.batch.block_size * plan.batch.n_processes)
@@ -190,8 +191,10 @@ def prepare(
     start.check_text(receipt)
     plan = start.adjust(make_plan(start.settings, _gather_inputs(start, tokenizer, tokens, train, hardware)))
     agree_on_plan(plan)
+    watch("Loading the model", 0, 0)
     model = build_model(plan.model, start.folder, tokenizer.end_of_text_id, seed=plan.seed)
     teacher = start.load_teacher()
+    watch("Measuring the speed of a step" if plan.compute.compile == "off" else "Compiling the model", 0, 0)
     plan, estimate = fit_to_clock(plan, settings, model, tokenizer, tokens, teacher)
     return PreparedRun(
         settings=settings,

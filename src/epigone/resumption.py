@@ -67,7 +67,7 @@ from epigone.training.distributed import (
     set_timeout,
     was_begun_before_restart,
 )
-from epigone.training.events import Event
+from epigone.training.events import Event, Stage
 from epigone.training.interpolation import WeightInterpolation
 from epigone.training.state import TrainerState
 from epigone.training.trainer import Trainer
@@ -85,7 +85,7 @@ def resume_training(
     *,
     should_stop: Stop = never,
     on_note: Callable[[str], None] = lambda note: None,
-) -> Iterator[Event]:
+) -> Iterator[Event | Stage]:
     """Go on with a run, event by event, from its last sound checkpoint, or from the start where there is none.
 
     `on_note` hears what was damaged and repaired. Raises EpigoneError.
@@ -132,7 +132,7 @@ def train_or_resume(
     should_stop: Stop = never,
     on_note: Callable[[str], None] = lambda note: None,
     **how: Any,
-) -> Iterator[Planned | Event]:
+) -> Iterator[Planned | Event | Stage]:
     """As `run_training`; but where torchrun has restarted the processes, it resumes the run that they had begun."""
     check_launch()
     with join_processes(settings.process_timeout):
@@ -157,7 +157,7 @@ def resume(
     Raises EpigoneError.
     """
     for event in resume_training(run, changes):
-        if on_event is not None:
+        if on_event is not None and not isinstance(event, Stage):
             on_event(event)
     return Run(RunFolder(Path(run)))
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from epigone.pipeline import Planned
     from epigone.runs.folder import RunFolder
     from epigone.runs.records import Receipt
-    from epigone.training.events import Event
+    from epigone.training.events import Event, Stage
 
 INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -67,10 +67,12 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
     Reads the text, plans the training, trains with samples and validation as it goes, and keeps the best model.
     """
     names = _require_text(text)
-    from epigone.cli.terminal import show_stages
-    from epigone.pipeline import Planned
-    from epigone.report.views import describe_plan, describe_receipt
-    from epigone.resumption import train_or_resume
+    from epigone.cli.terminal import loading, show_stages
+
+    with loading(quiet=quiet):
+        from epigone.pipeline import Planned
+        from epigone.report.views import describe_plan, describe_receipt
+        from epigone.resumption import train_or_resume
 
     with _open_screen(quiet=quiet, as_json=as_json) as screen:
         stop = StopSignals(screen)
@@ -106,9 +108,11 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
 def plan(text: Sequence[str], settings: TrainSettings, *, as_json: bool) -> int:
     """Show what train would read and do, and why, without training."""
     names = _require_text(text)
-    from epigone import pipeline
-    from epigone.cli.terminal import print_json, show_stages
-    from epigone.report.views import describe_plan, describe_receipt
+    from epigone.cli.terminal import loading, print_json, show_stages
+
+    with loading(quiet=False):
+        from epigone import pipeline
+        from epigone.report.views import describe_plan, describe_receipt
 
     with _open_screen(quiet=False, as_json=as_json, must_show=True) as screen:
         with show_stages(quiet=False) as watch:
@@ -153,10 +157,13 @@ class ResumeOptions(Frozen):
 def resume(run: Path, settings: ResumeOptions, *, quiet: bool, as_json: bool) -> int:
     """Continue a run after a crash or Ctrl-C, or train it for longer."""
     _require_docstrings()
+    from epigone.cli.terminal import loading
     from epigone.cli.write import find_model
-    from epigone.resumption import resume_training
-    from epigone.runs.folder import RunFolder
-    from epigone.training.distributed import PROCESS_TIMEOUT, check_launch, join_processes
+
+    with loading(quiet=quiet):
+        from epigone.resumption import resume_training
+        from epigone.runs.folder import RunFolder
+        from epigone.training.distributed import PROCESS_TIMEOUT, check_launch, join_processes
 
     changes = settings.model_dump(exclude_none=True)
     check_launch()
@@ -207,7 +214,7 @@ def _show_warnings(screen: Screen, receipt: Receipt) -> None:
             screen.show_warning(f"{file.name}: {file.warning}")
 
 
-def _watch(folder: RunFolder, events: Iterator[Planned | Event], screen: Screen, as_json: bool) -> int:
+def _watch(folder: RunFolder, events: Iterator[Planned | Event | Stage], screen: Screen, as_json: bool) -> int:
     """Show the events, then where the results are; with `as_json` print everything as JSON. Returns the exit code."""
     from epigone.cli.terminal import print_json
     from epigone.pipeline import Planned

@@ -91,8 +91,10 @@ def write(  # noqa: PLR0913  # its arguments are its options
     mode = choose_output_mode(json=as_json, interactive=interactive, show_source=show_source)
     name, prompt = choose_model(run, base), choose_prompt(words, prompt)
     _check_writing(out, settings, mode)
-    from epigone.cli.terminal import print_piece, show_progress
-    from epigone.run import open_generator
+    from epigone.cli.terminal import loading, print_piece, show_progress
+
+    with loading(quiet=quiet):
+        from epigone.run import open_generator
 
     use_idle_threads()
     generator = open_generator(name, settings, progress=not quiet)

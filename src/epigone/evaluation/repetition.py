@@ -122,6 +122,15 @@ def measure_range(
     return AuthorRange(own=own, repeated=repeated, compression=compression, n_units=n_units, n_characters=n_characters)
 
 
+def choose_sizes(text: str, other: str, unit: Unit) -> dict[str, int]:
+    """The sizes of windows and pieces, as far as both texts can fill them."""
+    n_units = min(len(list_units(text, unit)), len(list_units(other, unit)))
+    return {
+        "n_units": max(1, min(WINDOW_UNITS, n_units)),
+        "n_characters": max(1, min(PIECE_CHARACTERS, len(text), len(other))),
+    }
+
+
 def _percentiles(values: Sequence[float]) -> tuple[float, float]:
     """The 5th and the 95th percentile, each one of the values."""
     ordered = sorted(values) or [0.0]
@@ -152,14 +161,10 @@ def judge_repetition(text: str, held_out: str) -> Verdict:
     Windows and pieces are as long as the shorter of the two texts allows.
     """
     unit: Unit = "words" if {choose_unit(text), choose_unit(held_out)} == {"words"} else "characters"
-    n_units = min(len(list_units(text, unit)), len(list_units(held_out, unit)))
-    sizes = {
-        "n_units": max(1, min(WINDOW_UNITS, n_units)),
-        "n_characters": max(1, min(PIECE_CHARACTERS, len(text), len(held_out))),
-    }
+    sizes = choose_sizes(text, held_out, unit)
     usual = measure_range(held_out, unit, **sizes)
     found, grade = check_repetition(text, usual)
-    grade = "unsure" if n_units < SHORT_UNITS else grade
+    grade = "unsure" if sizes["n_units"] < SHORT_UNITS else grade
     measures = (
         Measure(
             name=f"repeated passages of four {found.unit}",

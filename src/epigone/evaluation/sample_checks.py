@@ -5,18 +5,28 @@ The samples always have the same prompts and seeds, so those of two evaluations 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from epigone.evaluation.copying import choose_grade, find_copied
 from epigone.evaluation.judge import COPY_BARRIER, TEXT_SEPARATOR
-from epigone.evaluation.repetition import AuthorRange, check_repetition, measure_range
+from epigone.evaluation.repetition import (
+    WINDOW_UNITS,
+    AuthorRange,
+    check_repetition,
+    choose_sizes,
+    choose_unit,
+    measure_range,
+)
 from epigone.evaluation.style import LEAST, StyleScales, choose_size, make_style_scales, split_own_text
+from epigone.generation.batch import GenerationBatch
 from epigone.generation.generator import TextGenerator
-from epigone.model.decoder import make_decoder
+from epigone.model.decoder import Decoder, make_decoder
 from epigone.settings import TrainSettings, WriteSettings
 from epigone.tokens.dataset import DecodedPieces, TokenDataset, decode_sample
 from epigone.tokens.tokenizer import BPETokenizer
@@ -32,13 +42,14 @@ MOST_OWN_TOKENS = 1 << 22
 """Training tokens from which the author's style is measured."""
 LENGTH, COUNT = 2_600, 10
 """Characters and number of the texts that are written to measure style."""
-TEMPERATURES = tuple(round(0.5 + 0.05 * step, 2) for step in range(15))
-TEMPERATURE_TEXTS, TEMPERATURE_TOKENS = 16, 256
-"""Texts, and tokens of each, that are written to try a temperature."""
+TEMPERATURES, TEMPERATURE_STEP = (0.5, 0.7, 0.9, 1.1), 0.05
+"""Those that are tried, and what the choice is rounded up to."""
+TEMPERATURE_TEXTS, TEMPERATURE_TOKENS = 3, 256
+"""Texts, and tokens of each, that are written at each of them. Ten times as many hardly choose better (findings)."""
+LEAST_REPEATED = 1 / WINDOW_UNITS
+"""One passage in a window recurs by chance, even where none of the author's few windows has one."""
 FEWEST_CHARACTERS = 6_000
 """Held-out text needed to know the author's own range."""
-MOST_PARAMETERS = 200_000_000
-"""For a larger model, choosing a temperature takes longer than it is worth."""
 
 # -- samples
 
@@ -153,36 +164,59 @@ class TemperatureChoice:
 
 
 def choose_temperature(
-    model: GPT2LMHeadModel, tokenizer: BPETokenizer, held_out: Sequence[str], start_text: str, seed: int
+    decoder: Decoder, tokenizer: BPETokenizer, held_out: Sequence[str], start_text: str, seed: int
 ) -> TemperatureChoice | None:
     """The lowest temperature at which what the model writes is no more repetitive than the author's held-out text.
 
     Its pages compress no better than 95 in 100 of the author's, which is a measure of entropy that needs no model, and
-    no more of its four-word passages recur. None if too little text is held out or the model is too large.
+    no more of its four-word passages recur. Between the temperatures that are tried both are interpolated, as
+    logarithms. None if too little text is held out.
     """
-    if sum(map(len, held_out)) < FEWEST_CHARACTERS or model.num_parameters() > MOST_PARAMETERS:
+    if sum(map(len, held_out)) < FEWEST_CHARACTERS:
         return None
-    generator = TextGenerator(make_decoder(model), tokenizer, start_text=start_text)
-    usual = measure_range("\n".join(held_out))
-    trials: list[TemperatureTrial] = []
-    first, last = 0, len(TEMPERATURES) - 1
-    while first < last:  # both measures fall as the temperature rises
-        middle = (first + last) // 2
-        trials.append(_try_temperature(generator, usual, TEMPERATURES[middle], seed))
-        first, last = (first, middle) if _fits(trials[-1], usual) else (middle + 1, last)
+    texts, own = _write_at_temperatures(decoder, tokenizer, start_text, seed), "\n".join(held_out)
+    unit = choose_unit(own)
+    usual = measure_range(own, unit, **choose_sizes(min(texts, key=len), own, unit))
+    most_repeated = max(usual.repeated[1], LEAST_REPEATED)
+    found = [check_repetition(text, usual)[0] for text in texts]
+    trials = [
+        TemperatureTrial(temperature=temperature, compression=one.mean_compression, repeated=one.mean_repeated)
+        for temperature, one in zip(TEMPERATURES, found, strict=True)
+    ]
+    lowest = max(
+        _find_fall([trial.compression for trial in trials], usual.compression[1]),
+        _find_fall([trial.repeated + LEAST_REPEATED for trial in trials], most_repeated + LEAST_REPEATED),
+    )
     return TemperatureChoice(
-        temperature=TEMPERATURES[first],
+        temperature=round(math.ceil(round(lowest / TEMPERATURE_STEP, 6)) * TEMPERATURE_STEP, 2),
         most_compression=usual.compression[1],
-        most_repeated=usual.repeated[1],
+        most_repeated=most_repeated,
         trials=tuple(trials),
     )
 
 
-def _try_temperature(generator: TextGenerator, usual: AuthorRange, temperature: float, seed: int) -> TemperatureTrial:
-    settings = WriteSettings(temperature=temperature, length=TEMPERATURE_TOKENS, count=TEMPERATURE_TEXTS, seed=seed)
-    found, _ = check_repetition("\n".join(generator.write("", settings)), usual)
-    return TemperatureTrial(temperature=temperature, compression=found.mean_compression, repeated=found.mean_repeated)
+def _write_at_temperatures(decoder: Decoder, tokenizer: BPETokenizer, start_text: str, seed: int) -> list[str]:
+    """What the model writes at each of the temperatures, all at once."""
+    generator, batch = TextGenerator(decoder, tokenizer, start_text=start_text), GenerationBatch(decoder)
+    settings = WriteSettings(length=TEMPERATURE_TOKENS, count=TEMPERATURE_TEXTS, seed=seed)
+    texts = []
+    for temperature in TEMPERATURES:
+        generation = generator.begin("", settings.model_copy(update={"temperature": temperature}))
+        batch.add(generation)
+        texts.append((generation, [""] * TEMPERATURE_TEXTS))
+    while not all(generation.is_done for generation, _ in texts):
+        batch.step()
+        for generation, several in texts:
+            for piece in generation.pieces:
+                several[piece.sequence] += piece.text
+    return ["\n".join(several) for _, several in texts]
 
 
-def _fits(trial: TemperatureTrial, usual: AuthorRange) -> bool:
-    return trial.compression <= usual.compression[1] and trial.repeated <= usual.repeated[1]
+def _find_fall(values: Sequence[float], most: float) -> float:
+    """The temperature from which on positive values that fall, one for each of TEMPERATURES, are `most` or less."""
+    if values[0] <= most:
+        return TEMPERATURES[0]
+    for (cold, high), (warm, low) in pairwise(zip(TEMPERATURES, values, strict=True)):
+        if low <= most:
+            return cold + (warm - cold) * math.log(high / most) / math.log(high / low)
+    return TEMPERATURES[-1]

@@ -28,7 +28,6 @@ from epigone.evaluation.quiz import Question, describe_result, make_result
 from epigone.evaluation.verdict import Judgement
 from epigone.planning.plan import Plan
 from epigone.report.best_sentences import HOW_CHOSEN
-from epigone.report.curves import NARROW, WIDE, draw_for_page
 from epigone.report.escape import code_markdown, escape_markdown, fence_text, on_one_line, show_controls
 from epigone.report.views import (
     COLUMNS,
@@ -179,6 +178,8 @@ def _view_training(
     """None without an evaluation that gave a number."""
     if best is None:
         return None
+    from epigone.report.curves import NARROW, WIDE, draw_for_page  # matplotlib takes a second to load
+
     table, best_place = epoch_table(evaluations), evaluations.index(best)
     shown = choose_evenly(len(table), MOST_ROWS, {best_place})
     return _TrainingView(

@@ -12,7 +12,6 @@ from epigone.evaluation.quiz import Question
 from epigone.evaluation.verdict import Judgement
 from epigone.files import exists, read_bytes, write_bytes
 from epigone.report.best_sentences import choose_sentences
-from epigone.report.curves import draw_curves
 from epigone.report.pages import (
     GENERATOR,
     CardData,
@@ -60,6 +59,8 @@ def publish_curves(folder: RunFolder) -> None:
     """Draw the curves into the run folder and the model folder, if there is an evaluation."""
     events = effective_history(folder.read_events())
     if any(isinstance(event, Evaluated) for event in events):
+        from epigone.report.curves import draw_curves  # matplotlib takes a second to load
+
         for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
             write_bytes(folder.model / picture.name, picture.read_bytes())
 

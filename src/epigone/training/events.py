@@ -169,6 +169,13 @@ class CheckpointSaved:
     step: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """What is being done from now on, between two steps or at the end; only shown, not recorded."""
+
+    what: str
+
+
 Event = Started | StepReport | BatchSplit | Evaluated | Sampled | CheckpointSaved | Finished
 
 

@@ -32,6 +32,7 @@ from epigone.training.events import (
     Sample,
     Sampled,
     SampleStats,
+    Stage,
     Started,
     StepReport,
 )
@@ -145,8 +146,11 @@ class Trainer:
         """Passes over the text so far."""
         return self.progress.step / self.plan.batch.steps_per_epoch
 
-    def learn(self) -> Iterator[Event]:
-        """Train to the end of the plan, event by event. Raises TrainingDiverged, OutOfMemory."""
+    def learn(self) -> Iterator[Event | Stage]:
+        """Train to the end of the plan, event by event; of what takes long in between, a stage comes first.
+
+        Raises TrainingDiverged, OutOfMemory.
+        """
         progress, plan, schedule = self.progress, self.plan, self.plan.schedule
         self.clock = Clock(plan, progress, mixes=self.origin is not None)
         yield self._record(
@@ -269,23 +273,26 @@ class Trainer:
 
     # -- evaluation
 
-    def _evaluate(self) -> Iterator[Event]:
+    def _evaluate(self) -> Iterator[Event | Stage]:
         progress = self.progress
         self.clock.tick()
         began = progress.seconds
         yield from self._evaluate_and_sample()
         self.rate.see(progress.loss)
         self.clock.tick()
+        yield Stage(what="Saving a checkpoint")
         yield self._save()
         self.clock.tick()
         progress.evaluation_seconds = progress.seconds - began
         self.clock.reported_at = self.clock.evaluated_at = progress.seconds
 
-    def _evaluate_and_sample(self, share: float = 1.0) -> Iterator[Event]:
+    def _evaluate_and_sample(self, share: float = 1.0) -> Iterator[Event | Stage]:
         """Sample from the model and evaluate it. `share`: of the way from the base to the trained weights."""
         self._check_weights()  # first: NaN cannot be sampled from
         self.gradients.expect_out_of_memory()
+        yield Stage(what="Writing samples")
         samples, found = self.sample(self.model) if self.sample and self.accelerator.is_main_process else ((), None)
+        yield Stage(what="Evaluating on the held-out text")
         evaluated = self._record(self._measure(share, spoiled=found is not None and found.spoiled))
         if evaluated.best and self.accelerator.is_main_process:
             self.recorder.keep_best(self.model)
@@ -295,8 +302,9 @@ class Trainer:
                 Sampled(step=self.progress.step, epoch=self.epoch, samples=samples, found=found, share=share)
             )
 
-    def _interpolate_to_base(self, origin: BaseWeights) -> Iterator[Event]:
+    def _interpolate_to_base(self, origin: BaseWeights) -> Iterator[Event | Stage]:
         """Interpolate with the base's weights, and evaluate the mixture if its loss is the lowest so far."""
+        yield Stage(what="Mixing the weights with the base's")
         progress = self.progress
         try:
             base = origin()
