@@ -155,7 +155,7 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path, verb: str) -> None:
 
 
 WRITING: dict[str, Case] = {
-    "a folder without a run": (lambda here: ["write", make_folder(here / "f")], "no config.json"),
+    "a folder without a run": (lambda here: ["write", make_folder(here / "f")], "holds neither a run nor a model"),
     "nothing there": (lambda here: ["write", here / "none"], "There is no folder"),
     "a file": (lambda here: ["write", write_sonnets(here)], "is a file"),
     "out that is there": (lambda here: ["write", "x", "--out", write_sonnets(here)], "already exists"),
@@ -165,9 +165,9 @@ WRITING: dict[str, Case] = {
     ),
     "nothing to write": (lambda here: ["write", "x", "--length", "0"], "--length must be"),
     "no share": (lambda here: ["write", "x", "--top-p", "0"], "--top-p must be greater than 0"),
-    "resume of no run": (lambda here: ["resume", make_folder(here / "g")], "holds no run"),
+    "resume of no run": (lambda here: ["resume", make_folder(here / "g")], "holds neither a run nor a model"),
     "resume of nothing": (lambda here: ["resume", here / "none"], "does not exist"),
-    "resume of a file": (lambda here: ["resume", write_sonnets(here)], "is not a folder"),
+    "resume of a file": (lambda here: ["resume", write_sonnets(here)], "is a file; a run"),
 }
 
 

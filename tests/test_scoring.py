@@ -285,7 +285,10 @@ WRONG: dict[str, Case] = {
     "empty file": (lambda here: [shared_run().path, make(here / "empty.txt", b"")], "empty.txt is empty"),
     "white space": (lambda here: [shared_run().path, make(here / "w.txt", b" \n")], "only white space"),
     "several files": (lambda here: [shared_run().path, make_shelf(here / "shelf")], "contains 2 texts"),
-    "not a run": (lambda here: [make_shelf(here / "shelf"), make(here / "a.txt", b"Thou")], "no config.json"),
+    "not a run": (
+        lambda here: [make_shelf(here / "shelf"), make(here / "a.txt", b"Thou")],
+        "holds neither a run nor a model",
+    ),
     "nothing there": (lambda here: [here / "none", make(here / "a.txt", b"Thou")], "There is no folder"),
     "no such encoding": (lambda here: [shared_run().path, "-", "--encoding", "cp1253x"], "Did you mean"),
     "no such device": (lambda here: [shared_run().path, "-", "--device", "tpu"], "--device must be"),
