@@ -4,9 +4,9 @@
     python tools/breaks.py top-p resume     those whose name holds one of these words
     python tools/breaks.py --whole          each with the whole quick suite, for what its own files let pass
 
-The package is copied into a temporary folder and broken there; the tests are this folder's. What fails without any
-break is found first and left out. A break whose old text is no longer found exactly once is reported as stale: then it
-says nothing about the tests and has to be written again.
+The package is copied into a temporary folder and broken there; the tests are this folder's. A test that fails must pass
+without the break, or it is left out. A break whose old text is no longer found exactly once is reported as stale: then
+it says nothing about the tests and has to be written again.
 """
 
 from __future__ import annotations
@@ -372,30 +372,32 @@ def _run_tests(source: str, words: Sequence[str], printed: str) -> None:
     sys.exit(code)
 
 
-def find_failing(tests: Sequence[str]) -> list[str]:
-    """The tests that fail without any break: they would seem to catch every one. Raises SystemExit."""
-    code, printed = run_tests(ROOT / "src", *tests)
-    if code not in (0, 1):
-        raise SystemExit(f"The tests do not run:\n{printed}")
+def find_failed(printed: str) -> list[str]:
+    """The tests, or the files of them, that pytest says have failed."""
     return re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", printed, re.M)
 
 
-def try_out(one: Break, failing: Sequence[str], *, whole: bool, n_processes: int) -> Outcome:
-    """Whether the tests notice a break in a copy of the package."""
+def try_out(one: Break, words: Sequence[str]) -> Outcome:
+    """Whether a test notices a break in a copy of the package: one that passes without it. `words`: of pytest."""
     with tempfile.TemporaryDirectory(prefix="epigone-break-") as folder:
         source = Path(shutil.copytree(ROOT / "src", Path(folder) / "src", ignore=shutil.ignore_patterns("__pycache__")))
         place = find_place(source, one.old)
         if place is None:
             return "stale"
         place.write_text(place.read_text("utf-8").replace(one.old, one.new), "utf-8")
-        words = ["-x", f"--basetemp={folder}/tests", *(f"--deselect={test}" for test in failing)]
-        words += ["--numprocesses", str(n_processes)] if n_processes > 1 else []
-        try:
-            code, printed = run_tests(source, *words, *(() if whole else list_tests(one)))
-        except TimeoutError:
-            return "caught"  # what never ends is noticed
-    failed = code == 1 or (code == 2 and "error" in printed)
-    return "caught" if failed else "survived" if code == 0 else "no verdict"
+        left_out: list[str] = []
+        while True:
+            try:
+                code, printed = run_tests(source, "-x", *(f"--deselect={test}" for test in left_out), *words)
+            except TimeoutError:
+                return "caught"  # what never ends is noticed
+            failed = find_failed(printed)
+            if not failed:
+                return "survived" if code == 0 else "no verdict"
+            if run_tests(ROOT / "src", *failed)[0] == 0:
+                return "caught"
+            left_out += failed
+            print(f"left out, as they fail without a break: {', '.join(failed)}", flush=True)
 
 
 def choose(words: Sequence[str]) -> list[Break]:
@@ -411,17 +413,14 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1, help="of pytest")
     parser.add_argument("--stale", action="store_true", help="only find out which are stale")
     how = parser.parse_args()
-    files = sorted({path for one in choose(how.words) for path in list_tests(one)})
-    failing = [] if how.stale else find_failing([] if how.whole else files)
-    for test in failing:
-        print(f"left out, as it fails without a break: {test}", flush=True)
+    several = ["--numprocesses", str(how.processes)] if how.processes > 1 else []
     outcomes = Counter[Outcome]()
     for one in choose(how.words):
         began = time.monotonic()
         if how.stale:
             outcome: Outcome = "no verdict" if find_place(ROOT / "src", one.old) and list_tests(one) else "stale"
         else:
-            outcome = try_out(one, failing, whole=how.whole, n_processes=how.processes)
+            outcome = try_out(one, [*several, *(() if how.whole else list_tests(one))])
         outcomes[outcome] += 1
         print(f"{outcome:10}  {time.monotonic() - began:6.0f} s  {one.name}", flush=True)
     print(", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()))
