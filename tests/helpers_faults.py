@@ -17,7 +17,7 @@ import pytest
 
 from epigone import files, pipeline
 from epigone.files import write_bytes
-from epigone.report import publish
+from epigone.report import curves, publish
 from epigone.resumption import resume_training
 from epigone.run import Run
 from epigone.runs import checkpoints
@@ -225,7 +225,7 @@ def plain_pictures() -> Iterator[None]:
         return write_bytes(folder.report, b"a page")
 
     with (
-        mock.patch.object(publish, "draw_curves", draw),
+        mock.patch.object(curves, "draw_curves", draw),
         mock.patch.object(publish, "write_report", write),
         mock.patch.object(pipeline, "write_report", write),
     ):

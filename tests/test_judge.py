@@ -17,6 +17,7 @@ from epigone.evaluation.baselines import LearningScore, judge_learning, measure_
 from epigone.evaluation.judge import Author, judge_model, judge_text
 from epigone.model.decoder import ReferenceDecoder, make_decoder
 from epigone.model.gpt2 import load_model
+from epigone.report import curves
 from epigone.report import publish as publishing
 from epigone.report.pages import ReportData
 from epigone.report.publish import publish
@@ -83,7 +84,7 @@ def test_a_judgement_draws_the_page_once_and_no_curves(judged: Run, monkeypatch:
     pages: list[ReportData] = []
     render = publishing.render_report
     monkeypatch.setattr(publishing, "render_report", lambda data: pages.append(data) or render(data))
-    monkeypatch.setattr(publishing, "draw_curves", lambda *_, **__: pytest.fail("the curves are what they were"))
+    monkeypatch.setattr(curves, "draw_curves", lambda *_, **__: pytest.fail("the curves are what they were"))
     os.utime(judged.folder.report, (0, 0))
     judged.judge(3_000, seed=1)
     assert len(pages) == 1 and pages[0].judgement is not None

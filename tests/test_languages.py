@@ -86,7 +86,7 @@ def test_a_language_is_learned_and_written_in_whole_characters(tmp_path: Path, l
     """With merges for most characters and some learning, no sequence of bytes is broken."""
     flags = ["--epochs", "12", "--vocab-size", "600", "--learning-rate", "0.02", "--block-size", "32"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("epigone.report.publish.draw_curves", lambda *_, **__: [])
+        patch.setattr("epigone.report.curves.draw_curves", lambda *_, **__: [])
         written = train_and_write(tmp_path, TEXTS[language].encode(), *flags)
     assert len(written) > 20 and "\ufffd" not in written
     own = set(TEXTS[language])
@@ -103,7 +103,7 @@ def test_every_text_survives_its_tokenizer(tmp_path: Path, language: str) -> Non
 def test_a_poem_keeps_its_lines_in_what_is_written(tmp_path: Path) -> None:
     flags = ["--epochs", "12", "--learning-rate", "0.02", "--block-size", "32", "--samples", "1"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("epigone.report.publish.draw_curves", lambda *_, **__: [])
+        patch.setattr("epigone.report.curves.draw_curves", lambda *_, **__: [])
         written = train_and_write(tmp_path, TEXTS["poem"].encode(), *flags, length=150, temperature=0.8)
     assert written.count("\n") >= 4 and ("\n    " in written or "\n\t" in written)
     *_, last = sorted((tmp_path / "run" / "samples").iterdir())

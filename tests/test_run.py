@@ -97,7 +97,7 @@ def learn_what_does_not_help(folder: Path, *flags: str) -> dict[str, list[dict[s
     how += ["--samples", "0", "--precision", "fp32", "--batch-size", "4", "--validation", str(backwards)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "epigone.report.publish.draw_curves", lambda *_, **__: []
+            "epigone.report.curves.draw_curves", lambda *_, **__: []
         )  # as many drawings as epochs take longer
         outcome = command("train", text, *how, *flags, "--json", "--out", folder / "run")
     found: dict[str, list[dict[str, float]]] = json.loads(outcome.out)
