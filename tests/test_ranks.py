@@ -102,6 +102,29 @@ def test_several_processes_cannot_read_standard_input(monkeypatch: pytest.Monkey
     check_launch(["-"])
 
 
+def test_each_process_computes_on_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun gives each a single one where nothing is set; what the user sets is kept."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a")
+    before = torch.get_num_threads()
+    try:
+        for asked, n_here, n_threads in ((None, "2", 3), ("1", "3", 2), ("1", "8", 1), ("5", "2", 1)):
+            torch.set_num_threads(1)
+            monkeypatch.setenv("LOCAL_WORLD_SIZE", n_here)
+            monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+            if asked is not None:
+                monkeypatch.setenv("OMP_NUM_THREADS", asked)
+            distributed._share_cores()
+            assert torch.get_num_threads() == n_threads, (asked, n_here)
+        torch.set_num_threads(2)
+        monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        distributed._share_cores()
+        assert torch.get_num_threads() == 2, "without torchrun it was the user who said 1"
+    finally:
+        torch.set_num_threads(before)
+
+
 # -- one run of two, the first of which comes late
 
 
@@ -131,6 +154,7 @@ def test_two_processes_make_one_run_and_only_the_first_speaks() -> None:
     assert second.out == second.err == first.err == ""
     for line in ("Read\n", "Plan\n", "Training: ", "Done in "):
         assert first.out.count(line) == 1, line
+    assert "4 blocks, 2 of them in each of 2 processes" in first.out
     steps = [item.step for item in run.evaluations]
     assert steps == sorted(set(steps)) and len(steps) >= 2
     assert run.write(length=5)

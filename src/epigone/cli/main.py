@@ -102,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     as_json = "--json" in arguments
     sys.excepthook = partial(_report_crash, as_json=as_json)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains where HOME cannot be written to
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of a lost connection torch shows its stack
     open_closed_streams()
     try:
         code = run(arguments)

@@ -163,8 +163,9 @@ class Processes:
                 )
             time.sleep(POLL_SECONDS)
         Processes.n_met += 1
-        for work in (self._beat, self._watch):
-            threading.Thread(target=work, daemon=True).start()
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._watch)]
+        for thread in self._threads:
+            thread.start()
         hosts = self.gather(socket.gethostname())
         self.names = [f"Process {rank}" + f" on {host}" * (len(set(hosts)) > 1) for rank, host in enumerate(hosts)]
 
@@ -182,6 +183,9 @@ class Processes:
 
     def leave(self) -> None:
         """Tell the others that this process has done its part and is not to be waited for."""
+        self.stop()
+        for thread in self._threads:
+            thread.join(self.timeout)  # a last sign of life would come after the word that there are no more
         with suppress(*LOST_STORE):
             self.store.set(f"beat/{self.rank}", LEFT)
 
@@ -209,6 +213,7 @@ class Processes:
         if self._heart.check(["error"]):
             record = json.loads(self._heart.get("error"))
             if record["rank"] != self.rank:
+                self._heart.add("seen", 1)
                 self._end(_restore_error(record), show=self._may_show(self._heart))
 
     def _watch(self) -> None:
@@ -250,12 +255,22 @@ class Processes:
         try:
             show = self._may_show(self.store)
             first = json.loads(self.store.compare_set("error", "", json.dumps(record)))
+            self.store.add("seen", int(first["rank"] != self.rank))
         except LOST_STORE:
             first, show = record, os.environ["LOCAL_RANK"] == "0"
-        self._stopped.set()
+        self.stop()
+        if first["rank"] == self.rank and not isinstance(error, ProcessFailed):
+            self._wait_until_seen()
         if not show:
             return SystemExit(first["exit_code"])
         return error if first["rank"] == self.rank else _restore_error(first)
+
+    def _wait_until_seen(self) -> None:
+        """Give the others time to see the error: the store may end with this process, or soon after it."""
+        ends = time.monotonic() + BEAT_SECONDS * MISSED_BEATS
+        with suppress(*LOST_STORE):
+            while self.store.add("seen", 0) < self.size - 1 and time.monotonic() < ends:
+                time.sleep(POLL_SECONDS)
 
     def _find_cause(self) -> ProcessFailed:
         """Why torch lost a connection: the process at its other end has failed, which it says, or was killed."""
@@ -336,8 +351,9 @@ def may_show_error() -> bool:
 
 
 def _share_cores() -> None:
-    """Give each process of this machine its share of the cores: torchrun leaves it a single one if nothing is set."""
-    if os.environ.get("OMP_NUM_THREADS", "1") == "1":
+    """Give each process of this machine its share of the cores; torchrun itself says 1 where the user says nothing."""
+    of_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    if os.environ.get("OMP_NUM_THREADS") in (None, "1" if of_torchrun else None):
         n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(max(1, n_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
