@@ -61,6 +61,11 @@ SECTIONS = {
         "made in great number, most of it by chance, and each that was made counts.",
         ("what was given", "tried", "read", "refused"),
     ),
+    "Several processes and hosts": Section(
+        "Started by torchrun, or on two network namespaces of one machine with a cable between them. Survived means "
+        "that every process that is left ends within a minute, with one line that names what is lost and the command "
+        "that resumes, and that this ends with the result of two processes to which nothing happened."
+    ),
     "What a fuzzer finds": Section(
         "atheris makes input that takes branches which nothing took before, a minute for each row. What was read and "
         "what was refused is not counted apart.",
