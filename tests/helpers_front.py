@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+import epigone
 from epigone.cli import main
 from epigone.pipeline import Planned, run_training
 from epigone.run import Run, open_run
@@ -28,7 +29,7 @@ from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
 from helpers_quick import real_pictures
 
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(epigone.__file__).parents[1]
 SONNETS = SOURCE / "epigone" / "sample" / "sonnets.txt"
 TINY = (
     "--size",

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+import epigone
 from hub_server import HubServer
 from standin import make_standin
 
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(epigone.__file__).parents[1]
 SONNETS = SOURCE / "epigone" / "sample" / "sonnets.txt"
 WEIGHTS = "model.safetensors"
 

@@ -131,7 +131,9 @@ BREAKS = (
     # planning
     Break("plan: a small vocabulary for long texts", "(400_000, 512)", "(40_000_000, 512)", "rule route plan"),
     Break("plan: dropout for what is read once", "if dropout < 0.02:", "if dropout < 0.0:", "rule"),
-    Break("plan: processes read the same blocks", "* self.n_processes + process)", "* self.n_processes)", "memory"),
+    Break(
+        "plan: processes read the same blocks", "slice(at + start, at + end)", "slice(at, at + end - start)", "memory"
+    ),
     Break(
         "plan: a new model never wins the trial", "self.fresh < CLEARLY * self.tuned", "self.fresh < 0", "base_trial"
     ),
