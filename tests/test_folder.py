@@ -17,7 +17,6 @@ from safetensors import SafetensorError
 from epigone.errors import OutputError, RunDamaged, RunExists, RunIncompatible, RunLocked, RunNotFound
 from epigone.files import flush, hash_file, write_bytes, write_json, write_text, write_whole
 from epigone.model.gpt2 import load_weights
-from epigone.run import open_generator
 from epigone.runs import folder as folder_module
 from epigone.runs.folder import RunFolder, name_epoch
 from epigone.runs.records import FORMAT
@@ -330,7 +329,7 @@ def write_manifest_values(run: RunFolder, **changes: object) -> None:
 def test_a_run_in_a_newer_format_is_one_error_that_names_the_version_it_needs(run: RunFolder) -> None:
     """Whatever else the newer format holds."""
     write_manifest_values(run, format=FORMAT + 1, versions={"epigone": "9.1"}, something_new=[1])
-    for look in (RunFolder.open, open_generator):
+    for look in (RunFolder.open, lambda path: RunFolder.find(path).read_manifest()):
         with pytest.raises(RunIncompatible, match=f"by epigone 9.1 in format {FORMAT + 1}") as caught:
             look(run.path)
         assert "epigone 9.1 or newer" in caught.value.hint

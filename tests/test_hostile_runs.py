@@ -45,12 +45,20 @@ def copy_with(folder: Path, file: str, change: Callable[[bytes], bytes]) -> Path
     path = sorted(run.glob(file))[-1]
     path.write_bytes(change(path.read_bytes()))
     (run / "sums.json").unlink()  # a stranger's would fit what was changed
-    if path.name in ("state.json", "optimizer.safetensors"):  # a manifest that vouches for what was changed
-        manifest = path.with_name("manifest.json")
-        facts = json.loads(manifest.read_bytes())
-        facts["files"][path.name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-        manifest.write_text(json.dumps(facts), "utf-8")
+    if path.name in ("state.json", "optimizer.safetensors"):
+        vouch_for(path)
+    for checkpoint in run.glob("checkpoints/step-*") if path.parent == run else ():
+        if (checkpoint / path.name).exists():  # else the copy would take its place
+            vouch_for(Path(shutil.copyfile(path, checkpoint / path.name)))
     return run
+
+
+def vouch_for(path: Path) -> None:
+    """Let a checkpoint's manifest say that a file is what it should be."""
+    manifest = path.with_name("manifest.json")
+    facts = json.loads(manifest.read_bytes())
+    facts["files"][path.name]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(facts), "utf-8")
 
 
 SPOILT = "a spoilt file of a run, the sums forged to fit"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import platform
 import shutil
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -91,6 +92,9 @@ class Hardware:
     """Whether the hardware computes in bf16; otherwise it is emulated, up to 40 times slower than fp32."""
     compiles: bool = False
     """Whether torch.compile has the compiler that it needs."""
+    machine: str = ""
+    """What the bits of a result depend on: kind and number of processors, the card."""
+    n_cores: int = 1
 
     def guess_seconds_per_token(self, n_layer: int, width: int, flops: float) -> float:
         """What learning from one token takes: each layer's own time, in fp32 by its width, and its `flops` operations.
@@ -119,6 +123,8 @@ def find_hardware(device: str = "auto") -> Hardware:
             memory_bytes=card.total_memory,
             bf16=torch.cuda.is_bf16_supported(including_emulation=False),
             compiles=importlib.util.find_spec("triton") is not None,
+            machine=f"{_describe_processor()}, {card.name}",
+            n_cores=os.cpu_count() or 1,
         )
     return Hardware(
         device="mps" if chosen == "mps" else "cpu",
@@ -127,7 +133,14 @@ def find_hardware(device: str = "auto") -> Hardware:
         memory_bytes=psutil.virtual_memory().total,
         bf16=chosen == "cpu" and computes_bf16(),
         compiles=chosen == "cpu" and _has_compiler(),
+        machine=_describe_processor(),
+        n_cores=os.cpu_count() or 1,
     )
+
+
+def _describe_processor() -> str:
+    kinds = [platform.machine(), torch.backends.cpu.get_cpu_capability(), "bf16" if computes_bf16() else ""]
+    return f"{' '.join(filter(None, kinds))}, {os.cpu_count()} cores"
 
 
 def count_idle_threads() -> int:

@@ -180,8 +180,18 @@ def _apply_changes(
     """Plan and settings with the changes. Raises SettingsError, RunDamaged."""
     settings = make_settings(TrainSettings, {**run.read_settings().model_dump(), **changes})
     changes_of_plan = {name: value for name, value in changes.items() if name != "process_timeout"}
-    plan = extend_plan(run.read_manifest().plan, settings, changes_of_plan)
-    return adapt_to_processes(adapt_to_machine(plan, on_note), count_processes(), on_note), settings
+    manifest = run.read_manifest()
+    _note_versions(manifest.versions, on_note)
+    plan = adapt_to_machine(extend_plan(manifest.plan, settings, changes_of_plan), settings, on_note)
+    return adapt_to_processes(plan, count_processes(), on_note), settings
+
+
+def _note_versions(made: Mapping[str, str], on_note: Callable[[str], None]) -> None:
+    """Name the packages whose versions are not those that the run was made with: results may differ by rounding."""
+    here = list_versions()
+    other = [f"{name} {made[name]} (here {here[name]})" for name in here if made.get(name, here[name]) != here[name]]
+    if other:
+        on_note(f"The run was made with {', '.join(other)}: results may differ by rounding.")
 
 
 def _restore(
@@ -202,9 +212,11 @@ def _restore(
 
 
 def _write_changes(run: RunFolder, plan: Plan, settings: TrainSettings, changes: Mapping[str, Any]) -> None:
+    manifest = run.read_manifest()
     if changes:
         run.write_settings(settings)
-        run.write_manifest(run.read_manifest().model_copy(update={"plan": plan}))
+    if changes or manifest.plan.compute != plan.compute:
+        run.write_manifest(manifest.model_copy(update={"plan": plan}))
     publish(run, at_once=True)  # a crash may have come between the checkpoint and this
 
 

@@ -6,13 +6,14 @@ import json
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from epigone.errors import BaseError, RunDamaged, RunNotFound, SettingsError, quote_command
+from epigone.errors import BaseError, RunDamaged, RunIncompatible, RunNotFound, SettingsError, quote_command
 from epigone.evaluation.quiz import Question, choose_author_passages, find_contexts, make_pair, make_quiz
 from epigone.evaluation.verdict import UNTOUCHED
 from epigone.files import exists, hash_file, write_json
@@ -174,18 +175,19 @@ class Run:
             held_out=self.folder.read_held_out(),
         )
         texts, generator = self._write_to_be_judged(n_characters, seed, device)
-        first, plan = self.evaluations[0], self.folder.read_manifest().plan
-        base = first.bits_per_byte if first.step == 0 and not plan.model.fresh else None
+        first, facts = self.evaluations[0], self.folder.read_model_facts()
+        base = first.bits_per_byte if first.step == 0 and facts.base != "none" else None
         learning = measure_learning(self.folder, author, best.bits_per_byte, base, others, device=device)
         judgement = judge_model(texts, author, generator, learning, others, seed=seed)
-        if plan.model.base in BASES:  # which are quick enough to be asked as well
+        if facts.base in BASES:  # which are quick enough to be asked as well
             by_base = write_with_base(
-                plan.model.base, plan.start_text, judging_write_settings(max(1, n_characters // 2), seed, device)
+                facts.base, facts.start_text, judging_write_settings(max(1, n_characters // 2), seed, device)
             )
             judgement = add_base_reference(judgement, judge_text(by_base, UNTOUCHED, author, others, seed=seed))
         self.folder.write_judgement(judgement.as_json(), model)
-        publish_card(self.folder)
-        write_report(self.folder, with_sentences=True)
+        with suppress(RunDamaged, RunIncompatible):  # they show the plan, which may be that of another version
+            publish_card(self.folder)
+            write_report(self.folder, with_sentences=True)
         return judgement
 
     def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], TextGenerator]:
@@ -221,7 +223,7 @@ def write_with_base(base: str, start_text: str, asked: WriteSettings) -> list[st
 
 def open_run(path: PathOrName) -> Run:
     """The run in a folder. Raises RunNotFound."""
-    return Run(RunFolder.open(Path(path)))
+    return Run(RunFolder.find(Path(path)))
 
 
 def score(name: PathOrName, text: str, device: str = "auto", *, progress: bool = False) -> Score:
@@ -245,9 +247,9 @@ def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, p
     hardware, folder = find_hardware(settings.device), _find_model(name, progress=progress)
     start_text, base, read_documents = "", "none", None
     if RunFolder.is_run(Path(name)):
-        run = RunFolder.open(Path(name))
-        plan = run.read_manifest().plan
-        start_text, base, read_documents = plan.start_text, plan.model.base, run.read_documents
+        run = RunFolder.find(Path(name))
+        facts = run.read_model_facts()
+        start_text, base, read_documents = facts.start_text, facts.base, run.read_documents
     decoder: Decoder = open_decoder(folder, settings.precision, hardware)
     if settings.guidance != 1:
         if base == "none":
@@ -268,7 +270,7 @@ def _find_model(name: PathOrName, *, progress: bool) -> Path:
     """The checked folder with the model of a run, or with any GPT-2. Raises RunNotFound, BaseError."""
     path = Path(name)
     if RunFolder.is_run(path):
-        return _check_model(RunFolder.open(path))
+        return _check_model(RunFolder.find(path))
     return find_base(str(path), progress=progress).folder
 
 

@@ -24,6 +24,8 @@ from epigone.evaluation.style import judge_style
 from epigone.evaluation.verdict import UNTOUCHED, Judgement, Measure, Reference, Topic, Verdict
 from epigone.hardware import find_hardware
 from epigone.model.decoder import open_decoder
+from epigone.model.gpt2 import read_shape
+from epigone.model.hub import find_base
 from epigone.runs.folder import RunFolder
 from epigone.tokens.dataset import encode_beginning, slice_part
 from epigone.tokens.tokenizer import load_tokenizer
@@ -127,11 +129,12 @@ def measure_learning(
     folder: RunFolder, author: Author, held_out: float, base: float | None, others: Texts | None = None, *, device: str
 ) -> LearningScore:
     """Bits per byte under the run's best model and the baselines; `held_out` and `base` are known from the run."""
-    plan, tokenizer, tokens = folder.read_manifest().plan, load_tokenizer(folder.model), folder.load_tokens()
-    hardware, n_time = find_hardware(device), plan.batch.block_size
-    form = "bf16" if plan.compute.precision == "bf16" and hardware.bf16 else "fp32"  # as `held_out` was measured
+    facts, tokenizer, tokens = folder.read_model_facts(), load_tokenizer(folder.model), folder.load_tokens()
+    shape, hardware = read_shape(find_base(str(folder.model)).config), find_hardware(device)
+    n_time = min(facts.block_size or shape.n_positions, shape.n_positions)
+    form = "bf16" if facts.precision == "bf16" and hardware.bf16 else "fp32"  # as `held_out` was measured
     decoder = open_decoder(folder.model, form, hardware)
-    n_tokens = min(max(1000, len(tokens.validation.ids)), int(READ_BUDGET / plan.model.n_parameters), MOST_TOKENS)
+    n_tokens = min(max(1000, len(tokens.validation.ids)), int(READ_BUDGET / shape.n_parameters), MOST_TOKENS)
     parts = {
         name: encode_beginning(TEXT_SEPARATOR.join(texts), tokenizer, n_tokens)
         for name, texts in (others or {}).items()

@@ -353,6 +353,7 @@ def _plan_compute(
         n_threads=hardware.n_threads,
         precision=precision.value,
         compile=compilation.value,
+        machine=hardware.machine,
     )
     return spec, {"precision": precision, "compile": compilation}
 
@@ -410,14 +411,49 @@ def _count_processes(number: int) -> str:
     return "one process" if number == 1 else f"{number} processes"
 
 
-def adapt_to_machine(plan: Plan, on_note: Callable[[str], None]) -> Plan:
-    """The plan, with another device if this machine lacks the planned one."""
+def adapt_to_machine(plan: Plan, settings: TrainSettings, on_note: Callable[[str], None]) -> Plan:
+    """The plan for this machine: as it is on the one that it was made for, elsewhere with another device, threads, …"""
+    before, hardware = plan.compute, _find_planned(plan.compute.device)
+    if hardware is not None and hardware.machine == before.machine:
+        after, where = before, ""
+    else:
+        hardware, asked = _find_asked(settings)
+        after, _ = _plan_compute(asked, hardware, plan.model, plan.schedule, plan.batch)
+        where = f"on this machine ({after.machine}), which is not the planned one ({before.machine or 'unknown'}), "
+    if after.n_threads > hardware.n_cores:
+        after = replace(after, n_threads=hardware.n_threads)
+    if hardware.device != "mps" and not hardware.compiles:  # "auto" would not have chosen it, and it would fail
+        after = replace(after, compile="off")
+    if changes := _list_changes(before, after):
+        on_note(f"Training continues {where}with {' and '.join(changes)}.")
+    return replace(plan, compute=after)
+
+
+def _find_planned(device: str) -> Hardware | None:
+    """The planned device, if this machine has it."""
     try:
-        find_hardware(plan.compute.device)
-        return plan
+        return find_hardware(device)
     except SettingsError:
-        hardware = find_hardware("auto")
-    on_note(f"This machine has no {plan.compute.device}: training continues on {hardware.name}.")
-    precision, _ = choose_precision("auto", hardware)
-    compute = ComputeSpec(device=hardware.device, n_threads=hardware.n_threads, precision=precision, compile="off")
-    return replace(plan, compute=compute)
+        return None
+
+
+def _find_asked(settings: TrainSettings) -> tuple[Hardware, TrainSettings]:
+    """The device that was asked for, or the best one that there is; and the settings, as far as it can follow them."""
+    hardware = _find_planned(settings.device) or find_hardware("auto")
+    try:
+        choose_precision(settings.precision, hardware)
+    except SettingsError:
+        settings = settings.model_copy(update={"precision": "auto"})
+    return hardware, settings
+
+
+def _list_changes(before: ComputeSpec, after: ComputeSpec) -> list[str]:
+    """What changed but the machine itself, as "2 threads instead of 64"."""
+    threads = f"{after.n_threads} thread" + "s" * (after.n_threads > 1)
+    changes = (
+        (before.device, after.device, f"device {after.device}"),
+        (before.n_threads, after.n_threads, threads),
+        (before.precision, after.precision, f"precision {after.precision}"),
+        (before.compile, after.compile, f"compile {after.compile}"),
+    )
+    return [f"{words} instead of {old}" for old, new, words in changes if old != new]

@@ -125,3 +125,5 @@ class ComputeSpec:
     n_threads: Annotated[int, Field(ge=1, le=4_096)]
     precision: Precision
     compile: Compilation
+    machine: str = ""
+    """For which these were chosen; elsewhere they are chosen again."""

@@ -61,13 +61,16 @@ from epigone.runs.checkpoints import (
 from epigone.runs.records import (
     FORMAT,
     Manifest,
+    ModelFacts,
     R,
     Receipt,
     SamplingRecord,
     append_event,
     newer_format,
+    other_version,
     read_events,
     read_format,
+    read_model_facts,
     read_record,
 )
 from epigone.runs.repair import Checksums, list_copied, repair
@@ -172,12 +175,18 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """A run in which training was started. Raises RunNotFound, RunIncompatible, FileUnreadable."""
+        folder = cls.find(path)
+        folder._check_format()
+        return folder
+
+    @classmethod
+    def find(cls, path: Path) -> RunFolder:
+        """The same, whatever version of epigone made it: its model can be used. Raises RunNotFound, FileUnreadable."""
         folder = cls(path)
         if not cls.is_run(path):
             what = "holds no run" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
             raise RunNotFound(f"{path} {what}.", hint="To make a run: epigone train TEXT --out FOLDER")
         folder._check_stays_inside()
-        folder._check_format()
         return folder
 
     @staticmethod
@@ -308,10 +317,21 @@ class RunFolder:
     def _read(self, kind: type[R], path: Path) -> R:
         if fault := self.checksums.find_damage(path):
             raise _damaged(self.path, fault)
+        self._check_format()
         try:
             return read_record(kind, read_bytes(path))
         except (*MISSING, ValueError, RecursionError) as error:
-            raise _damaged(self.path, f"{path} cannot be read: {first_line(error)}") from None
+            why = first_line(error)
+            _, version = (read_format(read_bytes(self.manifest)) if exists(self.manifest) else None) or (0, "")
+            misfit = other_version(self.path, version, f"{path.name} has {why}")
+            raise misfit or _damaged(self.path, f"{path} cannot be read: {why}") from None
+
+    def read_model_facts(self) -> ModelFacts:
+        """What is needed to use the model, whatever the rest of the manifest is. Raises FileUnreadable."""
+        try:
+            return read_model_facts(read_bytes(self.manifest))
+        except MISSING:
+            return ModelFacts()
 
     def write_sampling(self, record: SamplingRecord) -> None:
         """sampling.json: how the temperature was chosen. Raises OutputError."""
@@ -425,7 +445,7 @@ class RunFolder:
 
     def load_tokens(self) -> TokenDataset:
         """The tokens that it trains on and those held out. Raises RunDamaged."""
-        return load_tokens(self.tokens / self.read_manifest().tokens)
+        return load_tokens(self.tokens / self.read_model_facts().tokens)
 
     def read_documents(self) -> list[Text]:
         """The training texts. Raises RunDamaged, OutputError."""
@@ -494,8 +514,8 @@ def _is_link(path: Path) -> OutputError:
 def _damaged(run: Path, fault: str) -> RunDamaged:
     return RunDamaged(
         f"{run}: {fault}." if not fault.startswith(str(run)) else f"{fault}.",
-        hint=f"{quote_command('epigone', 'resume', run)} restores it from a checkpoint. If there is none, train again "
-        "from the text.",
+        hint=f"{quote_command('epigone', 'resume', run)} restores it if a checkpoint has a copy that is intact. "
+        "Otherwise, train again from the text.",
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +18,7 @@ from epigone import __version__
 from epigone.corpus.corpus import FileReceipt
 from epigone.corpus.split import Span
 from epigone.errors import RunIncompatible
+from epigone.files import open_to_append
 from epigone.model.hub import LARGEST
 from epigone.planning.plan import Plan
 from epigone.tokens.dataset import TokenSplit
@@ -37,6 +40,7 @@ R = TypeVar("R", bound="Record")
 FORMAT = 2
 """Of all files of a run. Format 1 had plan.json in place of run.json and is no longer read."""
 MOST_TOKENS_PER_STEP = 1 << 28
+TokensName = Annotated[str, Field(pattern=r"^\w*$")]
 
 
 class Record(BaseModel):
@@ -69,7 +73,7 @@ class Manifest(Record):
 
     plan: Plan
     estimate: Estimate
-    tokens: Annotated[str, Field(pattern=r"^\w*$")]
+    tokens: TokensName
     """Name of the folder of token files."""
     tokens_sha256: str
     """Of the file in it that has the hashes of the others."""
@@ -166,6 +170,40 @@ def read_record(kind: type[R], data: bytes) -> R:
         raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
 
 
+class ModelFacts(BaseModel):
+    """What is needed of a manifest to write with a model and to judge it, also where the rest of it does not fit."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    base: str = "none"
+    start_text: str = ""
+    block_size: Annotated[int | None, Field(ge=1)] = None
+    precision: str = "fp32"
+    tokens: TokensName = ""
+
+
+PLACES: dict[str, tuple[str, ...]] = {
+    "base": ("plan", "model", "base"),
+    "start_text": ("plan", "start_text"),
+    "block_size": ("plan", "batch", "block_size"),
+    "precision": ("plan", "compute", "precision"),
+    "tokens": ("tokens",),
+}
+"""Where in run.json the facts are."""
+
+
+def read_model_facts(data: bytes) -> ModelFacts:
+    """The facts in a manifest. Those that are missing or do not fit, as in a later format, are as they usually are."""
+    facts = ModelFacts()
+    for name, place in PLACES.items():
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
+            value = json.loads(data)
+            for key in place:
+                value = value[key]
+            facts = ModelFacts.model_validate({**facts.model_dump(), name: value})
+    return facts
+
+
 def read_format(data: bytes) -> tuple[int, str] | None:
     """The number of the format and the version of epigone that wrote a manifest; None where it does not say."""
     try:
@@ -181,7 +219,20 @@ def newer_format(path: Path, number: int, version: str = "") -> RunIncompatible:
     maker = f"epigone {version}" if version else "a later epigone"
     return RunIncompatible(
         f"{path} was made by {maker} in format {number}; this is epigone {__version__}, which reads format {FORMAT}.",
-        hint=f"It needs {maker + ' or newer' if version else maker}: pip install --upgrade epigone",
+        hint=f"It needs {maker + ' or newer' if version else maker}: pip install --upgrade epigone. "
+        "Its model still works with epigone write and score.",
+    )
+
+
+def other_version(path: Path, version: str, fault: str) -> RunIncompatible | None:
+    """The error for a file that does not fit because another version of epigone wrote it; None if none did."""
+    made, here = ([int(part) for part in re.findall(r"\d+", text)] for text in (version, __version__))
+    if not made or made == here:
+        return None
+    upgrade = "pip install --upgrade epigone" if made > here else f"pip install epigone=={version}"
+    return RunIncompatible(
+        f"{path} was made by epigone {version} and does not fit epigone {__version__}: {fault}.",
+        hint=f"It needs epigone {version}: {upgrade}. Its model still works with epigone write and score.",
     )
 
 
@@ -222,8 +273,8 @@ def append_event(path: Path, event: Event) -> None:
     if name is not None:
         number = {"format": FORMAT} if isinstance(event, Started) else {}
         line = json.dumps({"event": name, **number, **asdict(event)}, ensure_ascii=False)
-        with path.open("a", encoding="utf-8", errors="surrogatepass") as file:
-            file.write(line + "\n")
+        with open_to_append(path) as file:
+            file.write((line + "\n").encode("utf-8", "surrogatepass"))
 
 
 def read_events(path: Path) -> Iterator[Event]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
 from epigone.files import MISSING, exists, hash_file, read_bytes, reading, write_bytes, write_json
 from epigone.model.hub import CONFIG, GENERATION
+from epigone.runs.records import Manifest, Receipt, Record, read_record
 
 
 class Checksums:
@@ -51,6 +52,7 @@ class Checksums:
 
 
 METRICS = "metrics.jsonl"
+RECORDS: Mapping[str, type[Record]] = {"run.json": Manifest, "receipt.json": Receipt}
 CONFIG_AND_TOKENIZER = (CONFIG, "tokenizer.json", "tokenizer_config.json")
 """The files of model/ that do not change during training and without which the weights are useless."""
 
@@ -72,7 +74,7 @@ def repair(run: Path, checkpoint: Path, sums: Checksums) -> Iterator[str]:
             continue  # a checkpoint of an earlier version
         if path.name == METRICS:
             yield from _restore_metrics(path, copy)
-        elif fault := sums.find_damage(path) or _find_invalid(path):
+        elif fault := sums.find_damage(path) or (not _find_invalid(copy) and _find_invalid(path)):
             content = read_bytes(copy)
             write_bytes(path, content)
             sums.record_checksum(path, sha256(content).hexdigest())
@@ -80,10 +82,13 @@ def repair(run: Path, checkpoint: Path, sums: Checksums) -> Iterator[str]:
 
 
 def _find_invalid(path: Path) -> str | None:
-    """What is wrong with a file of JSON or TOML, or None. Raises FileUnreadable."""
+    """What is wrong with a file that should hold a record, JSON or TOML, or None. Raises FileUnreadable."""
     parse: Callable[[str], object] = tomllib.loads if path.suffix == ".toml" else json.loads
     try:
-        parse(read_bytes(path).decode("utf-8-sig"))
+        data = read_bytes(path)
+        parse(data.decode("utf-8-sig"))
+        if path.name in RECORDS:
+            read_record(RECORDS[path.name], data)
     except MISSING:
         return f"{path.name} is missing"
     except (ValueError, RecursionError):

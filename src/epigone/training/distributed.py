@@ -391,9 +391,12 @@ def _flatten(values: Mapping[str, object], of: str = "") -> dict[str, object]:
 
 
 def agree_on_plan(plan: Plan) -> None:
-    """Raise SettingsError, in all processes, unless all have the same plan; each has as many threads as it likes."""
+    """Raise SettingsError, in all processes, unless all have the same plan, but for the machine and its threads."""
     values = _flatten(asdict(plan) | {"reasons": ""})
-    agree(values | {"n_threads": ""}, "Where machines differ, say what is to be done: --device, --precision, --base …")
+    agree(
+        values | {"n_threads": "", "machine": ""},
+        "Where machines differ, say what is to be done: --device, --precision, --base …",
+    )
 
 
 def check_shared(mark: Path) -> None:
