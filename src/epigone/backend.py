@@ -56,14 +56,14 @@ def has_onednn_linear(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def int8_matmul(x: torch.Tensor, rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """x [rows, in] times the transpose of int8 `rows` [out, in], each output times its scale: [rows, out].
+def choose_int8_matmul() -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """A function of x [rows, in], int8 `rows` [out, in] and `scales` [out]: x times the transpose, scaled: [rows, out].
 
-    x and scales: bf16.
+    x and scales: bf16. Chosen once for a matrix, since a call within a call for each of them is felt in small models.
     """
     if has_int8_matmul():
-        return torch._weight_int8pack_mm(x, rows, scales)
-    return functional.linear(x, rows.to(x.dtype)) * scales
+        return torch._weight_int8pack_mm
+    return lambda x, rows, scales: functional.linear(x, rows.to(x.dtype)) * scales
 
 
 @cache

@@ -42,7 +42,7 @@ from epigone.training.trainer import Trainer
 WARM_UP_STEPS, TIMED_STEPS = 2, 3
 TIMED_SECONDS = 0.3
 """On a CPU, so many seconds of steps are measurement enough, be it a single step."""
-TIMED_BLOCKS = 32
+TIMED_BLOCKS = 8
 
 
 def measure_speed(

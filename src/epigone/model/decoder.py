@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast
 import torch
 from torch.nn import functional
 
-from epigone.backend import Linear, computes_bf16, has_amx, int8_matmul, pack_linear
+from epigone.backend import Linear, choose_int8_matmul, computes_bf16, has_amx, pack_linear
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
 from epigone.model.weights import PREFIX, Weights, is_plain, read_weights
@@ -523,11 +523,12 @@ class Int8Linear:
         expected_rows = MANY_ROWS if half == torch.float32 else 1
         self._pack_unrounded = partial(pack_linear, weight, bias, half, expected_rows=expected_rows)
         self._unrounded: Linear | None = None
+        self._multiply = choose_int8_matmul()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[rows, in] to [rows, out]."""
         if len(x) >= MANY_ROWS:
             self._unrounded = self._unrounded or self._pack_unrounded()
             return self._unrounded(x)
-        product = int8_matmul(x.bfloat16(), self._rows, self._scales)
+        product = self._multiply(x.bfloat16(), self._rows, self._scales)
         return product if self._bias is None else product.add_(self._bias)

@@ -19,6 +19,8 @@ _TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 def show_controls(text: str) -> str:
     """The text with a visible sign for each control character: "␛" for escape, "⟨202E⟩" for a change of direction."""
+    if text.isprintable():  # a picture in an address has 100,000 letters
+        return text
     return "".join(_SIGNS.get(letter) or _sign(letter) for letter in text.replace("\r\n", "\n"))
 
 

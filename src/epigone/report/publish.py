@@ -41,14 +41,16 @@ QUICK_BYTES = 20_000_000
 MOST_SENTENCES = 8
 
 
-def publish(folder: RunFolder, *, at_once: bool = False) -> None:
-    """Write the model card and the samples and, now and then or at once, the curves and the report."""
+def publish(folder: RunFolder, *, at_once: bool = False, pictures: bool = True) -> None:
+    """Write the model card, the samples and, with `pictures` now and then or at once, the curves and the report."""
     events = effective_history(folder.read_events())
     if not any(isinstance(event, Evaluated) for event in events):
         return
     for samples in sorted(folder.samples.glob("*.txt")):
         _copy(samples, folder.model / "samples" / samples.name)
     publish_card(folder)
+    if not pictures:
+        return
     if at_once or _is_time_for(folder.model / "curves.svg", folder, SECONDS_BETWEEN_PICTURES):
         publish_curves(folder)
     if at_once or _is_time_for(folder.report, folder, SECONDS_BETWEEN_PAGES):

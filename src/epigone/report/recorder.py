@@ -35,10 +35,10 @@ class RunRecorder(Recorder):
         self.run.keep_best(model)
 
     def save_checkpoint(self, step: int, state: TrainerState) -> None:
-        """Save a checkpoint, then bring the card and, now and then, curves and page up to date."""
+        """Save a checkpoint, then bring the card up to date and, now and then until the last step, curves and page."""
         self.run.check_place()
         self.run.save_checkpoint(step, state)
-        publish(self.run)
+        publish(self.run, pictures=step < self.run.read_manifest().plan.most_steps)
 
     def _remember_parts(self, event: BatchSplit) -> None:
         """In the plan, so that a run that is resumed begins with them, wherever it stopped."""

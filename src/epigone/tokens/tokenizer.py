@@ -7,6 +7,7 @@ import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,6 +221,7 @@ def encode_each(blocks: Iterable[str], tokenizer: BPETokenizer) -> Iterator[tupl
         yield from zip((encoding.ids for encoding in encoded), some, strict=True)
 
 
+@lru_cache(maxsize=4)
 def list_token_bytes(tokenizer: BPETokenizer) -> list[bytes]:
     """The bytes of each id; b"" for end-of-text and for ids without a token."""
     byte_of = _byte_of_character()
