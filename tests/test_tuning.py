@@ -28,8 +28,10 @@ def tune(monkeypatch: pytest.MonkeyPatch, dull_below: float, repeats_below: floa
     written = {f"{temperature} " * 500: temperature for temperature in TEMPERATURES}
 
     def check(text: str, usual: AuthorRange) -> tuple[Repetition, str]:
-        compression = usual.compression[1] * math.exp(dull_below - written[text])
-        repeated = 2 * LEAST_REPEATED * math.exp(repeats_below - written[text]) - LEAST_REPEATED
+        compression, repeated = (
+            math.exp(written[text] ** -2 - below**-2) if below else 0.9 for below in (dull_below, repeats_below)
+        )
+        compression, repeated = usual.compression[1] * compression, LEAST_REPEATED * (2 * repeated - 1)
         return Repetition(unit="words", repeated=(repeated,), compression=(compression,)), "good"
 
     monkeypatch.setattr(sample_checks, "_write_at_temperatures", lambda *_: list(written))

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -169,13 +169,19 @@ def show_stages(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     if quiet or not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
         yield lambda what, n_done, n_all: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    share_done = TextColumn("{task.fields[share]}")  # rich's own column says 0 % where the total is unknown
+    columns = (TextColumn("{task.description}"), BarColumn(), share_done, TimeRemainingColumn())
     console = Console(file=tolerate_broken_pipe(sys.stderr))
     with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task("", visible=False)
-        yield lambda what, n_done, n_all: bar.update(
-            task, description=what, completed=n_done, total=n_all or None, visible=n_done < n_all or not n_all
-        )  # a finished stage makes room for other bars, such as a download's
+        task = bar.add_task("", visible=False, share="")
+
+        def watch(what: str, n_done: int, n_all: int) -> None:
+            bar.tasks[0].total = n_all or None  # to `update`, None is the total of before
+            is_going = n_done < n_all or not n_all  # what is done makes room for other bars, such as a download's
+            share = f"{n_done / n_all:.0%}" if n_all else ""
+            bar.update(task, description=what, completed=n_done, share=share, visible=is_going, refresh=not n_all)
+
+        yield watch
 
 
 @contextmanager
