@@ -215,8 +215,8 @@ def _write_at_temperatures(decoder: Decoder, tokenizer: BPETokenizer, start_text
 def _find_fall(values: Sequence[float], most: float) -> float:
     """The temperature from which on positive values, one for each of TEMPERATURES, are `most` or less.
 
-    Their logarithms fall nearly as the inverse square of the temperature. A line through all four varies a third as much
-    from seed to seed as one between the nearest two (findings).
+    Their logarithms fall nearly as the inverse square of the temperature. A line through all four varies a third
+    as much from seed to seed as one between the nearest two (findings).
     """
     if max(values) <= most:
         return TEMPERATURES[0]
