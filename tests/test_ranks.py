@@ -304,3 +304,11 @@ def test_a_process_that_is_lost_ends_the_others_with_one_line(tmp_path: Path, nu
     assert time.monotonic() - began < 25
     assert first.err.count("Process 1 ended or cannot be reached.") == 1 and first.code in (1, 99)
     assert "gloo" not in first.err
+
+
+@pytest.mark.parametrize(("verb", "shown"), [("train", 1), ("score", 2)])
+def test_only_those_that_train_together_leave_an_error_to_one(tmp_path: Path, verb: str, shown: int) -> None:
+    """What a launcher left in the environment is no reason for another command to say nothing."""
+    outcomes = run_together(2, tmp_path / "log", run_command, verb, "--no-such-option")
+    assert [outcome.code for outcome in outcomes] == [2, 2]
+    assert sum("error: " in outcome.err for outcome in outcomes) == shown

@@ -110,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
         sys.exit(code)
     except EpigoneError as error:
-        _show_error(error, as_json=as_json)
+        if _may_show_error(arguments):
+            _show_error(error, as_json=as_json)
         sys.exit(error.exit_code)
     except (RuntimeError, MemoryError) as error:
         _show_error(_out_of_memory(error), as_json=as_json)
@@ -191,17 +192,15 @@ def _out_of_memory(error: Exception) -> OutOfMemory:
 
 
 def _show_error(error: EpigoneError, *, as_json: bool) -> None:
-    if not _may_show_error():
-        return
     if as_json:
         _print_json(str(error), error.hint, type(error).__name__)
     message, hint = show_name(error), show_name(error.hint)  # files' names may contain control characters
     print(f"error: {message}" + f"\n  {hint}" * bool(hint), file=sys.stderr)
 
 
-def _may_show_error() -> bool:
-    """Whether this process shows its errors: of several that fail alike only one does."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+def _may_show_error(arguments: Sequence[str]) -> bool:
+    """Whether this process shows its errors: of several that train together and fail alike only one does."""
+    if os.environ.get("WORLD_SIZE", "1") == "1" or not {"train", "plan", "resume"} & set(arguments[:1]):
         return True
     from epigone.training.distributed import may_show_error
 
