@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from conftest import Counting
 from epigone.corpus import download
 from epigone.corpus.corpus import read_corpus
 from epigone.errors import TextNotFound
@@ -109,9 +110,13 @@ def test_without_a_redirect_there_is_no_other_address(host: str) -> None:
     ],
 )
 def test_a_redirect_to_this_machine_or_a_private_network_is_not_followed(
-    host: str, tmp_path: Path, target: str
+    host: str, tmp_path: Path, target: str, counting: Counting
 ) -> None:
-    with pytest.raises(TextNotFound, match=r"redirects to .*(private network|is not followed)"):
+    with (
+        counting("an address that redirects to this machine, a private network or a file") as tries,
+        pytest.raises(TextNotFound, match=r"redirects to .*(private network|is not followed)"),
+        tries.one(),
+    ):
         download.download(f"{host}/to/{target}")
     assert list_cache(tmp_path) == []
 
@@ -155,17 +160,25 @@ def test_the_names_of_servers_count_by_what_they_lead_to(
 # -- time
 
 
-def test_a_text_that_drips_is_given_up(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "WINDOW_SECONDS", 0.2)
-    with pytest.raises(TextNotFound, match="sends less than 1,000 bytes a second"):
-        download.download(f"{host}/slow-text")
+@pytest.mark.parametrize(
+    ("path", "limit", "message"),
+    [
+        ("slow-text", "WINDOW_SECONDS", "sends less than 1,000 bytes a second"),
+        ("slow-header", "ANSWER_SECONDS", "does not answer within"),
+    ],
+)
+def test_an_answer_that_drips_is_given_up(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counting: Counting, path: str, limit: str, message: str
+) -> None:
+    """The text itself, or what comes before it."""
+    monkeypatch.setattr(download, limit, 0.2)
+    with (
+        counting("an address that answers a byte at a time") as tries,
+        pytest.raises(TextNotFound, match=message),
+        tries.one(),
+    ):
+        download.download(f"{host}/{path}")
     assert list_cache(tmp_path) == []
-
-
-def test_an_answer_whose_beginning_drips_is_given_up(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "ANSWER_SECONDS", 0.3)
-    with pytest.raises(TextNotFound, match="does not answer within"):
-        download.download(f"{host}/slow-header")
 
 
 def test_what_a_killed_download_left_is_removed_and_one_at_work_is_not(host: str, tmp_path: Path) -> None:

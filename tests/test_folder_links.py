@@ -130,7 +130,7 @@ def test_a_pipe_in_a_run_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         RunFolder.open(run)
 
 
-def test_metrics_that_share_their_file_with_a_backup_do_not_change_it(tmp_path: Path) -> None:
+def test_metrics_that_share_a_file_with_a_backup_do_not_change_it(tmp_path: Path, reliability: Reliability) -> None:
     """As `cp -al` makes them: a second name of the same file."""
     run = copy(stopped(), tmp_path / "run")
     with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -139,7 +139,11 @@ def test_metrics_that_share_their_file_with_a_backup_do_not_change_it(tmp_path: 
     before = backup.read_bytes()
     with plain_pictures():
         go_on(run)
-    assert backup.read_bytes() == before and not find_differences(run, uninterrupted())
+    same = backup.read_bytes() == before and not find_differences(run, uninterrupted())
+    reliability(
+        GROUP, "a backup made of second names of the same files (cp -al) stays as it was", tried=1, survived=same
+    )
+    assert same
 
 
 # -- temporary files

@@ -81,7 +81,7 @@ def test_no_file_that_cannot_be_read_for_a_moment_is_taken_for_damaged(
     with plain_pictures():
         assert not go_on(run), "nothing is damaged"
     assert not find_differences(run, uninterrupted())
-    fault = "a file that cannot be read for a moment (EIO, EACCES, ESTALE, ETIMEDOUT): one error, nothing changed"
+    fault = "a file that cannot be read for a moment (EIO, EACCES, ESTALE, ETIMEDOUT): not restored, not trained over"
     reliability(GROUP, fault, tried=len(READ_BY_RESUME), survived=len(READ_BY_RESUME) - len(wrong))
     assert not wrong
 

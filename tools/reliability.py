@@ -61,6 +61,14 @@ SECTIONS = {
         "made in great number, most of it by chance, and each that was made counts.",
         ("what was given", "tried", "read", "refused"),
     ),
+    "Runs of others": Section(
+        "What someone else has put into a run, or allows others to read, changes nothing outside it and loses nothing "
+        "in it. Survived means that everything is as it was, with one error that names the file where it is needed."
+    ),
+    "Runs that moved": Section(
+        "To another machine or another version of epigone. Survived means that the run does what it would have done "
+        "here, and says in one line what has changed."
+    ),
     "Several processes and hosts": Section(
         "Started by torchrun, or on two network namespaces of one machine with a cable between them. Survived means "
         "that every process that is left ends within a minute, with one line that names what is lost and the command "
