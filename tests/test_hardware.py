@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -176,3 +177,9 @@ def test_the_guess_for_a_processor_without_bf16_is_what_was_measured(
     shape = make_shape(size, block_size=n_time, vocab_size=vocab_size)
     hardware = make_hardware(n_threads=2, bf16=False)
     assert 1e6 * shape.guess_seconds(1, n_time, hardware) == pytest.approx(microseconds, rel=0.1)
+
+
+def test_headers_that_may_not_be_read_are_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Python lies in the folder of another user."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert not find_hardware("cpu").compiles

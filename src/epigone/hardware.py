@@ -171,7 +171,7 @@ def _has_compiler() -> bool:
     """Whether there are a C++ compiler and Python's headers, where torch looks for them."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["cl"] if os.name == "nt" else ["g++", "clang++"]
     headers = Path(sysconfig.get_paths()["include"], "Python.h")
-    return headers.exists() and any(shutil.which(name) for name in names)
+    return os.access(headers, os.R_OK) and any(shutil.which(name) for name in names)
 
 
 def choose_precision(asked: str, hardware: Hardware) -> tuple[Precision, str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
 from epigone.files import MISSING, exists, hash_file, read_bytes, reading, write_bytes, write_json
 from epigone.model.hub import CONFIG, GENERATION
-from epigone.runs.records import Manifest, Receipt, Record, read_record
+from epigone.runs.records import FORMAT, Manifest, other_version, read_format, read_record
 
 
 class Checksums:
@@ -52,14 +52,14 @@ class Checksums:
 
 
 METRICS = "metrics.jsonl"
-RECORDS: Mapping[str, type[Record]] = {"run.json": Manifest, "receipt.json": Receipt}
+MANIFEST = "run.json"
 CONFIG_AND_TOKENIZER = (CONFIG, "tokenizer.json", "tokenizer_config.json")
 """The files of model/ that do not change during training and without which the weights are useless."""
 
 
 def list_copied(run: Path) -> list[Path]:
     """The files that each checkpoint holds copies of."""
-    own = [run / name for name in ("run.json", "settings.toml", "receipt.json", METRICS)]
+    own = [run / name for name in (MANIFEST, "settings.toml", "receipt.json", METRICS)]
     return [*own, *(run / "model" / name for name in (*CONFIG_AND_TOKENIZER, GENERATION))]
 
 
@@ -87,13 +87,19 @@ def _find_invalid(path: Path) -> str | None:
     try:
         data = read_bytes(path)
         parse(data.decode("utf-8-sig"))
-        if path.name in RECORDS:
-            read_record(RECORDS[path.name], data)
+        if path.name == MANIFEST and not _is_of_another_version(path, data):
+            read_record(Manifest, data)
     except MISSING:
         return f"{path.name} is missing"
     except (ValueError, RecursionError):
         return f"{path.name} cannot be read"
     return None
+
+
+def _is_of_another_version(path: Path, data: bytes) -> bool:
+    """Whether a manifest may hold what this version does not know, and is not damaged because of it."""
+    number, version = read_format(data) or (FORMAT, "")
+    return number > FORMAT or other_version(path, version, "") is not None
 
 
 def _restore_metrics(path: Path, copy: Path) -> Iterator[str]:
