@@ -308,7 +308,7 @@ def test_a_process_that_is_lost_ends_the_others_with_one_line(tmp_path: Path, nu
 
 @pytest.mark.parametrize(("verb", "shown"), [("train", 1), ("score", 2)])
 def test_only_those_that_train_together_leave_an_error_to_one(tmp_path: Path, verb: str, shown: int) -> None:
-    """What a launcher left in the environment is no reason for another command to say nothing."""
+    """What a launcher left in the environment does not silence another command."""
     outcomes = run_together(2, tmp_path / "log", run_command, verb, "--no-such-option")
     assert [outcome.code for outcome in outcomes] == [2, 2]
     assert sum("error: " in outcome.err for outcome in outcomes) == shown
