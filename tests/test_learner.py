@@ -255,6 +255,16 @@ def test_it_learns_what_can_be_predicted() -> None:
     assert best.loss < 1.6 and 0.75 < best.accuracy < 0.85
 
 
+def test_each_group_of_parameters_has_its_share_of_the_rate() -> None:
+    """As the optimizer sets them: matrices, embeddings and the rest."""
+    learner = make_learner(plan_with(optimizer="muon"), TOKENS)
+    shares = [group["share"] for group in learner.optimizer.param_groups]
+    learner.step()
+    rate = learner.progress.learning_rate
+    assert len(set(shares)) > 1 and rate > 0
+    assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([rate * one for one in shares])
+
+
 def first_gradients(plan: Plan) -> tuple[dict[str, torch.Tensor], float]:
     """The gradients that the first step goes by, and the loss that it tells."""
     learner = make_learner(plan, TOKENS)

@@ -23,6 +23,7 @@ from epigone.training.events import (
     Sampled,
     Started,
     StepReport,
+    effective_history,
 )
 
 ODD_TEXT = 'a\nb\r\n\u2028\x85\x0b\x1f\x00 "quoted" \\n 漢字🦊 e\u0301'
@@ -197,3 +198,12 @@ def test_lines_of_others_are_passed_over(tmp_path: Path, line: bytes) -> None:
     with path.open("ab") as file:
         file.write(line + b"\n")
     assert list(read_events(write(path, FINISHED))) == [STARTED, FINISHED]
+
+
+def test_what_a_crash_undid_is_left_out_once_the_run_has_gone_on() -> None:
+    """It died after step 8, with a checkpoint of step 5: the events of steps 6 to 8 come again."""
+    began, went_on = (Started(step=step, n_steps=9, epochs=1.0, resumed=step > 0) for step in (0, 5))
+    before, lost, again = (CheckpointSaved(step=step) for step in (5, 8, 8))
+    assert effective_history([began, before, lost]) == [began, before, lost]
+    assert effective_history([began, before, lost, went_on, again]) == [began, before, went_on, again]
+    assert effective_history([before, lost, began]) == [began], "a run that begins again has no history"

@@ -201,7 +201,7 @@ BREAKS = (
         "memory",
     ),
     Break("clock: no time is left for the last evaluation", "/ (allowed - reserve)", "/ allowed", "clock"),
-    Break("rate: all parameters have the same", 'rate * group["share"]', "rate", "learner optimizers rate"),
+    Break("rate: all parameters have the same", 'rate * group["share"]', "rate", "learner"),
     Break(
         "best epoch: spoiled samples count as good",
         'unlike or "bad" in (self.copying, self.repeating)',
