@@ -381,3 +381,13 @@ def test_a_manifest_that_lacks_something_is_damaged_and_what_it_lacks_is_named(r
     run.manifest.write_text(json.dumps(values), "utf-8")
     with pytest.raises(RunDamaged, match=f"{name}: Field required"):
         run.read_manifest()
+
+
+def test_a_file_that_is_open_keeps_its_content_while_another_takes_its_place(tmp_path: Path) -> None:
+    """So no reader ever sees a part of the old file and a part of the new one."""
+    path = tmp_path / "file.txt"
+    write_text(path, "the old content")
+    with path.open(encoding="utf-8") as reader:
+        write_text(path, "new")
+        assert reader.read() == "the old content"
+    assert path.read_text("utf-8") == "new" and list(tmp_path.iterdir()) == [path]

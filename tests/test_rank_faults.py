@@ -41,7 +41,7 @@ FLAGS = (
 FLAGS = (*FLAGS, "--dropout", "0.1", "--epochs", "12", "--patience", "none", "--precision", "fp32")
 TIMEOUT = 15
 MOST_SECONDS = 60
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and gloo as Unix has them")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="signals and gloo as Unix has them")]
 
 
 # -- one host, torchrun

@@ -34,12 +34,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]) -> list[int]:
-    """Steps of half a second but for the first two, of 0.9 s; a token is tested in 1 ms. Lists what was tested."""
+    """Steps of 50 ms but for the first two, of 90 ms; a token is tested in 1 ms. Lists what was tested."""
     tested = []
 
     class SlowLearner(Trainer):
         def step(self) -> None:
-            clock(0.9 if self.progress.step < 2 else 0.5)
+            clock(0.09 if self.progress.step < 2 else 0.05)
             super().step()
 
     def evaluate(model: object, part: TokenSplit, **_: object) -> Evaluation:
@@ -60,7 +60,7 @@ def measure(plan: Plan, *, samples: float = 0.0) -> Estimate:
 
 
 def test_a_step_is_timed_when_it_is_warm(slow: list[int]) -> None:
-    assert measure(plan_for(TOKENS)).seconds_per_step == pytest.approx(0.5)
+    assert measure(plan_for(TOKENS)).seconds_per_step == pytest.approx(0.05)
 
 
 def test_where_steps_are_slow_only_two_are_taken(
@@ -81,12 +81,12 @@ def test_where_steps_are_slow_only_two_are_taken(
 
 def test_an_evaluation_is_timed_on_a_part_and_told_of_the_whole_with_its_samples(slow: list[int]) -> None:
     found = measure(plan_for(TOKENS), samples=7.0)
-    assert slow == [32 * 16], "thirty-two blocks"
+    assert slow == [8 * 16], "eight blocks"
     assert found.seconds_per_evaluation == pytest.approx(3.0 + 7.0)
 
 
 def test_a_short_text_is_tested_whole(slow: list[int]) -> None:
-    found = measure(plan_for(TOKENS, block_size=128))
+    found = measure(plan_for(TOKENS, block_size=384))
     assert slow == [3_000] and found.seconds_per_evaluation == pytest.approx(3.0)
 
 
@@ -94,7 +94,7 @@ def test_the_whole_run_is_told_from_the_parts(slow: list[int]) -> None:
     plan = plan_for(TOKENS, epochs=6.0)
     found = measure(plan, samples=1.0)
     assert found.n_evaluations == count_evaluations(plan)
-    assert found.seconds == pytest.approx(plan.schedule.n_steps * 0.5 + found.n_evaluations * 4.0)
+    assert found.seconds == pytest.approx(plan.schedule.n_steps * 0.05 + found.n_evaluations * 4.0)
 
 
 def test_a_run_of_one_step_can_be_measured() -> None:

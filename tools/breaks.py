@@ -229,7 +229,7 @@ BREAKS = (
         "checkpoints",
     ),
     Break("checkpoint: files are not flushed", "    for file in files:\n        flush(file)\n", "", "checkpoints"),
-    Break("files: written in place", "beside.replace(path)", "shutil.copyfile(beside, path)", "folder faults"),
+    Break("files: written in place", "beside.replace(path)", "shutil.copyfile(beside, path)", "folder"),
     Break("lock: each its own", 'FileLock(path / ".lock")', 'FileLock(path / f".lock{id(self)}")', "folder bad_input"),
     Break(
         "repair: damage is not seen",
@@ -318,7 +318,12 @@ BREAKS = (
         'frozen=True, extra="ignore", strict=True',
         "settings",
     ),
-    Break("terminal: a text may control it", "show_controls(text) if sys.stdout.isatty() else text", "text", "display"),
+    Break(
+        "terminal: a text may control it",
+        "show_controls(text) if sys.stdout.isatty() else text",
+        "text",
+        "hostile_input",
+    ),
     Break("errors: exit code of a user's mistake", "    exit_code = 2\n", "    exit_code = 1\n", "bad_input"),
 )
 
