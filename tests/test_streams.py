@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,15 @@ def test_a_name_that_is_too_long_is_one_clear_error(
 # -- before training has begun
 
 
+@pytest.fixture
+def interrupts_are_heard() -> Iterator[None]:
+    """As at a terminal, also if these tests run in the background, where a shell ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts_are_heard")
 def test_one_signal_before_training_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "prepare", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
     done = command("train", write_sonnets(tmp_path), "--out", tmp_path / "a/run")

@@ -355,7 +355,9 @@ def _share_cores() -> None:
     of_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     if os.environ.get("OMP_NUM_THREADS") in (None, "1" if of_torchrun else None):
         n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, n_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        n_threads = max(1, n_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        os.environ["OMP_NUM_THREADS"] = str(n_threads)  # or accelerate would choose another number, with a warning
+        torch.set_num_threads(n_threads)
 
 
 def set_timeout(seconds: float) -> None:
