@@ -116,7 +116,7 @@ def test_more_texts_than_a_batch_holds_keep_their_seeds(monkeypatch: pytest.Monk
 
 
 def test_where_memory_is_short_fewer_texts_are_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    writer, asked = shared_run().open_generator(), WriteSettings(count=5, length=3)
+    writer, asked = shared_run().open_generator(), WriteSettings(count=5, length=3, stop_at="anywhere")
     together, done = writer.write("", asked), list[tuple[int, int]]()
     monkeypatch.setattr("epigone.generation.generator.find_free_bytes", lambda device: 1)
     assert writer.write("", asked, on_progress=lambda n_done, n_all: done.append((n_done, n_all))) == together
@@ -128,13 +128,13 @@ def test_where_memory_is_short_fewer_texts_are_written_at_once(monkeypatch: pyte
 def test_a_text_has_exactly_the_tokens_that_were_asked_for(prompt: str, length: int) -> None:
     """The context has 64 positions; a text three times as long is as long as asked all the same."""
     assert shared_run().open_generator().decoder.n_positions == 64
-    _, counts = count_tokens(prompt, WriteSettings(length=length, count=2))
+    _, counts = count_tokens(prompt, WriteSettings(length=length, count=2, stop_at="anywhere"))
     assert counts == [2] * length
 
 
 def test_a_prompt_longer_than_the_context_is_continued() -> None:
     prompt = "From fairest creatures we desire increase,\n" * 20
-    texts, counts = count_tokens(prompt, WriteSettings(length=9))
+    texts, counts = count_tokens(prompt, WriteSettings(length=9, stop_at="anywhere"))
     assert texts[0] and counts == [1] * 9
 
 

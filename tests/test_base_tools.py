@@ -266,3 +266,17 @@ def test_a_finished_model_goes_into_the_package_with_a_card_that_gives_its_figur
     measured = json.loads((tmp_path / "finished" / "facts.json").read_text("utf-8"))["bits_per_byte"]
     assert "2 layers, 32 wide" in card and f"| books | {measured['books']:.3f} |" in card
     assert f"| {run.progress.n_tokens:,} |" in card and "--base new" in card
+
+
+def test_words_of_several_documents_are_listed(tmp_path: Path) -> None:
+    documents = [
+        "The whale, the WHALE!",
+        "a whale",
+        "one Whale",
+        "whale",
+        "whale oil",
+        *["The oil" + " teh" * 9] * 4,
+        "x" * 40,
+    ]
+    bundle.write_words(documents, tmp_path / "words.txt")
+    assert (tmp_path / "words.txt").read_text().split("\n") == ["oil", "the", "whale"]

@@ -142,7 +142,9 @@ def test_any_gpt2_in_a_folder_can_write() -> None:
 def test_the_style_of_a_fine_tuned_run_can_be_toned_down_to_its_base() -> None:
     """Its own base lies in another cache than this process's, so a run with a folder as its base is asked."""
     run = epigone.train(early_sonnets(), out=workshop() / "styled", base=str(hub_root() / "gpt2"), **LITTLE)
-    base = run_module.open_generator(hub_root() / "gpt2").write("Thou", WriteSettings(length=20, seed=1))
+    base = run_module.open_generator(hub_root() / "gpt2").write(
+        "Thou", WriteSettings(length=20, seed=1, stop_at="line")
+    )
     how = {"length": 20, "seed": 1}
     assert run.write("Thou", **how, guidance=0.0) == base
     assert run.write("Thou", **how) == run.write("Thou", **how, guidance=1.0)

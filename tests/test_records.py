@@ -12,7 +12,7 @@ from epigone.generation.generator import TextGenerator
 from epigone.settings import WriteSettings
 from helpers_front import command, shared_run, sonnets
 
-ASKED = ("--prompt", "Thou", "--length", "12", "--precision", "fp32")
+ASKED = ("--prompt", "Thou", "--length", "12", "--precision", "fp32", "--stop-at", "anywhere")
 
 
 def write(out: Path, *more: str) -> Any:
@@ -27,7 +27,9 @@ def test_each_text_has_a_line_with_what_is_known_of_it(tmp_path: Path) -> None:
     out = tmp_path / "texts.jsonl"
     assert write(out, "--count", "40").code == 0
     lines = read(out)
-    assert [line["text"] for line in lines] == shared_run().write("Thou", length=12, count=40, precision="fp32")
+    assert [line["text"] for line in lines] == shared_run().write(
+        "Thou", length=12, count=40, precision="fp32", stop_at="anywhere"
+    )
     assert [line["seed"] for line in lines] == list(range(40))
     for line in lines:
         assert line["settings"]["length"] == 12 and line["n_tokens"] == 12 and line["prompt"] == "Thou"

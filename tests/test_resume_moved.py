@@ -163,7 +163,10 @@ def test_writing_and_scoring_do_not_depend_on_the_plan(
 ) -> None:
     run, text = change_manifest(tmp_path / "run", change), write_sonnets(tmp_path, 600)
     same = []
-    for arguments in (("write", run, "--prompt", "From fairest", "--length", "3"), ("score", run, text)):
+    for arguments in (
+        ("write", run, "--prompt", "From fairest", "--length", "3", "--stop-at", "line"),
+        ("score", run, text),
+    ):
         expected = command(*(shared_run().path if part == run else part for part in arguments))
         same.append(command(*arguments) == expected)
     reliability(
@@ -213,6 +216,7 @@ def test_each_fact_is_taken_for_itself() -> None:
     assert read_model_facts(data) == ModelFacts(
         base=plan.model.base,
         start_text=plan.start_text,
+        stop_at=plan.stop_at,
         block_size=plan.batch.block_size,
         precision=plan.compute.precision,
         tokens=json.loads(data)["tokens"],

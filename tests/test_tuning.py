@@ -74,7 +74,7 @@ def test_the_chosen_temperature_is_used_for_writing(tmp_path: Path) -> None:
     shutil.copytree(shared_run().path, path)
     keep_temperature(open_run(path).folder.model, 0.55)
     writer = open_generator(path)
-    assert writer.temperature == 0.55
+    assert writer.defaults.temperature == 0.55
     cold = writer.write("Shall", WriteSettings(length=40, temperature=0.55))
     assert writer.write("Shall", WriteSettings(length=40)) == cold
     assert writer.write("Shall", WriteSettings(length=40, temperature=1.2)) != cold

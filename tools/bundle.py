@@ -11,18 +11,22 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from base_texts import read_documents
 from epigone.evaluation.copying import build_books_filter, write_books_filter
 from epigone.files import write_bytes
+from epigone.generation.known_words import WORDS, list_words
 from epigone.model.base_profile import BOOKS as FILTER_NAME
 from epigone.model.base_profile import PLACE as BASES_FOLDER
 from epigone.run import judging_write_settings, open_generator, save_base_samples
 
 PARTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+FEWEST_DOCUMENTS, LONGEST_WORD = 5, 30
+"""Of the documents that a word has to be in, and letters."""
 JUDGED = 25_000
 """Characters: half of what a tuned model writes to be judged."""
 STARTS = ("", "\n")
@@ -81,6 +85,7 @@ def main() -> None:
     if asked.model:
         copy_model(asked.model, place)
         write_books_filter(build_books_filter(read_learned(asked.documents)), place / FILTER_NAME)
+        write_words(read_learned(asked.documents), place / WORDS)
     write_untouched(place)
     if asked.model:
         write_bytes(place / "README.md", describe(asked).encode())
@@ -96,6 +101,13 @@ def copy_model(model: Path, place: Path) -> None:
 def read_learned(documents: Path) -> Iterator[str]:
     """The texts that are learned from."""
     return (document.text for document in read_documents(documents))
+
+
+def write_words(documents: Iterable[str], path: Path) -> None:
+    """Write down the words that are in several of the documents: misspellings and scanning errors mostly are in one."""
+    counts = Counter(word for text in documents for word in list_words(text) if len(word) <= LONGEST_WORD)
+    words = sorted(word for word, n_documents in counts.items() if n_documents >= FEWEST_DOCUMENTS)
+    write_bytes(path, "\n".join(words).encode())
 
 
 def write_untouched(place: Path) -> None:

@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -18,7 +19,8 @@ from torch._dynamo.exc import TorchDynamoException
 from transformers import GPT2LMHeadModel
 
 from epigone.corpus.corpus import Corpus, StageCallback, ignore_stages
-from epigone.corpus.large_text import Text, read_blocks
+from epigone.corpus.large_text import Text, read_blocks, read_some
+from epigone.corpus.line_layout import find_unit
 from epigone.corpus.split import Split, group_spans, read_and_split
 from epigone.distillation import Distillation
 from epigone.errors import first_line
@@ -145,6 +147,8 @@ def _find_peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+LOOKED_AT = 200_000
+"""Characters of the text that show whether it is made of sentences or of lines."""
 FEW_DOCUMENTS = 8
 """With fewer documents than this, the start of one says little about how to begin a text."""
 
@@ -268,6 +272,7 @@ def _gather_inputs(
         base_shape=None if base is None else read_shape(base.config),
         base_revision="" if base is None else base.revision,
         start_text=_choose_start_text(train),
+        stop_at=_choose_end(train),
         n_processes=count_processes(),
     )
 
@@ -284,6 +289,11 @@ def _choose_start_text(train: Sequence[Sequence[Text]]) -> str:
     """With a few long documents generation starts on a new line; with many, at the start of a document."""
     blocks = (block for document in train for span in document for block in read_blocks(span))
     return "\n" if len(train) < FEW_DOCUMENTS and _has_lines(blocks, 20) else ""
+
+
+def _choose_end(train: Sequence[Sequence[Text]]) -> Literal["sentence", "line"]:
+    """Texts made of lines, such as verse, end with a line, others with a sentence; seen on a part of the text."""
+    return find_unit("\n".join(read_some([span for document in train for span in document], LOOKED_AT)))
 
 
 def _has_lines(blocks: Iterable[str], n_lines: int) -> bool:

@@ -7,24 +7,28 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from os import PathLike
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from epigone.corpus.large_text import read_some
 from epigone.errors import BaseError, RunDamaged, RunIncompatible, RunNotFound, SettingsError, quote_command
 from epigone.evaluation.quiz import Question, choose_author_passages, find_contexts, make_pair, make_quiz
 from epigone.evaluation.verdict import UNTOUCHED
 from epigone.files import exists, hash_file, write_json
 from epigone.generation.batch import StreamedText
-from epigone.generation.generator import TextGenerator
+from epigone.generation.generator import TextGenerator, WriteDefaults
+from epigone.generation.known_words import KnownWords, list_words, read_words
 from epigone.hardware import find_hardware
 from epigone.model.base_profile import BASES
 from epigone.model.decoder import Decoder, GuidedDecoder, open_decoder
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.model.weights import read_temperature
 from epigone.runs.folder import RunFolder
+from epigone.runs.records import ModelFacts
 from epigone.runs.repair import CONFIG_AND_TOKENIZER
 from epigone.settings import WriteSettings, make_settings
 from epigone.tokens.tokenizer import load_tokenizer
@@ -38,6 +42,10 @@ if TYPE_CHECKING:
 KEPT = "untouched.json"
 HOW = {"count", "device", "precision"}
 """Settings on which text number n does not depend, but for rounding."""
+
+
+WORDS_FROM = 1 << 23
+"""Characters of the training text whose words are listed, which takes a second."""
 
 
 def read_base_samples(folder: Path, prompt: str, asked: WriteSettings) -> list[str] | None:
@@ -245,25 +253,35 @@ def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, p
     """
     settings = settings or WriteSettings()
     hardware, folder = find_hardware(settings.device), _find_model(name, progress=progress)
-    start_text, base, read_documents = "", "none", None
-    if RunFolder.is_run(Path(name)):
-        run = RunFolder.find(Path(name))
-        facts = run.read_model_facts()
-        start_text, base, read_documents = facts.start_text, facts.base, run.read_documents
+    run = RunFolder.find(Path(name)) if RunFolder.is_run(Path(name)) else None
+    facts = run.read_model_facts() if run else ModelFacts()
     decoder: Decoder = open_decoder(folder, settings.precision, hardware)
     if settings.guidance != 1:
-        if base == "none":
+        if facts.base == "none":
             raise SettingsError("--guidance needs a run that was fine-tuned from a base.", hint="Leave it out.")
-        other = find_base(base, progress=progress).folder
+        other = find_base(facts.base, progress=progress).folder
         base_decoder = open_decoder(other, settings.precision, hardware)
         decoder = GuidedDecoder(decoder, base_decoder, settings.guidance)
+    start = facts.base if run else str(name)
+    misspells = start in (*BASES, "none")
     return TextGenerator(
         decoder,
         load_tokenizer(folder),
-        start_text=start_text,
-        temperature=read_temperature(folder),
-        read_documents=read_documents,
+        WriteDefaults(
+            start_text=facts.start_text,
+            temperature=read_temperature(folder),
+            words="known" if misspells else "any",
+            stop_at=facts.stop_at,
+        ),
+        read_documents=run.read_documents if run else None,
+        read_words=partial(_read_words, run, start) if run or misspells else None,
     )
+
+
+def _read_words(run: RunFolder | None, base: str) -> KnownWords:
+    """The words of a run's training text, or of parts of it that are longer than any novel, and of a bundled base."""
+    own = [list_words(text) for text in read_some(run.read_documents(), WORDS_FROM)] if run else []
+    return KnownWords(read_words(BASES[base].folder) if base in BASES else (), set().union(*own))
 
 
 def _find_model(name: PathOrName, *, progress: bool) -> Path:

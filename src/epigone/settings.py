@@ -269,6 +269,9 @@ class TrainSettings(Frozen):
     """Samples for each prompt at each evaluation; 0 for none."""
 
 
+StopAt = Literal["anywhere", "sentence", "line", "paragraph", "speech", "document"]
+
+
 class WriteSettings(Frozen):
     """How to write."""
 
@@ -296,8 +299,9 @@ class WriteSettings(Frozen):
     """Length of each text, in the unit of --unit, without the prompt."""
     unit: Literal["tokens", "words", "characters"] = "tokens"
     """Unit of the length."""
-    stop_at: Literal["anywhere", "sentence", "line", "paragraph", "speech", "document"] = "anywhere"
-    """Where a text ends. "anywhere": exactly at the length. "sentence", "line", "paragraph", "speech": at the first end
+    stop_at: StopAt | Auto = "auto"
+    """Where a text ends. "auto": at the end of a sentence or, if the training text is made of lines, as verse is, of
+    a line. "anywhere": exactly at the length. "sentence", "line", "paragraph", "speech": at the first end
     of one after the length, or soon after one and a half times the length. "document": where the model ends it, at
     most at the length."""
     count: Annotated[int, Field(ge=1)] = 1
@@ -323,6 +327,9 @@ class WriteSettings(Frozen):
     max_copy: Annotated[int, Field(ge=1)] | Off = "none"
     """Copy no passage longer than this many characters from the training text, ignoring case and white space. 50 is
     usual."""
+    words: Literal["auto", "known", "any"] = "auto"
+    """Which words may be written. "known": those of the training text and of the prompt and, if the run started from a
+    base that is included, of that base's list. "auto": known for small models, which misspell; any for others."""
     bad_words: tuple[str, ...] = ()
     """Never write this. Can be repeated."""
     stop: tuple[str, ...] = ()

@@ -39,7 +39,7 @@ RUNS = Path("runs")
     type=click.Path(),
     text="Folder of a run or of a model, or a GPT-2 on the Hugging Face Hub.",
 )
-@click.argument("words", cls=Argument, nargs=-1, metavar="[PROMPT]", text="Short for --prompt.")
+@click.argument("prompt_words", cls=Argument, nargs=-1, metavar="[PROMPT]", text="Short for --prompt.")
 @click.option("-p", "--prompt", cls=Option, metavar="TEXT", help="Text to continue.")
 @click.option(
     "-b",
@@ -76,7 +76,7 @@ RUNS = Path("runs")
 @JSON
 def write(  # noqa: PLR0913  # its arguments are its options
     run: str | None,
-    words: Sequence[str],
+    prompt_words: Sequence[str],
     prompt: str | None,
     base: str | None,
     out: Path | None,
@@ -89,7 +89,7 @@ def write(  # noqa: PLR0913  # its arguments are its options
 ) -> int:
     """Write with the model of a run, or with any GPT-2."""
     mode = choose_output_mode(json=as_json, interactive=interactive, show_source=show_source)
-    name, prompt = choose_model(run, base), choose_prompt(words, prompt)
+    name, prompt = choose_model(run, base), choose_prompt(prompt_words, prompt)
     _check_writing(out, settings, mode)
     from epigone.cli.terminal import loading, print_piece, show_progress
 

@@ -25,7 +25,7 @@ from epigone.evaluation.repetition import (
 )
 from epigone.evaluation.style import LEAST, StyleScales, choose_size, make_style_scales, split_own_text
 from epigone.generation.batch import GenerationBatch
-from epigone.generation.generator import TextGenerator
+from epigone.generation.generator import TextGenerator, WriteDefaults
 from epigone.model.decoder import Decoder, make_decoder
 from epigone.settings import TrainSettings, WriteSettings
 from epigone.tokens.dataset import DecodedPieces, TokenDataset, decode_sample
@@ -77,7 +77,7 @@ class SampleWriter:
     def _write(self, model: GPT2LMHeadModel, length: int) -> tuple[Sample, ...]:
         if self.count == 0:
             return ()
-        generator = TextGenerator(make_decoder(model), self.tokenizer, start_text=self.start_text)
+        generator = TextGenerator(make_decoder(model), self.tokenizer, WriteDefaults(start_text=self.start_text))
         settings = WriteSettings(length=length, count=self.count, seed=self.seed)
         return tuple(
             Sample(prompt=prompt, text=text, seed=self.seed + number)
@@ -129,7 +129,9 @@ class SampleChecker:
         return make_style_scales(own, held, choose_size(LEAST, len(held)), seed=self.sampler.seed)
 
     def _write(self, model: GPT2LMHeadModel) -> str:
-        generator = TextGenerator(make_decoder(model), self.tokenizer, start_text=self.sampler.start_text)
+        generator = TextGenerator(
+            make_decoder(model), self.tokenizer, WriteDefaults(start_text=self.sampler.start_text)
+        )
         settings = WriteSettings(length=LENGTH, unit="characters", count=COUNT, seed=self.sampler.seed)
         return TEXT_SEPARATOR.join(generator.write("", settings))
 
@@ -197,7 +199,7 @@ def choose_temperature(
 
 def _write_at_temperatures(decoder: Decoder, tokenizer: BPETokenizer, start_text: str, seed: int) -> list[str]:
     """What the model writes at each of the temperatures, all at once."""
-    generator, batch = TextGenerator(decoder, tokenizer, start_text=start_text), GenerationBatch(decoder)
+    generator, batch = TextGenerator(decoder, tokenizer, WriteDefaults(start_text=start_text)), GenerationBatch(decoder)
     settings = WriteSettings(length=TEMPERATURE_TOKENS, count=TEMPERATURE_TEXTS, seed=seed)
     texts = []
     for temperature in TEMPERATURES:

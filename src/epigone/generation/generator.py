@@ -8,21 +8,23 @@ own random numbers, stop conditions, progress and KV cache, and writes what it w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from threading import RLock
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
 from epigone.corpus.large_text import Text
 from epigone.errors import SettingsError
 from epigone.generation.batch import Generation, GenerationBatch, StreamedText
+from epigone.generation.known_words import KnownWords, WordGuard
 from epigone.generation.records import GeneratedText
-from epigone.generation.sampling import LogitsProcessor, TokenSampler, make_processors
+from epigone.generation.sampling import Guard, LogitsProcessor, TokenSampler, make_processors
 from epigone.hardware import find_free_bytes, with_smaller_batches
 from epigone.model.decoder import Decoder
 from epigone.model.weights import TEMPERATURE
-from epigone.settings import WriteSettings
+from epigone.settings import StopAt, WriteSettings
 from epigone.text_reuse.copy_guard import CopyGuard, CopyIndex
 from epigone.text_reuse.matches import Match, find_longest_shared
 from epigone.tokens.tokenizer import BPETokenizer, encode, list_token_bytes
@@ -47,6 +49,17 @@ def never_stop() -> bool:
     return False
 
 
+@dataclass(frozen=True, kw_only=True)
+class WriteDefaults:
+    """How a model writes where the settings leave it open."""
+
+    start_text: str = ""
+    """Stands before a text without a prompt; if it is empty, the end-of-text token does."""
+    temperature: float = TEMPERATURE
+    words: Literal["known", "any"] = "any"
+    stop_at: StopAt = "anywhere"
+
+
 class TextGenerator:
     """Generates text with one model. Holds no state of any text, so several threads may use it at the same time."""
 
@@ -54,31 +67,29 @@ class TextGenerator:
         self,
         decoder: Decoder,
         tokenizer: BPETokenizer,
+        defaults: WriteDefaults = WriteDefaults(),
         *,
-        start_text: str = "",
-        temperature: float = TEMPERATURE,
         read_documents: Callable[[], list[Text]] | None = None,
+        read_words: Callable[[], KnownWords] | None = None,
     ) -> None:
-        """`start_text` stands before a text without a prompt; if it is empty, the end-of-text token does.
-
-        `temperature` is used where the settings leave it to the model.
-        `read_documents` gives the training text, where that is known.
-        """
-        self.decoder, self.temperature = decoder, temperature
+        """`read_documents` gives the training text, `read_words` the words of that and of the base's, where known."""
+        self.decoder, self.defaults = decoder, defaults
         self.tokenizer = tokenizer
         self.end_of_text = tokenizer.end_of_text_id
         self.token_bytes = list_token_bytes(tokenizer)
-        self.start = encode(start_text, tokenizer) or [self.end_of_text]
-        self._read_documents = read_documents
+        self.start = encode(defaults.start_text, tokenizer) or [self.end_of_text]
+        self._read_documents, self._read_words = read_documents, read_words
         self._documents: list[Text] | None = None
+        self._words: KnownWords | None = None
         self._indices: dict[int, CopyIndex] = {}
         self._lock = RLock()
         """Held while the training text is read or indexed, so that this happens once."""
 
     def resolve_auto(self, settings: WriteSettings) -> WriteSettings:
         """The settings with what they leave to the model."""
-        auto = settings.temperature == "auto"
-        return settings.model_copy(update={"temperature": self.temperature}) if auto else settings
+        names = ("temperature", "words", "stop_at")
+        found = {name: getattr(self.defaults, name) for name in names if getattr(settings, name) == "auto"}
+        return settings.model_copy(update=found) if found else settings
 
     # -- texts
 
@@ -182,17 +193,20 @@ class TextGenerator:
         with_log_probabilities: bool = False,
     ) -> Generation:
         """The same from the prompt's tokens, one at least."""
-        settings = self.resolve_auto(settings)
+        settings, prompt = self.resolve_auto(settings), self._decode(prompt_ids)
         bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.tokenizer))]
         sampler = TokenSampler(
             settings,
             [settings.seed + number for number in numbers],
             [*make_processors(settings, bad_words, self.token_bytes), *processors],
-            self._make_guards(settings, len(numbers)),
+            [self._make_guards(settings, prompt) for _ in numbers],
             with_log_probabilities=with_log_probabilities,
         )
-        prompt = torch.tensor(prompt_ids, device=self.decoder.device)
-        return Generation(prompt, numbers, sampler, token_bytes=self.token_bytes, end_of_text=self.end_of_text)
+        first = torch.tensor(prompt_ids, device=self.decoder.device)
+        return Generation(first, numbers, sampler, token_bytes=self.token_bytes, end_of_text=self.end_of_text)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return b"".join(self.token_bytes[token] for token in ids).decode("utf-8", "replace")
 
     def _stream(self, generation: Generation, on_progress: OnProgress, stop: _Stop) -> Iterator[StreamedText]:
         count, n_most = len(generation.numbers), generation.n_most
@@ -241,14 +255,30 @@ class TextGenerator:
         """The longest passage that the text shares with the training text. Raises what `documents` does."""
         return find_longest_shared(text, self.documents)
 
-    def _make_guards(self, settings: WriteSettings, count: int) -> list[CopyGuard]:
-        if settings.max_copy == "none":
-            return []
+    @property
+    def known_words(self) -> KnownWords:
+        """The words of the training text and of the base's. Raises SettingsError where they are not known."""
+        if self._read_words is None:
+            raise SettingsError("It is not known which words this model has learned.", hint="Leave --words out.")
         with self._lock:
-            if settings.max_copy not in self._indices:
-                self._indices[settings.max_copy] = CopyIndex(self.documents, settings.max_copy)
-            index = self._indices[settings.max_copy]
-        return [CopyGuard(index, self.token_bytes) for _ in range(count)]
+            if self._words is None:
+                self._words = self._read_words()
+        return self._words
+
+    def _index_passages(self, n_characters: int) -> CopyIndex:
+        with self._lock:
+            if n_characters not in self._indices:
+                self._indices[n_characters] = CopyIndex(self.documents, n_characters)
+            return self._indices[n_characters]
+
+    def _make_guards(self, settings: WriteSettings, prompt: str) -> list[Guard]:
+        """Those of one text."""
+        guards: list[Guard] = []
+        if settings.words == "known":
+            guards.append(WordGuard(self.known_words, self.token_bytes, prompt))
+        if settings.max_copy != "none":
+            guards.append(CopyGuard(self._index_passages(settings.max_copy), self.token_bytes))
+        return guards
 
     def _describe(self, prompt: str, generation: Generation, texts: list[str]) -> Iterator[GeneratedText]:
         sums = generation.sum_log_probabilities()

@@ -1,4 +1,4 @@
-"""Token samplers and logits processors: temperature, top-k, top-p, min-p, penalties, and a guard against loops.
+"""Token samplers and logits processors: temperature, top-k, top-p, min-p, penalties, and guards.
 
 Each text of a batch has its own random numbers, so that what it gets does not depend on the others.
 """
@@ -6,13 +6,12 @@ Each text of a batch has its own random numbers, so that what it gets does not d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
 from epigone.model.weights import TEMPERATURE
 from epigone.settings import WriteSettings
-from epigone.text_reuse.copy_guard import CopyGuard
 
 TRIES = 8
 """Draws from all tokens before the allowed ones are sorted; each fails with a probability of 1 - top_p at most."""
@@ -52,6 +51,16 @@ def _borrow_processors(settings: WriteSettings, bad_words: list[list[int]]) -> I
         yield NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size)
     if bad_words:
         yield NoBadWordsLogitsProcessor(bad_words)
+
+
+class Guard(Protocol):
+    """Follows one text and may forbid a token that was drawn for it; another one is then drawn."""
+
+    def forbids(self, token: int) -> bool:
+        """Whether this token must not follow."""
+
+    def advance(self, token: int) -> None:
+        """Append this token to the text, forbidden or not."""
 
 
 class LoopGuard:
@@ -143,11 +152,11 @@ class TokenSampler:
         settings: WriteSettings,
         seeds: list[int],
         processors: Sequence[LogitsProcessor],
-        guards: Sequence[CopyGuard] = (),
+        guards: Sequence[Sequence[Guard]] = (),
         *,
         with_log_probabilities: bool = False,
     ) -> None:
-        """`guards`, one for each text, forbid tokens that would complete a copied passage."""
+        """`guards`: for each text those that may forbid a token that was drawn."""
         self.settings, self.processors, self.guards = settings, processors, guards
         self.with_log_probabilities = with_log_probabilities
         self.temperature = TEMPERATURE if settings.temperature == "auto" else settings.temperature
@@ -159,23 +168,27 @@ class TokenSampler:
         for processor in self.processors:
             scores = processor(written, scores)
         tokens = self._pick(scores, range(len(scores)))
-        for row, guard in enumerate(self.guards):
+        for row, guards in enumerate(self.guards):
             token = int(tokens[row])
-            if guard.forbids(token):
+            if self._is_forbidden(token, row):
                 tokens[row] = token = self._avoid(scores[row : row + 1].clone(), token, row)
-            guard.advance(token)
+            for guard in guards:
+                guard.advance(token)
         if not self.with_log_probabilities:
             return SampledTokens(tokens, None)
         return SampledTokens(tokens, logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist())
 
     def _avoid(self, scores: torch.Tensor, token: int, row: int) -> int:
-        """A token instead of a forbidden one; that one where the text's guard forbids all. scores: [1, vocabulary]."""
-        while self.guards[row].forbids(token):
+        """A token instead of a forbidden one; the last one where all are forbidden. scores: [1, vocabulary]."""
+        while self._is_forbidden(token, row):
             scores[0, token] = -torch.inf
             if not bool(scores.isfinite().any()):
                 break
             token = int(self._pick(scores, [row]))
         return token
+
+    def _is_forbidden(self, token: int, row: int) -> bool:
+        return any(guard.forbids(token) for guard in self.guards[row])
 
     def _pick(self, scores: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
         """A token for each of the rows, whose scores are given, in order."""

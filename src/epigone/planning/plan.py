@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -58,6 +58,7 @@ class PlanInputs:
     """None for a new model."""
     base_revision: str = ""
     start_text: str = ""
+    stop_at: Literal["sentence", "line"] = "sentence"
     n_processes: int = 1
 
     @property
@@ -89,6 +90,8 @@ class Plan:
     """Of the random initial weights, dropout, and the order of the blocks."""
     start_text: str
     """The prefix of a text that is generated without a prompt; if empty, the end-of-text token."""
+    stop_at: Literal["sentence", "line"]
+    """Where a text ends that is written with the model, unless the user says otherwise."""
     teacher: str
     """The run that is distilled from, as the user named it; "" for none."""
     reasons: dict[str, str]
@@ -119,6 +122,7 @@ def make_plan(settings: TrainSettings, inputs: PlanInputs) -> Plan:
         compute=compute,
         seed=settings.seed,
         start_text=inputs.start_text,
+        stop_at=inputs.stop_at,
         teacher="",
         reasons=_list_reasons(of_model | of_optimizer | of_batch | of_schedule | of_compute),
     )

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
@@ -177,6 +177,7 @@ class ModelFacts(BaseModel):
 
     base: str = "none"
     start_text: str = ""
+    stop_at: Literal["sentence", "line"] = "sentence"
     block_size: Annotated[int | None, Field(ge=1)] = None
     precision: str = "fp32"
     tokens: TokensName = ""
@@ -185,6 +186,7 @@ class ModelFacts(BaseModel):
 PLACES: dict[str, tuple[str, ...]] = {
     "base": ("plan", "model", "base"),
     "start_text": ("plan", "start_text"),
+    "stop_at": ("plan", "stop_at"),
     "block_size": ("plan", "batch", "block_size"),
     "precision": ("plan", "compute", "precision"),
     "tokens": ("tokens",),

@@ -1,0 +1,109 @@
+"""Keeps generated text to words that exist: those of the author, of the prompt, and of a bundled base's list.
+
+A small model spells its words from pieces, and some of what it spells is not a word. A token is drawn again where no
+known word begins with the letters that it would make: the distribution is that of the model, restricted to words.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from epigone.corpus.words import KANA_AND_HAN_ALL
+
+LETTERS = re.compile(r"[^\W\d_]+")
+"""A word here: letters only, so that "o'clock" is two and "mother-in-law" three."""
+UNSPACED = re.compile(rf"[{KANA_AND_HAN_ALL}\u0e00-\u109f\u1780-\u17ff]")
+"""Scripts without spaces between words: Japanese, Chinese, Thai, Lao, Tibetan, Burmese, Khmer."""
+LAST_ASCII = "\x7f"
+"""Stands for a letter that is not in ASCII, of which not all bytes are known yet."""
+WORDS = "words.txt"
+"""In a bundled base's folder: words of several books and other texts, one a line, case-folded and sorted."""
+
+
+def list_words(text: str) -> set[str]:
+    """The words of a text, case-folded."""
+    return set(map(str.casefold, LETTERS.findall(text)))
+
+
+@lru_cache(maxsize=4)
+def read_words(folder: Path) -> tuple[str, ...]:
+    """A base's list of words, sorted; none where the folder has no list."""
+    path = folder / WORDS
+    return tuple(path.read_text("utf-8").split("\n")) if path.exists() else ()
+
+
+class KnownWords:
+    """Words, and whether letters may begin one of them."""
+
+    def __init__(self, *lists: Iterable[str]) -> None:
+        """The words of all lists, each case-folded. Tuples have to be sorted."""
+        self._lists = [words if isinstance(words, tuple) else tuple(sorted(words)) for words in lists]
+
+    def has(self, word: str) -> bool:
+        """Whether a case-folded word is known."""
+        return any(found == word for found in self._find(word))
+
+    def has_beginning(self, letters: str) -> bool:
+        """Whether a known word begins with these case-folded letters; after `LAST_ASCII`, with any other letter."""
+        beginning = letters.removesuffix(LAST_ASCII)
+        return not letters or any(found.startswith(beginning) for found in self._find(letters))
+
+    def _find(self, letters: str) -> Iterator[str]:
+        """Of each list the first word that does not come before these letters."""
+        for words in self._lists:
+            place = bisect_left(words, letters)
+            if place < len(words):
+                yield words[place]
+
+
+class WordGuard:
+    """For one text, which tokens would make letters that neither are a known word nor begin one.
+
+    Scripts without spaces between words are not looked at.
+    """
+
+    def __init__(self, known: KnownWords, token_bytes: Sequence[bytes], prompt: str = "") -> None:
+        """`token_bytes`: the bytes of each token, as from `list_token_bytes`."""
+        self._lists, self._token_bytes = (known, KnownWords(list_words(prompt))), token_bytes
+        self._letters, self._pending = self._read("", prompt)[0], b""
+        """The unfinished word, and the bytes of an unfinished character."""
+
+    def forbids(self, token: int) -> bool:
+        """Whether this token would make something that is not a word."""
+        text, pending = _decode(self._pending + self._token_bytes[token])
+        letters, are_known = self._read(self._letters, text)
+        word = letters.casefold()
+        if pending and not self._has(word):  # the character will end the word, or go on with it
+            word += LAST_ASCII
+        return not are_known or not any(words.has_beginning(word) for words in self._lists)
+
+    def advance(self, token: int) -> None:
+        """Append this token to the text, forbidden or not."""
+        text, self._pending = _decode(self._pending + self._token_bytes[token])
+        self._letters = self._read(self._letters, text)[0]
+
+    def _read(self, letters: str, text: str) -> tuple[str, bool]:
+        """The unfinished word after more text, and whether all words that it ends are known."""
+        are_known = True
+        for character in text:
+            if character.isalpha() and not UNSPACED.match(character):
+                letters += character
+            elif letters:
+                are_known = are_known and self._has(letters.casefold())
+                letters = ""
+        return letters, are_known
+
+    def _has(self, word: str) -> bool:
+        return not word or any(words.has(word) for words in self._lists)
+
+
+@lru_cache(maxsize=1 << 16)
+def _decode(data: bytes) -> tuple[str, bytes]:
+    """The text of bytes, and the bytes of an incomplete character at their end."""
+    text, n_read = codecs.utf_8_decode(data, "replace", False)
+    return text, data[n_read:]

@@ -1,0 +1,115 @@
+"""With known words only, every word that is written is one of the training text, the prompt or the base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from epigone.errors import SettingsError
+from epigone.generation.generator import TextGenerator, WriteDefaults
+from epigone.generation.known_words import KnownWords, WordGuard, list_words, read_words
+from epigone.model.base_profile import BASES
+from epigone.model.decoder import make_decoder
+from epigone.run import open_generator
+from epigone.settings import WriteSettings
+from helpers_front import shared_run
+from helpers_writing import random_model, random_tokenizer
+
+__all__ = ["random_model", "random_tokenizer"]
+
+PIECES = [b"the", b" cat", b" c", b"at", b"s", b" ", b"1", b"nd", b"\xc3", b"\xa9", b".", b"'", b"t", b"\xe7\x8c\xab"]
+KNOWN = KnownWords(("cat", "don"), {"the", "caté", "t"})
+
+
+def follow(text: list[bytes], prompt: str = "") -> WordGuard:
+    guard = WordGuard(KNOWN, PIECES, prompt)
+    for piece in text:
+        guard.advance(PIECES.index(piece))
+    return guard
+
+
+def forbidden(guard: WordGuard) -> set[bytes]:
+    return {piece for token, piece in enumerate(PIECES) if guard.forbids(token)}
+
+
+def test_words_are_runs_of_letters_whatever_their_case() -> None:
+    assert list_words("Don't, mother-in-law! 2nd STRASSE straße") == {
+        *("don", "t", "mother", "in", "law", "nd", "strasse")
+    }
+
+
+def test_a_word_is_known_from_any_list_and_so_is_its_beginning() -> None:
+    assert KNOWN.has("cat") and KNOWN.has("the") and not KNOWN.has("ca") and not KNOWN.has("cats")
+    assert KNOWN.has_beginning("ca") and KNOWN.has_beginning("caté") and not KNOWN.has_beginning("cats")
+    assert not KnownWords((), set()).has("") and not KnownWords().has_beginning("a")
+
+
+def test_only_what_makes_or_begins_a_word_may_follow() -> None:
+    assert forbidden(follow([])) == {b"at", b"s", b"nd"}, (
+        "any character may begin, and is looked at when it is complete"
+    )
+    assert forbidden(follow([b"the"])) == {b"the", b"at", b"s", b"nd", b"t"}
+    assert forbidden(follow([b" c"])) >= {b" cat", b" ", b".", b"'", b"the", b"s"}, "c is not a word"
+    assert b"at" not in forbidden(follow([b" c"]))
+
+
+def test_a_letter_whose_bytes_are_several_tokens_is_read_when_it_is_complete() -> None:
+    guard = follow([b" cat", b"\xc3"])
+    assert b"\xa9" not in forbidden(guard)
+    guard.advance(PIECES.index(b"\xa9"))
+    assert forbidden(guard) == {b"the", b"at", b"s", b"nd", b"t"}
+
+
+def test_a_letter_may_begin_only_where_a_word_ends_or_has_such_a_letter() -> None:
+    assert b"\xc3" not in forbidden(follow([b" cat"])), "the word may end here"
+    assert b"\xc3" in forbidden(follow([b" c"])), "no word has a letter of several bytes after c"
+
+
+def test_scripts_without_spaces_are_not_looked_at() -> None:
+    assert "猫".encode() not in forbidden(follow([b" cat"]))
+    assert not forbidden(follow(["猫".encode()])) & {b" cat", b"the"}
+
+
+def test_the_prompt_s_own_words_are_known_and_its_last_one_may_go_on() -> None:
+    assert b"at" not in forbidden(follow([], "My Zcats c"))
+    guard = follow([b" c", b"at"], "cats")
+    assert b"s" not in forbidden(guard)
+
+
+def test_everything_that_is_written_is_a_known_word() -> None:
+    run = shared_run()
+    generator = open_generator(run.path)
+    settings = WriteSettings(length=300, count=4, temperature=1.3, top_p=1.0, stop_at="anywhere")
+    known = set().union(*map(list_words, map(str, generator.documents)), {"zyx"})
+
+    def list_unknown(words: str) -> set[str]:
+        texts = generator.write("Zyx ", settings.model_copy(update={"words": words}))
+        # The last word may be cut off.
+        return {word for text in texts for word in list_words(text.rpartition(" ")[0])} - known
+
+    assert list_unknown("any"), "the negative control: this model misspells"
+    assert list_unknown("known") == set() == list_unknown("auto")
+
+
+def test_a_model_whose_words_are_not_known_says_so(random_model: object, random_tokenizer: object) -> None:
+    generator = TextGenerator(make_decoder(random_model), random_tokenizer)  # type: ignore[arg-type]
+    assert generator.resolve_auto(WriteSettings()).words == "any"
+    with pytest.raises(SettingsError, match="not known which words"):
+        generator.write("a", WriteSettings(words="known"))
+
+
+def test_defaults_are_the_model_s_and_settings_win(random_model: object, random_tokenizer: object) -> None:
+    defaults = WriteDefaults(temperature=0.5, stop_at="line")
+    generator = TextGenerator(make_decoder(random_model), random_tokenizer, defaults)  # type: ignore[arg-type]
+    asked = generator.resolve_auto(WriteSettings(temperature=0.7))
+    assert (asked.temperature, asked.stop_at, asked.words) == (0.7, "line", "any")
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_each_bundled_base_brings_its_words_sorted_and_case_folded(name: str, tmp_path: Path) -> None:
+    words = read_words(BASES[name].folder)
+    assert list(words) == sorted(set(words)) and len(words) > 20_000
+    assert all(list_words(word) == {word} for word in words)
+    assert {"the", "whale", "computer", "november"} <= set(words) and "gailed" not in words
+    assert read_words(tmp_path) == ()
