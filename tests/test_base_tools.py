@@ -275,7 +275,7 @@ def test_words_of_several_documents_are_listed(tmp_path: Path) -> None:
         "one Whale",
         "whale",
         "whale oil",
-        *["The oil" + " teh" * 9] * 4,
+        *["The oil" + " zzyx" * 9] * 4,
         "x" * 40,
     ]
     bundle.write_words(documents, tmp_path / "words.txt")

@@ -18,7 +18,7 @@ from helpers_writing import random_model, random_tokenizer
 
 __all__ = ["random_model", "random_tokenizer"]
 
-PIECES = [b"the", b" cat", b" c", b"at", b"s", b" ", b"1", b"nd", b"\xc3", b"\xa9", b".", b"'", b"t", b"\xe7\x8c\xab"]
+PIECES = [b"the", b" cat", b" c", b"at", b"s", b" ", b"1", b"nth", b"\xc3", b"\xa9", b".", b"'", b"t", b"\xe7\x8c\xab"]
 KNOWN = KnownWords(("cat", "don"), {"the", "caté", "t"})
 
 
@@ -34,8 +34,8 @@ def forbidden(guard: WordGuard) -> set[bytes]:
 
 
 def test_words_are_runs_of_letters_whatever_their_case() -> None:
-    assert list_words("Don't, mother-in-law! 2nd STRASSE straße") == {
-        *("don", "t", "mother", "in", "law", "nd", "strasse")
+    assert list_words("Don't, mother-in-law! 7th STRASSE straße") == {
+        *("don", "t", "mother", "in", "law", "th", "strasse")
     }
 
 
@@ -46,10 +46,10 @@ def test_a_word_is_known_from_any_list_and_so_is_its_beginning() -> None:
 
 
 def test_only_what_makes_or_begins_a_word_may_follow() -> None:
-    assert forbidden(follow([])) == {b"at", b"s", b"nd"}, (
+    assert forbidden(follow([])) == {b"at", b"s", b"nth"}, (
         "any character may begin, and is looked at when it is complete"
     )
-    assert forbidden(follow([b"the"])) == {b"the", b"at", b"s", b"nd", b"t"}
+    assert forbidden(follow([b"the"])) == {b"the", b"at", b"s", b"nth", b"t"}
     assert forbidden(follow([b" c"])) >= {b" cat", b" ", b".", b"'", b"the", b"s"}, "c is not a word"
     assert b"at" not in forbidden(follow([b" c"]))
 
@@ -58,7 +58,7 @@ def test_a_letter_whose_bytes_are_several_tokens_is_read_when_it_is_complete() -
     guard = follow([b" cat", b"\xc3"])
     assert b"\xa9" not in forbidden(guard)
     guard.advance(PIECES.index(b"\xa9"))
-    assert forbidden(guard) == {b"the", b"at", b"s", b"nd", b"t"}
+    assert forbidden(guard) == {b"the", b"at", b"s", b"nth", b"t"}
 
 
 def test_a_letter_may_begin_only_where_a_word_ends_or_has_such_a_letter() -> None:
