@@ -145,10 +145,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     beside = name_temporary(path.parent)
     try:
         make_folder(path.parent)
-        with open_new(beside) as file:
-            mode = os.fstat(file.fileno()).st_mode
-        write(beside)
-        _set_mode(beside, mode)  # safetensors makes files that only their owner may read, whatever the umask says
+        save_with_umask(write, beside)
         flush(beside)
         beside.replace(path)
         flush(path.parent)
@@ -175,7 +172,10 @@ def _set_mode(path: Path, mode: int) -> None:
 
 
 def save_with_umask(save: Callable[[Path], object], path: Path) -> None:
-    """Let `save` write a new file, and give it the permissions that the umask gives. Raises OSError."""
+    """Let `save` write a new file, and give it the permissions that the umask gives. Raises OSError.
+
+    safetensors makes files that only their owner may read, whatever the umask says.
+    """
     with open_new(path) as file:
         mode = os.fstat(file.fileno()).st_mode
     save(path)
