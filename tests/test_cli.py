@@ -240,6 +240,7 @@ def test_every_way_to_split_holds_out_about_the_share(tmp_path: Path, split: str
 ASKED = {
     "encoding": "utf-8",
     "keep_boilerplate": True,
+    "unwrap": "no",
     "validation": 0.2,
     "split": "tail",
     "base": "none",

@@ -38,6 +38,7 @@ POSITIVE = numbers(0, 1e300, exclude_min=True)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "encoding": st.text(),
     "keep_boilerplate": st.booleans(),
+    "unwrap": st.sampled_from(["auto", "yes", "no"]),
     "validation": numbers(0, 0.5, exclude_min=True) | st.text().filter(lambda text: text[:1] not in "0123456789."),
     "split": st.sampled_from(["auto", "spread", "tail", "documents"]),
     "base": st.text(),

@@ -194,6 +194,7 @@ def prepare(
     receipt = make_receipt(corpus, held_out, split, tokens)
     start.check_text(receipt)
     plan = start.adjust(make_plan(start.settings, _gather_inputs(start, tokenizer, tokens, train, hardware)))
+    plan = _add_unwrapping(plan, receipt)
     agree_on_plan(plan)
     watch("Loading the model", 0, 0)
     model = build_model(plan.model, start.folder, tokenizer.end_of_text_id, seed=plan.seed)
@@ -283,6 +284,15 @@ def _add_tokenizer_sample(choice: BaseChoice, tokens: TokenDataset) -> BaseChoic
     part = f"trained on {LEARNING_CHARACTERS:,} characters taken evenly from the text"
     size = choice.vocab_size
     return choice._replace(vocab_size=size._replace(reason=f"{size.reason}; {part}"))
+
+
+def _add_unwrapping(plan: Plan, receipt: Receipt) -> Plan:
+    """The plan that says so where lines were joined."""
+    n_joined = sum(file.n_lines_joined for file in receipt.files)
+    if not n_joined:
+        return plan
+    why = f"{n_joined:,} wrapped lines were joined, so that the model writes whole paragraphs"
+    return replace(plan, reasons=plan.reasons | {"unwrap": why})
 
 
 def _choose_start_text(train: Sequence[Sequence[Text]]) -> str:

@@ -188,6 +188,9 @@ class TrainSettings(Frozen):
     it."""
     keep_boilerplate: bool = False
     """Keep the header and licence of Project Gutenberg's files instead of removing them."""
+    unwrap: Literal["auto", "yes", "no"] = "auto"
+    """Join the lines of paragraphs that were wrapped at a width, so that the model writes paragraphs and no line ends.
+    Verse, tables, lists and program text keep their lines. "auto": in a text that is mostly wrapped prose."""
     validation: Annotated[Annotated[float, Field(gt=0, le=0.5)] | str, BeforeValidator(_as_share)] = 0.1
     """Text held out from training to validate on: a share of the characters (0.1 or 10%), or the path of another file.
     """

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from epigone.cli.terminal import Screen, ask_line, print_piece
+from rich.cells import cell_len
+
+from epigone.cli.terminal import Screen, ask_line, print_piece, print_text
 from epigone.errors import OutputError
 from epigone.evaluation.quiz import Question, Result, describe_result, judge_answers
 from epigone.generation.session import WritingSession
@@ -105,10 +107,10 @@ class InteractiveSession:
 
     def _show(self, pieces: Iterator[str]) -> None:
         """Print the end of the text, then the new text as it is written."""
-        print_piece(find_end(self.session.text), dim=True)
+        end = find_end(self.session.text)
+        print_piece(end, dim=True)
         try:
-            for piece in pieces:
-                print_piece(clean_text(piece))
+            print_text(map(clean_text, pieces), column=cell_len(end))
         except KeyboardInterrupt:
             print_piece(" …")
         print_piece("\n")
@@ -125,7 +127,7 @@ class InteractiveSession:
             self.screen.show_note(f"The text is in {show_name(path)}.")
         else:
             self.screen.show_note("The whole text:")
-            print_piece(clean_text(text) + "\n")
+            print_text([clean_text(text), "\n"])
 
 
 def find_end(text: str) -> str:
@@ -144,7 +146,7 @@ def hold_quiz(questions: Sequence[Question], screen: Screen) -> Result:
     try:
         for number, question in enumerate(questions):
             print_piece(f"\n--- {number + 1} of {len(questions)}\n")
-            print_piece(f"{clean_text(question.text)}\n\n")
+            print_text([clean_text(question.text), "\n\n"])
             answer = _ask_who_wrote_it()
             if answer is None:
                 break

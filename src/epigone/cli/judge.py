@@ -83,8 +83,9 @@ def score(run: str, text: str, settings: ScoreOptions, *, as_json: bool) -> int:
     from epigone import run as runs
     from epigone.cli.terminal import print_json
 
-    document = _read_document(text, settings.encoding, keep_boilerplate=settings.keep_boilerplate)
-    found = runs.score(find_model(run), str(document.text), settings.device, progress=not as_json)
+    name = find_model(run)
+    document = _read_document(text, settings.encoding, keep_boilerplate=settings.keep_boilerplate, like=Path(name))
+    found = runs.score(name, str(document.text), settings.device, progress=not as_json)
     if as_json:
         from epigone.generation.scoring import ScoreRecord
 
@@ -116,10 +117,15 @@ def report(run: Path, out: Path | None) -> int:
     return 0
 
 
-def _read_document(file: str, encoding: str, *, keep_boilerplate: bool) -> Document:
-    from epigone.corpus.corpus import read_corpus
+def _read_document(file: str, encoding: str, *, keep_boilerplate: bool, like: Path | None = None) -> Document:
+    """A text; its wrapped lines are joined if those of the run that it is `like` were."""
+    from epigone.corpus.corpus import read_corpus, unwrap_corpus
+    from epigone.runs.folder import RunFolder
 
     corpus = read_corpus([file], encoding=encoding, keep_boilerplate=keep_boilerplate, smallest_bytes=1)
+    if like is not None and RunFolder.is_run(like):
+        receipt = RunFolder.find(like).read_receipt()
+        corpus = unwrap_corpus(corpus, "auto" if any(file.n_lines_joined for file in receipt.files) else "no")
     if len(corpus.documents) > 1:
         raise TextError(f"{file} contains {len(corpus.documents):,} texts; score reads one.", hint="Name one file.")
     return corpus.documents[0]

@@ -6,12 +6,15 @@ import gc
 import io
 import json
 import os
+import re
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, TextIO, cast
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -45,6 +48,10 @@ from epigone.training.events import (
     Started,
     StepReport,
 )
+
+WORDS_AND_SPACE = re.compile(r"\n|[^\S\n]+|\S+")
+WIDEST_TEXT = 100
+"""Cells in a line of text on a terminal: longer lines are hard to read."""
 
 
 class _RobustStream:
@@ -143,6 +150,43 @@ def print_piece(text: str, *, dim: bool = False) -> None:
     styled = dim and text and _is_live(sys.stdout) and not os.environ.get("NO_COLOR")
     sys.stdout.write(f"\x1b[2m{text}\x1b[22m" if styled else text)
     sys.stdout.flush()
+
+
+def print_text(pieces: Iterable[str], column: int = 0) -> None:
+    """Print a text as it comes; on a terminal no word is divided at the end of a line. It begins in this column."""
+    width = min(shutil.get_terminal_size().columns, WIDEST_TEXT)
+    for piece in WordWrapper(width, column).wrap(pieces) if sys.stdout.isatty() else pieces:
+        print_piece(piece)
+
+
+class WordWrapper:
+    """Puts a line break in place of the white space before each word that would go past the width of a line."""
+
+    def __init__(self, width: int, column: int = 0) -> None:
+        """Both in cells of a terminal: the width, and how many are filled before the text begins."""
+        self._width, self._column, self._space = width, column, ""
+
+    def wrap(self, pieces: Iterable[str]) -> Iterator[str]:
+        """The text, piece by piece; a word comes when it is whole."""
+        held = ""
+        for piece in pieces:
+            *parts, held = WORDS_AND_SPACE.findall(held + piece) or [""]
+            yield "".join(map(self._place, parts))
+        yield self._place(held)
+
+    def _place(self, part: str) -> str:
+        """A word, white space or a line break, with what goes before it."""
+        space, self._space = self._space, ""
+        if part == "\n":
+            self._column = 0
+        elif part.isspace():
+            self._space = part
+            return ""
+        elif self._column and self._column + cell_len(space + part) > self._width:
+            space, self._column = "\n", cell_len(part)
+        else:
+            self._column += cell_len(space + part)
+        return space + part
 
 
 def print_json(value: object) -> None:

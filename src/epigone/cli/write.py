@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -91,7 +92,7 @@ def write(  # noqa: PLR0913  # its arguments are its options
     mode = choose_output_mode(json=as_json, interactive=interactive, show_source=show_source)
     name, prompt = choose_model(run, base), choose_prompt(prompt_words, prompt)
     _check_writing(out, settings, mode)
-    from epigone.cli.terminal import loading, print_piece, show_progress
+    from epigone.cli.terminal import loading, print_piece, print_text, show_progress
 
     with loading(quiet=quiet):
         from epigone.run import open_generator
@@ -106,7 +107,10 @@ def write(  # noqa: PLR0913  # its arguments are its options
     else:
         with show_progress("Writing", quiet=quiet) as on_progress:
             shown = _write_whole(generator, prompt, out, settings, mode, on_progress)
-        print_piece(shown)
+        if mode == "json":
+            print_piece(shown)
+        else:
+            print_text([shown])
     return 0
 
 
@@ -227,12 +231,9 @@ def describe_source(found: Match | None, n_documents: int) -> str:
 
 
 def _stream(generator: TextGenerator, prompt: str, settings: WriteSettings) -> None:
-    from epigone.cli.terminal import print_piece
+    from epigone.cli.terminal import print_text
 
-    print_piece(prompt)
-    for piece in generator.stream(prompt, settings):
-        print_piece(piece.text)
-    print_piece("\n")
+    print_text(chain((prompt,), (piece.text for piece in generator.stream(prompt, settings)), ("\n",)))
 
 
 def _write_whole(

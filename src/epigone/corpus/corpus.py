@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypedDict
 
 from epigone.corpus.encoding import DecodedPiece, DecodedText, find_codec, join_pieces, measure_bytes, read_pieces
 from epigone.corpus.gutenberg import Cut, GutenbergCleaner, ends_near_name
-from epigone.corpus.large_text import Text, TextSpooler, read_blocks
+from epigone.corpus.large_text import Text, TextSpooler, read_blocks, read_some
+from epigone.corpus.line_layout import LEAST_CONTINUED, LineJoiner, Wrapping, find_wrapping
 from epigone.corpus.sources import Source, find_sources, unreadable
 from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
 
@@ -17,6 +19,8 @@ END_OF_TEXT = "<|endoftext|>"
 FIRST_LINES, FIRST_CHARACTERS = 3, 80
 MOST_GATHERED_CHARACTERS = 1 << 25
 """A text in which Project Gutenberg's name is everywhere is divided near it all the same."""
+LAYOUT_CHARACTERS = 1 << 20
+"""Of a text, they show whether it is wrapped."""
 SMALLEST_CORPUS = 2_000
 """Bytes in UTF-8. Below this a held-out tenth is a sentence or two, and its loss means nothing."""
 ProgressCallback = Callable[[int, int], None]
@@ -49,7 +53,7 @@ class FileReceipt:
     n_bytes_cut: int
     n_bytes_kept: int
     n_bytes_utf8: int
-    """Of the kept text, in UTF-8."""
+    """Of the text that is learned from, in UTF-8."""
     encoding: str
     reason: str
     """Why this encoding."""
@@ -65,6 +69,60 @@ class FileReceipt:
     """Occurrences of the literal <|endoftext|> in the text: the model will take them for document boundaries."""
     address: str = ""
     """Where the text was found if the address that was given led elsewhere, without a query."""
+    n_lines_joined: int = 0
+    """Line breaks within paragraphs that became spaces, after everything else: `n_bytes_kept` has the lines apart."""
+    wrap_width: int | None = None
+    """Characters at which these lines were wrapped."""
+
+
+class Counts(TypedDict):
+    """Fields of a receipt that are counted in the text."""
+
+    n_bytes_utf8: int
+    n_characters: int
+    n_lines: int
+    longest_line: int
+    first_lines: tuple[str, ...]
+    n_end_of_text: int
+
+
+class TextCounter:
+    """Counts what a receipt says of a text, which comes in pieces."""
+
+    def __init__(self) -> None:
+        self.is_blank = True
+        self._n_bytes_utf8 = self._n_characters = self._n_newlines = self._longest_line = self._n_end_of_text = 0
+        self._first_lines: list[str] = []
+        self._last_line, self._tail = 0, ""
+
+    def add(self, text: str) -> None:
+        """Count the next piece."""
+        self._n_characters += len(text)
+        self._n_bytes_utf8 += len(text) if text.isascii() else len(text.encode())
+        self.is_blank = self.is_blank and not text.strip()
+        lines = text.split("\n")
+        if len(self._first_lines) < FIRST_LINES:
+            found = filter(None, (line.strip()[:FIRST_CHARACTERS] for line in lines))
+            self._first_lines = [*self._first_lines, *found][:FIRST_LINES]
+        self._n_newlines += len(lines) - 1
+        lengths = list(map(len, lines))
+        lengths[0] += self._last_line  # a line may span several pieces
+        self._longest_line = max(self._longest_line, *lengths)
+        self._last_line = lengths[-1]
+        self._tail += text
+        self._n_end_of_text += self._tail.count(END_OF_TEXT)
+        self._tail = self._tail[max(self._tail.rfind(END_OF_TEXT) + 1, len(self._tail) - len(END_OF_TEXT) + 1) :]
+
+    def as_counts(self) -> Counts:
+        """The fields of a receipt that were counted."""
+        return Counts(
+            n_bytes_utf8=self._n_bytes_utf8,
+            n_characters=self._n_characters,
+            n_lines=self._n_newlines + bool(self._last_line),
+            longest_line=self._longest_line,
+            first_lines=tuple(self._first_lines),
+            n_end_of_text=self._n_end_of_text,
+        )
 
 
 class ReceiptBuilder:
@@ -72,13 +130,14 @@ class ReceiptBuilder:
 
     def __init__(self, cleaner: GutenbergCleaner | None = None) -> None:
         self.cleaner = cleaner
-        self.is_blank = True
         self._first: DecodedText | None = None
-        self._digest = hashlib.sha256()
-        self._n_bytes = self._n_bytes_bom = self._n_bytes_newlines = self._n_bytes_utf8 = self._n_characters = 0
-        self._n_newlines = self._longest_line = self._n_end_of_text = 0
-        self._first_lines: list[str] = []
-        self._last_line, self._tail = 0, ""
+        self._digest, self._counter = hashlib.sha256(), TextCounter()
+        self._n_bytes = self._n_bytes_bom = self._n_bytes_newlines = 0
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether no text is left so far."""
+        return self._counter.is_blank
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
@@ -96,25 +155,8 @@ class ReceiptBuilder:
         text = decoded.text
         if self.cleaner:
             text = self.cleaner.clean(text, lambda start, end: measure_bytes(raw, decoded, start, end))
-        self._count(text)
+        self._counter.add(text)
         return text
-
-    def _count(self, text: str) -> None:
-        self._n_characters += len(text)
-        self._n_bytes_utf8 += len(text) if text.isascii() else len(text.encode())
-        self.is_blank = self.is_blank and not text.strip()
-        lines = text.split("\n")
-        if len(self._first_lines) < FIRST_LINES:
-            found = filter(None, (line.strip()[:FIRST_CHARACTERS] for line in lines))
-            self._first_lines = [*self._first_lines, *found][:FIRST_LINES]
-        self._n_newlines += len(lines) - 1
-        lengths = list(map(len, lines))
-        lengths[0] += self._last_line  # a line may span several pieces
-        self._longest_line = max(self._longest_line, *lengths)
-        self._last_line = lengths[-1]
-        self._tail += text
-        self._n_end_of_text += self._tail.count(END_OF_TEXT)
-        self._tail = self._tail[max(self._tail.rfind(END_OF_TEXT) + 1, len(self._tail) - len(END_OF_TEXT) + 1) :]
 
     def finish(self, name: str, address: str = "") -> FileReceipt:
         """The receipt, after the last piece."""
@@ -128,17 +170,12 @@ class ReceiptBuilder:
             n_bytes_newlines=self._n_bytes_newlines,
             n_bytes_cut=n_bytes_cut,
             n_bytes_kept=self._n_bytes - self._n_bytes_bom - self._n_bytes_newlines - n_bytes_cut,
-            n_bytes_utf8=self._n_bytes_utf8,
             encoding=self._first.encoding,
             reason=self._first.reason,
             warning=self._first.warning,
-            n_characters=self._n_characters,
-            n_lines=self._n_newlines + bool(self._last_line),
-            longest_line=self._longest_line,
             cuts=self.cuts,
-            first_lines=tuple(self._first_lines),
-            n_end_of_text=self._n_end_of_text,
             address=address,
+            **self._counter.as_counts(),
         )
 
 
@@ -254,6 +291,39 @@ def make_corpus(documents: Iterable[Document], skipped: Iterable[str] = ()) -> C
         for block in read_blocks(document.text):
             digest.update(block.encode())
     return Corpus(documents=documents, skipped=tuple(skipped), fingerprint=digest.hexdigest())
+
+
+def unwrap_corpus(corpus: Corpus, how: Literal["auto", "yes", "no"], folder: Path | None = None) -> Corpus:
+    """The corpus with the lines of wrapped paragraphs joined, each counted in the receipt of its file.
+
+    With "auto", only in files that are wrapped prose for the most part; whether a short one is, is seen beside the
+    others. A long one is written again, in `folder`. Raises OutputError.
+    """
+    if how == "no":
+        return corpus
+    spooler, least = TextSpooler(folder), LEAST_CONTINUED if how == "auto" else 0.0
+    usual = find_wrapping(_read_beginnings(corpus.documents), least_continued=least)
+    found = [find_wrapping(_read_beginnings([one]), usual, least_continued=least) for one in corpus.documents]
+    if not any(found):
+        return corpus
+    documents = (
+        _join_lines(document, wrapping, spooler) if wrapping else document
+        for document, wrapping in zip(corpus.documents, found, strict=True)
+    )
+    return make_corpus(documents, corpus.skipped)
+
+
+def _read_beginnings(documents: Sequence[Document]) -> str:
+    return "\n\n".join(read_some([document.text for document in documents], LAYOUT_CHARACTERS))
+
+
+def _join_lines(document: Document, wrapping: Wrapping, spooler: TextSpooler) -> Document:
+    counter, joiner = TextCounter(), LineJoiner(wrapping)
+    for piece in joiner.join(read_blocks(document.text)):
+        counter.add(piece)
+        spooler.add(piece)
+    receipt = replace(document.receipt, n_lines_joined=joiner.n_joined, wrap_width=wrapping.width)
+    return replace(document, text=spooler.finish(), receipt=replace(receipt, **counter.as_counts()))
 
 
 def read_document(source: Source, *, encoding: str = "auto", keep_boilerplate: bool = False) -> Document:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from epigone.corpus.corpus import Corpus, StageCallback, ignore_stages, read_corpus
+from epigone.corpus.corpus import Corpus, StageCallback, ignore_stages, read_corpus, unwrap_corpus
 from epigone.corpus.large_text import Text, read_blocks, slice_text
 from epigone.corpus.words import SPLIT_BOUNDARIES
 from epigone.errors import SettingsError, TextTooShort
@@ -270,13 +270,14 @@ def read_and_split(
 
 
 def _read(texts: Sequence[str], settings: TrainSettings, folder: Path, watch: StageCallback) -> Corpus:
-    return read_corpus(
+    corpus = read_corpus(
         texts,
         encoding=settings.encoding,
         keep_boilerplate=settings.keep_boilerplate,
         folder=folder,
         watch=partial(watch, "Reading"),
     )
+    return unwrap_corpus(corpus, settings.unwrap, folder)
 
 
 def group_spans(corpus: Corpus, spans: Sequence[Span]) -> list[list[Text]]:

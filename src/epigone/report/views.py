@@ -380,6 +380,9 @@ def _describe_file(file: FileReceipt) -> list[Row]:
     if file.address:
         rows.append(Row("  found at", file.address, "the address redirects there"))
     rows += [row._replace(name=f"  {row.name}") for row in describe_cuts(file)]
+    if file.n_lines_joined:
+        why = f"the prose was wrapped at {file.wrap_width} characters; --unwrap no keeps its lines"
+        rows.append(Row("  unwrapped", f"{file.n_lines_joined:,} lines joined to those before them", why))
     kept = f"{file.n_characters:,} characters in {file.n_lines:,} lines"
     newlines = f"line endings unified, {file.n_bytes_newlines:,} bytes fewer" if file.n_bytes_newlines else ""
     rows.append(Row("  kept", kept, newlines))

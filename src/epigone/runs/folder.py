@@ -101,6 +101,8 @@ NAMES = (
     *("model", "checkpoints", "samples", "tokens", "teacher"),
 )
 """Everything that belongs to a run. What else lies in its folder is the user's, and is not looked at."""
+BEFORE = {"unwrap": "no"}
+"""Settings that the runs of earlier versions do not have, as it was then: their text has to stay the same."""
 OLD_MANIFEST = "plan.json"
 """Of format 1."""
 MOST_BEFORE_A_CHECKPOINT = 2
@@ -296,7 +298,8 @@ class RunFolder:
         """The settings as the user gave them. Raises SettingsError, RunDamaged."""
         if fault := self.checksums.find_damage(self.settings):
             raise _damaged(self.path, fault)
-        return make_settings(TrainSettings, read_settings(self.settings, TrainSettings), source=str(self.settings))
+        values = BEFORE | read_settings(self.settings, TrainSettings)
+        return make_settings(TrainSettings, values, source=str(self.settings))
 
     def write_manifest(self, manifest: Manifest) -> None:
         """run.json: the plan and what the run is made from. Once it is written the folder is a run."""
