@@ -6,18 +6,22 @@ import numpy as np
 import pytest
 
 from authors import read_books
+from epigone.corpus.corpus import read_corpus
+from epigone.corpus.split import split_corpus
 from epigone.errors import TextTooShort
 from epigone.evaluation.ngram_model import sample_ngram_text, shuffle, split_words
 from epigone.evaluation.style import (
     LEAST,
+    Scale,
     ScaleScore,
+    average_scales,
     choose_size,
     decide_grade,
+    divide_own_text,
     draw_text_sample,
     grade_score,
     judge_style,
     make_style_scales,
-    split_own_text,
 )
 from epigone.evaluation.stylometry import (
     WINDOW,
@@ -64,10 +68,35 @@ def test_a_verdict_says_when_there_is_too_little_text() -> None:
     assert little.grade == "unsure" and "the author's own text has" in little.sentence and not little.measures
 
 
-def test_with_too_little_held_out_the_end_of_the_training_text_stands_in() -> None:
-    own, held, borrowed = split_own_text(["a " * 100_000], "too little")
-    assert borrowed and len(own) + len(held) == 199_999 and len(held) >= LEAST
-    assert not split_own_text(["a " * 100_000], "b " * 20_000)[2]
+def test_with_too_little_held_out_each_third_is_compared_with_the_rest() -> None:
+    train = " ".join("abcdefghij"[number % 10] + "xyz" * (number // 10 % 7) for number in range(12_000))
+    held_out = "what was held out " * 500
+    folds, whole = divide_own_text([train], held_out), f"{train} {held_out.strip()}"
+    assert len(folds) == 3 and all(sorted(own + held) == sorted(whole) for own, held in folds)
+    assert sorted("".join(held for _, held in folds)) == sorted(whole), "every character is compared once"
+    assert divide_own_text([train], "b " * 20_000) == [(train, ("b " * 20_000).strip())]
+
+
+def test_the_average_of_several_scales_is_less_uncertain_than_each() -> None:
+    rng = np.random.default_rng(0)
+    scales = [
+        Scale("words", "others", 0.5, 0.4 + 0.1 * rng.standard_normal(201), lambda sample: np.zeros(201))
+        for _ in range(9)
+    ]
+    average = average_scales(scales)
+    assert average.is_reliable and not any(scale.is_reliable for scale in scales)
+    assert average.floor == pytest.approx(0.5) and average.ceilings.std() == pytest.approx(0.033, abs=0.006)
+
+
+def test_the_included_sample_is_long_enough_to_be_judged() -> None:
+    corpus = read_corpus(["sample:sonnets"])
+    split = split_corpus(corpus, how="auto", share=0.1, seed=0)
+    train, held_out = (list(map(str, texts)) for texts in (split.train_texts(corpus), split.validation_texts(corpus)))
+    verdict = judge_style(" ".join(train)[:26_000], train, "\n".join(held_out))
+    assert verdict.grade == "fair" and len(verdict.measures) == 3 and "Word order cannot be" in verdict.sentence
+    enough = len(normalise_for_counting("".join([*train, *held_out])))
+    shorter = judge_style(" ".join(train)[:26_000], [" ".join(train)[: 74_000 - enough]], "\n".join(held_out))
+    assert shorter.grade == "unsure"
 
 
 def test_a_small_author_s_words_shuffled_do_not_pass() -> None:

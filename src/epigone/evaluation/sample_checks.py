@@ -23,7 +23,7 @@ from epigone.evaluation.repetition import (
     choose_unit,
     measure_range,
 )
-from epigone.evaluation.style import LEAST, StyleScales, choose_size, make_style_scales, split_own_text
+from epigone.evaluation.style import LEAST, StyleScales, divide_own_text, make_author_scales
 from epigone.generation.batch import GenerationBatch
 from epigone.generation.generator import TextGenerator, WriteDefaults
 from epigone.model.decoder import Decoder, make_decoder
@@ -123,10 +123,10 @@ class SampleChecker:
     def _style_scales(self) -> StyleScales | None:
         train = decode_sample(self.tokens.train, self.tokenizer, MOST_OWN_TOKENS)
         held_out = decode_sample(self.tokens.validation, self.tokenizer)
-        own, held, _ = split_own_text(train, TEXT_SEPARATOR.join(held_out))
-        if len(own) < LEAST or len(held) < LEAST:
+        folds = divide_own_text(train, TEXT_SEPARATOR.join(held_out))
+        if any(len(part) < LEAST for fold in folds for part in fold):
             return None
-        return make_style_scales(own, held, choose_size(LEAST, len(held)), seed=self.sampler.seed)
+        return make_author_scales(folds, LEAST, seed=self.sampler.seed)
 
     def _write(self, model: GPT2LMHeadModel) -> str:
         generator = TextGenerator(

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,16 @@ Texts = Mapping[str, Sequence[str]]
 
 LEAST = 25_000
 """Characters of the text that is judged, and of held-out text."""
-LEAST_TRAINING = 60_000
+LEAST_TRAINING = 50_000
 """Characters of the author's text besides what is held out."""
+N_FOLDS = 3
+"""Where too little is held out, the author's text is divided into so many parts, from its beginning to its end."""
+WORD_ORDER_TRAINING = 100_000
+"""Characters that each part's rest needs for word order to be measured: with 57,000, two of eight authors failed."""
 PIECE = 2_500
 """Characters that are resampled together, for the band: sentences within them depend on one another."""
 N_DRAWS = 200
+WORD_ORDER = "word order"
 MOST_WINDOWS = 8
 """Windows of a text that are judged; more would say no more."""
 MOST_OWN_WINDOWS = 40
@@ -69,7 +75,10 @@ OTHER_LANGUAGE = (
     "The reference authors do not write the language of this text. In their place stand random texts from letter "
     "n-gram models of the author, and the author's own words shuffled: they are 0 on the scales."
 )
-BORROWED = "Too little text is held out, so the end of the training text stands in for the author's held-out text."
+ROTATED = (
+    "Too little text is held out to compare with, so each third of the author's text in turn is compared with the rest."
+)
+NO_WORD_ORDER = "Word order cannot be measured with so little text, so words in a wrong order could pass here."
 
 # -- the text on a scale
 
@@ -134,11 +143,13 @@ class Scale:
     """The distance that scores 100, that of the author's held-out text: [1 + draw]."""
     distance: Callable[[TextSample], Values]
     """A text's distance from the author, smaller is closer: [1 + draw]."""
+    is_enough: bool = True
+    """Whether there is enough text to measure this at all."""
 
     @property
     def is_reliable(self) -> bool:
         """Whether held-out text is certainly closer than the floor. Only then do scores mean anything."""
-        return bool(np.quantile(self.ceilings[1:], 0.975) < self.floor)
+        return self.is_enough and bool(np.quantile(self.ceilings[1:], 0.975) < self.floor)
 
     def score(self, sample: TextSample) -> ScaleScore:
         """The sample's score; the band covers the chance in the sample and in the held-out text."""
@@ -204,16 +215,16 @@ def make_word_order_scale(train: str, held_out: TextSample, size: int, rng: np.r
 
     n_words = max(1, len(words) * size // len(train))
     floor = _measure_whole(distance, " ".join(sample_ngram_text(words, n_words, 1, rng)))
-    return Scale("word order", "a bigram model of the author", floor, distance(held_out), distance)
+    return Scale(WORD_ORDER, "a bigram model of the author", floor, distance(held_out), distance)
 
 
-@lru_cache(maxsize=1)  # a model and its base are compared with the same author, in texts of different sizes
+@lru_cache(maxsize=N_FOLDS)  # a model and its base are compared with the same author, in texts of different sizes
 def _train_character_model(train: str) -> NgramModel:
     symbols = number_characters(train)
     return NgramModel(symbols, COMPRESSION_ORDER, 1 + len(np.unique(symbols)))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=N_FOLDS)
 def _train_word_order_model(train: str) -> tuple[list[str], FunctionWordMask, NgramModel]:
     words = split_words(train)
     mask = FunctionWordMask(words)
@@ -315,23 +326,58 @@ def judge_style(
     ignored; TextTooShort is raised if that leaves none. Facts: "score", "low" and "high" on the lowest scale, which is
     "least"; "nearest" of the reference authors, "left_out", "n_others", "size_needed" and "notes".
     """
-    own, held, is_borrowed = split_own_text(train_documents, held_out)
-    n_characters = len(normalise_for_counting(text))
-    lacking = _describe_lack(n_characters, len(own), len(held))
+    folds = divide_own_text(train_documents, held_out)
+    n_characters, n_held = len(normalise_for_counting(text)), min(len(held) for _, held in folds)
+    lacking = _describe_lack(n_characters, len(folds[0][0]), n_held)
     if lacking:
         facts = {"size_needed": LEAST, "training_needed": LEAST_TRAINING, "notes": []}
         return Verdict(topic="sounds like", grade="unsure", sentence=lacking, facts=facts)
-    scales = make_style_scales(own, held, choose_size(n_characters, len(held)), others, seed=seed)
-    return decide_grade(scales, scales.score(text, seed), [BORROWED] if is_borrowed else [])
+    scales = make_author_scales(folds, n_characters, others, seed=seed)
+    return decide_grade(scales, scales.score(text, seed), [ROTATED] if len(folds) > 1 else [])
 
 
-def split_own_text(train_documents: Sequence[str], held_out: str) -> tuple[str, str, bool]:
-    """The author's normalised text to learn from and to test on, and whether the latter was taken from the former."""
+Folds = Sequence[tuple[str, str]]
+"""Each of the author's normalised text that scales are made from, and of the text that says where 100 is on them."""
+
+
+def divide_own_text(train_documents: Sequence[str], held_out: str) -> Folds:
+    """The author's training text and held-out text or, if that is too short, each third of all and the rest.
+
+    No text is on both sides, and every character counts.
+    """
     own, held = normalise_for_counting("\n".join(train_documents)), normalise_for_counting(held_out)
     if len(held) >= LEAST:
-        return own, held, False
-    n_borrowed = min(WINDOW, max(LEAST, len(own) // 4))
-    return own[:-n_borrowed], own[-n_borrowed:], True
+        return [(own, held)]
+    whole = " ".join(filter(None, (own, held)))
+    edges = [len(whole) * edge // N_FOLDS for edge in range(N_FOLDS + 1)]
+    return [(whole[:start] + whole[end:], whole[start:end]) for start, end in pairwise(edges)]
+
+
+def make_author_scales(folds: Folds, n_characters: int, others: Texts | None = None, *, seed: int = 0) -> StyleScales:
+    """The scales to judge texts of `n_characters` on: those of the folds, averaged."""
+    size = choose_size(n_characters, min(len(held) for _, held in folds))
+    made = [make_style_scales(own, held, size, others, seed=seed + fold) for fold, (own, held) in enumerate(folds)]
+    scales = [average_scales(several) for several in zip(*(one.scales for one in made), strict=True)]
+    if len(folds) > 1 and len(folds[0][0]) < WORD_ORDER_TRAINING:
+        scales = [replace(scale, is_enough=scale.name != WORD_ORDER) for scale in scales]
+    names = [name for name in made[0].scores if all(name in one.scores for one in made)]
+    return StyleScales(
+        scales=tuple(scales),
+        size=size,
+        scores={name: sum(one.scores[name] for one in made) / len(made) for name in names},
+        left_out=tuple(dict.fromkeys(name for one in made for name in one.left_out)),
+        notes=made[0].notes,
+    )
+
+
+def average_scales(scales: Sequence[Scale]) -> Scale:
+    """One scale on which distances, floors and ceilings are the means of those on several of one name."""
+    return replace(
+        scales[0],
+        floor=sum(scale.floor for scale in scales) / len(scales),
+        ceilings=np.mean([scale.ceilings for scale in scales], axis=0),
+        distance=lambda sample: np.mean([scale.distance(sample) for scale in scales], axis=0),
+    )
 
 
 def _describe_lack(n_characters: int, n_own: int, n_held: int) -> str:
@@ -365,7 +411,9 @@ def decide_grade(scales: StyleScales, scores: Mapping[str, ScaleScore], notes: S
     least = min(measures, key=lambda measure: measure.value).name
     score = scores[least]
     grade = grade_score(score)
-    if unreliable and grade != "bad":
+    if unreliable == [WORD_ORDER] and grade != "bad":
+        grade, sentence = "fair", f"{_SENTENCES[grade].format(_describe_score(score, least))} {NO_WORD_ORDER}"
+    elif unreliable and grade != "bad":
         grade, sentence = "unsure", _UNRELIABLE.format(" and ".join(unreliable))
     else:
         sentence = _SENTENCES[grade].format(_describe_score(score, least))
