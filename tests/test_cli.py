@@ -239,6 +239,8 @@ def test_every_way_to_split_holds_out_about_the_share(tmp_path: Path, split: str
 
 ASKED = {
     "encoding": "utf-8",
+    "format": "text",
+    "code": "keep",
     "keep_boilerplate": True,
     "unwrap": "no",
     "validation": 0.2,

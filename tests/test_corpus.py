@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from epigone.corpus.corpus import SMALLEST_CORPUS, FileReceipt, read_corpus, read_document
 from epigone.corpus.sources import Source
 from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
+from epigone.settings import ReadSettings
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no texts at EPIGONE_TEST_DATA")
@@ -39,7 +40,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def read_bytes(data: bytes, encoding: str = "auto") -> tuple[str, FileReceipt]:
-    document = read_document(Source(name="poem.txt", read=lambda: data), encoding=encoding)
+    document = read_document(Source(name="poem.txt", read=lambda: data), ReadSettings(encoding=encoding))
     return document.text, document.receipt
 
 
@@ -121,7 +122,7 @@ def test_a_folder_of_empty_files_is_an_error(write: Write, tmp_path: Path) -> No
 def test_an_unknown_encoding_is_an_error_in_a_folder_too(write: Write, tmp_path: Path) -> None:
     write("a.txt")
     with pytest.raises(TextUnreadable, match="no such encoding"):
-        read_corpus([str(tmp_path)], encoding="windows1252")
+        read_corpus([str(tmp_path)], ReadSettings(encoding="windows1252"))
 
 
 def test_too_little_text_is_an_error_with_the_amount(write: Write) -> None:
@@ -136,7 +137,7 @@ def test_too_little_text_is_an_error_with_the_amount(write: Write) -> None:
 def test_boilerplate_can_be_kept(write: Write) -> None:
     file = write("a.txt", HEADER + PROSE + LICENCE)
     assert read_corpus([file]).documents[0].text == PROSE
-    kept = read_corpus([file], keep_boilerplate=True).documents[0]
+    kept = read_corpus([file], ReadSettings(keep_boilerplate=True)).documents[0]
     assert kept.text == HEADER + PROSE + LICENCE
     assert kept.receipt.cuts == ()
 
@@ -156,9 +157,9 @@ def test_sizes_are_those_of_the_remaining_text(write: Write) -> None:
 @given(encoding=st.sampled_from(ENCODINGS), newline=st.sampled_from(["\n", "\r", "\r\n"]), name=st.sampled_from("ab"))
 def test_the_fingerprint_is_that_of_the_content(write: Write, encoding: str, newline: str, name: str) -> None:
     plain = read_corpus([write("plain.txt")]).fingerprint
-    assert read_corpus([write(name, PROSE.replace("\n", newline).encode(encoding))], encoding=encoding).fingerprint == (
-        plain
-    )
+    assert read_corpus(
+        [write(name, PROSE.replace("\n", newline).encode(encoding))], ReadSettings(encoding=encoding)
+    ).fingerprint == (plain)
 
 
 def test_different_content_order_or_division_changes_the_fingerprint(write: Write) -> None:

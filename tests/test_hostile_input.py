@@ -22,7 +22,7 @@ from epigone.corpus.gutenberg import GutenbergCleaner, strip_boilerplate
 from epigone.corpus.large_text import DiskText, TextSpooler, read_blocks, slice_text
 from epigone.errors import EpigoneError, OutputError, TextNotFound, TextUnreadable
 from epigone.runs.folder import RunFolder
-from epigone.settings import TrainSettings, make_settings, read_settings
+from epigone.settings import ReadSettings, TrainSettings, make_settings, read_settings
 from helpers_front import command, shared_run, sonnets, write_sonnets
 
 START = "The Project Gutenberg EBook of Ö\n\n*** START OF THE PROJECT GUTENBERG EBOOK Ö ***\n\n"
@@ -89,7 +89,7 @@ def test_a_text_with_a_wrong_encoding_is_read_or_refused(tmp_path: Path, countin
         for own in ("utf-8", "utf-16", "cp1252", "latin-1", "shift_jis"):
             (tmp_path / "text.txt").write_bytes((sonnets(3_000) + "Größe, naïve, 120 €").encode(own, "ignore"))
             with suppress(EpigoneError), tries.one():
-                read_corpus([str(tmp_path / "text.txt")], encoding=encoding)
+                read_corpus([str(tmp_path / "text.txt")], ReadSettings(encoding=encoding))
         assert tries.n_read + tries.n_refused == tries.n_tried == 5
 
 

@@ -15,6 +15,7 @@ from epigone.cli import main
 from epigone.errors import SettingsError
 from epigone.settings import (
     SIZES,
+    FormatName,
     Frozen,
     JudgeSettings,
     Schedule,
@@ -37,6 +38,8 @@ SHARES = numbers(0, 1, exclude_max=True) | AUTO
 POSITIVE = numbers(0, 1e300, exclude_min=True)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "encoding": st.text(),
+    "format": st.sampled_from(get_args(FormatName)),
+    "code": st.sampled_from(["drop", "keep"]),
     "keep_boilerplate": st.booleans(),
     "unwrap": st.sampled_from(["auto", "yes", "no"]),
     "validation": numbers(0, 0.5, exclude_min=True) | st.text().filter(lambda text: text[:1] not in "0123456789."),

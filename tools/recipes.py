@@ -87,4 +87,4 @@ def run_whole(arguments: list[str]) -> tuple[str, float, int]:
 
 def read_sonnets() -> str:
     """The text that comes with epigone."""
-    return str(read_corpus(["sample:sonnets"], encoding="auto", keep_boilerplate=False).documents[0].text)
+    return str(read_corpus(["sample:sonnets"]).documents[0].text)

@@ -357,8 +357,8 @@ def fit_to_clock(
 def make_receipt(corpus: Corpus, held_out: Corpus | None, split: Split, tokens: TokenDataset) -> Receipt:
     """What was read and every change made to it, what is trained on and what is held out."""
     return Receipt(
-        files=tuple(document.receipt for document in corpus.documents),
-        held_out_files=tuple(document.receipt for document in held_out.documents) if held_out else (),
+        files=corpus.files,
+        held_out_files=held_out.files if held_out else (),
         skipped=tuple(corpus.skipped),
         fingerprint=corpus.fingerprint,
         n_characters=corpus.n_characters,

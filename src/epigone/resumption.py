@@ -336,8 +336,8 @@ def _find_again(run: Path, name: str) -> str:
 def _describe_change(run: RunFolder, corpus: Corpus, held_out: Corpus | None) -> str:
     files = run.read_receipt().all_files
     known = {file.sha256 for file in files}
-    found = [*corpus.documents, *(held_out.documents if held_out else ())]
-    changed = [document.name for document in found if document.receipt.sha256 not in known]
+    found = [*corpus.files, *(held_out.files if held_out else ())]
+    changed = [file.name for file in found if file.sha256 not in known]
     if changed:
         return f"{changed[0]} is not what was read then: its sha256 differs."
     if len(found) != len(files):

@@ -141,7 +141,25 @@ class Frozen(BaseModel):
 S = TypeVar("S", bound=Frozen)
 
 
-class TrainSettings(Frozen):
+FormatName = Literal["auto", "text", "html", "markdown"]
+"""What a file may be read as; `corpus/readers/formats.py` has a reader for each."""
+
+
+class ReadSettings(Frozen):
+    """How texts are read."""
+
+    encoding: str = "auto"
+    """Encoding of the text, such as "cp1252". "auto" looks for a byte-order mark, tries UTF-8 and UTF-16, then detects
+    it."""
+    format: FormatName = "auto"
+    """Format of the text. "auto" recognises it by its content; "text" reads any file as plain text, with its markup."""
+    code: Literal["drop", "keep"] = "drop"
+    """Blocks of program code in posts and pages: leave them out, or keep them."""
+    keep_boilerplate: bool = False
+    """Keep the header and licence of Project Gutenberg's files instead of removing them."""
+
+
+class TrainSettings(ReadSettings):
     """How to train. Every field has a default that works; "auto" leaves the choice to the plan."""
 
     synonyms: ClassVar[Mapping[str, str]] = {
@@ -183,11 +201,6 @@ class TrainSettings(Frozen):
     }
     common: ClassVar[tuple[str, ...]] = ("base", "epochs", "minutes", "validation", "sample_prompt", "seed")
 
-    encoding: str = "auto"
-    """Encoding of the text, such as "cp1252". "auto" looks for a byte-order mark, tries UTF-8 and UTF-16, then detects
-    it."""
-    keep_boilerplate: bool = False
-    """Keep the header and licence of Project Gutenberg's files instead of removing them."""
     unwrap: Literal["auto", "yes", "no"] = "auto"
     """Join the lines of paragraphs that were wrapped at a width, so that the model writes paragraphs and no line ends.
     Verse, tables, lists and program text keep their lines. "auto": in a text that is mostly wrapped prose."""
@@ -346,7 +359,7 @@ class WriteSettings(Frozen):
     int8 on a CPU and fp32 on a GPU. fp32 is exact; int8 changes the loss in its sixth digit."""
 
 
-class JudgeSettings(Frozen):
+class JudgeSettings(ReadSettings):
     """How to judge."""
 
     synonyms: ClassVar[Mapping[str, str]] = {
@@ -354,7 +367,7 @@ class JudgeSettings(Frozen):
         "others": "reference_authors",
         "characters": "sample_characters",
     }
-    groups: ClassVar[Mapping[str, str]] = {"author": "Comparison", "seed": "Machine"}
+    groups: ClassVar[Mapping[str, str]] = {"encoding": "Text", "author": "Comparison", "seed": "Machine"}
     common: ClassVar[tuple[str, ...]] = ("author", "sample_characters")
 
     author: tuple[str, ...] = ()
@@ -365,8 +378,6 @@ class JudgeSettings(Frozen):
     """Characters that the run's model writes to be judged."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of all random numbers; the same seed gives the same verdict."""
-    encoding: str = "auto"
-    """Encoding of the texts, such as "cp1252"."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to compute on."""
 

@@ -11,7 +11,7 @@ import click
 from epigone.cli.options import JSON, PATH, Argument, Command, Option
 from epigone.cli.write import find_model, use_idle_threads
 from epigone.errors import SettingsError, TextError, TextNotFound, quote_command
-from epigone.settings import Frozen, JudgeSettings
+from epigone.settings import JudgeSettings, ReadSettings
 
 if TYPE_CHECKING:
     from epigone.corpus.corpus import Document
@@ -42,7 +42,7 @@ HELD_OUT = 0.1
 def judge(target: str, settings: JudgeSettings, *, as_json: bool) -> int:
     """Does it sound like the author, copy, or repeat itself? And what was learned?"""
     folder = settings.reference_authors
-    others = _read_others(Path(folder), settings.encoding) if folder else None
+    others = _read_others(Path(folder), settings) if folder else None
     judgement = _judge_file(target, settings, others) if settings.author else _judge_run(target, settings, others)
     if as_json:
         from epigone.cli.terminal import print_json
@@ -53,15 +53,11 @@ def judge(target: str, settings: JudgeSettings, *, as_json: bool) -> int:
     return 0
 
 
-class ScoreOptions(Frozen):
+class ScoreOptions(ReadSettings):
     """How to read and score a text."""
 
-    common: ClassVar[tuple[str, ...]] = ("encoding", "keep_boilerplate", "device")
+    common: ClassVar[tuple[str, ...]] = (*ReadSettings.model_fields, "device")
 
-    encoding: str = "auto"
-    """Encoding of the text, such as "cp1252"; "auto" detects it."""
-    keep_boilerplate: bool = False
-    """Keep the header and licence of Project Gutenberg's files instead of removing them."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to compute on."""
 
@@ -84,7 +80,7 @@ def score(run: str, text: str, settings: ScoreOptions, *, as_json: bool) -> int:
     from epigone.cli.terminal import print_json
 
     name = find_model(run)
-    document = _read_document(text, settings.encoding, keep_boilerplate=settings.keep_boilerplate, like=Path(name))
+    document = _read_document(text, settings, like=Path(name))
     found = runs.score(name, str(document.text), settings.device, progress=not as_json)
     if as_json:
         from epigone.generation.scoring import ScoreRecord
@@ -117,12 +113,12 @@ def report(run: Path, out: Path | None) -> int:
     return 0
 
 
-def _read_document(file: str, encoding: str, *, keep_boilerplate: bool, like: Path | None = None) -> Document:
+def _read_document(file: str, settings: ReadSettings, *, like: Path | None = None) -> Document:
     """A text; its wrapped lines are joined if those of the run that it is `like` were."""
     from epigone.corpus.corpus import read_corpus, unwrap_corpus
     from epigone.runs.folder import RunFolder
 
-    corpus = read_corpus([file], encoding=encoding, keep_boilerplate=keep_boilerplate, smallest_bytes=1)
+    corpus = read_corpus([file], settings, smallest_bytes=1)
     if like is not None and RunFolder.is_run(like):
         receipt = RunFolder.find(like).read_receipt()
         corpus = unwrap_corpus(corpus, "auto" if any(file.n_lines_joined for file in receipt.files) else "no")
@@ -161,19 +157,17 @@ def _judge_run(target: str, settings: JudgeSettings, others: Mapping[str, Sequen
 def _judge_file(target: str, settings: JudgeSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
     from epigone.evaluation.judge import judge_text
 
-    document = _read_document(target, settings.encoding, keep_boilerplate=False)
-    return judge_text(
-        str(document.text), document.name, _read_author(settings.author, settings.encoding), others, seed=settings.seed
-    )
+    document = _read_document(target, settings)
+    return judge_text(str(document.text), document.name, _read_author(settings), others, seed=settings.seed)
 
 
-def _read_author(texts: Sequence[str], encoding: str) -> Author:
+def _read_author(settings: JudgeSettings) -> Author:
     """The author of some texts, of which a part is held out."""
     from epigone.corpus.corpus import read_corpus
     from epigone.corpus.split import split_corpus
     from epigone.evaluation.judge import Author
 
-    corpus = read_corpus(texts, encoding=encoding)
+    corpus = read_corpus(settings.author, settings)
     split = split_corpus(corpus, how="auto", share=HELD_OUT, seed=0)
     return Author(
         name=", ".join(document.name for document in corpus.documents[:3]),
@@ -183,14 +177,14 @@ def _read_author(texts: Sequence[str], encoding: str) -> Author:
     )
 
 
-def _read_others(folder: Path, encoding: str) -> dict[str, list[str]]:
+def _read_others(folder: Path, settings: ReadSettings) -> dict[str, list[str]]:
     """The texts of each author: those in a folder of that name, or in one file."""
     from epigone.corpus.corpus import read_corpus
 
     places = sorted(place for place in folder.iterdir() if not place.name.startswith(".")) if folder.is_dir() else []
     if not places:
         raise TextNotFound(f"{folder} is not a folder with texts.", hint="It needs a folder or a file for each author.")
-    found = {place.stem: read_corpus([str(place)], encoding=encoding, smallest_bytes=1) for place in places}
+    found = {place.stem: read_corpus([str(place)], settings, smallest_bytes=1) for place in places}
     return {name: [str(document.text) for document in corpus.documents] for name, corpus in found.items()}
 
 

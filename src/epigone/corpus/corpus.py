@@ -5,22 +5,38 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import BinaryIO, Literal, TypedDict
 
-from epigone.corpus.encoding import DecodedPiece, DecodedText, find_codec, join_pieces, measure_bytes, read_pieces
+from epigone.corpus.encoding import (
+    DecodedPiece,
+    DecodedText,
+    as_piece,
+    find_codec,
+    join_pieces,
+    measure_bytes,
+    read_pieces,
+)
 from epigone.corpus.gutenberg import Cut, GutenbergCleaner, ends_near_name
 from epigone.corpus.large_text import Text, TextSpooler, read_blocks, read_some
 from epigone.corpus.line_layout import LEAST_CONTINUED, LineJoiner, Wrapping, find_wrapping
+from epigone.corpus.readers.formats import find_format
+from epigone.corpus.readers.limits import Limits
+from epigone.corpus.readers.reader import Dropped, Format, ReadContext
 from epigone.corpus.sources import Source, find_sources, unreadable
 from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
+from epigone.settings import ReadSettings
 
+DEFAULTS = ReadSettings()
 END_OF_TEXT = "<|endoftext|>"
 FIRST_LINES, FIRST_CHARACTERS = 3, 80
 MOST_GATHERED_CHARACTERS = 1 << 25
 """A text in which Project Gutenberg's name is everywhere is divided near it all the same."""
 LAYOUT_CHARACTERS = 1 << 20
 """Of a text, they show whether it is wrapped."""
+HASHED_BYTES = 1 << 20
 SMALLEST_CORPUS = 2_000
 """Bytes in UTF-8. Below this a held-out tenth is a sentence or two, and its loss means nothing."""
 ProgressCallback = Callable[[int, int], None]
@@ -40,7 +56,9 @@ def ignore_stages(stage: str, n_done: int, n_all: int) -> None:
 class FileReceipt:
     """What was read from one file, and where every byte went; `dataclasses.asdict` gives JSON.
 
-    n_bytes = n_bytes_bom + n_bytes_newlines + n_bytes_cut + n_bytes_kept, all in the source encoding.
+    n_bytes = n_bytes_bom + n_bytes_newlines + n_bytes_cut + n_bytes_kept, all in the source encoding. In formats other
+    than plain text only n_bytes is of the file: the others count the text that was found in it, in UTF-8, and what was
+    not taken for text is in `dropped`.
     """
 
     name: str
@@ -73,6 +91,16 @@ class FileReceipt:
     """Line breaks within paragraphs that became spaces, after everything else: `n_bytes_kept` has the lines apart."""
     wrap_width: int | None = None
     """Characters at which these lines were wrapped."""
+    format: str = "text"
+    """The format that it was read as, by its name for --format."""
+    title: str = ""
+    """What the file says of itself; of several documents in it, what the first one says."""
+    author: str = ""
+    date: str = ""
+    n_documents: int = 1
+    """Documents that were found in the file."""
+    dropped: tuple[Dropped, ...] = ()
+    """What a reader left out: footnote marks, menus, pictures."""
 
 
 class Counts(TypedDict):
@@ -133,6 +161,7 @@ class ReceiptBuilder:
         self._first: DecodedText | None = None
         self._digest, self._counter = hashlib.sha256(), TextCounter()
         self._n_bytes = self._n_bytes_bom = self._n_bytes_newlines = 0
+        self._earlier_cuts: tuple[Cut, ...] = ()
 
     @property
     def is_blank(self) -> bool:
@@ -142,7 +171,12 @@ class ReceiptBuilder:
     @property
     def cuts(self) -> tuple[Cut, ...]:
         """What was removed so far."""
-        return self.cleaner.cuts if self.cleaner else ()
+        return (*self._earlier_cuts, *self.cleaner.cuts) if self.cleaner else ()
+
+    def start_document(self) -> None:
+        """The next piece is the beginning of another document in the same file."""
+        if self.cleaner:
+            self._earlier_cuts, self.cleaner = self.cuts, GutenbergCleaner()
 
     def add(self, piece: DecodedPiece) -> str:
         """The cleaned text of the next piece."""
@@ -197,11 +231,12 @@ def join_near_boilerplate(pieces: Iterable[DecodedPiece]) -> Iterator[DecodedPie
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
-    """The text of one file, ready to be learned from. A long one is on the disk."""
+    """A text, ready to be learned from. A long one is on the disk."""
 
     name: str
     text: Text
     receipt: FileReceipt
+    """Of the file that it is in, which may have more documents in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +250,11 @@ class Corpus:
     """sha256, in hex, over the documents' texts."""
 
     @property
+    def files(self) -> tuple[FileReceipt, ...]:
+        """The receipt of each file, once."""
+        return tuple({id(document.receipt): document.receipt for document in self.documents}.values())
+
+    @property
     def n_characters(self) -> int:
         """Characters in all documents."""
         return sum(len(document.text) for document in self.documents)
@@ -222,33 +262,32 @@ class Corpus:
     @property
     def n_bytes(self) -> int:
         """Bytes of all documents in UTF-8."""
-        return sum(document.receipt.n_bytes_utf8 for document in self.documents)
+        return sum(file.n_bytes_utf8 for file in self.files)
 
 
 def read_corpus(
     texts: Sequence[str],
+    settings: ReadSettings = DEFAULTS,
     *,
-    encoding: str = "auto",
-    keep_boilerplate: bool = False,
     smallest_bytes: int = SMALLEST_CORPUS,
     folder: Path | None = None,
     watch: ProgressCallback = lambda n_done, n_all: None,
 ) -> Corpus:
     """Read and clean everything that `texts` name: files, folders, globs, "-", addresses, "sample:sonnets".
 
-    Files in a folder or a glob that are not text are skipped, with the reason; a file that was named itself must be
-    text. Training needs SMALLEST_CORPUS bytes; for other uses `smallest_bytes` can be less. Text beyond some megabytes
-    goes into a temporary file in `folder`. `watch` is called with bytes.
+    Files in a folder or a glob that cannot be read are skipped, with the reason; for one that was named itself that is
+    an error. Training needs SMALLEST_CORPUS bytes; for other uses `smallest_bytes` can be less. Text beyond some
+    megabytes goes into a temporary file in `folder`. `watch` is called with bytes.
     Raises TextNotFound, TextUnreadable, TextTooShort or OutputError.
     """
-    if encoding != "auto":
-        find_codec(encoding)  # an unknown one fails for every file
+    if settings.encoding != "auto":
+        find_codec(settings.encoding)  # an unknown one fails for every file
     found = find_sources(texts)
-    documents, skipped = [], list(found.skipped)
+    documents, skipped = list[Document](), list(found.skipped)
     spooler, progress = TextSpooler(folder), _Progress(watch, sum(source.n_bytes for source in found.sources))
     for source in found.sources:
         try:
-            documents.append(_read(source, encoding, spooler, progress, clean=not keep_boilerplate))
+            documents += _read(source, settings, spooler, progress)
         except (TextUnreadable, TextTooShort) as error:
             if source.named:
                 raise
@@ -272,9 +311,10 @@ def _check_size(documents: Sequence[Document], skipped: Sequence[str], smallest_
     if not documents:
         shown = " ".join(skipped[:3]) + (" …" if len(skipped) > 3 else "")
         raise TextNotFound(f"No text was found. {shown}".strip(), hint="Give at least one file with text in it.")
-    n_bytes = sum(document.receipt.n_bytes_utf8 for document in documents)
+    files = make_corpus(documents).files
+    n_bytes = sum(file.n_bytes_utf8 for file in files)
     if n_bytes < smallest_bytes:
-        where = documents[0].name if len(documents) == 1 else f"The text in {len(documents):,} files"
+        where = files[0].name if len(files) == 1 else f"The text in {len(files):,} files"
         raise TextTooShort(
             f"{where} is too short: {n_bytes:,} bytes; at least {smallest_bytes:,} are needed.",
             hint="Give more text, or several files. A style becomes recognisable from about 50,000 bytes on.",
@@ -303,13 +343,11 @@ def unwrap_corpus(corpus: Corpus, how: Literal["auto", "yes", "no"], folder: Pat
         return corpus
     spooler, least = TextSpooler(folder), LEAST_CONTINUED if how == "auto" else 0.0
     usual = find_wrapping(_read_beginnings(corpus.documents), least_continued=least)
-    found = [find_wrapping(_read_beginnings([one]), usual, least_continued=least) for one in corpus.documents]
-    if not any(found):
-        return corpus
-    documents = (
-        _join_lines(document, wrapping, spooler) if wrapping else document
-        for document, wrapping in zip(corpus.documents, found, strict=True)
-    )
+    documents: list[Document] = []
+    for _, group in groupby(corpus.documents, lambda document: id(document.receipt)):
+        of_file = list(group)
+        wrapping = find_wrapping(_read_beginnings(of_file), usual, least_continued=least)
+        documents += _join_lines(of_file, wrapping, spooler) if wrapping else of_file
     return make_corpus(documents, corpus.skipped)
 
 
@@ -317,36 +355,105 @@ def _read_beginnings(documents: Sequence[Document]) -> str:
     return "\n\n".join(read_some([document.text for document in documents], LAYOUT_CHARACTERS))
 
 
-def _join_lines(document: Document, wrapping: Wrapping, spooler: TextSpooler) -> Document:
-    counter, joiner = TextCounter(), LineJoiner(wrapping)
-    for piece in joiner.join(read_blocks(document.text)):
-        counter.add(piece)
-        spooler.add(piece)
-    receipt = replace(document.receipt, n_lines_joined=joiner.n_joined, wrap_width=wrapping.width)
-    return replace(document, text=spooler.finish(), receipt=replace(receipt, **counter.as_counts()))
+def _join_lines(documents: Sequence[Document], wrapping: Wrapping, spooler: TextSpooler) -> list[Document]:
+    """The documents of one file."""
+    counter, texts, n_joined = TextCounter(), list[Text](), 0
+    for document in documents:
+        joiner = LineJoiner(wrapping)
+        for piece in joiner.join(read_blocks(document.text)):
+            counter.add(piece)
+            spooler.add(piece)
+        texts.append(spooler.finish())
+        n_joined += joiner.n_joined
+    receipt = replace(documents[0].receipt, n_lines_joined=n_joined, wrap_width=wrapping.width)
+    receipt = replace(receipt, **counter.as_counts())
+    return [replace(document, text=text, receipt=receipt) for document, text in zip(documents, texts, strict=True)]
 
 
-def read_document(source: Source, *, encoding: str = "auto", keep_boilerplate: bool = False) -> Document:
-    """Read and clean one file. Raises TextUnreadable, or TextTooShort if only white space is left."""
-    silent = _Progress(lambda n_done, n_all: None, 0)
-    return _read(source, encoding, TextSpooler(), silent, clean=not keep_boilerplate)
+def read_document(source: Source, settings: ReadSettings = DEFAULTS) -> Document:
+    """Read and clean a file with one text in it. Raises TextUnreadable, or TextTooShort if it is only white space."""
+    first, *more = _read(source, settings, TextSpooler(), _Progress(lambda n_done, n_all: None, 0))
+    if more:
+        raise TextUnreadable(f"{source.name} has {1 + len(more):,} documents in it.", hint="Give a file with one text.")
+    return first
 
 
-def _read(source: Source, encoding: str, spooler: TextSpooler, progress: _Progress, *, clean: bool) -> Document:
-    receipt = ReceiptBuilder(GutenbergCleaner() if clean else None)
+def _read(source: Source, settings: ReadSettings, spooler: TextSpooler, progress: _Progress) -> list[Document]:
     try:
         with source.open() as file:
-            pieces = read_pieces(file, name=source.name, encoding=encoding)
-            for piece in join_near_boilerplate(pieces) if clean else pieces:
-                spooler.add(receipt.add(piece))
-                progress.add(piece[1].n_bytes)
-        if receipt.is_blank:
-            what = "Project Gutenberg's header and licence" if receipt.cuts else "white space"
-            raise TextTooShort(f"{source.name} contains only {what}.", hint="Give a file with text in it.")
-        return Document(
-            name=source.name, text=spooler.finish(), receipt=receipt.finish(source.name, source.find_address())
-        )
+            found = find_format(file, source.name, settings.format)
+            read = partial(_read_plain, settings) if found is None else partial(_read_parsed, settings, found)
+            return read(file, source, spooler, progress)
     except OSError as error:
         raise unreadable(source.name, error) from None
     finally:
         spooler.forget()
+
+
+def _read_plain(
+    settings: ReadSettings, file: BinaryIO, source: Source, spooler: TextSpooler, progress: _Progress
+) -> list[Document]:
+    """The one document of a plain text, which may be larger than the memory."""
+    receipt = _start_receipt(settings)
+    pieces = read_pieces(file, name=source.name, encoding=settings.encoding)
+    for piece in pieces if settings.keep_boilerplate else join_near_boilerplate(pieces):
+        spooler.add(receipt.add(piece))
+        progress.add(piece[1].n_bytes)
+    if receipt.is_blank:
+        what = "Project Gutenberg's header and licence" if receipt.cuts else "white space"
+        raise TextTooShort(f"{source.name} contains only {what}.", hint="Give a file with text in it.")
+    finished = receipt.finish(source.name, source.find_address())
+    return [Document(name=source.name, text=spooler.finish(), receipt=finished)]
+
+
+def _read_parsed(
+    settings: ReadSettings,
+    known: Format,
+    file: BinaryIO,
+    source: Source,
+    spooler: TextSpooler,
+    progress: _Progress,
+) -> list[Document]:
+    """The documents that a reader finds in a file; empty ones are left out."""
+    sha256, n_bytes = _hash(file), file.seek(0, 2)
+    file.seek(0)
+    context = ReadContext(name=source.name, settings=settings, limits=Limits(source.name, n_bytes))
+    receipt, texts, first = _start_receipt(settings), list[Text](), None
+    for parsed in known.read(file, context):
+        receipt.start_document()
+        text = receipt.add(as_piece(parsed.text))
+        first = first or parsed
+        if text.strip():
+            spooler.add(text)
+            texts.append(spooler.finish())
+    progress.add(n_bytes)
+    if first is None or not texts:
+        raise TextTooShort(f"{source.name} is {known.title} with no text in it.", hint="Give a file with text in it.")
+    decoded = context.decoded[0] if context.decoded else None
+    finished = replace(
+        receipt.finish(source.name, source.find_address()),
+        sha256=sha256,
+        n_bytes=n_bytes,
+        encoding=decoded.encoding if decoded else "utf-8",
+        reason=decoded.reason if decoded else known.title,
+        warning=decoded.warning if decoded else "",
+        format=known.name,
+        title=first.title,
+        author=first.author,
+        date=first.date,
+        n_documents=len(texts),
+        dropped=context.drops.list(),
+    )
+    return [Document(name=source.name, text=text, receipt=finished) for text in texts]
+
+
+def _hash(file: BinaryIO) -> str:
+    """The sha256 of an open file's bytes, in hex."""
+    digest = hashlib.sha256()
+    while piece := file.read(HASHED_BYTES):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _start_receipt(settings: ReadSettings) -> ReceiptBuilder:
+    return ReceiptBuilder(None if settings.keep_boilerplate else GutenbergCleaner())

@@ -374,6 +374,15 @@ DecodedPiece = tuple[bytes, DecodedText]
 """Some bytes of a file, and their text."""
 
 
+def as_piece(text: str) -> DecodedPiece:
+    """A text that needs no decoding, as if it came from a file in UTF-8."""
+    raw = text.encode("utf-8", "surrogatepass")
+    decoded = DecodedText(
+        text=text, encoding="utf-8", reason="", warning="", n_bytes=len(raw), n_bytes_bom=0, n_bytes_newlines=0
+    )
+    return raw, decoded
+
+
 def decode(data: bytes, *, name: str, encoding: str = "auto") -> DecodedText:
     """Decode `data`; `name` is used in messages. Raises TextTooShort if empty, TextUnreadable if it is not text."""
     ((_, decoded),) = read_pieces(io.BytesIO(data), name=name, encoding=encoding, size=len(data) + 1)

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from epigone.corpus.download import DOWNLOAD, download, hide_password, read_final_address
+from epigone.corpus.readers.formats import SUFFIXES
 from epigone.errors import TextNotFound, TextUnreadable
 
-SUFFIXES = (".txt", ".text", ".md", "")
-"""What is read in a folder, in upper or lower case; a file that the user names itself may be called anything."""
+MOST_ENDINGS = 4
 SAMPLES = ("sonnets",)
 HELD_BYTES = 1 << 25
 """Of standard input; more goes into a temporary file."""
@@ -131,12 +131,26 @@ def _list_folder(folder: Path, text: str) -> Sources:
         raise TextNotFound(f"The folder {text} has no text in it: {_describe(files)}.", hint=_suggest_files(files))
     return Sources(
         sources=tuple(_make_file_source(path, name, named=False) for name, path in kept),
-        skipped=tuple(
-            f"{name} is not read: in a folder only .txt, .text, .md and names without an ending are."
-            for name, path in files
-            if path.suffix.lower() not in SUFFIXES
-        ),
+        skipped=_name_skipped(text, [path for _, path in files if path.suffix.lower() not in SUFFIXES]),
     )
+
+
+def _name_skipped(folder: str, paths: Sequence[Path]) -> tuple[str, ...]:
+    """One line about the files in a folder that are of no known kind."""
+    if not paths:
+        return ()
+    if len(paths) == 1:
+        return (f"{paths[0].name} is not read: it is of no known kind.",)
+    return (f"{len(paths):,} files in {folder} are not read: {_count_endings(paths)}.",)
+
+
+def _count_endings(paths: Iterable[Path]) -> str:
+    """ "12 ending in .png, 3 ending in .mp3"."""
+    endings = Counter(path.suffix.lower() for path in paths).most_common()
+    shown = [f"{n:,} ending in {ending}" for ending, n in endings[:MOST_ENDINGS]]
+    if n_more := sum(n for _, n in endings[MOST_ENDINGS:]):
+        shown.append(f"{n_more:,} others")
+    return ", ".join(shown)
 
 
 def _list_glob(path: Path, text: str) -> Sources:
@@ -215,16 +229,15 @@ def _copy_aside(stream: BinaryIO) -> BinaryIO:
 
 
 def _describe(files: Sequence[tuple[str, Path]]) -> str:
-    """ "12 files that end in .png, 3 in .docx", or "it is empty"."""
-    endings = Counter(path.suffix.lower() for _, path in files)
-    counted = ", ".join(f"{n:,} ending in {ending}" for ending, n in endings.most_common(4))
-    return f"found {len(files):,} files: {counted}" if files else "it is empty"
+    """What is in a folder without texts."""
+    return f"found {len(files):,} files: {_count_endings(path for _, path in files)}" if files else "it is empty"
 
 
 def _suggest_files(files: Sequence[tuple[str, Path]]) -> str:
     if not files:
         return "Put .txt files into it, or name another folder."
-    return f"Name the files themselves to read them whatever they are called, for example {files[0][0]}."
+    known = ", ".join(sorted(filter(None, SUFFIXES)))
+    return f"Texts end in {known}. To read another file as text, name it itself, for example {files[0][0]}."
 
 
 def _not_found(path: Path, text: str) -> TextNotFound:

@@ -272,8 +272,7 @@ def read_and_split(
 def _read(texts: Sequence[str], settings: TrainSettings, folder: Path, watch: StageCallback) -> Corpus:
     corpus = read_corpus(
         texts,
-        encoding=settings.encoding,
-        keep_boilerplate=settings.keep_boilerplate,
+        settings,
         folder=folder,
         watch=partial(watch, "Reading"),
     )

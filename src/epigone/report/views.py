@@ -377,6 +377,10 @@ def describe_receipt(receipt: Receipt) -> list[Row]:
 
 def _describe_file(file: FileReceipt) -> list[Row]:
     rows = [Row(file.name, f"{file.n_bytes:,} bytes, {file.encoding}", file.reason)]
+    if file.format != "text":
+        rows = [Row(file.name, f"{file.n_bytes:,} bytes", f"read as {file.format}, {file.encoding}")]
+        about = [part for part in (file.title, file.author, file.date) if part]
+        rows += [Row("  about", shorten(", ".join(about), 60, placeholder=" …"), "what the file says")] if about else []
     if file.address:
         rows.append(Row("  found at", file.address, "the address redirects there"))
     rows += [row._replace(name=f"  {row.name}") for row in describe_cuts(file)]
@@ -384,6 +388,7 @@ def _describe_file(file: FileReceipt) -> list[Row]:
         why = f"the prose was wrapped at {file.wrap_width} characters; --unwrap no keeps its lines"
         rows.append(Row("  unwrapped", f"{file.n_lines_joined:,} lines joined to those before them", why))
     kept = f"{file.n_characters:,} characters in {file.n_lines:,} lines"
+    kept += f" of {file.n_documents:,} documents" if file.n_documents > 1 else ""
     newlines = f"line endings unified, {file.n_bytes_newlines:,} bytes fewer" if file.n_bytes_newlines else ""
     rows.append(Row("  kept", kept, newlines))
     if file.n_end_of_text:
@@ -395,7 +400,11 @@ def _describe_file(file: FileReceipt) -> list[Row]:
 
 def describe_cuts(file: FileReceipt) -> list[Row]:
     """What was removed from a file, by its receipt."""
-    return [Row("cut", f"{cut.n_characters:,} characters: {cut.what}", cut.reason) for cut in file.cuts]
+    cuts = [Row("cut", f"{cut.n_characters:,} characters: {cut.what}", cut.reason) for cut in file.cuts]
+    return cuts + [
+        Row("left out", f"{part.count:,} {part.what}", shorten(part.example, 60, placeholder=" …"))
+        for part in file.dropped
+    ]
 
 
 # -- the score of a text as rows

@@ -1,0 +1,117 @@
+"""Finds the article in a web page: without menus, side columns, comments and the like, each noted as left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from epigone.corpus.readers.page import Element, Page, Step, walk
+from epigone.corpus.readers.reader import DropLog
+
+FURNITURE = {
+    "nav": "navigation",
+    "header": "page headers",
+    "footer": "page footers",
+    "aside": "side columns",
+    "form": "forms",
+}
+"""Elements around an article that are not part of it."""
+ROLES = {
+    "navigation": "navigation",
+    "banner": "page headers",
+    "contentinfo": "page footers",
+    "complementary": "side columns",
+    "search": "forms",
+    "menu": "navigation",
+    "dialog": "dialogs",
+}
+NAMES = {
+    "comments": "comments?|comment-?list|respond|disqus",
+    "navigation": "nav|navbar|navigation|menu|breadcrumbs?|pager|pagination",
+    "side columns": "sidebar|widget|related|recommended|see-?also",
+    "share buttons": "share|sharing|social|follow-us|newsletter|subscribe|signup",
+    "banners": "cookies?|consent|banner|advert|ads?|promo|sponsor",
+    "page footers": "footer|site-footer|page-footer|copyright",
+    "page headers": "site-header|page-header|masthead|skip-link",
+    "tables of contents": "toc|table-of-contents",
+}
+NAMED = tuple((what, re.compile(rf"(?:^|[-_\s])(?:{words})(?:$|[-_\s])", re.I)) for what, words in NAMES.items())
+"""What a block is by its class or id, as common sites name them."""
+NEVER = frozenset(("html", "body", "main", "article", "p", "span", "b", "em", "i", "a"))
+"""Elements that are read whatever their class is."""
+ARTICLES: tuple[Callable[[Element], bool], ...] = (
+    lambda element: element.tag == "main" or element.attributes.get("role") == "main",
+    lambda element: element.tag == "article",
+    lambda element: element.attributes.get("itemprop") == "articleBody",
+    lambda element: element.attributes.get("id") == "content",
+)
+"""How a page marks its article."""
+SHARE_OF_ARTICLE = 0.4
+"""Of the page's text: an element that is marked as the article and has less is a teaser."""
+SHARE_OF_LINKS, FEWEST_LINKS = 0.7, 3
+"""A list or table in which so much of the text is links leads elsewhere."""
+LONGEST_PART, SHARE_OF_PART = 2_000, 0.2
+"""Characters, and share of the page: a block with more than both is text, whatever its class."""
+
+
+class Article:
+    """The article of a page, and what is left out around it and in it."""
+
+    def __init__(self, page: Page, drops: DropLog) -> None:
+        self.page, self.drops = page, drops
+        self.root = self._choose()
+
+    def walk(self) -> Iterator[Step]:
+        """What is in it, in reading order."""
+        return walk(self.page, self.root, self._is_left_out)
+
+    def _choose(self) -> Element | None:
+        """The element that says that it is the article, if it has a good part of the text, else the whole page."""
+        body = next(self.page.find("body"), None) or next(self.page.find("html"), None)
+        n_all = sum(element.n_text for element in self.page.elements if element.parent is None)
+        for is_marked in ARTICLES:
+            found = [element for element in self.page.elements if is_marked(element)]
+            if len(found) == 1 and found[0].n_text >= SHARE_OF_ARTICLE * n_all:
+                return found[0]
+        return body
+
+    def _is_left_out(self, element: Element) -> bool:
+        what = self._name(element)
+        if what:
+            self.drops.add(what, self.page.read_text(element))
+        return bool(what)
+
+    def _name(self, element: Element) -> str:
+        """What an element is that is not part of the article, or ""."""
+        tag, attributes = element.tag, element.attributes
+        if tag in NEVER:
+            return ""
+        what = FURNITURE.get(tag, "") or ROLES.get(attributes.get("role") or "", "")
+        if what in ("page headers", "side columns") and _is_in_article(element):
+            return ""  # its title, or a remark
+        if not what and ("class" in attributes or "id" in attributes):
+            what = self._name_by_class(element, f"{attributes.get('class', '')} {attributes.get('id', '')}")
+        if not what and tag in ("ul", "ol", "table", "div") and _is_links(element):
+            what = "navigation"
+        return what
+
+    def _name_by_class(self, element: Element, words: str) -> str:
+        what = next((what for what, pattern in NAMED if pattern.search(words)), "")
+        most = max(LONGEST_PART, SHARE_OF_PART * (self.root.n_text if self.root else 0))
+        return what if what and element.n_text <= most else ""
+
+
+def _is_links(element: Element) -> bool:
+    """Whether hardly anything but links is in an element."""
+    return element.n_links >= FEWEST_LINKS and element.n_linked >= SHARE_OF_LINKS * element.n_text
+
+
+def _is_in_article(element: Element) -> bool:
+    above = element.parent
+    for _ in range(20):
+        if above is None:
+            return False
+        if above.tag in ("article", "main"):
+            return True
+        above = above.parent
+    return False

@@ -1,0 +1,34 @@
+"""All formats that can be read besides plain text, and how the format of a file is found."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from epigone.corpus.readers.html import HTML
+from epigone.corpus.readers.markdown import MARKDOWN
+from epigone.corpus.readers.reader import Beginning, Format
+from epigone.errors import SettingsError
+
+FORMATS: tuple[Format, ...] = (HTML, MARKDOWN)
+"""In the order in which they are tried: those that are certain come first."""
+PLAIN_SUFFIXES = (".txt", ".text", "")
+"""Endings of plain text that are taken in a folder."""
+SUFFIXES = frozenset((*PLAIN_SUFFIXES, *(suffix for known in FORMATS for suffix in known.suffixes)))
+
+
+def find_format(file: BinaryIO, name: str, wanted: str = "auto") -> Format | None:
+    """The format of a file that can be rewound; None for plain text. Raises SettingsError for an unknown name."""
+    if wanted == "text":
+        return None
+    if wanted != "auto":
+        found = next((known for known in FORMATS if known.name == wanted), None)
+        if found is None:
+            raise SettingsError(f'There is no format "{wanted}".', hint=f"There is {', '.join(list_formats())}.")
+        return found
+    beginning = Beginning(file, name)
+    return next((known for known in FORMATS if known.recognise(beginning)), None)
+
+
+def list_formats() -> list[str]:
+    """The values of --format."""
+    return ["auto", "text", *(known.name for known in FORMATS)]

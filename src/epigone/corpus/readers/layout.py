@@ -1,0 +1,110 @@
+"""Joins blocks of a document to plain text: which lines belong together, and where blank lines go.
+
+A word processor stores a line of verse and a paragraph of prose alike, as a paragraph, and says elsewhere whether there
+is space between them. Where the space is known it decides. Where there is none, prose gets blank lines all the same,
+and lines of verse stay together: they are short, or empty paragraphs divide them into stanzas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+VERSE_CHARACTERS = 60
+"""Median length of a style's paragraphs up to which they are taken for lines."""
+SHARE_OF_EMPTY = 0.07
+"""Empty paragraphs for each pair that stands together. Scene breaks are rarer, stanzas and blank lines are not."""
+FEWEST_LINES = 4
+ITALIC, ITALIC_END = "\ue000", "\ue001"
+"""Private characters that stand for the marks until a block is complete."""
+MARKS = re.compile(f"[{ITALIC}{ITALIC_END}]")
+INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\ue000-\ue003\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""Soft hyphens, zero-width spaces and control characters, which are not seen, and the private characters used here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A paragraph, a heading or a line, possibly with line breaks in it. An empty one is an empty paragraph."""
+
+    text: str
+    style: str = ""
+    """Equal for blocks that look alike, such as the name of a paragraph style."""
+    spaced: bool = True
+    """Whether there is space before it; False if there is none, or if that is unknown."""
+    is_line: bool = False
+    """Whether it is known to be a line, of a list or of verse: without space it follows the one before directly."""
+
+
+def join_blocks(blocks: Sequence[Block]) -> str:
+    """The text of the blocks, with one line end at its end; "" if there is none.
+
+    Blank lines stand between blocks that have space between them; an empty block is one more blank line, at most two
+    in all.
+    """
+    lines = set(find_line_styles(blocks))
+    parts: list[str] = []
+    before: Block | None = None
+    n_empty, spaced, was_line = 0, False, False
+    for block in blocks:
+        spaced |= block.spaced
+        if not block.text.strip():
+            n_empty += 1
+            continue
+        is_line = block.is_line or block.style in lines
+        if before is not None:
+            together = not spaced and was_line and is_line
+            parts.append("\n" * min(3, (1 if together else 2) + n_empty))
+        keeps_indent = is_line or "\n" in block.text
+        parts.append(block.text.rstrip() if keeps_indent else block.text.strip())
+        before, n_empty, spaced, was_line = block, 0, False, is_line
+    return "".join([*parts, "\n"]) if parts else ""
+
+
+def find_line_styles(blocks: Iterable[Block]) -> Iterator[str]:
+    """The styles without space whose paragraphs are lines: of verse, of a list, or of a text that has blank lines."""
+    lengths: dict[str, list[int]] = defaultdict(list)
+    n_together, n_apart = Counter[str](), Counter[str]()
+    before, was_empty, spaced = "", False, True
+    for block in blocks:
+        spaced |= block.spaced
+        if not block.text.strip():
+            was_empty = True
+            continue
+        if not spaced:
+            lengths[block.style].append(len(block.text))
+            if before == block.style:
+                (n_apart if was_empty else n_together)[block.style] += 1
+        before, was_empty, spaced = block.style, False, False
+    for style, found in lengths.items():
+        is_divided = n_apart[style] > SHARE_OF_EMPTY * n_together[style]
+        if is_divided or (len(found) >= FEWEST_LINES and median(found) <= VERSE_CHARACTERS):
+            yield style
+
+
+# -- the text of one block
+
+
+def clean_block(text: str) -> str:
+    """A block's text with single spaces, its lines without spaces at their ends, and _italics_ in underscores.
+
+    `ITALIC` and `ITALIC_END` in it stand for the marks. Spaces that do not break become spaces and stay where they
+    are, for they indent lines of verse.
+    """
+    lines = (re.sub(r"[ \t\r\f\v]+", " ", line).strip(" ") for line in text.split("\n"))
+    text = "\n".join(lines)
+    if ITALIC in text:
+        text = place_marks(text)
+    return "\n".join(line.rstrip() for line in text.replace("\xa0", " ").strip("\n").split("\n"))
+
+
+def place_marks(text: str) -> str:
+    """Italics in underscores, which stand next to letters, around as much as belongs together."""
+    text = re.sub(f"{ITALIC_END}([ \xa0]*){ITALIC}", r"\1", text)
+    text = re.sub(f"{ITALIC}([\\s\xa0]*){ITALIC_END}", r"\1", text)
+    text = re.sub(f"{ITALIC}([\\s\xa0]+)", rf"\1{ITALIC}", text)
+    text = re.sub(f"([\\s\xa0]+){ITALIC_END}", rf"{ITALIC_END}\1", text)
+    text = re.sub(r"(?<= ) +", "", text)
+    return MARKS.sub("_", text)

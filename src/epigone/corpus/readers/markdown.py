@@ -1,0 +1,202 @@
+"""Markdown as people write posts and notes in it: the words, without front matter, link addresses, images and code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import BinaryIO
+
+from epigone.corpus.readers.layout import INVISIBLE
+from epigone.corpus.readers.page import unescape
+from epigone.corpus.readers.reader import Beginning, DropLog, Format, ParsedDocument, ReadContext
+
+FRONT_MATTER = re.compile(
+    r"\A\s*(?:---[ \t]*\n(?=[\w-]+[ \t]*:)(.*?)\n(?:---|\.\.\.)"
+    r"|\+\+\+[ \t]*\n(?=[\w-]+[ \t]*=)(.*?)\n\+\+\+)[ \t]*(?:\n|\Z)",
+    re.S,
+)
+FIELD = re.compile(r"^(title|author|date)[ \t]*[:=][ \t]*(\S[^\n]*)$", re.M | re.I)
+FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+TEMPLATE_FENCE = re.compile(r"[ \t]*\{(?:%|\{<|\{%)[ \t]*(highlight|high|code|codeblock)\b")
+"""Blocks of code as Jekyll and Hugo write them."""
+CONTENTS = re.compile(r"[ \t]*(?:[-*+]|\d+\.)[ \t]+\[[^\[\]\n]*\]\(#[^()\n]*\)[ \t]*$")
+HEADING = re.compile(r" {0,3}#{1,6}(?:[ \t]+|$)")
+UNDERLINE = re.compile(r" {0,3}(?:=+|-{2,})[ \t]*$")
+RULE = re.compile(r" {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$")
+QUOTE = re.compile(r"\A {0,3}(?:>[ \t]?)+")
+DEFINITION = re.compile(r" {0,3}\[(?!\^)[^\]\n]{1,200}\]:[ \t]*\S")
+NOTE = re.compile(r" {0,3}\[\^[^\]\n]{1,100}\]:")
+TABLE_RULE = re.compile(r" {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+\|?[ \t]*$")
+
+# Of what may be left open, each pattern stops where the next one could begin, so that no text takes quadratic time.
+ADDRESS = r"(?:\([^()\n]*(?:\([^()\n]*\)[^()\n]*)?\)|\[[^\[\]\n]*\])"
+COMMENT = re.compile(r"<!--(?:(?!-->|<!--).)*-->", re.S)
+TEMPLATE = re.compile(r"\{%[^{}\n]*%\}|\{\{[^{}\n]*\}\}")
+IMAGE = re.compile(rf"!\[([^\[\]\n]*)\]{ADDRESS}|!\[\[([^\[\]\n]+)\]\]")
+LINK = re.compile(rf"(?<!!)\[([^\[\]\n]*(?:\n[^\[\]\n]+)?)\]{ADDRESS}")
+WIKI = re.compile(r"\[\[(?:[^\[\]|\n]+\|)?([^\[\]|\n]+)\]\]")
+NOTE_MARK = re.compile(r"\[\^[^\[\]\n]+\]")
+AUTOLINK = re.compile(r"<((?:https?|ftp)://[^<>\s]+|mailto:[^<>\s]+)>")
+BREAK = re.compile(r"<br[ \t]*/?>[ \t]*\n?", re.I)
+TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9-]{0,30}(?:[ \t\n][^<>]*)?/?>")
+STRONG = re.compile(r"\*\*(?=\S)((?:[^*\n]|\*(?!\*))+)(?<=\S)\*\*|(?<!\w)__(?=\S)((?:[^_\n]|_(?!_))+)(?<=\S)__(?!\w)")
+ITALIC = re.compile(r"(?<![*\w\\])\*(?=[^\s*])([^*\n]*(?:\n[^*\n]+)*)(?<=[^\s\\])\*(?![*\w])")
+CODE = re.compile(r"(?<!`)(`{1,3})(?!`)([^`\n]+)(?<!`)\1(?!`)")
+ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
+HARD_BREAK = re.compile(r"(?: {2}|\\)$", re.M)
+
+
+def recognise(beginning: Beginning) -> bool:
+    """By its name: nothing in Markdown says for certain that a text is Markdown."""
+    return beginning.suffix in MARKDOWN.suffixes
+
+
+def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
+    """The one document of a file. Its lines stay as they are."""
+    text = context.decode(context.limits.read_part(file))
+    fields: dict[str, str] = {}
+    if matter := FRONT_MATTER.match(text):
+        found = matter[1] or matter[2] or ""
+        context.drops.add("front matter", found)
+        fields = {name.lower(): value.strip(" \t\"'[]") for name, value in FIELD.findall(found)}
+        text = text[matter.end() :]
+    yield ParsedDocument(
+        text=strip_markdown(text, context.drops, keep_code=context.settings.code == "keep"),
+        title=fields.get("title", ""),
+        author=fields.get("author", ""),
+        date=fields.get("date", ""),
+    )
+
+
+MARKDOWN = Format(
+    name="markdown",
+    title="Markdown",
+    suffixes=(".md", ".markdown", ".mdown", ".mkd", ".mdx"),
+    recognise=recognise,
+    read=read,
+)
+
+
+def strip_markdown(text: str, drops: DropLog, *, keep_code: bool = False) -> str:
+    """The words of a Markdown text in the lines that it has, with _italics_ in underscores."""
+    text = _drop(COMMENT, "comments", INVISIBLE.sub("", text), drops)
+    lines = _Lines(drops, keep_code=keep_code)
+    for line in text.split("\n"):
+        lines.add(line)
+    text = re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines.finish())).strip("\n")
+    return text + "\n" if text.strip() else ""
+
+
+class _Lines:
+    """Reads line after line: code and tables are left out, marks of headings and quotations are removed."""
+
+    def __init__(self, drops: DropLog, *, keep_code: bool) -> None:
+        self.drops, self.keep_code = drops, keep_code
+        self.kept: list[str] = []
+        self._text: list[str] = []
+        self._fence, self._code = "", list[str]()
+        self._table: list[str] | None = None
+
+    def add(self, line: str) -> None:
+        """The next line."""
+        if self._fence or FENCE.match(line) or TEMPLATE_FENCE.match(line):
+            self._add_code(line)
+        elif self._table is not None and "|" in line:
+            self._table.append(line)
+        else:
+            self._end_table()
+            self._add_text(line)
+
+    def finish(self) -> list[str]:
+        """The lines that are kept, after the last one."""
+        self._end_table()
+        if self._fence:  # never closed, so it may be anything
+            self.kept += [*self._end_text(), *self._code]
+        return [*self.kept, *self._end_text()]
+
+    def _add_code(self, line: str) -> None:
+        if not self._fence:
+            self._end_table()
+            self.kept += self._end_text()
+            found = FENCE.match(line) or TEMPLATE_FENCE.match(line)
+            self._fence = found[1] if found else ""
+        elif self._ends_code(line):
+            if self.keep_code:
+                self.kept += self._code
+            else:
+                self.drops.add("code blocks", "\n".join(self._code))
+            self._fence, self._code = "", []
+        else:
+            self._code.append(line)
+
+    def _ends_code(self, line: str) -> bool:
+        if self._fence.isalpha():
+            return bool(re.match(rf"[ \t]*\{{(?:%|\{{<|\{{%)[ \t]*(?:end|/[ \t]*){self._fence}\b", line))
+        return line.strip().startswith(self._fence) and not line.strip().strip(self._fence[0])
+
+    def _add_text(self, line: str) -> None:
+        above = self._text[-1] if self._text else ""
+        if TABLE_RULE.match(line) and "|" in above:
+            self._table = [self._text.pop(), line]
+        elif UNDERLINE.match(line) and above.strip():
+            return
+        elif RULE.match(line):
+            self._text.append("")
+        elif DEFINITION.match(line):
+            self.drops.add("addresses of links", line)
+        elif NOTE.match(line):
+            self.drops.add("footnotes", line)
+        elif CONTENTS.match(line):
+            self.drops.add("tables of contents", line)
+        else:
+            line = QUOTE.sub("", line, count=1)
+            heading = HEADING.match(line)
+            self._text.append(line[heading.end() :].rstrip(" \t#") if heading else line)
+
+    def _end_table(self) -> None:
+        if self._table is not None:
+            self.drops.add("tables", "\n".join(self._table))
+            self._table = None
+
+    def _end_text(self) -> list[str]:
+        text, self._text = "\n".join(self._text), []
+        return [line.rstrip() for line in strip_inline(text, self.drops).split("\n")] if text else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A replacement that notes what is dropped by it."""
+
+    what: str
+    drops: DropLog
+    kept: Callable[[re.Match[str]], str]
+
+    def __call__(self, match: re.Match[str]) -> str:
+        self.drops.add(self.what, match[0])
+        return self.kept(match)
+
+
+def _drop(pattern: re.Pattern[str], what: str, text: str, drops: DropLog) -> str:
+    return pattern.sub(_Counted(what, drops, lambda match: ""), text)
+
+
+def strip_inline(text: str, drops: DropLog) -> str:
+    """Text without the marks of links, images, code, emphasis and HTML in it."""
+    code = [match[2] for match in CODE.finditer(text)]  # nothing in it is a mark
+    numbers = count()
+    text = CODE.sub(lambda match: f"\ue002{next(numbers)}\ue003", text)
+    text = _drop(TEMPLATE, "templates", text, drops)
+    text = _drop(IMAGE, "images", text, drops)
+    text = _drop(NOTE_MARK, "footnote marks", text, drops)
+    text = LINK.sub(_Counted("addresses of links", drops, lambda match: match[1]), text)
+    text = WIKI.sub(r"\1", text)
+    text = AUTOLINK.sub(r"\1", text)
+    text = BREAK.sub("\n", text)
+    text = TAG.sub("", text)
+    text = HARD_BREAK.sub("", text)
+    text = STRONG.sub(lambda match: match[1] or match[2], text)
+    text = ITALIC.sub(r"_\1_", text)
+    text = unescape(ESCAPE.sub(r"\1", text))
+    return re.sub("\ue002(\\d+)\ue003", lambda match: code[int(match[1])], text)

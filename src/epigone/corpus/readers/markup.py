@@ -1,0 +1,298 @@
+"""Turns the elements of a web page or of an e-book's chapter into blocks of plain text, whatever parser finds them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block
+from epigone.corpus.readers.page import BLOCKS, SPACED, VOID, Element, Step
+from epigone.corpus.readers.reader import ReadContext
+
+Attributes = Mapping[str, str]
+
+ITALICS = frozenset(("i", "em", "cite", "dfn", "var"))
+DROPPED = {
+    "script": "scripts and styles",
+    "style": "scripts and styles",
+    "noscript": "scripts and styles",
+    "template": "scripts and styles",
+    "svg": "images",
+    "math": "formulas",
+    "object": "images",
+    "iframe": "embedded pages",
+    "video": "videos and sounds",
+    "audio": "videos and sounds",
+    "canvas": "images",
+    "select": "forms",
+    "button": "forms",
+    "textarea": "forms",
+    "input": "forms",
+    "head": "",
+    "rp": "",
+    "rt": "pronunciations",
+    "nav": "navigation",
+}
+"""Elements that are left out with all that they contain, and what they count as; "" is not counted."""
+NAMED = {
+    "toc": "tables of contents",
+    "landmarks": "tables of contents",
+    "page-list": "tables of contents",
+    "pagebreak": "page numbers",
+    "doc-pagebreak": "page numbers",
+    "doc-toc": "tables of contents",
+    "noteref": "footnote marks",
+    "doc-noteref": "footnote marks",
+    "doc-backlink": "footnote marks",
+    "backlink": "footnote marks",
+    "footnote": "footnotes",
+    "footnotes": "footnotes",
+    "endnote": "footnotes",
+    "endnotes": "footnotes",
+    "rearnote": "footnotes",
+    "rearnotes": "footnotes",
+    "doc-footnote": "footnotes",
+    "doc-endnote": "footnotes",
+    "doc-endnotes": "footnotes",
+}
+"""What an element is by its epub:type or role."""
+CLASSES = {
+    "pagenum": "page numbers",
+    "pageno": "page numbers",
+    "pagenumber": "page numbers",
+    "page-number": "page numbers",
+    "footnote-ref": "footnote marks",
+    "footnote-back": "footnote marks",
+    "footnote-backref": "footnote marks",
+    "footnotes": "footnotes",
+    "footnote-anchor": "footnote marks",
+    "fnanchor": "footnote marks",
+    "toc": "tables of contents",
+}
+"""What an element is by one of its classes, as common programs write them."""
+ITALIC_STYLE = re.compile(r"font-style:\s*(?:italic|oblique)", re.I)
+LINES = frozenset(("li", "dt", "dd", "tr"))
+NOTE_MARK = re.compile(r"[\[(]?(?:\d{1,4}|[a-z]|[ivxlc]{1,6}|[*†‡§¶]{1,3}|↩\ufe0e?)[\])]?", re.I)
+VERSE = re.compile(r"\b(?:poem|poetry|verse|stanza|strophe|lg|linegroup|line-block|lineblock)\b", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a style sheet says of an element."""
+
+    spaced: bool | None = None
+    """Whether there is space above or below it; None if it does not say."""
+    italic: bool = False
+
+
+def read_style(tag: str, attributes: Attributes) -> Look:
+    """What the style attribute of an element says."""
+    style = attributes.get("style")
+    return Look(italic=bool(ITALIC_STYLE.search(style))) if style else Look()
+
+
+@dataclass(slots=True)
+class _Open:
+    """An element that has begun."""
+
+    tag: str
+    style: str
+    spaced: bool
+    italic: bool
+    is_verse: bool = False
+    n_items: int = 0
+    """Of a list: so far."""
+    is_empty: bool = True
+    """Of a paragraph: whether nothing was found in it so far."""
+
+
+@dataclass(slots=True)
+class _Skipped:
+    """A part that is being left out."""
+
+    what: str
+    depth: int
+    text: list[str]
+
+
+class MarkupText:
+    """Collects blocks from start tags, text and end tags, and notes what it leaves out."""
+
+    def __init__(self, context: ReadContext, find_look: Callable[[str, Attributes], Look] = read_style) -> None:
+        """`find_look` says what an element looks like, as far as that is known."""
+        self.context, self.find_look = context, find_look
+        self.blocks: list[Block] = []
+        self._text: list[str] = []
+        self._open: list[_Open] = []
+        self._skipped: _Skipped | None = None
+        self._n_preformatted = self._n_italic = self._n_verse = 0
+        self._note_start: int | None = None
+        self._spaced = False
+
+    def start(self, tag: str, attributes: Attributes) -> None:
+        """An element begins. One that is always empty, such as br, has no end."""
+        self.context.limits.check_depth(len(self._open))
+        if tag in VOID:
+            if self._skipped is None:
+                self._add_void(tag, attributes)
+            return
+        if self._skipped is not None:
+            self._open.append(_Open(tag, "", False, False))
+            return
+        look = self.find_look(tag, attributes)
+        spaced = look.spaced if look.spaced is not None else is_spaced(tag, attributes)
+        element = _Open(tag, f"{tag}.{attributes.get('class') or ''}", spaced, tag in ITALICS or look.italic)
+        element.is_verse = bool(tag in BLOCKS and VERSE.search(attributes.get("class") or ""))
+        what = find_dropped(tag, attributes)
+        if what is None and tag == "code" and self._n_preformatted and self.context.settings.code == "drop":
+            what = "code blocks"
+        if what is None and tag in BLOCKS:
+            self._end_block(spaced)
+        self._open.append(element)
+        if what is not None:
+            self._skipped = _Skipped(what, len(self._open), [])
+        else:
+            self._begin(element, attributes)
+
+    def _begin(self, element: _Open, attributes: Attributes) -> None:
+        self._n_preformatted += element.tag == "pre"
+        self._n_verse += element.is_verse
+        self._n_italic += element.italic
+        if element.italic and self._n_italic == 1:
+            self._text.append(ITALIC)
+        if element.tag == "li":
+            self._text.append(self._mark_item())
+        if element.tag == "a" and "#" in (attributes.get("href") or ""):
+            self._note_start = len(self._text)
+
+    def _mark_item(self) -> str:
+        above = next((element for element in reversed(self._open[:-1]) if element.tag in ("ul", "ol")), None)
+        if above is None or above.tag == "ul":
+            return "- "
+        above.n_items += 1
+        return f"{above.n_items}. "
+
+    def end(self, tag: str) -> None:
+        """An element ends; those in it that have not ended end too, and one that never began is ignored."""
+        if tag in VOID or all(element.tag != tag for element in self._open):
+            return
+        while self._open[-1].tag != tag:
+            self._end_last()
+        self._end_last()
+
+    def _end_last(self) -> None:
+        if self._skipped is not None:
+            if self._skipped.depth == len(self._open):
+                if self._skipped.what:
+                    self.context.drops.add(self._skipped.what, "".join(self._skipped.text))
+                self._skipped = None
+            self._open.pop()
+            return
+        element = self._open[-1]
+        if element.tag in BLOCKS:
+            self._end_block(element.spaced, is_paragraph=element.tag == "p")
+        if element.tag == "a" and self._note_start is not None:
+            self._drop_note_mark(self._note_start)
+            self._note_start = None
+        self._n_preformatted -= element.tag == "pre"
+        self._n_verse -= element.is_verse
+        self._n_italic -= element.italic
+        if element.italic and self._n_italic == 0:
+            self._text.append(ITALIC_END)
+        if element.tag in ("td", "th"):
+            self._text.append(" ")
+        self._open.pop()
+
+    def data(self, text: str) -> None:
+        """Characters between tags."""
+        if self._skipped is not None:
+            self._skipped.text.append(text)
+            return
+        text = INVISIBLE.sub("", text)
+        if self._n_preformatted:
+            self._text.append(text.expandtabs(4).replace(" ", "\xa0"))
+        else:
+            self._text.append(re.sub(r"[ \t\r\n\f]+", " ", text))
+
+    def add_all(self, steps: Iterable[Step]) -> None:
+        """Everything that was found in a page, in reading order."""
+        for step in steps:
+            if isinstance(step, str):
+                self.data(step)
+            elif isinstance(step, Element):
+                self.start(step.tag, step.attributes)
+            else:
+                self.end(step.element.tag)
+
+    def finish(self) -> list[Block]:
+        """All blocks, after the last element."""
+        while self._open:
+            self._end_last()
+        self._end_block(False)
+        return self.blocks
+
+    def _add_void(self, tag: str, attributes: Attributes) -> None:
+        if tag == "br":
+            self._text.append("\n")
+        elif tag == "hr":
+            self._end_block(True)
+            self._add_block("", "hr")
+        elif tag == "img":
+            self.context.drops.add("images", attributes.get("alt") or "")
+            self._mark_full()
+        elif what := find_dropped(tag, attributes):
+            self.context.drops.add(what)
+
+    def _mark_full(self) -> None:
+        """A paragraph with a picture in it is not an empty line."""
+        for element in self._open:
+            element.is_empty = False
+
+    def _drop_note_mark(self, start: int) -> None:
+        """A link to a place in a text that is only a number or a star leads to a note."""
+        text = "".join(self._text[start:]).strip(f" \n{ITALIC}{ITALIC_END}")
+        if NOTE_MARK.fullmatch(text):
+            self.context.drops.add("footnote marks", text)
+            del self._text[start:]
+
+    def _end_block(self, spaced: bool, *, is_paragraph: bool = False) -> None:
+        """End the line at a boundary that has space, or none."""
+        marks = [ITALIC_END] if self._n_italic else []
+        text = clean_block("".join([*self._text, *marks]))
+        self._text = [ITALIC] if self._n_italic else []
+        owner = next((element for element in reversed(self._open) if element.tag in BLOCKS), None)
+        if text.strip(" \xa0\n_"):
+            self._add_block(text, owner.style if owner else "", self._is_line(owner))
+            self._mark_full()
+        elif is_paragraph and owner is not None and owner.is_empty:
+            self._add_block("", owner.style)
+        self._spaced |= spaced
+
+    def _is_line(self, owner: _Open | None) -> bool:
+        return self._n_verse > 0 or (owner is not None and owner.tag in LINES)
+
+    def _add_block(self, text: str, style: str, is_line: bool = False) -> None:
+        self.blocks.append(Block(text, style, self._spaced, is_line))
+        self._spaced = False
+
+
+def is_spaced(tag: str, attributes: Attributes) -> bool:
+    """Whether browsers put space around an element, or its name says that it is a poem or a stanza."""
+    return tag in SPACED or bool(tag in BLOCKS and VERSE.search(attributes.get("class") or ""))
+
+
+def find_dropped(tag: str, attributes: Attributes) -> str | None:
+    """What an element counts as that is left out; None for one that is read."""
+    if tag in DROPPED:
+        return DROPPED[tag]
+    for name in ("epub:type", "role"):
+        for word in (attributes.get(name) or "").split():
+            if word in NAMED:
+                return NAMED[word]
+    for word in (attributes.get("class") or "").lower().split():
+        if word in CLASSES:
+            return CLASSES[word]
+    if "hidden" in attributes or "display:none" in (attributes.get("style") or "").replace(" ", ""):
+        return "hidden parts"
+    return None

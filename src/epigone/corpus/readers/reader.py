@@ -1,0 +1,135 @@
+"""What a reader is given and what it returns: a format's definition, the documents in a file, and what was dropped."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+from epigone.corpus.encoding import DecodedText, decode
+from epigone.corpus.readers.limits import Limits
+from epigone.settings import ReadSettings
+
+BEGINNING_BYTES = 1 << 16
+EXAMPLE_CHARACTERS = 80
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParsedDocument:
+    """The text of one document as a plain-text editor would show it, and what the file says about it."""
+
+    text: str
+    title: str = ""
+    author: str = ""
+    date: str = ""
+    """As the file has it; an ISO date where it is one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dropped:
+    """Parts of one kind that a reader left out."""
+
+    what: str
+    """In the plural, such as "footnote marks"."""
+    count: int
+    n_characters: int
+    example: str
+    """The beginning of the first one that has text."""
+
+
+class DropLog:
+    """Counts what is left out, by kind, with one example each."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[int]] = {}
+        self._examples: dict[str, str] = {}
+
+    def add(self, what: str, text: str = "", count: int = 1) -> None:
+        """Note that a part was left out. `text`: all of its text, as far as it has any."""
+        counts = self._found.setdefault(what, [0, 0])
+        counts[0] += count
+        counts[1] += len(text)
+        if not self._examples.get(what):
+            self._examples[what] = " ".join(text[: 4 * EXAMPLE_CHARACTERS].split())[:EXAMPLE_CHARACTERS]
+
+    def list(self) -> tuple[Dropped, ...]:
+        """Everything that was left out, in the order in which the kinds were first seen."""
+        return tuple(
+            Dropped(what=what, count=count, n_characters=n_characters, example=self._examples[what])
+            for what, (count, n_characters) in self._found.items()
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadContext:
+    """What a reader is given besides the file."""
+
+    name: str
+    """Of the file, for messages."""
+    settings: ReadSettings
+    limits: Limits
+    drops: DropLog = field(default_factory=DropLog)
+    decoded: list[DecodedText] = field(default_factory=list)
+    """How texts in the file were decoded: the receipt shows the first."""
+
+    def decode(self, data: bytes) -> str:
+        """The text of a file without markup of its own for its encoding. Raises TextUnreadable or TextTooShort."""
+        found = decode(data, name=self.name, encoding=self.settings.encoding)
+        self.decoded.append(found)
+        return found.text
+
+
+class Beginning:
+    """What a format is recognised by: the first bytes of a file, its name, and the names in it if it is a zip."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        """The file can be rewound; it is left at its beginning."""
+        self.file, self.name = file, name
+        file.seek(0)
+        self.head = file.read(BEGINNING_BYTES)
+        file.seek(0)
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the name in lower case, such as ".html"."""
+        return PurePosixPath(self.name).suffix.lower()
+
+    @cached_property
+    def markup(self) -> bytes:
+        """The first kilobytes in lower case, without what may stand before the first element."""
+        return self.head[:4096].removeprefix(b"\xef\xbb\xbf").replace(b"\0", b"").lstrip(b"\xff\xfe \t\r\n").lower()
+
+    @cached_property
+    def zip_names(self) -> frozenset[str]:
+        """The names in a zip archive; none if it is not one, or is damaged."""
+        if not self.head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            return frozenset()
+        try:
+            with zipfile.ZipFile(self.file) as archive:
+                return frozenset(archive.namelist())
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            return frozenset()
+        finally:
+            self.file.seek(0)
+
+
+ReadFunction = Callable[[BinaryIO, ReadContext], Iterator[ParsedDocument]]
+"""Yields the documents in a file. Raises TextError; nothing else may come out of it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Format:
+    """A format: its name for --format, what it is called in messages, how it is recognised, and how it is read."""
+
+    name: str
+    title: str
+    """In the singular with its article, such as "a Word document"."""
+    suffixes: tuple[str, ...]
+    """Endings, in lower case with the point, that are taken in a folder."""
+    recognise: Callable[[Beginning], bool]
+    read: ReadFunction
+    version: int = 1
+    """Raised when the same file gives another text, so that what is in the cache is read anew."""
