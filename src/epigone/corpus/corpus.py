@@ -348,7 +348,8 @@ def unwrap_corpus(corpus: Corpus, how: Literal["auto", "yes", "no"], folder: Pat
         of_file = list(group)
         wrapping = find_wrapping(_read_beginnings(of_file), usual, least_continued=least)
         documents += _join_lines(of_file, wrapping, spooler) if wrapping else of_file
-    return make_corpus(documents, corpus.skipped)
+    is_same = all(new is old for new, old in zip(documents, corpus.documents, strict=True))
+    return corpus if is_same else make_corpus(documents, corpus.skipped)
 
 
 def _read_beginnings(documents: Sequence[Document]) -> str:
