@@ -98,11 +98,11 @@ def test_a_receipt_is_json(write: Write) -> None:
 def test_a_folder_is_read_in_order_and_other_files_are_named(write: Write, tmp_path: Path) -> None:
     for name in ("b.txt", "a.txt"):
         write(name)
-    for name, content in (("c", b"\x89PNG\r\n\x1a\n\0"), ("d.txt", b""), ("e.txt", b" \n"), ("f.docx", b"PK\x03\x04")):
+    for name, content in (("c", b"\x89PNG\r\n\x1a\n\0"), ("d.txt", b""), ("e.txt", b" \n"), ("f.xls", b"PK\x03\x04")):
         write(name, content)
     corpus = read_corpus([str(tmp_path)])
     assert [document.name for document in corpus.documents] == ["a.txt", "b.txt"]
-    assert [line.split(" ")[0] for line in corpus.skipped] == ["f.docx", "c", "d.txt", "e.txt"]
+    assert [line.split(" ")[0] for line in corpus.skipped] == ["f.xls", "c", "d.txt", "e.txt"]
     assert "PNG" in corpus.skipped[1] and "empty" in corpus.skipped[2] and "white space" in corpus.skipped[3]
 
 

@@ -105,9 +105,9 @@ def test_a_missing_text_is_an_error_with_a_hint(
 def test_the_error_for_a_folder_without_text_lists_its_files(tmp_path: Path) -> None:
     with pytest.raises(TextNotFound, match="it is empty"):
         find_sources([str(tmp_path)])
-    for name in ("a.png", "b.png", "c.docx"):
+    for name in ("a.png", "b.png", "c.xlsx"):
         (tmp_path / name).touch()
-    with pytest.raises(TextNotFound, match=r"3 files: 2 ending in \.png, 1 ending in \.docx") as caught:
+    with pytest.raises(TextNotFound, match=r"3 files: 2 ending in \.png, 1 ending in \.xlsx") as caught:
         find_sources([str(tmp_path)])
     assert "a.png" in caught.value.hint
 

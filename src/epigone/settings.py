@@ -141,7 +141,7 @@ class Frozen(BaseModel):
 S = TypeVar("S", bound=Frozen)
 
 
-FormatName = Literal["auto", "text", "html", "markdown"]
+FormatName = Literal["auto", "text", "epub", "docx", "odt", "fodt", "rtf", "fb2", "html", "markdown"]
 """What a file may be read as; `corpus/readers/formats.py` has a reader for each."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, TypedDict
 
 from epigone.corpus.encoding import (
@@ -22,10 +22,11 @@ from epigone.corpus.encoding import (
 from epigone.corpus.gutenberg import Cut, GutenbergCleaner, ends_near_name
 from epigone.corpus.large_text import Text, TextSpooler, read_blocks, read_some
 from epigone.corpus.line_layout import LEAST_CONTINUED, LineJoiner, Wrapping, find_wrapping
-from epigone.corpus.readers.formats import find_format
-from epigone.corpus.readers.limits import Limits
-from epigone.corpus.readers.reader import Dropped, Format, ReadContext
-from epigone.corpus.sources import Source, find_sources, unreadable
+from epigone.corpus.readers.archives import is_archive, read_members
+from epigone.corpus.readers.formats import SUFFIXES, find_format
+from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
+from epigone.corpus.readers.reader import Beginning, Dropped, Format, ReadContext
+from epigone.corpus.sources import Source, find_sources, name_skipped, unreadable
 from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
 from epigone.settings import ReadSettings
 
@@ -284,14 +285,16 @@ def read_corpus(
         find_codec(settings.encoding)  # an unknown one fails for every file
     found = find_sources(texts)
     documents, skipped = list[Document](), list(found.skipped)
-    spooler, progress = TextSpooler(folder), _Progress(watch, sum(source.n_bytes for source in found.sources))
+    progress = _Progress(watch, sum(source.n_bytes for source in found.sources))
+    reading = _Reading(settings, TextSpooler(folder), progress)
     for source in found.sources:
         try:
-            documents += _read(source, settings, spooler, progress)
+            documents += reading.read(source)
         except (TextUnreadable, TextTooShort) as error:
             if source.named:
                 raise
-            skipped.append(str(error))
+            reading.skipped.append(str(error))
+    skipped += reading.skipped
     _check_size(documents, skipped, smallest_bytes)
     return make_corpus(documents, skipped)
 
@@ -373,79 +376,111 @@ def _join_lines(documents: Sequence[Document], wrapping: Wrapping, spooler: Text
 
 def read_document(source: Source, settings: ReadSettings = DEFAULTS) -> Document:
     """Read and clean a file with one text in it. Raises TextUnreadable, or TextTooShort if it is only white space."""
-    first, *more = _read(source, settings, TextSpooler(), _Progress(lambda n_done, n_all: None, 0))
+    first, *more = _Reading(settings, TextSpooler(), _Progress(lambda n_done, n_all: None, 0)).read(source)
     if more:
         raise TextUnreadable(f"{source.name} has {1 + len(more):,} documents in it.", hint="Give a file with one text.")
     return first
 
 
-def _read(source: Source, settings: ReadSettings, spooler: TextSpooler, progress: _Progress) -> list[Document]:
-    try:
-        with source.open() as file:
-            found = find_format(file, source.name, settings.format)
-            read = partial(_read_plain, settings) if found is None else partial(_read_parsed, settings, found)
-            return read(file, source, spooler, progress)
-    except OSError as error:
-        raise unreadable(source.name, error) from None
-    finally:
-        spooler.forget()
+class _Reading:
+    """Reads one file after another."""
 
+    def __init__(self, settings: ReadSettings, spooler: TextSpooler, progress: _Progress) -> None:
+        self.settings, self.spooler, self.progress = settings, spooler, progress
+        self.skipped: list[str] = []
 
-def _read_plain(
-    settings: ReadSettings, file: BinaryIO, source: Source, spooler: TextSpooler, progress: _Progress
-) -> list[Document]:
-    """The one document of a plain text, which may be larger than the memory."""
-    receipt = _start_receipt(settings)
-    pieces = read_pieces(file, name=source.name, encoding=settings.encoding)
-    for piece in pieces if settings.keep_boilerplate else join_near_boilerplate(pieces):
-        spooler.add(receipt.add(piece))
-        progress.add(piece[1].n_bytes)
-    if receipt.is_blank:
-        what = "Project Gutenberg's header and licence" if receipt.cuts else "white space"
-        raise TextTooShort(f"{source.name} contains only {what}.", hint="Give a file with text in it.")
-    finished = receipt.finish(source.name, source.find_address())
-    return [Document(name=source.name, text=spooler.finish(), receipt=finished)]
+    def read(self, source: Source, outer: Limits | None = None) -> list[Document]:
+        """The documents in a file. `outer`: the limits of the archive that it is in. Raises TextError, OutputError."""
+        try:
+            with source.open() as file:
+                found = find_format(file, source.name, self.settings.format)
+                if found is not None:
+                    return self._read_parsed(found, file, source, outer)
+                beginning = Beginning(file, source.name)
+                if self.settings.format == "auto" and is_archive(beginning):
+                    return self._read_archive(file, beginning, source, outer)
+                return self._read_plain(file, source)
+        except OSError as error:
+            raise unreadable(source.name, error) from None
+        finally:
+            self.spooler.forget()
 
+    def _read_plain(self, file: BinaryIO, source: Source) -> list[Document]:
+        """The one document of a plain text, which may be larger than the memory."""
+        receipt = self._start_receipt()
+        pieces = read_pieces(file, name=source.name, encoding=self.settings.encoding)
+        for piece in pieces if self.settings.keep_boilerplate else join_near_boilerplate(pieces):
+            self.spooler.add(receipt.add(piece))
+            self.progress.add(piece[1].n_bytes)
+        if receipt.is_blank:
+            what = "Project Gutenberg's header and licence" if receipt.cuts else "white space"
+            raise TextTooShort(f"{source.name} contains only {what}.", hint="Give a file with text in it.")
+        finished = receipt.finish(source.name, source.find_address())
+        return [Document(name=source.name, text=self.spooler.finish(), receipt=finished)]
 
-def _read_parsed(
-    settings: ReadSettings,
-    known: Format,
-    file: BinaryIO,
-    source: Source,
-    spooler: TextSpooler,
-    progress: _Progress,
-) -> list[Document]:
-    """The documents that a reader finds in a file; empty ones are left out."""
-    sha256, n_bytes = _hash(file), file.seek(0, 2)
-    file.seek(0)
-    context = ReadContext(name=source.name, settings=settings, limits=Limits(source.name, n_bytes))
-    receipt, texts, first = _start_receipt(settings), list[Text](), None
-    for parsed in known.read(file, context):
-        receipt.start_document()
-        text = receipt.add(as_piece(parsed.text))
-        first = first or parsed
-        if text.strip():
-            spooler.add(text)
-            texts.append(spooler.finish())
-    progress.add(n_bytes)
-    if first is None or not texts:
-        raise TextTooShort(f"{source.name} is {known.title} with no text in it.", hint="Give a file with text in it.")
-    decoded = context.decoded[0] if context.decoded else None
-    finished = replace(
-        receipt.finish(source.name, source.find_address()),
-        sha256=sha256,
-        n_bytes=n_bytes,
-        encoding=decoded.encoding if decoded else "utf-8",
-        reason=decoded.reason if decoded else known.title,
-        warning=decoded.warning if decoded else "",
-        format=known.name,
-        title=first.title,
-        author=first.author,
-        date=first.date,
-        n_documents=len(texts),
-        dropped=context.drops.list(),
-    )
-    return [Document(name=source.name, text=text, receipt=finished) for text in texts]
+    def _read_parsed(self, known: Format, file: BinaryIO, source: Source, outer: Limits | None) -> list[Document]:
+        """The documents that a reader finds in a file; empty ones are left out."""
+        sha256, n_bytes = _hash(file), file.seek(0, 2)
+        file.seek(0)
+        limits = Limits(source.name, n_bytes, outer)
+        context = ReadContext(name=source.name, settings=self.settings, limits=limits)
+        receipt, texts, first = self._start_receipt(), list[Text](), None
+        for parsed in known.read(file, context):
+            receipt.start_document()
+            text = receipt.add(as_piece(parsed.text))
+            first = first or parsed
+            if text.strip():
+                self.spooler.add(text)
+                texts.append(self.spooler.finish())
+        self.progress.add(n_bytes)
+        if first is None or not texts:
+            what = f"{source.name} is {known.title} with no text in it."
+            raise TextTooShort(what, hint="Give a file with text in it.")
+        decoded = context.decoded[0] if context.decoded else None
+        finished = replace(
+            receipt.finish(source.name, source.find_address()),
+            sha256=sha256,
+            n_bytes=n_bytes,
+            encoding=decoded.encoding if decoded else "utf-8",
+            reason=decoded.reason if decoded else known.title,
+            warning=decoded.warning if decoded else "",
+            format=known.name,
+            title=first.title,
+            author=first.author,
+            date=first.date,
+            n_documents=len(texts),
+            dropped=context.drops.list(),
+        )
+        return [Document(name=source.name, text=text, receipt=finished) for text in texts]
+
+    def _read_archive(
+        self, file: BinaryIO, beginning: Beginning, source: Source, outer: Limits | None
+    ) -> list[Document]:
+        """The documents of all files in an archive; those that cannot be read are skipped."""
+        limits = Limits(source.name, file.seek(0, 2), outer)
+        file.seek(0)
+        limits.check_depth(limits.depth, DEEPEST_ARCHIVES)
+        documents, unknown = list[Document](), list[str]()
+        for member in read_members(file, beginning, limits):
+            if PurePosixPath(member.name).suffix.lower() not in SUFFIXES:
+                unknown.append(member.name)
+                continue
+            name = f"{source.name}/{member.name}"
+            inner = Source(name=name, read=partial(bytes, member.data), named=False)
+            try:
+                documents += self.read(inner, limits)
+            except (TextUnreadable, TextTooShort) as error:
+                self.skipped.append(str(error))
+        self.skipped += name_skipped(source.name, unknown)
+        if not documents:
+            why = f": {' '.join(self.skipped[-2:])}" if self.skipped else "."
+            raise TextTooShort(
+                f"{source.name} is an archive with no text in it{why}", hint="Give one with texts in it."
+            )
+        return documents
+
+    def _start_receipt(self) -> ReceiptBuilder:
+        return ReceiptBuilder(None if self.settings.keep_boilerplate else GutenbergCleaner())
 
 
 def _hash(file: BinaryIO) -> str:
@@ -454,7 +489,3 @@ def _hash(file: BinaryIO) -> str:
     while piece := file.read(HASHED_BYTES):
         digest.update(piece)
     return digest.hexdigest()
-
-
-def _start_receipt(settings: ReadSettings) -> ReceiptBuilder:
-    return ReceiptBuilder(None if settings.keep_boilerplate else GutenbergCleaner())

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from epigone.corpus.download import DOWNLOAD, download, hide_password, read_final_address
 from epigone.corpus.readers.formats import SUFFIXES
+from epigone.corpus.readers.scrivener import is_project, list_manuscript
 from epigone.errors import TextNotFound, TextUnreadable
 
 MOST_ENDINGS = 4
@@ -125,28 +126,44 @@ def _make_url_source(text: str) -> Source:
 
 
 def _list_folder(folder: Path, text: str) -> Sources:
+    if is_project(folder):
+        return _list_project(folder, text)
     files = _list_files(folder.rglob("*"), folder)
     kept = [(name, path) for name, path in files if path.suffix.lower() in SUFFIXES]
     if not kept:
         raise TextNotFound(f"The folder {text} has no text in it: {_describe(files)}.", hint=_suggest_files(files))
     return Sources(
         sources=tuple(_make_file_source(path, name, named=False) for name, path in kept),
-        skipped=_name_skipped(text, [path for _, path in files if path.suffix.lower() not in SUFFIXES]),
+        skipped=name_skipped(text, [name for name, path in files if path.suffix.lower() not in SUFFIXES]),
     )
 
 
-def _name_skipped(folder: str, paths: Sequence[Path]) -> tuple[str, ...]:
-    """One line about the files in a folder that are of no known kind."""
+def _list_project(folder: Path, text: str) -> Sources:
+    """The manuscript of a Scrivener project."""
+    paths = list_manuscript(folder)
+    if not paths:
+        raise TextNotFound(
+            f"The Scrivener project {text} has no text in its manuscript.",
+            hint="Compile it as .txt or .docx in Scrivener.",
+        )
+    return Sources(
+        sources=tuple(_make_file_source(path, path.relative_to(folder).as_posix(), named=False) for path in paths),
+        skipped=(f"What is not in the manuscript of {text} (notes, research, trash) is not read.",),
+    )
+
+
+def name_skipped(folder: str, paths: Sequence[str]) -> tuple[str, ...]:
+    """One line about the files in a folder or an archive that are of no known kind."""
     if not paths:
         return ()
     if len(paths) == 1:
-        return (f"{paths[0].name} is not read: it is of no known kind.",)
+        return (f"{paths[0]} is not read: it is of no known kind.",)
     return (f"{len(paths):,} files in {folder} are not read: {_count_endings(paths)}.",)
 
 
-def _count_endings(paths: Iterable[Path]) -> str:
+def _count_endings(paths: Iterable[str]) -> str:
     """ "12 ending in .png, 3 ending in .mp3"."""
-    endings = Counter(path.suffix.lower() for path in paths).most_common()
+    endings = Counter(PurePosixPath(path).suffix.lower() for path in paths).most_common()
     shown = [f"{n:,} ending in {ending}" for ending, n in endings[:MOST_ENDINGS]]
     if n_more := sum(n for _, n in endings[MOST_ENDINGS:]):
         shown.append(f"{n_more:,} others")
@@ -230,7 +247,7 @@ def _copy_aside(stream: BinaryIO) -> BinaryIO:
 
 def _describe(files: Sequence[tuple[str, Path]]) -> str:
     """What is in a folder without texts."""
-    return f"found {len(files):,} files: {_count_endings(path for _, path in files)}" if files else "it is empty"
+    return f"found {len(files):,} files: {_count_endings(name for name, _ in files)}" if files else "it is empty"
 
 
 def _suggest_files(files: Sequence[tuple[str, Path]]) -> str:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
+from epigone.corpus.readers.archives import ENDINGS as ARCHIVES
+from epigone.corpus.readers.docx import DOCX
+from epigone.corpus.readers.epub import EPUB
+from epigone.corpus.readers.fb2 import FB2
 from epigone.corpus.readers.html import HTML
 from epigone.corpus.readers.markdown import MARKDOWN
+from epigone.corpus.readers.odt import FODT, ODT
 from epigone.corpus.readers.reader import Beginning, Format
+from epigone.corpus.readers.rtf import RTF
 from epigone.errors import SettingsError
 
-FORMATS: tuple[Format, ...] = (HTML, MARKDOWN)
+FORMATS: tuple[Format, ...] = (EPUB, DOCX, ODT, FODT, RTF, FB2, HTML, MARKDOWN)
 """In the order in which they are tried: those that are certain come first."""
 PLAIN_SUFFIXES = (".txt", ".text", "")
 """Endings of plain text that are taken in a folder."""
-SUFFIXES = frozenset((*PLAIN_SUFFIXES, *(suffix for known in FORMATS for suffix in known.suffixes)))
+SUFFIXES = frozenset((*PLAIN_SUFFIXES, *ARCHIVES, *(suffix for known in FORMATS for suffix in known.suffixes)))
 
 
 def find_format(file: BinaryIO, name: str, wanted: str = "auto") -> Format | None:

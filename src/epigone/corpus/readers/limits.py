@@ -29,10 +29,11 @@ SAVE_AS_TEXT = "Open it in the program that made it, and save its text as .txt."
 class Limits:
     """What is left of the limits while one file is read, with all that it contains."""
 
-    def __init__(self, name: str, n_bytes: int) -> None:
-        """`n_bytes`: the size of the file itself."""
-        self.name, self.n_bytes = name, n_bytes
-        self.n_expanded = self.n_entries = self.depth = 0
+    def __init__(self, name: str, n_bytes: int, outer: Limits | None = None) -> None:
+        """`n_bytes`: the size of the file itself. `outer`: the limits of the archive that it is in."""
+        self.name, self.n_bytes, self.outer = name, n_bytes, outer
+        self.n_expanded = self.n_entries = 0
+        self.depth: int = 0 if outer is None else outer.depth + 1
         self.deadline = time.monotonic() + SECONDS + SECONDS_PER_MB * n_bytes / 1e6
 
     def refuse(self, why: str) -> TextUnreadable:
@@ -42,6 +43,8 @@ class Limits:
     def expand(self, n_bytes: int) -> None:
         """Count bytes that were expanded. Raises TextUnreadable, as all checks do."""
         self.n_expanded += n_bytes
+        if self.outer is not None:
+            self.outer.expand(n_bytes)
         if self.n_expanded > MOST_BYTES:
             raise self.refuse(f"it expands to more than {MOST_BYTES >> 20:,} MB")
         if self.n_expanded > max(RATIO_FROM_BYTES, MOST_RATIO * self.n_bytes):

@@ -83,13 +83,13 @@ class Look:
 
     spaced: bool | None = None
     """Whether there is space above or below it; None if it does not say."""
-    italic: bool = False
+    italic: bool | None = None
 
 
 def read_style(tag: str, attributes: Attributes) -> Look:
     """What the style attribute of an element says."""
     style = attributes.get("style")
-    return Look(italic=bool(ITALIC_STYLE.search(style))) if style else Look()
+    return Look(italic=True if ITALIC_STYLE.search(style) else None) if style else Look()
 
 
 @dataclass(slots=True)
@@ -142,7 +142,12 @@ class MarkupText:
             return
         look = self.find_look(tag, attributes)
         spaced = look.spaced if look.spaced is not None else is_spaced(tag, attributes)
-        element = _Open(tag, f"{tag}.{attributes.get('class') or ''}", spaced, tag in ITALICS or look.italic)
+        element = _Open(
+            tag,
+            f"{tag}.{attributes.get('class') or ''}",
+            spaced,
+            tag in ITALICS if look.italic is None else look.italic,
+        )
         element.is_verse = bool(tag in BLOCKS and VERSE.search(attributes.get("class") or ""))
         what = find_dropped(tag, attributes)
         if what is None and tag == "code" and self._n_preformatted and self.context.settings.code == "drop":

@@ -55,6 +55,11 @@ class DropLog:
         if not self._examples.get(what):
             self._examples[what] = " ".join(text[: 4 * EXAMPLE_CHARACTERS].split())[:EXAMPLE_CHARACTERS]
 
+    def add_counted(self, part: Dropped) -> None:
+        """Note parts that another log has counted."""
+        self.add(part.what, part.example, part.count)
+        self._found[part.what][1] += part.n_characters - len(part.example)
+
     def list(self) -> tuple[Dropped, ...]:
         """Everything that was left out, in the order in which the kinds were first seen."""
         return tuple(

@@ -1,0 +1,269 @@
+"""E-books (EPUB 2 and 3): the chapters in reading order, without covers, contents, notes and what shops put around."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from epigone.corpus.readers.css import StyleSheet
+from epigone.corpus.readers.html import decode_page
+from epigone.corpus.readers.layout import Block, join_blocks
+from epigone.corpus.readers.markup import MarkupText
+from epigone.corpus.readers.page import Page, parse_page
+from epigone.corpus.readers.reader import Beginning, Format, ParsedDocument, ReadContext
+from epigone.corpus.readers.xml import XmlDamaged, parse_xml
+from epigone.corpus.readers.zipped import ZippedParts, open_zip, resolve
+from epigone.errors import TextUnreadable
+
+CONTAINER = "META-INF/container.xml"
+PAGES = ("application/xhtml+xml", "text/html", "application/xml", "text/xml")
+LEFT_OUT = {
+    "cover": "covers",
+    "cover-page": "covers",
+    "title-page": "title pages",
+    "titlepage": "title pages",
+    "halftitlepage": "title pages",
+    "toc": "tables of contents",
+    "nav": "tables of contents",
+    "loi": "tables of contents",
+    "lot": "tables of contents",
+    "landmarks": "tables of contents",
+    "copyright-page": "licences and imprints",
+    "imprint": "licences and imprints",
+    "colophon": "licences and imprints",
+    "index": "indexes",
+    "notes": "footnotes",
+    "footnotes": "footnotes",
+    "endnotes": "footnotes",
+    "rearnotes": "footnotes",
+    "bibliography": "bibliographies",
+    "acknowledgments": "acknowledgements",
+    "advertisement": "advertisements",
+    "other-credits": "licences and imprints",
+    "uncopyright": "licences and imprints",
+}
+"""What whole pages are, by guide references and epub:type."""
+IMPRINT = re.compile(r"(?:all rights reserved|\bISBN\b|©|copyright (?:©|\(c\)|\d{4}))", re.I)
+LONGEST_IMPRINT = 4_000
+"""Characters of a page that says whose the rights are and is nothing else."""
+PROTECTED = "META-INF/encryption.xml"
+FONTS = re.compile(rb"(?:idpf\.org/2008/embedding|ns\.adobe\.com/pdf/enc)")
+
+
+def recognise(beginning: Beginning) -> bool:
+    """A zip archive that says so in its first part, or has the part where an e-book's contents are named."""
+    return b"application/epub+zip" in beginning.head[:200] or CONTAINER in beginning.zip_names
+
+
+def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
+    """The one document of a book."""
+    with open_zip(file, context.limits) as parts:
+        if PROTECTED in parts and not FONTS.search(parts.read(PROTECTED)):
+            raise TextUnreadable(
+                f"{context.name} is protected by digital rights management (DRM).",
+                hint="Give a file without protection.",
+            )
+        yield _Book(parts, context).read()
+
+
+EPUB = Format(name="epub", title="an e-book (EPUB)", suffixes=(".epub",), recognise=recognise, read=read)
+
+
+@dataclass(slots=True)
+class Package:
+    """What an e-book says of itself and of its parts; tells itself from its XML."""
+
+    title: str = ""
+    author: str = ""
+    date: str = ""
+    items: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    """By its id: reference, media type and properties of each part."""
+    spine: list[str] = field(default_factory=list)
+    """Ids in reading order."""
+    guide: dict[str, str] = field(default_factory=dict)
+    """References of pages that have a known purpose."""
+    _text: list[str] = field(default_factory=list)
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """An element begins."""
+        self._text = []
+        if tag == "item":
+            self.items[attributes.get("id", "")] = (
+                attributes.get("href", ""),
+                attributes.get("media-type", ""),
+                attributes.get("properties", ""),
+            )
+        elif tag == "itemref":
+            self.spine.append(attributes.get("idref", ""))
+        elif tag == "reference":
+            self.guide[attributes.get("href", "").partition("#")[0]] = attributes.get("type", "").lower()
+
+    def data(self, text: str) -> None:
+        """Characters."""
+        self._text.append(text)
+
+    def end(self, tag: str) -> None:
+        """An element ends."""
+        text = " ".join("".join(self._text).split())
+        if tag == "dc:title":
+            self.title = self.title or text
+        elif tag == "dc:creator":
+            self.author = ", ".join(filter(None, (self.author, text)))
+        elif tag == "dc:date":
+            self.date = self.date or text[:10]
+
+
+class _Finder:
+    """Finds where the package is."""
+
+    path = ""
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag == "rootfile" and not self.path:
+            self.path = attributes.get("full-path", "")
+
+    def end(self, tag: str) -> None: ...
+
+    def data(self, text: str) -> None: ...
+
+
+class _Book:
+    """Reads the chapters of an open e-book."""
+
+    def __init__(self, parts: ZippedParts, context: ReadContext) -> None:
+        self.parts, self.context, self.package = parts, context, Package()
+        self._sheets: dict[str, StyleSheet] = {}
+        finder = _Finder()
+        self._parse(CONTAINER, finder)
+        self.path = posixpath.normpath(finder.path) if finder.path else next(self._find(".opf"), "")
+        if self.path not in parts:
+            raise self._damaged("it does not say what its chapters are")
+        self._parse(self.path, self.package)
+
+    def _find(self, ending: str) -> Iterator[str]:
+        return (name for name in self.parts.names if name.lower().endswith(ending))
+
+    def _parse(self, name: str, handler: Package | _Finder) -> None:
+        if name not in self.parts:
+            return
+        try:
+            parse_xml(self.parts.stream(name), handler, self.context.limits)
+        except XmlDamaged as error:
+            raise self._damaged(f"{name}: {error}") from None
+
+    def _damaged(self, why: str) -> TextUnreadable:
+        return TextUnreadable(
+            f"{self.context.name} is a damaged e-book: {why}.", hint="Open it in Calibre, and convert it to EPUB again."
+        )
+
+    def read(self) -> ParsedDocument:
+        package, blocks = self.package, list[Block]()
+        for number, (name, what) in enumerate(self._list_pages()):
+            if name in self.parts:
+                blocks += self._read_page(name, what, is_outer=number == 0)
+        return ParsedDocument(text=join_blocks(blocks), title=package.title, author=package.author, date=package.date)
+
+    def _list_pages(self) -> Iterator[tuple[str, str]]:
+        """The names of the pages in reading order, and what those are that are left out."""
+        guide = {resolve(self.path, reference): what for reference, what in self.package.guide.items()}
+        seen = set[str]()
+        for identifier in self.package.spine or list(self.package.items):
+            reference, media_type, properties = self.package.items.get(identifier, ("", "", ""))
+            name = resolve(self.path, reference)
+            if name in seen or (media_type and media_type not in PAGES):
+                continue
+            seen.add(name)
+            yield name, LEFT_OUT.get("nav" if "nav" in properties.split() else guide.get(name, ""), "")
+
+    def _read_page(self, name: str, what: str, *, is_outer: bool) -> list[Block]:
+        """The blocks of a page; none if it is left out, which is noted."""
+        page = _PageReader(self.context, lambda reference: self._load_sheet(resolve(name, reference)))
+        try:
+            parse_xml(self.parts.stream(name), page, self.context.limits)
+        except XmlDamaged:
+            page = _PageReader(self.context, page.load_sheet)
+            source = decode_page(self.parts.read(name), self.context)
+            page.add_page(parse_page(source, self.context.limits))
+        blocks = page.finish()
+        text = "\n".join(block.text for block in blocks).strip()
+        what = what or page.find_kind() or _find_imprint(text)
+        if not what and is_outer and not text:
+            what = "covers"
+        if what and (text or what == "covers"):
+            self.context.drops.add(what, text)
+            return []
+        page.note_drops()
+        return [Block(""), *blocks] if blocks else []
+
+    def _load_sheet(self, name: str) -> StyleSheet:
+        if name not in self._sheets:
+            text = self.parts.read(name).decode("utf-8", "replace") if name in self.parts else ""
+            self._sheets[name] = StyleSheet.parse(text)
+        return self._sheets[name]
+
+
+class _PageReader:
+    """Reads one page of a book: style sheets in its head, then the text of its body."""
+
+    def __init__(self, context: ReadContext, load_sheet: Callable[[str], StyleSheet]) -> None:
+        self.load_sheet = load_sheet
+        self.context = ReadContext(name=context.name, settings=context.settings, limits=context.limits)
+        self._outer, self._kinds = context, list[str]()
+        self.sheet = StyleSheet()
+        self._markup = MarkupText(self.context, lambda tag, attributes: self.sheet.find_look(tag, attributes))
+        self._style: list[str] | None = None
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """An element begins."""
+        if tag == "link" and "stylesheet" in attributes.get("rel", "") and attributes.get("href"):
+            self.sheet = self.sheet.join(self.load_sheet(attributes["href"]))
+        if tag == "style":
+            self._style = []
+        if tag in ("body", "section", "div") and len(self._kinds) < 4:
+            self._kinds += (attributes.get("epub:type") or attributes.get("role") or "").replace("doc-", "").split()
+        self._markup.start(tag, attributes)
+
+    def end(self, tag: str) -> None:
+        """An element ends."""
+        if tag == "style" and self._style is not None:
+            self.sheet = self.sheet.join(StyleSheet.parse("".join(self._style)))
+            self._style = None
+        self._markup.end(tag)
+
+    def data(self, text: str) -> None:
+        """Characters."""
+        if self._style is not None:
+            self._style.append(text)
+        self._markup.data(text)
+
+    def add_page(self, page: Page) -> None:
+        """All of a page that is not XML."""
+        for step in page.steps:
+            if isinstance(step, str):
+                self.data(step)
+            elif hasattr(step, "element"):
+                self.end(step.element.tag)
+            else:
+                self.start(step.tag, step.attributes)
+
+    def finish(self) -> list[Block]:
+        """The blocks of the page."""
+        return self._markup.finish()
+
+    def find_kind(self) -> str:
+        """What the page is by the epub:type of its outer elements, if it is one that is left out."""
+        return next((LEFT_OUT[kind] for kind in self._kinds if kind in LEFT_OUT), "")
+
+    def note_drops(self) -> None:
+        """Note what was left out inside the page, for the page itself is read."""
+        for part in self.context.drops.list():
+            self._outer.drops.add_counted(part)
+
+
+def _find_imprint(text: str) -> str:
+    """What a short page is that says who has the rights."""
+    is_imprint = len(text) <= LONGEST_IMPRINT and len(IMPRINT.findall(text)) >= 2
+    return "licences and imprints" if is_imprint else ""

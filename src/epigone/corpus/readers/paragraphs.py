@@ -1,0 +1,123 @@
+"""Builds blocks from the paragraphs of a word processor: text, line breaks, tabs, italics, and the space between."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block
+from epigone.corpus.readers.reader import ReadContext
+
+SMALLEST_SPACE = 0.35
+"""In lines: less is no blank line to the eye."""
+TAB = "\xa0" * 4
+
+
+@dataclass(slots=True)
+class ParagraphLook:
+    """How a paragraph looks, as far as text needs it."""
+
+    style: str = ""
+    before: float = 0.0
+    """Space above it, in lines."""
+    after: float = 0.0
+    joins_like: bool = False
+    """Whether there is no space between it and one of the same style."""
+    is_line: bool = False
+    is_item: bool = False
+    """Of a list."""
+
+
+class ParagraphText:
+    """Collects the paragraphs of a document."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self._text: list[str] = []
+        self._italic = False
+        self._last: ParagraphLook | None = None
+
+    def add(self, text: str) -> None:
+        """Characters."""
+        text = INVISIBLE.sub("", text)
+        if text:
+            self._text.append(re.sub(r"[ \t\r\n\f\v\x85\u2028\u2029]+", " ", text))
+
+    def add_spaces(self, count: int) -> None:
+        """Spaces that stay, up to a line of them."""
+        self._text.append("\xa0" * min(count, 80))
+
+    def break_line(self) -> None:
+        """A line ends inside the paragraph."""
+        self._text.append("\n")
+
+    def add_tab(self) -> None:
+        """At the start of a line a tab indents it."""
+        at_start = not self._text or self._text[-1].endswith(("\n", "\xa0"))
+        self._text.append(TAB if at_start else " ")
+
+    def set_italic(self, italic: bool) -> None:
+        """From here on, text is in italics or is not."""
+        if italic != self._italic:
+            self._text.append(ITALIC if italic else ITALIC_END)
+            self._italic = italic
+
+    def has_text(self) -> bool:
+        """Whether anything is in the paragraph so far."""
+        return bool("".join(self._text).strip(f" \n\xa0{ITALIC}{ITALIC_END}"))
+
+    def take(self) -> str:
+        """End the paragraph without keeping it, and return its text."""
+        self.set_italic(False)
+        text, self._text = clean_block("".join(self._text)), []
+        return text
+
+    def end(self, look: ParagraphLook) -> None:
+        """End the paragraph."""
+        text = self.take()
+        if not text.strip(" \n_"):
+            text = ""
+        elif look.is_item:
+            text = f"- {text.strip()}"
+        spaced, last = False, self._last
+        if last is not None and not (look.joins_like and last.joins_like and look.style == last.style):
+            spaced = max(last.after, look.before) >= SMALLEST_SPACE
+        self.blocks.append(Block(text, look.style, spaced, look.is_line or look.is_item))
+        self._last = look
+
+
+class Skipper:
+    """Keeps account of elements that are left out with all that is in them."""
+
+    def __init__(self, context: ReadContext) -> None:
+        self.context = context
+        self._what, self._depth = "", 0
+        self._text: list[str] = []
+
+    @property
+    def is_on(self) -> bool:
+        """Whether something is being left out."""
+        return self._depth > 0
+
+    def start(self, what: str | None) -> bool:
+        """An element begins that is left out as `what` ("" is not counted), or None. True if it is left out."""
+        if self._depth:
+            self._depth += 1
+        elif what is not None:
+            self._what, self._depth, self._text = what, 1, []
+        return self._depth > 0
+
+    def end(self) -> bool:
+        """An element ends; True if it was left out."""
+        if not self._depth:
+            return False
+        self._depth -= 1
+        if not self._depth and self._what:
+            self.context.drops.add(self._what, "".join(self._text))
+        return True
+
+    def data(self, text: str) -> bool:
+        """Characters; True if they are left out."""
+        if self._depth:
+            self._text.append(text)
+        return self._depth > 0

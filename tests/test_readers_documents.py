@@ -1,0 +1,283 @@
+"""Word, OpenDocument, RTF, EPUB, FictionBook and Scrivener give the text that their programs show."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from epigone.corpus.corpus import Corpus, read_corpus
+from epigone.corpus.readers import limits
+from epigone.errors import TextError, TextNotFound, TextUnreadable
+from epigone.settings import ReadSettings
+
+W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+OFFICE = "urn:oasis:names:tc:opendocument:xmlns:"
+ODF = " ".join(f'xmlns:{name}="{OFFICE}{name}:1.0"' for name in ("office", "text", "style"))
+ODF += f' xmlns:fo="{OFFICE}xsl-fo-compatible:1.0"'
+DC = 'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:dcterms="http://purl.org/dc/terms/"'
+
+
+def zip_parts(parts: Mapping[str, str | bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def make_docx(body: str, styles: str = "", **parts: str) -> bytes:
+    document = f"<w:document {W}><w:body>{body}</w:body></w:document>"
+    core = "<dc:title>T</dc:title><dc:creator>A</dc:creator><dcterms:created>2020-01-02T0</dcterms:created>"
+    found = {
+        "[Content_Types].xml": "<Types/>",
+        "word/document.xml": document,
+        "docProps/core.xml": f"<c {DC}>{core}</c>",
+    }
+    return zip_parts(found | {"word/styles.xml": f"<w:styles {W}>{styles}</w:styles>"} | parts)
+
+
+def make_odt(body: str, styles: str = "") -> bytes:
+    content = f"<office:document-content {ODF}><office:automatic-styles>{styles}</office:automatic-styles>"
+    content += f"<office:body><office:text>{body}</office:text></office:body></office:document-content>"
+    mimetype = "application/vnd.oasis.opendocument.text"
+    return zip_parts({"mimetype": mimetype, "META-INF/manifest.xml": "<m/>", "content.xml": content})
+
+
+def make_epub(pages: Mapping[str, str], package: str = "", **parts: str) -> bytes:
+    items = "".join(
+        f"<item id='i{i}' href='{name}' media-type='application/xhtml+xml'/>" for i, name in enumerate(pages)
+    )
+    spine = "".join(f"<itemref idref='i{i}'/>" for i in range(len(pages)))
+    opf = f"""<package xmlns="http://www.idpf.org/2007/opf" {DC}><metadata><dc:title>The Book</dc:title>
+    <dc:creator>Ann</dc:creator></metadata><manifest>{items}</manifest><spine>{spine}</spine>{package}</package>"""
+    container = '<c xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfile full-path="O/b.opf"/></c>'
+    chapters = {
+        f"O/{name}": f'<?xml version="1.0"?><!DOCTYPE html><html xmlns="http://www.w3.org/1999/xhtml" '
+        f'xmlns:epub="http://www.idpf.org/2007/ops">{page}</html>'
+        for name, page in pages.items()
+    }
+    return zip_parts(
+        {"mimetype": "application/epub+zip", "META-INF/container.xml": container, "O/b.opf": opf} | chapters | parts
+    )
+
+
+def read(tmp_path: Path, data: bytes, name: str = "novel") -> Corpus:
+    (tmp_path / name).write_bytes(data)
+    return read_corpus([str(tmp_path / name)], ReadSettings(), smallest_bytes=1)
+
+
+def read_text(tmp_path: Path, data: bytes, name: str = "novel") -> str:
+    (document,) = read(tmp_path, data, name).documents
+    return str(document.text)
+
+
+def list_dropped(corpus: Corpus) -> dict[str, int]:
+    return {part.what: part.count for part in corpus.files[0].dropped}
+
+
+def p(text: str, properties: str = "") -> str:
+    return f"<w:p><w:pPr>{properties}</w:pPr><w:r><w:t xml:space='preserve'>{text}</w:t></w:r></w:p>"
+
+
+# -- Word
+
+
+def test_a_word_document_gives_paragraphs_lines_and_italics(tmp_path: Path) -> None:
+    body = p("Chapter I") + "<w:p><w:r><w:t>He was </w:t></w:r><w:r><w:rPr><w:i/></w:rPr><w:t>never</w:t></w:r><w:r>"
+    body += "<w:t> there.</w:t><w:br/><w:t>A line</w:t><w:tab/><w:t>more</w:t></w:r></w:p>"
+    spaced = "<w:docDefaults><w:pPrDefault><w:pPr><w:spacing w:after='160'/></w:pPr></w:pPrDefault></w:docDefaults>"
+    corpus = read(tmp_path, make_docx(body, spaced))
+    assert str(corpus.documents[0].text) == "Chapter I\n\nHe was _never_ there.\nA line more\n"
+    (file,) = corpus.files
+    assert (file.format, file.title, file.author, file.date) == ("docx", "T", "A", "2020-01-02")
+
+
+def test_a_word_document_loses_notes_comments_contents_and_deleted_text(tmp_path: Path) -> None:
+    body = p("Kept.") + "<w:p><w:del><w:r><w:t>gone</w:t></w:r></w:del><w:r><w:footnoteReference w:id='2'/></w:r>"
+    body += "<w:r><w:instrText>PAGE</w:instrText><w:rPr><w:vanish/></w:rPr><w:t>secret</w:t></w:r></w:p>"
+    body += p("Chapter I ... 3", "<w:pStyle w:val='TOC1'/>")
+    styles = "<w:style w:type='paragraph' w:styleId='TOC1'><w:name w:val='toc 1'/></w:style>"
+    note = "<w:footnote><w:p><w:r><w:t>A note.</w:t></w:r></w:p></w:footnote>"
+    parts = {
+        "word/footnotes.xml": f"<w:footnotes {W}>{note}</w:footnotes>",
+        "word/header1.xml": f"<w:hdr {W}><w:p><w:r><w:t>Ann / Novel</w:t></w:r></w:p></w:hdr>",
+    }
+    corpus = read(tmp_path, make_docx(body, styles, **parts))
+    assert str(corpus.documents[0].text) == "Kept.\n"
+    assert list_dropped(corpus) == {
+        **{"deleted text": 1, "footnote marks": 1, "hidden parts": 1, "tables of contents": 1},
+        **{"footnotes": 1, "running heads": 1},
+    }
+
+
+def test_verse_in_word_is_lines_and_prose_without_space_is_paragraphs(tmp_path: Path) -> None:
+    stanza = "".join(p(f"Line {i} of the song") for i in range(4))
+    verse = read_text(tmp_path, make_docx(stanza + p("") + stanza))
+    lines = "".join(f"Line {i} of the song\n" for i in range(4))
+    assert verse == f"{lines}\n{lines}"
+    prose = read_text(tmp_path, make_docx(p("He went out into the rain, and did not come back that day. " * 3) * 20))
+    assert prose.count("\n\n") == 19
+
+
+# -- OpenDocument
+
+
+def test_an_opendocument_text_gives_paragraphs_lines_spaces_and_italics(tmp_path: Path) -> None:
+    italic = "<style:text-properties fo:font-style='italic'/>"
+    space = "<style:paragraph-properties fo:margin-top='0.2in'/>"
+    styles = f"<style:style style:name='T1' style:family='text'>{italic}</style:style>"
+    styles += f"<style:style style:name='S' style:family='paragraph'>{space}</style:style>"
+    body = "<text:h>Songs</text:h><text:p text:style-name='S'>One<text:line-break/><text:s text:c='2'/>two <text:span "
+    body += "text:style-name='T1'>so</text:span>.<text:note><text:note-citation>1</text:note-citation><text:note-body>"
+    body += "<text:p>Note</text:p></text:note-body></text:note></text:p><text:p text:style-name='S'>Three.</text:p>"
+    corpus = read(tmp_path, make_odt(body, styles))
+    assert str(corpus.documents[0].text) == "Songs\n\nOne\n  two _so_.\n\nThree.\n"
+    assert list_dropped(corpus) == {"footnotes": 1}
+
+
+# -- RTF
+
+
+def test_rtf_gives_text_in_all_its_encodings(tmp_path: Path) -> None:
+    text = rb"""{\rtf1\ansi\ansicpg1252{\fonttbl{\f0\fcharset0 Times;}{\f1\fcharset204 Times;}}{\info{\title A Tale}}
+{\header Ann}\pard\sa200 Caf\'e9 \u8220?\i never\i0\u8221? \{so\}\line two\par
+{\f1 \'cc\'e0}\emdash{\footnote note}\uc2\u20320\'c4\'e3.\par{\*\unknown x}{\v hidden}}"""
+    corpus = read(tmp_path, text)
+    assert str(corpus.documents[0].text) == "Café “_never_” {so}\ntwo\n\nМа—你.\n"
+    assert corpus.files[0].title == "A Tale"
+    assert list_dropped(corpus) == {"running heads": 1, "footnotes": 1, "hidden parts": 1}
+
+
+def test_rtf_takes_linear_time(tmp_path: Path) -> None:
+    for part in (rb"\'e", rb"\u8220?", rb"\i ", b"\\", rb"{}", rb"\bin9 ", rb"\par "):
+        start = time.process_time()
+        with contextlib.suppress(TextError):
+            read(tmp_path, rb"{\rtf1 x" + part * (20_000 // len(part)))
+        assert time.process_time() - start < 2, part
+    with pytest.raises(TextUnreadable, match="nested"):
+        read(tmp_path, rb"{\rtf1 " + b"{" * 100_000)
+
+
+# -- EPUB
+
+
+CHAPTER = "<head><style>.v {{ margin: 0 }} i.n {{ font-style: normal }}</style></head><body>{}</body>"
+
+
+def test_an_ebook_gives_its_chapters_in_reading_order(tmp_path: Path) -> None:
+    verse = "".join(f"<p class='v'>Line {i}&nbsp;of it</p>" for i in range(5))
+    pages = {
+        "b.xhtml": CHAPTER.format("<h1>One</h1><p>It <i>was</i> <i class='n'>not</i>.<br/>So.</p>"),
+        "a.xhtml": CHAPTER.format(f"<h1>Two</h1>{verse}<p>A<a epub:type='noteref' href='n.xhtml#1'>1</a> end.</p>"),
+    }
+    corpus = read(tmp_path, make_epub(pages))
+    lines = "\n".join(f"Line {i} of it" for i in range(5))
+    assert str(corpus.documents[0].text) == f"One\n\nIt _was_ not.\nSo.\n\n\nTwo\n\n{lines}\n\nA end.\n"
+    assert (corpus.files[0].title, corpus.files[0].author) == ("The Book", "Ann")
+    assert list_dropped(corpus)["footnote marks"] == 1
+
+
+def test_an_ebook_loses_what_is_around_the_text(tmp_path: Path) -> None:
+    pages = {
+        "cover.xhtml": "<body><img src='c.jpg'/></body>",
+        "toc.xhtml": "<body epub:type='toc'><p>Chapter I</p></body>",
+        "rights.xhtml": "<body><p>Copyright © 2020 Ann. All rights reserved. ISBN 1234</p></body>",
+        "one.xhtml": "<body><p>It rained<span epub:type='pagebreak'>17</span>.</p></body>",
+        "ad.xhtml": "<body><p>Also by Ann</p></body>",
+        "notes.xhtml": "<body><section epub:type='endnotes'><p>1. A note</p></section></body>",
+    }
+    guide = "<guide><reference type='title-page' href='ad.xhtml'/></guide>"
+    corpus = read(tmp_path, make_epub(pages, guide))
+    assert str(corpus.documents[0].text) == "It rained.\n"
+    assert list_dropped(corpus) == {
+        **{"covers": 1, "tables of contents": 1, "licences and imprints": 1},
+        **{"page numbers": 1, "title pages": 1, "footnotes": 1},
+    }
+
+
+def test_a_chapter_that_is_not_xml_is_read_as_a_page(tmp_path: Path) -> None:
+    assert read_text(tmp_path, make_epub({"a.html": "<body><p>One & two<p>three<br>four</body>"})) == (
+        "One & two\n\nthree\nfour\n"
+    )
+
+
+def test_a_protected_or_damaged_ebook_is_refused(tmp_path: Path) -> None:
+    book = make_epub({"a.xhtml": "<body><p>x</p></body>"}, **{"META-INF/encryption.xml": "<encryption/>"})
+    with pytest.raises(TextUnreadable, match="DRM"):
+        read(tmp_path, book)
+    with pytest.raises(TextUnreadable, match="damaged"):
+        read(tmp_path, make_epub({"a.xhtml": "<body/>"})[:-200])
+
+
+# -- FictionBook
+
+
+def test_fictionbook_gives_chapters_and_verse(tmp_path: Path) -> None:
+    book = """<?xml version="1.0" encoding="windows-1251"?>
+<FictionBook xmlns="http://www.gribuser.ru/xml/fictionbook/2.0"><description><title-info><author><first-name>Анна
+</first-name></author><book-title>Дождь</book-title></title-info></description><body><title><p>Глава</p><p>первая</p>
+</title><section><p>Шёл <emphasis>дождь</emphasis><a type="note">1</a>.</p><empty-line/><p>Да.</p><poem><stanza>
+<v>Раз</v><v>два</v></stanza><stanza><v>три</v></stanza></poem></section></body><body name="notes"><p>Сноска</p></body>
+<binary id="x">AAAA</binary></FictionBook>"""
+    corpus = read(tmp_path, book.encode("cp1251"))
+    assert str(corpus.documents[0].text) == ("Глава\nпервая\n\nШёл _дождь_.\n\n\nДа.\n\nРаз\nдва\n\nтри\n")
+    assert (corpus.files[0].title, corpus.files[0].author) == ("Дождь", "Анна")
+    assert list_dropped(corpus) == {"footnote marks": 1, "footnotes": 1, "images": 1}
+
+
+# -- Scrivener
+
+
+def test_a_scrivener_project_gives_the_manuscript_in_its_order(tmp_path: Path) -> None:
+    project = tmp_path / "novel.scriv"
+    for name, text in (("B-2", "First."), ("A-1", "Second."), ("C-3", "Research.")):
+        (project / "Files" / "Data" / name).mkdir(parents=True)
+        (project / "Files" / "Data" / name / "content.rtf").write_bytes(rb"{\rtf1 " + text.encode() + b"}")
+    items = "<BinderItem UUID='D' Type='DraftFolder'><Children><BinderItem UUID='B-2' Type='Text'/>"
+    items += "<BinderItem UUID='A-1' Type='Text'/></Children></BinderItem><BinderItem UUID='C-3' Type='Text'/>"
+    (project / "novel.scrivx").write_text(f"<ScrivenerProject><Binder>{items}</Binder></ScrivenerProject>", "utf-8")
+    corpus = read_corpus([str(project)], ReadSettings(), smallest_bytes=1)
+    assert [str(document.text) for document in corpus.documents] == ["First.\n", "Second.\n"]
+    assert len(corpus.skipped) == 1
+    (project / "novel.scrivx").write_text("<ScrivenerProject/>", "utf-8")
+    with pytest.raises(TextNotFound, match="manuscript"):
+        read_corpus([str(project)], ReadSettings())
+
+
+# -- what wants too much
+
+
+BOMB = "<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;'>]>"
+
+
+@pytest.mark.parametrize("kind", ["docx", "odt", "epub", "fb2"])
+@pytest.mark.parametrize("declaration", [BOMB, "<!DOCTYPE x [<!ENTITY % p SYSTEM 'file:///etc/passwd'> %p;]>"])
+def test_documents_that_declare_entities_are_refused(tmp_path: Path, kind: str, declaration: str) -> None:
+    page = f"{declaration}<FictionBook><body><p>&b;</p></body></FictionBook>"
+    data = {
+        "docx": make_docx("", **{"word/document.xml": page}),
+        "odt": zip_parts({"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": page}),
+        "epub": make_epub({"a.xhtml": ""}, **{"O/b.opf": page}),
+        "fb2": page.encode(),
+    }[kind]
+    with pytest.raises(TextUnreadable, match="declares"):
+        read(tmp_path, data, f"x.{kind}" if kind != "fb2" else "x.xml")
+
+
+def test_a_document_that_expands_far_beyond_its_size_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RATIO_FROM_BYTES", 1 << 20)
+    with pytest.raises(TextUnreadable, match="times its size"):
+        read(tmp_path, make_docx(p("a" * 3_000_000)))
+
+
+def test_elements_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TextUnreadable, match="nested"):
+        read(tmp_path, make_docx("<w:p>" * 5_000 + "</w:p>" * 5_000))
