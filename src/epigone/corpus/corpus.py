@@ -37,6 +37,8 @@ MOST_GATHERED_CHARACTERS = 1 << 25
 """A text in which Project Gutenberg's name is everywhere is divided near it all the same."""
 LAYOUT_CHARACTERS = 1 << 20
 """Of a text, they show whether it is wrapped."""
+WRAPPED_FORMATS = ("text", "markdown")
+"""In others a line ends where its author wanted it to."""
 HASHED_BYTES = 1 << 20
 SMALLEST_CORPUS = 2_000
 """Bytes in UTF-8. Below this a held-out tenth is a sentence or two, and its loss means nothing."""
@@ -349,7 +351,8 @@ def unwrap_corpus(corpus: Corpus, how: Literal["auto", "yes", "no"], folder: Pat
     documents: list[Document] = []
     for _, group in groupby(corpus.documents, lambda document: id(document.receipt)):
         of_file = list(group)
-        wrapping = find_wrapping(_read_beginnings(of_file), usual, least_continued=least)
+        may_be_wrapped = how == "yes" or of_file[0].receipt.format in WRAPPED_FORMATS
+        wrapping = find_wrapping(_read_beginnings(of_file), usual, least_continued=least) if may_be_wrapped else None
         documents += _join_lines(of_file, wrapping, spooler) if wrapping else of_file
     is_same = all(new is old for new, old in zip(documents, corpus.documents, strict=True))
     return corpus if is_same else make_corpus(documents, corpus.skipped)
