@@ -29,7 +29,7 @@ from epigone.training.distributed import make_accelerator
 from epigone.training.evaluate import evaluate
 from helpers_front import command, shared_run, sonnets
 
-TOPICS = ("sounds_like", "copies", "repeats", "learned")
+TOPICS = ("sounds_like", "makes_sense", "copies", "repeats", "learned")
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,13 @@ def test_the_page_and_the_card_show_the_judgement(judged: Run) -> None:
     kept = judged.folder.read_judgement()
     assert kept is not None
     page, card = judged.folder.report.read_text("utf-8"), (judged.folder.model / "README.md").read_text("utf-8")
-    for words in ("Does it copy?", "a letter n-gram model", "training text continued word for word"):
+    for words in (
+        "Does it copy?",
+        "Does it make sense?",
+        "In short: ",
+        "a letter n-gram model",
+        "training text continued word for word",
+    ):
         assert words in page and words in card
     passage = " ".join(kept["copies"]["passage"].split())
     assert passage in unescape(page) and "in the author" in page

@@ -25,6 +25,7 @@ from epigone.generation.known_words import KnownWords, list_words, read_words
 from epigone.hardware import find_hardware
 from epigone.model.base_profile import BASES
 from epigone.model.decoder import Decoder, GuidedDecoder, open_decoder
+from epigone.model.gpt2 import read_shape
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.model.weights import read_temperature
 from epigone.runs.folder import RunFolder
@@ -35,6 +36,8 @@ from epigone.tokens.tokenizer import load_tokenizer
 from epigone.training.events import Evaluated, effective_history, find_best
 
 if TYPE_CHECKING:
+    from epigone.evaluation.judge import Author
+    from epigone.evaluation.sense import Critic
     from epigone.evaluation.verdict import Judgement
     from epigone.generation.scoring import Score
 
@@ -44,6 +47,7 @@ HOW = {"count", "device", "precision"}
 """Settings on which text number n does not depend, but for rounding."""
 
 
+DEFAULT_CRITIC = "small"
 WORDS_FROM = 1 << 23
 """Characters of the training text whose words are listed, which takes a second."""
 
@@ -162,13 +166,14 @@ class Run:
         n_characters: int = 50_000,
         *,
         others: Mapping[str, Sequence[str]] | None = None,
+        critic: str = "auto",
         seed: int = 0,
         device: str = "auto",
     ) -> Judgement:
         """Let the best model write so much, and judge the text and the model; judgement.json and the page keep it.
 
-        `others`: texts of other authors by their names, instead of those that come with the package. Raises
-        SettingsError, TextTooShort, RunNotFound, RunDamaged, OutputError.
+        `others`: texts of other authors by their names, instead of those that come with the package. `critic`: as in
+        `JudgeSettings`. Raises SettingsError, TextTooShort, RunNotFound, RunDamaged, BaseError, OutputError.
         """
         from epigone.evaluation.judge import Author, add_base_reference, judge_model, judge_text, measure_learning
         from epigone.report.publish import publish_card, write_report
@@ -182,11 +187,12 @@ class Run:
             documents=self.folder.read_documents(),
             held_out=self.folder.read_held_out(),
         )
-        texts, generator = self._write_to_be_judged(n_characters, seed, device)
         first, facts = self.evaluations[0], self.folder.read_model_facts()
+        asked = open_critic(critic, author, "" if facts.base == "none" else facts.base, device)
+        texts, generator = self._write_to_be_judged(n_characters, seed, device)
         base = first.bits_per_byte if first.step == 0 and facts.base != "none" else None
         learning = measure_learning(self.folder, author, best.bits_per_byte, base, others, device=device)
-        judgement = judge_model(texts, author, generator, learning, others, seed=seed)
+        judgement = judge_model(texts, author, generator, learning, others=others, critic=asked, seed=seed)
         if facts.base in BASES:  # which are quick enough to be asked as well
             by_base = write_with_base(
                 facts.base, facts.start_text, judging_write_settings(max(1, n_characters // 2), seed, device)
@@ -211,6 +217,26 @@ class Run:
             if key not in self._generators:
                 self._generators[key] = open_generator(self.path, settings)
             return self._generators[key]
+
+
+def open_critic(
+    name: str, author: Author, base: str = "", device: str = "auto", *, progress: bool = False
+) -> Critic | None:
+    """The model to ask whether a text makes sense, by the setting `critic`; `base`: what the text's model started from.
+
+    Raises BaseError, SettingsError.
+    """
+    from epigone.evaluation.judge import is_english
+    from epigone.evaluation.sense import Critic
+
+    if name == "auto":
+        name = "none" if base in BASES or not is_english(read_some(author.documents)) else DEFAULT_CRITIC
+    if name == "none":
+        return None
+    hardware, folder = find_hardware(device), find_base(name, progress=progress).folder
+    form = "bf16" if hardware.bf16 else "fp32"
+    n_context = read_shape(find_base(str(folder)).config).n_positions
+    return Critic(name, open_decoder(folder, form, hardware), load_tokenizer(folder), n_context)
 
 
 def judging_write_settings(n_characters: int, seed: int = 0, device: str = "auto") -> WriteSettings:

@@ -374,6 +374,10 @@ class JudgeSettings(ReadSettings):
     """A text by the author, or a folder of them, to compare with. Can be repeated. A run has its own."""
     reference_authors: str = ""
     """Folder with a file or a folder of texts for each other author to compare with, instead of the included ones."""
+    critic: str = "auto"
+    """Model that is asked whether the text makes sense: how much more it surprises that model than the author's own
+    does. "gpt2" or another GPT-2 on the Hugging Face Hub, a folder, "small" (included), or "none". "auto": small, for
+    text in English that was not written by a model that was trained from it, which it would always approve of."""
     sample_characters: Annotated[int, Field(ge=1)] = 50_000
     """Characters that the run's model writes to be judged."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0

@@ -40,7 +40,7 @@ HELD_OUT = 0.1
 )
 @JSON
 def judge(target: str, settings: JudgeSettings, *, as_json: bool) -> int:
-    """Does it sound like the author, copy, or repeat itself? And what was learned?"""
+    """Does it sound like the author, make sense, copy, or repeat itself? And what was learned?"""
     folder = settings.reference_authors
     others = _read_others(Path(folder), settings) if folder else None
     judgement = _judge_file(target, settings, others) if settings.author else _judge_run(target, settings, others)
@@ -150,15 +150,21 @@ def _judge_run(target: str, settings: JudgeSettings, others: Mapping[str, Sequen
         )
     use_idle_threads()
     return open_run(find_model(target)).judge(
-        settings.sample_characters, others=others, seed=settings.seed, device=settings.device
+        settings.sample_characters,
+        others=others,
+        critic=settings.critic,
+        seed=settings.seed,
+        device=settings.device,
     )
 
 
 def _judge_file(target: str, settings: JudgeSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
     from epigone.evaluation.judge import judge_text
+    from epigone.run import open_critic
 
-    document = _read_document(target, settings)
-    return judge_text(str(document.text), document.name, _read_author(settings), others, seed=settings.seed)
+    document, author = _read_document(target, settings), _read_author(settings)
+    critic = open_critic(settings.critic, author, device=settings.device)
+    return judge_text(str(document.text), document.name, author, others, critic=critic, seed=settings.seed)
 
 
 def _read_author(settings: JudgeSettings) -> Author:
@@ -190,10 +196,11 @@ def _read_others(folder: Path, settings: ReadSettings) -> dict[str, list[str]]:
 
 def _show_judgement(judgement: Judgement) -> None:
     from epigone.cli.terminal import open_screen
-    from epigone.report.views import describe_judgement, view_verdicts
+    from epigone.report.views import describe_judgement, summarise_judgement, view_verdicts
 
     with open_screen(quiet=False, json=False, must_show=True) as screen:
         screen.show_note(describe_judgement(judgement))
+        screen.show_note(summarise_judgement(judgement))
         for verdict in view_verdicts(judgement):
             screen.show_facts(verdict.answer, verdict.rows)
         for note in judgement.notes:

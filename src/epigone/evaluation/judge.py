@@ -1,4 +1,4 @@
-"""Judge a text or a model against an author: style, copying and repetition; of a model also learning and memorization.
+"""Judge a text or a model against an author: style, sense, copying, repetition; of a model also learning, memorization.
 
 Every number comes with the same number for the author's own held-out text, for a floor, and for the untouched base.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from epigone.corpus.large_text import Text, read_beginning, read_end, read_some
 from epigone.evaluation.baselines import (
@@ -20,9 +20,13 @@ from epigone.evaluation.baselines import (
 )
 from epigone.evaluation.copying import judge_copying, probe_memorization
 from epigone.evaluation.repetition import judge_repetition
+from epigone.evaluation.sense import Critic, judge_sense
 from epigone.evaluation.style import judge_style
+from epigone.evaluation.stylometry import load_authors, normalise_for_counting
 from epigone.evaluation.verdict import UNTOUCHED, Judgement, Measure, Reference, Topic, Verdict
+from epigone.generation.known_words import read_words
 from epigone.hardware import find_hardware
+from epigone.model.base_profile import BASES
 from epigone.model.decoder import open_decoder
 from epigone.model.gpt2 import read_shape
 from epigone.model.hub import find_base
@@ -44,6 +48,8 @@ MOST_HELD_OUT = 1 << 22
 READ_BUDGET, MOST_TOKENS = 2e11, 16_384
 """Training tokens that the model reads again: parameters times tokens, and tokens, which give the mean to 1 %."""
 TEXT_SEPARATOR = "\n\n"
+WORD_BASE = "small"
+"""The bundled base whose words are known."""
 COPY_BARRIER = "\n#\n"
 """Between texts that are searched for copies: a passage could extend across white space, but not across this."""
 
@@ -62,24 +68,43 @@ class Author:
 
 
 def judge_text(
-    text: str | Sequence[str], name: str, author: Author, others: Texts | None = None, *, seed: int = 0
+    text: str | Sequence[str],
+    name: str,
+    author: Author,
+    others: Texts | None = None,
+    *,
+    critic: Critic | None = None,
+    seed: int = 0,
 ) -> Judgement:
     """Judge any text, or several as one, whatever their origin.
 
-    `others`: texts of reference authors instead of the bundled ones. Raises TextTooShort if none of them has enough.
+    `others`: texts of reference authors instead of the bundled ones. `critic`: a model that has not learned from the
+    author, to be asked how surprising the text is. Raises TextTooShort if none of the others has enough.
     """
     texts = [text] if isinstance(text, str) else text
     text = TEXT_SEPARATOR.join(texts)
     held_out = TEXT_SEPARATOR.join(read_some(author.held_out, MOST_HELD_OUT))
-    style = judge_style(text, read_some(author.documents), held_out, others, seed=seed)
+    own = read_some(author.documents)
+    style = judge_style(text, own, held_out, others, seed=seed)
     searched = author.documents if author.searched is None else author.searched
     verdicts = (
         style,
+        judge_sense(text, TEXT_SEPARATOR.join(own), held_out, words=list_language(own), critic=critic, seed=seed),
         judge_copying(COPY_BARRIER.join(texts), searched, author.held_out if author.searched is None else ()),
         judge_repetition(text, _text_for_range(author, held_out)),
     )
     notes = tuple(style.facts.get("notes", ()))
     return Judgement(text=name, against=author.name, n_characters=len(text), verdicts=verdicts, notes=notes)
+
+
+def list_language(own: Sequence[str]) -> tuple[str, ...]:
+    """The bundled base's words if the author writes its language; none if not."""
+    return read_words(BASES[WORD_BASE].folder) if is_english(own) else ()
+
+
+def is_english(own: Sequence[str]) -> bool:
+    """Whether an author's text is in the language of the bundled authors, base and words."""
+    return load_authors().shares_language(normalise_for_counting(read_beginning(own, TEXT_SEPARATOR, 200_000)))
 
 
 def _text_for_range(author: Author, held_out: str) -> str:
@@ -93,13 +118,13 @@ def judge_model(
     author: Author,
     generator: TextGenerator,
     learning: LearningScore,
-    others: Texts | None = None,
     *,
     seed: int = 0,
+    **how: Any,
 ) -> Judgement:
-    """Judge what a model has written, and the model itself."""
+    """Judge what a model has written, and the model itself; `how` is as for `judge_text`."""
     name = f"{len(texts):,} texts that the model wrote"
-    judgement = judge_text(texts, name, author, others, seed=seed)
+    judgement = judge_text(texts, name, author, seed=seed, **how)
     probed = probe_memorization(generator, author.documents, author.held_out, seed=seed)
     learned = judge_learning(learning)
     verdicts = [_add_probe(verdict, probed) if verdict.topic == "copies" else verdict for verdict in judgement.verdicts]

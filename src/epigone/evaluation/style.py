@@ -346,9 +346,14 @@ def divide_own_text(train_documents: Sequence[str], held_out: str) -> Folds:
     No text is on both sides, and every character counts.
     """
     own, held = normalise_for_counting("\n".join(train_documents)), normalise_for_counting(held_out)
-    if len(held) >= LEAST:
-        return [(own, held)]
-    whole = " ".join(filter(None, (own, held)))
+    return divide_in_folds(own, held, LEAST)
+
+
+def divide_in_folds(own: str, held_out: str, least: int) -> Folds:
+    """Two texts or, if the second has fewer than `least` characters, each third of both and the rest."""
+    if len(held_out) >= least:
+        return [(own, held_out)]
+    whole = " ".join(filter(None, (own, held_out)))
     edges = [len(whole) * edge // N_FOLDS for edge in range(N_FOLDS + 1)]
     return [(whole[:start] + whole[end:], whole[start:end]) for start, end in pairwise(edges)]
 
@@ -402,7 +407,7 @@ _UNRELIABLE = (
 
 def decide_grade(scales: StyleScales, scores: Mapping[str, ScaleScore], notes: Sequence[str] = ()) -> Verdict:
     """The verdict for a text with these scores."""
-    measures = tuple(_as_measure(scale, scores[scale.name]) for scale in scales.scales if scale.is_reliable)
+    measures = tuple(measure_scale(scale, scores[scale.name]) for scale in scales.scales if scale.is_reliable)
     unreliable = [scale.name for scale in scales.scales if not scale.is_reliable]
     facts = _list_facts(scales, notes)
     if not measures:
@@ -412,11 +417,11 @@ def decide_grade(scales: StyleScales, scores: Mapping[str, ScaleScore], notes: S
     score = scores[least]
     grade = grade_score(score)
     if unreliable == [WORD_ORDER] and grade != "bad":
-        grade, sentence = "fair", f"{_SENTENCES[grade].format(_describe_score(score, least))} {NO_WORD_ORDER}"
+        grade, sentence = "fair", f"{_SENTENCES[grade].format(describe_score(score, least))} {NO_WORD_ORDER}"
     elif unreliable and grade != "bad":
         grade, sentence = "unsure", _UNRELIABLE.format(" and ".join(unreliable))
     else:
-        sentence = _SENTENCES[grade].format(_describe_score(score, least))
+        sentence = _SENTENCES[grade].format(describe_score(score, least))
     facts |= {"least": least, "score": score.score, "low": score.low, "high": score.high}
     return Verdict(topic="sounds like", grade=grade, sentence=sentence, measures=measures, facts=facts)
 
@@ -428,7 +433,8 @@ def grade_score(score: ScaleScore) -> Grade:
     return "good" if score.low >= GOOD else "fair"
 
 
-def _describe_score(score: ScaleScore, least: str) -> str:
+def describe_score(score: ScaleScore, least: str) -> str:
+    """A score and its band in words, with the name of the scale that it is lowest on."""
     return f"{score.score:.0f} of 100 ({score.low:.0f} to {score.high:.0f}) on its lowest scale, {least}"
 
 
@@ -439,7 +445,8 @@ def _list_facts(scales: StyleScales, notes: Sequence[str]) -> dict[str, Any]:
     return others | needed | {"notes": [*scales.notes, *notes]}
 
 
-def _as_measure(scale: Scale, score: ScaleScore) -> Measure:
+def measure_scale(scale: Scale, score: ScaleScore) -> Measure:
+    """A score as a number of a verdict."""
     return Measure(
         name=scale.name,
         value=score.score,

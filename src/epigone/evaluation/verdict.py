@@ -11,8 +11,9 @@ from pydantic import TypeAdapter
 
 from epigone.training.events import Grade
 
-Topic = Literal["sounds like", "copies", "repeats", "learned"]
+Topic = Literal["sounds like", "makes sense", "copies", "repeats", "learned"]
 UNTOUCHED = "the untouched base"
+SENSE_LIMITS = "Whether one sentence follows from another is not measured."
 HELD_OUT = "the author's own held-out text"
 """The name of a reference that many measures have."""
 

@@ -40,6 +40,7 @@ from epigone.report.views import (
     describe_weights,
     epoch_table,
     format_epoch,
+    summarise_judgement,
     view_verdicts,
 )
 from epigone.training.events import (
@@ -261,6 +262,7 @@ def _view_judgement(judgement: Judgement | None) -> dict[str, Any] | None:
         return None
     return {
         "about": describe_judgement(judgement),
+        "summary": summarise_judgement(judgement),
         "verdicts": view_verdicts(judgement),
         "notes": judgement.notes[:MOST_NOTES],
         "most_measures": MOST_MEASURES,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from epigone.evaluation.verdict import Judgement, Measure, Topic, Verdict, percent
+from epigone.evaluation.verdict import SENSE_LIMITS, Judgement, Measure, Topic, Verdict, percent
 from epigone.report.escape import on_one_line
 from epigone.training.events import (
     BatchSplit,
@@ -444,6 +444,7 @@ def describe_worst_lines(score: Score) -> list[Row]:
 
 QUESTIONS: dict[Topic, str] = {
     "sounds like": "Does it sound like the author?",
+    "makes sense": "Does it make sense?",
     "copies": "Does it copy?",
     "repeats": "Does it repeat itself?",
     "learned": "What has it learned?",
@@ -502,6 +503,39 @@ class VerdictView:
 def describe_judgement(judgement: Judgement) -> str:
     """One sentence on what was judged, and against whose text."""
     return f"Judged: {judgement.text} ({judgement.n_characters:,} characters), against {judgement.against}."
+
+
+_IN_SHORT: dict[Topic, dict[Grade, str]] = {
+    "sounds like": {
+        "good": "it sounds like the author",
+        "fair": "it sounds somewhat like the author",
+        "bad": "it does not sound like the author",
+        "unsure": "whether it sounds like the author cannot be told",
+    },
+    "makes sense": {
+        "good": "its words and sentences are built as well as the author's",
+        "fair": "its words and sentences are not certainly built as well as the author's",
+        "bad": "it hardly makes sense",
+        "unsure": "whether it makes sense cannot be told",
+    },
+}
+
+
+def summarise_judgement(judgement: Judgement) -> str:
+    """One sentence on how the text sounds and whether it makes sense; empty where neither was asked."""
+    found = [
+        _IN_SHORT[verdict.topic][verdict.grade] + _describe_lowest(verdict)
+        for verdict in judgement.verdicts
+        if verdict.topic in _IN_SHORT
+    ]
+    is_built = any(one.topic == "makes sense" and one.grade in ("good", "fair") for one in judgement.verdicts)
+    limits = f" {SENSE_LIMITS}" if is_built else ""
+    return f"In short: {'; '.join(found)}.{limits}" if found else ""
+
+
+def _describe_lowest(verdict: Verdict) -> str:
+    score = verdict.facts.get("score")
+    return f" ({score:.0f} of 100)" if isinstance(score, float) and verdict.grade != "unsure" else ""
 
 
 def view_verdicts(judgement: Judgement) -> list[VerdictView]:

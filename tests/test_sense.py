@@ -1,0 +1,143 @@
+"""Does it make sense? Shuffled sentences, bigram text and invented words do not pass for the author's text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from epigone.evaluation import sense
+from epigone.evaluation.judge import Author, judge_text
+from epigone.evaluation.sense import (
+    LEAST_TEXT,
+    Critic,
+    SentenceModel,
+    average_folds,
+    judge_sense,
+    shuffle_sentences,
+    write_bigram_text,
+)
+from epigone.evaluation.style import Folds, Scale
+from epigone.evaluation.verdict import SENSE_LIMITS, Judgement, Verdict
+from epigone.generation.known_words import read_words
+from epigone.hardware import find_hardware
+from epigone.model.base_profile import BASES
+from epigone.model.decoder import open_decoder
+from epigone.report.views import summarise_judgement, view_verdicts
+from epigone.tokens.tokenizer import load_tokenizer
+from helpers_front import sonnets
+from helpers_style import needs_data, read_book
+
+SHORT = sonnets(94_000)
+WORDS = read_words(BASES["small"].folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scales_are_made_once() -> Iterator[None]:
+    made = {}
+
+    def remember(folds: Folds, n_characters: int, *how: Any) -> tuple[list[Scale], int]:
+        key = (folds[0], n_characters // 10_000)
+        made[key] = made.get(key) or average_folds(folds, n_characters, *how)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sense, "NONSENSE_CHARACTERS", 100_000)
+        patch.setattr(sense, "average_folds", remember)
+        yield
+
+
+@cache
+def judge(kind: str) -> Verdict:
+    rng, book = np.random.default_rng(1), read_book("austen-1342")
+    own, held_out, rest = book[50_000:150_000], book[150_000:180_000], book[200_000:225_000]
+    texts = {
+        "the author's": rest,
+        "bigrams": write_bigram_text(own, 25_000, rng),
+        "shuffled": shuffle_sentences(own, rng)[:24_000],
+        "invented": "".join(rng.permutation(list(rest))),
+        "in no list": "hardly dreamed of turnip wharvish " * 700,
+        "in the list": "hardly dreamed of turnip wharves " * 700,
+    }
+    return judge_sense(texts[kind], own, held_out, words=WORDS)
+
+
+def score_of(kind: str) -> float:
+    return float(judge(kind).facts["score"])
+
+
+@needs_data
+def test_nonsense_is_called_nonsense_and_the_author_s_text_is_not() -> None:
+    assert judge("the author's").grade in ("good", "fair") and score_of("the author's") > 60
+    assert [judge(kind).grade for kind in ("bigrams", "shuffled", "invented")] == ["bad"] * 3
+    assert score_of("the author's") > score_of("bigrams") > score_of("shuffled")
+
+
+@needs_data
+def test_invented_words_count_on_the_scale_of_words() -> None:
+    kinds = ("in the list", "in no list", "invented")
+    by_words = [next(one.value for one in judge(kind).measures if one.name == "words") for kind in kinds]
+    assert by_words[0] == 100 and by_words[1] < 40 and by_words[2] < 0
+
+
+@needs_data
+def test_the_answer_says_what_it_does_not_measure_and_no_score_is_above_the_author_s() -> None:
+    verdict = judge("the author's")
+    assert SENSE_LIMITS in verdict.sentence and "of 100" in verdict.sentence
+    assert all(measure.value <= 100 and measure.floor and measure.ceiling for measure in verdict.measures)
+
+
+@pytest.mark.parametrize(
+    ("text", "own", "says"),
+    [
+        (SHORT[: LEAST_TEXT - 1], SHORT, "the text has 4,999 characters"),
+        (SHORT, SHORT[:8_000], "the author's own text has"),
+        ("a b " * 5_000, "a b " * 20_000, "not certainly better than nonsense"),
+    ],
+)
+def test_it_says_when_it_cannot_say(text: str, own: str, says: str) -> None:
+    verdict = judge_sense(text, own, "a b " * 7_000 if own.startswith("a b") else "")
+    assert verdict.grade == "unsure" and says in verdict.sentence and "score" not in verdict.facts
+
+
+def test_equal_seeds_give_equal_models_of_sentences() -> None:
+    one, again, other = (SentenceModel.train(SHORT[:8_000], np.random.default_rng(seed)).weights for seed in (1, 1, 2))
+    assert (one == again).all() and (one != other).any()
+
+
+def test_a_critic_is_less_surprised_by_a_text_than_by_its_words_in_another_order() -> None:
+    folder = BASES["small"].folder
+    critic = Critic("small", open_decoder(folder, "fp32", find_hardware("cpu")), load_tokenizer(folder), 128)
+    shuffled = shuffle_sentences(SHORT[:1_500], np.random.default_rng(0))
+    assert critic.measure_bits(shuffled) > 1.2 * critic.measure_bits(SHORT[:1_500])
+    with torch.inference_mode():
+        assert critic.measure_bits("") == 0.0
+
+
+def test_the_question_is_asked_of_every_text_and_shown_everywhere() -> None:
+    author = Author(name="Shakespeare", documents=[SHORT[:60_000]], held_out=[SHORT[60_000:]])
+    judgement = judge_text(SHORT[:20_000], "known", author)
+    shown = {view.question: view for view in view_verdicts(judgement)}
+    assert "Does it make sense?" in shown and shown["Does it make sense?"].measures
+    plain = judgement.as_json()
+    assert plain["makes_sense"]["sentence"] and Judgement.from_json(plain) == judgement
+    assert summarise_judgement(judgement).count("cannot be told") + summarise_judgement(judgement).count("of 100") == 2
+
+
+def test_the_summary_says_how_it_sounds_and_whether_it_makes_sense_together() -> None:
+    sounds = Verdict(topic="sounds like", grade="good", sentence="", facts={"score": 94.2})
+    nonsense = Verdict(topic="makes sense", grade="bad", sentence="", facts={"score": 12.0})
+    built = Verdict(topic="makes sense", grade="good", sentence="", facts={"score": 94.0})
+
+    def summarise(*verdicts: Verdict) -> str:
+        return summarise_judgement(Judgement(text="", against="", n_characters=1, verdicts=verdicts))
+
+    assert summarise(sounds, nonsense) == (
+        "In short: it sounds like the author (94 of 100); it hardly makes sense (12 of 100)."
+    )
+    assert summarise(sounds, built).endswith("Whether one sentence follows from another is not measured.")
+    assert summarise() == ""
