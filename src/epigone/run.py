@@ -20,7 +20,7 @@ from epigone.evaluation.quiz import Question, choose_author_passages, find_conte
 from epigone.evaluation.verdict import UNTOUCHED
 from epigone.files import exists, hash_file, write_json
 from epigone.generation.batch import StreamedText
-from epigone.generation.generator import TextGenerator, WriteDefaults
+from epigone.generation.generator import OnProgress, TextGenerator, WriteDefaults, ignore_progress
 from epigone.generation.known_words import KnownWords, list_words, read_words
 from epigone.hardware import find_hardware
 from epigone.model.base_profile import BASES
@@ -36,6 +36,7 @@ from epigone.tokens.tokenizer import load_tokenizer
 from epigone.training.events import Evaluated, effective_history, find_best
 
 if TYPE_CHECKING:
+    from epigone.evaluation.candidates import BestText, CandidateRanking
     from epigone.evaluation.judge import Author
     from epigone.evaluation.sense import Critic
     from epigone.evaluation.verdict import Judgement
@@ -116,15 +117,52 @@ class Run:
     def write(self, prompt: str = "", **settings: Any) -> list[str]:
         """`count` texts that follow the prompt, without it; `settings` as in `WriteSettings`.
 
-        Text n is drawn with seed + n. Raises SettingsError, RunNotFound, RunDamaged, BaseError.
+        Text n is drawn with seed + n; with `best_of`, as `write_best` says. Raises SettingsError, RunNotFound,
+        RunDamaged, BaseError.
         """
         asked = make_settings(WriteSettings, settings, source="write()")
+        if asked.best_of > 1:
+            return [best.text for best in self.write_best(prompt, asked)]
         return self.open_generator(asked).write(prompt, asked)
 
     def stream(self, prompt: str = "", **settings: Any) -> Iterator[StreamedText]:
         """The same texts, piece by piece as they are written."""
         asked = make_settings(WriteSettings, settings, source="stream()")
+        if asked.best_of > 1:
+            raise SettingsError("The best of several texts is known at the end only.", hint="Use write().")
         return self.open_generator(asked).stream(prompt, asked)
+
+    def write_best(
+        self, prompt: str, settings: WriteSettings, first: int = 0, *, on_progress: OnProgress = ignore_progress
+    ) -> Iterator[BestText]:
+        """For each text from number `first` on the best of `settings.best_of` candidates, with all their scores.
+
+        Candidate k of text n is drawn with seed + n * best_of + k. Raises what `write` does.
+        """
+        if self.best is None:
+            raise _no_model_yet(self.path)
+        generator, ranking, n_each = self.open_generator(settings), None, settings.best_of
+        for number in range(first, settings.count):
+            seed = (settings.seed + number * n_each) % 2**32
+            asked = settings.model_copy(update={"count": n_each, "seed": seed})
+
+            def report(n_done: int, n_most: int, number: int = number) -> None:
+                on_progress(number * n_most + n_done, settings.count * n_most)
+
+            records = list(generator.write_records(prompt, asked, on_progress=report))
+            ranking = ranking or self._make_ranking([record.text for record in records])
+            yield ranking.choose(records)
+
+    def _make_ranking(self, texts: Sequence[str]) -> CandidateRanking:
+        from epigone.evaluation.candidates import CandidateRanking, count_style_characters
+
+        lengths = sorted(map(count_style_characters, texts))
+        return CandidateRanking(
+            self.folder.read_documents(),
+            self.folder.read_held_out(),
+            likelihood=-self.best.loss if self.best else 0.0,
+            n_characters=max(1, lengths[len(lengths) // 2]),
+        )
 
     def score(self, text: str, device: str = "auto") -> Score:
         """How well the best model predicts a text: loss, perplexity, bits per byte, and each line and token of it.

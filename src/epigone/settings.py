@@ -309,7 +309,7 @@ class WriteSettings(Frozen):
         "max_copy": "Limits",
         "seed": "Machine",
     }
-    common: ClassVar[tuple[str, ...]] = ("length", "unit", "stop_at", "count", "temperature", "seed")
+    common: ClassVar[tuple[str, ...]] = ("length", "unit", "stop_at", "count", "best_of", "temperature", "seed")
 
     length: Annotated[int, Field(ge=1)] = 300
     """Length of each text, in the unit of --unit, without the prompt."""
@@ -322,6 +322,9 @@ class WriteSettings(Frozen):
     most at the length."""
     count: Annotated[int, Field(ge=1)] = 1
     """Number of texts."""
+    best_of: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Write this many candidates for each text and keep the one that is nearest to the author in likelihood and style
+    and copies least. Needs a run."""
     temperature: Annotated[float, Field(ge=0)] | Auto = "auto"
     """Daring: below 1 is safer, above 1 is wilder; 0 always takes the most likely token. "auto": the value found after
     training, the lowest at which the model varies as much as the author; 0.8 for other models."""
@@ -345,7 +348,8 @@ class WriteSettings(Frozen):
     usual."""
     words: Literal["auto", "known", "any"] = "auto"
     """Which words may be written. "known": those of the training text and of the prompt and, if the run started from a
-    base that is included, of that base's list. "auto": known for small models, which misspell; any for others."""
+    base that is included, of that base's list; numbers alone on a line, as of pages and poems, are then left
+    out as well. "auto": known for small models, which misspell; any for others."""
     bad_words: tuple[str, ...] = ()
     """Never write this. Can be repeated."""
     stop: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +14,7 @@ from epigone.errors import OutputError, RunNotFound, SettingsError, quote_comman
 from epigone.settings import WriteSettings
 
 if TYPE_CHECKING:
+    from epigone.evaluation.candidates import BestText
     from epigone.generation.generator import OnProgress, TextGenerator
     from epigone.text_reuse.matches import Match
 
@@ -98,6 +99,9 @@ def write(  # noqa: PLR0913  # its arguments are its options
         from epigone.run import open_generator
 
     use_idle_threads()
+    if settings.best_of > 1:
+        _write_best(name, prompt, out, settings, mode, quiet=quiet)
+        return 0
     generator = open_generator(name, settings, progress=not quiet)
     settings = generator.resolve_auto(settings)
     if mode == "interactive":
@@ -195,6 +199,8 @@ def _check_writing(out: Path | None, settings: WriteSettings, mode: OutputMode) 
             raise _not_with_interactive("--out")
         if settings.count != 1:
             raise _not_with_interactive("--count")
+        if settings.best_of != 1:
+            raise _not_with_interactive("--best-of")
     if out is not None and out.exists() and out.suffix != ".jsonl":
         raise OutputError(f"{out} already exists.", hint="Choose another name with --out, or delete the file.")
 
@@ -264,6 +270,43 @@ def _write_whole(
     if out is not None:
         write_text(out, _join(prompt, texts))
     return shown
+
+
+def _write_best(
+    name: str, prompt: str, out: Path | None, settings: WriteSettings, mode: OutputMode, *, quiet: bool
+) -> None:
+    """Of several candidates for each text the best one; why, it says on standard error and, with scores, in JSON."""
+    from epigone.cli.terminal import print_piece, print_text, show_progress, spell_json
+    from epigone.files import write_text
+    from epigone.generation.records import append_record, count_written
+    from epigone.run import open_run
+    from epigone.runs.folder import RunFolder
+
+    if not RunFolder.is_run(Path(name)):
+        raise SettingsError(
+            f"--best-of needs a run, and {name} is a model.", hint="It compares with the author's text."
+        )
+    run, is_jsonl = open_run(name), out is not None and out.suffix == ".jsonl"
+    settings = run.open_generator(settings).resolve_auto(settings)
+    best: list[BestText] = []
+    with show_progress("Writing", quiet=quiet) as on_progress:
+        first = count_written(out, prompt, settings) if out is not None and is_jsonl else 0
+        for text in run.write_best(prompt, settings, first, on_progress=on_progress):
+            best.append(text)
+            if out is not None and is_jsonl:
+                append_record(out, text, settings)
+    if out is not None and not is_jsonl:
+        write_text(out, _join(prompt, [text.text for text in best]))
+    if mode == "json" and not is_jsonl:
+        found = [text.model_dump(mode="json") for text in best]
+        print_piece(spell_json({"texts": found, "settings": settings.model_dump()}) + "\n")
+    elif out is None:
+        documents = len(run.open_generator(settings).documents)
+        sources = [describe_source(text.longest_shared, documents) for text in best] if mode == "sources" else []
+        texts = [text.text + (f"\n\n{source}" if source else "") for text, source in zip_longest(best, sources)]
+        print_text([_join(prompt, texts)])
+    for text in best if not quiet and mode != "json" else ():
+        click.echo(text.why, err=True)
 
 
 def _write_lines(

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from threading import RLock
 from typing import Literal, TypeVar
 
 import torch
 
-from epigone.corpus.large_text import Text
+from epigone.corpus.large_text import Text, read_some
 from epigone.errors import SettingsError
 from epigone.generation.batch import Generation, GenerationBatch, StreamedText
 from epigone.generation.known_words import KnownWords, WordGuard
+from epigone.generation.lone_numbers import LoneNumberGuard, Numbering, find_numbering
 from epigone.generation.records import GeneratedText
 from epigone.generation.sampling import Guard, LogitsProcessor, TokenSampler, make_processors
 from epigone.hardware import find_free_bytes, with_smaller_batches
@@ -265,6 +266,11 @@ class TextGenerator:
                 self._words = self._read_words()
         return self._words
 
+    @cached_property
+    def _numbering(self) -> Numbering:
+        """The kinds of numbers that stand alone on lines of the training text."""
+        return find_numbering(read_some(self.documents)) if self._read_documents else Numbering(False, False)
+
     def _index_passages(self, n_characters: int) -> CopyIndex:
         with self._lock:
             if n_characters not in self._indices:
@@ -276,6 +282,8 @@ class TextGenerator:
         guards: list[Guard] = []
         if settings.words == "known":
             guards.append(WordGuard(self.known_words, self.token_bytes, prompt))
+            if any(self._numbering):
+                guards.append(LoneNumberGuard(self._numbering, self.token_bytes, prompt))
         if settings.max_copy != "none":
             guards.append(CopyGuard(self._index_passages(settings.max_copy), self.token_bytes))
         return guards

@@ -75,7 +75,7 @@ class WordGuard:
 
     def forbids(self, token: int) -> bool:
         """Whether this token would make something that is not a word."""
-        text, pending = _decode(self._pending + self._token_bytes[token])
+        text, pending = decode(self._pending + self._token_bytes[token])
         letters, are_known = self._read(self._letters, text)
         word = letters.casefold()
         if pending and not self._has(word):  # the character will end the word, or go on with it
@@ -84,7 +84,7 @@ class WordGuard:
 
     def advance(self, token: int) -> None:
         """Append this token to the text, forbidden or not."""
-        text, self._pending = _decode(self._pending + self._token_bytes[token])
+        text, self._pending = decode(self._pending + self._token_bytes[token])
         self._letters = self._read(self._letters, text)[0]
 
     def _read(self, letters: str, text: str) -> tuple[str, bool]:
@@ -103,7 +103,7 @@ class WordGuard:
 
 
 @lru_cache(maxsize=1 << 16)
-def _decode(data: bytes) -> tuple[str, bytes]:
+def decode(data: bytes) -> tuple[str, bytes]:
     """The text of bytes, and the bytes of an incomplete character at their end."""
     text, n_read = codecs.utf_8_decode(data, "replace", False)
     return text, data[n_read:]
