@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 
 from epigone.corpus.corpus import Corpus, read_corpus
+from epigone.corpus.excerpts import PLACES, choose_excerpts
 from epigone.corpus.readers import limits
 from epigone.corpus.readers.formats import FORMATS, list_formats
 from epigone.corpus.readers.layout import Block, clean_block, join_blocks
@@ -299,3 +300,15 @@ def test_no_markdown_takes_quadratic_time() -> None:
             start = time.process_time()
             strip(text)
             assert time.process_time() - start < 1.5, part
+
+
+# -- what is shown
+
+
+def test_excerpts_show_the_beginning_the_end_and_places_between(write: Write) -> None:
+    text = "".join(f"Line {i} of the text.\n" for i in range(1_000))
+    found = choose_excerpts(read(write("a.txt", text)))
+    assert [excerpt.place for excerpt in found] == list(PLACES)
+    assert found[0].text.startswith("Line 0 of") and found[-1].text.endswith("Line 999 of the text.")
+    assert all(excerpt.text.startswith("Line") for excerpt in found)
+    assert [excerpt.text for excerpt in choose_excerpts(read(write("b.txt", "One.")))] == ["One."]

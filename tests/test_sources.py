@@ -269,3 +269,18 @@ def test_the_cache_folder_follows_the_environment(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert download.cache_folder() == where(tmp_path)
+
+
+def test_a_name_that_was_meant_otherwise_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my first novel.txt").write_text("text", "utf-8")
+    wanted = {
+        ("my", "first", "novel.txt"): 'quotation marks: "my first novel.txt"',
+        ("www.gutenberg.org/files/1342.txt",): "Did you mean https://www.gutenberg.org/files/1342.txt?",
+        ("sonnets",): "Did you mean sample:sonnets?",
+        ("~/no such file.txt",): "Check the spelling",
+    }
+    for texts, hint in wanted.items():
+        with pytest.raises(TextNotFound) as caught:
+            find_sources(texts)
+        assert hint in caught.value.hint

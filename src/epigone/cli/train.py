@@ -98,16 +98,26 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
     cls=Command,
     kind=TrainSettings,
     examples="""
-        epigone plan novel.txt
+        epigone plan novel.docx
+        epigone plan novel.docx --show
         epigone plan novel.txt --base gpt2 --minutes 30
     """,
 )
 @TEXT
+@click.option(
+    "--show",
+    "shows_text",
+    cls=Option,
+    is_flag=True,
+    help="Only show what is read: the beginning, the end, and three places between.",
+)
 @SETTINGS_FILE
 @JSON
-def plan(text: Sequence[str], settings: TrainSettings, *, as_json: bool) -> int:
+def plan(text: Sequence[str], settings: TrainSettings, *, shows_text: bool, as_json: bool) -> int:
     """Show what train would read and do, and why, without training."""
     names = _require_text(text)
+    if shows_text:
+        return _show_text(names, settings, as_json=as_json)
     from epigone.cli.terminal import loading, print_json, show_stages
 
     with loading(quiet=False):
@@ -122,6 +132,28 @@ def plan(text: Sequence[str], settings: TrainSettings, *, as_json: bool) -> int:
         screen.show_facts("Plan", describe_plan(found.plan, found.estimate))
     if as_json:
         print_json({"plan": asdict(found.plan), "estimate": asdict(found.estimate), "receipt": found.receipt.as_json()})
+    return 0
+
+
+def _show_text(names: Sequence[str], settings: TrainSettings, *, as_json: bool) -> int:
+    """Show what the model would read, without a plan."""
+    from epigone.cli.terminal import print_json, print_piece, show_stages
+    from epigone.corpus.corpus import read_corpus, unwrap_corpus
+    from epigone.corpus.excerpts import choose_excerpts
+    from epigone.report.views import describe_files
+
+    with show_stages(quiet=False) as watch:
+        corpus = read_corpus(names, settings, smallest_bytes=1, watch=lambda done, n_all: watch("Reading", done, n_all))
+        corpus = unwrap_corpus(corpus, settings.unwrap)
+    excerpts = choose_excerpts(corpus)
+    if as_json:
+        print_json({"files": [asdict(file) for file in corpus.files], "excerpts": [asdict(one) for one in excerpts]})
+        return 0
+    with _open_screen(quiet=False, as_json=False, must_show=True) as screen:
+        screen.show_facts("Read", describe_files(corpus.files, corpus.skipped))
+    for excerpt in excerpts:
+        print_piece(f"\n-- {excerpt.place}, {excerpt.document}\n\n", dim=True)
+        print_piece(f"{excerpt.text}\n")
     return 0
 
 

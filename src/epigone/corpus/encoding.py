@@ -40,6 +40,7 @@ SAMPLE_BYTES = 1 << 16
 SMALLEST_GUESS_BYTES = 2_000
 """charset-normalizer mistakes one line of gb18030 for cp949, and the like; from about this size it is reliable."""
 
+PAGES = "an Apple Pages document"
 BINARIES = (
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -72,6 +73,8 @@ ZIPPED = (
     (b"application/epub+zip", "an e-book (epub)"),
     (b"opendocument.text", "an OpenDocument text (odt)"),
     (b"xl/", "an Excel sheet (xlsx)"),
+    (b"ppt/", "a PowerPoint presentation (pptx)"),
+    (b"Index/Document.iwa", PAGES),
 )
 
 CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\v\f\r\x1a")) + b"\x7f"
@@ -122,7 +125,7 @@ def detect_encoding(file: BinaryIO, *, name: str, encoding: str = "auto") -> Det
     if not beginning:
         raise TextTooShort(f"{name} is empty.", hint="Give a file with text in it.")
     if kind := identify_binary(beginning):
-        raise _not_a_text(name, f"looks like {kind}")
+        raise _not_a_text(name, f"looks like {kind}", HINTS.get(kind, UNKNOWN_KIND))
     mark, marked = next((pair for pair in BYTE_ORDER_MARKS if beginning.startswith(pair[0])), (b"", ""))
     if encoding == "auto":
         return _detect(OpenedFile(file, beginning[len(mark) :], mark), marked, name)
@@ -182,7 +185,9 @@ def _detect(opened: OpenedFile, marked: str, name: str) -> DetectedEncoding:
             encoding=wide, reason="no byte-order mark, but bytes in the pattern of " + wide[:6].upper()
         )
     if has_many_controls(opened.beginning):
-        raise _not_a_text(name, "is full of control characters")
+        raise _not_a_text(
+            name, "is full of control characters", f"{UNKNOWN_KIND} If it is one, name its encoding (--encoding)."
+        )
     if opened.is_valid("utf-8"):
         return DetectedEncoding(
             encoding="utf-8", reason="byte-order mark" if marked else "valid UTF-8", mark=opened.mark
@@ -263,11 +268,18 @@ def find_codec(encoding: str) -> str:
     )
 
 
-def _not_a_text(name: str, what: str) -> TextUnreadable:
-    return TextUnreadable(
-        f"{name} {what}, so it is not read as text.",
-        hint="Save its text as a plain .txt file. If it is text after all, name the encoding (--encoding).",
-    )
+HINTS = {
+    PAGES: "In Pages: File > Export To > Word, and give that file.",
+    "a PDF": "Save its text as .txt: pdftotext novel.pdf",
+    "an Excel sheet (xlsx)": "In Excel: save it as CSV.",
+    "an old Word or Office document": "Open it in Word or LibreOffice, and save it as .docx.",
+}
+"""What to do with what cannot be read."""
+UNKNOWN_KIND = "Save its text as a plain .txt file."
+
+
+def _not_a_text(name: str, what: str, hint: str = UNKNOWN_KIND) -> TextUnreadable:
+    return TextUnreadable(f"{name} {what}, so it is not read as text.", hint=hint)
 
 
 # -- evidence

@@ -69,7 +69,7 @@ def find_sources(texts: Sequence[str]) -> Sources:
 
     Raises TextNotFound.
     """
-    found = [_resolve(text) for text in texts]
+    found = _resolve_all(texts)
     unique: dict[str, Source] = {}
     for source in (source for sources in found for source in sources.sources):
         earlier = unique.setdefault(source.key, source)
@@ -79,6 +79,22 @@ def find_sources(texts: Sequence[str]) -> Sources:
         raise TextNotFound("No text was named.", hint='Name a file, a folder, a glob, an address, or "-".')
     skipped = dict.fromkeys(line for sources in found for line in sources.skipped)
     return Sources(sources=tuple(unique.values()), skipped=tuple(skipped))
+
+
+def _resolve_all(texts: Sequence[str]) -> list[Sources]:
+    """What each text names. Of several that are missing and are one name together, the error says so."""
+    try:
+        return [_resolve(text) for text in texts]
+    except TextNotFound:
+        for start in range(len(texts)):
+            for end in range(start + 2, len(texts) + 1):
+                joined = " ".join(texts[start:end])
+                if Path(joined).expanduser().exists():
+                    raise TextNotFound(
+                        f"There is no file {texts[start]}.",
+                        hint=f'A name with spaces needs quotation marks: "{joined}"',
+                    ) from None
+        raise
 
 
 def _resolve(text: str) -> Sources:
@@ -260,6 +276,10 @@ def _suggest_files(files: Sequence[tuple[str, Path]]) -> str:
 def _not_found(path: Path, text: str) -> TextNotFound:
     if path.is_symlink():
         return TextNotFound(f"{text} is a broken link.", hint="Name the text itself.")
+    if text in SAMPLES:
+        return TextNotFound(f"There is no file {text}.", hint=f"Did you mean {SAMPLE}{text}?")
+    if text.lower().startswith("www."):
+        return TextNotFound(f"There is no file {text}.", hint=f"Did you mean https://{text}?")
     if not path.parent.is_dir():
         return TextNotFound(f"There is no folder {path.parent}.", hint=_suggest(path.parent))
     return TextNotFound(f"There is no file {text}.", hint=_suggest(path))

@@ -361,11 +361,7 @@ def _describe_estimate(estimate: Estimate) -> list[Row]:
 
 def describe_receipt(receipt: Receipt) -> list[Row]:
     """What was read, file by file, and what became training text and held-out text."""
-    rows = [row for file in receipt.files[:MOST_FILES_SHOWN] for row in _describe_file(file)]
-    if len(receipt.files) > MOST_FILES_SHOWN:
-        n_more = len(receipt.files) - MOST_FILES_SHOWN
-        rows.append(Row("…", f"{n_more:,} more files", "receipt.json lists them all"))
-    rows += [Row("skipped", reason) for reason in receipt.skipped[:MOST_FILES_SHOWN]]
+    rows = describe_files(receipt.files, receipt.skipped)
     rows += [row for file in receipt.held_out_files for row in _describe_file(file)]
     for name, part in (("training text", receipt.train), ("held-out text", receipt.validation)):
         count = f"{part.n_characters:,} characters, {part.n_tokens:,} tokens"
@@ -373,6 +369,15 @@ def describe_receipt(receipt: Receipt) -> list[Row]:
         reason = receipt.split.reason if held_out else f"{part.bytes_per_token:.2f} bytes per token"
         rows.append(Row(name, count, reason))
     return rows
+
+
+def describe_files(files: Sequence[FileReceipt], skipped: Sequence[str]) -> list[Row]:
+    """What was read from each file, and what was not read."""
+    rows = [row for file in files[:MOST_FILES_SHOWN] for row in _describe_file(file)]
+    if len(files) > MOST_FILES_SHOWN:
+        n_more = len(files) - MOST_FILES_SHOWN
+        rows.append(Row("…", f"{n_more:,} more files", "receipt.json lists them all"))
+    return rows + [Row("skipped", reason) for reason in skipped[:MOST_FILES_SHOWN]]
 
 
 def _describe_file(file: FileReceipt) -> list[Row]:
