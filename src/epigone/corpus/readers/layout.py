@@ -87,14 +87,26 @@ def find_line_styles(blocks: Iterable[Block]) -> Iterator[str]:
 # -- the text of one block
 
 
+SPACES = re.compile(r"[ \t\r\n\f\v\x85\u2028\u2029]+")
+INNER_SPACES = re.compile(r"[ \t\r\f\v]+")
+
+
+def collapse(text: str) -> str:
+    """Text without what is not seen, and with single spaces. Regular expressions see only what needs them."""
+    if "  " in text or not text.isprintable():  # a line break is not printable either
+        return SPACES.sub(" ", INVISIBLE.sub("", text))
+    return text
+
+
 def clean_block(text: str) -> str:
     """A block's text with single spaces, its lines without spaces at their ends, and _italics_ in underscores.
 
     `ITALIC` and `ITALIC_END` in it stand for the marks. Spaces that do not break become spaces and stay where they
     are, for they indent lines of verse.
     """
-    lines = (re.sub(r"[ \t\r\f\v]+", " ", line).strip(" ") for line in text.split("\n"))
-    text = "\n".join(lines)
+    if text.isprintable():  # one line, and no spaces or marks of other kinds
+        return INNER_SPACES.sub(" ", text).strip(" ") if "  " in text else text.strip(" ")
+    text = "\n".join(INNER_SPACES.sub(" ", line).strip(" ") for line in text.split("\n"))
     if ITALIC in text:
         text = place_marks(text)
     return "\n".join(line.rstrip() for line in text.replace("\xa0", " ").strip("\n").split("\n"))

@@ -19,6 +19,7 @@ FRONT_MATTER = re.compile(
 )
 FIELD = re.compile(r"^(title|author|date)[ \t]*[:=][ \t]*(\S[^\n]*)$", re.M | re.I)
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 TEMPLATE_FENCE = re.compile(r"[ \t]*\{(?:%|\{<|\{%)[ \t]*(highlight|high|code|codeblock)\b")
 """Blocks of code as Jekyll and Hugo write them."""
 CONTENTS = re.compile(r"[ \t]*(?:[-*+]|\d+\.)[ \t]+\[[^\[\]\n]*\]\(#[^()\n]*\)[ \t]*$")
@@ -81,7 +82,8 @@ MARKDOWN = Format(
 
 def strip_markdown(text: str, drops: DropLog, *, keep_code: bool = False) -> str:
     """The words of a Markdown text in the lines that it has, with _italics_ in underscores."""
-    text = _drop(COMMENT, "comments", INVISIBLE.sub("", text), drops)
+    text = text if text.isascii() and not CONTROLS.search(text) else INVISIBLE.sub("", text)
+    text = _drop(COMMENT, "comments", text, drops) if "<!--" in text else text
     lines = _Lines(drops, keep_code=keep_code)
     for line in text.split("\n"):
         lines.add(line)
@@ -101,7 +103,9 @@ class _Lines:
 
     def add(self, line: str) -> None:
         """The next line."""
-        if self._fence or FENCE.match(line) or TEMPLATE_FENCE.match(line):
+        if not self._fence and self._table is None and line[:1].isalpha():
+            self._text.append(line)  # most lines
+        elif self._fence or FENCE.match(line) or TEMPLATE_FENCE.match(line):
             self._add_code(line)
         elif self._table is not None and "|" in line:
             self._table.append(line)
@@ -184,19 +188,21 @@ def _drop(pattern: re.Pattern[str], what: str, text: str, drops: DropLog) -> str
 
 def strip_inline(text: str, drops: DropLog) -> str:
     """Text without the marks of links, images, code, emphasis and HTML in it."""
-    code = [match[2] for match in CODE.finditer(text)]  # nothing in it is a mark
-    numbers = count()
-    text = CODE.sub(lambda match: f"\ue002{next(numbers)}\ue003", text)
-    text = _drop(TEMPLATE, "templates", text, drops)
-    text = _drop(IMAGE, "images", text, drops)
-    text = _drop(NOTE_MARK, "footnote marks", text, drops)
-    text = LINK.sub(_Counted("addresses of links", drops, lambda match: match[1]), text)
-    text = WIKI.sub(r"\1", text)
-    text = AUTOLINK.sub(r"\1", text)
-    text = BREAK.sub("\n", text)
-    text = TAG.sub("", text)
-    text = HARD_BREAK.sub("", text)
-    text = STRONG.sub(lambda match: match[1] or match[2], text)
-    text = ITALIC.sub(r"_\1_", text)
-    text = unescape(ESCAPE.sub(r"\1", text))
-    return re.sub("\ue002(\\d+)\ue003", lambda match: code[int(match[1])], text)
+    code = [match[2] for match in CODE.finditer(text)] if "`" in text else []  # nothing in it is a mark
+    if code:
+        numbers = count()
+        text = CODE.sub(lambda match: f"\ue002{next(numbers)}\ue003", text)
+    if "{" in text:
+        text = _drop(TEMPLATE, "templates", text, drops)
+    if "[" in text:
+        text = _drop(IMAGE, "images", text, drops)
+        text = _drop(NOTE_MARK, "footnote marks", text, drops)
+        text = LINK.sub(_Counted("addresses of links", drops, lambda match: match[1]), text)
+        text = WIKI.sub(r"\1", text)
+    if "<" in text:
+        text = TAG.sub("", BREAK.sub("\n", AUTOLINK.sub(r"\1", text)))
+    text = HARD_BREAK.sub("", text) if "  \n" in text or "\\\n" in text else text
+    if "*" in text or "__" in text:
+        text = ITALIC.sub(r"_\1_", STRONG.sub(lambda match: match[1] or match[2], text))
+    text = unescape(ESCAPE.sub(r"\1", text) if "\\" in text else text)
+    return re.sub("\ue002(\\d+)\ue003", lambda match: code[int(match[1])], text) if code else text

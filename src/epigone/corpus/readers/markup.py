@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block
+from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block, collapse
 from epigone.corpus.readers.page import BLOCKS, SPACED, VOID, Element, Step
 from epigone.corpus.readers.reader import ReadContext
 
@@ -214,11 +214,10 @@ class MarkupText:
         if self._skipped is not None:
             self._skipped.text.append(text)
             return
-        text = INVISIBLE.sub("", text)
         if self._n_preformatted:
-            self._text.append(text.expandtabs(4).replace(" ", "\xa0"))
-        else:
-            self._text.append(re.sub(r"[ \t\r\n\f]+", " ", text))
+            self._text.append(INVISIBLE.sub("", text).expandtabs(4).replace(" ", "\xa0"))
+        elif self._text or text.strip(" \n\t\r\f"):
+            self._text.append(collapse(text))
 
     def add_all(self, steps: Iterable[Step]) -> None:
         """Everything that was found in a page, in reading order."""
@@ -264,7 +263,7 @@ class MarkupText:
     def _end_block(self, spaced: bool, *, is_paragraph: bool = False) -> None:
         """End the line at a boundary that has space, or none."""
         marks = [ITALIC_END] if self._n_italic else []
-        text = clean_block("".join([*self._text, *marks]))
+        text = clean_block("".join([*self._text, *marks])) if self._text else ""
         self._text = [ITALIC] if self._n_italic else []
         owner = next((element for element in reversed(self._open) if element.tag in BLOCKS), None)
         if text.strip(" \xa0\n_"):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block
+from epigone.corpus.readers.layout import ITALIC, ITALIC_END, Block, clean_block, collapse
 from epigone.corpus.readers.reader import ReadContext
 
 SMALLEST_SPACE = 0.35
@@ -39,9 +38,8 @@ class ParagraphText:
 
     def add(self, text: str) -> None:
         """Characters."""
-        text = INVISIBLE.sub("", text)
         if text:
-            self._text.append(re.sub(r"[ \t\r\n\f\v\x85\u2028\u2029]+", " ", text))
+            self._text.append(collapse(text))
 
     def add_spaces(self, count: int) -> None:
         """Spaces that stay, up to a line of them."""
