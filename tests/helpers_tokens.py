@@ -58,9 +58,12 @@ def make_hardware(device: Any = "cpu", **more: Any) -> Hardware:
     return Hardware(device=device, **{**facts, **more})
 
 
+NO_BASE_FITS = BaseTrial(untouched={"small": 9.0}, best="small", tuned=5.0, fresh=3.0)
+
+
 def route_to(settings: TrainSettings, n_bytes: int, hardware: Hardware) -> BaseChoice:
     """The route of a text that no base fits."""
-    fits = BaseFit(gpt2=None, small=lambda: BaseTrial(untouched=9.0, tuned=5.0, fresh=3.0))
+    fits = BaseFit(gpt2=None, bundled=lambda _: NO_BASE_FITS)
     return choose_base(settings, n_bytes=n_bytes, fits=fits, hardware=hardware)
 
 

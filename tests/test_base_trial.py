@@ -1,4 +1,4 @@
-"""The small base and a fresh model are tried on the text itself, and the same comes of it each time."""
+"""The bundled bases and a fresh model are tried on the text itself, and the same comes of it each time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from epigone.model.base_profile import automatic_bases
 from epigone.planning.choose_base import FITS, BaseTrial
-from epigone.training.base_trial import PIECE, SAMPLE, sample_text, try_bases
+from epigone.training.base_trial import BEHIND, PIECE, SAMPLE, choose_best, sample_text, try_bases
 from helpers_front import sonnets
 from helpers_tokens import DATA
 
@@ -43,12 +44,13 @@ def read(name: str) -> list[str]:
     return [file.read_text("utf-8") for file in files]
 
 
+NAMES = [base.name for base in automatic_bases()]
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 @cache
 def try_strange() -> BaseTrial:
-    return try_bases([make_strange(12_000)])
+    return try_bases([make_strange(12_000)], NAMES)
 
 
 def make_strange(n_characters: int) -> str:
@@ -83,33 +85,47 @@ def test_there_is_something_to_test_on_in_the_shortest_text(n_characters: int) -
 # -- what comes of it
 
 
+def test_a_larger_base_is_taken_only_if_it_is_clearly_ahead() -> None:
+    assert choose_best({"large": 1.7, "small": 2.0}, 0.84) == "small"
+    assert choose_best({"large": 1.6, "small": 2.0}, 0.84) == "large"
+    assert choose_best({"large": 1.99, "small": 2.0}) == "large" == choose_best({"large": 9.0})
+
+
 def test_a_text_that_the_base_fits_is_not_tried() -> None:
-    trial = try_bases([sonnets(20_000)])
-    assert trial.untouched <= FITS and trial.tuned == trial.fresh == 0 and not trial.for_fresh
+    trial = try_bases([sonnets(20_000)], NAMES)
+    assert (
+        trial.best == "small"
+        and trial.untouched[trial.best] <= FITS
+        and not trial.compared
+        and trial.tuned == trial.fresh == 0
+        and not trial.for_fresh
+    )
 
 
 def test_an_alphabet_that_the_base_does_not_know_gets_a_fresh_model() -> None:
     trial = try_strange()
-    assert trial.for_fresh and trial.fresh < trial.tuned < trial.untouched
+    assert trial.for_fresh and trial.fresh < trial.tuned < trial.untouched[trial.best]
 
 
-def test_modern_english_that_the_base_does_not_fit_yet_gets_it_all_the_same() -> None:
-    trial = try_bases(["\n".join(path.read_text("utf-8") for path in sorted(DOCS.glob("*.md")))[:30_000]])
-    assert not trial.for_fresh and trial.tuned < trial.untouched and trial.tuned < trial.fresh
+def test_where_a_larger_base_leads_before_training_both_are_tuned() -> None:
+    trial = try_bases(["\n".join(path.read_text("utf-8") for path in sorted(DOCS.glob("*.md")))[:30_000]], NAMES)
+    assert trial.untouched["modern"] < 0.9 * trial.untouched["small"]
+    assert trial.compared["modern"] < trial.untouched["modern"] and trial.compared["small"] < trial.untouched["small"]
+    assert trial.best == choose_best(trial.compared, BEHIND)
 
 
 @pytest.mark.slow
 @pytest.mark.trial
 def test_an_unknown_alphabet_gets_a_fresh_model_after_all_steps_too() -> None:
-    trial = try_bases([make_strange(40_000)])
-    assert trial.for_fresh and trial.fresh < trial.tuned < trial.untouched
+    trial = try_bases([make_strange(40_000)], NAMES)
+    assert trial.for_fresh and trial.fresh < trial.tuned < trial.untouched[trial.best]
 
 
 def test_equal_texts_are_tried_equally_and_torch_is_left_as_it_was() -> None:
     before = try_strange()
     torch.manual_seed(7)
     state, is_strict = torch.get_rng_state(), torch.are_deterministic_algorithms_enabled()
-    assert try_bases([make_strange(12_000)]) == before
+    assert try_bases([make_strange(12_000)], NAMES) == before
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.are_deterministic_algorithms_enabled() == is_strict
 
@@ -118,12 +134,12 @@ def test_equal_texts_are_tried_equally_and_torch_is_left_as_it_was() -> None:
 @pytest.mark.slow
 @pytest.mark.trial
 @pytest.mark.parametrize("name", [NEAR, *OTHERS])
-def test_what_people_bring_gets_the_small_base(name: str) -> None:
-    assert not try_bases(read(name)).for_fresh
+def test_what_people_bring_gets_a_bundled_base(name: str) -> None:
+    assert not try_bases(read(name), NAMES).for_fresh
 
 
 @needs_brought
 @pytest.mark.slow
 @pytest.mark.trial
 def test_a_text_in_russian_gets_a_fresh_model() -> None:
-    assert try_bases(read("russian_bulgakov.txt")).for_fresh
+    assert try_bases(read("russian_bulgakov.txt"), NAMES).for_fresh

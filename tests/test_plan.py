@@ -132,7 +132,7 @@ def test_no_patience_at_all_can_be_asked_for() -> None:
 
 # -- what is derived
 
-ELSEWHERE = {"encoding", "split", "device", "evaluate_every"}
+ELSEWHERE = {"encoding", "format", "unwrap", "split", "device", "evaluate_every"}
 """Settings that others decide on: reading, splitting, the machine, and set_length in its own words."""
 
 

@@ -288,7 +288,7 @@ def test_front_matter_gives_title_author_and_date(write: Write, matter: str) -> 
     assert read_text(path) == "It rained.\n"
 
 
-def test_a_line_before_a_scene_is_no_front_matter(write: Write) -> None:
+def test_a_line_before_a_scene_is_not_front_matter(write: Write) -> None:
     assert read_text(write("b.md", "---\n\nA scene.\n\n---\n\nAnother.\n")) == "A scene.\n\n\nAnother.\n"
 
 

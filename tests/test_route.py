@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import pytest
@@ -17,16 +17,18 @@ from helpers_tokens import DATA, gpt2_tokenizer, make_hardware, needs_data
 
 ENGLISH = 4.0
 """Bytes of English that one of GPT-2's tokens stands for."""
-PROSE = BaseTrial(untouched=1.6)
-CHAT = BaseTrial(untouched=3.8, tuned=2.2, fresh=2.5)
-CHINESE = BaseTrial(untouched=14.4, tuned=5.0, fresh=2.4)
+PROSE = BaseTrial(untouched={"modern": 1.7, "small": 1.6}, best="small")
+CHAT = BaseTrial(
+    untouched={"modern": 2.6, "small": 3.8}, compared={"modern": 2.4, "small": 2.7}, best="modern", tuned=2.2, fresh=2.5
+)
+CHINESE = BaseTrial(untouched={"modern": 15.0, "small": 14.4}, best="small", tuned=5.0, fresh=2.4)
 POEM_OF_ANOTHER_SCRIPT = (
     "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。\n床前明月光，疑是地上霜。举头望明月，低头思故乡。\n"
 )
 GIGABYTE = 1_000_000_000
 
 
-def must_not_be_asked() -> NoReturn:
+def must_not_be_asked(*_: object) -> NoReturn:
     raise AssertionError("GPT-2's tokenizer was asked for")
 
 
@@ -36,12 +38,12 @@ def route(
     n_bytes: int = 100_000,
     fit: float | Callable[[], float] = ENGLISH,
     at_hand: bool = True,
-    small: BaseTrial | Callable[[], BaseTrial] = PROSE,
+    bundled: BaseTrial | Callable[[Sequence[str]], BaseTrial] = PROSE,
     hardware: Hardware | None = None,
 ) -> BaseChoice:
     fits = BaseFit(
         gpt2=(fit if callable(fit) else lambda: fit) if at_hand else None,
-        small=small if callable(small) else lambda: small,
+        bundled=bundled if callable(bundled) else lambda _: bundled,
     )
     return choose_base(settings, n_bytes=n_bytes, fits=fits, hardware=hardware or make_hardware())
 
@@ -63,54 +65,56 @@ def test_without_gpt2_the_small_base_is_taken_and_it_is_said_how_to_get_gpt2() -
 
 @pytest.mark.parametrize("at_hand", [True, False])
 def test_a_text_that_no_base_fits_gets_a_model_of_its_own(at_hand: bool) -> None:
-    chosen = route(TrainSettings(), fit=1.3, small=CHINESE, at_hand=at_hand)
+    chosen = route(TrainSettings(), fit=1.3, bundled=CHINESE, at_hand=at_hand)
     assert chosen.base.value == "none"
     assert (
-        "5.0 bits per byte (14.4 before training)" in chosen.base.reason
-        and "in the same time 2.4" in chosen.base.reason
+        "before training the base small needs 14.40 bits per byte of this text, modern 15.00" in chosen.base.reason
+        and "small reached 5.00, a new model in the same time 2.40" in chosen.base.reason
     )
     assert ("1.3 bytes" in chosen.base.reason) == at_hand
 
 
 def test_a_text_that_the_small_base_fits_as_it_comes_needs_no_trial() -> None:
-    chosen = route(TrainSettings(), at_hand=False, small=PROSE)
+    chosen = route(TrainSettings(), at_hand=False, bundled=PROSE)
     assert (
         chosen.base.value == "small"
-        and "predicts this text well before training (1.6 bits per byte)" in chosen.base.reason
+        and "before training the base small needs 1.60 bits per byte of this text, modern 1.70;" in chosen.base.reason
     )
 
 
 def test_a_base_that_needs_many_bits_untouched_is_taken_where_it_learns_fast() -> None:
-    chosen = route(TrainSettings(), at_hand=False, small=CHAT)
-    assert chosen.base.value == "small"
+    chosen = route(TrainSettings(), at_hand=False, bundled=CHAT)
+    assert chosen.base.value == "modern"
     assert (
-        "2.2 bits per byte (3.8 before training)" in chosen.base.reason and "in the same time 2.5" in chosen.base.reason
+        "after a few seconds of training the base modern needs 2.40 bits per byte of this text, small 2.70"
+        in chosen.base.reason
     )
 
 
 @pytest.mark.parametrize("tuned", [2.0, 4.0])
 def test_only_a_fresh_model_that_clearly_wins_the_trial_is_taken(tuned: float) -> None:
     """As long as both are as good as each other the base is taken, since it ends higher up than it is after seconds."""
-    trials = [BaseTrial(untouched=9.0, tuned=tuned, fresh=share * tuned) for share in (1.2, 1.0, CLEARLY + 0.01)]
-    assert {route(TrainSettings(), at_hand=False, small=trial).base.value for trial in trials} == {"small"}
-    won = BaseTrial(untouched=9.0, tuned=tuned, fresh=(CLEARLY - 0.01) * tuned)
-    assert route(TrainSettings(), at_hand=False, small=won).base.value == "none"
+    before: dict[str, Any] = {"untouched": {"small": 9.0}, "best": "small", "tuned": tuned}
+    trials = [BaseTrial(**before, fresh=share * tuned) for share in (1.2, 1.0, CLEARLY + 0.01)]
+    assert {route(TrainSettings(), at_hand=False, bundled=trial).base.value for trial in trials} == {"small"}
+    won = BaseTrial(**before, fresh=(CLEARLY - 0.01) * tuned)
+    assert route(TrainSettings(), at_hand=False, bundled=won).base.value == "none"
 
 
 def test_the_library_of_a_lifetime_gets_a_model_of_its_own() -> None:
-    chosen = route(TrainSettings(), n_bytes=GIGABYTE, at_hand=False, small=must_not_be_asked)
+    chosen = route(TrainSettings(), n_bytes=GIGABYTE, at_hand=False, bundled=must_not_be_asked)
     assert chosen.base.value == "none" and "1,000,000,000 bytes" in chosen.base.reason
 
 
-def test_more_context_than_the_small_base_has_needs_a_fresh_model() -> None:
-    chosen = route(TrainSettings(block_size=512), at_hand=False, small=must_not_be_asked)
+def test_more_context_than_the_bundled_bases_have_needs_a_fresh_model() -> None:
+    chosen = route(TrainSettings(block_size=512), at_hand=False, bundled=must_not_be_asked)
     assert chosen.base.value == "none" and "256 tokens" in chosen.base.reason
     assert route(TrainSettings(block_size=256), at_hand=False).base.value == "small"
 
 
 @pytest.mark.parametrize("asked", [{"size": "6x256"}, {"vocab_size": 512}])
 def test_a_size_or_a_tokenizer_needs_a_fresh_model(asked: dict[str, Any]) -> None:
-    chosen = route(TrainSettings(**asked), fit=must_not_be_asked, small=must_not_be_asked)
+    chosen = route(TrainSettings(**asked), fit=must_not_be_asked, bundled=must_not_be_asked)
     assert chosen.base.value == "none" and f"{flag_name(next(iter(asked)))} needs a new model" in chosen.base.reason
 
 

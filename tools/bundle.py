@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save_file
+
 from base_texts import read_documents
 from epigone.evaluation.copying import build_books_filter, write_books_filter
 from epigone.files import write_bytes
@@ -24,7 +26,8 @@ from epigone.model.base_profile import BOOKS as FILTER_NAME
 from epigone.model.base_profile import PLACE as BASES_FOLDER
 from epigone.run import judging_write_settings, open_generator, save_base_samples
 
-PARTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+WEIGHTS, POSITIONS = "model.safetensors", "transformer.wpe.weight"
+PARTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", WEIGHTS)
 FEWEST_DOCUMENTS, LONGEST_WORD = 5, 30
 """Of the documents that a word has to be in, and letters."""
 JUDGED = 25_000
@@ -80,22 +83,42 @@ def main() -> None:
     )
     parser.add_argument("--documents", type=Path)
     parser.add_argument("--curve", type=Path)
+    parser.add_argument(
+        "--filter-bits", type=int, default=25, help="the copy filter has 2 to the power of so many bits"
+    )
+    parser.add_argument("--context", type=int, help="tokens: what was trained with shorter blocks is cut to them")
     asked = parser.parse_args()
     place = BASES_FOLDER / asked.name
     if asked.model:
-        copy_model(asked.model, place)
-        write_books_filter(build_books_filter(read_learned(asked.documents)), place / FILTER_NAME)
+        copy_model(asked.model, place, asked.context)
+        write_books_filter(
+            build_books_filter(read_learned(asked.documents), 1 << asked.filter_bits), place / FILTER_NAME
+        )
         write_words(read_learned(asked.documents), place / WORDS)
     write_untouched(place)
     if asked.model:
         write_bytes(place / "README.md", describe(asked).encode())
 
 
-def copy_model(model: Path, place: Path) -> None:
-    """The stock folder without what is only known about its making. Raises OSError where a part is missing."""
+def copy_model(model: Path, place: Path, context: int | None) -> None:
+    """The stock folder without what is only known about its making. Raises OSError where a part is missing.
+
+    `context`: positions that are kept; those beyond the blocks that it was trained with are no better than chance.
+    """
     place.mkdir(parents=True, exist_ok=True)  # its profile.toml stays
     for name in PARTS:
         shutil.copyfile(model / name, place / name)
+    if context:
+        cut_context(place, context)
+
+
+def cut_context(place: Path, context: int) -> None:
+    """Keep the first positions of a model's position table."""
+    weights = load_file(place / WEIGHTS)
+    weights[POSITIONS] = weights[POSITIONS][:context].contiguous()
+    save_file(weights, place / WEIGHTS, metadata={"format": "pt"})
+    config = json.loads((place / "config.json").read_text("utf-8")) | {"n_positions": context}
+    write_bytes(place / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
 def read_learned(documents: Path) -> Iterator[str]:
@@ -120,7 +143,7 @@ def write_untouched(place: Path) -> None:
 def describe(asked: argparse.Namespace) -> str:
     """The model's card, by what the tools noted: facts.json of the model, data.json of the data, the run's curve."""
     facts = json.loads((asked.model / "facts.json").read_text("utf-8"))
-    config = json.loads((asked.model / "config.json").read_text("utf-8"))
+    config = json.loads((BASES_FOLDER / asked.name / "config.json").read_text("utf-8"))
     data = json.loads((Path(facts["settings"]["data"]) / "data.json").read_text("utf-8"))
     points = [json.loads(line) for line in asked.curve.read_text("utf-8").splitlines()]
     return CARD.format(

@@ -236,12 +236,12 @@ def choose_start(
 def _choose_base(
     settings: TrainSettings, corpus: Corpus, split: Split, hardware: Hardware, watch: StageCallback
 ) -> BaseChoice:
-    def fit_small() -> BaseTrial:
-        watch("Trying the small base", 0, 0)
-        return try_bases(list(split.train_texts(corpus)))
+    def try_bundled(names: Sequence[str]) -> BaseTrial:
+        watch("Trying the bundled bases", 0, 0)
+        return try_bases(list(split.train_texts(corpus)), names)
 
     has_gpt2 = settings.base == "auto" and is_cached("gpt2")
-    fits = BaseFit(gpt2=(lambda: _fit_gpt2(corpus)) if has_gpt2 else None, small=fit_small)
+    fits = BaseFit(gpt2=(lambda: _fit_gpt2(corpus)) if has_gpt2 else None, bundled=try_bundled)
     return choose_base(settings, n_bytes=corpus.n_bytes, fits=fits, hardware=hardware)
 
 

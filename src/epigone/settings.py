@@ -212,8 +212,8 @@ class TrainSettings(ReadSettings):
     files. "auto": documents if there are ten files or more, otherwise spread."""
 
     base: str = "auto"
-    """Model to start from: "small" (included), "gpt2" or another GPT-2 on the Hugging Face Hub, a folder, or "none" to
-    train a new model from scratch. "auto": the plan chooses and says why."""
+    """Model to start from: "modern" or "small" (included), "gpt2" or another GPT-2 on the Hugging Face Hub, a folder,
+    or "none" to train a new model from scratch. "auto": the plan chooses and says why."""
     size: Annotated[str, AfterValidator(_check_size)] = "auto"
     """Size of a new model: pico, nano, micro, mini, small, medium, gpt2, gpt2-medium, or LAYERSxWIDTH such as 6x256."""
     vocab_size: Annotated[int, Field(ge=257, le=65_536)] | Auto = "auto"

@@ -49,7 +49,7 @@ RUNS = Path("runs")
     cls=Option,
     synonyms=["--model", "--model-name-or-path"],
     metavar="NAME",
-    help="Write with a base model instead of a run: small (included), gpt2, …",
+    help="Write with a base model instead of a run: modern or small (included), gpt2, …",
 )
 @click.option(
     "-o",
@@ -133,7 +133,7 @@ def choose_model(run: str | None, base: str | None) -> str:
         raise SettingsError(f"{run} and --base {base} cannot be used together.", hint="Leave out one of the two.")
     if not run and not base:
         raise SettingsError(
-            "write needs a run or a base.", hint=f"{_list_runs()}A base model: epigone write --base small"
+            "write needs a run or a base.", hint=f"{_list_runs()}A base model: epigone write --base modern"
         )
     return find_model(run or base or "")
 

@@ -181,8 +181,8 @@ def _list_facts(report: MatchReport, floor: Floor) -> dict[str, object]:
 
 ONE_IN = 64
 """One in so many passages, chosen by its hash, is in the filter and is looked up."""
-N_BITS = 25
-"""The filter has 2^25 bits, 4 MB."""
+N_BITS = 1 << 25
+"""Of a filter, 4 MB, unless there are more than 3 million passages. A power of two."""
 N_PLACES = 8
 """Bits that each passage sets."""
 LEAST_LOOKED_UP = 100
@@ -191,27 +191,35 @@ LEAST_LOOKED_UP = 100
 
 @dataclass(frozen=True, slots=True)
 class TrainingBooksFilter:
-    """A Bloom filter of passages of the bases' training books, from which the books cannot be read."""
+    """Bloom filters of passages of the bases' training books, from which the books cannot be read."""
 
-    bits: npt.NDArray[np.uint8]
-    """[2^22]: 2^25 bits."""
+    filters: tuple[npt.NDArray[np.uint8], ...]
+    """One of each base. The number of bits is a power of two."""
     n_passages: int
 
     @property
     def false_positive_rate(self) -> float:
         """The probability that a passage which is in none of the books seems to be."""
-        return float(np.unpackbits(self.bits).mean()) ** N_PLACES
+        right = (1 - float(np.unpackbits(bits).mean()) ** N_PLACES for bits in self.filters)
+        return 1 - math.prod(right)
 
     def measure_share(self, text: str) -> tuple[float, int]:
         """The share of a text's passages that are in the books, and how many were looked up."""
         passages = sample_passages(text)
         if not len(passages):
             return 0.0, 0
-        known = np.ones(len(passages), np.bool_)
-        for places in list_places(passages):
-            known &= (self.bits[places >> np.uint64(3)] >> (7 - (places & np.uint64(7))).astype(np.uint8) & 1) == 1
+        known = np.zeros(len(passages), np.bool_)
+        for bits in self.filters:
+            known |= _look_up(passages, bits)
         share = (float(known.mean()) - self.false_positive_rate) / (1 - self.false_positive_rate)
         return max(0.0, float(share)), len(passages)
+
+
+def _look_up(passages: Hashes, bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    known = np.ones(len(passages), np.bool_)
+    for places in list_places(passages, 8 * len(bits)):
+        known &= (bits[places >> np.uint64(3)] >> (7 - (places & np.uint64(7))).astype(np.uint8) & 1) == 1
+    return known
 
 
 def sample_passages(text: str) -> Hashes:
@@ -221,39 +229,39 @@ def sample_passages(text: str) -> Hashes:
     return chosen
 
 
-def list_places(passages: Hashes) -> Iterable[Hashes]:
+def list_places(passages: Hashes, n_bits: int) -> Iterable[Hashes]:
     """The bits that each passage sets: N_PLACES arrays, from two halves of the hash (Kirsch and Mitzenmacher 2006)."""
     first, second = passages >> np.uint64(32), (passages >> np.uint64(6)) | np.uint64(1)
-    return (((first + np.uint64(number) * second) & np.uint64((1 << N_BITS) - 1)) for number in range(N_PLACES))
+    return (((first + np.uint64(number) * second) & np.uint64(n_bits - 1)) for number in range(N_PLACES))
 
 
-def build_books_filter(books: Iterable[str]) -> TrainingBooksFilter:
+def build_books_filter(books: Iterable[str], n_bits: int = N_BITS) -> TrainingBooksFilter:
     """The filter of some books."""
-    bits = np.zeros(1 << N_BITS, np.bool_)
+    bits = np.zeros(n_bits, np.bool_)
     n_passages = 0
     for book in books:
         passages = sample_passages(book)
         n_passages += len(passages)
-        for places in list_places(passages):
+        for places in list_places(passages, n_bits):
             bits[places] = True
-    return TrainingBooksFilter(np.packbits(bits), n_passages)
+    return TrainingBooksFilter((np.packbits(bits),), n_passages)
 
 
 def write_books_filter(books: TrainingBooksFilter, path: Path) -> None:
     """Write the file that `open_books_filter` reads. Raises OutputError."""
-    write_bytes(path, save({"bits": books.bits}, metadata={"n_passages": str(books.n_passages)}))
+    write_bytes(path, save({"bits": books.filters[0]}, metadata={"n_passages": str(books.n_passages)}))
 
 
 @cache
 def open_books_filter() -> TrainingBooksFilter:
     """The filter of all books that the bundled bases were trained on."""
-    bits, n_passages = np.zeros(1 << N_BITS >> 3, np.uint8), 0
+    filters, n_passages = [], 0
     for profile in BASES.values():
         if (profile.folder / BOOKS).exists():
             with safe_open(profile.folder / BOOKS, "numpy") as file:
-                bits |= file.get_tensor("bits")
+                filters.append(file.get_tensor("bits"))
                 n_passages += int(file.metadata()["n_passages"])
-    return TrainingBooksFilter(bits, n_passages)
+    return TrainingBooksFilter(tuple(filters), n_passages)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -94,9 +94,10 @@ BASES = {path.parent.name: read_profile(path.parent) for path in sorted(PLACE.gl
 """The bundled bases by name. A user's folder of the same name is given as ./NAME."""
 
 
-def default_base() -> BaseProfile:
-    """The largest base that the plan may choose when the user names none."""
-    return max(
+def automatic_bases() -> list[BaseProfile]:
+    """The bases that the plan may choose when the user names none, the largest first."""
+    return sorted(
         (profile for profile in BASES.values() if profile.automatic),
         key=lambda profile: (profile.folder / "model.safetensors").stat().st_size,
+        reverse=True,
     )

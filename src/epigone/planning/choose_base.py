@@ -5,13 +5,13 @@ The first half of a plan: the tokens depend on it, and the rest of the plan depe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
-from epigone.model.base_profile import default_base
+from epigone.model.base_profile import BaseProfile, automatic_bases
 from epigone.planning.choice import Choice, resolve
 from epigone.planning.defaults import choose_vocab_size
 from epigone.settings import TrainSettings, flag_name
@@ -22,7 +22,7 @@ CLEARLY = 0.75
 """A new model is chosen if in the trial it needs fewer than this part of the fine-tuned base's bits. One that needed
 0.88 of them was behind after a minute."""
 FITS = 2.0
-"""Bits per byte of the small base before training, up to which it is taken without a trial."""
+"""Bits per byte of a bundled base up to which no new model is tried."""
 
 
 class BaseChoice(NamedTuple):
@@ -36,19 +36,23 @@ class BaseChoice(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseTrial:
-    """Bits per byte of held-out text, in a trial of the small base and of a new model."""
+    """Bits per byte of held-out text, in a trial of the bundled bases and of a new model."""
 
-    untouched: float
-    """Of the small base before training."""
+    untouched: dict[str, float]
+    """Of each bundled base before training, by name."""
+    compared: dict[str, float] = field(default_factory=dict)
+    """Of each after a few seconds of fine-tuning, the same for all; empty if it was clear which is best."""
+    best: str
+    """The bundled base that is taken, unless the new model wins."""
     tuned: float = 0.0
-    """Of the small base after a few seconds of fine-tuning; 0, as `fresh`, if no trial was needed."""
+    """Of that base after a few seconds of fine-tuning; 0, as `fresh`, if no trial was needed."""
     fresh: float = 0.0
     """Of a new model trained for the same time."""
 
     @property
     def for_fresh(self) -> bool:
         """Whether the new model clearly wins."""
-        return self.untouched > FITS and self.fresh < CLEARLY * self.tuned
+        return 0 < self.fresh < CLEARLY * self.tuned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +61,8 @@ class BaseFit:
 
     gpt2: Callable[[], float] | None
     """Bytes of the text per token of GPT-2's tokenizer; None if its weights are not on this machine."""
-    small: Callable[[], BaseTrial]
+    bundled: Callable[[Sequence[str]], BaseTrial]
+    """A trial of the bundled bases of these names, the largest first."""
 
 
 def choose_base(settings: TrainSettings, *, n_bytes: int, fits: BaseFit, hardware: Hardware) -> BaseChoice:
@@ -79,25 +84,35 @@ def _choose_automatically(settings: TrainSettings, n_bytes: int, fits: BaseFit, 
     for name in ("size", "vocab_size"):
         if getattr(settings, name) != "auto":
             return Choice("none", f"{flag_name(name)} needs a new model")
-    bundled = default_base()
-    if settings.block_size != "auto" and settings.block_size > bundled.n_positions:
-        return Choice("none", f"the base {bundled.name} has a context of only {bundled.n_positions} tokens")
+    bases = automatic_bases()
+    roomy = [base for base in bases if settings.block_size == "auto" or settings.block_size <= base.n_positions]
+    if not roomy:
+        longest = max(base.n_positions for base in bases)
+        return Choice("none", f"the bundled bases have a context of only {longest} tokens")
     why_not = _refuse_gpt2(settings, n_bytes, fits, hardware)
     if not why_not:
         return Choice("gpt2", "GPT-2's weights are on this machine, and a pretrained model learns a style best")
-    if n_bytes > bundled.longest_bytes:
-        more = f"a new model learns more than the base {bundled.name} knows"
+    return _choose_bundled(roomy, n_bytes, fits, why_not)
+
+
+def _choose_bundled(bases: Sequence[BaseProfile], n_bytes: int, fits: BaseFit, why_not: str) -> Choice[str]:
+    small_enough = [base.name for base in bases if n_bytes <= base.longest_bytes]
+    if not small_enough:
+        more = "a new model learns more than the bundled bases know"
         return Choice("none", f"from {n_bytes:,} bytes {more}; {why_not}")
-    trial = fits.small()
-    best = "none" if trial.for_fresh else bundled.name
-    return Choice(best, f"{_describe_trial(trial, bundled.name)}; {why_not}")
+    trial = fits.bundled(small_enough)
+    return Choice("none" if trial.for_fresh else trial.best, f"{_describe_trial(trial)}; {why_not}")
 
 
-def _describe_trial(trial: BaseTrial, name: str) -> str:
-    if trial.untouched <= FITS:
-        return f"the base {name} predicts this text well before training ({trial.untouched:.1f} bits per byte)"
-    found = f"the base {name} reached {trial.tuned:.1f} bits per byte ({trial.untouched:.1f} before training)"
-    return f"in a trial of a few seconds {found}, a new model in the same time {trial.fresh:.1f}"
+def _describe_trial(trial: BaseTrial) -> str:
+    bits, when = trial.compared or trial.untouched, "after" if trial.compared else "before"
+    others = "".join(f", {name} {value:.2f}" for name, value in bits.items() if name != trial.best)
+    seconds = "a few seconds of training" if trial.compared else "training"
+    found = f"{when} {seconds} the base {trial.best} needs {bits[trial.best]:.2f} bits per byte of this text{others}"
+    if not trial.tuned:
+        return found
+    tuned = f"in a longer trial {trial.best} reached {trial.tuned:.2f}"
+    return f"{found}; {tuned}, a new model in the same time {trial.fresh:.2f}"
 
 
 def _refuse_gpt2(settings: TrainSettings, n_bytes: int, fits: BaseFit, hardware: Hardware) -> str:

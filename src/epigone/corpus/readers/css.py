@@ -14,7 +14,7 @@ COMMENT = re.compile(r"/\*(?:(?!\*/|/\*).)*\*/", re.S)
 SELECTOR = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)?(?:\.([\w-]+))?")
 MARGIN = re.compile(r"(?:^|;)\s*margin(-top|-bottom)?\s*:\s*([^;]+)", re.I)
 SMALLEST_SPACE = 0.35
-"""In lines: less is no blank line to the eye."""
+"""In lines: less does not look like a blank line."""
 LINES = {
     "em": 1.0,
     "rem": 1.0,

@@ -25,7 +25,7 @@ class Metadata:
 
     @property
     def author(self) -> str:
-        """Whoever is named first, or ""."""
+        """The first name given, or ""."""
         return next((self.fields[name] for name in AUTHORS if name in self.fields), "")
 
     @property

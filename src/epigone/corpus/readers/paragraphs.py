@@ -8,7 +8,7 @@ from epigone.corpus.readers.layout import ITALIC, ITALIC_END, Block, clean_block
 from epigone.corpus.readers.reader import ReadContext
 
 SMALLEST_SPACE = 0.35
-"""In lines: less is no blank line to the eye."""
+"""In lines: less does not look like a blank line."""
 TAB = "\xa0" * 4
 
 

@@ -137,4 +137,4 @@ class Format:
     recognise: Callable[[Beginning], bool]
     read: ReadFunction
     version: int = 1
-    """Raised when the same file gives another text, so that what is in the cache is read anew."""
+    """Raised when the same file gives another text, so that what is in the cache is read again."""
