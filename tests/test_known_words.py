@@ -8,7 +8,7 @@ import pytest
 
 from epigone.errors import SettingsError
 from epigone.generation.generator import TextGenerator, WriteDefaults
-from epigone.generation.known_words import KnownWords, WordGuard, list_words, read_words
+from epigone.generation.known_words import KnownWords, WordGuard, list_mixed_words, list_words, read_words
 from epigone.model.base_profile import BASES
 from epigone.model.decoder import make_decoder
 from epigone.run import open_generator
@@ -75,6 +75,29 @@ def test_the_prompt_s_own_words_are_known_and_its_last_one_may_go_on() -> None:
     assert b"at" not in forbidden(follow([], "My Zcats c"))
     guard = follow([b" c", b"at"], "cats")
     assert b"s" not in forbidden(guard)
+
+
+def test_capitals_inside_a_word_are_those_of_the_author() -> None:
+    pieces = [b"cat", b"CAT", b"C", b"at", b"AT", b"aT", b"s", b"S", b" ", b"\xc3\x89"]
+    known = KnownWords({"cat", "cats", "caté", "mccat"}, mixed={"McCAT"})
+
+    def allowed(*text: bytes, prompt: str = "") -> set[bytes]:
+        guard = WordGuard(known, pieces, prompt)
+        for piece in text:
+            guard.advance(pieces.index(piece))
+        return {piece for token, piece in enumerate(pieces) if not guard.forbids(token)}
+
+    assert allowed(b"C") == {b"at", b"AT"}
+    assert allowed(b"cat") == {b"s", b" "} and allowed(b"CAT") == {b"S", b" ", b"\xc3\x89"}
+    assert allowed(b" ", prompt="catS cat") == {b"cat", b"CAT", b"C", b" "}
+    assert b"S" in allowed(b"cat", prompt="catS ")
+    assert not WordGuard(known, pieces, "Mc").forbids(pieces.index(b"CAT"))
+
+
+def test_words_with_capitals_inside_are_listed_as_they_are_written() -> None:
+    assert list_mixed_words("McAllister, JavaScript: DON'T I read iPhone Straße XIV at ROME?") == {
+        *("McAllister", "JavaScript", "iPhone")
+    }
 
 
 def test_everything_that_is_written_is_a_known_word() -> None:

@@ -21,7 +21,7 @@ from epigone.evaluation.verdict import UNTOUCHED
 from epigone.files import exists, hash_file, write_json
 from epigone.generation.batch import StreamedText
 from epigone.generation.generator import OnProgress, TextGenerator, WriteDefaults, ignore_progress
-from epigone.generation.known_words import KnownWords, list_words, read_words
+from epigone.generation.known_words import KnownWords, list_mixed_words, list_words, read_words
 from epigone.hardware import find_hardware
 from epigone.model.base_profile import BASES
 from epigone.model.decoder import Decoder, GuidedDecoder, open_decoder
@@ -344,8 +344,9 @@ def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, p
 
 def _read_words(run: RunFolder | None, base: str) -> KnownWords:
     """The words of a run's training text, or of parts of it that are longer than any novel, and of a bundled base."""
-    own = [list_words(text) for text in read_some(run.read_documents(), WORDS_FROM)] if run else []
-    return KnownWords(read_words(BASES[base].folder) if base in BASES else (), set().union(*own))
+    texts = read_some(run.read_documents(), WORDS_FROM) if run else []
+    words, mixed = set().union(*map(list_words, texts)), set().union(*map(list_mixed_words, texts))
+    return KnownWords(read_words(BASES[base].folder) if base in BASES else (), words, mixed=mixed)
 
 
 def _find_model(name: PathOrName, *, progress: bool) -> Path:

@@ -30,6 +30,16 @@ def list_words(text: str) -> set[str]:
     return set(map(str.casefold, LETTERS.findall(text)))
 
 
+def list_mixed_words(text: str) -> set[str]:
+    """The words of a text with capitals inside, such as "McAllister" and "JavaScript", as they are written."""
+    return set(filter(has_mixed_case, LETTERS.findall(text)))
+
+
+def has_mixed_case(letters: str) -> bool:
+    """Whether there is a capital after the first letter, and not capitals alone."""
+    return any(map(str.isupper, letters[1:])) and any(map(str.islower, letters))
+
+
 @lru_cache(maxsize=4)
 def read_words(folder: Path) -> tuple[str, ...]:
     """A base's list of words, sorted; none where the folder has no list."""
@@ -40,9 +50,12 @@ def read_words(folder: Path) -> tuple[str, ...]:
 class KnownWords:
     """Words, and whether letters may begin one of them."""
 
-    def __init__(self, *lists: Iterable[str]) -> None:
-        """The words of all lists, each case-folded. Tuples have to be sorted."""
+    def __init__(self, *lists: Iterable[str], mixed: Iterable[str] = ()) -> None:
+        """The words of all lists, each case-folded, and the known spellings with capitals inside. Tuples have to be
+        sorted."""
         self._lists = [words if isinstance(words, tuple) else tuple(sorted(words)) for words in lists]
+        self._mixed = frozenset(mixed)
+        self._mixed_beginnings = frozenset(word[:end] for word in self._mixed for end in range(1, len(word) + 1))
 
     def has(self, word: str) -> bool:
         """Whether a case-folded word is known."""
@@ -52,6 +65,10 @@ class KnownWords:
         """Whether a known word begins with these case-folded letters; after `LAST_ASCII`, with any other letter."""
         beginning = letters.removesuffix(LAST_ASCII)
         return not letters or any(found.startswith(beginning) for found in self._find(letters))
+
+    def has_spelling(self, letters: str, *, whole: bool) -> bool:
+        """Whether a word is, or begins, with these capitals: first letters and whole words may have them anyway."""
+        return not has_mixed_case(letters) or letters in (self._mixed if whole else self._mixed_beginnings)
 
     def _find(self, letters: str) -> Iterator[str]:
         """Of each list the first word that does not come before these letters."""
@@ -69,7 +86,8 @@ class WordGuard:
 
     def __init__(self, known: KnownWords, token_bytes: Sequence[bytes], prompt: str = "") -> None:
         """`token_bytes`: the bytes of each token, as from `list_token_bytes`."""
-        self._lists, self._token_bytes = (known, KnownWords(list_words(prompt))), token_bytes
+        own = KnownWords(list_words(prompt), mixed=list_mixed_words(prompt))
+        self._lists, self._token_bytes = (known, own), token_bytes
         self._letters, self._pending = self._read("", prompt)[0], b""
         """The unfinished word, and the bytes of an unfinished character."""
 
@@ -78,9 +96,10 @@ class WordGuard:
         text, pending = decode(self._pending + self._token_bytes[token])
         letters, are_known = self._read(self._letters, text)
         word = letters.casefold()
-        if pending and not self._has(word):  # the character will end the word, or go on with it
+        if pending and not self._has(letters):  # the character will end the word, or go on with it
             word += LAST_ASCII
-        return not are_known or not any(words.has_beginning(word) for words in self._lists)
+        is_spelled = any(words.has_spelling(letters, whole=False) for words in self._lists)
+        return not are_known or not is_spelled or not any(words.has_beginning(word) for words in self._lists)
 
     def advance(self, token: int) -> None:
         """Append this token to the text, forbidden or not."""
@@ -94,12 +113,13 @@ class WordGuard:
             if character.isalpha() and not UNSPACED.match(character):
                 letters += character
             elif letters:
-                are_known = are_known and self._has(letters.casefold())
+                are_known = are_known and self._has(letters)
                 letters = ""
         return letters, are_known
 
-    def _has(self, word: str) -> bool:
-        return not word or any(words.has(word) for words in self._lists)
+    def _has(self, letters: str) -> bool:
+        word, is_spelled = letters.casefold(), any(words.has_spelling(letters, whole=True) for words in self._lists)
+        return not word or (is_spelled and any(words.has(word) for words in self._lists))
 
 
 @lru_cache(maxsize=1 << 16)
