@@ -260,9 +260,14 @@ def test_a_finished_model_goes_into_the_package_with_a_card_that_gives_its_figur
     place = tmp_path / "bases" / "new"
     place.mkdir(parents=True)
     (place / "profile.toml").write_text("automatic = true", "utf-8")
-    bundle.copy_model(tmp_path / "finished", place)
+    bundle.copy_model(tmp_path / "finished", place, 8)
+    assert json.loads((place / "config.json").read_text("utf-8"))["n_positions"] == 8
+    assert AutoModelForCausalLM.from_pretrained(place).transformer.wpe.weight.shape == (8, 32)
     assert sorted(path.name for path in place.iterdir()) == sorted([*bundle.PARTS, "profile.toml"])
-    card = bundle.describe(argparse.Namespace(name="new", model=tmp_path / "finished", curve=asked.run / "curve.jsonl"))
+    finished, curve = tmp_path / "finished", asked.run / "curve.jsonl"
+    card = bundle.describe(argparse.Namespace(name="new", model=finished, curve=curve, context=8))
+        argparse.Namespace(name="new", model=tmp_path / "finished", curve=asked.run / "curve.jsonl", context=8)
+    )
     measured = json.loads((tmp_path / "finished" / "facts.json").read_text("utf-8"))["bits_per_byte"]
     assert "2 layers, 32 wide" in card and f"| books | {measured['books']:.3f} |" in card
     assert f"| {run.progress.n_tokens:,} |" in card and "--base new" in card

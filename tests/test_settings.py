@@ -217,7 +217,7 @@ WRONG_FLAGS = {
     "a word too many": (["resume", "r", "s"], 'resume cannot use "s"', "resume --help"),
     "a share that is too large": (["train", "t", "--validation", "10"], "--validation must be a share of at most", ""),
     "nothing to resume": (["resume"], "resume needs RUN", "resume --help"),
-    "no run to write with": (["write", "--length", "3"], "write needs a run or a base", "--base small"),
+    "no run to write with": (["write", "--length", "3"], "write needs a run or a base", "--base modern"),
     "wrong type for a longer run": (["resume", "r", "--epochs", "three"], "--epochs must be a number", ""),
 }
 

@@ -143,14 +143,14 @@ def write_untouched(place: Path) -> None:
 def describe(asked: argparse.Namespace) -> str:
     """The model's card, by what the tools noted: facts.json of the model, data.json of the data, the run's curve."""
     facts = json.loads((asked.model / "facts.json").read_text("utf-8"))
-    config = json.loads((BASES_FOLDER / asked.name / "config.json").read_text("utf-8"))
+    config = json.loads((asked.model / "config.json").read_text("utf-8"))
     data = json.loads((Path(facts["settings"]["data"]) / "data.json").read_text("utf-8"))
     points = [json.loads(line) for line in asked.curve.read_text("utf-8").splitlines()]
     return CARD.format(
         name=asked.name,
         layers=config["n_layer"],
         width=config["n_embd"],
-        context=config["n_positions"],
+        context=asked.context or config["n_positions"],
         vocabulary=f"{config['vocab_size']:,}",
         documents=f"{data['n_documents']:,}",
         megabytes=round(sum(data["bytes"].values()) / 1e6),

@@ -10,7 +10,7 @@ import click
 
 from epigone.cli.options import JSON, PATH, Argument, Command, Option
 from epigone.cli.write import find_model, use_idle_threads
-from epigone.errors import SettingsError, TextError, TextNotFound, quote_command
+from epigone.errors import RunDamaged, RunIncompatible, SettingsError, TextError, TextNotFound, quote_command
 from epigone.settings import JudgeSettings, ReadSettings
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from epigone.evaluation.judge import Author
     from epigone.evaluation.verdict import Judgement
     from epigone.generation.scoring import Score
+    from epigone.runs.folder import RunFolder
 
 HELD_OUT = 0.1
 """Share of an author's text that is held out, to compare the author with themselves."""
@@ -120,11 +121,18 @@ def _read_document(file: str, settings: ReadSettings, *, like: Path | None = Non
 
     corpus = read_corpus([file], settings, smallest_bytes=1)
     if like is not None and RunFolder.is_run(like):
-        receipt = RunFolder.find(like).read_receipt()
-        corpus = unwrap_corpus(corpus, "auto" if any(file.n_lines_joined for file in receipt.files) else "no")
+        corpus = unwrap_corpus(corpus, "auto" if _has_joined(RunFolder.find(like)) else "no")
     if len(corpus.documents) > 1:
         raise TextError(f"{file} contains {len(corpus.documents):,} texts; score reads one.", hint="Name one file.")
     return corpus.documents[0]
+
+
+def _has_joined(run: RunFolder) -> bool:
+    """Whether lines of the run's text were joined; as of most texts, where its receipt cannot be understood."""
+    try:
+        return any(file.n_lines_joined for file in run.read_receipt().files)
+    except (RunDamaged, RunIncompatible):
+        return True
 
 
 def _show_score(document: Document, found: Score) -> None:
