@@ -266,8 +266,6 @@ def test_a_finished_model_goes_into_the_package_with_a_card_that_gives_its_figur
     assert sorted(path.name for path in place.iterdir()) == sorted([*bundle.PARTS, "profile.toml"])
     finished, curve = tmp_path / "finished", asked.run / "curve.jsonl"
     card = bundle.describe(argparse.Namespace(name="new", model=finished, curve=curve, context=8))
-        argparse.Namespace(name="new", model=tmp_path / "finished", curve=asked.run / "curve.jsonl", context=8)
-    )
     measured = json.loads((tmp_path / "finished" / "facts.json").read_text("utf-8"))["bits_per_byte"]
     assert "2 layers, 32 wide" in card and f"| books | {measured['books']:.3f} |" in card
     assert f"| {run.progress.n_tokens:,} |" in card and "--base new" in card
