@@ -82,6 +82,15 @@ def test_a_text_that_the_small_base_fits_as_it_comes_needs_no_trial() -> None:
     )
 
 
+def test_a_smaller_base_that_is_a_little_behind_is_taken_and_it_is_said_why() -> None:
+    recipes = BaseTrial(untouched={"modern": 2.0, "small": 3.1}, compared={"modern": 1.9, "small": 2.0}, best="small")
+    reason = route(TrainSettings(), at_hand=False, bundled=recipes).base.reason
+    assert (
+        "small needs 2.00 bits per byte of this text, modern 1.90, but a smaller base gains more afterwards" in reason
+    )
+    assert "gains more" not in route(TrainSettings(), at_hand=False, bundled=CHAT).base.reason
+
+
 def test_a_base_that_needs_many_bits_untouched_is_taken_where_it_learns_fast() -> None:
     chosen = route(TrainSettings(), at_hand=False, bundled=CHAT)
     assert chosen.base.value == "modern"
