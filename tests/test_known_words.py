@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from epigone.errors import SettingsError
 from epigone.generation.generator import TextGenerator, WriteDefaults
 from epigone.generation.known_words import KnownWords, WordGuard, list_mixed_words, list_words, read_words
+from epigone.generation.sampling import TokenSampler
 from epigone.model.base_profile import BASES
 from epigone.model.decoder import make_decoder
 from epigone.run import open_generator
@@ -136,3 +138,30 @@ def test_each_bundled_base_brings_its_words_sorted_and_case_folded(name: str, tm
     assert all(list_words(word) == {word} for word in words)
     assert {"the", "whale", "computer", "november"} <= set(words) and "gailed" not in words
     assert read_words(tmp_path) == ()
+
+
+class _ForbidsAllBut:
+    """A guard that allows one token."""
+
+    def __init__(self, allowed: int) -> None:
+        self.allowed = allowed
+
+    def forbids(self, token: int) -> bool:
+        """All but the one."""
+        return token != self.allowed
+
+    def advance(self, token: int) -> None:
+        """What was written does not matter to it."""
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf"), 1e38])
+def test_scores_of_a_damaged_model_keep_no_guard_asking_for_ever(temperature: float, wrong: float) -> None:
+    settings = WriteSettings(temperature=temperature)
+    for n_wrong in (1, 5, 8):
+        scores = torch.zeros(1, 8)
+        scores[0, :n_wrong] = wrong
+        for allowed in (3, 7, 99):
+            sampler = TokenSampler(settings, [0], [], [[_ForbidsAllBut(allowed)]])
+            token = int(sampler.sample(scores.clone(), torch.zeros(1, 0, dtype=torch.int64)).ids[0])
+            assert 0 <= token < 8 and (token == allowed or allowed == 99 or n_wrong > allowed)

@@ -182,9 +182,13 @@ class TokenSampler:
         """A token instead of a forbidden one; the last one where all are forbidden. scores: [1, vocabulary]."""
         while self._is_forbidden(token, row):
             scores[0, token] = -torch.inf
-            if not bool(scores.isfinite().any()):
+            if not bool((scores > -torch.inf).any()):
                 break
             token = int(self._pick(scores, [row]))
+            if (
+                not scores[0, token] > -torch.inf
+            ):  # a damaged model's scores, of which infinite ones or NaN have no share
+                token = int(scores.nan_to_num(-torch.inf, torch.inf, -torch.inf).argmax())
         return token
 
     def _is_forbidden(self, token: int, row: int) -> bool:
