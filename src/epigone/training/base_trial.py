@@ -37,7 +37,7 @@ STEPS, TOKENS_PER_STEP, RATE, LOW_RATE = 32, 256, 1e-3, 3e-4
 """Of a bundled base, with AdamW, which is better than Muon in so short a time. A new model takes as many steps as fit
 into the same time."""
 FRESH_TOKENS_PER_STEP = 1_024
-BEHIND = 0.92
+CLEARLY_AHEAD = 0.92
 """A larger base is taken if it needs fewer than this part of the smallest one's bits after equal time. The smallest one
 gains more afterwards: 0.77 of its bits in the trial became 0.98 in the end, 1.02 became 1.06 (docs/dev/findings.md)."""
 MOST_PASSES = 1_000.0
@@ -57,7 +57,7 @@ def try_bases(texts: Sequence[Text], names: Sequence[str]) -> BaseTrial:
         tried = {name: _Candidate(find_base(name), learned, tested, hardware) for name in names}
         untouched = {name: candidate.measure() for name, candidate in tried.items()}
         compared = _compare(tried, untouched)
-        best = choose_best(compared or untouched, BEHIND if compared else 1.0)
+        best = choose_best(compared or untouched, CLEARLY_AHEAD if compared else 1.0)
         if (compared or untouched)[best] <= FITS:
             return BaseTrial(untouched=untouched, compared=compared, best=best)
         base, fresh = (_Candidate(which, learned, tested, hardware) for which in (find_base(best), None))

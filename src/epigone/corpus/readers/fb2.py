@@ -9,9 +9,7 @@ from typing import BinaryIO
 from epigone.corpus.readers.layout import Block, clean_block, join_blocks
 from epigone.corpus.readers.paragraphs import ParagraphText, Skipper
 from epigone.corpus.readers.reader import Beginning, Format, ParsedDocument, ReadContext
-from epigone.corpus.readers.xml import XmlDamaged, parse_xml
-from epigone.corpus.readers.zipped import CHECK_FILE
-from epigone.errors import TextUnreadable
+from epigone.corpus.readers.xml import parse_file
 
 LEFT_OUT = {"binary": "images", "table": "tables", "stylesheet": "", "style-sheet": ""}
 PARAGRAPHS = ("p", "v", "subtitle", "text-author", "date")
@@ -28,10 +26,7 @@ def recognise(beginning: Beginning) -> bool:
 def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     """The one document of a book."""
     book = _Book(context)
-    try:
-        parse_xml(context.limits.read_pieces(file), book, context.limits)
-    except XmlDamaged as error:
-        raise TextUnreadable(f"{context.name} is damaged: {error}.", hint=CHECK_FILE) from None
+    parse_file(file, book, context)
     yield ParsedDocument(text=join_blocks(book.blocks), title=book.title, author=book.author, date=book.date)
 
 

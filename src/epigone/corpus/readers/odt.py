@@ -12,9 +12,8 @@ from epigone.corpus.readers.layout import join_blocks
 from epigone.corpus.readers.metadata import read_metadata
 from epigone.corpus.readers.paragraphs import ParagraphLook, ParagraphText, Skipper
 from epigone.corpus.readers.reader import Beginning, Format, ParsedDocument, ReadContext
-from epigone.corpus.readers.xml import XmlDamaged, parse_xml
-from epigone.corpus.readers.zipped import CHECK_FILE, open_zip
-from epigone.errors import TextUnreadable
+from epigone.corpus.readers.xml import parse_file
+from epigone.corpus.readers.zipped import open_zip
 
 LEFT_OUT: dict[str, str] = {
     "text:note": "footnotes",
@@ -86,10 +85,7 @@ def recognise_flat(beginning: Beginning) -> bool:
 def read_flat(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     """The one document of a file that is not zipped."""
     body = _Body(context)
-    try:
-        parse_xml(context.limits.read_pieces(file), body, context.limits)
-    except XmlDamaged as error:
-        raise TextUnreadable(f"{context.name} is damaged: {error}.", hint=CHECK_FILE) from None
+    parse_file(file, body, context)
     yield ParsedDocument(text=join_blocks(body.paragraphs.blocks))
 
 

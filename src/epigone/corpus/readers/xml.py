@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import html.entities
 from collections.abc import Iterable
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from xml.parsers import expat
 
 from epigone.corpus.readers.limits import PIECE_BYTES, Limits
+from epigone.corpus.readers.reader import ReadContext
+from epigone.corpus.readers.zipped import CHECK_FILE
+from epigone.errors import TextUnreadable
 
 PREFIXES = {
     "http://www.w3.org/1999/xhtml": "",
@@ -59,6 +62,14 @@ class XmlDamaged(ValueError):
 def parse_xml(pieces: Iterable[bytes], handler: Handler, limits: Limits) -> None:
     """Tell `handler` of everything in a part. Raises XmlDamaged, or TextUnreadable for what is beyond the limits."""
     _Parser(handler, limits).parse(pieces)
+
+
+def parse_file(file: BinaryIO, handler: Handler, context: ReadContext) -> None:
+    """Tell `handler` of everything in a file that is one XML document. Raises TextUnreadable if it is damaged."""
+    try:
+        parse_xml(context.limits.read_pieces(file), handler, context.limits)
+    except XmlDamaged as error:
+        raise TextUnreadable(f"{context.name} is damaged: {error}.", hint=CHECK_FILE) from None
 
 
 class _Parser:
