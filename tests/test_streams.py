@@ -46,7 +46,7 @@ def test_a_full_standard_output_is_one_clear_error(
 ) -> None:
     if arguments[0] == "report":
         arguments = [*arguments, "--out", str(tmp_path / "page.html")]
-    places = {"RUN": str(shared_run().path), "TEXT": str(write_sonnets(tmp_path))}
+    places = {"RUN": str(shared_run().folder.path), "TEXT": str(write_sonnets(tmp_path))}
     with FULL.open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
         with pytest.raises(SystemExit) as ended:
@@ -162,3 +162,26 @@ def test_training_without_docstrings_is_refused(monkeypatch: pytest.MonkeyPatch,
     for arguments in (["train", write_sonnets(tmp_path)], ["resume", shared_run().path]):
         done = command(*arguments)
         assert done.code == 2 and "python -OO" in done.err
+
+
+def in_little_space(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What `epigone` does where a process may take a gigabyte of address space."""
+    line = f'ulimit -v 1000000; exec "{sys.executable}" -m epigone {line}'
+    return subprocess.run(["sh", "-c", line], env=environment(), capture_output=True, text=True, cwd=folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
+@pytest.mark.parametrize("line", ["train text.txt --minutes 0.1", "write RUN", "plan text.txt"])
+def test_a_limit_below_what_torch_needs_is_one_clear_error(line: str, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("It was a day like any other. " * 400, "utf-8")
+    done = in_little_space(line.replace("RUN", str(shared_run().folder.path)), tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: This process is limited to 1.0 GB of address space")
+    assert "ulimit -v unlimited" in done.stderr and len(done.stderr.splitlines()) == 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "text.txt"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits as Linux has them")
+def test_help_works_under_that_limit(tmp_path: Path) -> None:
+    done = in_little_space("--help", tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -38,7 +38,11 @@ UNWRITABLE = (EBADF, EDQUOT, EFBIG, ENOSPC)
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command(cls=Command, examples='eval "$(epigone completion bash)"\nepigone completion fish | source')
+@click.command(
+    cls=Command,
+    address_space=0,
+    examples='eval "$(epigone completion bash)"\nepigone completion fish | source',
+)
 @click.argument("shell", cls=Argument, text="bash, zsh or fish.", metavar="SHELL")
 def completion(shell: str) -> int:
     """Print the script that lets a shell complete commands and options."""
@@ -50,14 +54,14 @@ def completion(shell: str) -> int:
     return 0
 
 
-@click.command(cls=Command, name="help", examples="epigone help train")
+@click.command(cls=Command, address_space=0, name="help", examples="epigone help train")
 @click.argument("command", cls=Argument, required=False, text="Name of a command.", metavar="COMMAND")
 def show_help(command: str | None) -> int:
     """Show the help of a command."""
     return run([command, "--help"] if command else ["--help"])
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, address_space=0)
 def version() -> int:
     """Show the version."""
     return run(["--version"])

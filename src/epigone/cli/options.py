@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 from pydantic.fields import FieldInfo
 
+from epigone.cli.address_space import TO_USE, check_address_space
 from epigone.errors import SettingsError, quote_command
 from epigone.settings import Frozen, flag_name, make_settings, nearest, read_settings
 
@@ -137,9 +138,10 @@ class Command(click.Command):
         kind: type[Frozen] | None = None,
         examples: str = "",
         params: Sequence[click.Parameter] = (),
+        address_space: int = TO_USE,
         **more: Any,
     ) -> None:
-        self.kind, self.examples = kind, examples
+        self.kind, self.examples, self.address_space = kind, examples, address_space
         options = list_options(kind) if kind else ()
         context = CONTEXT | {"allow_extra_args": True}  # they are refused in parse_args
         super().__init__(params=[*params, *options], context_settings=context, **more)
@@ -160,7 +162,8 @@ class Command(click.Command):
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Make the settings and call the function. Raises SettingsError."""
+        """Make the settings and call the function. Raises SettingsError, OutOfMemory."""
+        check_address_space(self.address_space)
         if self.kind:
             names = [name for name in self.kind.model_fields if name in ctx.params]
             asked = {name: ctx.params.pop(name) for name in names}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import click
 from pydantic import BeforeValidator, Field
 
+from epigone.cli.address_space import TO_TRAIN
 from epigone.cli.options import JSON, PATH, QUIET, SETTINGS_FILE, Argument, Command, Option
 from epigone.errors import SettingsError, TextNotFound, quote_command
 from epigone.settings import Frozen, Off, Positive, TrainSettings, as_minutes
@@ -41,6 +42,7 @@ TEXT = click.argument(
 
 @click.command(
     cls=Command,
+    address_space=TO_TRAIN,
     kind=TrainSettings,
     examples="""
         epigone train novel.txt
@@ -177,6 +179,7 @@ class ResumeOptions(Frozen):
 
 @click.command(
     cls=Command,
+    address_space=TO_TRAIN,
     kind=ResumeOptions,
     examples="""
         epigone resume runs/novel

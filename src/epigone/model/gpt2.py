@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from epigone.errors import BaseUnusable, OutputError, RunDamaged, first_line
 from epigone.files import check_room, write_whole
+from epigone.hardware import is_out_of_memory
 from epigone.model.lora import add_adapters, merge_weights
 from epigone.model.size import ModelSpec, Shape
 from epigone.model.weights import TEMPERATURE, UNLOADABLE
@@ -55,6 +56,8 @@ def build_from_config(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
         with torch.random.fork_rng(devices=[]):  # its random weights are replaced at once
             model = _make_model(config)
     except UNLOADABLE as error:
+        if is_out_of_memory(error):
+            raise
         raise RunDamaged(
             f"The model in {folder} cannot be built: {first_line(error)}", hint="Train again from the text."
         ) from None
@@ -106,6 +109,8 @@ def _load_base(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
             config.activation_function = "gelu_pytorch_tanh"
         return _read_weights(folder, attn_implementation=spec.attention, config=config)
     except UNLOADABLE as error:
+        if is_out_of_memory(error):
+            raise
         raise BaseUnusable(
             f"{folder} cannot be loaded as a GPT-2: {first_line(error)}",
             hint="Download it again, or choose another --base.",
@@ -138,6 +143,8 @@ def load_model(folder: Path, *, attention: str = "sdpa", device: str = "cpu") ->
     try:
         model = _read_weights(folder, attn_implementation=attention)
     except UNLOADABLE as error:
+        if is_out_of_memory(error):
+            raise
         raise RunDamaged(
             f"The model in {folder} cannot be loaded: {first_line(error)}",
             hint="epigone resume restores it from the last checkpoint of its run.",

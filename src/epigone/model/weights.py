@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from epigone.errors import RunDamaged, first_line
 from epigone.files import MISSING, read_bytes, write_json
+from epigone.hardware import is_out_of_memory
 from epigone.model.hub import CONFIG, GENERATION, INDEX, OTHER_SPELLINGS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def read_weights(folder: Path, device: str) -> Weights:
         for file in _list_files(folder):
             found |= load_file(file, device=device)
     except UNLOADABLE as error:
+        if is_out_of_memory(error):
+            raise
         raise RunDamaged(
             f"The model in {folder} cannot be loaded: {first_line(error)}",
             hint="epigone resume restores it from the last checkpoint of its run.",
