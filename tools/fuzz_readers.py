@@ -24,6 +24,25 @@ PIECES = (
     *(b"<", b">", b"</", b"/>", b"&", b"&#", b"&#xFFFFFFFF;", b"&amp;", b"<!--", b"]]>", b"<![CDATA[", b"<?xml "),
     *(b"\\", b"{", b"}", b"\\u-1 ", b"\\'f", b"\\bin99 ", b"\\*", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"<p>", b'"'),
     *(b"```", b"---\n", b"[[", b"](", b"**", b"PK\x03\x04", b"\x1f\x8b", b"-1", b"9" * 20, b"\xed\xa0\x80", b"\n\n"),
+    *(
+        b"12/9/20, 23:55 - Bob: ",
+        b"[3/5/24, 2:05 PM] \xe2\x80\x8eAnn: ",
+        b"<Media omitted>",
+        b"https://",
+        b": ",
+        b"\t",
+        b",",
+    ),
+    *(b"[", b"]", b"[[", b'{"text": ', b'"messages": [', b"null", b"1e999", b"\\ud800", b"<nick> ", b"12:34 ", b"-->"),
+    *(
+        b"From a@b.c\n",
+        b"> ",
+        b"-- \n",
+        b"Content-Type: multipart/mixed; boundary=a\n",
+        b"--a\n",
+        b"=?utf-8?q?=ff?=",
+        b"=\n",
+    ),
 )
 SLOWEST_SECONDS = 10.0
 LARGEST_BYTES = 60_000

@@ -141,7 +141,7 @@ class Frozen(BaseModel):
 S = TypeVar("S", bound=Frozen)
 
 
-FormatName = Literal["auto", "text", "epub", "docx", "odt", "fodt", "rtf", "fb2", "html", "markdown"]
+FormatName = Literal["auto", "text", "epub", "docx", "odt", "fodt", "rtf", "fb2", "whatsapp", "html", "markdown"]
 """What a file may be read as; `corpus/readers/formats.py` has a reader for each."""
 
 
@@ -155,6 +155,9 @@ class ReadSettings(Frozen):
     """Format of the text. "auto" recognises it by its content; "text" reads any file as plain text, with its markup."""
     code: Literal["drop", "keep"] = "drop"
     """Blocks of program code in posts and pages: leave them out, or keep them."""
+    speaker: tuple[str, ...] = ()
+    """Of chats, mails and subtitles, learn only what this person says. Can be repeated. Otherwise the conversation is
+    learned, with names."""
     keep_boilerplate: bool = False
     """Keep the header and licence of Project Gutenberg's files instead of removing them."""
 

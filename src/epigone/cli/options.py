@@ -47,6 +47,7 @@ PLACEHOLDERS = {
     "schedule": "NAME",
     "schedule_arguments": "NAME=VALUE",
     "size": "SIZE",
+    "speaker": "NAME",
     "teacher": "RUN",
     "validation": "SHARE|FILE",
 }

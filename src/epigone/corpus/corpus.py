@@ -26,6 +26,7 @@ from epigone.corpus.readers.archives import is_archive, read_members
 from epigone.corpus.readers.formats import SUFFIXES, find_format
 from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
 from epigone.corpus.readers.reader import Beginning, Dropped, Format, ReadContext
+from epigone.corpus.readers.speakers import Speakers
 from epigone.corpus.sources import Source, find_sources, name_skipped, unreadable
 from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
 from epigone.settings import ReadSettings
@@ -104,6 +105,8 @@ class FileReceipt:
     """Documents that were found in the file."""
     dropped: tuple[Dropped, ...] = ()
     """What a reader left out: footnote marks, menus, pictures."""
+    notes: tuple[str, ...] = ()
+    """What else should be known of how it was read, such as who speaks in it."""
 
 
 class Counts(TypedDict):
@@ -296,6 +299,8 @@ def read_corpus(
             if source.named:
                 raise
             reading.skipped.append(str(error))
+    if settings.speaker and reading.speakers.counts:
+        reading.speakers.check("these texts")
     skipped += reading.skipped
     _check_size(documents, skipped, smallest_bytes)
     return make_corpus(documents, skipped)
@@ -391,6 +396,8 @@ class _Reading:
     def __init__(self, settings: ReadSettings, spooler: TextSpooler, progress: _Progress) -> None:
         self.settings, self.spooler, self.progress = settings, spooler, progress
         self.skipped: list[str] = []
+        self.speakers = Speakers(settings.speaker)
+        """Of all conversations that were read."""
 
     def read(self, source: Source, outer: Limits | None = None) -> list[Document]:
         """The documents in a file. `outer`: the limits of the archive that it is in. Raises TextError, OutputError."""
@@ -410,6 +417,7 @@ class _Reading:
 
     def _read_plain(self, file: BinaryIO, source: Source) -> list[Document]:
         """The one document of a plain text, which may be larger than the memory."""
+        self._need_speakers(source, "plain text", Speakers())
         receipt = self._start_receipt()
         pieces = read_pieces(file, name=source.name, encoding=self.settings.encoding)
         for piece in pieces if self.settings.keep_boilerplate else join_near_boilerplate(pieces):
@@ -426,7 +434,8 @@ class _Reading:
         sha256, n_bytes = _hash(file), file.seek(0, 2)
         file.seek(0)
         limits = Limits(source.name, n_bytes, outer)
-        context = ReadContext(name=source.name, settings=self.settings, limits=limits)
+        speakers = self.speakers.start_file()
+        context = ReadContext(name=source.name, settings=self.settings, limits=limits, speakers=speakers)
         receipt, texts, first = self._start_receipt(), list[Text](), None
         for parsed in known.read(file, context):
             receipt.start_document()
@@ -436,6 +445,8 @@ class _Reading:
                 self.spooler.add(text)
                 texts.append(self.spooler.finish())
         self.progress.add(n_bytes)
+        self.speakers.add(speakers)
+        self._need_speakers(source, known.title, speakers)
         if first is None or not texts:
             what = f"{source.name} is {known.title} with no text in it."
             raise TextTooShort(what, hint="Give a file with text in it.")
@@ -453,6 +464,7 @@ class _Reading:
             date=first.date,
             n_documents=len(texts),
             dropped=context.drops.list(),
+            notes=(*context.notes, *speakers.describe_all()),
         )
         return [Document(name=source.name, text=text, receipt=finished) for text in texts]
 
@@ -481,6 +493,16 @@ class _Reading:
                 f"{source.name} is an archive with no text in it{why}", hint="Give one with texts in it."
             )
         return documents
+
+    def _need_speakers(self, source: Source, what: str, speakers: Speakers) -> None:
+        """Raise TextError if a speaker is wanted and none of those says anything."""
+        if self.settings.speaker and not speakers.counts:
+            raise TextUnreadable(
+                f"{source.name} has no speakers: it is read as {what}.",
+                hint="--speaker is for chats, mails and subtitles. To learn the whole text, leave it out.",
+            )
+        if self.settings.speaker and not speakers.found:
+            speakers.check(source.name)
 
     def _start_receipt(self) -> ReceiptBuilder:
         return ReceiptBuilder(None if self.settings.keep_boilerplate else GutenbergCleaner())

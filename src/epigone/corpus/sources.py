@@ -21,6 +21,7 @@ from typing import BinaryIO
 from epigone.corpus.download import DOWNLOAD, download, hide_password, read_final_address
 from epigone.corpus.readers.formats import SUFFIXES
 from epigone.corpus.readers.scrivener import is_project, list_manuscript
+from epigone.corpus.readers.whatsapp import find_chat
 from epigone.errors import TextNotFound, TextUnreadable
 
 MOST_ENDINGS = 4
@@ -144,6 +145,9 @@ def _make_url_source(text: str) -> Source:
 def _list_folder(folder: Path, text: str) -> Sources:
     if is_project(folder):
         return _list_project(folder, text)
+    if chat := find_chat(folder):
+        skipped = f"What is beside {chat.name} in {text} was sent in the chat, and is not read."
+        return Sources(sources=(_make_file_source(chat, chat.name, named=True),), skipped=(skipped,))
     files = _list_files(folder.rglob("*"), folder)
     kept = [(name, path) for name, path in files if path.suffix.lower() in SUFFIXES]
     if not kept:

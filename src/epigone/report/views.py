@@ -388,6 +388,7 @@ def _describe_file(file: FileReceipt) -> list[Row]:
         rows += [Row("  about", shorten(", ".join(about), 60, placeholder=" …"), "what the file says")] if about else []
     if file.address:
         rows.append(Row("  found at", file.address, "the address redirects there"))
+    rows += [Row("  note", shorten(note, 100, placeholder=" …")) for note in file.notes]
     rows += [row._replace(name=f"  {row.name}") for row in describe_cuts(file)]
     if file.n_lines_joined:
         why = f"the prose was wrapped at {file.wrap_width} characters; --unwrap no keeps its lines"

@@ -13,9 +13,10 @@ from epigone.corpus.readers.markdown import MARKDOWN
 from epigone.corpus.readers.odt import FODT, ODT
 from epigone.corpus.readers.reader import Beginning, Format
 from epigone.corpus.readers.rtf import RTF
+from epigone.corpus.readers.whatsapp import WHATSAPP
 from epigone.errors import SettingsError
 
-FORMATS: tuple[Format, ...] = (EPUB, DOCX, ODT, FODT, RTF, FB2, HTML, MARKDOWN)
+FORMATS: tuple[Format, ...] = (EPUB, DOCX, ODT, FODT, RTF, FB2, WHATSAPP, HTML, MARKDOWN)
 """In the order in which they are tried: those that are certain come first."""
 PLAIN_SUFFIXES = (".txt", ".text", "")
 """Endings of plain text that are taken in a folder."""

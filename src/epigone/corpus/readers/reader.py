@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
-from epigone.corpus.encoding import DecodedText, decode
-from epigone.corpus.readers.limits import Limits
+from epigone.corpus.encoding import DecodedText, decode, read_pieces
+from epigone.corpus.readers.limits import MOST_PART_BYTES, Limits
+from epigone.corpus.readers.speakers import Speakers
 from epigone.settings import ReadSettings
 
 BEGINNING_BYTES = 1 << 16
 EXAMPLE_CHARACTERS = 80
+HELD_BYTES = 1 << 25
+MOST_LINES = 300
+"""By which a chat or a log is recognised."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,12 +85,44 @@ class ReadContext:
     drops: DropLog = field(default_factory=DropLog)
     decoded: list[DecodedText] = field(default_factory=list)
     """How texts in the file were decoded: the receipt shows the first."""
+    speakers: Speakers = field(default_factory=Speakers)
+    """Who speaks in the file, as far as it is a conversation."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know of how the file was read, in a few words each."""
 
     def decode(self, data: bytes) -> str:
         """The text of a file without markup of its own for its encoding. Raises TextUnreadable or TextTooShort."""
         found = decode(data, name=self.name, encoding=self.settings.encoding)
         self.decoded.append(found)
         return found.text
+
+    def decode_pieces(self, file: BinaryIO) -> Iterator[str]:
+        """The same of an open file that may be longer than the memory, in pieces of some megabytes."""
+        for _, found in read_pieces(file, name=self.name, encoding=self.settings.encoding):
+            self.limits.check_time()
+            if not self.decoded:
+                self.decoded.append(replace(found, text=""))
+            yield found.text
+
+    @contextmanager
+    def open_copy(self, pieces: Iterable[bytes]) -> Iterator[BinaryIO]:
+        """What is in an archive, as a file that can be rewound: in memory if it is short, else in a temporary file."""
+        with tempfile.SpooledTemporaryFile(HELD_BYTES) as copy:
+            for piece in pieces:
+                copy.write(piece)
+            copy.seek(0)
+            yield cast(BinaryIO, copy)
+
+    def read_lines(self, file: BinaryIO) -> Iterator[str]:
+        """The lines of such a file, without their ends."""
+        held = ""
+        for piece in self.decode_pieces(file):
+            if len(held) > MOST_PART_BYTES:
+                raise self.limits.refuse(f"a line in it has more than {MOST_PART_BYTES >> 20:,} MB")
+            *lines, held = (held + piece).split("\n")
+            yield from lines
+        if held:
+            yield held
 
 
 class Beginning:
@@ -106,6 +144,18 @@ class Beginning:
     def markup(self) -> bytes:
         """The first kilobytes in lower case, without what may stand before the first element."""
         return self.head[:4096].removeprefix(b"\xef\xbb\xbf").replace(b"\0", b"").lstrip(b"\xff\xfe \t\r\n").lower()
+
+    @cached_property
+    def text(self) -> str:
+        """The first kilobytes as text, with "\ufffd" for what is not valid in UTF-8 or, if its mark says so, UTF-16."""
+        is_wide = self.head.startswith((b"\xff\xfe", b"\xfe\xff"))
+        text = self.head.decode("utf-16" if is_wide else "utf-8-sig", "replace")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The first lines that are not blank, each as far as it is in the first kilobytes."""
+        return [line for line in self.text.split("\n") if line.strip()][:MOST_LINES]
 
     @cached_property
     def zip_names(self) -> frozenset[str]:

@@ -1,0 +1,110 @@
+"""Speakers of chats, mails and subtitles: how often each speaks, who of them is wanted, and what hides their names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+from string import ascii_uppercase
+
+from epigone.corpus.readers.layout import INVISIBLE
+from epigone.errors import TextTooShort
+
+DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Marks of the writing direction, which chats put around names and their own notices, and halves of characters."""
+SPACES = re.compile(r"[^\S\n]+")
+MOST_NAMED = 12
+"""Speakers that are listed in a message."""
+
+
+def clean_name(name: str) -> str:
+    """A speaker's name as it is shown: on one line, without marks around it."""
+    return SPACES.sub(" ", INVISIBLE.sub("", DIRECTIONS.sub("", name)).replace("\n", " ")).strip(" ~:\t")
+
+
+def fold(name: str) -> str:
+    """A name for comparison."""
+    return unicodedata.normalize("NFC", clean_name(name)).casefold()
+
+
+@dataclass(slots=True)
+class Speakers:
+    """Who speaks in the texts that are read together, how often, and who of them is wanted."""
+
+    wanted: tuple[str, ...] = ()
+    """Names that were asked for; all speakers if there are none."""
+    hidden: bool = False
+    """Whether names are replaced by "Person A" and so on, in the order in which they come."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Messages of each speaker, by name."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """What stands for a name if names are hidden, by the folded name."""
+    found: set[str] = field(default_factory=set)
+    """Those of the wanted names, folded, that were found."""
+
+    def count(self, name: str, *others: str) -> bool:
+        """Count a message; returns whether its speaker is wanted. `others`: further names of the same speaker."""
+        self.counts[name] += 1
+        self.label(name)
+        if not self.wanted:
+            return True
+        found = {fold(one) for one in (name, *others)} & {fold(one) for one in self.wanted}
+        self.found |= found
+        return bool(found)
+
+    def label(self, name: str) -> str:
+        """What is shown for a name: itself, or what stands for it."""
+        if not self.hidden:
+            return name
+        folded = fold(name)
+        if folded not in self.labels:
+            self.labels[folded] = f"Person {_spell(len(self.labels))}"
+        return self.labels[folded]
+
+    def add(self, other: Speakers) -> None:
+        """Count what was counted elsewhere."""
+        self.counts.update(other.counts)
+        self.found |= other.found
+
+    def start_file(self) -> Speakers:
+        """An own count for one file, with the same labels."""
+        return Speakers(self.wanted, self.hidden, labels=self.labels)
+
+    def describe(self) -> str:
+        """Who speaks how often, the most frequent first."""
+        found = [f"{self.label(name)} ({n:,})" for name, n in self.counts.most_common(MOST_NAMED) if name]
+        if len(self.counts) > MOST_NAMED:
+            found.append(f"{len(self.counts) - MOST_NAMED:,} more")
+        return ", ".join(found)
+
+    def describe_all(self) -> list[str]:
+        """A note about who speaks, if more than one does."""
+        if len(self.counts) < 2:
+            return []
+        how = (
+            "learned with their names; --speaker NAME learns one of them" if not self.wanted else "not all are learned"
+        )
+        return [f"{len(self.counts):,} speakers ({how}): {self.describe()}"]
+
+    def check(self, where: str) -> None:
+        """Raise TextTooShort if a speaker who is wanted has said nothing."""
+        for name in self.wanted:
+            if fold(name) not in self.found:
+                raise TextTooShort(
+                    f'There is no speaker "{name}" in {where}. The speakers, with their messages: {self.describe()}.',
+                    hint=self._suggest(name),
+                )
+
+    def _suggest(self, name: str) -> str:
+        folded = {fold(one): one for one in self.counts}
+        alike = difflib.get_close_matches(fold(name), list(folded), n=1, cutoff=0.5)
+        alike = alike or [one for one in folded if fold(name) and fold(name) in one][:1]
+        return f'Did you mean --speaker "{folded[alike[0]]}"?' if alike else "Give a name as it is written in the list."
+
+
+def _spell(number: int) -> str:
+    """A, B, …, Z, AA, AB, …"""
+    before, last = divmod(number, len(ascii_uppercase))
+    return (_spell(before - 1) if before else "") + ascii_uppercase[last]

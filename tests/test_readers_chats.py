@@ -1,0 +1,281 @@
+"""Chats are read in the languages and forms in which phones export them, and give what people said, or one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from epigone.corpus.corpus import Corpus, read_corpus
+from epigone.errors import EpigoneError, TextTooShort, TextUnreadable
+from epigone.settings import ReadSettings
+
+Write = Callable[[str, str | bytes], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a file and return its path."""
+
+    def write_file(name: str, content: str | bytes) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return str(path)
+
+    return write_file
+
+
+def read(*paths: str, **settings: object) -> Corpus:
+    return read_corpus(paths, ReadSettings.model_validate(settings), smallest_bytes=1)
+
+
+def read_text(path: str, **settings: object) -> str:
+    (document,) = read(path, **settings).documents
+    return str(document.text)
+
+
+def list_dropped(path: str) -> dict[str, tuple[int, str]]:
+    (file,) = read(path).files
+    return {part.what: (part.count, part.example) for part in file.dropped}
+
+
+def pack(parts: dict[str, str | bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+ANDROID = """\
+12/9/20, 23:15 - Messages and calls are end-to-end encrypted. No one outside of this chat can read them.
+12/9/20, 23:16 - Alice created group "Party: the plan"
+12/9/20, 23:16 - Alice added you
+12/9/20, 23:55 - Bob: hello
+12/9/20, 23:55 - Alice: hi
+12/9/20, 23:55 - Alice: are you
+there?
+
+yes you
+12/9/20, 23:56 - Bob: <Media omitted>
+12/9/20, 23:56 - Bob: IMG-20201209-WA0001.jpg (file attached)
+look at this
+12/9/20, 23:57 - Alice: This message was deleted
+12/9/20, 23:58 - Alice changed the subject from "Party: the plan" to "Party: really"
+13/9/20, 00:10 - Bob: see https://example.com/a?b=c, it is good <This message was edited>
+13/9/20, 00:11 - Bob: Missed voice call
+"""
+CONVERSATION = """\
+Bob: hello
+
+Alice: hi
+are you
+there?
+yes you
+
+Bob: look at this
+
+
+Bob: see , it is good
+"""
+
+
+# -- WhatsApp
+
+
+def test_a_chat_becomes_a_conversation_with_turns_and_days(write: Write) -> None:
+    path = write("WhatsApp Chat with Bob.txt", ANDROID)
+    (file,) = read(path).files
+    assert read_text(path) == CONVERSATION
+    assert (file.format, file.title, file.date) == ("whatsapp", "Bob", "12/9/20")
+    assert file.notes[0].endswith("Bob (3), Alice (2)")
+
+
+def test_what_people_did_not_say_is_left_out_and_counted(write: Write) -> None:
+    found = list_dropped(write("a.txt", ANDROID))
+    assert {what: count for what, (count, _) in found.items()} == {
+        "notices": 4,
+        "media": 2,
+        "deleted messages": 1,
+        "links": 1,
+        "marks of edited messages": 1,
+        "calls": 1,
+    }
+    assert found["links"][1] == "https://example.com/a?b=c"
+
+
+LOCALES = {
+    "English (US), iOS": "[{m}/{d}/24, 2:05:33\u202fPM] ",
+    "English (UK), iOS": "[0{d}/0{m}/2024, 14:05:33] ",
+    "English (US), Android": "{m}/{d}/24, 2:05\u202fPM - ",
+    "English (India), Android": "0{d}/0{m}/24, 2:05 pm - ",
+    "German, iOS": "[0{d}.0{m}.24, 14:05:33] ",
+    "German, Android": "0{d}.0{m}.24, 14:05 - ",
+    "French, Android": "0{d}/0{m}/2024 à 14:05 - ",
+    "Spanish, iOS": "[{d}/{m}/24, 2:05:33 p.\xa0m.] ",
+    "Spanish, Android": "{d}/{m}/24, 2:05 p. m. - ",
+    "Dutch, iOS": "[0{d}-0{m}-2024 14:05:33] ",
+    "Italian, Android": "0{d}/0{m}/24, 14:05 - ",
+    "Finnish, Android": "{d}.{m}.2024 klo 14.05 - ",
+    "Swedish, Android": "2024-0{m}-0{d} 14:05 - ",
+    "Hungarian, Android": "2024. 0{m}. 0{d}. 14:05 - ",
+    "Czech, iOS": "[0{d}.0{m}.24 14:05:33] ",
+    "Korean, Android": "2024년 {m}월 {d}일 오후 2:05, ",
+    "Japanese, Android": "2024/0{m}/0{d} 14:05 - ",
+    "iOS of 2015": "{d}/{m}/15 14:05:33: ",
+    "Arabic digits": "\u200f٠{d}/٠{m}/٢٠٢٤, ٢:٠٥ م - ",
+}
+
+
+@pytest.mark.parametrize("start", LOCALES.values(), ids=LOCALES.keys())
+def test_dates_and_times_of_many_languages_are_known(start: str, write: Write) -> None:
+    lines = [(3, "Åsa 🌸", "one: two"), (3, "+49 170 123", "three"), (4, "Åsa 🌸", "four"), (4, "+49 170 123", "5:30?")]
+    chat = "".join(f"{start.format(d=day, m=5)}{name}: {text}\n" for day, name, text in lines)
+    expected = "Åsa 🌸: one: two\n\n+49 170 123: three\n\n\nÅsa 🌸: four\n\n+49 170 123: 5:30?\n"
+    assert read_text(write("chat.txt", chat)) == expected
+    assert read_text(write("chat.txt", "\ufeff" + chat.replace("\n", "\r\n"))) == expected
+
+
+NOTICES = {
+    "en": ("image omitted", "You deleted this message", "Missed video call"),
+    "de": ("<Medien ausgeschlossen>", "Diese Nachricht wurde gelöscht.", "Verpasster Sprachanruf"),
+    "fr": ("<Médias omis>", "Ce message a été supprimé", "Appel vocal manqué"),
+    "es": ("<Multimedia omitido>", "Se eliminó este mensaje.", "Llamada de voz perdida"),
+    "pt": ("<Mídia oculta>", "Mensagem apagada", "Chamada de voz perdida"),
+    "it": ("<Media omessi>", "Questo messaggio è stato eliminato", "Chiamata vocale persa"),
+    "nl": ("<Media weggelaten>", "Dit bericht is verwijderd", "Gemiste spraakoproep"),
+    "ru": ("<Без медиафайлов>", "Данное сообщение удалено", "Пропущенный аудиозвонок"),
+    "iOS": ("\u200eвидео отсутствует", "\u200eMensagem apagada", "\u200e<attached: 0001-PHOTO-2024-05-03.jpg>"),
+}
+
+
+@pytest.mark.parametrize("notices", NOTICES.values(), ids=NOTICES.keys())
+def test_media_deleted_messages_and_calls_are_left_out_in_many_languages(
+    notices: tuple[str, ...], write: Write
+) -> None:
+    lines = [
+        "Ann: so",
+        *(f"Ben: {notice}" for notice in notices),
+        "Ben: the image omitted a detail",
+        "Ann: null and void",
+    ]
+    chat = "".join(f"[03.05.24, 14:05:{number:02}] {line}\n" for number, line in enumerate(lines))
+    assert read_text(write("chat.txt", chat)) == "Ann: so\n\nBen: the image omitted a detail\n\nAnn: null and void\n"
+
+
+def test_an_ios_notice_is_known_by_its_mark_in_any_language(write: Write) -> None:
+    chat = (
+        "[03/05/2024, 14:05:33] Vrienden: \u200eBerichten zijn versleuteld.\n"
+        "[03/05/2024, 14:05:33] Vrienden: \u200eAnn heeft deze groep gemaakt\n"
+        "\u200e[03/05/2024, 14:06:01] Ann: een foto \u200e<bijgevoegd: 00000002-PHOTO-2024-05-03-14-06-01.jpg>\n"
+        "[03/05/2024, 14:06:09] ~\u202fBen: hallo \u2068Ann\u2069 \u200e<Dit bericht is bewerkt>\n"
+    )
+    path = write("_chat.txt", chat)
+    assert read_text(path) == "Ann: een foto\n\nBen: hallo Ann\n"
+    assert {what: count for what, (count, _) in list_dropped(path).items()} == {
+        "notices": 2,
+        "media": 1,
+        "marks of edited messages": 1,
+    }
+
+
+def test_an_export_with_media_is_one_chat(write: Write, tmp_path: Path) -> None:
+    parts: dict[str, str | bytes] = {"_chat.txt": ANDROID, "00000002-PHOTO.jpg": b"\xff\xd8\xff", "letter.docx": b"PK"}
+    path = write("WhatsApp Chat - Alice & Bob.zip", pack(parts))
+    (file,) = read(path).files
+    assert (file.title, file.n_documents, list_dropped(path)["media files"][0]) == ("Alice & Bob", 1, 2)
+    assert read_text(path) == CONVERSATION
+    for name, content in parts.items():
+        write(f"unpacked/{name}", content)
+    corpus = read(str(tmp_path / "unpacked"))
+    assert [document.name for document in corpus.documents] == ["_chat.txt"] and len(corpus.skipped) == 1
+
+
+TEXTS = {
+    "a diary": "12/03/2021, 14:05 - I went out.\n13/03/2021, 09:10 - Rain: again.\n14/03/2021, 10:00 - Home: late.\n",
+    "a diary with one label": "12.03.2021 14:05 - Wetter: Regen\n13.03.2021 Heute war es schön.\n" * 3,
+    "a log": "[2021-03-12 14:05:33] INFO: started\n[2021-03-12 14:05:34] WARN: slow\n" * 5,
+    "a play": "ALGERNON: Did you hear what I was playing?\n\nLANE: I didn't think it polite to listen, sir.\n" * 5,
+    "a text with one chat line": "He wrote:\n12/9/20, 23:55 - Bob: hello\n12/9/20, 23:56 - Ann: hi\n",
+    "a timetable": "12/03/2021, 14:05 - 15:10 Room 4\n12/03/2021, 15:20 - 16:10 Room 5\n" * 4,
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+def test_another_text_is_not_taken_for_a_chat(text: str, write: Write) -> None:
+    path = write("text.txt", text)
+    assert (read_text(path), read(path).files[0].format) == (text, "text")
+
+
+# -- speakers
+
+
+def test_one_speaker_is_learned_without_names(write: Write) -> None:
+    path = write("chat.txt", ANDROID)
+    assert read_text(path, speaker=["alice"]) == "hi\nare you\nthere?\n\nyes you\n"
+    assert read_text(path, speaker=["Bob"]) == "hello\n\nlook at this\n\n\nsee , it is good\n"
+    assert read_text(path, speaker=["Bob", "Alice"]).startswith("hello\n\nhi\nare you\n")
+
+
+def test_a_wrong_name_is_an_error_with_the_right_ones(write: Write) -> None:
+    path = write("chat.txt", ANDROID)
+    with pytest.raises(TextTooShort, match=r'no speaker "Alise" in chat\.txt.*Bob \(3\), Alice \(2\)') as error:
+        read(path, speaker=["Alise"])
+    assert error.value.hint == 'Did you mean --speaker "Alice"?'
+    with pytest.raises(TextTooShort, match="Carol"):
+        read(path, speaker=["Alice", "Carol"])
+
+
+def test_a_speaker_of_one_of_several_chats_is_enough(write: Write, tmp_path: Path) -> None:
+    write("chats/a.txt", ANDROID)
+    write("chats/b.txt", ANDROID.replace("Alice", "Carol"))
+    write("chats/c.txt", "No chat at all.")
+    corpus = read(str(tmp_path / "chats"), speaker=["Carol"])
+    assert [document.name for document in corpus.documents] == ["b.txt"]
+    assert [line.split(":")[0] for line in corpus.skipped] == [
+        'There is no speaker "Carol" in a.txt. The speakers, with their messages',
+        "c.txt has no speakers",
+    ]
+    with pytest.raises(TextTooShort, match=r"these texts.*Bob \(6\)"):
+        read(str(tmp_path / "chats"), speaker=["Caroline"])
+
+
+def test_a_text_without_speakers_is_an_error_if_one_is_wanted(write: Write) -> None:
+    with pytest.raises(TextUnreadable, match=r"a\.txt has no speakers: it is read as plain text"):
+        read(write("a.txt", "Just a text."), speaker=["Ann"])
+
+
+# -- all of them
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    {
+        "whatsapp": (
+            "12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Ann: yo\n12/9/20, 23:55 - Ann: yo\n",
+            "12/9/20, 23:55 - a ",
+        ),
+        "names": ("12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Ann: yo\n12/9/20, 23:55 - Ann: yo\n", "<a: b.c "),
+        "links": ("12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Ann: yo ", "https://....."),
+        "notices": (
+            "12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Ann: yo ",
+            "end-to-end сквозн",
+        ),
+    }.values(),
+)
+def test_time_grows_with_length_only(name: str, part: str, write: Write) -> None:
+    def measure(count: int) -> float:
+        path = write("chat.txt", name + part * count)
+        start = time.process_time()
+        with contextlib.suppress(EpigoneError):
+            read(path)
+        return time.process_time() - start
+
+    short, long = measure(2_000), measure(20_000)
+    assert long < 30 * short + 0.3
