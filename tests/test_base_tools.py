@@ -27,6 +27,7 @@ from base_texts import (
     unwrap,
     write_documents,
 )
+from epigone.generation.known_words import read_words
 from epigone.tokens.tokenizer import BPETokenizer, train_tokenizer
 from helpers_front import SONNETS
 
@@ -249,7 +250,16 @@ def test_what_a_gpu_does_in_minutes_works_in_miniature(
     assert torch.equal(model.transformer.h[1].mlp.c_fc.weight, run.model.transformer.h[1].mlp.c_fc.weight.bfloat16())
 
 
-def test_a_finished_model_goes_into_the_package_with_a_card_that_gives_its_figures(data: Path, tmp_path: Path) -> None:
+TABLE = """| source | repository | commit | licence | taken |
+| --- | --- | --- | --- | --- |
+| notes | somebody/notes (a, b) | 1234567 2026-01-01 | CC-BY 4.0 | posts |
+| others | somebody/others | 1234567 2026-01-01 | MIT | posts |
+"""
+
+
+def test_a_finished_model_goes_into_the_package_with_a_card_that_gives_its_figures(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = begin(data, tmp_path / "run")
     go_on(asked, 2)
     run = base.open_run(asked.run, compile="off")
@@ -265,7 +275,21 @@ def test_a_finished_model_goes_into_the_package_with_a_card_that_gives_its_figur
     assert AutoModelForCausalLM.from_pretrained(place).transformer.wpe.weight.shape == (8, 32)
     assert sorted(path.name for path in place.iterdir()) == sorted([*bundle.PARTS, "profile.toml"])
     finished, curve = tmp_path / "finished", asked.run / "curve.jsonl"
-    card = bundle.describe(argparse.Namespace(name="new", model=finished, curve=curve, context=8))
+    learned = [
+        Document(name="blogs/notes/1", kind="blogs", text=f"{PROSE}\n"),
+        Document(name="a/1", kind="books", text="x"),
+    ]
+    write_documents(learned, tmp_path / "documents.jsonl")
+    (tmp_path / "sources.md").write_text(TABLE, "utf-8")
+    (place / bundle.KEPT).write_text(json.dumps({"texts": {"": ["#" * 60 + PROSE.replace("\n", " ")]}}), "utf-8")
+    monkeypatch.setattr(bundle, "BASES_FOLDER", place.parent)
+    more = {"documents": tmp_path / "documents.jsonl", "sources": tmp_path / "sources.md"}
+    card = bundle.describe(argparse.Namespace(name="new", model=finished, curve=curve, context=8, **more))
+    assert (
+        f"| notes | somebody/notes | CC-BY 4.0 | 1 | {len(PROSE) / 1e6:.2f} |" in card and "somebody/others" not in card
+    )
+    assert f"{100 * len(PROSE) / (60 + len(PROSE)):.2f} % stands there" in card
+    assert f"the longest passage has {len(PROSE)} characters" in card
     measured = json.loads((tmp_path / "finished" / "facts.json").read_text("utf-8"))["bits_per_byte"]
     assert "2 layers, 32 wide" in card and f"| books | {measured['books']:.3f} |" in card
     assert f"| {run.progress.n_tokens:,} |" in card and "--base new" in card
@@ -281,5 +305,11 @@ def test_words_of_several_documents_are_listed(tmp_path: Path) -> None:
         *["The oil" + " zzyx" * 9] * 4,
         "x" * 40,
     ]
-    bundle.write_words(documents, tmp_path / "words.txt")
-    assert (tmp_path / "words.txt").read_text().split("\n") == ["oil", "the", "whale"]
+    place, shared = tmp_path / "new", tmp_path / "words.txt"
+    place.mkdir()
+    bundle.write_words(documents, place)
+    assert (place / "words.txt").read_text().split("\n") == ["oil", "the", "whale"]
+    assert read_words(place) == ("oil", "the", "whale") and read_words(tmp_path / "another") == ()
+    shared.write_text("oil\nthe\nwhale")
+    bundle.write_words(documents, place)
+    assert not (place / "words.txt").exists() and read_words(place) == ("oil", "the", "whale")

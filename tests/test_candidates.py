@@ -83,8 +83,9 @@ def test_json_has_all_scores_and_the_screen_the_reason(tmp_path: Path) -> None:
     out = tmp_path / "a.jsonl"
     for count in (1, 2):
         assert command(*asked, "--count", str(count), "--out", out).code == 0
-    seeds = [json.loads(line)["seed"] for line in out.read_text("utf-8").splitlines()]
-    assert seeds[0] == text["seed"] and len(seeds) == 2 and seeds[1] in (8, 9, 10)
+    first, second = (json.loads(line) for line in out.read_text("utf-8").splitlines())
+    assert {name: first[name] for name in text} == text and "settings" in first
+    assert second["seed"] in (8, 9, 10) and len(second["candidates"]) == 3
 
 
 def test_best_of_needs_a_run_and_whole_texts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from epigone.model.base_profile import BASES
 from epigone.model.decoder import open_decoder
 from epigone.report.views import summarise_judgement, view_verdicts
 from epigone.tokens.tokenizer import load_tokenizer
-from helpers_front import sonnets
+from helpers_front import command, sonnets, write_sonnets
 from helpers_style import needs_data, read_book
 
 SHORT = sonnets(94_000)
@@ -141,3 +142,10 @@ def test_the_summary_says_how_it_sounds_and_whether_it_makes_sense_together() ->
     )
     assert summarise(sounds, built).endswith("Whether one sentence follows from another is not measured.")
     assert summarise() == ""
+
+
+def test_a_critic_that_is_not_there_is_named_as_one(tmp_path: Path) -> None:
+    outcome = command("judge", write_sonnets(tmp_path, 6_000), "--author", tmp_path, "--critic", tmp_path / "none")
+    said = " ".join(outcome.err.split())
+    assert outcome.code == 2 and f"--critic {tmp_path / 'none'}: There is no folder" in said
+    assert "--critic none" in said and "--base" not in said

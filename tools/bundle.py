@@ -3,13 +3,15 @@
     python tools/bundle.py MODEL --documents DATA/documents.jsonl --curve RUN/curve.jsonl
     python tools/bundle.py                        only let the base of the package write again
 
-MODEL is what `tools/base.py --decay-minutes` left, DATA what `tools/base_texts.py` made.
+MODEL is what `tools/base.py --decay-minutes` left, DATA what `tools/base_texts.py` made. `--sources` are tables of the
+modern texts' sources in Markdown, from which the card has the repository and the licence of each that was learned from.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,12 +21,13 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from base_texts import read_documents
-from epigone.evaluation.copying import build_books_filter, write_books_filter
+from epigone.evaluation.copying import PASSAGE_CHARACTERS, build_books_filter, find_copied, write_books_filter
+from epigone.evaluation.judge import COPY_BARRIER
 from epigone.files import write_bytes
 from epigone.generation.known_words import WORDS, list_words
 from epigone.model.base_profile import BOOKS as FILTER_NAME
 from epigone.model.base_profile import PLACE as BASES_FOLDER
-from epigone.run import judging_write_settings, open_generator, save_base_samples
+from epigone.run import KEPT, judging_write_settings, open_generator, save_base_samples
 
 WEIGHTS, POSITIONS = "model.safetensors", "transformer.wpe.weight"
 PARTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", WEIGHTS)
@@ -70,8 +73,26 @@ which the last {decayed} steps with a falling rate.
 | kind | bits per byte |
 | --- | ---: |
 {rows}
+
+## What it copies
+
+{copies}
+
+## Words
+
+`../words.txt` lists words that are in at least five of the documents. A run that started from this base writes these
+words and those of its own text (`--words`).
+
+## Sources and licences
+
+Books: public domain in the United States, where their copyright has ended. Modern texts, as far as they were learned
+from (repositories are those on GitHub; licences as stated there when the texts were collected):
+
+{sources}
 """
 """The model's card."""
+ROW = re.compile(r"^\| (?P<name>\w+) \| (?P<repository>[^|]*) \| [^|]* \| (?P<licence>[^|]*) \|", re.M)
+"""A source in the table of a collection: name, repository, commit, licence and what else is known."""
 
 
 def main() -> None:
@@ -83,6 +104,7 @@ def main() -> None:
     )
     parser.add_argument("--documents", type=Path)
     parser.add_argument("--curve", type=Path)
+    parser.add_argument("--sources", type=Path, help="Markdown tables: source, repository, commit, licence")
     parser.add_argument(
         "--filter-bits", type=int, default=25, help="the copy filter has 2 to the power of so many bits"
     )
@@ -94,7 +116,7 @@ def main() -> None:
         write_books_filter(
             build_books_filter(read_learned(asked.documents), 1 << asked.filter_bits), place / FILTER_NAME
         )
-        write_words(read_learned(asked.documents), place / WORDS)
+        write_words(read_learned(asked.documents), place)
     write_untouched(place)
     if asked.model:
         write_bytes(place / "README.md", describe(asked).encode())
@@ -126,11 +148,18 @@ def read_learned(documents: Path) -> Iterator[str]:
     return (document.text for document in read_documents(documents))
 
 
-def write_words(documents: Iterable[str], path: Path) -> None:
-    """Write down the words that are in several of the documents: misspellings and scanning errors mostly are in one."""
+def write_words(documents: Iterable[str], place: Path) -> None:
+    """Write down the words that are in several of the documents: misspellings and scanning errors mostly are in one.
+
+    They go into the base's folder unless the list beside it, which serves the other bases, has the same.
+    """
     counts = Counter(word for text in documents for word in list_words(text) if len(word) <= LONGEST_WORD)
     words = sorted(word for word, n_documents in counts.items() if n_documents >= FEWEST_DOCUMENTS)
-    write_bytes(path, "\n".join(words).encode())
+    content, shared = "\n".join(words).encode(), place.parent / WORDS
+    if shared.exists() and shared.read_bytes() == content:
+        (place / WORDS).unlink(missing_ok=True)
+    else:
+        write_bytes(place / WORDS, content)
 
 
 def write_untouched(place: Path) -> None:
@@ -138,6 +167,34 @@ def write_untouched(place: Path) -> None:
     asked = judging_write_settings(JUDGED, device="cpu")
     writer = open_generator(place.name, asked)
     save_base_samples(place, asked, {start: writer.write(start, asked) for start in STARTS})
+
+
+def describe_sources(documents: Path, tables: Path) -> str:
+    """A table of the modern sources that were learned from, with what was learned of them and their licences."""
+    n_documents, n_bytes = Counter[str](), Counter[str]()
+    for document in read_documents(documents):
+        name = document.name.rpartition("/")[0].partition("/")[2]
+        if name:  # of a book there is only the author
+            n_documents[name] += 1
+            n_bytes[name] += len(document.text.encode())
+    known = {row["name"]: row for row in ROW.finditer(tables.read_text("utf-8"))}
+    lines = ["| source | repository | licence | documents | MB |", "| --- | --- | --- | ---: | ---: |"]
+    for name, count in n_documents.items():
+        repository, licence = known[name]["repository"].partition(" (")[0], known[name]["licence"]
+        lines.append(f"| {name} | {repository} | {licence} | {count:,} | {n_bytes[name] / 1e6:.2f} |")
+    return "\n".join(lines)
+
+
+def describe_copying(place: Path, documents: Iterable[str]) -> str:
+    """What the base, untouched, has copied from what it learned from, held against every character of that."""
+    texts = [text for several in json.loads((place / KEPT).read_text("utf-8"))["texts"].values() for text in several]
+    found = find_copied(COPY_BARRIER.join(texts), documents)
+    longest = f", and the longest passage has {found.longest.n_characters} characters" if found.longest else ""
+    return (
+        f"Of {sum(map(len, texts)):,} characters that it wrote untouched, without a prompt, held against all that it "
+        f"learned from: {100 * found.share:.2f} % stands there in passages of {PASSAGE_CHARACTERS} characters or more"
+        f"{longest}."
+    )
 
 
 def describe(asked: argparse.Namespace) -> str:
@@ -161,6 +218,8 @@ def describe(asked: argparse.Namespace) -> str:
         decayed=f"{facts['step'] - facts['decayed_from_step']:,}",
         curve="\n".join(map(_describe_point, points[:: max(1, len(points) // 12)])),
         rows="\n".join(f"| {kind} | {value:.3f} |" for kind, value in facts["bits_per_byte"].items()),
+        copies=describe_copying(BASES_FOLDER / asked.name, read_learned(asked.documents)),
+        sources=describe_sources(asked.documents, asked.sources),
     )
 
 

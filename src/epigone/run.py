@@ -49,6 +49,10 @@ HOW = {"count", "device", "precision"}
 
 
 DEFAULT_CRITIC = "small"
+OTHER_CRITIC = (
+    "A critic is a GPT-2: small or modern (included), a folder, or a name on the Hugging Face Hub such as gpt2. "
+    "Or judge without one: --critic none."
+)
 WORDS_FROM = 1 << 23
 """Characters of the training text whose words are listed, which takes a second."""
 
@@ -271,7 +275,11 @@ def open_critic(
         name = "none" if base in BASES or not is_english(read_some(author.documents)) else DEFAULT_CRITIC
     if name == "none":
         return None
-    hardware, folder = find_hardware(device), find_base(name, progress=progress).folder
+    hardware = find_hardware(device)
+    try:
+        folder = find_base(name, progress=progress).folder
+    except BaseError as error:
+        raise type(error)(f"--critic {name}: {error}", hint=OTHER_CRITIC) from None
     form = "bf16" if hardware.bf16 else "fp32"
     n_context = read_shape(find_base(str(folder)).config).n_positions
     return Critic(name, open_decoder(folder, form, hardware), load_tokenizer(folder), n_context)

@@ -231,7 +231,8 @@ def describe_source(found: Match | None, n_documents: int) -> str:
     """The longest passage that a text shares with the training text, and where it is."""
     if found is None:
         return "It shares nothing with the training text."
-    where = f"line {found.line:,}" + (f" of text {found.document + 1}" if n_documents > 1 else "")
+    text = f"text {found.document + 1} as it was read" if n_documents > 1 else "the text as it was read"
+    where = f"line {found.line:,} of {text}"  # in the file it may be another: lines were joined, parts left out
     passage = " ".join(found.passage.split())
     return f"Longest passage shared with the training text: {found.n_characters} characters, {where}:\n{passage}"
 

@@ -22,7 +22,8 @@ UNSPACED = re.compile(rf"[{KANA_AND_HAN_ALL}\u0e00-\u109f\u1780-\u17ff]")
 LAST_ASCII = "\x7f"
 """Stands for a letter that is not in ASCII, of which not all bytes are known yet."""
 WORDS = "words.txt"
-"""In a bundled base's folder: words of several books and other texts, one a line, case-folded and sorted."""
+"""Words of several books and other texts, one a line, case-folded and sorted: in the folder of a bundled base that has
+a list of its own, beside the folders for all others."""
 
 
 def list_words(text: str) -> set[str]:
@@ -40,11 +41,15 @@ def has_mixed_case(letters: str) -> bool:
     return any(map(str.isupper, letters[1:])) and any(map(str.islower, letters))
 
 
-@lru_cache(maxsize=4)
 def read_words(folder: Path) -> tuple[str, ...]:
-    """A base's list of words, sorted; none where the folder has no list."""
-    path = folder / WORDS
-    return tuple(path.read_text("utf-8").split("\n")) if path.exists() else ()
+    """The sorted list of words of a base: its own, or the one that lies beside its folder; none where there is none."""
+    paths = (folder / WORDS, folder.parent / WORDS)
+    return next((_read_list(path) for path in paths if path.exists()), ())
+
+
+@lru_cache(maxsize=4)
+def _read_list(path: Path) -> tuple[str, ...]:
+    return tuple(path.read_text("utf-8").split("\n"))
 
 
 class KnownWords:

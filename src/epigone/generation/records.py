@@ -33,7 +33,12 @@ class GeneratedText(BaseModel):
 
 
 class GeneratedLine(GeneratedText):
-    """A line of a .jsonl file: a text, and the settings that it was asked for with but for the number of texts."""
+    """A line of a .jsonl file: a text, and the settings that it was asked for with but for the number of texts.
+
+    What else is known of the text, such as the scores of the candidates that it is the best of, follows.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     settings: WriteSettings
 
