@@ -11,6 +11,10 @@ from transformers import GPT2LMHeadModel
 import epigone
 from epigone.cli.terminal import PlainScreen
 from epigone.evaluation.sample_checks import TOKENS_BETWEEN, SampleChecker, SampleWriter
+from epigone.generation.generator import WriteDefaults
+from epigone.generation.known_words import LETTERS, gather_words
+from epigone.model.gpt2 import load_model
+from epigone.pipeline import make_sample_checker
 from epigone.runs.records import append_event, read_events
 from epigone.settings import TrainSettings
 from epigone.tokens.dataset import DecodedPieces, TokenDataset, decode_documents
@@ -27,7 +31,7 @@ class FixedSamples(SampleWriter):
     """Gives the samples it was given."""
 
     def __init__(self, *texts: str) -> None:
-        super().__init__(load_tokenizer(shared_run().folder.model), TrainSettings(), "")
+        super().__init__(load_tokenizer(shared_run().folder.model), TrainSettings(), WriteDefaults())
         self.texts = texts
 
     def __call__(self, model: GPT2LMHeadModel) -> tuple[Sample, ...]:
@@ -46,6 +50,20 @@ def test_samples_from_the_training_text_are_copied_and_others_are_not() -> None:
     assert copied.copied > 0.99 and copied.longest_copied >= 395 and copied.copying == "bad"
     other = check("Nothing of this was ever written by anyone, here or elsewhere, I should think. " * 3)
     assert other.copied == 0.0 and other.longest_copied < 30 and other.copying == "unsure"
+
+
+def test_samples_are_what_write_would_write_with_the_model_of_the_run() -> None:
+    """The tiny model spells as it likes, begins lines with numbers, and would end anywhere."""
+    run, settings = shared_run(), TrainSettings(samples=3, sample_length=60, sample_prompt=("From", ""), seed=4)
+    plan, tokenizer = run.folder.read_manifest().plan, load_tokenizer(run.folder.model)
+    checker = make_sample_checker(tokenizer, settings, read_tokens(), plan)
+    samples, _ = checker(load_model(run.folder.model))
+    how = {"length": 60, "count": 3, "seed": 4, "temperature": 0.8, "precision": "fp32"}
+    assert [sample.text for sample in samples] == [text for prompt in ("From", "") for text in run.write(prompt, **how)]
+    known = gather_words(map(str, run.folder.read_documents()), "none")
+    words = [word.casefold() for sample in samples for word in LETTERS.findall(f"{sample.prompt}{sample.text}")[:-1]]
+    assert len(words) > 100 and all(map(known.has, words))
+    assert plan.stop_at == "line" and checker(load_model(run.folder.model))[0] == samples
 
 
 def test_samples_in_a_loop_are_repetitive() -> None:

@@ -20,6 +20,8 @@ from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE
 from epigone.errors import RunExists, TrainingDiverged, quote_command
 from epigone.evaluation.sample_checks import SampleChecker, SampleWriter, choose_temperature
 from epigone.files import hash_file
+from epigone.generation.generator import WriteDefaults
+from epigone.generation.known_words import choose_words
 from epigone.hardware import find_hardware
 from epigone.model.decoder import open_decoder
 from epigone.model.hub import find_base
@@ -249,7 +251,10 @@ def make_sample_checker(
 ) -> SampleChecker:
     """What writes and checks samples at each evaluation."""
     n_tokens_between = plan.batch.n_blocks * plan.batch.block_size / plan.schedule.evaluations_per_epoch
-    return SampleChecker(SampleWriter(tokenizer, settings, plan.start_text), tokens, n_tokens_between=n_tokens_between)
+    base = plan.model.base
+    defaults = WriteDefaults(start_text=plan.start_text, words=choose_words(base), stop_at=plan.stop_at)
+    sampler = SampleWriter(tokenizer, settings, defaults, tokens.train, base)
+    return SampleChecker(sampler, tokens, n_tokens_between=n_tokens_between)
 
 
 def base_weights_loader(plan: Plan) -> BaseWeights | None:

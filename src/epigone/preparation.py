@@ -25,6 +25,7 @@ from epigone.corpus.split import Split, group_spans, read_and_split
 from epigone.distillation import Distillation
 from epigone.errors import first_line
 from epigone.evaluation.sample_checks import SampleWriter
+from epigone.generation.generator import WriteDefaults
 from epigone.hardware import Hardware, find_hardware
 from epigone.model.gpt2 import build_model, read_shape
 from epigone.model.hub import find_base, is_cached
@@ -329,7 +330,7 @@ def fit_to_clock(
 
     The steps are taken on a copy: the model is not changed.
     """
-    sampler = SampleWriter(tokenizer, settings, plan.start_text)
+    sampler = SampleWriter(tokenizer, settings, WriteDefaults(start_text=plan.start_text))
 
     def measure() -> Estimate:
         return measure_speed(deepcopy(model), tokens, plan, time_samples=sampler.time, teacher=teacher)

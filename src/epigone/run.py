@@ -21,7 +21,7 @@ from epigone.evaluation.verdict import UNTOUCHED
 from epigone.files import exists, hash_file, write_json
 from epigone.generation.batch import StreamedText
 from epigone.generation.generator import OnProgress, TextGenerator, WriteDefaults, ignore_progress
-from epigone.generation.known_words import KnownWords, list_mixed_words, list_words, read_words
+from epigone.generation.known_words import KnownWords, choose_words, gather_words
 from epigone.hardware import find_hardware
 from epigone.model.base_profile import BASES
 from epigone.model.decoder import Decoder, GuidedDecoder, open_decoder
@@ -335,26 +335,24 @@ def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, p
         base_decoder = open_decoder(other, settings.precision, hardware)
         decoder = GuidedDecoder(decoder, base_decoder, settings.guidance)
     start = facts.base if run else str(name)
-    misspells = start in (*BASES, "none")
+    words = choose_words(start)
     return TextGenerator(
         decoder,
         load_tokenizer(folder),
         WriteDefaults(
             start_text=facts.start_text,
             temperature=read_temperature(folder),
-            words="known" if misspells else "any",
+            words=words,
             stop_at=facts.stop_at,
         ),
         read_documents=run.read_documents if run else None,
-        read_words=partial(_read_words, run, start) if run or misspells else None,
+        read_words=partial(_read_words, run, start) if run or words == "known" else None,
     )
 
 
 def _read_words(run: RunFolder | None, base: str) -> KnownWords:
     """The words of a run's training text, or of parts of it that are longer than any novel, and of a bundled base."""
-    texts = read_some(run.read_documents(), WORDS_FROM) if run else []
-    words, mixed = set().union(*map(list_words, texts)), set().union(*map(list_mixed_words, texts))
-    return KnownWords(read_words(BASES[base].folder) if base in BASES else (), words, mixed=mixed)
+    return gather_words(read_some(run.read_documents(), WORDS_FROM) if run else (), base)
 
 
 def _find_model(name: PathOrName, *, progress: bool) -> Path:

@@ -283,7 +283,7 @@ class TrainSettings(ReadSettings):
     sample_prompt: tuple[str, ...] = ()
     """Prompt for the samples shown during training. Can be repeated. Without it the model starts by itself."""
     sample_length: Annotated[int, Field(ge=1)] = 120
-    """Tokens in each sample."""
+    """Tokens in each sample, which then goes on to the end of a sentence or, where the text is verse, of a line."""
     samples: Annotated[int, Field(ge=0)] = 2
     """Samples for each prompt at each evaluation; 0 for none."""
 

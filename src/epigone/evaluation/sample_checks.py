@@ -13,6 +13,7 @@ from functools import cached_property
 from statistics import linear_regression
 from typing import TYPE_CHECKING
 
+from epigone.corpus.large_text import Text
 from epigone.evaluation.copying import choose_grade, find_copied
 from epigone.evaluation.judge import COPY_BARRIER, TEXT_SEPARATOR
 from epigone.evaluation.repetition import (
@@ -26,9 +27,10 @@ from epigone.evaluation.repetition import (
 from epigone.evaluation.style import LEAST, StyleScales, divide_own_text, make_author_scales
 from epigone.generation.batch import GenerationBatch
 from epigone.generation.generator import TextGenerator, WriteDefaults
+from epigone.generation.known_words import KnownWords, gather_words
 from epigone.model.decoder import Decoder, make_decoder
 from epigone.settings import TrainSettings, WriteSettings
-from epigone.tokens.dataset import DecodedPieces, TokenDataset, decode_sample
+from epigone.tokens.dataset import DecodedPieces, TokenDataset, TokenSplit, decode_sample
 from epigone.tokens.tokenizer import BPETokenizer
 from epigone.training.events import Sample, SampleStats
 
@@ -55,12 +57,24 @@ FEWEST_CHARACTERS = 6_000
 
 
 class SampleWriter:
-    """Writes `settings.samples` samples for each prompt, or without a prompt, from random numbers of its own."""
+    """Writes `settings.samples` samples for each prompt, or without a prompt, from random numbers of its own.
 
-    def __init__(self, tokenizer: BPETokenizer, settings: TrainSettings, start_text: str) -> None:
-        self.tokenizer, self.start_text = tokenizer, start_text
+    They end, and keep to known words, as what `epigone write` writes with the model of the run.
+    """
+
+    def __init__(
+        self,
+        tokenizer: BPETokenizer,
+        settings: TrainSettings,
+        defaults: WriteDefaults,
+        training: TokenSplit | None = None,
+        base: str = "none",
+    ) -> None:
+        """`training`: the tokens of the training text, whose words are known, as are those of a bundled `base`."""
+        self.tokenizer, self.defaults, self.base = tokenizer, defaults, base
         self.prompts = settings.sample_prompt or ("",)
         self.count, self.length, self.seed = settings.samples, settings.sample_length, settings.seed
+        self._training = training
 
     def __call__(self, model: GPT2LMHeadModel) -> tuple[Sample, ...]:
         """The samples of one evaluation."""
@@ -77,13 +91,30 @@ class SampleWriter:
     def _write(self, model: GPT2LMHeadModel, length: int) -> tuple[Sample, ...]:
         if self.count == 0:
             return ()
-        generator = TextGenerator(make_decoder(model), self.tokenizer, WriteDefaults(start_text=self.start_text))
+        generator = self.make_generator(model)
         settings = WriteSettings(length=length, count=self.count, seed=self.seed)
         return tuple(
             Sample(prompt=prompt, text=text, seed=self.seed + number)
             for prompt in self.prompts
             for number, text in enumerate(generator.write(prompt, settings))
         )
+
+    def make_generator(self, model: GPT2LMHeadModel) -> TextGenerator:
+        """A generator with the model's weights as they are now."""
+        documents = None if self._training is None else lambda: self._documents
+        words = None if self._training is None else lambda: self._words
+        return TextGenerator(
+            make_decoder(model), self.tokenizer, self.defaults, read_documents=documents, read_words=words
+        )
+
+    @cached_property
+    def _documents(self) -> list[Text]:
+        """The training text, or a sample of it if it is very long."""
+        return [] if self._training is None else [*decode_sample(self._training, self.tokenizer, MOST_OWN_TOKENS)]
+
+    @cached_property
+    def _words(self) -> KnownWords:
+        return gather_words(map(str, self._documents), self.base)
 
 
 class SampleChecker:
@@ -129,11 +160,8 @@ class SampleChecker:
         return make_author_scales(folds, LEAST, seed=self.sampler.seed)
 
     def _write(self, model: GPT2LMHeadModel) -> str:
-        generator = TextGenerator(
-            make_decoder(model), self.tokenizer, WriteDefaults(start_text=self.sampler.start_text)
-        )
         settings = WriteSettings(length=LENGTH, unit="characters", count=COUNT, seed=self.sampler.seed)
-        return TEXT_SEPARATOR.join(generator.write("", settings))
+        return TEXT_SEPARATOR.join(self.sampler.make_generator(model).write("", settings))
 
     def _measure_likeness(self, text: str) -> float | None:
         if self._style_scales is None:

@@ -12,8 +12,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from epigone.corpus.words import KANA_AND_HAN_ALL
+from epigone.model.base_profile import BASES
 
 LETTERS = re.compile(r"[^\W\d_]+")
 """A word here: letters only, so that "o'clock" is two and "mother-in-law" three."""
@@ -50,6 +52,21 @@ def read_words(folder: Path) -> tuple[str, ...]:
 @lru_cache(maxsize=4)
 def _read_list(path: Path) -> tuple[str, ...]:
     return tuple(path.read_text("utf-8").split("\n"))
+
+
+def choose_words(base: str) -> Literal["known", "any"]:
+    """Which words a model may write unless the user says: small ones misspell, those from no or a bundled base."""
+    return "known" if base in (*BASES, "none") else "any"
+
+
+def gather_words(texts: Iterable[str], base: str) -> KnownWords:
+    """The words of texts and, where `base` is a bundled one, of its list."""
+    words: set[str] = set()
+    mixed: set[str] = set()
+    for text in texts:
+        words |= list_words(text)
+        mixed |= list_mixed_words(text)
+    return KnownWords(read_words(BASES[base].folder) if base in BASES else (), words, mixed=mixed)
 
 
 class KnownWords:
