@@ -56,7 +56,7 @@ def list_dropped(path: str) -> dict[str, tuple[int, str]]:
 
 def test_every_reader_is_a_value_of_format() -> None:
     assert list_formats() == list(get_args(FormatName))
-    assert all(known.suffixes and known.title for known in FORMATS)
+    assert all(known.title for known in FORMATS)
 
 
 def test_a_text_that_is_named_txt_is_read_as_it_is(write: Write) -> None:

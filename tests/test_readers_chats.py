@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import time
 import zipfile
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from epigone.corpus.corpus import Corpus, read_corpus
+from epigone.corpus.readers.json_stream import JsonReader
+from epigone.corpus.readers.limits import Limits
 from epigone.errors import EpigoneError, TextTooShort, TextUnreadable
 from epigone.settings import ReadSettings
 
@@ -213,6 +216,233 @@ def test_another_text_is_not_taken_for_a_chat(text: str, write: Write) -> None:
     assert (read_text(path), read(path).files[0].format) == (text, "text")
 
 
+# -- Telegram and Discord
+
+
+def make_telegram(name: str, *messages: object) -> dict[str, object]:
+    return {"name": name, "type": "personal_chat", "id": 1, "messages": list(messages)}
+
+
+def say(name: str | None, text: object, day: int = 1, **more: object) -> dict[str, object]:
+    return {"type": "message", "date": f"2024-05-0{day}T10:00:00", "from": name, "from_id": "u", "text": text, **more}
+
+
+TELEGRAM = make_telegram(
+    "Ann",
+    {"type": "service", "date": "2024-05-01T09:00:00", "action": "phone_call", "text": ""},
+    say("Ann", ["so ", {"type": "bold", "text": "bold"}, "!\nyes"]),
+    say("Ann", "", photo="a.jpg"),
+    say("Ben", "look", photo="b.jpg"),
+    say("Ben", "said elsewhere", forwarded_from="X"),
+    say("Ben", "a joke", via_bot="@jokes"),
+    say(None, [{"type": "pre", "text": "x = 1"}, "later"], day=2),
+)
+
+
+def test_a_telegram_chat_is_a_conversation(write: Write) -> None:
+    path = write("result.json", json.dumps(TELEGRAM, ensure_ascii=False, indent=1))
+    (file,) = read(path).files
+    assert read_text(path) == "Ann: so bold!\nyes\n\nBen: look\n\n\nDeleted account: later\n"
+    assert (file.format, file.title, file.date) == ("telegram", "Ann", "2024-05-01")
+    assert {what: count for what, (count, _) in list_dropped(path).items()} == {
+        "notices": 1,
+        "media": 2,
+        "forwarded messages": 1,
+        "messages of bots": 1,
+        "code blocks": 1,
+    }
+    assert read_text(path, speaker=["Ben"]) == "look\n"
+    assert "x = 1" in read_text(path, code="keep")
+
+
+def test_all_chats_of_a_telegram_account_are_documents(write: Write) -> None:
+    channel = make_telegram("News", say("News", "one\n\ntwo"), say("News", "three"))
+    account = {
+        "about": "Here is the data you requested from Telegram.",
+        "personal_information": {"first_name": "Ben"},
+        "contacts": {"list": [{"first_name": "Ann", "messages": [{"type": "message"}]}] * 2_000},
+        "chats": {"about": "", "list": [TELEGRAM, make_telegram("Empty"), channel]},
+    }
+    corpus = read(write("result.json", json.dumps(account)))
+    assert [str(document.text)[:9] for document in corpus.documents] == ["Ann: so b", "one\n\ntwo\n"]
+    assert str(corpus.documents[1].text) == "one\n\ntwo\n\nthree\n"
+    assert len(read(write("result.json", json.dumps(account)), speaker=["Ann"]).documents) == 1
+
+
+def post(name: str, content: str, kind: str = "Default", **author: object) -> dict[str, object]:
+    return {
+        "id": "1",
+        "type": kind,
+        "timestamp": "2024-05-01T10:00:00+00:00",
+        "content": content,
+        "author": {"name": name.lower(), "nickname": name, "isBot": False, **author},
+        "attachments": [{"fileName": "a.png"}] if content == "this" else [],
+    }
+
+
+def test_a_discord_channel_is_a_conversation(write: Write) -> None:
+    posts = [
+        post("Ann", "Joined the server.", "GuildMemberJoin"),
+        post("Ann", "this"),
+        post("Ben", "what? ```py\nx = 1\n``` <@123> <:smile:456> ||so||", "Reply"),
+        post("Bot", "+1 for Ben", isBot=True),
+        post("Ben", "https://example.com"),
+    ]
+    channel = {"guild": {"name": "Friends"}, "channel": {"name": "general"}, "messages": posts}
+    path = write("general.json", json.dumps(channel))
+    assert read_text(path) == "Ann: this\n\nBen: what? :smile: so\n"
+    (file,) = read(path).files
+    assert (file.format, file.title) == ("discord", "general")
+    assert {what: count for what, (count, _) in list_dropped(path).items()} == {
+        "notices": 1,
+        "media": 1,
+        "code blocks": 1,
+        "messages of bots": 1,
+        "links": 1,
+    }
+
+
+def test_own_messages_in_discords_package_are_read_from_the_oldest(write: Write) -> None:
+    mine = [{"ID": n, "Timestamp": f"2024-05-0{n} 10:00:00", "Contents": f"no {n}", "Attachments": ""} for n in (2, 1)]
+    assert read_text(write("messages.json", json.dumps(mine))) == "no 1\n\n\nno 2\n"
+
+
+def test_values_of_json_are_read_whatever_pieces_it_comes_in() -> None:
+    text = json.dumps(TELEGRAM | {"n": 12.5, "last": [1, "\\", {"a": None}]}, ensure_ascii=False)
+    for size in (1, 2, 7, 10_000):
+        pieces = (text[start : start + size] for start in range(0, len(text), size))
+        found = list(JsonReader(pieces, Limits("x", 1)).walk(lambda path: path in ((), ("messages",))))
+        assert [one.value for one in found if one.path == ("messages", None)] == TELEGRAM["messages"]
+        assert [one.value for one in found if one.path in (("n",), ("last",))] == [12.5, [1, "\\", {"a": None}]]
+
+
+@pytest.mark.parametrize(
+    "damage", ['"messages": 1 2', '"messages": [{"a": 1} 3', '"messages": [', '"messages": [{"a": ']
+)
+def test_damaged_json_is_an_error(damage: str, write: Write) -> None:
+    with pytest.raises(TextUnreadable, match=r"result\.json is damaged"):
+        read(write("result.json", '{"type": "personal_chat", ' + damage))
+
+
+def test_deep_json_is_refused(write: Write) -> None:
+    with pytest.raises(TextUnreadable, match="nested"):
+        read(write("result.json", '{"type": "personal_chat", "messages": [' + "[" * 200_000))
+
+
+# -- X
+
+
+def tweet(number: int, text: str, to: int | None = None) -> dict[str, object]:
+    reply = {} if to is None else {"in_reply_to_status_id_str": str(to)}
+    return {"tweet": {"id_str": str(number), "full_text": text, "created_at": "Wed May 01", **reply}}
+
+
+def test_posts_of_x_are_documents_and_threads_one(write: Write, tmp_path: Path) -> None:
+    posts = [
+        tweet(12, "Third &amp; last https://t.co/abc"),
+        tweet(10, "First"),
+        tweet(11, "RT @other: not mine"),
+        tweet(13, "@friend @other you too!", to=5),
+        tweet(14, "@me second", to=10),
+        tweet(15, "https://t.co/only"),
+    ]
+    script = "window.YTD.tweets.part0 = " + json.dumps(posts)
+    path = write("x/data/tweets.js", script)
+    write("x/data/ad-engagements.js", "window.YTD.ad_engagements.part0 = []")
+    write("x/Your archive.html", "<html><body><p>Not mine.</p></body></html>")
+    zipped = write("x.zip", pack({"data/tweets.js": script, "data/like.js": "", "Your archive.html": "<html>"}))
+    for place in (path, zipped, str(tmp_path / "x"), str(tmp_path / "x" / "data")):
+        corpus = read(place)
+        assert [str(document.text) for document in corpus.documents] == [
+            "First\n\nsecond\n",
+            "Third & last\n",
+            "you too!\n",
+        ]
+    assert {what: count for what, (count, _) in list_dropped(path).items()} == {
+        "links": 2,
+        "reposts": 1,
+        "names that replies begin with": 2,
+    }
+
+
+# -- IRC
+
+
+LOGS = {
+    "irssi": """--- Log opened Tue May 29 21:20:00 2018
+21:20 -!- ann [~ann@example.com] has joined #rust
+21:20 <@ann> hi
+21:21 < ben> hello
+21:21  * ben waves
+--- Day changed Wed May 30 2018
+00:01 <@ann> bye
+""",
+    "WeeChat": """2018-05-29 21:20:00	-->	ann (~ann@example.com) has joined #rust
+2018-05-29 21:20:01	@ann	hi
+2018-05-29 21:21:00	ben	hello
+2018-05-29 21:21:02	 *	ben waves
+2018-05-29 21:22:02	--	carl is now known as carla
+2018-05-30 00:01:00	@ann	bye
+""",
+    "HexChat": """**** BEGIN LOGGING AT Tue May 29 21:20:00 2018
+May 29 21:20:00 *	Now talking on #rust
+May 29 21:20:01 <ann>	hi
+May 29 21:21:00 <ben>	hello
+May 29 21:21:02 * ben waves
+May 29 21:21:03 * carl (~c@example.com) has joined
+May 30 00:01:00 <ann>	bye
+""",
+    "mIRC": """Session Start: Tue May 29 21:20:00 2018
+[21:20] * ann (~ann@example.com) has joined #rust
+[21:20] <ann> 04hi
+[21:21] <ben> hello
+[21:21] * ben waves
+Session Close: Wed May 30 00:00:00 2018
+[00:01] <ann> bye
+""",
+    "a bouncer": """[2018-05-29 21:20:00] *** Joins: ann (~ann@example.com)
+[2018-05-29 21:20:01] <ann> hi
+[2018-05-29 21:21:00] <ben> hello
+[2018-05-29 21:21:02] * ben waves
+[2018-05-29 21:21:03] -bot- now logging
+[2018-05-30 00:01:00] <ann> bye
+""",
+    "with its channel": """rust 2018-05-29 [21:20:01] <ann> hi
+rust 2018-05-29 [21:21:00] <ben> hello
+rust 2018-05-29 [21:21:02] * ben waves
+rust 2018-05-30 [00:01:00] <ann> bye
+""",
+}
+
+
+@pytest.mark.parametrize("log", LOGS.values(), ids=LOGS.keys())
+def test_logs_of_irc_are_conversations(log: str, write: Write) -> None:
+    path = write("rust.txt", log)
+    assert read_text(path) == "ann: hi\n\nben: hello\n_waves_\n\n\nann: bye\n"
+    assert read(path).files[0].format == "irc"
+    assert read_text(path, speaker=["ben"]) == "hello\n_waves_\n"
+
+
+def test_a_log_without_times_is_read_if_asked_for(write: Write) -> None:
+    path = write("log.txt", "<ann> hi\n<ben> hello\n")
+    assert read_text(path) == "<ann> hi\n<ben> hello\n"
+    assert read_text(path, format="irc") == "ann: hi\n\nben: hello\n"
+
+
+def test_a_folder_takes_chats_and_leaves_other_data(write: Write, tmp_path: Path) -> None:
+    write("all/rust.log", LOGS["irssi"])
+    write("all/result.json", json.dumps(TELEGRAM))
+    write("all/a.txt", "Just a text.\n")
+    write("all/package.json", '{"name": "x", "messages": []}')
+    write("all/server.log", "12:00:01 started\n12:00:02 stopped\n")
+    write("all/chat.zip", pack({"tsconfig.json": "{}", "b.txt": "Another text.\n"}))
+    corpus = read(str(tmp_path / "all"))
+    assert [file.format for file in corpus.files] == ["text", "text", "telegram", "irc"]
+    assert corpus.skipped == (
+        "3 files are not read: 2 ending in .json, 1 ending in .log. To read one of them, name it itself.",
+    )
+
+
 # -- speakers
 
 
@@ -254,28 +484,28 @@ def test_a_text_without_speakers_is_an_error_if_one_is_wanted(write: Write) -> N
 # -- all of them
 
 
-@pytest.mark.parametrize(
-    ("name", "part"),
-    {
-        "whatsapp": (
-            "12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Ann: yo\n12/9/20, 23:55 - Ann: yo\n",
-            "12/9/20, 23:55 - a ",
-        ),
-        "names": ("12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Ann: yo\n12/9/20, 23:55 - Ann: yo\n", "<a: b.c "),
-        "links": ("12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Ann: yo ", "https://....."),
-        "notices": (
-            "12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Bob: hi\n12/9/20, 23:55 - Ann: yo ",
-            "end-to-end сквозн",
-        ),
-    }.values(),
-)
-def test_time_grows_with_length_only(name: str, part: str, write: Write) -> None:
+BEGINNING = "12/9/20, 23:55 - Bob: hi\n" * 2 + "12/9/20, 23:55 - Ann: yo\n"
+LONG = {
+    "starts": (BEGINNING, "12/9/20, 23:55 - a "),
+    "names": (BEGINNING, "<a: b.c "),
+    "links": (BEGINNING, "https://....."),
+    "notices": (BEGINNING, "end-to-end сквозн"),
+    "logs": ("21:20 <ann> hi\n" * 20, "21:20 <a "),
+    "actions": ("21:20 <ann> hi\n" * 20, "21:20  * a (b) [c] "),
+    "open code": ('{"guild": {}, "channel": {}, "messages": [{"content": "', "``` || <@ "),
+    "posts": ('window.YTD.tweets.part0 = [{"tweet": {"full_text": "', "@a @b "),
+    "objects": ('{"type": "personal_chat", "messages": [', '{"text": ["a'),
+}
+
+
+@pytest.mark.parametrize(("start", "part"), LONG.values(), ids=LONG.keys())
+def test_time_grows_with_length_only(start: str, part: str, write: Write) -> None:
     def measure(count: int) -> float:
-        path = write("chat.txt", name + part * count)
-        start = time.process_time()
+        path = write("chat.txt", start + part * count + ('"}}]' if "window" in start else '"}]}'))
+        begin = time.process_time()
         with contextlib.suppress(EpigoneError):
             read(path)
-        return time.process_time() - start
+        return time.process_time() - begin
 
     short, long = measure(2_000), measure(20_000)
     assert long < 30 * short + 0.3

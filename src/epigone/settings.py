@@ -141,7 +141,23 @@ class Frozen(BaseModel):
 S = TypeVar("S", bound=Frozen)
 
 
-FormatName = Literal["auto", "text", "epub", "docx", "odt", "fodt", "rtf", "fb2", "whatsapp", "html", "markdown"]
+FormatName = Literal[
+    "auto",
+    "text",
+    "epub",
+    "docx",
+    "odt",
+    "fodt",
+    "rtf",
+    "fb2",
+    "whatsapp",
+    "telegram",
+    "discord",
+    "tweets",
+    "irc",
+    "html",
+    "markdown",
+]
 """What a file may be read as; `corpus/readers/formats.py` has a reader for each."""
 
 

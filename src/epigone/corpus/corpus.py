@@ -23,11 +23,11 @@ from epigone.corpus.gutenberg import Cut, GutenbergCleaner, ends_near_name
 from epigone.corpus.large_text import Text, TextSpooler, read_blocks, read_some
 from epigone.corpus.line_layout import LEAST_CONTINUED, LineJoiner, Wrapping, find_wrapping
 from epigone.corpus.readers.archives import is_archive, read_members
-from epigone.corpus.readers.formats import SUFFIXES, find_format
+from epigone.corpus.readers.formats import NEVER_PLAIN, SUFFIXES, find_format
 from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
 from epigone.corpus.readers.reader import Beginning, Dropped, Format, ReadContext
 from epigone.corpus.readers.speakers import Speakers
-from epigone.corpus.sources import Source, find_sources, name_skipped, unreadable
+from epigone.corpus.sources import Source, find_sources, name_skipped, name_unread, unreadable
 from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
 from epigone.settings import ReadSettings
 
@@ -301,7 +301,7 @@ def read_corpus(
             reading.skipped.append(str(error))
     if settings.speaker and reading.speakers.counts:
         reading.speakers.check("these texts")
-    skipped += reading.skipped
+    skipped += [*reading.skipped, *name_unread(reading.unread)]
     _check_size(documents, skipped, smallest_bytes)
     return make_corpus(documents, skipped)
 
@@ -396,6 +396,8 @@ class _Reading:
     def __init__(self, settings: ReadSettings, spooler: TextSpooler, progress: _Progress) -> None:
         self.settings, self.spooler, self.progress = settings, spooler, progress
         self.skipped: list[str] = []
+        self.unread: list[str] = []
+        """Files of a folder that may be texts and may not be."""
         self.speakers = Speakers(settings.speaker)
         """Of all conversations that were read."""
 
@@ -407,6 +409,9 @@ class _Reading:
                 if found is not None:
                     return self._read_parsed(found, file, source, outer)
                 beginning = Beginning(file, source.name)
+                if source.listed and beginning.suffix in NEVER_PLAIN and self.settings.format == "auto":
+                    self.unread.append(source.name)
+                    return []
                 if self.settings.format == "auto" and is_archive(beginning):
                     return self._read_archive(file, beginning, source, outer)
                 return self._read_plain(file, source)
@@ -481,7 +486,7 @@ class _Reading:
                 unknown.append(member.name)
                 continue
             name = f"{source.name}/{member.name}"
-            inner = Source(name=name, read=partial(bytes, member.data), named=False)
+            inner = Source(name=name, read=partial(bytes, member.data), named=False, listed=True)
             try:
                 documents += self.read(inner, limits)
             except (TextUnreadable, TextTooShort) as error:

@@ -21,6 +21,7 @@ from typing import BinaryIO
 from epigone.corpus.download import DOWNLOAD, download, hide_password, read_final_address
 from epigone.corpus.readers.formats import SUFFIXES
 from epigone.corpus.readers.scrivener import is_project, list_manuscript
+from epigone.corpus.readers.tweets import list_posts
 from epigone.corpus.readers.whatsapp import find_chat
 from epigone.errors import TextNotFound, TextUnreadable
 
@@ -43,6 +44,8 @@ class Source:
     """Raises TextNotFound or TextUnreadable."""
     named: bool = True
     """Whether the user named the file itself, not a folder or a glob that it is in."""
+    listed: bool = False
+    """Whether nothing but a folder or an archive brought it here, of which not all may be meant."""
     key: str = ""
     """Equal for two sources that are the same text."""
     opener: Callable[[], BinaryIO] | None = None
@@ -148,12 +151,17 @@ def _list_folder(folder: Path, text: str) -> Sources:
     if chat := find_chat(folder):
         skipped = f"What is beside {chat.name} in {text} was sent in the chat, and is not read."
         return Sources(sources=(_make_file_source(chat, chat.name, named=True),), skipped=(skipped,))
+    if posts := list_posts(folder):
+        skipped = f"What else is in the archive {text} of X (Twitter) is not read."
+        return Sources(
+            sources=tuple(_make_file_source(path, path.name, named=True) for path in posts), skipped=(skipped,)
+        )
     files = _list_files(folder.rglob("*"), folder)
     kept = [(name, path) for name, path in files if path.suffix.lower() in SUFFIXES]
     if not kept:
         raise TextNotFound(f"The folder {text} has no text in it: {_describe(files)}.", hint=_suggest_files(files))
     return Sources(
-        sources=tuple(_make_file_source(path, name, named=False) for name, path in kept),
+        sources=tuple(replace(_make_file_source(path, name, named=False), listed=True) for name, path in kept),
         skipped=name_skipped(text, [name for name, path in files if path.suffix.lower() not in SUFFIXES]),
     )
 
@@ -170,6 +178,15 @@ def _list_project(folder: Path, text: str) -> Sources:
         sources=tuple(_make_file_source(path, path.relative_to(folder).as_posix(), named=False) for path in paths),
         skipped=(f"What is not in the manuscript of {text} (notes, research, trash) is not read.",),
     )
+
+
+def name_unread(names: Sequence[str]) -> tuple[str, ...]:
+    """One line about files that may be texts and may not be, and are read only if they are named."""
+    if not names:
+        return ()
+    if len(names) == 1:
+        return (f"{names[0]} is not read: it is not a chat. To read it, name it itself.",)
+    return (f"{len(names):,} files are not read: {_count_endings(names)}. To read one of them, name it itself.",)
 
 
 def name_skipped(folder: str, paths: Sequence[str]) -> tuple[str, ...]:

@@ -5,21 +5,31 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from epigone.corpus.readers.archives import ENDINGS as ARCHIVES
+from epigone.corpus.readers.discord import DISCORD
 from epigone.corpus.readers.docx import DOCX
 from epigone.corpus.readers.epub import EPUB
 from epigone.corpus.readers.fb2 import FB2
 from epigone.corpus.readers.html import HTML
+from epigone.corpus.readers.irc import IRC
 from epigone.corpus.readers.markdown import MARKDOWN
 from epigone.corpus.readers.odt import FODT, ODT
 from epigone.corpus.readers.reader import Beginning, Format
 from epigone.corpus.readers.rtf import RTF
+from epigone.corpus.readers.telegram import TELEGRAM
+from epigone.corpus.readers.tweets import TWEETS
 from epigone.corpus.readers.whatsapp import WHATSAPP
 from epigone.errors import SettingsError
 
-FORMATS: tuple[Format, ...] = (EPUB, DOCX, ODT, FODT, RTF, FB2, WHATSAPP, HTML, MARKDOWN)
+FORMATS: tuple[Format, ...] = (
+    *(EPUB, DOCX, ODT, FODT, RTF, FB2),
+    *(WHATSAPP, TELEGRAM, DISCORD, TWEETS, IRC),
+    *(HTML, MARKDOWN),
+)
 """In the order in which they are tried: those that are certain come first."""
 PLAIN_SUFFIXES = (".txt", ".text", "")
 """Endings of plain text that are taken in a folder."""
+NEVER_PLAIN = (".json", ".log")
+"""Endings of files that a folder may have for other reasons: they are taken from it only if their format is known."""
 SUFFIXES = frozenset((*PLAIN_SUFFIXES, *ARCHIVES, *(suffix for known in FORMATS for suffix in known.suffixes)))
 
 
