@@ -10,14 +10,17 @@ import pytest
 
 from helpers_front import shared_run
 
-HEAVY = {"torch", "transformers", "numpy", "accelerate", "tokenizers", "matplotlib", "huggingface_hub"}
+HEAVY = {"torch", "transformers", "numpy", "accelerate", "tokenizers", "matplotlib", "huggingface_hub"} | {
+    "starlette",
+    "uvicorn",
+}
 ONLY_TO_LEARN = {"transformers.models.gpt2.modeling_gpt2", "torch._dynamo", "scipy", "accelerate"}
 MOST_SECONDS = 0.5
 LOADING = ["-c", "import click; from pydantic import BaseModel"]
 MOST_LOADS = 4
 """On slow machines: so many times what loading these two libraries takes."""
 HELPS = ["", "--help", "--version", "train -h", "write --help", "judge --help", "score --help", "report --help"]
-HELPS += ["quiz --help", "completion bash"]
+HELPS += ["quiz --help", "serve --help", "completion bash"]
 ASK = """
 import contextlib, io, json, sys
 

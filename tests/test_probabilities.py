@@ -124,7 +124,7 @@ def test_the_probabilities_are_those_of_transformers(
         theirs = their_probabilities(random_model, written, **how)[0].double()
     n_draws = 4_000
     sampler = make_sampler(range(n_draws), **how)
-    drawn = sampler.sample(logits.expand(n_draws, -1).contiguous(), written.expand(n_draws, -1)).ids
+    drawn = sampler.sample(logits.expand(n_draws, -1).contiguous(), written.expand(n_draws, -1))
     counts = torch.bincount(drawn, minlength=len(theirs))
     assert not counts[theirs == 0].any()
     often = theirs * n_draws >= 5
@@ -142,7 +142,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     probabilities = torch.tensor([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
     n_draws = 6_000
     sampler = make_sampler(range(n_draws), temperature=1, top_p=1)
-    drawn = sampler.sample(probabilities.log().expand(n_draws, -1), torch.zeros(n_draws, 1, dtype=torch.long)).ids
+    drawn = sampler.sample(probabilities.log().expand(n_draws, -1), torch.zeros(n_draws, 1, dtype=torch.long))
     counts = torch.bincount(drawn, minlength=len(probabilities))
     assert chisquare(counts, probabilities.double() / probabilities.double().sum() * n_draws).pvalue > 0.01
 
@@ -151,7 +151,7 @@ def test_draws_of_one_seed_do_not_hang_together() -> None:
     """The next token of a sequence is as independent of its last as another sequence's is."""
     sampler = make_sampler([5], temperature=1, top_p=1)
     written = torch.zeros(1, 1, dtype=torch.long)
-    drawn = [int(sampler.sample(torch.zeros(1, 4), written).ids[0]) for _ in range(4_000)]
+    drawn = [int(sampler.sample(torch.zeros(1, 4), written)[0]) for _ in range(4_000)]
     pairs = torch.bincount(torch.tensor([4 * a + b for a, b in pairwise(drawn)]), minlength=16)
     assert chisquare(pairs).pvalue > 0.01
 

@@ -22,6 +22,7 @@ from epigone import __version__
 from epigone.cli.judge import judge, report, score
 from epigone.cli.options import Argument, Command, Commands
 from epigone.cli.quiz import quiz
+from epigone.cli.serve import serve
 from epigone.cli.train import INTERRUPTED, plan, resume, train
 from epigone.cli.write import write
 from epigone.errors import EpigoneError, OutOfMemory, OutputError, SettingsError, first_line
@@ -78,7 +79,7 @@ cli = Commands(
     """,
     groups={
         "Train": (train, plan, resume),
-        "Write": (write,),
+        "Write": (write, serve),
         "Evaluate": (judge, quiz, score, report),
         "More": (completion, show_help, version),
     },

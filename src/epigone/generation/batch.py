@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,17 @@ class StreamedText(NamedTuple):
 
     sequence: int
     text: str
+
+
+class DrawnToken(NamedTuple):
+    """A token that one of the sequences got in the last step."""
+
+    sequence: int
+    token: int
+    log_probability: float
+    """Under the model itself, whatever changed its logits, in nats; NaN where it was not asked for."""
+    likeliest: tuple[tuple[int, float], ...]
+    """The tokens that were likeliest under the model, with their log-probabilities; none where not asked for."""
 
 
 class Generation:
@@ -35,10 +47,12 @@ class Generation:
         *,
         token_bytes: Sequence[bytes],
         end_of_text: int,
+        n_likeliest: int | None = None,
     ) -> None:
         """The texts with these numbers; `sampler` has a row, and the settings, for each of them.
 
         prompt_ids: int64 [time], one at least, on the decoder's device; `token_bytes` as from `list_token_bytes`.
+        `n_likeliest`: log-probabilities are kept, and of so many of the likeliest tokens of each step.
         """
         self.numbers, self.sampler = numbers, sampler
         self.detectors = [StopDetector(sampler.settings) for _ in numbers]
@@ -48,6 +62,7 @@ class Generation:
         self._n_prompt = self._end = len(prompt_ids)
         self._ids = prompt_ids.new_empty(len(numbers), self._end + self.n_most)
         self._ids[:, : self._end] = prompt_ids
+        self._n_likeliest = n_likeliest
         self._log_probabilities: list[list[float]] = []
         self.next_ids = self._ids[:, self._end - 1]
         """Each text's last token: int64 [count]."""
@@ -55,6 +70,8 @@ class Generation:
         """What the last step has drawn, and ..."""
         self.pieces: list[StreamedText] = []
         """... the text that is certain since then."""
+        self.drawn: list[DrawnToken] = []
+        """The tokens of the last step that belong to a text: one that had ended before gets none."""
 
     @property
     def count(self) -> int:
@@ -76,16 +93,26 @@ class Generation:
 
     def advance(self, logits: torch.Tensor) -> None:
         """Draw the next token of each text from its logits, fp32 [count, vocabulary], which may be changed."""
+        known = None if self._n_likeliest is None else logits.log_softmax(-1)
         if self.sampler.settings.stop_at != "document":
             logits[:, self._end_of_text].fill_(-torch.inf)  # a text has the length that was asked for
-        drawn = self.sampler.sample(logits, self._ids[:, : self._end])
-        self.next_ids = drawn.ids
-        self._ids[:, self._end].copy_(drawn.ids)
+        self.next_ids = self.sampler.sample(logits, self._ids[:, : self._end])
+        self._ids[:, self._end].copy_(self.next_ids)
         self._end += 1
-        self.tokens = drawn.ids.tolist()
-        if drawn.log_probabilities is not None:
-            self._log_probabilities.append(drawn.log_probabilities)
+        self.tokens = self.next_ids.tolist()
+        self.drawn = list(self._describe_tokens(known))
         self.pieces = list(self._read_tokens())
+
+    def _describe_tokens(self, known: torch.Tensor | None) -> Iterator[DrawnToken]:
+        """known: log-probabilities under the model, [count, vocabulary], where they were asked for."""
+        own, best = [math.nan] * self.count, list_likeliest(self._ids, 0)
+        if known is not None:
+            own = known.gather(1, self.next_ids[:, None])[:, 0].tolist()
+            self._log_probabilities.append(own)
+            best = list_likeliest(known, self._n_likeliest or 0)
+        for row, detector in enumerate(self.detectors):
+            if not detector.stopped:
+                yield DrawnToken(self.numbers[row], self.tokens[row], own[row], best[row])
 
     def _read_tokens(self) -> Iterator[StreamedText]:
         for number, detector, token in zip(self.numbers, self.detectors, self.tokens, strict=True):
@@ -104,6 +131,14 @@ class Generation:
             sum(step[row] for step in self._log_probabilities[: detector.n_tokens])
             for row, detector in enumerate(self.detectors)
         ]
+
+
+def list_likeliest(log_probabilities: torch.Tensor, count: int) -> list[tuple[tuple[int, float], ...]]:
+    """For each row of [rows, vocabulary] the likeliest tokens, the best first."""
+    if not count:
+        return [()] * len(log_probabilities)
+    values, tokens = log_probabilities.topk(min(count, log_probabilities.shape[1]))
+    return [tuple(zip(*pair, strict=True)) for pair in zip(tokens.tolist(), values.tolist(), strict=True)]
 
 
 class GenerationBatch:

@@ -148,7 +148,7 @@ class TextGenerator:
         stop = _Stop(should_stop)
 
         def write_batch(numbers: range) -> list[GeneratedText]:
-            generation = self.begin(prompt, settings, numbers, with_log_probabilities=True)
+            generation = self.begin(prompt, settings, numbers, n_likeliest=0)
             texts = _join(self._stream(generation, on_progress, stop), numbers)
             return [] if stop.requested else list(self._describe(prompt, generation, texts))
 
@@ -170,18 +170,19 @@ class TextGenerator:
         numbers: range | None = None,
         processors: Sequence[LogitsProcessor] = (),
         *,
-        with_log_probabilities: bool = False,
+        n_likeliest: int | None = None,
     ) -> Generation:
         """The texts with these numbers, all `settings.count` if None, before their first token.
 
-        They are generated in a `GenerationBatch` of the same decoder, beside others or alone.
+        They are generated in a `GenerationBatch` of the same decoder, beside others or alone. `n_likeliest` as in
+        `Generation`.
         """
         return self.begin_from_ids(
             encode(prompt, self.tokenizer) or self.start,
             settings,
             range(settings.count) if numbers is None else numbers,
             processors,
-            with_log_probabilities=with_log_probabilities,
+            n_likeliest=n_likeliest,
         )
 
     def begin_from_ids(
@@ -191,7 +192,7 @@ class TextGenerator:
         numbers: range,
         processors: Sequence[LogitsProcessor] = (),
         *,
-        with_log_probabilities: bool = False,
+        n_likeliest: int | None = None,
     ) -> Generation:
         """The same from the prompt's tokens, one at least."""
         settings, prompt = self.resolve_auto(settings), self._decode(prompt_ids)
@@ -201,10 +202,15 @@ class TextGenerator:
             [settings.seed + number for number in numbers],
             [*make_processors(settings, bad_words, self.token_bytes), *processors],
             [self._make_guards(settings, prompt) for _ in numbers],
-            with_log_probabilities=with_log_probabilities,
         )
-        first = torch.tensor(prompt_ids, device=self.decoder.device)
-        return Generation(first, numbers, sampler, token_bytes=self.token_bytes, end_of_text=self.end_of_text)
+        return Generation(
+            torch.tensor(prompt_ids, device=self.decoder.device),
+            numbers,
+            sampler,
+            token_bytes=self.token_bytes,
+            end_of_text=self.end_of_text,
+            n_likeliest=n_likeliest,
+        )
 
     def _decode(self, ids: Sequence[int]) -> str:
         return b"".join(self.token_bytes[token] for token in ids).decode("utf-8", "replace")

@@ -5,8 +5,8 @@ Each text of a batch has its own random numbers, so that what it gets does not d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import torch
 
@@ -135,13 +135,38 @@ class RowRandom:
         return self._drawn.pop()
 
 
-class SampledTokens(NamedTuple):
-    """What one step of sampling gives each text of a batch."""
+class CountPenalty:
+    """A logits processor: tokens that the text has, those of its prompt aside, get less likely the more often it has
 
-    ids: torch.Tensor
-    """int64 [count]"""
-    log_probabilities: list[float] | None
-    """Of these tokens under the model itself, in nats; None where they were not asked for."""
+    them. Both penalties are subtracted from logits, as OpenAI defines them. Made for one call; it sees every token.
+    """
+
+    def __init__(self, presence: float, frequency: float) -> None:
+        """`presence` is subtracted once for each token that the text has, `frequency` for every time it has it."""
+        self._presence, self._frequency = presence, frequency
+        self._counts: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The scores with the penalties. input_ids: int64 [count, time]; scores: fp32 [count, vocabulary]."""
+        if self._counts is None:
+            self._counts = torch.zeros_like(scores)
+        else:
+            self._counts[torch.arange(len(scores)), input_ids[:, -1]] += 1
+        return scores - self._frequency * self._counts - self._presence * (self._counts > 0)
+
+
+class LogitBias:
+    """A logits processor that adds to the logits of single tokens."""
+
+    def __init__(self, biases: Mapping[int, float]) -> None:
+        """`biases`: what is added, by token."""
+        self._tokens, self._biases = list(biases), torch.tensor(list(biases.values()))
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The scores with the biases added. scores: fp32 [count, vocabulary]."""
+        scores = scores.clone()
+        scores[:, self._tokens] += self._biases.to(scores)
+        return scores
 
 
 class TokenSampler:
@@ -153,17 +178,17 @@ class TokenSampler:
         seeds: list[int],
         processors: Sequence[LogitsProcessor],
         guards: Sequence[Sequence[Guard]] = (),
-        *,
-        with_log_probabilities: bool = False,
     ) -> None:
         """`guards`: for each text those that may forbid a token that was drawn."""
         self.settings, self.processors, self.guards = settings, processors, guards
-        self.with_log_probabilities = with_log_probabilities
         self.temperature = TEMPERATURE if settings.temperature == "auto" else settings.temperature
         self.random = [RowRandom(seed) for seed in seeds]
 
-    def sample(self, logits: torch.Tensor, written: torch.Tensor) -> SampledTokens:
-        """The next token of each text. logits: fp32 [count, vocabulary]; written: int64 [count, time]."""
+    def sample(self, logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        """The next token of each text: int64 [count].
+
+        logits: fp32 [count, vocabulary]; written: int64 [count, time].
+        """
         scores = logits
         for processor in self.processors:
             scores = processor(written, scores)
@@ -174,9 +199,7 @@ class TokenSampler:
                 tokens[row] = token = self._avoid(scores[row : row + 1].clone(), token, row)
             for guard in guards:
                 guard.advance(token)
-        if not self.with_log_probabilities:
-            return SampledTokens(tokens, None)
-        return SampledTokens(tokens, logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist())
+        return tokens
 
     def _avoid(self, scores: torch.Tensor, token: int, row: int) -> int:
         """A token instead of a forbidden one; the last one where all are forbidden. scores: [1, vocabulary]."""

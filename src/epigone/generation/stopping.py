@@ -48,6 +48,8 @@ class StopDetector:
         """The end of the text: what is not yet given, and LOOK_BACK characters before that."""
         self.n_tokens = self._n_words = self._n_characters = self._n_given = 0
         """`_n_given` counts from the beginning of what is kept."""
+        self.reached_length = False
+        """Whether it was stopped by its length, and neither by a stop string or boundary nor by the model."""
         self._reached: int | None = None
 
     def take(self, piece: bytes, *, last: bool = False) -> str:
@@ -84,13 +86,19 @@ class StopDetector:
         ends = [place for stop in self._stops if (place := self._text.find(stop, self._n_given)) >= 0]
         if self._reached is None and self._measure() >= self.settings.length:
             self._reached = self._find_length()
+        cut = None
         if self._reached is not None:
-            if self.settings.stop_at not in STOP_BOUNDARIES:
-                ends.append(self._reached)
-            elif self._measure() >= find_latest_end(self.settings):
-                ends.append(len(self._text))
             ends += self._find_boundaries(self._reached)
-        return min(ends, default=None)
+            cut = self._find_cut(self._reached)
+        end = min(ends, default=None)
+        self.reached_length = cut is not None and (end is None or cut < end)
+        return cut if self.reached_length else end
+
+    def _find_cut(self, reached: int) -> int | None:
+        """Where its length cuts the text off, whatever comes."""
+        if self.settings.stop_at not in STOP_BOUNDARIES:
+            return reached
+        return len(self._text) if self._measure() >= find_latest_end(self.settings) else None
 
     def _measure(self) -> int:
         unit = self.settings.unit

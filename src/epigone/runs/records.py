@@ -287,7 +287,7 @@ def read_events(path: Path) -> Iterator[Event]:
     if not path.exists():
         return
     for line in path.read_bytes().split(b"\n"):
-        event = _read_event(path, line)
+        event = decode_event(path, line)
         if event is not None:
             yield event
 
@@ -296,7 +296,8 @@ def _is_absurd(value: object) -> bool:
     return isinstance(value, float | int) and LARGEST_VALUE < abs(value) < math.inf
 
 
-def _read_event(path: Path, line: bytes) -> Event | None:
+def decode_event(path: Path, line: bytes) -> Event | None:
+    """The event in a line of metrics.jsonl, if it holds one. Raises RunIncompatible as `read_events` does."""
     try:
         values: dict[str, Any] = json.loads(line.decode("utf-8", "surrogatepass"))
         kind = EVENT_NAMES[values.pop("event")]

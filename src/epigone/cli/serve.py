@@ -1,0 +1,82 @@
+"""The command serve."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import click
+from pydantic import Field
+
+from epigone.cli.options import Argument, Command
+from epigone.cli.write import RUNS, find_model, use_idle_threads
+from epigone.settings import Frozen
+
+PORT = 8611
+"""Others like 8000 and 8080."""
+TOKEN = "EPIGONE_TOKEN"
+
+
+class ServeOptions(Frozen):
+    """How to serve."""
+
+    common: ClassVar[tuple[str, ...]] = ("host", "port", "token")
+
+    host: str = "127.0.0.1"
+    """Address to listen at. Elsewhere than on this machine (0.0.0.0) a token is needed, and made if there is none."""
+    port: Annotated[int, Field(ge=0, le=65535)] = PORT
+    """Port to listen at; 0 for any that is free."""
+    token: str = ""
+    """What clients have to send as their API key. Better in the variable EPIGONE_TOKEN, which others cannot list."""
+    allow_origin: tuple[str, ...] = ()
+    """Let pages of this origin use the API, such as https://example.org, or null for files. Can be repeated."""
+    allow_host: tuple[str, ...] = ()
+    """A further name under which the server may be asked for. Can be repeated."""
+    defaults: Literal["tuned", "plain"] = "tuned"
+    """What applies where a request says nothing. "tuned": as epigone write. "plain": the model's own distribution."""
+    queue: Annotated[int, Field(ge=1, le=10_000)] = 96
+    """Requests that are answered or wait; one more is told to come back later."""
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    """Seconds for one answer; its texts then end where they are."""
+
+
+@click.command(
+    cls=Command,
+    kind=ServeOptions,
+    examples="""
+        epigone serve
+        epigone serve runs/novel --port 8000
+        EPIGONE_TOKEN=secret epigone serve --host 0.0.0.0
+    """,
+)
+@click.argument(
+    "runs",
+    cls=Argument,
+    nargs=-1,
+    type=click.Path(),
+    text="Runs to serve besides those in runs/ and the included base models. The first one is the default model.",
+)
+def serve(runs: Sequence[str], settings: ServeOptions) -> int:
+    """Serve your models: a page to write on, and an OpenAI-compatible API."""
+    from epigone.cli.terminal import loading, print_piece
+
+    with loading(quiet=False):
+        from epigone.serving.app import Limits, make_app
+        from epigone.serving.library import ModelLibrary, find_runs
+        from epigone.serving.server import bind, make_rules
+        from epigone.serving.server import serve as run_server
+    use_idle_threads()
+    rules = make_rules(
+        settings.host,
+        names=settings.allow_host,
+        origins=settings.allow_origin,
+        token=settings.token or os.environ.get(TOKEN, ""),
+    )
+    library = ModelLibrary(RUNS, find_runs(Path(find_model(name)) for name in runs))
+    limits = Limits(most_requests=settings.queue, seconds=settings.timeout)
+    address = bind(settings.host, settings.port)
+    app = make_app(library, rules, limits, plain=settings.defaults == "plain")
+    run_server(app, address, lambda: print_piece(f"epigone serves at {address.name(rules.token)}\n"))
+    return 0

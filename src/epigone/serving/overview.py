@@ -1,0 +1,211 @@
+"""What the page shows of models and runs: names, sizes, losses, samples, and the events of a run that is learning."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+from epigone.errors import EpigoneError
+from epigone.model.gpt2 import read_shape
+from epigone.model.weights import read_temperature
+from epigone.runs.folder import RunFolder
+from epigone.runs.records import NAME_OF_EVENT, ModelFacts, Receipt, decode_event
+from epigone.serving.library import ServedModel
+from epigone.text_reuse.matches import find_matches
+from epigone.training.events import Evaluated, Event, Finished, Sampled, StepReport, effective_history, find_best
+
+State = Literal["base", "learning", "finished", "stopped"]
+QUIET_SECONDS = 90.0
+"""A run whose metrics have not grown for so long does not learn any more. Training holds a lock, but to test that one
+
+has to take it, and training that starts at that moment would be refused.
+"""
+MOST_STEPS = 500
+"""Step reports that are sent of a run; of more, evenly chosen ones."""
+POLL_SECONDS = 0.5
+BEAT_SECONDS = 15.0
+"""Between comments in a stream of events in which nothing happens, so that a client that has left is noticed."""
+CONTEXT_CHARACTERS = 80
+
+
+# -- models and runs
+
+
+def describe_model(served: ServedModel) -> dict[str, Any]:
+    """One model of the list; never a path of this machine."""
+    found: dict[str, Any] = {
+        "name": served.name,
+        "kind": served.kind,
+        "created": served.created,
+        "bytes": served.n_bytes,
+        "usable": bool(served.created),
+        "state": "base",
+        "title": served.name,
+        "base": None,
+        "best": None,
+        "temperature": None,
+        "stop_at": "anywhere",
+        "can": {"guidance": False, "copies": False, "quiz": False, "style": False},
+    }
+    with suppress(EpigoneError, OSError, ValueError, LookupError, TypeError):
+        shape = read_shape(json.loads((served.model_folder / "config.json").read_text("utf-8")))
+        found |= {"parameters": shape.n_parameters, "context": shape.n_positions, "vocabulary": shape.vocab_size}
+    with suppress(EpigoneError, OSError):
+        found["temperature"] = read_temperature(served.model_folder)
+    if served.kind == "run":
+        found |= _describe_run(RunFolder(served.folder), usable=bool(served.created))
+    return found
+
+
+def _describe_run(folder: RunFolder, *, usable: bool) -> dict[str, Any]:
+    events = _read_history(folder)
+    facts = _read_facts(folder)
+    best = find_best([event for event in events if isinstance(event, Evaluated)])
+    return {
+        "state": find_state(folder, events),
+        "title": _make_title(folder),
+        "base": facts.base if facts.base == "none" else PurePath(facts.base).name,
+        "best": None if best is None else clean(asdict(best)),
+        "stop_at": facts.stop_at,
+        "can": {"guidance": facts.base != "none", "copies": usable, "quiz": usable, "style": usable},
+    }
+
+
+def _read_facts(folder: RunFolder) -> ModelFacts:
+    with suppress(EpigoneError):
+        return folder.read_model_facts()
+    return ModelFacts()
+
+
+def _read_history(folder: RunFolder) -> list[Event]:
+    with suppress(EpigoneError, OSError):
+        return effective_history(folder.read_events())
+    return []
+
+
+def _make_title(folder: RunFolder) -> str:
+    """The names of its first texts, else the name of its folder."""
+    with suppress(EpigoneError, OSError):
+        receipt: Receipt = folder.read_receipt()
+        names = [PurePath(file.name).stem for file in receipt.files]
+        return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+    return folder.path.name
+
+
+def find_state(folder: RunFolder, events: Sequence[Event]) -> State:
+    """Whether a run is learning now, is through, or was stopped before its end."""
+    if events and isinstance(events[-1], Finished):
+        return "stopped" if events[-1].reason == "interrupted" else "finished"
+    with suppress(OSError):
+        if time.time() - folder.metrics.stat().st_mtime < QUIET_SECONDS:
+            return "learning"
+    return "stopped"
+
+
+def describe_progress(served: ServedModel) -> dict[str, Any]:
+    """A run's curves and samples: everything the page draws of it."""
+    folder = RunFolder(served.folder)
+    events = _read_history(folder)
+    steps = [event for event in events if isinstance(event, StepReport)]
+    every = max(1, math.ceil(len(steps) / MOST_STEPS))
+    shown = steps[::every] if not steps or steps[-1] is steps[::every][-1] else [*steps[::every], steps[-1]]
+    last = next((event for event in reversed(events) if isinstance(event, StepReport | Finished)), None)
+    return describe_model(served) | {
+        "steps": [clean(asdict(event)) for event in shown],
+        "evaluations": [clean(asdict(event)) for event in events if isinstance(event, Evaluated)],
+        "samples": [clean(asdict(event)) for event in events if isinstance(event, Sampled)],
+        "seconds_left": last.seconds_left if isinstance(last, StepReport) else None,
+        "epochs": [],
+    }
+
+
+def clean(value: Any) -> Any:
+    """Plain values fit for JSON: None for infinity and NaN."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: clean(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(one) for one in value]
+    return value
+
+
+# -- live
+
+
+async def follow(served: ServedModel, *, past: bool) -> AsyncGenerator[dict[str, Any] | None]:
+    """The events of a run as they are recorded, those so far too if `past`; None where nothing has happened for long.
+
+    It ends some time after the run.
+    """
+    path, start = RunFolder(served.folder).metrics, 0
+    if not past:
+        start = await asyncio.to_thread(_measure, path)
+    rest, quiet, last = b"", 0.0, time.monotonic()
+    while quiet < QUIET_SECONDS:
+        data, start = await asyncio.to_thread(_read_from, path, start)
+        *lines, rest = (rest + data).split(b"\n") if data else [rest]
+        for line in lines:
+            event = decode_event(path, line)
+            if event is not None:
+                yield {"event": NAME_OF_EVENT[type(event)], **clean(asdict(event))}
+        quiet = 0.0 if lines else quiet + POLL_SECONDS
+        if lines:
+            last = time.monotonic()
+        elif time.monotonic() - last > BEAT_SECONDS:
+            last = time.monotonic()
+            yield None
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _measure(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _read_from(path: Path, start: int) -> tuple[bytes, int]:
+    """What a file has from a place on, and its end. From its beginning where it was cut: a resume has done that."""
+    try:
+        size = path.stat().st_size
+        start = start if start <= size else 0
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read(1 << 20)
+        return data, start + len(data)
+    except OSError:
+        return b"", start
+
+
+# -- copies
+
+
+def find_copies(documents: Sequence[Any], names: Sequence[str], text: str, n_characters: int) -> list[dict[str, Any]]:
+    """The passages of a text that stand in the training text, with their places there and what is around them."""
+    found = find_matches([text], documents, n_characters)[0]
+    passages = []
+    for passage in found.passages:
+        document = documents[passage.document]
+        length = passage.end - passage.start
+        before = document[max(0, passage.offset - CONTEXT_CHARACTERS) : passage.offset]
+        passages.append(
+            {
+                "start": passage.start,
+                "end": passage.end,
+                "characters": passage.n_characters,
+                "document": passage.document,
+                "name": names[passage.document] if passage.document < len(names) else "",
+                "offset": passage.offset,
+                "before": str(before),
+                "original": str(document[passage.offset : passage.offset + length]),
+                "after": str(document[passage.offset + length : passage.offset + length + CONTEXT_CHARACTERS]),
+            }
+        )
+    return passages

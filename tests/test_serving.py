@@ -1,0 +1,208 @@
+"""The server answers as OpenAI's API does, and as `epigone write` writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from starlette.testclient import TestClient
+from transformers import GPT2LMHeadModel
+
+from helpers_front import shared_run
+from helpers_serving import complete, join_chunks, list_texts, serving, stream
+
+PROMPT = "From fairest creatures"
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with serving() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def stock() -> GPT2LMHeadModel:
+    return GPT2LMHeadModel.from_pretrained(shared_run().path / "model").eval()
+
+
+def test_an_answer_has_the_form_of_openai_s(client: TestClient) -> None:
+    answer = complete(client, PROMPT, max_tokens=5)
+    assert answer["object"] == "text_completion" and answer["id"].startswith("cmpl-")
+    assert answer["model"] == "run" and isinstance(answer["created"], int)
+    choice = answer["choices"][0]
+    assert choice["index"] == 0 and choice["logprobs"] is None and choice["finish_reason"] == "length"
+    assert answer["usage"]["completion_tokens"] == 5
+    assert answer["usage"]["total_tokens"] == 5 + answer["usage"]["prompt_tokens"]
+
+
+def test_what_is_written_is_what_epigone_writes(client: TestClient) -> None:
+    settings = {"stop_at": "sentence", "temperature": 0.7, "top_p": 0.9}
+    written = shared_run().write(PROMPT, length=30, count=3, seed=5, **settings)
+    assert list_texts(complete(client, PROMPT, max_tokens=30, n=3, seed=5, **settings)) == written
+
+
+def test_prompts_may_be_texts_or_ids_or_lists_or_nothing(client: TestClient) -> None:
+    ids = client.post("/tokenize", json={"content": PROMPT}).json()["tokens"]
+    for prompt in ([PROMPT], ids, [ids]):
+        assert list_texts(complete(client, prompt, seed=3)) == list_texts(complete(client, PROMPT, seed=3))
+    for several in ([PROMPT, ""], [ids, []]):
+        answer = complete(client, several, n=2, seed=3)
+        assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
+        assert list_texts(answer) == [
+            text for prompt in several for text in list_texts(complete(client, prompt, n=2, seed=3))
+        ]
+    begun = list_texts(complete(client, "", seed=3))
+    assert begun == list_texts(complete(client, [], seed=3)) == list_texts(complete(client, None, seed=3))
+
+
+@pytest.mark.parametrize("logprobs", [None, 3])
+def test_a_stream_has_the_same_text_as_an_answer(client: TestClient, logprobs: int | None) -> None:
+    how = {"max_tokens": 25, "n": 2, "seed": 9, "logprobs": logprobs, "stop": ["e th", "zzz"]}
+    chunks = stream(client, PROMPT, **how)
+    assert join_chunks(chunks) == dict(enumerate(list_texts(complete(client, PROMPT, **how))))
+    ends = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"] if choice["finish_reason"]]
+    assert len(ends) == 2
+
+
+def test_a_stream_with_log_probabilities_has_a_chunk_for_each_token(client: TestClient) -> None:
+    whole = complete(client, PROMPT, max_tokens=20, seed=2, logprobs=2)["choices"][0]["logprobs"]
+    chunks = [
+        choice for chunk in stream(client, PROMPT, max_tokens=20, seed=2, logprobs=2) for choice in chunk["choices"]
+    ]
+    told = [chunk for chunk in chunks if chunk["logprobs"]]
+    for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+        assert [chunk["logprobs"][name] for chunk in told] == [[one] for one in whole[name]]
+
+
+def test_usage_comes_last_in_a_stream_that_is_asked_for_it(client: TestClient) -> None:
+    *chunks, last = stream(client, PROMPT, max_tokens=4, stream_options={"include_usage": True})
+    assert last["choices"] == [] and last["usage"]["completion_tokens"] == 4
+    assert all(chunk["usage"] is None for chunk in chunks)
+
+
+def test_prompts_have_transformers_log_probabilities(client: TestClient, stock: GPT2LMHeadModel) -> None:
+    ids = client.post("/tokenize", json={"content": PROMPT}).json()["tokens"]
+    answer = complete(client, PROMPT, echo=True, max_tokens=0, logprobs=4)
+    told = answer["choices"][0]["logprobs"]
+    with torch.inference_mode():
+        expected = stock(torch.tensor([ids])).logits[0].log_softmax(-1)
+    assert told["token_logprobs"][0] is None and told["top_logprobs"][0] is None
+    for place, token in enumerate(ids[1:]):
+        assert told["token_logprobs"][place + 1] == pytest.approx(float(expected[place, token]), abs=1e-4)
+        best = sorted(expected[place].topk(4).values.tolist())
+        assert sorted(told["top_logprobs"][place + 1].values())[-4:] == pytest.approx(best, abs=1e-4)
+    assert "".join(told["tokens"]) == answer["choices"][0]["text"] == PROMPT
+    assert told["text_offset"][1] == len(told["tokens"][0])
+
+
+def test_texts_have_transformers_log_probabilities(client: TestClient, stock: GPT2LMHeadModel) -> None:
+    """In the number format that is written with, so not to the last digit."""
+    answer = complete(client, PROMPT, max_tokens=12, seed=4, logprobs=1, return_token_ids=True)["choices"][0]
+    ids = [*answer["prompt_token_ids"], *answer["token_ids"]]
+    with torch.inference_mode():
+        expected = stock(torch.tensor([ids])).logits[0].log_softmax(-1)
+    first = len(answer["prompt_token_ids"])
+    own = [float(expected[place - 1, ids[place]]) for place in range(first, len(ids))]
+    assert answer["logprobs"]["token_logprobs"] == pytest.approx(own, abs=0.05)
+
+
+def test_an_echo_goes_before_the_text(client: TestClient) -> None:
+    how = {"max_tokens": 6, "seed": 8, "logprobs": 0}
+    plain, echoed = (complete(client, PROMPT, echo=echo, **how)["choices"][0] for echo in (False, True))
+    assert echoed["text"] == PROMPT + plain["text"]
+    n_more = len(echoed["logprobs"]["tokens"]) - len(plain["logprobs"]["tokens"])
+    assert echoed["logprobs"]["tokens"][n_more:] == plain["logprobs"]["tokens"]
+    assert echoed["logprobs"]["text_offset"][n_more] == len(PROMPT)
+    assert join_chunks(stream(client, PROMPT, echo=True, **how)) == {0: echoed["text"]}
+
+
+def test_a_text_ends_before_a_stop_string(client: TestClient) -> None:
+    whole = complete(client, PROMPT, max_tokens=40, seed=1, logprobs=0)["choices"][0]
+    stop = whole["text"][20:23]
+    cut = complete(client, PROMPT, max_tokens=40, seed=1, stop=stop, logprobs=0)["choices"][0]
+    assert cut["finish_reason"] == "stop" and whole["text"].startswith(cut["text"] + stop) and stop not in cut["text"]
+    assert all(place < len(cut["text"]) for place in cut["logprobs"]["text_offset"])
+
+
+def test_a_bias_decides_what_is_written(client: TestClient) -> None:
+    ids = client.post("/tokenize", json={"content": "e"}).json()["tokens"]
+    answer = complete(client, PROMPT, max_tokens=5, logit_bias={str(ids[0]): 100}, loop_guard="off", words="any")
+    assert list_texts(answer) == ["eeeee"]
+
+
+def test_penalties_count_what_the_text_has(client: TestClient) -> None:
+    ids = client.post("/tokenize", json={"content": "e"}).json()["tokens"]
+    how = {"max_tokens": 8, "logit_bias": {str(ids[0]): 60}, "loop_guard": "off", "words": "any", "temperature": 0}
+    often = list_texts(complete(client, PROMPT, frequency_penalty=10, **how))[0]
+    assert often.startswith("eeee") and often != "e" * 8
+    assert list_texts(complete(client, PROMPT, presence_penalty=10, **how)) == ["e" * 8]
+
+
+def test_the_best_of_several_is_the_likeliest(client: TestClient) -> None:
+    every = complete(client, PROMPT, n=4, seed=6, logprobs=0, stop_at="anywhere")["choices"]
+    means = {each["text"]: math.fsum(each["logprobs"]["token_logprobs"]) for each in every}
+    best = complete(client, PROMPT, n=2, best_of=4, seed=6, stop_at="anywhere")
+    assert list_texts(best) == sorted(means, key=lambda text: -means[text])[:2]
+    assert best["usage"]["completion_tokens"] == 64
+
+
+def test_scores_are_those_of_epigone_score(client: TestClient) -> None:
+    answer = client.post("/v1/score", json={"text": "Thou art more lovely and more temperate" * 5}).json()
+    expected = shared_run().score("Thou art more lovely and more temperate" * 5)
+    assert answer["nats"] == pytest.approx(expected.nats, rel=1e-5)
+    assert answer["bits_per_byte"] == pytest.approx(expected.bits_per_byte, rel=1e-5)
+    found = answer["logprobs"]["token_logprobs"]
+    assert found == pytest.approx([token.log_probability for token in expected.tokens], abs=1e-4)
+
+
+def test_what_is_ignored_is_named(client: TestClient) -> None:
+    answer = client.post("/v1/completions", json={"prompt": PROMPT, "tfs": 1, "user": "me", "a\r\nb": 2})
+    assert answer.status_code == 200 and answer.headers["x-epigone-ignored"] == "tfs, ?"
+
+
+WRONG = [
+    ({"prompt": 3}, "prompt"),
+    ({"n": 0}, "n"),
+    ({"n": 17}, "n"),
+    ({"n": True}, "n"),
+    ({"n": 3, "best_of": 2}, "best_of"),
+    ({"best_of": 2, "stream": True}, "best_of"),
+    ({"max_tokens": -1}, "max_tokens"),
+    ({"max_tokens": 10**30}, "max_tokens"),
+    ({"temperature": -1}, "temperature"),
+    ({"temperature": "hot"}, "temperature"),
+    ({"top_p": 1.1}, "top_p"),
+    ({"logprobs": 21}, "logprobs"),
+    ({"suffix": "end"}, "suffix"),
+    ({"stop": ["x"] * 17}, "stop"),
+    ({"logit_bias": {"x": 1}}, "logit_bias"),
+    ({"logit_bias": {"99999999": 1}}, "logit_bias"),
+    ({"prompt": [99999999]}, "prompt"),
+    ({"prompt": ["a"] * 33}, "prompt"),
+    ({"prompt": ["a"] * 20, "n": 16}, "n"),
+    ({"stop_at": "never"}, "stop_at"),
+]
+
+
+@pytest.mark.parametrize(("fields", "name"), WRONG, ids=str)
+def test_what_is_wrong_is_named_and_harms_nothing(client: TestClient, fields: dict[str, object], name: str) -> None:
+    answer = client.post("/v1/completions", json=fields)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == name and error["type"] == "invalid_request_error" and error["message"].startswith(name)
+    assert list_texts(complete(client, PROMPT, max_tokens=1))
+
+
+def test_models_are_listed(client: TestClient) -> None:
+    listed = client.get("/v1/models").json()
+    assert [model["id"] for model in listed["data"]] == ["run"]
+    assert client.get("/v1/models/run").json() == listed["data"][0]
+    missing = client.post("/v1/completions", json={"model": "../run"})
+    assert missing.status_code == 404 and missing.json()["error"]["code"] == "model_not_found"
+
+
+def test_a_text_may_be_longer_than_the_context(client: TestClient) -> None:
+    written = shared_run().write(PROMPT * 30, length=90, seed=1, stop_at="anywhere")
+    assert list_texts(complete(client, PROMPT * 30, max_tokens=90, seed=1, stop_at="anywhere")) == written
