@@ -1,7 +1,9 @@
 """Gives readers damaged documents of each format, and reports what raises anything but an error of epigone, or hangs.
 
 `python tools/fuzz_readers.py SAMPLES --tries 1000`: the samples are documents; those in zip archives are damaged inside
-their parts. Equal seeds give equal tries.
+their parts. Bytes are damaged anywhere, and tags, groups, words and numbers as wholes. A try that takes longer than ten
+seconds, or more than --memory MB above what the program had at its beginning, is a failure. Equal seeds give equal
+tries.
 """
 
 from __future__ import annotations
@@ -9,12 +11,16 @@ from __future__ import annotations
 import argparse
 import io
 import random
+import re
+import resource
+import signal
 import sys
 import time
 import traceback
 import zipfile
 from collections import Counter
 from pathlib import Path
+from types import FrameType
 
 from epigone.corpus.corpus import read_document
 from epigone.corpus.sources import Source
@@ -43,9 +49,18 @@ PIECES = (
         b"=?utf-8?q?=ff?=",
         b"=\n",
     ),
+    *(b"<<", b">>", b" 0 R", b"endobj\n", b"stream\n", b" 0 obj\n", b"(", b")", b"0 Tf", b"trailer\n"),
 )
+TOKEN = re.compile(rb"<[^<>]{0,400}>|\\[a-z]{1,30}-?\d{0,9}|[{}\[\]()]|/\w{1,30}|-?\d{1,20}(?:\.\d{1,9})?|\w{1,40}")
+NUMBERS = (b"0", b"-1", b"1", b"255", b"65536", b"2147483648", b"-99999999999", b"1e9", b"0.0001")
+WINDOW = 4_096
+"""Bytes in which tokens are searched for."""
 SLOWEST_SECONDS = 10.0
 LARGEST_BYTES = 60_000
+
+
+class Hangs(Exception):
+    """A try took too long."""
 
 
 def main() -> int:
@@ -54,28 +69,48 @@ def main() -> int:
     parser.add_argument("samples", nargs="+", type=Path)
     parser.add_argument("--tries", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--memory", type=int, default=300, help="MB that a try may take")
+    parser.add_argument("--failures", type=Path, default=Path(), help="folder for documents that fail")
     given = parser.parse_args()
-    results, failures, slowest = Counter[str](), dict[str, bytes](), 0.0
+    signal.signal(signal.SIGVTALRM, _stop)
+    limit_memory(given.memory)
+    failures: dict[str, bytes] = {}
     for path in given.samples:
-        sample, generator = path.read_bytes(), random.Random(f"{given.seed} {path.name}")
-        for _ in range(given.tries):
-            data = damage(sample, generator)
-            start = time.process_time()
-            outcome = try_reading(data, path.name, failures)
-            seconds = time.process_time() - start
-            slowest = max(slowest, seconds)
-            results[f"{path.suffix} {outcome if seconds < SLOWEST_SECONDS else 'slow'}"] += 1
-    for outcome, count in sorted(results.items()):
-        print(f"{count:8,} {outcome}")
-    print(f"slowest: {slowest:.2f} s")
-    for name, data in failures.items():
-        Path(f"failure-{abs(hash(name)) % 10_000}.bin").write_bytes(data)
+        print(try_sample(path, given.tries, given.seed, failures), flush=True)
+    for number, (name, data) in enumerate(failures.items()):
+        (given.failures / f"failure-{number}.bin").write_bytes(data)
         print(name)
     return int(bool(failures))
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Hangs
+
+
+def limit_memory(n_mb: int) -> None:
+    """Let this process take so much more than it has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + (n_mb << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def try_sample(path: Path, n_tries: int, seed: int, failures: dict[str, bytes]) -> str:
+    """Damage a sample again and again. One line on what became of it."""
+    sample, generator, results = path.read_bytes(), random.Random(f"{seed} {path.name}"), Counter[str]()
+    slowest, before = 0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(n_tries):
+        data = damage(sample, generator)
+        start = time.process_time()
+        results[try_reading(data, path.name, failures)] += 1
+        slowest = max(slowest, time.process_time() - start)
+    taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    found = ", ".join(f"{count:,} {outcome}" for outcome, count in results.most_common())
+    return f"{path.name}: {found}; slowest {slowest:.2f} s; memory +{taken:,.0f} MB"
+
+
 def try_reading(data: bytes, name: str, failures: dict[str, bytes]) -> str:
     """Read a document; a failure is noted with what it was."""
+    signal.setitimer(signal.ITIMER_VIRTUAL, SLOWEST_SECONDS)
     try:
         read_document(Source(name=name, read=lambda: data))
     except EpigoneError as error:
@@ -84,11 +119,13 @@ def try_reading(data: bytes, name: str, failures: dict[str, bytes]) -> str:
         where = traceback.extract_tb(error.__traceback__)[-1]
         failures.setdefault(f"{type(error).__name__}: {error!s:.80} in {where.filename}:{where.lineno}", data)
         return "FAILED"
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     return "read"
 
 
 def damage(data: bytes, generator: random.Random) -> bytes:
-    """A damaged copy: of an archive mostly one of its parts, else bytes anywhere."""
+    """A damaged copy: of an archive mostly one of its parts, else bytes or tokens anywhere."""
     if data.startswith(b"PK") and generator.random() < 0.85:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
@@ -109,28 +146,58 @@ def damage(data: bytes, generator: random.Random) -> bytes:
 
 
 def mutate(data: bytes, generator: random.Random) -> bytes:
-    """Bytes with some changed, inserted, deleted, repeated or moved."""
+    """Bytes with some changed, inserted, deleted, repeated or moved, or the same with tokens."""
     found = bytearray(data)
     for _ in range(generator.choice((1, 1, 2, 4, 16, 64))):
-        start = generator.randrange(len(found) + 1)
-        end = min(len(found), start + generator.choice((1, 2, 8, 100, 2_000)))
-        kind = generator.randrange(6)
-        if kind == 0 and found:
-            found[start : start + 1] = bytes([generator.randrange(256)])
-        elif kind == 1:
-            found[start:start] = generator.choice(PIECES) * generator.choice((1, 1, 3, 500))
-        elif kind == 2:
-            del found[start:end]
-        elif kind == 3:
-            found[start:start] = found[start:end] * generator.choice((1, 2, 20))
-        elif kind == 4:
-            other = generator.randrange(len(found) + 1)
-            found[start:end] = found[other : other + end - start]
+        if generator.random() < 0.5:
+            change_tokens(found, generator)
         else:
-            del found[generator.randrange(len(found) + 1) :]
+            change_bytes(found, generator)
         if len(found) > 20 * LARGEST_BYTES:
             break
     return bytes(found)
+
+
+def change_bytes(found: bytearray, generator: random.Random) -> None:
+    """One change without regard to what the bytes mean."""
+    start = generator.randrange(len(found) + 1)
+    end = min(len(found), start + generator.choice((1, 2, 8, 100, 2_000)))
+    kind = generator.randrange(6)
+    if kind == 0 and found:
+        found[start : start + 1] = bytes([generator.randrange(256)])
+    elif kind == 1:
+        found[start:start] = generator.choice(PIECES) * generator.choice((1, 1, 3, 500))
+    elif kind == 2:
+        del found[start:end]
+    elif kind == 3:
+        found[start:start] = found[start:end] * generator.choice((1, 2, 20))
+    elif kind == 4:
+        other = generator.randrange(len(found) + 1)
+        found[start:end] = found[other : other + end - start]
+    elif generator.random() < 0.3:
+        del found[generator.randrange(len(found) + 1) :]
+
+
+def change_tokens(found: bytearray, generator: random.Random) -> None:
+    """One change to a tag, a control word, a number or a word as a whole."""
+    window = generator.randrange(max(1, len(found) - WINDOW // 2))
+    spans = [match.span() for match in TOKEN.finditer(found, window, window + WINDOW)]
+    if not spans:
+        return
+    (start, end), (other, other_end) = generator.choice(spans), generator.choice(spans)
+    token, kind = bytes(found[start:end]), generator.randrange(6)
+    if kind == 0:
+        del found[start:end]
+    elif kind == 1:
+        found[start:start] = token * generator.choice((1, 2, 30, 500))
+    elif kind == 2:
+        found[start:end] = found[other:other_end]
+    elif kind == 3:
+        found[start:end] = generator.choice(NUMBERS) if token.lstrip(b"-").isdigit() else generator.choice(PIECES)
+    elif kind == 4:  # a span of tokens twice, so that elements are nested, repeated or left open
+        found[start:start] = found[min(start, other) : max(end, other_end)]
+    else:
+        del found[min(start, other) : max(end, other_end)]
 
 
 if __name__ == "__main__":

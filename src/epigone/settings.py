@@ -144,6 +144,7 @@ S = TypeVar("S", bound=Frozen)
 FormatName = Literal[
     "auto",
     "text",
+    "pdf",
     "epub",
     "docx",
     "odt",

@@ -13,6 +13,7 @@ from epigone.corpus.readers.html import HTML
 from epigone.corpus.readers.irc import IRC
 from epigone.corpus.readers.markdown import MARKDOWN
 from epigone.corpus.readers.odt import FODT, ODT
+from epigone.corpus.readers.pdf import PDF
 from epigone.corpus.readers.reader import Beginning, Format
 from epigone.corpus.readers.rtf import RTF
 from epigone.corpus.readers.telegram import TELEGRAM
@@ -21,7 +22,7 @@ from epigone.corpus.readers.whatsapp import WHATSAPP
 from epigone.errors import SettingsError
 
 FORMATS: tuple[Format, ...] = (
-    *(EPUB, DOCX, ODT, FODT, RTF, FB2),
+    *(PDF, EPUB, DOCX, ODT, FODT, RTF, FB2),
     *(WHATSAPP, TELEGRAM, DISCORD, TWEETS, IRC),
     *(HTML, MARKDOWN),
 )
