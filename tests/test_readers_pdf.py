@@ -259,7 +259,7 @@ def test_protected_and_damaged_files_are_named_so(tmp_path: Path) -> None:
         read(tmp_path, b"%PDF-1.7\nnothing of the kind")
 
 
-def test_a_text_about_pdf_is_no_pdf(tmp_path: Path) -> None:
+def test_a_text_about_pdf_stays_a_text(tmp_path: Path) -> None:
     text = "A file begins with %PDF-1.4, they say.\n" * 3
     assert str(read(tmp_path, text.encode(), "about.txt").documents[0].text) == text
 

@@ -41,7 +41,7 @@ FILE_TITLE = re.compile(r"Microsoft Word - |untitled|.*\.(?:docx?|odt|rtf|txt|te
 
 
 def recognise(beginning: Beginning) -> bool:
-    """A file that says so at its beginning, or near it if it is no text."""
+    """A file that says so at its beginning, or near it if it has the objects of one."""
     if beginning.head.lstrip().startswith(MARK):
         return True
     return MARK in beginning.head[:MARK_WITHIN] and re.search(rb"\d \d+ obj\b", beginning.head) is not None
@@ -66,7 +66,7 @@ PDF = Format(name="pdf", title="a PDF", suffixes=(".pdf",), recognise=recognise,
 
 @contextmanager
 def _start_worker(file: BinaryIO, context: ReadContext) -> Iterator[Iterator[dict[str, Any]]]:
-    """The answers of a process that reads the file. It is killed when the time is over, and when nobody listens."""
+    """The answers of a process that reads the file. It is killed when the time is over, and at the end."""
     seconds = max(1.0, context.limits.deadline - time.monotonic())
     n_mb = WORKER_MB + 2 * (context.limits.n_bytes >> 20)
     command = [sys.executable, "-P", str(WORKER), str(n_mb), str(int(seconds) + 1)]

@@ -27,7 +27,7 @@ SMALL = 0.85
 GAP = 1.3
 """In distances of lines: more is a gap between paragraphs."""
 INDENT = 0.6
-"""In sizes: less is no indent."""
+"""In sizes: less does not look like an indent."""
 SMALL_NOTE = 0.93
 """Size of footnotes against the text."""
 DROP_CAP = 1.8
@@ -196,7 +196,7 @@ def _start_line(run: Run, page: int) -> Line:
     width = (run.right - run.left) / max(1, len(run.text.rstrip()))
     left = run.left + n_spaces * width
     word = run.word - run.left
-    if n_spaces:  # the first word is none
+    if n_spaces:  # they are before the first word
         word = len(run.text.split(maxsplit=1)[0]) * width
     return Line(left, run.right, word, max(0.0, run.second - run.word), run.y, run.size, run.text.lstrip(" "), page)
 
