@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from epigone.corpus.anonymize import Anonymizer
 from epigone.corpus.corpus import Corpus, read_corpus
 from epigone.corpus.readers.json_stream import JsonReader
 from epigone.corpus.readers.limits import Limits
+from epigone.corpus.readers.speakers import Speakers
 from epigone.errors import EpigoneError, TextTooShort, TextUnreadable
 from epigone.settings import ReadSettings
 
@@ -481,6 +483,72 @@ def test_a_text_without_speakers_is_an_error_if_one_is_wanted(write: Write) -> N
         read(write("a.txt", "Just a text."), speaker=["Ann"])
 
 
+# -- who is meant
+
+
+PRIVATE = """\
+12/9/20, 23:55 - Anna Schmidt: hi Will, call +49 170 1234567 or (030) 1234567, or write to a.b+c@example.co.uk
+12/9/20, 23:56 - Will: anna's number is 555-123-4567, ok. Will Anna's mum, Mrs Schmidt, come? @\u2068Anna Schmidt\u2069
+12/9/20, 23:57 - \u202a+49 171 7654321\u202c: it will be 10:30 on 2020-12-10 or 12.12.2020, 1 000 000 people, 1914-1918
+12/9/20, 23:58 - Will: @some.one said 9876543210 is 3.1415926535, don't @everyone
+"""
+HIDDEN = """\
+Person A: hi Person B, call [phone] or [phone], or write to [email]
+
+Person B: Person A's number is [phone], ok. Person B Person A's mum, Mrs Person A, come? @Person A
+
+Person C: it will be 10:30 on 2020-12-10 or 12.12.2020, 1 000 000 people, 1914-1918
+
+Person B: [handle] said [phone] is 3.1415926535, don't @everyone
+"""
+
+
+def test_names_numbers_addresses_and_handles_are_replaced_and_counted(write: Write) -> None:
+    corpus = read(write("WhatsApp Chat with Anna Schmidt.txt", PRIVATE), anonymize=True)
+    (file,) = corpus.files
+    assert str(corpus.documents[0].text) == HIDDEN
+    assert {part.what: part.count for part in file.replaced} == {
+        "phone numbers": 4,
+        "e-mail addresses": 1,
+        "names": 6,
+        "handles": 1,
+    }
+    assert (file.name, file.title) == ("WhatsApp Chat with Person A.txt", "Person A")
+    assert "Anna" not in repr(corpus) and "170" not in repr(corpus)
+    assert (file.n_characters, file.n_bytes_utf8) == (len(HIDDEN), len(HIDDEN.encode()))
+
+
+def test_a_person_has_one_label_in_all_texts(write: Write, tmp_path: Path) -> None:
+    write("all/a.txt", PRIVATE)
+    write("all/b.txt", PRIVATE.replace("Will", "Berta"))
+    write("all/c.txt", "A letter to Berta, of Anna@example.com.\n")
+    corpus = read(str(tmp_path / "all"), anonymize=True)
+    assert str(corpus.documents[1].text).startswith("Person A: hi Person D, call")
+    assert str(corpus.documents[2].text) == "A letter to Person D, of [email].\n"
+
+
+def test_a_nick_that_is_a_word_is_replaced_where_it_is_addressed(write: Write) -> None:
+    log = "21:20 <ball> ann: the ball\n21:20 <ann> ball: mine\n21:21 <m_x> ball, ask M_X or @ball\n"
+    text = read_text(write("log.txt", log), anonymize=True)
+    assert (
+        text
+        == "Person A: Person B: the ball\n\nPerson B: Person A: mine\n\nPerson C: Person A, ask Person C or @Person A\n"
+    )
+
+
+def test_what_one_person_says_can_be_hidden_too(write: Write) -> None:
+    path = write("chat.txt", PRIVATE)
+    assert read_text(path, anonymize=True, speaker=["Anna Schmidt"]) == HIDDEN.split("\n")[0][10:] + "\n"
+    with pytest.raises(TextTooShort, match="Anna Schmidt"):
+        read(path, anonymize=True, speaker=["Ann"])
+
+
+def test_a_text_without_names_and_numbers_stays(write: Write) -> None:
+    text = "In 1914-1918, 12345678 people; ISBN 978-3-16-148410-0; 192.168.100.100; mail @ home.\n" * 3
+    corpus = read(write("a.txt", text), anonymize=True)
+    assert str(corpus.documents[0].text) == text and corpus.files[0].replaced == ()
+
+
 # -- all of them
 
 
@@ -496,6 +564,24 @@ LONG = {
     "posts": ('window.YTD.tweets.part0 = [{"tweet": {"full_text": "', "@a @b "),
     "objects": ('{"type": "personal_chat", "messages": [', '{"text": ["a'),
 }
+
+
+PIECES = ["a@", "a.b@c.", "1 2 ", "+1 ", "@a.", "Anna Schmid ", "(0", "Don't "]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_hiding_takes_time_that_grows_with_length_only(piece: str) -> None:
+    speakers = Speakers(hidden=True)
+    for name in ("Anna Schmidt", "Don", "a"):
+        speakers.count(name)
+
+    def measure(count: int) -> float:
+        begin = time.process_time()
+        Anonymizer(speakers).replace(piece * count)
+        return time.process_time() - begin
+
+    short, long = measure(2_000), measure(20_000)
+    assert long < 30 * short + 0.3
 
 
 @pytest.mark.parametrize(("start", "part"), LONG.values(), ids=LONG.keys())

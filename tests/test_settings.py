@@ -41,6 +41,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "format": st.sampled_from(get_args(FormatName)),
     "code": st.sampled_from(["drop", "keep"]),
     "speaker": st.lists(st.text(), max_size=3).map(tuple),
+    "anonymize": st.booleans(),
     "keep_boilerplate": st.booleans(),
     "unwrap": st.sampled_from(["auto", "yes", "no"]),
     "validation": numbers(0, 0.5, exclude_min=True) | st.text().filter(lambda text: text[:1] not in "0123456789."),

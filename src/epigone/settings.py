@@ -175,6 +175,8 @@ class ReadSettings(Frozen):
     speaker: tuple[str, ...] = ()
     """Of chats, mails and subtitles, learn only what this person says. Can be repeated. Otherwise the conversation is
     learned, with names."""
+    anonymize: bool = False
+    """Replace the names of speakers ("Person A"), phone numbers, e-mail addresses and handles."""
     keep_boilerplate: bool = False
     """Keep the header and licence of Project Gutenberg's files instead of removing them."""
 

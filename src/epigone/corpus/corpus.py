@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +11,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, TypedDict
 
+from epigone.corpus.anonymize import Anonymizer, Replaced
 from epigone.corpus.encoding import (
     DecodedPiece,
     DecodedText,
@@ -105,6 +107,8 @@ class FileReceipt:
     """Documents that were found in the file."""
     dropped: tuple[Dropped, ...] = ()
     """What a reader left out: footnote marks, menus, pictures."""
+    replaced: tuple[Replaced, ...] = ()
+    """What was replaced to hide who is meant."""
     notes: tuple[str, ...] = ()
     """What else should be known of how it was read, such as who speaks in it."""
 
@@ -302,8 +306,45 @@ def read_corpus(
     if settings.speaker and reading.speakers.counts:
         reading.speakers.check("these texts")
     skipped += [*reading.skipped, *name_unread(reading.unread)]
+    if settings.anonymize:
+        documents, skipped = anonymize(documents, skipped, reading.speakers, folder)
     _check_size(documents, skipped, smallest_bytes)
     return make_corpus(documents, skipped)
+
+
+def anonymize(
+    documents: Sequence[Document], skipped: Iterable[str], speakers: Speakers, folder: Path | None = None
+) -> tuple[list[Document], list[str]]:
+    """Documents and reasons in which nothing says who is meant: not in texts, names of files, and examples.
+
+    Long texts are written again, in `folder`. Raises OutputError.
+    """
+    anonymizer, spooler = Anonymizer(speakers), TextSpooler(folder)
+    found: list[Document] = []
+    for _, group in groupby(documents, lambda document: id(document.receipt)):
+        found += _anonymize_file(list(group), anonymizer, spooler)
+    return found, [anonymizer.replace(reason) for reason in skipped]
+
+
+def _anonymize_file(documents: Sequence[Document], anonymizer: Anonymizer, spooler: TextSpooler) -> list[Document]:
+    counter, counts, texts = TextCounter(), Counter[str](), list[Text]()
+    for document in documents:
+        for piece in anonymizer.replace_pieces(read_blocks(document.text), counts):
+            counter.add(piece)
+            spooler.add(piece)
+        texts.append(spooler.finish())
+    before = documents[0].receipt
+    receipt = replace(
+        before,
+        name=anonymizer.replace(before.name),
+        title=anonymizer.replace(before.title),
+        author=anonymizer.replace(before.author),
+        cuts=tuple(replace(cut, first_line=anonymizer.replace(cut.first_line)) for cut in before.cuts),
+        dropped=tuple(replace(part, example=anonymizer.replace(part.example)) for part in before.dropped),
+        replaced=tuple(Replaced(what, count) for what, count in counts.items() if count),
+        **counter.as_counts(),
+    )
+    return [Document(name=receipt.name, text=text, receipt=receipt) for text in texts]
 
 
 class _Progress:
@@ -384,10 +425,13 @@ def _join_lines(documents: Sequence[Document], wrapping: Wrapping, spooler: Text
 
 def read_document(source: Source, settings: ReadSettings = DEFAULTS) -> Document:
     """Read and clean a file with one text in it. Raises TextUnreadable, or TextTooShort if it is only white space."""
-    first, *more = _Reading(settings, TextSpooler(), _Progress(lambda n_done, n_all: None, 0)).read(source)
-    if more:
-        raise TextUnreadable(f"{source.name} has {1 + len(more):,} documents in it.", hint="Give a file with one text.")
-    return first
+    reading = _Reading(settings, TextSpooler(), _Progress(lambda n_done, n_all: None, 0))
+    found = reading.read(source)
+    if settings.speaker and reading.speakers.counts:
+        reading.speakers.check(source.name)
+    if len(found) > 1:
+        raise TextUnreadable(f"{source.name} has {len(found):,} documents in it.", hint="Give a file with one text.")
+    return anonymize(found, (), reading.speakers)[0][0] if settings.anonymize else found[0]
 
 
 class _Reading:
@@ -398,7 +442,7 @@ class _Reading:
         self.skipped: list[str] = []
         self.unread: list[str] = []
         """Files of a folder that may be texts and may not be."""
-        self.speakers = Speakers(settings.speaker)
+        self.speakers = Speakers(settings.speaker, hidden=settings.anonymize)
         """Of all conversations that were read."""
 
     def read(self, source: Source, outer: Limits | None = None) -> list[Document]:

@@ -390,6 +390,7 @@ def _describe_file(file: FileReceipt) -> list[Row]:
         rows.append(Row("  found at", file.address, "the address redirects there"))
     rows += [Row("  note", shorten(note, 100, placeholder=" …")) for note in file.notes]
     rows += [row._replace(name=f"  {row.name}") for row in describe_cuts(file)]
+    rows += [Row("  replaced", f"{one.count:,} {one.what}", "--anonymize") for one in file.replaced]
     if file.n_lines_joined:
         why = f"the prose was wrapped at {file.wrap_width} characters; --unwrap no keeps its lines"
         rows.append(Row("  unwrapped", f"{file.n_lines_joined:,} lines joined to those before them", why))

@@ -72,9 +72,10 @@ class Speakers:
         """An own count for one file, with the same labels."""
         return Speakers(self.wanted, self.hidden, labels=self.labels)
 
-    def describe(self) -> str:
+    def describe(self, *, hidden: bool = False) -> str:
         """Who speaks how often, the most frequent first."""
-        found = [f"{self.label(name)} ({n:,})" for name, n in self.counts.most_common(MOST_NAMED) if name]
+        shown = self.counts.most_common(MOST_NAMED)
+        found = [f"{self.label(name) if hidden else name} ({n:,})" for name, n in shown if name]
         if len(self.counts) > MOST_NAMED:
             found.append(f"{len(self.counts) - MOST_NAMED:,} more")
         return ", ".join(found)
@@ -86,7 +87,7 @@ class Speakers:
         how = (
             "learned with their names; --speaker NAME learns one of them" if not self.wanted else "not all are learned"
         )
-        return [f"{len(self.counts):,} speakers ({how}): {self.describe()}"]
+        return [f"{len(self.counts):,} speakers ({how}): {self.describe(hidden=self.hidden)}"]
 
     def check(self, where: str) -> None:
         """Raise TextTooShort if a speaker who is wanted has said nothing."""
