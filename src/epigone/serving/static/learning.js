@@ -1,0 +1,128 @@
+// How a run learned, or is learning now: its losses, what it wrote on the way, and how long it will take.
+
+import {ask, ServerError} from './api.js';
+import {drawCurves} from './curves.js';
+import {fillSelect, get, later, make, sayDuration, showProblem, tame} from './dom.js';
+import {fillModels} from './models.js';
+
+export class Learning {
+  /** @param {import('./models.js').Models} models */
+  constructor(models) {
+    this.models = models;
+    this.draw = later(() => this.show(), 200);
+    get('run').addEventListener('change', () => this.open(get('run').value));
+    get('sample-prompt').addEventListener('change', () => this.showSamples());
+  }
+
+  fill() {
+    const runs = this.models.runs.map(model => ({...model, usable: true}));
+    fillModels(get('run'), runs);
+    get('run').disabled = !runs.length;
+  }
+
+  /** Show a run and follow it, if it is learning. */
+  async open(name = get('run').value) {
+    this.close();
+    this.fill();
+    if (!name) { get('run-state').textContent = 'There is no run here yet. Train one: epigone train TEXT'; return; }
+    get('run').value = name;
+    this.name = name;
+    try {
+      const run = await ask(`/api/runs/${encodeURIComponent(name)}`);
+      if (this.name !== name) return;
+      this.run = run;
+      this.show();
+      if (run.state === 'learning') this.follow(name);
+    } catch (error) {
+      if (this.name === name) showProblem(error instanceof ServerError ? error : 'This run cannot be shown.');
+    }
+  }
+
+  close() {
+    this.source?.close();
+    this.source = null;
+    this.name = null;
+  }
+
+  follow(name) {
+    const source = this.source = new EventSource(`/api/runs/${encodeURIComponent(name)}/live`);
+    source.addEventListener('message', message => {
+      if (message.data === '[DONE]') { source.close(); return; }
+      this.take(JSON.parse(message.data));
+    });
+    // what happened while the connection was broken is read again
+    source.addEventListener('error', () => { source.close(); if (this.source === source) setTimeout(() => this.source === source && this.open(name), 3000); });
+  }
+
+  take(event) {
+    const run = this.run;
+    if (event.event === 'stepped') { run.steps.push(event); run.seconds_left = event.seconds_left; }
+    if (event.event === 'evaluated') run.evaluations.push(event);
+    if (event.event === 'sampled') run.samples.push(event);
+    if (event.event === 'finished') { this.open(this.name); this.models.load().catch(() => {}); return; }
+    this.draw();
+  }
+
+  show() {
+    const {run} = this;
+    get('run-state').textContent = describeState(run);
+    const progress = run.steps.at(-1)?.progress;
+    get('run-progress').hidden = run.state !== 'learning' || progress === undefined;
+    if (progress !== undefined) get('run-progress').value = progress;
+    this.showCurves();
+    this.showTable();
+    this.fillPrompts();
+    this.showSamples();
+  }
+
+  showCurves() {
+    const {steps, evaluations} = this.run, drawn = evaluations.filter(one => Number.isFinite(one.loss) && one.share === 1);
+    const training = steps.filter(one => Number.isFinite(one.loss)).map(one => ({x: one.epoch, y: one.loss}));
+    const validation = drawn.map(one => ({x: one.epoch, y: one.loss})), best = findBest(drawn);
+    get('curve-box').hidden = training.length + validation.length < 2;
+    if (get('curve-box').hidden) return;
+    const lines = [{name: 'training loss', kind: 'training', points: training}, {name: 'validation loss', kind: 'validation', points: validation}];
+    const summary = best ? `Training and validation loss. Validation loss is lowest after ${format(best.epoch)} passes, at ${best.loss.toFixed(3)} nats per token.` : 'Training loss.';
+    get('curve').replaceChildren(drawCurves(lines, {summary, best: best && {x: best.epoch, y: best.loss}}));
+  }
+
+  showTable() {
+    const best = findBest(this.run.evaluations), cell = value => make('td', {}, value === null ? '' : value.toFixed(3));
+    const rows = this.run.evaluations.map(one => make('tr', {class: one === best ? 'best' : ''},
+      make('th', {scope: 'row'}, format(one.epoch)), cell(one.training_loss), cell(one.loss), make('td', {}, `${(100 * one.accuracy).toFixed(1)} %`)));
+    get('curve-table').hidden = !rows.length;
+    get('curve-table').querySelector('tbody').replaceChildren(...rows);
+  }
+
+  fillPrompts() {
+    const prompts = [...new Set(this.run.samples.flatMap(one => one.samples.map(sample => sample.prompt)))];
+    get('samples-box').hidden = !prompts.length;
+    fillSelect(get('sample-prompt'), prompts.map(prompt => [prompt, prompt.trim() ? tame(prompt.replace(/\s+/g, ' ')) : '(none: the model begins)']));
+  }
+
+  /** The newest first. */
+  showSamples() {
+    const prompt = get('sample-prompt').value, best = findBest(this.run.evaluations);
+    const cards = this.run.samples.flatMap(one => one.samples.filter(sample => sample.prompt === prompt).map(sample => {
+      const title = one.share < 1 ? 'mixed with the base' : one.epoch ? `after ${format(one.epoch)} ${one.epoch === 1 ? 'pass' : 'passes'}` : 'before it learned';
+      const kept = best && one.step === best.step && one.share === best.share;
+      return make('div', {class: `text${kept ? ' kept' : ''}`}, make('h4', {}, kept ? `${title}: the best` : title),
+        make('p', {class: 'written', dir: 'auto', lang: ''}, make('span', {class: 'prompt'}, sample.prompt), sample.text));
+    }));
+    get('samples').replaceChildren(...cards.reverse());
+  }
+}
+
+function findBest(evaluations) {
+  return evaluations.filter(one => one.best && Number.isFinite(one.loss)).at(-1) ?? null;
+}
+
+function describeState(run) {
+  const best = findBest(run.evaluations), at = best ? ` The best model so far needs ${best.bits_per_byte.toFixed(2)} bits for each byte of text it does not know.` : '';
+  const left = Number.isFinite(run.seconds_left) ? `; about ${sayDuration(run.seconds_left)} left` : '';
+  if (run.state === 'learning') return `It is learning now${run.steps.length ? `: ${Math.round(100 * run.steps.at(-1).progress)} % done${left}.` : '.'}${at}`;
+  const end = run.state === 'stopped' ? 'It was stopped before it was done.' : 'It has finished learning.';
+  return end + at.replace(' so far', '');
+}
+
+function format(number) { return String(Number(number.toFixed(2))); }
