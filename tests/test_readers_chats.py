@@ -99,7 +99,7 @@ def test_a_chat_becomes_a_conversation_with_turns_and_days(write: Write) -> None
     (file,) = read(path).files
     assert read_text(path) == CONVERSATION
     assert (file.format, file.title, file.date) == ("whatsapp", "Bob", "12/9/20")
-    assert file.notes[0].endswith("Bob (3), Alice (2)")
+    assert file.notes == ("2 speakers: Bob (3), Alice (2); --speaker NAME learns one",)
 
 
 def test_what_people_did_not_say_is_left_out_and_counted(write: Write) -> None:

@@ -156,8 +156,12 @@ FormatName = Literal[
     "discord",
     "tweets",
     "irc",
+    "parquet",
+    "jsonl",
+    "json",
     "html",
     "markdown",
+    "csv",
 ]
 """What a file may be read as; `corpus/readers/formats.py` has a reader for each."""
 
@@ -172,6 +176,9 @@ class ReadSettings(Frozen):
     """Format of the text. "auto" recognises it by its content; "text" reads any file as plain text, with its markup."""
     code: Literal["drop", "keep"] = "drop"
     """Blocks of program code in posts and pages: leave them out, or keep them."""
+    field: tuple[str, ...] = ()
+    """Field of a table or of JSON that has the text, such as "body" or "post.body". Can be repeated. Otherwise it is
+    guessed from names and lengths, and the plan says which one it is."""
     speaker: tuple[str, ...] = ()
     """Of chats, mails and subtitles, learn only what this person says. Can be repeated. Otherwise the conversation is
     learned, with names."""

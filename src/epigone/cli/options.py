@@ -42,6 +42,7 @@ PLACEHOLDERS = {
     "author": "FILE",
     "base": "NAME",
     "encoding": "NAME",
+    "field": "NAME",
     "minutes": "TIME",
     "reference_authors": "FOLDER",
     "schedule": "NAME",

@@ -24,7 +24,7 @@ from epigone.corpus.encoding import (
 from epigone.corpus.gutenberg import Cut, GutenbergCleaner, ends_near_name
 from epigone.corpus.large_text import Text, TextSpooler, read_blocks, read_some
 from epigone.corpus.line_layout import LEAST_CONTINUED, LineJoiner, Wrapping, find_wrapping
-from epigone.corpus.readers.archives import is_archive, read_members
+from epigone.corpus.readers.archives import Member, is_archive, read_members
 from epigone.corpus.readers.formats import NEVER_PLAIN, SUFFIXES, find_format
 from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
 from epigone.corpus.readers.reader import Beginning, Dropped, Format, ReadContext
@@ -449,7 +449,7 @@ class _Reading:
         """The documents in a file. `outer`: the limits of the archive that it is in. Raises TextError, OutputError."""
         try:
             with source.open() as file:
-                found = find_format(file, source.name, self.settings.format)
+                found = find_format(file, source.name, self.settings.format, listed=source.listed)
                 if found is not None:
                     return self._read_parsed(found, file, source, outer)
                 beginning = Beginning(file, source.name)
@@ -525,16 +525,17 @@ class _Reading:
         file.seek(0)
         limits.check_depth(limits.depth, DEEPEST_ARCHIVES)
         documents, unknown = list[Document](), list[str]()
+        n_unread, only = len(self.unread), None
         for member in read_members(file, beginning, limits):
             if PurePosixPath(member.name).suffix.lower() not in SUFFIXES:
                 unknown.append(member.name)
                 continue
-            name = f"{source.name}/{member.name}"
-            inner = Source(name=name, read=partial(bytes, member.data), named=False, listed=True)
-            try:
-                documents += self.read(inner, limits)
-            except (TextUnreadable, TextTooShort) as error:
-                self.skipped.append(str(error))
+            documents += self._read_member(member, source, limits)
+            if len(self.unread) == n_unread + 1:
+                only = only or member
+        if not documents and only and len(self.unread) == n_unread + 1:  # there is nothing else that could be meant
+            del self.unread[n_unread:]
+            documents += self._read_member(only, source, limits, listed=source.listed)
         self.skipped += name_skipped(source.name, unknown)
         if not documents:
             why = f": {' '.join(self.skipped[-2:])}" if self.skipped else "."
@@ -542,6 +543,16 @@ class _Reading:
                 f"{source.name} is an archive with no text in it{why}", hint="Give one with texts in it."
             )
         return documents
+
+    def _read_member(self, member: Member, source: Source, limits: Limits, *, listed: bool = True) -> list[Document]:
+        """The documents of a file in an archive; none, and a reason, if it cannot be read."""
+        name = f"{source.name}/{member.name}"
+        inner = Source(name=name, read=partial(bytes, member.data), named=False, listed=listed)
+        try:
+            return self.read(inner, limits)
+        except (TextUnreadable, TextTooShort) as error:
+            self.skipped.append(str(error))
+            return []
 
     def _need_speakers(self, source: Source, what: str, speakers: Speakers) -> None:
         """Raise TextError if a speaker is wanted and none of those says anything."""

@@ -50,6 +50,7 @@ def join_messages(messages: Collection[Message], context: ReadContext) -> str:
     """
     messages = [message for message in messages if message.text]
     is_dialogue = len({message.speaker for message in messages}) > 1
+    context.speakers.in_turns |= is_dialogue
     named = is_dialogue and not context.speakers.wanted
     turns = _join_wanted(messages, context.speakers, named=named, is_dialogue=is_dialogue)
     text = "".join(turns).strip("\n")

@@ -11,11 +11,14 @@ from epigone.corpus.readers.epub import EPUB
 from epigone.corpus.readers.fb2 import FB2
 from epigone.corpus.readers.html import HTML
 from epigone.corpus.readers.irc import IRC
+from epigone.corpus.readers.json_data import JSON, JSON_LINES
 from epigone.corpus.readers.markdown import MARKDOWN
 from epigone.corpus.readers.odt import FODT, ODT
+from epigone.corpus.readers.parquet import PARQUET
 from epigone.corpus.readers.pdf import PDF
 from epigone.corpus.readers.reader import Beginning, Format
 from epigone.corpus.readers.rtf import RTF
+from epigone.corpus.readers.table import CSV
 from epigone.corpus.readers.telegram import TELEGRAM
 from epigone.corpus.readers.tweets import TWEETS
 from epigone.corpus.readers.whatsapp import WHATSAPP
@@ -24,18 +27,22 @@ from epigone.errors import SettingsError
 FORMATS: tuple[Format, ...] = (
     *(PDF, EPUB, DOCX, ODT, FODT, RTF, FB2),
     *(WHATSAPP, TELEGRAM, DISCORD, TWEETS, IRC),
-    *(HTML, MARKDOWN),
+    *(PARQUET, JSON_LINES, JSON),
+    *(HTML, MARKDOWN, CSV),
 )
 """In the order in which they are tried: those that are certain come first."""
 PLAIN_SUFFIXES = (".txt", ".text", "")
 """Endings of plain text that are taken in a folder."""
-NEVER_PLAIN = (".json", ".log")
-"""Endings of files that a folder may have for other reasons: they are taken from it only if their format is known."""
+NEVER_PLAIN = (".json", ".log", *(suffix for known in FORMATS if known.only_named for suffix in known.suffixes))
+"""Endings of files that a folder may have for other reasons: they are taken from it only if they are chats."""
 SUFFIXES = frozenset((*PLAIN_SUFFIXES, *ARCHIVES, *(suffix for known in FORMATS for suffix in known.suffixes)))
 
 
-def find_format(file: BinaryIO, name: str, wanted: str = "auto") -> Format | None:
-    """The format of a file that can be rewound; None for plain text. Raises SettingsError for an unknown name."""
+def find_format(file: BinaryIO, name: str, wanted: str = "auto", *, listed: bool = False) -> Format | None:
+    """The format of a file that can be rewound; None for plain text. Raises SettingsError for an unknown name.
+
+    `listed`: whether it is only found in a folder, where data may be there for other reasons than to be learned.
+    """
     if wanted == "text":
         return None
     if wanted != "auto":
@@ -44,7 +51,7 @@ def find_format(file: BinaryIO, name: str, wanted: str = "auto") -> Format | Non
             raise SettingsError(f'There is no format "{wanted}".', hint=f"There is {', '.join(list_formats())}.")
         return found
     beginning = Beginning(file, name)
-    return next((known for known in FORMATS if known.recognise(beginning)), None)
+    return next((one for one in FORMATS if not (listed and one.only_named) and one.recognise(beginning)), None)
 
 
 def list_formats() -> list[str]:

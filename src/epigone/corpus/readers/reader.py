@@ -186,5 +186,7 @@ class Format:
     """Endings, in lower case with the point, that are taken in a folder."""
     recognise: Callable[[Beginning], bool]
     read: ReadFunction
+    only_named: bool = False
+    """Whether a file of a folder or an archive is read as it only if the format was asked for: not all data is text."""
     version: int = 1
     """Raised when the same file gives another text, so that what is in the cache is read again."""

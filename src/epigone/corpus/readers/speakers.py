@@ -15,8 +15,8 @@ from epigone.errors import TextTooShort
 DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Marks of the writing direction, which chats put around names and their own notices, and halves of characters."""
 SPACES = re.compile(r"[^\S\n]+")
-MOST_NAMED = 12
-"""Speakers that are listed in a message."""
+MOST_NAMED, MOST_NOTED = 12, 4
+"""Speakers that are listed in an error, and in a note."""
 
 
 def clean_name(name: str) -> str:
@@ -41,6 +41,8 @@ class Speakers:
     """Messages of each speaker, by name."""
     labels: dict[str, str] = field(default_factory=dict)
     """What stands for a name if names are hidden, by the folded name."""
+    in_turns: bool = False
+    """Whether they speak with each other, and their names stand in the text."""
     found: set[str] = field(default_factory=set)
     """Those of the wanted names, folded, that were found."""
 
@@ -72,22 +74,21 @@ class Speakers:
         """An own count for one file, with the same labels."""
         return Speakers(self.wanted, self.hidden, labels=self.labels)
 
-    def describe(self, *, hidden: bool = False) -> str:
+    def describe(self, n_most: int = MOST_NAMED, *, hidden: bool = False) -> str:
         """Who speaks how often, the most frequent first."""
-        shown = self.counts.most_common(MOST_NAMED)
+        shown = self.counts.most_common(n_most)
         found = [f"{self.label(name) if hidden else name} ({n:,})" for name, n in shown if name]
-        if len(self.counts) > MOST_NAMED:
-            found.append(f"{len(self.counts) - MOST_NAMED:,} more")
+        if len(self.counts) > n_most:
+            found.append(f"{len(self.counts) - n_most:,} more")
         return ", ".join(found)
 
     def describe_all(self) -> list[str]:
         """A note about who speaks, if more than one does."""
         if len(self.counts) < 2:
             return []
-        how = (
-            "learned with their names; --speaker NAME learns one of them" if not self.wanted else "not all are learned"
-        )
-        return [f"{len(self.counts):,} speakers ({how}): {self.describe(hidden=self.hidden)}"]
+        what = "speakers" if self.in_turns else "authors"
+        how = "" if self.wanted else "; --speaker NAME learns one"
+        return [f"{len(self.counts):,} {what}: {self.describe(MOST_NOTED, hidden=self.hidden)}{how}"]
 
     def check(self, where: str) -> None:
         """Raise TextTooShort if a speaker who is wanted has said nothing."""
