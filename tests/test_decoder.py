@@ -1,4 +1,4 @@
-"""Decoders compute what transformers computes, token by token, in every format, whenever a text joins or leaves."""
+"""Decoders compute what transformers computes, token by token, in every format, whatever is computed beside it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from epigone.hardware import Hardware
 from epigone.model import decoder as decoders
 from epigone.model.decoder import (
     FastDecoder,
-    FastState,
     GuidedDecoder,
     ReferenceDecoder,
     choose_weight_format,
+    find_least_rows,
     make_decoder,
+    pad_rows,
 )
 from epigone.model.lora import add_adapters
 from test_forward import make_model
@@ -49,9 +50,9 @@ def test_step_by_step_the_logits_are_those_of_transformers(form: Any, config: di
     theirs, state = look_up(model, ids), make_decoder(model, form).begin(ids[:, :4], 12, 3)
     assert_near(state.logits, theirs[:, 3], form)
     for place in range(4, 12):
-        assert state.room_left(0) == 12 - place
+        assert state.room_left == 12 - place
         assert_near(state.step(ids[:, place]), theirs[:, place], form)
-    assert state.room_left(0) == 0
+    assert state.room_left == 0
 
 
 @pytest.mark.parametrize("make", [make_decoder, ReferenceDecoder])
@@ -79,9 +80,9 @@ def test_two_states_of_one_decoder_do_not_touch_each_other(make: Any) -> None:
 @pytest.mark.parametrize("make", [make_decoder, ReferenceDecoder])
 def test_there_is_no_more_room_than_the_model_has_positions(make: Any) -> None:
     state = make(make_model()).begin(make_ids(1, 31), 10_000, 1)
-    assert state.room_left(0) == 1
+    assert state.room_left == 1
     state.step(torch.tensor([1]))
-    assert state.room_left(0) == 0
+    assert state.room_left == 0
     with pytest.raises(ValueError, match="no room"):
         state.step(torch.tensor([1]))
 
@@ -103,68 +104,70 @@ def assert_same_predictions(logits: torch.Tensor, theirs: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("starts", [(3, 9), (9, 3), (5, 5)], ids=str)
-def test_rows_that_join_later_get_the_logits_of_transformers(make: Any, starts: tuple[int, int]) -> None:
+def test_states_that_step_together_get_the_logits_of_transformers(make: Any, starts: tuple[int, int]) -> None:
     """Two rows are some tokens into their texts when a third begins with a prompt of another length."""
     model, ids, other = make_model(), make_ids(2, 20), make_ids(1, 25)[:, 3:]
     theirs, theirs_of_other = look_up(model, ids), look_up(model, other)
     decoder = make(model)
     with torch.inference_mode():
-        state = decoder.begin(ids[:, : starts[0]], 20, 2)
-        state.step(ids[:, starts[0]])
-        state.join(decoder.begin(other[:, : starts[1]], 22, 1))
+        first = decoder.begin(ids[:, : starts[0]], 20, 2)
+        first.step(ids[:, starts[0]])
+        second = decoder.begin(other[:, : starts[1]], 22, 1)
         for step in range(8):
             place, place_of_other = starts[0] + 1 + step, starts[1] + step
-            logits = state.step(torch.cat([ids[:, place], other[:, place_of_other]]))
+            tokens = torch.cat([ids[:, place], other[:, place_of_other]])
+            logits = decoder.step_together([first, second], tokens)
             assert_same_predictions(logits, torch.cat([theirs[:, place], theirs_of_other[:, place_of_other]]))
 
 
 @pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("kept", [[0, 2], [2], [1, 0], [0, 1, 2]], ids=str)
-def test_the_rows_that_are_kept_go_on_as_before(make: Any, kept: list[int]) -> None:
-    model, ids, other = make_model(), make_ids(2, 20), make_ids(1, 25)[:, 3:]
-    theirs, theirs_of_other = look_up(model, ids), look_up(model, other)
-    decoder = make(model)
+def test_a_copy_goes_on_by_itself(make: Any) -> None:
+    model, ids = make_model(), make_ids(2, 20)
+    theirs, decoder = look_up(model, torch.cat([ids[:1, :5].expand(2, -1), ids[:, 5:]], dim=1)), make(model)
     with torch.inference_mode():
-        state = decoder.begin(ids[:, :4], 20, 2)
-        state.join(decoder.begin(other[:, :11], 22, 1))
-        state.keep(kept)
-        for step in range(6):
-            tokens = torch.cat([ids[:, 4 + step], other[:, 11 + step]])[kept]
-            expected = torch.cat([theirs[:, 4 + step], theirs_of_other[:, 11 + step]])[kept]
-            assert_same_predictions(state.step(tokens), expected)
+        states = [decoder.begin(ids[:1, :5], 20, 1)]
+        states.append(states[0].copy())
+        assert_same_predictions(states[1].logits, theirs[:1, 4])
+        for place in range(5, 9):
+            assert_same_predictions(decoder.step_together(states, ids[:, place]), theirs[:, place])
 
 
-@pytest.mark.parametrize("make", MAKERS)
-def test_a_row_has_its_whole_context_whatever_it_has_joined(make: Any) -> None:
-    """The slots of a longer row that has left are used again."""
-    model, ids, other = make_model(), make_ids(1, 32), make_ids(1, 32)
-    theirs, decoder = look_up(model, ids), make(model)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_row_has_the_same_bits_whatever_is_computed_beside_it(form: Any) -> None:
+    """States of different lengths, alone and together, once the rows are made alike."""
+    decoder, ids = make_decoder(make_model(), form), make_ids(9, 20)
+    decoder.make_rows_alike(9)
+    prompts = [ids[row : row + 1, : 2 + row] for row in range(9)]
     with torch.inference_mode():
-        state = decoder.begin(other[:, :28], 32, 1)
-        state.join(decoder.begin(ids[:, :2], 32, 1))
-        assert (state.room_left(0), state.room_left(1)) == (4, 30)
-        for place in range(2, 6):
-            state.step(torch.cat([other[:, place], ids[:, place]]))
-        assert (state.room_left(0), state.room_left(1)) == (0, 26)
-        with pytest.raises(ValueError, match="no room"):
-            state.step(torch.cat([other[:, 0], ids[:, 6]]))
-        state.keep([1])
-        for place in range(6, 32):
-            assert_same_predictions(state.step(ids[:, place]), theirs[:, place])
-        assert state.room_left(0) == 0
+        alone = [decoder.begin(prompt, 20, 1) for prompt in prompts]
+        together = [decoder.begin(prompt, 20, 1) for prompt in prompts]
+        for place in range(12, 17):
+            logits = decoder.step_together(together, ids[:, place])
+            expected = [state.step(ids[row : row + 1, place]) for row, state in enumerate(alone)]
+            assert torch.equal(logits, torch.cat(expected))
 
 
-def test_an_unmasked_row_would_be_seen() -> None:
-    """The negative control: without the mask the same rows get other logits."""
-    model, ids, other = make_model(), make_ids(1, 12), make_ids(1, 25)[:, 3:]
-    decoder = make_decoder(model)
+def test_rows_that_are_not_alike_would_be_noticed() -> None:
+    """The negative control: a product that is computed otherwise from four rows on."""
+
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        return x * (1.0 if len(x) < 4 else 1.0000001)
+
+    assert find_least_rows(multiply, 8, 9, torch.device("cpu")) == 4
+    assert find_least_rows(pad_rows(multiply, 4), 8, 9, torch.device("cpu")) == 1
+
+
+def test_where_padding_does_not_help_states_are_computed_one_by_one() -> None:
+    model, ids = make_model(), make_ids(2, 6)
+    decoder, plain = make_decoder(model), make_decoder(model)
+    assert isinstance(decoder, FastDecoder)
+    whole = decoder._head
+    decoder._head = lambda x: whole(x) * (1 + 0.001 * len(x))
+    decoder.make_rows_alike(12)
     with torch.inference_mode():
-        state = decoder.begin(other[:, :9], 32, 1)
-        state.join(decoder.begin(ids[:, :4], 32, 1))
-        assert isinstance(state, FastState)
-        state.cache.starts = state.cache.whole_mask = None
-        logits = state.step(torch.cat([other[:, 9], ids[:, 4]]))
-    assert float((logits[1] - look_up(model, ids)[0, 4]).abs().max()) > 0.01
+        logits = decoder.step_together([decoder.begin(ids[row : row + 1, :5], 9, 1) for row in range(2)], ids[:, 5])
+        expected = plain.begin(ids[:, :5], 9, 2).step(ids[:, 5]) * 1.001
+    torch.testing.assert_close(logits, expected)
 
 
 def test_in_fp32_it_follows_a_model_that_goes_on_learning() -> None:
@@ -250,9 +253,9 @@ def test_style_goes_from_the_base_to_the_tuned_model_and_beyond(strength: float)
 def test_two_models_go_on_as_far_as_the_one_with_fewer_positions() -> None:
     styled = GuidedDecoder(make_decoder(make_model(n_positions=12)), make_decoder(make_model()), 2.0)
     state = styled.begin(make_ids(1, 11), 100, 1)
-    assert state.room_left(0) == 1
+    assert state.room_left == 1
     state.step(torch.tensor([1]))
-    assert state.room_left(0) == 0
+    assert state.room_left == 0
 
 
 def test_the_format_is_chosen_by_the_model_and_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,5 +163,5 @@ def test_scores_of_a_damaged_model_keep_no_guard_asking_for_ever(temperature: fl
         scores[0, :n_wrong] = wrong
         for allowed in (3, 7, 99):
             sampler = TokenSampler(settings, [0], [], [[_ForbidsAllBut(allowed)]])
-            token = int(sampler.sample(scores.clone(), torch.zeros(1, 0, dtype=torch.int64)).ids[0])
+            token = int(sampler.sample(scores.clone(), torch.zeros(1, 0, dtype=torch.int64))[0])
             assert 0 <= token < 8 and (token == allowed or allowed == 99 or n_wrong > allowed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -206,3 +207,22 @@ def test_models_are_listed(client: TestClient) -> None:
 def test_a_text_may_be_longer_than_the_context(client: TestClient) -> None:
     written = shared_run().write(PROMPT * 30, length=90, seed=1, stop_at="anywhere")
     assert list_texts(complete(client, PROMPT * 30, max_tokens=90, seed=1, stop_at="anywhere")) == written
+
+
+def test_the_same_seed_gives_the_same_text_beside_other_requests(client: TestClient) -> None:
+    """Requests of all kinds, which join and leave at different tokens; `token_logprobs` show the last bit."""
+    asked: list[dict[str, object]] = [
+        {"prompt": PROMPT[: 3 * number], "max_tokens": 20 + 9 * number, "seed": number, "logprobs": 1} | more
+        for number, more in enumerate([{}, {"top_k": 5}, {"temperature": 0}, {"n": 3}, {"min_p": 0.1}, {"top_p": 0.5}])
+    ]
+
+    def ask(fields: dict[str, object]) -> object:
+        return client.post("/v1/completions", json=fields).json()["choices"]
+
+    alone = [ask(fields) for fields in asked]
+    counts = client.app.state.service.engine.counts  # type: ignore[attr-defined]
+    n_tokens, n_steps = counts.tokens, counts.steps
+    with ThreadPoolExecutor(len(asked)) as pool:
+        for _ in range(2):
+            assert list(pool.map(ask, asked)) == alone
+    assert counts.tokens - n_tokens > 1.5 * (counts.steps - n_steps), "they were not computed together"

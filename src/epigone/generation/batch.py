@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 
-from epigone.generation.sampling import TokenSampler
+from epigone.generation.sampling import TokenSampler, pick_tokens
 from epigone.generation.stopping import StopDetector, count_most_tokens
 from epigone.model.decoder import Decoder, DecoderState
 
@@ -63,6 +63,7 @@ class Generation:
         self._ids = prompt_ids.new_empty(len(numbers), self._end + self.n_most)
         self._ids[:, : self._end] = prompt_ids
         self._n_likeliest = n_likeliest
+        self._known: torch.Tensor | None = None
         self._log_probabilities: list[list[float]] = []
         self.next_ids = self._ids[:, self._end - 1]
         """Each text's last token: int64 [count]."""
@@ -91,16 +92,34 @@ class Generation:
         alike = self._end == self._n_prompt
         return decoder.begin(ids[:1] if alike else ids, self._ids.shape[1] - start, self.count)
 
+    def begins_like(self, other: Generation) -> bool:
+        """Whether both have read their prompts only, and these and their room are the same."""
+        ends = {self._end, other._end, self._n_prompt, other._n_prompt}
+        return (
+            len(ends) == 1
+            and self._ids.shape == other._ids.shape
+            and torch.equal(self._ids[0, : self._end], other._ids[0, : self._end])
+        )
+
     def advance(self, logits: torch.Tensor) -> None:
         """Draw the next token of each text from its logits, fp32 [count, vocabulary], which may be changed."""
-        known = None if self._n_likeliest is None else logits.log_softmax(-1)
+        scores = self.process(logits)
+        self.take(pick_tokens(scores, self.sampler.rows), scores)
+
+    def process(self, logits: torch.Tensor) -> torch.Tensor:
+        """The first half of `advance`: what to draw from."""
+        self._known = None if self._n_likeliest is None else logits.log_softmax(-1)
         if self.sampler.settings.stop_at != "document":
             logits[:, self._end_of_text].fill_(-torch.inf)  # a text has the length that was asked for
-        self.next_ids = self.sampler.sample(logits, self._ids[:, : self._end])
+        return self.sampler.process(logits, self._ids[:, : self._end])
+
+    def take(self, drawn: torch.Tensor, scores: torch.Tensor) -> None:
+        """The second half: what was drawn from these scores, int64 [count]."""
+        self.next_ids = self.sampler.take(drawn, scores)
         self._ids[:, self._end].copy_(self.next_ids)
         self._end += 1
         self.tokens = self.next_ids.tolist()
-        self.drawn = list(self._describe_tokens(known))
+        self.drawn = list(self._describe_tokens(self._known))
         self.pieces = list(self._read_tokens())
 
     def _describe_tokens(self, known: torch.Tensor | None) -> Iterator[DrawnToken]:
@@ -151,80 +170,55 @@ class GenerationBatch:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self._state: DecoderState | None = None
-        self._decoded: list[Generation] = []
-        """Whose rows the state has, in order."""
+        self._states: dict[Generation, DecoderState] = {}
+        """Of those that have begun, in order."""
         self._waiting: list[Generation] = []
 
     @property
     def generations(self) -> list[Generation]:
         """Those that are in the batch now, whether or not they are done."""
-        return [*self._decoded, *self._waiting]
+        return [*self._states, *self._waiting]
 
     def add(self, generation: Generation) -> None:
         """Let its texts begin with the next step."""
         self._waiting.append(generation)
 
-    @torch.inference_mode()
     def remove(self, generation: Generation) -> None:
         """Drop a generation, whether or not it is done. Raises ValueError where it is not in the batch."""
-        if generation in self._decoded:
-            self._keep([other for other in self._decoded if other is not generation])
-        else:
+        if self._states.pop(generation, None) is None:
             self._waiting.remove(generation)
 
     @torch.inference_mode()
     def step(self) -> None:
         """Generate one token of every text; generations that were done before leave the batch."""
-        going, full = self._list_going()
-        self._keep(going)
-        if self._state is not None:
-            self._advance_all(self._state)
+        going = {each: state for each, state in self._states.items() if not each.is_done}
+        full = [each for each, state in going.items() if not state.room_left]
+        for generation in full:  # their context is read again in part
+            del going[generation]
+        self._states = going
+        if going:
+            self._advance(going)
+        begun: list[Generation] = []
         for generation in [*full, *self._waiting]:
-            self._begin(generation)
+            alike = next((other for other in begun if generation.begins_like(other)), None)
+            state = self._states[alike].copy() if alike else generation.begin(self._decoder)
+            self._states[generation] = state
+            begun.append(generation)
+        for generation in begun:
+            generation.advance(self._states[generation].logits)
         self._waiting = []
 
-    def _list_going(self) -> tuple[list[Generation], list[Generation]]:
-        """Those that are not done: with room in their context, and with a full one, which is read again in part."""
-        going: list[Generation] = []
-        full: list[Generation] = []
-        row = 0
-        for generation in self._decoded:
-            if not generation.is_done and self._state is not None:
-                (going if self._state.room_left(row) else full).append(generation)
-            row += generation.count
-        return going, full
-
-    def _advance_all(self, state: DecoderState) -> None:
-        if len(self._decoded) == 1:
-            self._decoded[0].advance(state.step(self._decoded[0].next_ids))
+    def _advance(self, states: Mapping[Generation, DecoderState]) -> None:
+        if len(states) == 1:
+            ((generation, state),) = states.items()
+            generation.advance(state.step(generation.next_ids))
             return
-        logits = state.step(torch.cat([generation.next_ids for generation in self._decoded]))
-        parts = torch.split(logits, [generation.count for generation in self._decoded])
-        for generation, rows in zip(self._decoded, parts, strict=True):
-            generation.advance(rows)
-
-    def _begin(self, generation: Generation) -> None:
-        started = generation.begin(self._decoder)
-        generation.advance(started.logits)
-        if self._state is None:
-            self._state = started
-        else:
-            self._state.join(started)
-        self._decoded.append(generation)
-
-    def _keep(self, generations: list[Generation]) -> None:
-        """Drop the rows of all others."""
-        if len(generations) == len(self._decoded):
-            return
-        rows: list[int] = []
-        start = 0
-        for generation in self._decoded:
-            if generation in generations:
-                rows += range(start, start + generation.count)
-            start += generation.count
-        self._decoded = generations
-        if self._state is not None and rows:
-            self._state.keep(rows)
-        else:
-            self._state = None
+        ids = torch.cat([generation.next_ids for generation in states])
+        logits = self._decoder.step_together(list(states.values()), ids)
+        counts = [generation.count for generation in states]
+        scores = [
+            generation.process(rows) for generation, rows in zip(states, torch.split(logits, counts), strict=True)
+        ]
+        tokens = pick_tokens(torch.cat(scores), [row for generation in states for row in generation.sampler.rows])
+        for generation, own, drawn in zip(states, scores, torch.split(tokens, counts), strict=True):
+            generation.take(drawn, own)

@@ -6,7 +6,8 @@ Each text of a batch has its own random numbers, so that what it gets does not d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 
@@ -169,6 +170,22 @@ class LogitBias:
         return scores
 
 
+@dataclass(frozen=True, slots=True)
+class RowSampler:
+    """How the tokens of one text are drawn, and its random numbers."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    random: RowRandom
+
+    @property
+    def kind(self) -> Literal["greedy", "sorted", "unsorted"]:
+        """How: the likeliest token, from the likeliest ones in order, or from all of them."""
+        return "greedy" if self.temperature == 0 else "sorted" if self.top_k else "unsorted"
+
+
 class TokenSampler:
     """Draws the next token of each text of a batch. What one text gets does not depend on the others."""
 
@@ -181,19 +198,29 @@ class TokenSampler:
     ) -> None:
         """`guards`: for each text those that may forbid a token that was drawn."""
         self.settings, self.processors, self.guards = settings, processors, guards
-        self.temperature = TEMPERATURE if settings.temperature == "auto" else settings.temperature
-        self.random = [RowRandom(seed) for seed in seeds]
+        temperature = TEMPERATURE if settings.temperature == "auto" else settings.temperature
+        how = temperature, settings.top_k, settings.top_p, settings.min_p
+        self.rows = [RowSampler(*how, RowRandom(seed)) for seed in seeds]
 
     def sample(self, logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
         """The next token of each text: int64 [count].
 
         logits: fp32 [count, vocabulary]; written: int64 [count, time].
         """
-        scores = logits
+        scores = self.process(logits, written)
+        return self.take(pick_tokens(scores, self.rows), scores)
+
+    def process(self, logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
+        """The logits after all processors."""
         for processor in self.processors:
-            scores = processor(written, scores)
-        tokens = self._pick(scores, range(len(scores)))
+            logits = processor(written, logits)
+        return logits
+
+    def take(self, tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The tokens that were drawn, with others in place of forbidden ones. tokens: int64 [count], is changed."""
         for row, guards in enumerate(self.guards):
+            if not guards:
+                continue
             token = int(tokens[row])
             if self._is_forbidden(token, row):
                 tokens[row] = token = self._avoid(scores[row : row + 1].clone(), token, row)
@@ -207,7 +234,7 @@ class TokenSampler:
             scores[0, token] = -torch.inf
             if not bool((scores > -torch.inf).any()):
                 break
-            token = int(self._pick(scores, [row]))
+            token = int(pick_tokens(scores, self.rows[row : row + 1]))
             if (
                 not scores[0, token] > -torch.inf
             ):  # a damaged model's scores, of which infinite ones or NaN have no share
@@ -217,55 +244,98 @@ class TokenSampler:
     def _is_forbidden(self, token: int, row: int) -> bool:
         return any(guard.forbids(token) for guard in self.guards[row])
 
-    def _pick(self, scores: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """A token for each of the rows, whose scores are given, in order."""
-        if self.temperature == 0:
-            return scores.argmax(-1)
-        probabilities = (scores / self.temperature).softmax(-1)
-        pick = self._pick_sorted if self.settings.top_k else self._pick_unsorted
-        return pick(probabilities, rows)
 
-    def _pick_unsorted(self, probabilities: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """Rejection sampling: draw from all tokens, and again where the token is not among the allowed ones.
+def pick_tokens(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
+    """A token for each row, int64 [rows], from scores, fp32 [rows, vocabulary]. They may be of several samplers."""
+    kinds = [row.kind for row in rows]
+    if len(set(kinds)) == 1:
+        return PICK[kinds[0]](scores, rows)
+    tokens = torch.empty(len(rows), dtype=torch.int64, device=scores.device)
+    for kind in set(kinds):
+        places = [place for place, other in enumerate(kinds) if other == kind]
+        tokens[places] = PICK[kind](scores[places], [rows[place] for place in places])
+    return tokens
 
-        The distribution is that of top-p and min-p sampling, and nothing needs sorting.
-        """
-        sums = probabilities.cumsum(-1)
-        tokens = self._draw(sums, rows)
-        left = self._find_refused(probabilities, tokens)
-        for number in range(TRIES + 1):
-            if not left:
-                break
-            rest, their_rows = probabilities[left], [rows[place] for place in left]
-            last = number == TRIES
-            tokens[left] = self._pick_sorted(rest, their_rows) if last else self._draw(sums[left], their_rows)
-            left = [left[place] for place in self._find_refused(rest, tokens[left])]
-        return tokens
 
-    def _draw(self, sums: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """A token each by its probability, never one of probability 0. sums: of probabilities, [rows, vocabulary]."""
-        drawn = torch.tensor([[self.random[row].draw()] for row in rows], dtype=torch.float32, device=sums.device)
-        found = torch.searchsorted(sums, drawn * sums[:, -1:], right=True)[:, 0]
-        return found.clamp_(max=sums.shape[1] - 1)  # where all probabilities are 0
+def _pick_likeliest(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
+    return scores.argmax(-1)
 
-    def _find_refused(self, probabilities: torch.Tensor, tokens: torch.Tensor) -> list[int]:
-        """The rows whose token is not allowed: likelier ones together have top_p, or it is below min_p."""
-        top_p, min_p = self.settings.top_p, self.settings.min_p
-        if top_p == 1 and not min_p:
-            return []
-        own = probabilities.gather(1, tokens[:, None])
-        if not min_p and min(own.flatten().tolist()) > 1 - top_p:
-            return []  # the likelier ones have less than top_p then
-        refused = (probabilities * (probabilities > own)).sum(-1) >= top_p
-        if min_p:
-            refused |= own[:, 0] < min_p * probabilities.amax(-1)
-        return [row for row, no in enumerate(refused.tolist()) if no]
 
-    def _pick_sorted(self, probabilities: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """The same from the tokens sorted by probability, which top_k needs."""
-        best, tokens = probabilities.topk(min(self.settings.top_k or probabilities.shape[1], probabilities.shape[1]))
-        best = best / best.sum(-1, keepdim=True)
-        struck = best.cumsum(-1) - best >= self.settings.top_p
-        struck |= best < self.settings.min_p * best[:, :1]
-        best = best.masked_fill(struck, 0.0)
-        return tokens.gather(1, self._draw(best.cumsum(-1), rows)[:, None])[:, 0]
+def _pick_unsorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
+    """Rejection sampling: draw from all tokens, and again where the token is not among the allowed ones.
+
+    The distribution is that of top-p and min-p sampling, and nothing needs sorting.
+    """
+    probabilities = _find_probabilities(scores, rows)
+    sums = probabilities.cumsum(-1)
+    tokens = _draw(sums, rows)
+    left = _find_refused(probabilities, tokens, rows)
+    for number in range(TRIES + 1):
+        if not left:
+            break
+        rest, their_rows = probabilities[left], [rows[place] for place in left]
+        last = number == TRIES
+        tokens[left] = _pick_among_best(rest, their_rows) if last else _draw(sums[left], their_rows)
+        left = [left[place] for place in _find_refused(rest, tokens[left], their_rows)]
+    return tokens
+
+
+def _pick_sorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
+    """The same from the tokens sorted by probability, which top_k needs."""
+    probabilities = _find_probabilities(scores, rows)
+    tokens = torch.empty(len(rows), dtype=torch.int64, device=scores.device)
+    for top_k in {row.top_k for row in rows}:  # so that no row depends on the others
+        places = [place for place, row in enumerate(rows) if row.top_k == top_k]
+        tokens[places] = _pick_among_best(probabilities[places], [rows[place] for place in places])
+    return tokens
+
+
+def _find_probabilities(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
+    return (scores / _list_values([row.temperature for row in rows], scores)).softmax(-1)
+
+
+def _list_values(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+    """A value for each row: fp32 [rows, 1], or [1, 1] where all are equal."""
+    return torch.tensor([[value] for value in (values if len(set(values)) > 1 else values[:1])], device=like.device)
+
+
+def _draw(sums: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
+    """A token each by its probability, never one of probability 0. sums: of probabilities, [rows, vocabulary]."""
+    drawn = torch.tensor([[row.random.draw()] for row in rows], dtype=torch.float32, device=sums.device)
+    found = torch.searchsorted(sums, drawn * sums[:, -1:], right=True)[:, 0]
+    return found.clamp_(max=sums.shape[1] - 1)  # where all probabilities are 0
+
+
+def _find_refused(probabilities: torch.Tensor, tokens: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
+    """The rows whose token is not allowed: likelier ones together have top_p, or it is below min_p."""
+    if all(row.top_p == 1 and not row.min_p for row in rows):
+        return []
+    own = probabilities.gather(1, tokens[:, None])
+    # where a token has more than 1 - top_p, the likelier ones have less than top_p
+    doubted = [
+        place
+        for place, (row, [value]) in enumerate(zip(rows, own.tolist(), strict=True))
+        if row.min_p or not value > 1 - row.top_p
+    ]
+    if not doubted:
+        return []
+    theirs, own, rows = probabilities[doubted], own[doubted], [rows[place] for place in doubted]
+    refused = (theirs * (theirs > own)).sum(-1, keepdim=True) >= _list_values([row.top_p for row in rows], own)
+    if any(row.min_p for row in rows):
+        refused |= own < _list_values([row.min_p for row in rows], own) * theirs.amax(-1, keepdim=True)
+    return [place for place, no in zip(doubted, refused[:, 0].tolist(), strict=True) if no]
+
+
+def _pick_among_best(probabilities: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
+    """A token from those that are sorted by probability; all rows have one top_k, or none."""
+    n_tokens = probabilities.shape[1]
+    best, tokens = probabilities.topk(min(rows[0].top_k or n_tokens, n_tokens))
+    best = best / best.sum(-1, keepdim=True)
+    struck = best.cumsum(-1) - best >= _list_values([row.top_p for row in rows], best)
+    struck |= best < _list_values([row.min_p for row in rows], best) * best[:, :1]
+    best = best.masked_fill(struck, 0.0)
+    return tokens.gather(1, _draw(best.cumsum(-1), rows)[:, None])[:, 0]
+
+
+PICK = {"greedy": _pick_likeliest, "sorted": _pick_sorted, "unsorted": _pick_unsorted}
+"""By the kind of a row's sampler."""

@@ -6,11 +6,12 @@ token, the KV cache above all, is in a `DecoderState`, which belongs to the call
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy, deepcopy
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, cast
 
 import torch
 from torch.nn import functional
@@ -29,6 +30,8 @@ SMALL_PARAMETERS = 20_000_000
 """With fewer weights than this bf16's longer calls cost more than it saves, while the rows are few."""
 MANY_ROWS = 24
 """From so many rows on a product in bf16, or fp32, is faster than one in int8 (docs/dev/findings.md)."""
+MOST_PADDED = 8
+"""Rows that a product may get so that its rows do not depend on their number; more would cost too much."""
 LARGEST_INT8 = 127
 """Eight-bit weights are integers from -127 to 127 times a scale for each output."""
 
@@ -37,10 +40,9 @@ LARGEST_INT8 = 127
 
 
 class DecoderState(Protocol):
-    """Texts that are being decoded together, one row each, with their KV caches. Used by one thread at a time.
+    """Texts that began together and are decoded together, one row each, with their KV caches.
 
-    Rows need not have begun together: `join` adds others between two steps, `keep` drops rows. Like the decoder, it is
-    called in inference mode.
+    Used by one thread at a time and, like the decoder, called in inference mode.
     """
 
     logits: torch.Tensor
@@ -52,14 +54,12 @@ class DecoderState(Protocol):
         Raises ValueError where a row has no room left.
         """
 
-    def room_left(self, row: int) -> int:
-        """Tokens that this row can still read."""
+    @property
+    def room_left(self) -> int:
+        """Tokens that each row can still read."""
 
-    def join(self, other: Self) -> None:
-        """Decode the rows of another state of the same decoder behind these; `other` is not to be used any more."""
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keep these rows, one at least, in this order, and drop the others."""
+    def copy(self) -> Self:
+        """The same texts once more, to go on otherwise."""
 
 
 class Decoder(Protocol):
@@ -82,6 +82,14 @@ class Decoder(Protocol):
         ids: int64 [count, time], or [1, time] where all texts begin alike. There is never room for more than a context.
         """
 
+    def step_together(self, states: Sequence[Any], ids: torch.Tensor) -> torch.Tensor:
+        """What `step` of each of these states gives, for all at once: fp32 [rows, vocabulary]. ids: int64 [rows].
+
+        Products with the weights, which take most of the time, are computed for all rows together; the attention of
+        each state is its own. So a row gets the same numbers whatever is decoded beside it, to the last bit where a
+        row of a product does not depend on the number of rows: with weights in int8 and bf16 (docs/dev/findings.md).
+        """
+
     def read_all(self, ids: torch.Tensor) -> torch.Tensor:
         """The logits after each token of texts: fp32 [count * time, vocabulary]. ids: int64 [count, time]."""
 
@@ -98,6 +106,7 @@ class Layer:
 
         self.first, self.second = find("ln_1"), find("ln_2")
         self.attention, self.out = _pack(*find("attn.c_attn"), form), _pack(*find("attn.c_proj"), form)
+        self.n_inner = len(find("mlp.c_proj")[0])
         self.widen, self.narrow = _pack(*find("mlp.c_fc"), form), _pack(*find("mlp.c_proj"), form)
 
 
@@ -120,6 +129,25 @@ class FastDecoder:
         # On a processor without AMX, attention over keys in bf16 takes two to four times as long as in fp32 (findings).
         half_keys = form != "fp32" and (self.device.type != "cpu" or has_amx())
         self._kept = torch.bfloat16 if half_keys else torch.float32
+        self._one_by_one = False
+        """Whether states that step together are computed one after another."""
+
+    def make_rows_alike(self, most: int) -> None:
+        """Let what a row gets not depend on the rows beside it, to the last bit, for up to `most` rows in a step.
+
+        Measured with the first layer and the head. In fp32 a product of few rows is computed otherwise than one of
+        many: such products get further rows. Where no number of rows helps, states are computed one after another.
+        """
+        layer = self._layers[0]
+        sizes = {layer.attention: self.width, layer.out: self.width, layer.widen: self.width}
+        sizes |= {layer.narrow: self._layers[0].n_inner, self._head: self.width}
+        least = max(find_least_rows(linear, size, most, self.device) for linear, size in sizes.items())
+        self._one_by_one = least > MOST_PADDED
+        if 1 < least <= MOST_PADDED:
+            self._head = pad_rows(self._head, least)
+            for layer in self._layers:
+                layer.attention, layer.out = pad_rows(layer.attention, least), pad_rows(layer.out, least)
+                layer.widen, layer.narrow = pad_rows(layer.widen, least), pad_rows(layer.narrow, least)
 
     def count_bytes(self, room: int) -> int:
         """See `Decoder`."""
@@ -135,6 +163,13 @@ class FastDecoder:
             logits = logits.repeat(count, 1)
         return FastState(self, cache, logits)
 
+    def step_together(self, states: Sequence[FastState], ids: torch.Tensor) -> torch.Tensor:
+        """See `Decoder`."""
+        if self._one_by_one:
+            rows = torch.split(ids, [state.cache.count for state in states])
+            return torch.cat([state.step(own) for state, own in zip(states, rows, strict=True)])
+        return self.predict(self._read(ids[:, None], [state.cache for state in states])[:, -1])
+
     def read_all(self, ids: torch.Tensor) -> torch.Tensor:
         """See `Decoder`."""
         return self.predict(self.read(ids, self.make_cache(*ids.shape)).flatten(0, 1))
@@ -147,25 +182,33 @@ class FastDecoder:
     def read(self, ids: torch.Tensor, cache: KVCache) -> torch.Tensor:
         """What the blocks compute of the texts' next tokens: [count, time, width]. ids: int64 [count, time].
 
-        Their keys and values are put into the cache. Where its rows began apart, `time` is 1.
+        Their keys and values are put into the cache.
         """
+        return self._read(ids, [cache])
+
+    def _read(self, ids: torch.Tensor, caches: Sequence[KVCache]) -> torch.Tensor:
+        """The same for the rows of several caches; with more than one, `time` is 1."""
         count, n_time = ids.shape
-        start, end = cache.take_slots(n_time)
-        positions = (
-            self._positions[start:end] if cache.starts is None else self._positions[start - cache.starts][:, None]
-        )
-        x = (functional.embedding(ids, self._tokens) + positions).view(-1, self.width)
-        fresh, known = cache.tensor[..., start:end, :].unbind(0), cache.tensor[..., :end, :]
-        keys, values = (part.unbind(0) for part in known.unbind(1))
-        mask = cache.mask
-        for layer, room, key, value in zip(self._layers, fresh, keys, values, strict=True):
+        counts = [cache.count for cache in caches]
+        slots = [cache.take_slots(n_time) for cache in caches]
+        x = (functional.embedding(ids, self._tokens) + self._find_positions(slots, counts)).view(-1, self.width)
+        views = [cache.list_layers(*slot) for cache, slot in zip(caches, slots, strict=True)]
+        for number, layer in enumerate(self._layers):
             qkv = layer.attention(self._normalise(x, layer.first)).to(self._kept)
             new = qkv.view(count, n_time, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
-            room.copy_(new[1:])
-            mixed = functional.scaled_dot_product_attention(new[0], key, value, mask, is_causal=n_time > 1)
-            x = layer.out(mixed.transpose(1, 2).reshape(-1, self.width)) + x
+            parts = [new] if len(caches) == 1 else torch.split(new, counts, 1)
+            mixed = [_attend(part, view[number]) for part, view in zip(parts, views, strict=True)]
+            heads = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+            x = layer.out(heads.transpose(1, 2).reshape(-1, self.width)) + x
             x = layer.narrow(functional.gelu(layer.widen(self._normalise(x, layer.second)), approximate="tanh")) + x
         return x.view(count, n_time, self.width)
+
+    def _find_positions(self, slots: Sequence[tuple[int, int]], counts: Sequence[int]) -> torch.Tensor:
+        """Embeddings of the positions of each cache's next tokens: [time, width], or [rows, 1, width] for several."""
+        if len(slots) == 1:
+            return self._positions[slice(*slots[0])]
+        places = [start for (start, _), count in zip(slots, counts, strict=True) for _ in range(count)]
+        return self._positions[places][:, None]
 
     def predict(self, x: torch.Tensor) -> torch.Tensor:
         """Logits, fp32 [rows, vocabulary], from what the blocks computed, [rows, width]."""
@@ -175,11 +218,25 @@ class FastDecoder:
         return torch.layer_norm(x, (self.width,), *norm, self.epsilon)
 
 
+class LayerCache(NamedTuple):
+    """One layer of a cache: where the next keys and values go, [2, count, heads, time, width of a head] ..."""
+
+    fresh: torch.Tensor
+    keys: torch.Tensor
+    """... and all so far, these with them: [count, heads, slots, width of a head]."""
+    values: torch.Tensor
+
+
+def _attend(new: torch.Tensor, cache: LayerCache) -> torch.Tensor:
+    """What new tokens take from all so far. new: their queries, keys and values, [3, count, heads, time, -]."""
+    cache.fresh.copy_(new[1:])
+    return functional.scaled_dot_product_attention(new[0], cache.keys, cache.values, is_causal=new.shape[3] > 1)
+
+
 class KVCache:
     """Keys and values of texts that are decoded together, [layers, 2, count, heads, slots, width of a head].
 
-    All rows end at the same slot, so that a step writes to one place whatever their lengths. A row that began later has
-    its first token in a later slot, and what stands before that is masked. Rows that began together need no mask.
+    All rows began together, so a step writes to one place.
     """
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
@@ -192,10 +249,6 @@ class KVCache:
         self.tensor = tensor.permute(0, 3, 1, 4, 2, 5) if shape[2] == 1 else tensor
         self.end = 0
         """Slots that are filled."""
-        self.starts: torch.Tensor | None = None
-        """Each row's first slot, int64 [count]; None where that is 0 for all."""
-        self.whole_mask: torch.Tensor | None = None
-        """Over all slots; see `mask`."""
 
     @property
     def n_slots(self) -> int:
@@ -207,65 +260,28 @@ class KVCache:
         """Rows."""
         return self.tensor.shape[2]
 
-    @property
-    def mask(self) -> torch.Tensor | None:
-        """To be added to the attention's scores, [count, 1, 1, filled slots]; None where nothing is masked."""
-        return None if self.whole_mask is None else self.whole_mask[..., : self.end]
-
-    def list_starts(self) -> list[int]:
-        """Each row's first slot."""
-        return [0] * self.count if self.starts is None else self.starts.tolist()
-
     def take_slots(self, n_time: int) -> tuple[int, int]:
-        """The next slots, from and to. Raises ValueError where a row has no room for them."""
+        """The next slots, from and to. Raises ValueError where there is no room for them."""
         if self.end + n_time > self.n_slots:
-            self._close_gap()
-            if self.end + n_time > self.n_slots:
-                raise ValueError(f"A text of {self.end:,} tokens has no room for {n_time:,} more.")
+            raise ValueError(f"A text of {self.end:,} tokens has no room for {n_time:,} more.")
         self.end += n_time
         return self.end - n_time, self.end
+
+    def list_layers(self, start: int, end: int) -> list[LayerCache]:
+        """Each layer, with the slots from `start` to `end` as those of the next tokens."""
+        fresh, known = self.tensor[..., start:end, :].unbind(0), self.tensor[..., :end, :]
+        keys, values = (part.unbind(0) for part in known.unbind(1))
+        return list(map(LayerCache, fresh, keys, values))
 
     def repeat(self, count: int) -> None:
         """Let its only row be `count` rows."""
         self.tensor = self.tensor.repeat_interleave(count, dim=2)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keep these rows in this order."""
-        starts = self.list_starts()
-        self.tensor = self.tensor[:, :, torch.tensor(rows, device=self.tensor.device)]
-        self._set_starts([starts[row] for row in rows])
-        self._close_gap()
-
-    def join(self, other: KVCache, n_slots: int) -> None:
-        """Put another cache's rows behind these, in `n_slots` slots."""
-        end, old = max(self.end, other.end), self.tensor
-        starts = [end - cache.end + start for cache in (self, other) for start in cache.list_starts()]
-        layers, pair, count, heads, _, width = old.shape
-        self.tensor = old.new_empty(layers, pair, count + other.count, heads, n_slots, width)
-        self.tensor[:, :, :count, :, end - self.end : end] = old[..., : self.end, :]
-        self.tensor[:, :, count:, :, end - other.end : end] = other.tensor[..., : other.end, :]
-        self.end = end
-        self._set_starts(starts)
-
-    def _close_gap(self) -> None:
-        """Move all rows to the front as far as the longest allows."""
-        starts = self.list_starts()
-        if gap := min(starts):
-            self.tensor[..., : self.end - gap, :] = self.tensor[..., gap : self.end, :].clone()
-            self.end -= gap
-            self._set_starts([start - gap for start in starts])
-
-    def _set_starts(self, starts: list[int]) -> None:
-        if not any(starts):
-            self.starts = self.whole_mask = None
-            return
-        device = self.tensor.device
-        self.starts = torch.tensor(starts, device=device)
-        hidden = torch.arange(self.n_slots, device=device) < self.starts[:, None]
-        mask = torch.zeros(hidden.shape, dtype=self.tensor.dtype, device=device).masked_fill_(hidden, -torch.inf)
-        self.whole_mask = mask[:, None, None]
-        for row, start in enumerate(starts):  # what is masked is multiplied by zero, which not all numbers survive
-            self.tensor[:, :, row, :, :start] = 0
+    def copy(self) -> KVCache:
+        """The same once more."""
+        other = copy(self)
+        other.tensor = self.tensor.clone()
+        return other
 
 
 class FastState:
@@ -278,18 +294,14 @@ class FastState:
         """See `DecoderState`."""
         return self.decoder.predict(self.decoder.read(ids[:, None], self.cache)[:, -1])
 
-    def room_left(self, row: int) -> int:
+    @property
+    def room_left(self) -> int:
         """See `DecoderState`."""
-        cache = self.cache
-        return cache.n_slots - cache.end + (0 if cache.starts is None else int(cache.starts[row]))
+        return self.cache.n_slots - self.cache.end
 
-    def join(self, other: FastState) -> None:
+    def copy(self) -> FastState:
         """See `DecoderState`."""
-        self.cache.join(other.cache, self.decoder.n_positions)
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """See `DecoderState`."""
-        self.cache.keep(rows)
+        return FastState(self.decoder, self.cache.copy(), self.logits.clone())
 
 
 # -- transformers' own forward
@@ -319,23 +331,18 @@ class ReferenceDecoder:
         """See `Decoder`."""
         return self.read(ids, self.make_cache(), n_kept=0).flatten(0, 1)
 
-    def read(
-        self, ids: torch.Tensor, cache: DynamicCache, n_kept: int = 1, hidden: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Logits after the last `n_kept` tokens, or all for 0: fp32 [count, -, vocabulary]. ids: int64 [count, time].
+    def step_together(self, states: Sequence[ReferenceState], ids: torch.Tensor) -> torch.Tensor:
+        """See `Decoder`. It takes as long as one after another."""
+        rows = torch.split(ids, [state.count for state in states])
+        return torch.cat([state.step(own) for state, own in zip(states, rows, strict=True)])
 
-        hidden: int64 [count]: at the beginning of the cache, slots that are not a row's own.
-        """
-        more: dict[str, torch.Tensor] = {}
-        if hidden is not None:
-            slots = torch.arange(int(cache.get_seq_length()) + ids.shape[1], device=ids.device)
-            more["attention_mask"] = (slots >= hidden[:, None]).long()
-            more["position_ids"] = slots[-ids.shape[1] :] - hidden[:, None]
+    def read(self, ids: torch.Tensor, cache: DynamicCache, n_kept: int = 1) -> torch.Tensor:
+        """Logits after the last `n_kept` tokens, or all for 0: fp32 [count, -, vocabulary]. ids: [count, time]."""
         with self._lock:  # a module's training mode is the same for all threads
             was_training = self.model.training
             self.model.eval()  # type: ignore[no-untyped-call]
             try:
-                read = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=n_kept, **more)
+                read = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=n_kept)
             finally:
                 self.model.train(was_training)
         logits: torch.Tensor = read.logits.float()
@@ -343,57 +350,26 @@ class ReferenceDecoder:
 
 
 class ReferenceState:
-    """The state of a `ReferenceDecoder`: transformers' own cache; rows that began later are padded in front."""
+    """The state of a `ReferenceDecoder`: transformers' own cache."""
 
     def __init__(self, decoder: ReferenceDecoder, cache: DynamicCache, count: int, logits: torch.Tensor) -> None:
-        self._decoder, self._cache, self.logits = decoder, cache, logits
-        self._hidden = torch.zeros(count, dtype=torch.int64, device=decoder.device)
-        """Slots at the beginning that are not the row's own: int64 [count]."""
+        self._decoder, self._cache, self.count, self.logits = decoder, cache, count, logits
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """See `DecoderState`."""
-        n_read = int(self._cache.get_seq_length()) - int(self._hidden.min())
+        n_read = int(self._cache.get_seq_length())
         if n_read >= self._decoder.n_positions:
             raise ValueError(f"A text of {n_read:,} tokens has no room for one more.")
-        hidden = self._hidden if bool(self._hidden.any()) else None
-        return self._decoder.read(ids[:, None], self._cache, hidden=hidden)[:, -1]
+        return self._decoder.read(ids[:, None], self._cache)[:, -1]
 
-    def room_left(self, row: int) -> int:
+    @property
+    def room_left(self) -> int:
         """See `DecoderState`."""
-        return self._decoder.n_positions - int(self._cache.get_seq_length()) + int(self._hidden[row])
+        return self._decoder.n_positions - int(self._cache.get_seq_length())
 
-    def join(self, other: ReferenceState) -> None:
+    def copy(self) -> ReferenceState:
         """See `DecoderState`."""
-        pairs, others = _list_keys_and_values(self._cache), _list_keys_and_values(other._cache)
-        ends = pairs[0][0].shape[-2], others[0][0].shape[-2]
-        pads = [(0, 0, max(ends) - end, 0) for end in ends]
-        self._hidden = torch.cat([state._hidden + pad[2] for state, pad in zip((self, other), pads, strict=True)])
-        self._fill(
-            [
-                torch.cat([functional.pad(own, pads[0]), functional.pad(added, pads[1])])
-                for own, added in zip(pair, new, strict=True)
-            ]
-            for pair, new in zip(pairs, others, strict=True)
-        )
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """See `DecoderState`."""
-        kept = torch.tensor(rows, device=self._decoder.device)
-        gap = int(self._hidden[kept].min())
-        self._hidden = self._hidden[kept] - gap
-        self._fill([part[kept, :, gap:] for part in pair] for pair in _list_keys_and_values(self._cache))
-
-    def _fill(self, pairs: Iterable[list[torch.Tensor]]) -> None:
-        """Put these keys and values of each layer into a new cache."""
-        pairs, self._cache = list(pairs), self._decoder.make_cache()
-        for number, (keys, values) in enumerate(pairs):
-            self._cache.update(keys, values, number)
-
-
-def _list_keys_and_values(cache: DynamicCache) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Of each layer, [count, heads, time, width of a head]."""
-    layers = cast(list[Any], cache.layers)  # its declared types include layers of other models
-    return [(layer.keys, layer.values) for layer in layers]
+        return ReferenceState(self._decoder, deepcopy(self._cache), self.count, self.logits.clone())
 
 
 # -- guidance
@@ -420,6 +396,11 @@ class GuidedDecoder:
         room = min(room, self.n_positions)
         return GuidedState(self, self.tuned.begin(ids, room, count), self.base.begin(ids, room, count))
 
+    def step_together(self, states: Sequence[GuidedState], ids: torch.Tensor) -> torch.Tensor:
+        """See `Decoder`."""
+        tuned = self.tuned.step_together([state.tuned for state in states], ids)
+        return self.mix(tuned, self.base.step_together([state.base for state in states], ids))
+
     def read_all(self, ids: torch.Tensor) -> torch.Tensor:
         """See `Decoder`."""
         return self.mix(self.tuned.read_all(ids), self.base.read_all(ids))
@@ -433,26 +414,21 @@ class GuidedState:
     """The states of both models of a `GuidedDecoder`."""
 
     def __init__(self, decoder: GuidedDecoder, tuned: DecoderState, base: DecoderState) -> None:
-        self._decoder, self._tuned, self._base = decoder, tuned, base
+        self._decoder, self.tuned, self.base = decoder, tuned, base
         self.logits = decoder.mix(tuned.logits, base.logits)
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """See `DecoderState`."""
-        return self._decoder.mix(self._tuned.step(ids), self._base.step(ids))
+        return self._decoder.mix(self.tuned.step(ids), self.base.step(ids))
 
-    def room_left(self, row: int) -> int:
+    @property
+    def room_left(self) -> int:
         """See `DecoderState`."""
-        return min(self._tuned.room_left(row), self._base.room_left(row))
+        return min(self.tuned.room_left, self.base.room_left)
 
-    def join(self, other: GuidedState) -> None:
+    def copy(self) -> GuidedState:
         """See `DecoderState`."""
-        self._tuned.join(other._tuned)
-        self._base.join(other._base)
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """See `DecoderState`."""
-        self._tuned.keep(rows)
-        self._base.keep(rows)
+        return GuidedState(self._decoder, self.tuned.copy(), self.base.copy())
 
 
 # -- which decoder, and which format
@@ -505,6 +481,26 @@ def _pack(weight: torch.Tensor, bias: torch.Tensor | None, form: WeightFormat) -
     if form == "fp32":
         return (lambda x: x @ weight) if bias is None else lambda x: torch.addmm(bias, x, weight)
     return Int8Linear(weight, bias) if form == "int8" else pack_linear(weight, bias, torch.bfloat16)
+
+
+@torch.inference_mode()
+def find_least_rows(linear: Linear, n_in: int, most: int, device: torch.device) -> int:
+    """The number from which on, up to `most`, a row of a product has the same bits whatever the number of rows."""
+    x = torch.randn(most, n_in, generator=torch.Generator().manual_seed(0)).to(device)
+    whole = linear(x)
+    unlike = [count for count in range(1, most) if not torch.equal(linear(x[:count]), whole[:count])]
+    return max(unlike, default=0) + 1
+
+
+def pad_rows(linear: Linear, least: int) -> Linear:
+    """The same product, computed with so many rows at least."""
+
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        if len(x) >= least:
+            return linear(x)
+        return linear(functional.pad(x, (0, 0, 0, least - len(x))))[: len(x)]
+
+    return multiply
 
 
 class Int8Linear:

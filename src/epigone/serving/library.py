@@ -19,12 +19,13 @@ from epigone.errors import EpigoneError, SettingsError
 from epigone.generation.generator import TextGenerator
 from epigone.hardware import find_free_bytes, find_hardware
 from epigone.model.base_profile import BASES
-from epigone.model.decoder import Decoder, GuidedDecoder, open_decoder
+from epigone.model.decoder import Decoder, FastDecoder, GuidedDecoder, open_decoder
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.run import open_generator, open_run
 from epigone.runs.folder import RunFolder
 from epigone.runs.repair import CONFIG_AND_TOKENIZER
 from epigone.serving.answers import ApiError, translate
+from epigone.serving.engine import MOST_ROWS
 from epigone.settings import WriteSettings
 
 MOST_LOADED = 8
@@ -90,6 +91,7 @@ class LoadedModel:
         self.last_used = time.monotonic()
         place = served.name if served.kind == "base" else served.folder
         self.generator: TextGenerator = open_generator(place, WriteSettings())
+        _make_rows_alike(self.generator.decoder)
         self.fingerprint = f"epigone-{__version__}-{_hash_file_times(signature)}"
         self._guided: OrderedDict[float, Decoder] = OrderedDict()
         self._base: Decoder | None = None
@@ -117,7 +119,9 @@ class LoadedModel:
         facts = RunFolder.find(self.served.folder).read_model_facts() if self.served.kind == "run" else None
         if facts is None or facts.base == "none":
             raise SettingsError("guidance needs a run that was fine-tuned from a base.", hint="Leave it out.")
-        return open_decoder(find_base(facts.base).folder, "auto", find_hardware())
+        decoder = open_decoder(find_base(facts.base).folder, "auto", find_hardware())
+        _make_rows_alike(decoder)
+        return decoder
 
     @cached_property
     def token_names(self) -> list[str]:
@@ -133,6 +137,12 @@ class LoadedModel:
     def n_tokens(self) -> int:
         """Ids that a request may contain."""
         return len(self.generator.token_bytes)
+
+
+def _make_rows_alike(decoder: Decoder) -> None:
+    """So that a request gets the same text whatever is computed beside it. Other decoders compute one by one anyway."""
+    if isinstance(decoder, FastDecoder):
+        decoder.make_rows_alike(MOST_ROWS)
 
 
 def name_bytes(data: bytes) -> str:
