@@ -156,6 +156,8 @@ FormatName = Literal[
     "discord",
     "tweets",
     "irc",
+    "mail",
+    "subtitles",
     "parquet",
     "jsonl",
     "json",

@@ -40,7 +40,7 @@ MOST_GATHERED_CHARACTERS = 1 << 25
 """A text in which Project Gutenberg's name is everywhere is divided near it all the same."""
 LAYOUT_CHARACTERS = 1 << 20
 """Of a text, they show whether it is wrapped."""
-WRAPPED_FORMATS = ("text", "markdown")
+WRAPPED_FORMATS = ("text", "markdown", "mail")
 """In others a line ends where its author wanted it to."""
 HASHED_BYTES = 1 << 20
 SMALLEST_CORPUS = 2_000

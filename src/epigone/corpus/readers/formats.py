@@ -12,12 +12,14 @@ from epigone.corpus.readers.fb2 import FB2
 from epigone.corpus.readers.html import HTML
 from epigone.corpus.readers.irc import IRC
 from epigone.corpus.readers.json_data import JSON, JSON_LINES
+from epigone.corpus.readers.mail import MAIL
 from epigone.corpus.readers.markdown import MARKDOWN
 from epigone.corpus.readers.odt import FODT, ODT
 from epigone.corpus.readers.parquet import PARQUET
 from epigone.corpus.readers.pdf import PDF
 from epigone.corpus.readers.reader import Beginning, Format
 from epigone.corpus.readers.rtf import RTF
+from epigone.corpus.readers.subtitles import SUBTITLES
 from epigone.corpus.readers.table import CSV
 from epigone.corpus.readers.telegram import TELEGRAM
 from epigone.corpus.readers.tweets import TWEETS
@@ -26,7 +28,7 @@ from epigone.errors import SettingsError
 
 FORMATS: tuple[Format, ...] = (
     *(PDF, EPUB, DOCX, ODT, FODT, RTF, FB2),
-    *(WHATSAPP, TELEGRAM, DISCORD, TWEETS, IRC),
+    *(WHATSAPP, TELEGRAM, DISCORD, TWEETS, IRC, MAIL, SUBTITLES),
     *(PARQUET, JSON_LINES, JSON),
     *(HTML, MARKDOWN, CSV),
 )

@@ -1,0 +1,168 @@
+"""Subtitles (SRT, WebVTT): what is said, in paragraphs that end at pauses, without numbers, times and marks.
+
+Where WebVTT names the speakers, it is a conversation. A line of a dialogue, which begins with a dash, stays a line.
+What YouTube's captions repeat of the line before is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from epigone.corpus.readers.conversation import Message, join_messages
+from epigone.corpus.readers.layout import INVISIBLE
+from epigone.corpus.readers.page import unescape
+from epigone.corpus.readers.reader import Beginning, DropLog, Format, ParsedDocument, ReadContext
+from epigone.corpus.readers.speakers import clean_name
+
+CLOCK = r"(?:(\d{1,3}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
+TIMES = re.compile(rf"\s*{CLOCK}\s*--?>\s*{CLOCK}(?:[ \t].{{0,200}})?$")
+FIRST = re.compile(rf"\s*(?:\d{{1,9}}\s*\n)?\s*{CLOCK}\s*-->\s*{CLOCK}")
+PAUSE_SECONDS = 3.0
+"""Between two subtitles, before a new paragraph. In films most pauses within a speech are under two seconds."""
+VOICE = re.compile(r"<v(?:\.[\w.]{1,60})?[ \t]+([^<>\n]{1,80})>")
+TAG = re.compile(r"</?[a-zA-Z][^<>\n]{0,200}>|<\d{1,3}:[\d:.]{1,12}>|\{\\[^{}\n]{0,100}\}|\{[a-zA-Z]:[^{}\n]{0,60}\}")
+SOUND = re.compile(r"[\[(\uff08][^\[\]()\uff08\uff09\n]{1,120}[\])\uff09]|[♪♫]+|^#[ \t]|[ \t]#$")
+"""What is heard: [door slams], (laughs), ♪."""
+DASH = re.compile(r"[-–—‐]\s?(?=\S)")
+BLOCKS = ("NOTE", "STYLE", "REGION", "WEBVTT", "X-TIMESTAMP-MAP", "Kind:", "Language:")
+
+
+def recognise(beginning: Beginning) -> bool:
+    """The word that WebVTT begins with, or a number and two times."""
+    text = beginning.text.lstrip("\ufeff")
+    return bool(re.match(r"WEBVTT(?:[ \t\n]|$)", text) or FIRST.match(text))
+
+
+def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
+    """The one document of a file: a text, or a conversation if it says who speaks."""
+    reader = _Reader(context.drops)
+    for line in context.read_lines(file):
+        reader.add(line)
+    cues = reader.finish()
+    if any(cue.speaker for cue in cues):
+        speaker, messages = "", list[Message]()
+        for cue in cues:
+            speaker = cue.speaker or speaker
+            messages.append(Message(speaker, " ".join(cue.lines)))
+        yield ParsedDocument(text=join_messages(list(_join_sentences(messages)), context))
+    else:
+        yield ParsedDocument(text=join_cues(cues))
+
+
+SUBTITLES = Format(
+    name="subtitles",
+    title="subtitles (SRT, VTT)",
+    suffixes=(".srt", ".vtt"),
+    recognise=recognise,
+    read=read,
+)
+
+
+@dataclass(slots=True)
+class Cue:
+    """A subtitle."""
+
+    start: float
+    """Seconds."""
+    end: float
+    speaker: str = ""
+    lines: list[str] = field(default_factory=list)
+
+
+class _Reader:
+    """Collects subtitles from lines."""
+
+    def __init__(self, drops: DropLog) -> None:
+        self.drops = drops
+        self.cues: list[Cue] = []
+        self._cue: Cue | None = None
+        self._held: list[str] = []
+        """Lines of the subtitle so far: its last one may be the number of the next."""
+
+    def add(self, line: str) -> None:
+        """The next line."""
+        if "->" in line and (times := TIMES.match(line)):
+            if self._held and self._held[-1].strip().isdigit():
+                self._held.pop()  # its number
+            self._end()
+            self._cue = Cue(_read_seconds(times.groups()[:4]), _read_seconds(times.groups()[4:]))
+        elif not line.strip():
+            self._end()
+        else:
+            self._held.append(line)
+
+    def finish(self) -> list[Cue]:
+        """All of them with text, after the last line."""
+        self._end()
+        return self.cues
+
+    def _end(self) -> None:
+        cue, lines = self._cue, self._held
+        if cue is None:
+            if lines and not lines[0].startswith(BLOCKS) and not lines[0].strip().isdigit():
+                self.drops.add("other lines", "\n".join(lines))
+            elif lines and lines[0].startswith("NOTE"):
+                self.drops.add("notes", "\n".join(lines))
+            self._held = []
+            return
+        self._cue, self._held = None, []
+        if voice := VOICE.search(lines[0]) if lines else None:
+            cue.speaker = clean_name(voice[1])
+        before = self.cues[-1].lines if self.cues else []
+        for line in lines:
+            text = clean_line(line, self.drops)
+            if text and not (before and text == before[-1] and not cue.lines):
+                cue.lines.append(text)
+        if cue.lines:
+            self.cues.append(cue)
+
+
+def clean_line(line: str, drops: DropLog) -> str:
+    """What is said in a line."""
+    text = unescape(TAG.sub("", line)) if "<" in line or "{" in line or "&" in line else line
+    if SOUND.search(text):
+        for sound in SOUND.findall(text):
+            drops.add("sounds", sound)
+        text = SOUND.sub("", text)
+    return " ".join(INVISIBLE.sub("", text).split()).removesuffix(" -").lstrip(":").strip()
+
+
+def _read_seconds(clock: tuple[str | None, ...]) -> float:
+    hours, minutes, seconds, parts = (int(part or 0) for part in clock)
+    return hours * 3600.0 + minutes * 60 + seconds + parts / 1000
+
+
+def join_cues(cues: list[Cue]) -> str:
+    """Subtitles as paragraphs: a pause ends one, a dash begins a line."""
+    parts: list[str] = []
+    before: Cue | None = None
+    for cue in cues:
+        is_apart = before is not None and cue.start - before.end >= PAUSE_SECONDS
+        for number, line in enumerate(cue.lines):
+            is_turn = bool(DASH.match(line))
+            between = "\n\n" if is_apart and not number else "\n" if is_turn or _ends_turn(parts) else " "
+            parts.append((between if parts else "") + (DASH.sub("– ", line, count=1) if is_turn else line))
+        before = cue
+    return "".join([*parts, "\n"]) if parts else ""
+
+
+def _ends_turn(parts: list[str]) -> bool:
+    """Whether the last line is one of a dialogue, and its sentence has ended."""
+    return bool(parts) and parts[-1].lstrip("\n ").startswith("– ") and parts[-1].endswith((".", "!", "?", "…", '"'))
+
+
+def _join_sentences(messages: list[Message]) -> Iterator[Message]:
+    """Messages of which one does not end in the middle of a sentence and goes on in the next."""
+    held: Message | None = None
+    for message in messages:
+        if held is not None and held.speaker == message.speaker and not held.text.endswith((".", "!", "?", "…", '"')):
+            held = Message(held.speaker, f"{held.text} {message.text}")
+            continue
+        if held is not None:
+            yield held
+        held = message
+    if held is not None:
+        yield held
