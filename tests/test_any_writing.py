@@ -40,6 +40,7 @@ WISHES = st.fixed_dictionaries(
         "no_repeat_ngram_size": st.integers(0, 4),
         "bad_words": st.lists(st.text(min_size=1, max_size=5), max_size=2).map(tuple),
         "loop_guard": st.sampled_from(["on", "off"]),
+        "marks": st.sampled_from(["auto", "any"]),
         "stop": st.lists(st.text(max_size=4), max_size=2).map(tuple),
         "seed": st.integers(0, 2**32 - 1),
         "precision": st.sampled_from(["auto", "fp32", "bf16", "int8"]),

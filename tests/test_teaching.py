@@ -17,13 +17,14 @@ from transformers import GPT2LMHeadModel
 
 import epigone
 from epigone import pipeline
-from epigone.distillation import can_teach
+from epigone.distillation import can_teach, check_two_runs
+from epigone.errors import SettingsError
 from epigone.model.loss import TEACHER_SHARE, NextTokenLoss
 from epigone.runs.folder import RunFolder
 from epigone.tokens.tokenizer import load_tokenizer
 from epigone.training.events import Finished
 from epigone.training.trainer import Trainer
-from helpers_front import Outcome, command, shared_run, workshop, write_sonnets
+from helpers_front import Outcome, command, hash_one, shared_run, workshop, write_sonnets
 from helpers_plan import change
 from test_forward import assert_equal, list_gradients, make_batch, make_model
 
@@ -231,3 +232,102 @@ def test_its_card_and_its_page_say_so() -> None:
         ours, theirs = (" ".join((run / file).read_text("utf-8").split()) for run in (taught()[0], teacher()))
         assert "trained from scratch and distilled from another model" in ours
         assert "trained from scratch" in theirs and "another model" not in theirs
+
+
+# -- two runs in one command
+
+
+def two_runs(folder: Path, *flags: str | Path, of: Path | None = None) -> Outcome:
+    return train(of or text(), folder, "--teacher", "self", "--base", "none", "--block-size", "32", *flags)
+
+
+def weights_of(run: Path) -> str:
+    return hash_one(run / "model" / "model.safetensors")
+
+
+@cache
+def twice() -> tuple[Path, Outcome]:
+    outcome = two_runs(workshop() / "twice", "--dropout", "0.1")
+    assert outcome.code == 0, outcome.err
+    return workshop() / "twice", outcome
+
+
+def test_one_command_makes_what_two_make(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train(text(), first, "--base", "none", "--block-size", "32", "--dropout", "0.1").code == 0
+    assert train(text(), second, "--teacher", first, "--dropout", "0.1").code == 0
+    run = twice()[0]
+    assert weights_of(run / "first") == weights_of(first) and weights_of(run) == weights_of(second)
+    assert hash_one(run / "teacher" / "model.safetensors") == weights_of(first)
+
+
+def test_both_runs_are_shown_and_reported() -> None:
+    run, outcome = twice()
+    bits = epigone.open_run(run / "first").best.bits_per_byte
+    assert "Plan of the first of two runs" in outcome.out
+    assert "Plan of the second of two runs, which learns from the first" in outcome.out
+    for page in (outcome.out, (run / "report.html").read_text("utf-8")):
+        assert f"its first run, in first/, reached {bits:.3f} bits per byte" in " ".join(page.split())
+    assert "distilled from a first run of the same plan" in " ".join((run / "report.html").read_text("utf-8").split())
+    assert RunFolder(run).read_settings().teacher == "self" and read_plan(run).teacher == "self"
+    assert "To write with it: epigone write" in outcome.out and f"{run / 'first'} --prompt" not in outcome.out
+    plan = command("plan", text(), "--teacher", "self", "--base", "none", "--samples", "0")
+    assert plan.code == 0 and "the plan of the first of two runs" in " ".join(plan.out.split())
+
+
+@pytest.mark.parametrize("n_steps", [30, 160], ids=["in the first", "in the second"])
+def test_both_go_on_where_they_stopped_wherever_they_are_then(tmp_path: Path, n_steps: int) -> None:
+    """The text is gone, too: the second run has the tokens of the first."""
+    copy = tmp_path / "text.txt"
+    shutil.copy(text(), copy)
+    how = {"size": "1x32", "epochs": 4.0, "batch_size": 4, "samples": 0, "precision": "fp32", "dropout": 0.1}
+    asked = epigone.TrainSettings(**how, teacher="self", base="none", block_size=32)
+    stops = iter([False] * n_steps + [True] * 9)
+    *_, last = pipeline.run_training([str(copy)], asked, tmp_path / "run", should_stop=lambda: next(stops))
+    assert isinstance(last, Finished) and last.reason == "interrupted"
+    copy.unlink()
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    is_in_first = not (moved / "run.json").exists()
+    assert is_in_first == (n_steps == 30)
+    if is_in_first:
+        assert "in the first of its two runs" in command("resume", moved, "--epochs", "5").err
+        assert "goes on with it" in " ".join(command("write", moved).err.split())
+        assert "already holds a run" in two_runs(moved).err
+    assert command("resume", moved).code == 0
+    assert weights_of(moved) == weights_of(twice()[0]) and weights_of(moved / "first") == weights_of(
+        twice()[0] / "first"
+    )
+
+
+def test_a_text_from_standard_input_is_read_once(tmp_path: Path) -> None:
+    flags = (*FLAGS, "--teacher", "self", "--base", "none", "--block-size", "32", "--dropout", "0.1")
+    outcome = command("train", "-", "--out", tmp_path / "run", *flags, stdin=text().read_bytes())
+    assert outcome.code == 0, outcome.err
+    assert weights_of(tmp_path / "run") == weights_of(twice()[0])
+
+
+def test_the_minutes_are_for_both(tmp_path: Path) -> None:
+    assert two_runs(tmp_path / "run", "--minutes", "0.02", "--epochs", "4000").code == 0
+    first, second = (read_plan(run).schedule.minutes for run in (tmp_path / "run" / "first", tmp_path / "run"))
+    seconds = RunFolder(tmp_path / "run" / "first").read_events()[-1].seconds
+    assert first == pytest.approx(0.02 * 3 / 7)
+    assert second == pytest.approx(max(0.02 - seconds / 60, 0.02 * 2 / 7))
+    assert command("resume", tmp_path / "run", "--epochs", "4001").code == 0
+    assert read_plan(tmp_path / "run").schedule.minutes == second
+
+
+def test_a_bundled_base_can_be_tuned_so(tmp_path: Path) -> None:
+    flags = ("--epochs", "0.3", "--samples", "0", "--precision", "fp32", "--teacher", "self", "--base", "small")
+    outcome = command("train", write_sonnets(tmp_path, 2_000), "--out", tmp_path / "run", *flags)
+    assert outcome.code == 0, outcome.err
+    plan, first = read_plan(tmp_path / "run"), read_plan(tmp_path / "run" / "first")
+    assert plan.model.base == first.model.base == "small" and plan.teacher == "self" and not first.teacher
+
+
+def test_two_runs_are_refused_where_they_cannot_be_made(tmp_path: Path) -> None:
+    said = refuse(tmp_path, "--teacher", "self", "--lora", "4", "--base", "small")
+    assert "--teacher self does not go with --lora" in said
+    with pytest.raises(SettingsError, match="two runs in one process, and there are 2"):
+        check_two_runs(epigone.TrainSettings(teacher="self"), 2)
+    missing = command("train", tmp_path / "none.txt", "--out", tmp_path / "other", "--teacher", "self")
+    assert missing.code == 2 and not (tmp_path / "other").exists()

@@ -1,7 +1,8 @@
 """Distillation: a new model learns the text and, with it, the predictions of a model that has learned it before.
 
 A model that is trained on the text and on a teacher's predictions ends better than the teacher (docs/dev/findings.md;
-Furlanello et al. 2018, "Born-again neural networks").
+Furlanello et al. 2018, "Born-again neural networks"). With `--teacher self` one command makes both: the first run, in a
+folder of its own inside the second's, then the second one, by the same plan and from the same tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from epigone.planning.choose_base import BaseChoice
 from epigone.planning.plan import Plan
 from epigone.runs.folder import RunFolder
 from epigone.runs.records import Receipt
-from epigone.settings import TrainSettings
+from epigone.settings import SELF, TrainSettings
 from epigone.starting_point import StartingPoint
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 
@@ -31,6 +32,8 @@ TEACHER = "teacher"
 """Folder of the teacher's model in the run that is distilled from it."""
 PASSES = 15
 """Over the text. With 16 and more passes a teacher lowered the loss by 1.9 % at least."""
+FIRST_SHARE = 3 / 7
+"""Of the minutes for both runs: a step with a teacher takes a third longer, so both make equally many."""
 DROPOUT_FACTOR = 0.5
 """Dropout with a teacher, as a part of the best dropout without one."""
 
@@ -93,31 +96,72 @@ class Distillation(StartingPoint):
 
     def adjust(self, plan: Plan) -> Plan:
         """Other random numbers than the teacher had, and less dropout."""
-        reasons = {"teacher": "its predictions count as much as the text"}
+        plan = _with_teacher(plan, self.asked, self.teacher_plan.seed, "its predictions count as much as the text")
         if self.asked.block_size == "auto":
-            reasons["block_size"] = "its teacher's"
-        dropout = plan.model.dropout
-        if self.asked.dropout == "auto" and dropout:
-            dropout = round(DROPOUT_FACTOR * dropout, 2)
-            reasons["dropout"] = f"half of {plan.model.dropout:g}: a teacher itself works against overfitting"
-        return replace(
-            plan,
-            teacher=self.asked.teacher,
-            seed=(self.teacher_plan.seed + 1) % 2**32,
-            model=replace(plan.model, dropout=dropout),
-            reasons=plan.reasons | reasons,
-        )
+            plan = replace(plan, reasons=plan.reasons | {"block_size": "its teacher's"})
+        return plan
 
     def keep(self, run: RunFolder) -> None:
         """Copy the teacher's model into the run, which then needs nothing else. Raises OutputError."""
-        weights = self.teacher.model / WEIGHTS
-        check_room(run.path, weights.stat().st_size, "The teacher")
-        try:
-            make_folder(run.path / TEACHER)
-            for file in (self.teacher.model / CONFIG, weights):
-                run.write_known(run.path / TEACHER / file.name, file.read_bytes())
-        except OSError as error:
-            raise OutputError(f"{run.path / TEACHER} cannot be written: {error}.", hint="Free some space.") from None
+        keep_teacher(self.teacher, run)
+
+
+def _with_teacher(plan: Plan, asked: TrainSettings, seed: int, why: str) -> Plan:
+    reasons, dropout = {"teacher": why}, plan.model.dropout
+    if asked.dropout == "auto" and dropout:
+        dropout = round(DROPOUT_FACTOR * dropout, 2)
+        reasons["dropout"] = f"half of {plan.model.dropout:g}: a teacher itself works against overfitting"
+    return replace(
+        plan,
+        teacher=asked.teacher,
+        seed=(seed + 1) % 2**32,
+        model=replace(plan.model, dropout=dropout),
+        reasons=plan.reasons | reasons,
+    )
+
+
+def keep_teacher(teacher: RunFolder, run: RunFolder) -> None:
+    """Copy the model of a run into one that learns from it. Raises OutputError."""
+    weights = teacher.model / WEIGHTS
+    check_room(run.path, weights.stat().st_size, "The teacher")
+    try:
+        make_folder(run.path / TEACHER)
+        for file in (teacher.model / CONFIG, weights):
+            run.write_known(run.path / TEACHER / file.name, file.read_bytes())
+    except OSError as error:
+        raise OutputError(f"{run.path / TEACHER} cannot be written: {error}.", hint="Free some space.") from None
+
+
+# -- two runs in one
+
+
+def check_two_runs(asked: TrainSettings, n_processes: int) -> None:
+    """Raise SettingsError where one command is to make two runs and cannot."""
+    if asked.teacher != SELF:
+        return
+    if n_processes > 1:
+        raise SettingsError(
+            f"--teacher {SELF} makes two runs in one process, and there are {n_processes}.",
+            hint="Make the first run without it, then the second with --teacher and the first one's folder.",
+        )
+    if asked.lora != "none":
+        raise SettingsError(f"--teacher {SELF} does not go with --lora.", hint="Leave one of them out.")
+
+
+def divide_settings(asked: TrainSettings) -> TrainSettings:
+    """Those of the first of two runs."""
+    minutes = asked.minutes if asked.minutes == "none" else FIRST_SHARE * asked.minutes
+    return asked.model_copy(update={"teacher": "none", "minutes": minutes})
+
+
+def plan_second(first: Plan, asked: TrainSettings, seconds: float, bits_per_byte: float) -> Plan:
+    """The plan of the second of two runs, whose first one took so many seconds and came to so many bits per byte."""
+    why = f"its first run, in first/, reached {bits_per_byte:.3f} bits per byte; its predictions count as the text does"
+    plan = _with_teacher(first, asked, first.seed, why)
+    if asked.minutes == "none":
+        return plan
+    left = max(asked.minutes - seconds / 60, (1 - FIRST_SHARE) * asked.minutes / 2)
+    return replace(plan, schedule=replace(plan.schedule, minutes=left))
 
 
 def _check_settings(asked: TrainSettings, plan: Plan) -> None:

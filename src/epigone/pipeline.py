@@ -6,46 +6,53 @@ import math
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from epigone import __version__
 from epigone.corpus.corpus import StageCallback, ignore_stages
 from epigone.corpus.download import hide_password
 from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE
-from epigone.errors import RunExists, TrainingDiverged, quote_command
+from epigone.distillation import check_two_runs, divide_settings, keep_teacher, plan_second
+from epigone.errors import RunDamaged, RunExists, TrainingDiverged, quote_command
 from epigone.evaluation.sample_checks import SampleChecker, SampleWriter, choose_temperature
 from epigone.files import hash_file
 from epigone.generation.generator import WriteDefaults
 from epigone.generation.known_words import choose_words
 from epigone.hardware import find_hardware
 from epigone.model.decoder import open_decoder
+from epigone.model.gpt2 import build_model, load_model
 from epigone.model.hub import find_base
 from epigone.model.weights import keep_temperature, read_weights
 from epigone.planning.plan import Plan
-from epigone.preparation import PreparedRun, prepare
+from epigone.preparation import PreparedRun, fit_to_clock, prepare
 from epigone.report.publish import is_quick, publish_curves, write_report
 from epigone.report.recorder import RunRecorder
 from epigone.run import PathOrName, Run
 from epigone.runs.folder import RunFolder
 from epigone.runs.records import Manifest, Receipt, SamplingRecord, TemperatureRecord, TextLocations
-from epigone.settings import TrainSettings, make_settings
-from epigone.tokens.dataset import FACTS, TokenDataset
+from epigone.settings import SELF, TrainSettings, make_settings
+from epigone.tokens.dataset import FACTS, TokenDataset, copy_tokens
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 from epigone.training.distributed import (
     agree,
     check_launch,
     check_shared,
+    count_processes,
     is_main_process,
     join_processes,
     set_hint,
 )
-from epigone.training.events import Event, Finished, Stage
+from epigone.training.events import Event, Finished, Stage, effective_history
 from epigone.training.trainer import BaseWeights, Trainer
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
 
 Stop = Callable[[], bool]
 MOST_PARAMETERS = 200_000_000
@@ -64,6 +71,8 @@ class Planned:
     folder: RunFolder
     receipt: Receipt
     manifest: Manifest
+    part: Literal["only", "first", "second"] = "only"
+    """Of two runs that one command makes, which this is; `folder` is that of the second, and has the first in it."""
 
 
 def run_training(
@@ -77,9 +86,13 @@ def run_training(
 ) -> Iterator[Planned | Event | Stage]:
     """Train on texts into a new run's folder, event by event; what an event says is on the disk when it comes.
 
-    `watch` hears of what takes long before the plan, `progress` draws bars for downloads. Raises EpigoneError.
+    `watch` hears of what takes long before the plan, `progress` draws bars for downloads. With the teacher "self" there
+    are two runs, one after the other. Raises EpigoneError.
     """
     check_launch([*texts, str(settings.validation)])
+    if settings.teacher == SELF:
+        yield from _run_twice(texts, settings, out, should_stop=should_stop, watch=watch, progress=progress)
+        return
     with (
         join_processes(settings.process_timeout),
         lock_run(create_run(texts, out)) as run,
@@ -125,6 +138,88 @@ def train(
     return Run(folder)
 
 
+def _run_twice(
+    texts: Sequence[str],
+    settings: TrainSettings,
+    out: PathOrName | None,
+    *,
+    should_stop: Stop,
+    watch: StageCallback,
+    progress: bool,
+) -> Iterator[Planned | Event | Stage]:
+    """Train a run inside the new run's folder, and then the new run, which also learns what the first one predicts."""
+    with join_processes(settings.process_timeout):
+        check_two_runs(settings, count_processes())
+    with lock_run(create_run(texts, out)) as run, removed_unless_begun(run):
+        begin_run(run, settings)
+        own = divide_settings(settings)
+        first = run_training(texts, own, run.first, should_stop=should_stop, watch=watch, progress=progress)
+        yield from finish_two_runs(run, settings, first, should_stop)
+
+
+def finish_two_runs(
+    run: RunFolder, settings: TrainSettings, first: Iterable[Planned | Event | Stage], should_stop: Stop
+) -> Iterator[Planned | Event | Stage]:
+    """What is left of the first of two runs, whose events `first` gives, and then the second one."""
+    for event in first:
+        yield replace(event, folder=run, part="first") if isinstance(event, Planned) else event
+    ended = _find_end(RunFolder.open(run.first))
+    if ended is None:
+        return
+    yield Stage(what="Planning the second run")
+    planned, trainer = _begin_second(run, settings, ended, should_stop)
+    yield planned
+    yield from train_to_end(run, trainer)
+
+
+def has_ended(run: Path) -> bool:
+    """Whether there is nothing more to come of a run. Raises RunDamaged."""
+    return _find_end(RunFolder.open(run)) is not None
+
+
+def _find_end(first: RunFolder) -> Finished | None:
+    """How a run ended; None where there is more of it to come."""
+    history = effective_history(first.read_events())
+    last = history[-1] if history else None
+    return last if isinstance(last, Finished) and last.reason != "interrupted" else None
+
+
+def _begin_second(
+    run: RunFolder, settings: TrainSettings, ended: Finished, should_stop: Stop
+) -> tuple[Planned, Trainer]:
+    """Plan the second of two runs by the plan and from the tokens of the first, and write it down."""
+    first = RunFolder.open(run.first)
+    if fault := first.find_damage_of_best():
+        raise RunDamaged(f"{first.path}: {fault}.", hint=f"{quote_command('epigone', 'resume', first.path)} mends it.")
+    before, tokenizer, best = first.read_manifest(), load_tokenizer(first.model), Run(first).best
+    tokens = copy_tokens(first.tokens / before.tokens, run.tokens)
+    plan = plan_second(before.plan, settings, ended.seconds, best.bits_per_byte if best else math.inf)
+    base = None if plan.model.fresh else find_base(plan.model.base).folder
+    model, teacher = build_model(plan.model, base, tokenizer.end_of_text_id, seed=plan.seed), load_model(first.model)
+    plan, estimate = fit_to_clock(plan, settings, model, tokenizer, tokens, teacher)
+    texts = {
+        part: tuple(_move(name, first.path, run.path) for name in names) for part, names in asdict(before.texts).items()
+    }
+    manifest = before.model_copy(
+        update={"plan": plan, "estimate": estimate, "texts": TextLocations(**texts), "versions": list_versions()}
+    )
+    run.check_room(model)
+    keep_teacher(first, run)
+    planned = _write_down(run, manifest, first.read_receipt(), model, tokenizer)
+    trainer = Trainer(
+        model,
+        tokens,
+        plan,
+        sample=make_sample_checker(tokenizer, settings, tokens, plan),
+        origin=base_weights_loader(plan),
+        teacher=teacher,
+        recorder=RunRecorder(run),
+        should_stop=should_stop,
+    )
+    trainer.add_elapsed(estimate.compile_seconds)
+    return replace(planned, part="second"), trainer
+
+
 def plan(
     *texts: PathOrName, settings: TrainSettings | None = None, watch: StageCallback = ignore_stages, **more: Any
 ) -> PreparedRun:
@@ -135,7 +230,13 @@ def plan(
         join_processes(asked.process_timeout),
         tempfile.TemporaryDirectory(prefix="epigone-", ignore_cleanup_errors=True) as folder,
     ):
-        return prepare([str(text) for text in texts], asked, Path(folder), progress=False, watch=watch)
+        own = asked if asked.teacher != SELF else divide_settings(asked)
+        check_two_runs(asked, count_processes())
+        found = prepare([str(text) for text in texts], own, Path(folder), progress=False, watch=watch)
+    if asked.teacher != SELF:
+        return found
+    why = {"teacher": "this is the plan of the first of two runs; the second learns from it, by the same plan"}
+    return replace(found, plan=replace(found.plan, teacher=SELF, reasons=found.plan.reasons | why))
 
 
 # -- the run's folder
@@ -202,11 +303,18 @@ def write_down(run: RunFolder, texts: Sequence[str], prepared: PreparedRun) -> P
     if is_main_process():
         run.check_room(prepared.model)
         prepared.start.keep(run)
-        run.write_receipt(prepared.receipt)
-        run.write_config_and_tokenizer(prepared.model, prepared.tokenizer)
+    return _write_down(run, manifest, prepared.receipt, prepared.model, prepared.tokenizer)
+
+
+def _write_down(
+    run: RunFolder, manifest: Manifest, receipt: Receipt, model: GPT2LMHeadModel, tokenizer: BPETokenizer
+) -> Planned:
+    if is_main_process():
+        run.write_receipt(receipt)
+        run.write_config_and_tokenizer(model, tokenizer)
         run.write_manifest(manifest)
     set_hint(explain_resuming(run))
-    return Planned(folder=run, receipt=prepared.receipt, manifest=manifest)
+    return Planned(folder=run, receipt=receipt, manifest=manifest)
 
 
 def explain_resuming(run: RunFolder) -> str:
@@ -231,6 +339,13 @@ def locate_texts(texts: Sequence[str], settings: TrainSettings, run: Path) -> Te
     held_out = [] if isinstance(settings.validation, float) else [settings.validation]
     return TextLocations(
         train=tuple(_locate(run, text) for text in texts), validation=tuple(_locate(run, text) for text in held_out)
+    )
+
+
+def _move(name: str, before: Path, after: Path) -> str:
+    """The place of a text as seen from another folder."""
+    return (
+        name if name == PIPE or name.startswith(SAMPLE) or ADDRESS.match(name) else _locate(after, str(before / name))
     )
 
 

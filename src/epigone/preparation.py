@@ -32,7 +32,7 @@ from epigone.model.hub import find_base, is_cached
 from epigone.planning.choose_base import BaseChoice, BaseFit, BaseTrial, choose_base
 from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
 from epigone.runs.records import PartReceipt, Receipt, SplitReceipt
-from epigone.settings import TrainSettings
+from epigone.settings import SELF, TrainSettings
 from epigone.starting_point import StartingPoint
 from epigone.tokens.dataset import TokenDataset, tokenize
 from epigone.tokens.tokenizer import LEARNING_CHARACTERS, BPETokenizer, encode, load_tokenizer, train_tokenizer
@@ -227,7 +227,7 @@ def choose_start(
     watch: StageCallback = ignore_stages,
 ) -> StartingPoint:
     """The starting point that the settings ask for, or else the best one for the text."""
-    if settings.teacher != "none":
+    if settings.teacher not in ("none", SELF):
         return Distillation.open(settings)
     choice = _choose_base(settings, corpus, split, hardware, watch)
     base = None if choice.base.value == "none" else find_base(choice.base.value, progress=progress)

@@ -15,7 +15,7 @@ from epigone.corpus.corpus import Corpus
 from epigone.corpus.download import is_cached
 from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE, find_sources
 from epigone.corpus.split import Split, group_spans, read_and_split
-from epigone.distillation import load_kept_teacher
+from epigone.distillation import check_two_runs, load_kept_teacher
 from epigone.errors import (
     BaseUnusable,
     EpigoneError,
@@ -34,6 +34,8 @@ from epigone.pipeline import (
     base_weights_loader,
     choose_path,
     explain_resuming,
+    finish_two_runs,
+    has_ended,
     hash_tokens,
     list_versions,
     lock_run,
@@ -49,7 +51,7 @@ from epigone.run import PathOrName, Run
 from epigone.runs.folder import RunFolder
 from epigone.runs.records import Manifest, TextLocations
 from epigone.runs.repair import CONFIG_AND_TOKENIZER
-from epigone.settings import TrainSettings, make_settings
+from epigone.settings import SELF, TrainSettings, make_settings
 from epigone.tokens.dataset import FACTS, TokenDataset, content_key, tokenize
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 from epigone.training.distributed import (
@@ -85,14 +87,18 @@ def resume_training(
     *,
     should_stop: Stop = never,
     on_note: Callable[[str], None] = lambda note: None,
-) -> Iterator[Event | Stage]:
+) -> Iterator[Planned | Event | Stage]:
     """Go on with a run, event by event, from its last sound checkpoint, or from the start where there is none.
 
-    `on_note` hears what was damaged and repaired. Raises EpigoneError.
+    `on_note` hears what was damaged and repaired. Of two runs that one command makes, the first is brought to its end,
+    if it was not, and the second follows. Raises EpigoneError.
     """
     if unfit := sorted(set(changes) - CHANGEABLE):
         raise SettingsError(f"{unfit[0]} cannot change within a run.", hint="Train into another folder.")
     check_launch()
+    if RunFolder.is_in_first(Path(path)):
+        yield from _resume_first(RunFolder(Path(path)), changes, should_stop, on_note)
+        return
     with (
         join_processes(changes.get("process_timeout", PROCESS_TIMEOUT)),
         lock_run(RunFolder.open(Path(path))) as run,
@@ -122,6 +128,22 @@ def resume_training(
             run.check_room(trainer.model)
             _write_changes(run, plan, settings, changes)
         yield from train_to_end(run, trainer)
+
+
+def _resume_first(
+    run: RunFolder, changes: Mapping[str, Any], should_stop: Stop, on_note: Callable[[str], None]
+) -> Iterator[Planned | Event | Stage]:
+    """Go on with the first of two runs, and then make the second."""
+    if unfit := sorted(set(changes) - {"process_timeout"}):
+        raise SettingsError(
+            f"{run.path} is in the first of its two runs, in which {unfit[0]} cannot change.",
+            hint="Resume it without a change. Once the second has begun, that can be changed.",
+        )
+    with join_processes(changes.get("process_timeout", PROCESS_TIMEOUT)), lock_run(run):
+        settings = run.read_settings()
+        check_two_runs(settings, count_processes())
+        first = () if has_ended(run.first) else resume_training(run.first, {}, should_stop=should_stop, on_note=on_note)
+        yield from finish_two_runs(run, settings, first, should_stop)
 
 
 def train_or_resume(
@@ -157,7 +179,7 @@ def resume(
     Raises EpigoneError.
     """
     for event in resume_training(run, changes):
-        if on_event is not None and not isinstance(event, Stage):
+        if on_event is not None and not isinstance(event, Planned | Stage):
             on_event(event)
     return Run(RunFolder(Path(run)))
 
@@ -178,9 +200,12 @@ def _apply_changes(
     run: RunFolder, changes: Mapping[str, Any], on_note: Callable[[str], None]
 ) -> tuple[Plan, TrainSettings]:
     """Plan and settings with the changes. Raises SettingsError, RunDamaged."""
-    settings = make_settings(TrainSettings, {**run.read_settings().model_dump(), **changes})
-    changes_of_plan = {name: value for name, value in changes.items() if name != "process_timeout"}
     manifest = run.read_manifest()
+    before = run.read_settings().model_dump()
+    if manifest.plan.teacher == SELF:  # they are those of both runs
+        before["minutes"] = manifest.plan.schedule.minutes or "none"
+    settings = make_settings(TrainSettings, {**before, **changes})
+    changes_of_plan = {name: value for name, value in changes.items() if name != "process_timeout"}
     _note_versions(manifest.versions, on_note)
     plan = adapt_to_machine(extend_plan(manifest.plan, settings, changes_of_plan), settings, on_note)
     return adapt_to_processes(plan, count_processes(), on_note), settings

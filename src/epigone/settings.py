@@ -77,6 +77,8 @@ Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Auto = Literal["auto"]
 Off = Literal["none"]
+SELF = "self"
+"""As a teacher: a first run that the same command makes."""
 UNITS = {"s": 1 / 60, "m": 1, "min": 1, "h": 60}
 """Minutes in what may stand behind a number of minutes."""
 
@@ -259,8 +261,9 @@ class TrainSettings(ReadSettings):
     model at the end. Needs an extra package: pip install "epigone[lora]"."""
 
     teacher: str = "none"
-    """Distil from a run that was trained from scratch on the same text: the loss also compares the predictions with
-    that model's. On texts read 15 times or more the loss ends 2 to 3 % lower."""
+    """Distil from another model: the loss also compares the predictions with those of that one. "self": two runs in
+    one command, of which the second learns from the first. Or the folder of a run that was trained from scratch on the
+    same text. From scratch, on texts read 15 times or more, the loss ends 2 to 3 % lower."""
 
     epochs: Positive | Auto = "auto"
     """Passes over the text. Fractions are allowed."""
@@ -381,6 +384,9 @@ class WriteSettings(Frozen):
     """Which words may be written. "known": those of the training text and of the prompt and, if the run started from a
     base that is included, of that base's list; numbers alone on a line, as of pages and poems, are then left
     out as well. "auto": known for small models, which misspell; any for others."""
+    marks: Literal["auto", "any"] = "auto"
+    """Quotation marks and brackets. "auto": in pairs, closed before a paragraph and a text end, as far as the training
+    text has them in pairs. "any": as the model writes them."""
     bad_words: tuple[str, ...] = ()
     """Never write this. Can be repeated."""
     stop: tuple[str, ...] = ()

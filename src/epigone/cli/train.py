@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import click
 from pydantic import BeforeValidator, Field
@@ -92,7 +92,8 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
         with stop.caught():
             _show_warnings(screen, planned.receipt)
             screen.show_facts("Read", describe_receipt(planned.receipt))
-            screen.show_facts("Plan", describe_plan(planned.manifest.plan, planned.manifest.estimate))
+            title = "Plan" if planned.part == "only" else "Plan of the first of two runs"
+            screen.show_facts(title, describe_plan(planned.manifest.plan, planned.manifest.estimate))
             return _watch(planned.folder, events, screen, as_json)
 
 
@@ -206,7 +207,7 @@ def resume(run: Path, settings: ResumeOptions, *, quiet: bool, as_json: bool) ->
         _open_screen(quiet=quiet, as_json=as_json) as screen,
         join_processes(settings.process_timeout or PROCESS_TIMEOUT),
     ):
-        run, stop = Path(find_model(str(run))), StopSignals(screen)
+        run, stop = Path(find_model(str(run), to_resume=True)), StopSignals(screen)
         events = resume_training(run, changes, should_stop=stop, on_note=screen.show_warning)
         started = next(events)
         with stop.caught():
@@ -253,20 +254,28 @@ def _watch(folder: RunFolder, events: Iterator[Planned | Event | Stage], screen:
     """Show the events, then where the results are; with `as_json` print everything as JSON. Returns the exit code."""
     from epigone.cli.terminal import print_json
     from epigone.pipeline import Planned
+    from epigone.report.views import describe_plan
     from epigone.training.distributed import is_main_process
     from epigone.training.events import Evaluated, Finished
 
-    evaluations, reason = [], ""
+    evaluations: list[dict[str, Any]] = []
+    first: dict[str, Any] = {}
+    reason = ""
     for event in events:
         if not isinstance(event, Planned):
             screen.show(event)
+        elif event.part == "second":
+            first, evaluations = {"first": evaluations}, []
+            screen.show_note("")
+            plan = describe_plan(event.manifest.plan, event.manifest.estimate)
+            screen.show_facts("Plan of the second of two runs, which learns from the first", plan)
         if isinstance(event, Evaluated):
             evaluations.append(asdict(event))
         if isinstance(event, Finished):
             reason = event.reason
     _show_next_steps(folder, reason, screen)
     if as_json and is_main_process():
-        print_json({"run": str(folder.path), "reason": reason, "evaluations": evaluations})
+        print_json({"run": str(folder.path), "reason": reason, **first, "evaluations": evaluations})
     return INTERRUPTED if reason == "interrupted" else 0
 
 

@@ -138,14 +138,23 @@ def choose_model(run: str | None, base: str | None) -> str:
     return find_model(run or base or "")
 
 
-def find_model(name: str) -> str:
+def find_model(name: str, *, to_resume: bool = False) -> str:
     """The run in runs/ or the model that is meant.
 
-    Raises RunNotFound for a run that is not there, SettingsError for a text or a part of a run.
+    Raises RunNotFound for a run that is not there or has not come to its own model, SettingsError for a text or a part
+    of a run.
     """
     from epigone.runs.folder import RunFolder
 
     path, named, no_run = Path(name), RUNS / name, _list_runs() or "To make a run: epigone train TEXT"
+    if in_first := next((place for place in (path, named) if RunFolder.is_in_first(place)), None):
+        if to_resume:
+            return str(in_first)
+        raise RunNotFound(
+            f"{in_first} is still in the first of its two runs.",
+            hint=f"{quote_command('epigone', 'resume', in_first)} goes on with it. The model of the first run is in "
+            f"{in_first / 'first'}.",
+        )
     if path.is_file():
         raise SettingsError(
             f"{name} is a file; a run or a model is a folder.",

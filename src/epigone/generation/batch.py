@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 
-from epigone.generation.sampling import TokenSampler, pick_tokens
+from epigone.generation.paired_marks import MarkGuard
+from epigone.generation.sampling import Guard, TokenSampler, pick_tokens
 from epigone.generation.stopping import StopDetector, count_most_tokens
 from epigone.model.decoder import Decoder, DecoderState
 
@@ -55,7 +57,8 @@ class Generation:
         `n_likeliest`: log-probabilities are kept, and of so many of the likeliest tokens of each step.
         """
         self.numbers, self.sampler = numbers, sampler
-        self.detectors = [StopDetector(sampler.settings) for _ in numbers]
+        guards = sampler.guards or [()] * len(numbers)
+        self.detectors = [StopDetector(sampler.settings, partial(_may_end, several)) for several in guards]
         self.n_most = count_most_tokens(sampler.settings)
         """Tokens after which every text has ended."""
         self._token_bytes, self._end_of_text = token_bytes, end_of_text
@@ -158,6 +161,11 @@ def list_likeliest(log_probabilities: torch.Tensor, count: int) -> list[tuple[tu
         return [()] * len(log_probabilities)
     values, tokens = log_probabilities.topk(min(count, log_probabilities.shape[1]))
     return [tuple(zip(*pair, strict=True)) for pair in zip(tokens.tolist(), values.tolist(), strict=True)]
+
+
+def _may_end(guards: Sequence[Guard]) -> bool:
+    """Whether none of a text's guards waits for the other half of a pair."""
+    return all(guard.may_end() for guard in guards if isinstance(guard, MarkGuard))
 
 
 class GenerationBatch:

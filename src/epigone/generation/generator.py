@@ -20,6 +20,7 @@ from epigone.errors import SettingsError
 from epigone.generation.batch import Generation, GenerationBatch, StreamedText
 from epigone.generation.known_words import KnownWords, WordGuard
 from epigone.generation.lone_numbers import LoneNumberGuard, Numbering, find_numbering
+from epigone.generation.paired_marks import MarkGuard, MarkUse, find_mark_use
 from epigone.generation.records import GeneratedText
 from epigone.generation.sampling import Guard, LogitsProcessor, TokenSampler, make_processors
 from epigone.hardware import find_free_bytes, with_smaller_batches
@@ -277,6 +278,11 @@ class TextGenerator:
         """The kinds of numbers that stand alone on lines of the training text."""
         return find_numbering(read_some(self.documents)) if self._read_documents else Numbering(False, False)
 
+    @cached_property
+    def _mark_use(self) -> MarkUse:
+        """How the training text uses quotation marks and brackets."""
+        return find_mark_use(read_some(self.documents)) if self._read_documents else MarkUse()
+
     def _index_passages(self, n_characters: int) -> CopyIndex:
         with self._lock:
             if n_characters not in self._indices:
@@ -290,6 +296,8 @@ class TextGenerator:
             guards.append(WordGuard(self.known_words, self.token_bytes, prompt))
             if any(self._numbering):
                 guards.append(LoneNumberGuard(self._numbering, self.token_bytes, prompt))
+        if settings.marks == "auto" and any(self._mark_use):
+            guards.append(MarkGuard(self._mark_use, self.token_bytes, prompt))
         if settings.max_copy != "none":
             guards.append(CopyGuard(self._index_passages(settings.max_copy), self.token_bytes))
         return guards

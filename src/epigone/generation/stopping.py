@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable
 
 from epigone.corpus.words import STOP_BOUNDARIES, WORD_END
 from epigone.settings import WriteSettings
@@ -39,8 +40,9 @@ class StopDetector:
     It keeps no more of the text than it may have to look at again.
     """
 
-    def __init__(self, settings: WriteSettings) -> None:
-        self.settings, self.stopped = settings, False
+    def __init__(self, settings: WriteSettings, may_end: Callable[[], bool] = lambda: True) -> None:
+        """`may_end` says, of the text up to the last token, whether a boundary in that token may be the end."""
+        self.settings, self.stopped, self._may_end = settings, False, may_end
         self._stops = [stop for stop in settings.stop if stop]
         self._longest_stop = max(map(len, self._stops), default=0)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -117,7 +119,12 @@ class StopDetector:
         if self.settings.stop_at not in STOP_BOUNDARIES:
             return []
         found = STOP_BOUNDARIES[self.settings.stop_at].finditer(self._text, max(0, reached - LOOK_BACK))
-        return [match.end() for match in found if match.end() >= reached][:1]
+        ends = [match.end() for match in found if match.end() >= reached]
+        patience = (self.settings.length + find_latest_end(self.settings)) / 2
+        if ends and self._measure() < patience and not self._may_end():
+            self._reached = ends[-1] + 1  # this boundary is not the end, a later one is
+            return []
+        return ends[:1]
 
     def _count_undecided(self) -> int:
         """Characters at the end that may be the beginning of a stop string or of a boundary."""

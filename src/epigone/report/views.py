@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from epigone.evaluation.verdict import SENSE_LIMITS, Judgement, Measure, Topic, Verdict, percent
 from epigone.report.escape import on_one_line
+from epigone.settings import SELF
 from epigone.training.events import (
     BatchSplit,
     Estimate,
@@ -317,7 +318,8 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
 def describe_origin(plan: Plan, base: str) -> str:
     """How the weights came about: "fine-tuned from gpt2 and distilled from another model"."""
     origin = "trained from scratch" if plan.model.fresh else f"fine-tuned from {base}"
-    return origin + (" and distilled from another model" if plan.teacher else "")
+    teacher = "a first run of the same plan" if plan.teacher == SELF else "another model"
+    return origin + (f" and distilled from {teacher}" if plan.teacher else "")
 
 
 def _describe_optimizer(spec: OptimizerSpec) -> str:

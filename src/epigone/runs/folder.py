@@ -98,7 +98,7 @@ NAMES = (
         "sampling.json",
     ),
     *("judgement.json", "report.html", "curves.png", "curves.svg"),
-    *("model", "checkpoints", "samples", "tokens", "teacher"),
+    *("model", "checkpoints", "samples", "tokens", "teacher", "first"),
 )
 """Everything that belongs to a run. What else lies in its folder is the user's, and is not looked at."""
 BEFORE = {"unwrap": "no"}
@@ -126,6 +126,8 @@ class RunFolder:
         self.judgement = path / "judgement.json"
         self.sampling = path / "sampling.json"
         self.processes = path / ".processes"
+        self.first = path / "first"
+        """Where the first of two runs is, which the second learns from."""
         self.checksums = Checksums(path)
         self._lock = FileLock(path / ".lock")
         self._identity: tuple[int, int] | None = None
@@ -144,7 +146,7 @@ class RunFolder:
             folder._made = [place for place in (path, *path.parents) if not place.exists()]
         except OSError as error:  # a name that is too long
             raise _not_created(path, error) from None
-        begun = cls.is_run(path)
+        begun = cls.is_run(path) or cls.is_in_first(path)
         if begun or (exists(path) and not exists(folder.settings) and _holds_something(path)):
             what = "a run" if begun else "something else"
             command = quote_command("epigone", "resume", path)
@@ -196,6 +198,11 @@ class RunFolder:
         """Whether training was started in a folder. Raises FileUnreadable."""
         begun = exists(path / "run.json") or exists(path / OLD_MANIFEST)
         return begun or any(list_checkpoints(path / "checkpoints"))
+
+    @classmethod
+    def is_in_first(cls, path: Path) -> bool:
+        """Whether a folder has the first of two runs in it, and the second was not yet begun."""
+        return not cls.is_run(path) and cls.is_run(cls(path).first)
 
     def _check_format(self) -> None:
         """Raise RunIncompatible if the run has the format of another version of epigone."""

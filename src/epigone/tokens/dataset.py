@@ -6,6 +6,7 @@ import codecs
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +22,18 @@ import torch
 from epigone.corpus.corpus import ProgressCallback
 from epigone.corpus.large_text import Text, TextSpooler, read_blocks
 from epigone.errors import OutputError, RunDamaged, first_line, quote_command
-from epigone.files import CANNOT_WRITE, MISSING, flush, make_folder, open_new, read_bytes, reading, write_json
+from epigone.files import (
+    CANNOT_WRITE,
+    MISSING,
+    flush,
+    make_folder,
+    name_temporary,
+    open_new,
+    read_bytes,
+    reading,
+    remove,
+    write_json,
+)
 from epigone.tokens.tokenizer import BPETokenizer, cut_into_blocks, encode_blocks, encode_each, list_token_bytes
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
@@ -117,6 +129,20 @@ def load_tokens(place: Path) -> TokenDataset:
             hint=f"{command} encodes an unchanged text again. Otherwise, train again.",
         ) from None
     return TokenDataset(**parts, key=place.name)
+
+
+def copy_tokens(place: Path, folder: Path) -> TokenDataset:
+    """Copy what `tokenize` wrote into another folder for tokens, and open it there. Raises RunDamaged, OutputError."""
+    load_tokens(place)
+    try:
+        make_folder(folder)
+        beside = name_temporary(folder)
+        shutil.copytree(place, beside)
+        remove(folder / place.name)
+        beside.replace(folder / place.name)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written: {error}.", hint="Free some space.") from None
+    return load_tokens(folder / place.name)
 
 
 def encode_beginning(text: str, tokenizer: BPETokenizer, n_most: int) -> TokenSplit:
