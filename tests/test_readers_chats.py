@@ -350,6 +350,9 @@ def test_posts_of_x_are_documents_and_threads_one(write: Write, tmp_path: Path) 
     ]
     script = "window.YTD.tweets.part0 = " + json.dumps(posts)
     path = write("x/data/tweets.js", script)
+    write("app/tweets.js", "export const tweets = []")
+    write("app/a.txt", "A text.")
+    assert [document.name for document in read(str(tmp_path / "app")).documents] == ["a.txt"]
     write("x/data/ad-engagements.js", "window.YTD.ad_engagements.part0 = []")
     write("x/Your archive.html", "<html><body><p>Not mine.</p></body></html>")
     zipped = write("x.zip", pack({"data/tweets.js": script, "data/like.js": "", "Your archive.html": "<html>"}))

@@ -181,6 +181,35 @@ def test_messages_of_assistants_are_conversations(write: Write) -> None:
     assert read(lines).files[0].dropped[0].what == "instructions"
 
 
+def test_chatgpts_export_is_read_along_the_branch_that_was_shown(write: Write) -> None:
+    def say(role: str, text: str, parent: str | None) -> dict[str, object]:
+        return {"parent": parent, "message": {"author": {"role": role}, "content": {"parts": [text]}}}
+
+    tree = {
+        "a": {"parent": None, "message": None},
+        "b": say("user", "Does it rain?", "a"),
+        "c": say("assistant", "No.", "b"),
+        "d": say("assistant", "Yes.", "b"),
+    }
+    chats = [{"title": "Rain", "current_node": "d", "mapping": tree}, {"title": "None", "mapping": {}}]
+    path = write("conversations.json", json.dumps(chats))
+    assert read_texts(path) == ["User: Does it rain?\n\nAssistant: Yes.\n"]
+    assert read(path).files[0].title == "Rain"
+    claude = [
+        {
+            "name": "Rain",
+            "chat_messages": [{"sender": "human", "text": "Rain?"}, {"sender": "assistant", "text": "Yes."}],
+        }
+    ]
+    assert read_texts(write("conversations.json", json.dumps(claude))) == ["User: Rain?\n\nAssistant: Yes.\n"]
+
+
+def test_fields_of_what_has_none_are_an_error(write: Write) -> None:
+    for name, text in (("a.txt", "A text."), ("a.md", "A *text*.")):
+        with pytest.raises(TextUnreadable, match="has no fields: it is read as"):
+            read(write(name, text), field=["text"])
+
+
 def test_rows_with_a_speaker_are_a_conversation(write: Write) -> None:
     rows = [["speaker", "text", "time"], ["Ann", "Hi.", "2024-05-01 10:00"], ["Ann", "So?", "2024-05-01 10:01"]]
     path = write("a.csv", make_table([*rows, ["Ben", "Yes, that is so.", "2024-05-02 10:01"]]))

@@ -466,6 +466,7 @@ class _Reading:
 
     def _read_plain(self, file: BinaryIO, source: Source) -> list[Document]:
         """The one document of a plain text, which may be larger than the memory."""
+        self._need_fields(source, "plain text", None)
         self._need_speakers(source, "plain text", Speakers())
         receipt = self._start_receipt()
         pieces = read_pieces(file, name=source.name, encoding=self.settings.encoding)
@@ -480,6 +481,7 @@ class _Reading:
 
     def _read_parsed(self, known: Format, file: BinaryIO, source: Source, outer: Limits | None) -> list[Document]:
         """The documents that a reader finds in a file; empty ones are left out."""
+        self._need_fields(source, known.title, known)
         sha256, n_bytes = _hash(file), file.seek(0, 2)
         file.seek(0)
         limits = Limits(source.name, n_bytes, outer)
@@ -553,6 +555,13 @@ class _Reading:
         except (TextUnreadable, TextTooShort) as error:
             self.skipped.append(str(error))
             return []
+
+    def _need_fields(self, source: Source, what: str, known: Format | None) -> None:
+        """Raise TextUnreadable if fields are asked for where there are none."""
+        if self.settings.field and not (known and known.only_named):
+            raise TextUnreadable(
+                f"{source.name} has no fields: it is read as {what}.", hint="--field is for tables and JSON."
+            )
 
     def _need_speakers(self, source: Source, what: str, speakers: Speakers) -> None:
         """Raise TextError if a speaker is wanted and none of those says anything."""

@@ -20,6 +20,7 @@ from epigone.corpus.readers.records import (
     measure_fields,
     read_field,
     read_records,
+    unfold,
 )
 
 BEGINNING = re.compile(r'\A\s*(?:\[\s*)?\{\s*"(?:[^"\\\n]|\\.){0,200}"\s*:|\A\s*\[\s*"(?=[^"\n]*"\s*[,\]])')
@@ -61,14 +62,14 @@ def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     """The documents in the array that has the most text, or in the one object."""
     survey = _Survey()
     for found in JsonReader(context.decode_pieces(file), context.limits).walk(_is_entered):
-        survey.add(found.path, found.value)
+        survey.add(found.path, unfold(found.value))
     path = survey.choose(context.settings.field)
     if path is None:
         yield from read_records([survey.members], context, context.settings.field, what="object")
         return
     file.seek(0)
     reader = JsonReader(context.decode_pieces(file), context.limits)
-    values = (found.value for found in reader.walk(_is_entered) if found.path == (*path, None))
+    values = (unfold(found.value) for found in reader.walk(_is_entered) if found.path == (*path, None))
     yield from _read_values(values, context, what="record", path=path)
 
 

@@ -10,7 +10,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from epigone.corpus.readers.conversation import LINE_ENDS, Message, clean_message, join_messages
@@ -34,7 +34,7 @@ TITLES, DATES = ("title", "headline", "subject"), ("date", "createdat", "timesta
 AUTHORS = ("author", "user", "username", "screenname", "poster")
 SPEAKERS = ("speaker", "sender", "sendername", "from", "role", "character", "nick", "nickname", "who")
 """Beside a text they make a conversation, unlike an author: each article has one."""
-MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns")
+MESSAGES = ("messages", "chatmessages", "conversations", "conversation", "dialogue", "dialog", "turns")
 """Lists of messages in a record."""
 ROLES = {"user": "User", "human": "User", "prompter": "User", "assistant": "Assistant", "gpt": "Assistant"}
 INSTRUCTIONS = ("system", "developer", "tool", "function")
@@ -252,13 +252,36 @@ def find_message_fields(sample: Sequence[Record]) -> Fields | None:
     return Fields((text,), speaker=speaker, date=date) if speaker and text else None
 
 
+def unfold(value: object) -> object:
+    """A conversation of ChatGPT's export as a record with a list of messages; another value as it is.
+
+    It is a tree, since a message can be written again. The branch that was shown last is taken.
+    """
+    mapping = value.get("mapping") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(mapping, dict):
+        return value
+    messages: list[dict[str, object]] = []
+    node, seen = value.get("current_node"), set[str]()
+    while isinstance(node, str) and node not in seen and isinstance(found := mapping.get(node), dict):
+        seen.add(node)
+        node = found.get("parent")
+        message = found.get("message")
+        author = message.get("author") if isinstance(message, dict) else None
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(author, dict) and isinstance(content, dict):
+            parts = content.get("parts")
+            texts = [part for part in parts if isinstance(part, str)] if isinstance(parts, list) else []
+            messages.append({"role": author.get("role"), "content": "\n".join(texts)})
+    return {"title": value.get("title"), "messages": messages[::-1]}
+
+
 def _read_conversations(records: Iterable[Record], name: str, context: ReadContext) -> Iterator[ParsedDocument]:
     context.notes.append(f'"{name}" of each record is a conversation')
     for record in records:
         messages = record.get(name)
         found = [one for one in messages if isinstance(one, Mapping)] if isinstance(messages, list) else []
         if found and (fields := find_message_fields(found)):
-            yield join_records(found, fields, context)
+            yield replace(join_records(found, fields, context), title=clean_name(read_field(record, "title")))
 
 
 def join_records(records: Iterable[Record], fields: Fields, context: ReadContext) -> ParsedDocument:

@@ -50,7 +50,15 @@ TWEETS = Format(
 def list_posts(folder: Path) -> list[Path]:
     """The files with posts in a folder that an archive was unpacked into, or in its folder "data"."""
     files = [path for place in (folder, folder / "data") if place.is_dir() for path in sorted(place.glob("tweet*.js"))]
-    return [path for path in files if FILES.fullmatch(path.name)]
+    return [path for path in files if FILES.fullmatch(path.name) and _has_posts(path)]
+
+
+def _has_posts(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return bool(START.match(file.read(200).decode("utf-8", "replace")))
+    except OSError:
+        return False
 
 
 class _Posts:
