@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -226,3 +227,39 @@ def test_the_same_seed_gives_the_same_text_beside_other_requests(client: TestCli
         for _ in range(2):
             assert list(pool.map(ask, asked)) == alone
     assert counts.tokens - n_tokens > 1.5 * (counts.steps - n_steps), "they were not computed together"
+
+
+def test_a_quiz_is_that_of_epigone_quiz(client: TestClient) -> None:
+    answer = client.post("/api/quiz", json={"count": 4, "length": 8, "seed": 3}).json()
+    expected = shared_run().quiz(4, 8, seed=3)
+    assert [(each["text"], each["genuine"]) for each in answer["questions"]] == [
+        (each.text, each.genuine) for each in expected
+    ]
+    assert len(answer["outcomes"]) == len(expected) + 1
+
+
+def test_copies_are_shown_with_their_place(client: TestClient) -> None:
+    line = "beauty's   rose might never DIE,\nBut as the riper"
+    documents = shared_run().folder.read_documents()
+    (found,) = client.post("/api/copies", json={"text": f"xyz {line} qqq"}).json()["passages"]
+    assert f"xyz {line} qqq"[found["start"] : found["end"]].strip() == line
+    document = str(documents[found["document"]][:])
+    assert document[found["offset"] :].startswith(found["original"])
+    assert " ".join(found["original"].lower().split()) == " ".join(line.lower().split())
+    assert document[: found["offset"]].endswith(found["before"]) and found["after"]
+    assert client.post("/api/copies", json={"text": "Nothing of this was ever written there."}).json() == {
+        "model": "run",
+        "passages": [],
+    }
+
+
+def test_the_page_is_told_all_of_a_run(client: TestClient) -> None:
+    (model,) = client.get("/api/models").json()["models"]
+    assert model["state"] == "finished" and model["title"] == "sonnets" and model["usable"]
+    assert model["can"] == {"guidance": False, "copies": True, "quiz": True, "style": True}
+    run = client.get("/api/runs/run").json()
+    assert [each["loss"] for each in run["evaluations"]] == [each.loss for each in shared_run().evaluations]
+    assert run["best"]["loss"] == min(each["loss"] for each in run["evaluations"])
+    assert all(each["samples"] for each in run["samples"]) and run["steps"]
+    shown = json.dumps([model, run])
+    assert str(shared_run().path.parent) not in shown

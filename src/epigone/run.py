@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from epigone.corpus.large_text import read_some
 from epigone.errors import BaseError, RunDamaged, RunIncompatible, RunNotFound, SettingsError, quote_command
-from epigone.evaluation.quiz import Question, choose_author_passages, find_contexts, make_pair, make_quiz
+from epigone.evaluation.quiz import Question, choose_passages, make_pair, make_quiz
 from epigone.evaluation.verdict import UNTOUCHED
 from epigone.files import exists, hash_file, write_json
 from epigone.generation.batch import StreamedText
@@ -193,13 +193,13 @@ class Run:
             raise SettingsError("A quiz has 2 passages or more, of 5 words or more.", hint="See --count and --length.")
         settings = make_settings(WriteSettings, {"device": device, "unit": "words", "length": 3 * length})
         generator, chance = self.open_generator(settings), random.Random(seed)
-        documents = self.folder.read_some_held_out()
-        spans = choose_author_passages(documents, generator.documents, count // 2, length, chance)
-        contexts = find_contexts(documents, spans, len(spans), chance)
+        held_out = self.folder.read_some_held_out()
         pairs = []
-        for number, (span, context) in enumerate(zip(spans, contexts, strict=True)):
+        for number, (passage, context) in enumerate(
+            choose_passages(held_out, generator.documents, count // 2, length, chance)
+        ):
             written = generator.write(context, settings.model_copy(update={"seed": (seed + number) % 2**32}))[0]
-            pair = make_pair(documents[span.document][span.start : span.end], written, length)
+            pair = make_pair(passage, written, length)
             pairs += [] if pair is None else [pair]
         return make_quiz(pairs, chance)
 

@@ -179,6 +179,16 @@ def find_contexts(
     return [free[number % len(free)] if free else "" for number in range(count)]
 
 
+def choose_passages(
+    documents: Sequence[str], learned: Sequence[Text], count: int, n_words: int, generator: random.Random
+) -> list[tuple[str, str]]:
+    """At most `count` held-out passages of about `n_words` words, each with another text for the model to continue."""
+    spans = choose_author_passages(documents, learned, count, n_words, generator)
+    contexts = find_contexts(documents, spans, len(spans), generator)
+    passages = [documents[span.document][span.start : span.end] for span in spans]
+    return list(zip(passages, contexts, strict=True))
+
+
 # -- questions
 
 
@@ -242,6 +252,12 @@ def describe_result(result: Result, questions: Sequence[Question]) -> list[str]:
     ]
     names = [f"{number + 1} ({name_writer(questions[number])})" for number in result.wrong]
     return lines + ([f"Wrong: {', '.join(names)}."] if names else [])
+
+
+def describe_outcomes(questions: Sequence[Question]) -> list[str]:
+    """What to say for each number of right answers, from 0 on, when all are given."""
+    n_all = len(questions)
+    return [" ".join(describe_result(make_result(n_hits, n_all), questions)) for n_hits in range(n_all + 1)]
 
 
 def judge_rate(result: Result) -> str:

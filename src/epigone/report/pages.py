@@ -24,7 +24,7 @@ from markupsafe import Markup
 
 from epigone import __version__
 from epigone.errors import quote_command
-from epigone.evaluation.quiz import Question, describe_result, make_result
+from epigone.evaluation.quiz import Question, describe_outcomes
 from epigone.evaluation.verdict import Judgement
 from epigone.planning.plan import Plan
 from epigone.report.best_sentences import HOW_CHOSEN
@@ -282,15 +282,9 @@ def render_quiz(questions: Sequence[Question], name: str) -> str:
         Markup(policy),
         name=name,
         questions=questions,
-        outcomes=_describe_outcomes(questions),
+        outcomes=describe_outcomes(questions),
         script=Markup(script),
     )
-
-
-def _describe_outcomes(questions: Sequence[Question]) -> list[str]:
-    """What to say for each number of right answers, from 0 on, when all are given."""
-    n_all = len(questions)
-    return [" ".join(describe_result(make_result(n_hits, n_all), questions)) for n_hits in range(n_all + 1)]
 
 
 # -- the model card

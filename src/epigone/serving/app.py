@@ -33,17 +33,19 @@ from epigone.serving.answers import (
     name_ignored,
     translate,
 )
+from epigone.serving.blind_test import BlindTest
 from epigone.serving.completions import Choice, Completion, Piece, describe_tokens, place_tokens, score, sum_nats
 from epigone.serving.engine import Engine
 from epigone.serving.guard import AccessMiddleware, AccessRules
 from epigone.serving.library import LoadedModel, ModelLibrary
 from epigone.serving.openapi import describe_api
-from epigone.serving.overview import describe_model, describe_progress, find_copies, follow
+from epigone.serving.overview import describe_model, describe_progress, find_copies, follow, list_names
 from epigone.serving.schemas import (
     CompletionQuery,
     CopiesQuery,
     DetokenizeQuery,
     Q,
+    QuizQuery,
     ScoreQuery,
     TokenizeQuery,
     parse,
@@ -177,6 +179,7 @@ def list_routes() -> list[Route | Mount]:
         Route("/api/models", list_all, methods=get),
         Route("/api/runs/{name}", show_run, methods=get),
         Route("/api/runs/{name}/live", show_live, methods=get),
+        Route("/api/quiz", ask_quiz, methods=post),
         Route("/api/copies", show_copies, methods=post),
         *([Mount("/", StaticFiles(directory=STATIC, html=True))] if STATIC.is_dir() else []),
     ]
@@ -456,7 +459,19 @@ async def show_copies(request: Request) -> Response:
 
 
 def _find_copies(model: LoadedModel, query: CopiesQuery) -> list[dict[str, Any]]:
-    return find_copies(model.generator.documents, [], query.text, query.min_characters)
+    documents = model.generator.documents
+    return find_copies(documents, list_names(model.served, len(documents)), query.text, query.min_characters)
+
+
+async def ask_quiz(request: Request) -> Response:
+    """POST /api/quiz."""
+    service = get_service(request)
+    query, headers = await read_query(request, QuizQuery)
+    with service.admit():
+        model = await service.load(query.model)
+        test = await service.work(BlindTest, model, query)
+        await unless_left(request, test.write(service.engine, time.monotonic() + service.limits.seconds))
+        return answer_json(await service.work(test.describe), headers=headers)
 
 
 # -- about the server

@@ -236,7 +236,7 @@ class Completion:
         task = Task(self.decoder, self.generations, deadline=self.deadline)
         engine.submit(task)
         try:
-            while isinstance(event := await _next_event(task), TextStep):
+            while isinstance(event := await next_event(task), TextStep):
                 for each in self._take(event):
                     yield each
         finally:
@@ -322,7 +322,7 @@ class Completion:
         return {"prompt_tokens": n_prompt, "completion_tokens": n_written, "total_tokens": n_prompt + n_written}
 
 
-async def _next_event(task: Task) -> object:
+async def next_event(task: Task) -> object:
     """What the model thread says next. Raises ApiError where it failed."""
     event = await task.events.get()
     if isinstance(event, EpigoneError):
@@ -344,7 +344,7 @@ async def score(engine: Engine, model: LoadedModel, ids: Sequence[int], count: i
     engine.submit(task)
     found: list[TokenInfo] = []
     try:
-        while isinstance(event := await _next_event(task), list):
+        while isinstance(event := await next_event(task), list):
             found += event
     finally:
         engine.cancel(task)

@@ -11,6 +11,7 @@ from epigone.serving.schemas import (
     CopiesQuery,
     DetokenizeQuery,
     Query,
+    QuizQuery,
     ScoreQuery,
     TokenizeQuery,
 )
@@ -21,6 +22,7 @@ POSTS: dict[str, tuple[type[Query], str]] = {
     "/v1/score": (ScoreQuery, "How likely is each token of a text?"),
     "/tokenize": (TokenizeQuery, "The token ids of a text."),
     "/detokenize": (DetokenizeQuery, "The text of token ids."),
+    "/api/quiz": (QuizQuery, "Passages half by the author and half by the model."),
     "/api/copies": (CopiesQuery, "Passages of a text that stand in the model's training text."),
 }
 GETS = {

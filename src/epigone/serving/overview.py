@@ -18,6 +18,7 @@ from epigone.model.weights import read_temperature
 from epigone.runs.folder import RunFolder
 from epigone.runs.records import NAME_OF_EVENT, ModelFacts, Receipt, decode_event
 from epigone.serving.library import ServedModel
+from epigone.text_reuse.hashing import locate_characters
 from epigone.text_reuse.matches import find_matches
 from epigone.training.events import Evaluated, Event, Finished, Sampled, StepReport, effective_history, find_best
 
@@ -33,6 +34,8 @@ POLL_SECONDS = 0.5
 BEAT_SECONDS = 15.0
 """Between comments in a stream of events in which nothing happens, so that a client that has left is noticed."""
 CONTEXT_CHARACTERS = 80
+MOST_WHITE_SPACE = 4
+"""Times as long as without its white space a passage of the training text may be; of a longer one a part is shown."""
 
 
 # -- models and runs
@@ -187,13 +190,23 @@ def _read_from(path: Path, start: int) -> tuple[bytes, int]:
 # -- copies
 
 
+def list_names(served: ServedModel, n_documents: int) -> list[str]:
+    """The names of the training text's files, where each is one document; else none."""
+    with suppress(EpigoneError, OSError):
+        names = [PurePath(file.name).name for file in RunFolder(served.folder).read_receipt().files]
+        return names if len(names) == n_documents else []
+    return []
+
+
 def find_copies(documents: Sequence[Any], names: Sequence[str], text: str, n_characters: int) -> list[dict[str, Any]]:
     """The passages of a text that stand in the training text, with their places there and what is around them."""
     found = find_matches([text], documents, n_characters)[0]
     passages = []
     for passage in found.passages:
         document = documents[passage.document]
-        length = passage.end - passage.start
+        following = str(document[passage.offset : passage.offset + MOST_WHITE_SPACE * passage.n_characters])
+        places = locate_characters(following)[: passage.n_characters]  # white space may be longer in one of the two
+        length = int(places[-1]) + 1
         before = document[max(0, passage.offset - CONTEXT_CHARACTERS) : passage.offset]
         passages.append(
             {
@@ -204,7 +217,7 @@ def find_copies(documents: Sequence[Any], names: Sequence[str], text: str, n_cha
                 "name": names[passage.document] if passage.document < len(names) else "",
                 "offset": passage.offset,
                 "before": str(before),
-                "original": str(document[passage.offset : passage.offset + length]),
+                "original": following[:length],
                 "after": str(document[passage.offset + length : passage.offset + length + CONTEXT_CHARACTERS]),
             }
         )

@@ -226,6 +226,17 @@ class CopiesQuery(Query):
     """Length from which a passage counts, without differences in case and white space."""
 
 
+class QuizQuery(Query):
+    """A request for a quiz: passages half by the author and half by the model."""
+
+    count: Annotated[int, Integer, Field(ge=2, le=20)] = 8
+    """Passages."""
+    length: Annotated[int, Integer, Field(ge=5, le=200)] = 40
+    """Words in each, roughly."""
+    seed: Annotated[int, Integer, Field(ge=0, lt=2**32)] = 0
+    """The same seed makes the same quiz."""
+
+
 def parse(kind: type[Q], body: bytes) -> tuple[Q, list[str]]:
     """A request from its JSON, and the names of fields that are ignored. Raises ApiError."""
     values = _read_object(body)

@@ -7,6 +7,7 @@ import ipaddress
 import secrets
 import signal
 import socket
+import string
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ MOST_CONNECTIONS = 512
 """One more is closed at once. Each open one takes a file and some memory, whether or not it asks for anything."""
 IDLE_SECONDS = 15.0
 """After which a connection is closed on which no whole request has come."""
+TOKEN_LETTERS = frozenset(string.ascii_letters + string.digits + "-._~")
+"""Which need no escaping in headers, addresses and cookies."""
 LARGEST_HEAD = 16 << 10
 DRAIN_SECONDS = 20.0
 """For texts in progress, when the server is to end; then they end where they are."""
@@ -73,7 +76,12 @@ def is_loopback(host: str) -> bool:
 
 
 def make_rules(host: str, *, names: tuple[str, ...], origins: tuple[str, ...], token: str) -> AccessRules:
-    """Who may ask. Beyond this machine only those who know the token, which is made where none is given."""
+    """Who may ask. Beyond this machine only those who know the token, which is made where none is given.
+
+    Raises SettingsError for a token that cannot be sent as it is.
+    """
+    if not set(token) <= TOKEN_LETTERS:
+        raise SettingsError("A token has letters, digits and - . _ ~ only.", hint="Leave it out, and one is made.")
     local = is_loopback(host)
     hosts = {*LOOPBACK_NAMES, *(name.lower() for name in names), host.lower()}
     if not local:
