@@ -130,7 +130,7 @@ FLAGS: dict[str, Case] = {
     "a vocabulary for a base": (lambda here: ["--base", str(standin()), "--vocab-size", "512"], "--vocab-size 512"),
     "a block longer than the base": (lambda here: ["--base", str(standin()), "--block-size", "65"], "64 positions"),
     "no such settings": (lambda here: ["--settings", str(here / "none.toml")], "cannot be read"),
-    "an out that is a file": (lambda here: ["--out", str(make(here / "there", b"x"))], "already holds something"),
+    "an out that is a file": (lambda here: ["--out", str(make(here / "there", b"x"))], "is a file; a run is a folder"),
     "an out below a file": (lambda here: ["--out", "/dev/null/run"], "cannot be created"),
     "an out in /proc": (lambda here: ["--out", "/proc/run"], "cannot be created"),
     "an out with something in it": (lambda here: ["--out", str(make_folder(here / "full", a="x"))], "something else"),

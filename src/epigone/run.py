@@ -279,7 +279,8 @@ def open_critic(
     try:
         folder = find_base(name, progress=progress).folder
     except BaseError as error:
-        raise type(error)(f"--critic {name}: {error}", hint=OTHER_CRITIC) from None
+        meant = f"{error.hint} " if error.hint.startswith("Did you mean") else ""
+        raise type(error)(f"--critic {name}: {error}", hint=meant + OTHER_CRITIC) from None
     form = "bf16" if hardware.bf16 else "fp32"
     n_context = read_shape(find_base(str(folder)).config).n_positions
     return Critic(name, open_decoder(folder, form, hardware), load_tokenizer(folder), n_context)

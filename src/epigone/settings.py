@@ -7,7 +7,8 @@ import json
 import re
 import textwrap
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -469,6 +470,7 @@ def _explain(kind: type[Frozen], error: ValidationError, source: str) -> Setting
         else:
             right = " or ".join(dict.fromkeys(filter(None, map(_what_is_right, items))))
             lines.append(f"{flag_name(key, source)} must be {right}, not {given!r}")
+            hints += [NOT_MEANT[key, str(given)]] if (key, str(given)) in NOT_MEANT else []
             hints += _suggest_value(str(given), [item["msg"] for item in items])
     where = f"{source}: " if source else ""
     hint = " ".join(hints) or f"All settings and their values: epigone {HELP_WITH.get(kind.__name__, '')}--help"
@@ -477,18 +479,63 @@ def _explain(kind: type[Frozen], error: ValidationError, source: str) -> Setting
 
 HELP_WITH = {"TrainSettings": "train ", "WriteSettings": "write ", "JudgeSettings": "judge "}
 """The command whose help lists the fields of a class."""
-VALUES = {"gpu": 'A GPU is "cuda" (NVIDIA, AMD) or "mps" (Apple).'}
+GPU = 'A GPU is "cuda" (NVIDIA, AMD) or "mps" (Apple).'
+VALUES = {
+    **dict.fromkeys(("gpu", "nvidia", "amd", "rocm", "metal", "apple", "m1"), GPU),
+    **dict.fromkeys(("word", "doc"), 'Word\'s .docx is "docx"; save a .doc as .docx first.'),
+    **dict.fromkeys(("md", "mdx"), 'Did you mean "markdown"?'),
+    **dict.fromkeys(("txt", "plain"), 'Did you mean "text"?'),
+    **dict.fromkeys(("htm", "xhtml", "web"), 'Did you mean "html"?'),
+    "ebook": 'Did you mean "epub"?',
+}
 """What to say of values that have another name here."""
+NOT_MEANT = {("max_copy", "0"): "0 would forbid every letter; 50 is usual."}
+"""What to say of a setting with a value that cannot be meant."""
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+MULTIPLES = {"k": 1_000, "m": 1_000_000}
 
 
 def _suggest_value(given: str, messages: Iterable[str]) -> list[str]:
     """What may have been meant by a wrong value."""
+    messages = list(messages)
     if given.casefold() in VALUES:
         return [VALUES[given.casefold()]]
+    shares = re.fullmatch(r"([0-9]{2})[/:]([0-9]{2})", given)
+    if shares and int(shares[1]) + int(shares[2]) == 100:
+        return [f"To hold out a share of the text: --validation {shares[2]}%"]
+    product = re.fullmatch(r"([0-9]+) ?[*×,] ?([0-9]+)", given)
+    if product and any("LAYERSxWIDTH" in message for message in messages):
+        return [f"Write it with an x: {product[1]}x{product[2]}"]
+    if number := _suggest_number(given, messages):
+        return [number]
+    choices = {choice.casefold(): choice for message in messages for choice in re.findall(r"'([^']*)'", message)}
+    return [f'Did you mean "{choices[choice]}"?' for choice in nearest(given.casefold(), choices)]
+
+
+def _suggest_number(given: str, messages: Sequence[str]) -> str:
+    """How a number is written that was given in another form, or ""."""
+    if not any("number" in message or "integer" in message or "less than" in message for message in messages):
+        return ""
+    is_share = any("less than or equal to 1" in message for message in messages)
     if re.fullmatch(r"[0-9]+,[0-9]+", given):
-        return [f"Write it with a point: {given.replace(',', '.')}"]
-    choices = [choice for message in messages for choice in re.findall(r"'([^']*)'", message)]
-    return [f'Did you mean "{choice}"?' for choice in nearest(given, choices)]
+        return f"Write it with a point: {given.replace(',', '.')}"
+    if percent := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?%", given):
+        return f"Write it as a number: {float(percent[1]) / 100:g}"
+    if is_share and re.fullmatch(r"[0-9]{2}", given):
+        return f"{given} % is {int(given) / 100:g}."
+    if multiple := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([km])", given, re.I):
+        return f"Write it in digits: {round(float(multiple[1]) * MULTIPLES[multiple[2].lower()])}"
+    if clock := re.fullmatch(r"([0-9]{1,2}):([0-9]{2})(?::[0-9]{2})?", given):
+        hours, minutes = int(clock[1]), int(clock[2])
+        return f"Hours and minutes: {60 * hours + minutes}. Minutes and seconds: {hours + minutes / 60:.3g}."
+    if unit := re.fullmatch(r"([0-9]+) ?(tokens?|words?|characters?)", given):
+        return f"Write the number alone, and the unit as an option: {unit[1]} --unit {unit[2].rstrip('s')}s"
+    if given.casefold() in NUMBERS:
+        return f"Write it in digits: {NUMBERS.index(given.casefold())}"
+    with suppress(ValueError):
+        if (number := float(given)).is_integer() and any("integer" in message for message in messages):
+            return f"Write it in digits: {int(number)}"
+    return ""
 
 
 def _what_is_right(item: ErrorDetails) -> str:

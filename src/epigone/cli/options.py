@@ -5,7 +5,9 @@ A value goes to pydantic once, together with the values of a settings file; clic
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -98,6 +100,10 @@ POINTERS = {
 """What to say of options of other programs that have no exact counterpart."""
 
 
+EXTRA = {"judge": "To judge that text: epigone judge {word} --author FILE."}
+"""What to say of a word too many, if a command is known to be given one."""
+
+
 class Option(click.Option):
     """An option with a group in the help, and with further names that are understood but not shown."""
 
@@ -152,6 +158,7 @@ class Command(click.Command):
         """Raises SettingsError."""
         if {"-h", "--help"} & set(args):  # whatever else is wrong
             args = ["--help"]
+        _check_words(args, self)
         try:
             rest = super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -159,7 +166,8 @@ class Command(click.Command):
         if rest and not ctx.resilient_parsing:
             raise SettingsError(
                 f'{self.name} cannot use "{rest[0]}".',
-                hint=f"A name or a text with spaces needs quotes. See: epigone {self.name} --help",
+                hint=EXTRA.get(self.name or "", "A name or a text with spaces needs quotes.").format(word=rest[0])
+                + f" See: epigone {self.name} --help",
             )
         return rest
 
@@ -343,19 +351,43 @@ def explain_usage(error: click.UsageError, command: click.Command) -> SettingsEr
     see = f"epigone {command.name} --help" if command.name != "epigone" else "epigone --help"
     if isinstance(error, click.NoSuchOption):
         name = error.option_name.lstrip("-").replace("-", "_")
+        if isinstance(command, click.Group) and name in command.commands:
+            return SettingsError(f"{name} is a command, not an option.", hint=f"Did you mean: epigone {name}")
         known = _list_flags(command)
         hint = "" if name in known else POINTERS.get(name, "")
         hint = hint or "".join(f"Did you mean {known[found]}?" for found in nearest(name, known))
         return SettingsError(f"{command.name} has no option {error.option_name}.", hint=hint or f"See: {see}")
     if isinstance(error, click.MissingParameter) and error.param is not None:
         what = error.param.make_metavar(error.ctx).strip("[].") if error.ctx else error.param.name
-        return SettingsError(f"{command.name} needs {what}.", hint=f"See: {see}")
+        return SettingsError(f"{command.name} needs {what}.", hint=f"{_explain_need(command, what)}See: {see}")
     if isinstance(error, click.BadOptionUsage):
         takes_none = "not take" in error.message
         return SettingsError(
             f"{error.option_name} {'takes no' if takes_none else 'needs a'} value.", hint=f"See: {see}"
         )
     return SettingsError(f"{command.name}: {error.format_message().rstrip('.')}.", hint=f"See: {see}")
+
+
+def _explain_need(command: click.Command, what: str | None) -> str:
+    """What could be given, as a sentence, or ""."""
+    from epigone.cli.write import list_runs
+
+    if what == "RUN":
+        return list_runs()
+    return "The run comes first, then the text. " if command.name == "score" else ""
+
+
+def _check_words(args: Sequence[str], command: click.Command) -> None:
+    """Raise SettingsError for an option with one dash, and for the rest of a text without quotation marks."""
+    known = _list_flags(command)
+    for number, word in enumerate(args):
+        name = word.lstrip("-").partition("=")[0].replace("-", "_")
+        if re.fullmatch(r"-[a-z][a-z-]{2,}(?:=.*)?", word) and name in known:
+            raise SettingsError(f"{command.name} has no option {word}.", hint=f"Did you mean {known[name]}?")
+        before = args[number - 2] if number > 1 else ""
+        if before == "--sample-prompt" and not word.startswith("-") and not Path(word).expanduser().exists():
+            joined = " ".join([args[number - 1], *takewhile(lambda other: not other.startswith("-"), args[number:])])
+            raise SettingsError(f"There is no file {word}.", hint=f'A text needs quotation marks: {before} "{joined}"')
 
 
 def _list_flags(command: click.Command) -> dict[str, str]:
@@ -370,6 +402,15 @@ def _list_flags(command: click.Command) -> dict[str, str]:
 
 
 def _explain_unknown_command(name: str, rest: Sequence[str], known: Sequence[str]) -> SettingsError:
+    path = Path(name)
+    if path.exists():
+        command = "write" if (path / "run.json").exists() else "train"
+        hint = f"Did you mean: {quote_command('epigone', command, name)}"
+        return SettingsError(f"{name} is not a command.", hint=hint)
+    if name in ("list", "ls", "runs"):
+        from epigone.cli.write import list_runs
+
+        return SettingsError(f'There is no command "{name}".', hint=list_runs() or "There are no runs in runs/ yet.")
     meant = COMMANDS.get(name) or next(iter(nearest(name, known)), "")
     hint = f"Did you mean: {quote_command('epigone', meant, *rest[:1])}" if meant else "See: epigone --help"
     return SettingsError(f'There is no command "{name}".', hint=hint)

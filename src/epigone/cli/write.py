@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -133,7 +134,7 @@ def choose_model(run: str | None, base: str | None) -> str:
         raise SettingsError(f"{run} and --base {base} cannot be used together.", hint="Leave out one of the two.")
     if not run and not base:
         raise SettingsError(
-            "write needs a run or a base.", hint=f"{_list_runs()}A base model: epigone write --base modern"
+            "write needs a run or a base.", hint=f"{list_runs()}A base model: epigone write --base modern"
         )
     return find_model(run or base or "")
 
@@ -146,7 +147,7 @@ def find_model(name: str, *, to_resume: bool = False) -> str:
     """
     from epigone.runs.folder import RunFolder
 
-    path, named, no_run = Path(name), RUNS / name, _list_runs() or "To make a run: epigone train TEXT"
+    path, named, no_run = Path(name), RUNS / name, list_runs() or "To make a run: epigone train TEXT"
     if in_first := next((place for place in (path, named) if RunFolder.is_in_first(place)), None):
         if to_resume:
             return str(in_first)
@@ -155,6 +156,9 @@ def find_model(name: str, *, to_resume: bool = False) -> str:
             hint=f"{quote_command('epigone', 'resume', in_first)} goes on with it. The model of the first run is in "
             f"{in_first / 'first'}.",
         )
+    outer = next((above for above in path.parents if path.exists() and RunFolder.is_run(above)), None)
+    if outer is not None and not RunFolder.is_run(path) and not (path / "config.json").exists():
+        raise SettingsError(f"{name} is a part of a run.", hint=f"Use the run itself: {outer}")
     if path.is_file():
         raise SettingsError(
             f"{name} is a file; a run or a model is a folder.",
@@ -164,14 +168,23 @@ def find_model(name: str, *, to_resume: bool = False) -> str:
         raise SettingsError(f"{name} is a checkpoint inside a run.", hint=f"Use the run itself: {path.parent.parent}")
     if not path.exists() and RunFolder.is_run(named):
         return str(named)
-    if not path.exists() and path.parent == RUNS:
-        raise RunNotFound(f"There is no run {name}.", hint=no_run)
+    alike = "" if path.exists() else _find_alike(path.name)
+    if not path.exists() and (path.parent == RUNS or alike):
+        raise RunNotFound(f"There is no run {name}.", hint=f"Did you mean {alike}? " * bool(alike) + no_run)
     if path.is_dir() and not RunFolder.is_run(path) and not (path / "config.json").exists():
         raise RunNotFound(f"{name} holds neither a run nor a model.", hint=no_run)
     return name
 
 
-def _list_runs() -> str:
+def _find_alike(name: str) -> str:
+    """The run in runs/ with a similar name, unless a base has that name; else ""."""
+    from epigone.model.hub import WELL_KNOWN
+
+    alike = difflib.get_close_matches(name, [path.name for path in RUNS.glob("*") if path.is_dir()], n=1, cutoff=0.7)
+    return str(RUNS / alike[0]) if alike and name not in WELL_KNOWN else ""
+
+
+def list_runs() -> str:
     """The newest runs in runs/, as a sentence; "" if there are none."""
     from epigone.runs.folder import RunFolder
 
@@ -185,7 +198,11 @@ def choose_prompt(words: Sequence[str], prompt: str | None) -> str:
     if not words:
         return prompt or ""
     if prompt is not None:
-        raise SettingsError(f'There are two prompts: --prompt and "{words[0]}".', hint="Leave out one of the two.")
+        joined = f'--prompt "{" ".join((prompt, *words))}"'
+        raise SettingsError(
+            f'There are two prompts: --prompt and "{words[0]}".',
+            hint=f"If they are one, it needs quotation marks: {joined}. Else leave out one of the two.",
+        )
     if words[0] in ("tokens", "words", "characters"):
         raise SettingsError(f'"{words[0]}" needs an option.', hint=f"For example: --length 100 --unit {words[0]}")
     return " ".join(words)

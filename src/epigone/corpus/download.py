@@ -36,6 +36,8 @@ MOST_WAITING = 8
 """Pieces that were received and not yet written."""
 STALE_SECONDS = 3_600.0
 """A temporary file that was not written to for so long was left by a process that was killed."""
+UNKNOWN_HOST = re.compile(r"Name or service not known|getaddrinfo|nodename nor servname|name resolution", re.I)
+"""What systems say of a name that has no address."""
 DOWNLOAD = "Download it yourself and give the file."
 
 
@@ -316,7 +318,10 @@ def _explain_http_errors(shown: str) -> Iterator[None]:
     except httpx.TimeoutException:
         raise _no_answer(shown, TIMEOUT_SECONDS) from None
     except httpx.HTTPError as error:
+        why = str(error) or type(error).__name__
+        if UNKNOWN_HOST.search(why):
+            why = "there is no server of this name, or no network"
         raise TextNotFound(
-            f"{shown} cannot be downloaded: {error or type(error).__name__}.",
+            f"{shown} cannot be downloaded: {why}.",
             hint=f"Check the network and the address. {DOWNLOAD}",
         ) from None

@@ -40,7 +40,8 @@ SAMPLE_BYTES = 1 << 16
 SMALLEST_GUESS_BYTES = 2_000
 """charset-normalizer mistakes one line of gb18030 for cp949, and the like; from about this size it is reliable."""
 
-PAGES = "an Apple Pages document"
+PAGES, KINDLE = "an Apple Pages document", "a Kindle book"
+KINDLE_MARK, KINDLE_PLACE = (b"BOOKMOBI", b"TPZ3"), slice(60, 68)
 BINARIES = (
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -251,6 +252,16 @@ def _choose_cp1252(opened: OpenedFile, reason: str, warning: str) -> DetectedEnc
     return DetectedEncoding(encoding="cp1252", reason=reason, warning=warning, mark=opened.mark, how="as cp1252")
 
 
+MEANT = {
+    "unicode": 'Files in Unicode are mostly "utf-8", or "utf-16" if Windows made them.',
+    "ansi": 'What Windows calls ANSI is "cp1252" in Western Europe.',
+    "dos": 'Texts of DOS are mostly "cp437" or "cp850".',
+    "windows": 'Texts of Windows are mostly "utf-8" or "cp1252".',
+    "mac": 'Old texts of the Mac are mostly "mac-roman".',
+}
+"""What to say of names that people use."""
+
+
 def find_codec(encoding: str) -> str:
     """Python's name of the encoding. Raises TextUnreadable, which suggests a similar name."""
     try:
@@ -260,7 +271,10 @@ def find_codec(encoding: str) -> str:
         codec = ""
     if codec and codec not in NOTATIONS:
         return codec.removesuffix("-sig")
-    known = {alias.replace("_", "-") for pair in aliases.items() for alias in pair}
+    if meant := MEANT.get(encoding.lower()):
+        raise TextUnreadable(f'"{encoding}" is not the name of one encoding.', hint=meant)
+    of_texts = (pair for pair in aliases.items() if not pair[1].endswith(("_codec", "rot_13")))
+    known = {alias.replace("_", "-") for pair in of_texts for alias in pair}
     alike = difflib.get_close_matches(encoding.lower().replace("_", "-"), sorted(known), n=1)
     raise TextUnreadable(
         f'The text cannot be read as "{encoding}": there is no such encoding.',
@@ -268,10 +282,14 @@ def find_codec(encoding: str) -> str:
     )
 
 
+NO_TEXT = "A style is learned from text. Give a file with text in it."
 HINTS = {
     PAGES: "In Pages: File > Export To > Word, and give that file.",
     "a PDF": "Save its text as .txt: pdftotext novel.pdf",
     "an Excel sheet (xlsx)": "In Excel: save it as CSV.",
+    **dict.fromkeys(("a PNG image", "a JPEG image", "a GIF image"), NO_TEXT),
+    **dict.fromkeys(("a sound", "a sound, a film or an image"), NO_TEXT),
+    KINDLE: "Convert it to EPUB with Calibre (without DRM), and give that file.",
     "an old Word or Office document": "Open it in Word or LibreOffice, and save it as .docx.",
 }
 """What to do with what cannot be read."""
@@ -290,6 +308,8 @@ def identify_binary(data: bytes) -> str:
     kind = next((kind for mark, kind in BINARIES if _begins_like(data, mark)), "")
     if kind == "a zip archive":
         return next((inner for mark, inner in ZIPPED if mark in data[:SAMPLE_BYTES]), kind)
+    if data[KINDLE_PLACE] in KINDLE_MARK:
+        return KINDLE
     if data[257:262] == b"ustar":
         return "a tar archive"
     return kind

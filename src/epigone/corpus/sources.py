@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
 import re
@@ -18,7 +17,8 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from epigone.corpus.download import DOWNLOAD, download, hide_password, read_final_address
+from epigone.corpus.download import download, hide_password, read_final_address
+from epigone.corpus.missing import explain_address, explain_folder, explain_missing, explain_several, refuse_run
 from epigone.corpus.readers.formats import SUFFIXES
 from epigone.corpus.readers.scrivener import is_project, list_manuscript
 from epigone.corpus.readers.tweets import list_posts
@@ -89,16 +89,8 @@ def _resolve_all(texts: Sequence[str]) -> list[Sources]:
     """What each text names. Of several that are missing and are one name together, the error says so."""
     try:
         return [_resolve(text) for text in texts]
-    except TextNotFound:
-        for start in range(len(texts)):
-            for end in range(start + 2, len(texts) + 1):
-                joined = " ".join(texts[start:end])
-                if Path(joined).expanduser().exists():
-                    raise TextNotFound(
-                        f"There is no file {texts[start]}.",
-                        hint=f'A name with spaces needs quotation marks: "{joined}"',
-                    ) from None
-        raise
+    except TextNotFound as error:
+        raise explain_several(texts) or error from None
 
 
 def _resolve(text: str) -> Sources:
@@ -109,13 +101,15 @@ def _resolve(text: str) -> Sources:
     if ADDRESS.match(text):
         return _single(_make_url_source(text))
     path = Path(text).expanduser()
-    if path.is_dir():
+    if text in SAMPLES and not path.exists():
+        raise TextNotFound(f"There is no file {text}.", hint=f"Did you mean {SAMPLE}{text}?")
+    if text.strip() and path.is_dir():
         return _list_folder(path, text)
-    if path.exists():
+    if text.strip() and path.exists():
         return _single(_make_file_source(path, path.name, named=True))
     if re.search(r"[*?\[]", text):
         return _list_glob(path, text)
-    raise _not_found(path, text)
+    raise explain_missing(path, text)
 
 
 def _single(source: Source) -> Sources:
@@ -133,10 +127,7 @@ def _make_sample_source(text: str) -> Source:
 
 def _make_url_source(text: str) -> Source:
     if not text.lower().startswith(("http://", "https://")):
-        raise TextNotFound(
-            f"{hide_password(text)} cannot be downloaded: only http and https addresses can.",
-            hint=DOWNLOAD,
-        )
+        raise explain_address(hide_password(text))
     return Source(
         name=hide_password(text),
         read=partial(download, text),
@@ -146,6 +137,7 @@ def _make_url_source(text: str) -> Source:
 
 
 def _list_folder(folder: Path, text: str) -> Sources:
+    refuse_run(folder, text)
     if is_project(folder):
         return _list_project(folder, text)
     if chat := find_chat(folder):
@@ -159,7 +151,7 @@ def _list_folder(folder: Path, text: str) -> Sources:
     files = _list_files(folder.rglob("*"), folder)
     kept = [(name, path) for name, path in files if path.suffix.lower() in SUFFIXES]
     if not kept:
-        raise TextNotFound(f"The folder {text} has no text in it: {_describe(files)}.", hint=_suggest_files(files))
+        raise explain_folder(text, [name for name, _ in files])
     return Sources(
         sources=tuple(replace(_make_file_source(path, name, named=False), listed=True) for name, path in kept),
         skipped=name_skipped(text, [name for name, path in files if path.suffix.lower() not in SUFFIXES]),
@@ -280,34 +272,3 @@ def _copy_aside(stream: BinaryIO) -> BinaryIO:
     shutil.copyfileobj(stream, aside, 1 << 20)
     aside.seek(0)
     return aside  # type: ignore[return-value]
-
-
-def _describe(files: Sequence[tuple[str, Path]]) -> str:
-    """What is in a folder without texts."""
-    return f"found {len(files):,} files: {_count_endings(name for name, _ in files)}" if files else "it is empty"
-
-
-def _suggest_files(files: Sequence[tuple[str, Path]]) -> str:
-    if not files:
-        return "Put .txt files into it, or name another folder."
-    known = ", ".join(sorted(filter(None, SUFFIXES)))
-    return f"Texts end in {known}. To read another file as text, name it itself, for example {files[0][0]}."
-
-
-def _not_found(path: Path, text: str) -> TextNotFound:
-    if path.is_symlink():
-        return TextNotFound(f"{text} is a broken link.", hint="Name the text itself.")
-    if text in SAMPLES:
-        return TextNotFound(f"There is no file {text}.", hint=f"Did you mean {SAMPLE}{text}?")
-    if text.lower().startswith("www."):
-        return TextNotFound(f"There is no file {text}.", hint=f"Did you mean https://{text}?")
-    if not path.parent.is_dir():
-        return TextNotFound(f"There is no folder {path.parent}.", hint=_suggest(path.parent))
-    return TextNotFound(f"There is no file {text}.", hint=_suggest(path))
-
-
-def _suggest(path: Path) -> str:
-    """The most similar name in the same folder."""
-    names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    alike = difflib.get_close_matches(path.name, sorted(names), n=1, cutoff=0.5)
-    return f"Did you mean {path.with_name(alike[0])}?" if alike else "Check the spelling and the folder you are in."

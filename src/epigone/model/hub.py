@@ -242,6 +242,11 @@ SMALL_FILES = (
 )
 GPT2 = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 WELL_KNOWN = (*GPT2, "distilgpt2", *(f"openai-community/{name}" for name in GPT2), "distilbert/distilgpt2")
+OTHER_MODELS = re.compile(
+    r"gpt-?(?:[3-9]|j|neo|oss)|chatgpt|llama|mistral|qwen|phi-|gemma|bert|pythia|opt-|bloom|falcon|smol"
+)
+"""Models that people know and that are not GPT-2."""
+MODELS = "small or modern (included), gpt2, gpt2-medium, distilgpt2, or another GPT-2 on the Hugging Face Hub"
 SCRATCH = "or --base none to train from scratch."
 
 
@@ -306,7 +311,9 @@ def _as_folder(name: str) -> Path | None:
     except (OSError, RuntimeError):  # too long for a file name; "~" with an unknown user
         is_file = False
     if is_file:
-        raise BaseNotFound(f"{name} is a file; a base is a folder.", hint="Give the folder that contains it.")
+        is_part = Path(name).suffix in (".safetensors", ".bin", ".json", ".gguf", ".pt")
+        hint = "Give the folder that contains it." if is_part else f"A base is a model: {MODELS}, {SCRATCH}"
+        raise BaseNotFound(f"{name} is a file; a base is a folder.", hint=hint)
     if like_a_path:
         raise BaseNotFound(
             f'There is no folder {name}: "{name}" was taken for a folder, not for a name on the hub.',
@@ -408,11 +415,25 @@ def _explain(name: str, error: Exception) -> EpigoneError:
 
 
 def _base_not_found(name: str, why: str) -> BaseNotFound:
+    if meant := _explain_name(name):
+        return BaseNotFound(f"There is no base {name} here, and {why}.", hint=meant)
     command = quote_command("hf", "download", name)
     return BaseNotFound(
         f"{name} is neither a folder nor complete in the cache {_cache_folder()}, and {why}.",
         hint=f"Run once with a network, or run `{command}`; or give a folder with --base, {SCRATCH}",
     )
+
+
+def _explain_name(name: str) -> str:
+    """What was meant by a name that is like one that is known, or that is of another kind of model; else ""."""
+    owner, _, lower = name.lower().rpartition("/")
+    if OTHER_MODELS.search(lower) and "gpt2" not in lower:
+        return f"Only GPT-2 models can be fine-tuned here: {MODELS}."
+    if owner not in ("", "openai", "openai-community", "distilbert", "gpt2"):
+        return ""
+    spelled = lower.replace("gpt-2", "gpt2").replace("gpt_2", "gpt2")
+    alike = difflib.get_close_matches(spelled, (*BASES, *GPT2, "distilgpt2"), n=1, cutoff=0.75)
+    return f"Did you mean {alike[0]}?" if alike and alike[0] != name else ""
 
 
 def _cache_folder() -> str:

@@ -109,6 +109,9 @@ MOST_BEFORE_A_CHECKPOINT = 2
 """Evaluations after which a run can be without any checkpoint, because of a crash or a damaged disk at its start."""
 
 
+NEW_RUN = "To make a run: epigone train TEXT --out FOLDER"
+
+
 class RunFolder:
     """Paths in a run's folder, and methods to read and write them."""
 
@@ -148,6 +151,8 @@ class RunFolder:
             raise _not_created(path, error) from None
         begun = cls.is_run(path) or cls.is_in_first(path)
         if begun or (exists(path) and not exists(folder.settings) and _holds_something(path)):
+            if path.is_file():
+                raise RunExists(f"{path} is a file; a run is a folder.", hint="Choose another folder with --out.")
             what = "a run" if begun else "something else"
             command = quote_command("epigone", "resume", path)
             hint = f"Continue it with {command} or choose" if begun else "Choose"
@@ -189,7 +194,8 @@ class RunFolder:
         folder = cls(path)
         if not cls.is_run(path):
             what = "holds no run" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
-            raise RunNotFound(f"{path} {what}.", hint="To make a run: epigone train TEXT --out FOLDER")
+            hint = f"Use the run itself: {path.parent}" if cls.is_run(path.parent) else NEW_RUN
+            raise RunNotFound(f"{path} {what}.", hint=hint)
         folder._check_stays_inside()
         return folder
 
