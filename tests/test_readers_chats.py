@@ -168,10 +168,12 @@ def test_media_deleted_messages_and_calls_are_left_out_in_many_languages(
         "Ann: so",
         *(f"Ben: {notice}" for notice in notices),
         "Ben: the image omitted a detail",
-        "Ann: null and void",
+        "Ann: lu de bout en bout",
     ]
     chat = "".join(f"[03.05.24, 14:05:{number:02}] {line}\n" for number, line in enumerate(lines))
-    assert read_text(write("chat.txt", chat)) == "Ann: so\n\nBen: the image omitted a detail\n\nAnn: null and void\n"
+    assert (
+        read_text(write("chat.txt", chat)) == "Ann: so\n\nBen: the image omitted a detail\n\nAnn: lu de bout en bout\n"
+    )
 
 
 def test_an_ios_notice_is_known_by_its_mark_in_any_language(write: Write) -> None:
@@ -179,13 +181,14 @@ def test_an_ios_notice_is_known_by_its_mark_in_any_language(write: Write) -> Non
         "[03/05/2024, 14:05:33] Vrienden: \u200eBerichten zijn versleuteld.\n"
         "[03/05/2024, 14:05:33] Vrienden: \u200eAnn heeft deze groep gemaakt\n"
         "\u200e[03/05/2024, 14:06:01] Ann: een foto \u200e<bijgevoegd: 00000002-PHOTO-2024-05-03-14-06-01.jpg>\n"
+        "[03/05/2024, 14:06:02] Ann: rain.pdf \u2022 \u200e4 pages \u200edocument omitted\n"
         "[03/05/2024, 14:06:09] ~\u202fBen: hallo \u2068Ann\u2069 \u200e<Dit bericht is bewerkt>\n"
     )
     path = write("_chat.txt", chat)
     assert read_text(path) == "Ann: een foto\n\nBen: hallo Ann\n"
     assert {what: count for what, (count, _) in list_dropped(path).items()} == {
         "notices": 2,
-        "media": 1,
+        "media": 2,
         "marks of edited messages": 1,
     }
 

@@ -15,13 +15,13 @@ FEWEST_MESSAGES, SHARE_OF_LINES = 3, 0.8
 DATE = r"\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./]\d{2,4}|[^\W\d_]{3} \d\d"
 TIMED = re.compile(
     rf"(?:[^\s<>\d\[(][^\s<>]{{0,30}} )?[\[(]?(?:(?P<day>{DATE})[ T])?"
-    r"[\[(]?\d{1,2}:\d\d(?::\d\d)?(?: ?[AaPp][Mm])?[\])]?(?=[ \t])"
+    r"[\[(]?\d{1,2}:\d\d(?::\d\d)?(?: ?[AaPp][Mm]|Z|[+-]\d\d:?\d\d)?[\])]?(?=[ \t])"
 )
 """The time, after the date or the name of the channel if the log has them."""
 TALK = re.compile(r"[ \t]{1,4}<[ @+%&~!]{0,2}(?P<name>[^<>\s]{1,40})>(?:[ \t](?P<text>.*))?$")
 COLUMNS = re.compile(r"\t[@+%&~!]?(?P<name>[^\t\s]{1,40})\t(?P<text>.*)$")
 """WeeChat has tabs around the name."""
-ACTION = re.compile(r"[ \t]{1,4}\*[ \t](?P<name>[^\s*]{1,40})[ \t](?P<text>.*)$")
+ACTION = re.compile(r"[ \t]{1,4}\*[ \t]{1,4}(?P<name>[^\s*]{1,40})[ \t](?P<text>.*)$")
 ACTION_IN_COLUMNS = re.compile(r"\t \*\t(?P<name>\S{1,40}) (?P<text>.*)$")
 NOTICE = re.compile(
     r"[ \t]{1,4}(?:-!-|\*\*\*|\*[ \t]|===|--|-->|<--|==|-[^\s-][^\s]{0,60}-(?:[ \t]|$)|\*\t|Joins:|Parts:|Quits:)"

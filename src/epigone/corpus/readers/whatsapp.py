@@ -22,6 +22,7 @@ from epigone.corpus.readers.zipped import open_zip
 SHARE_OF_NAMED, SHARE_WITHOUT_NOTICE = 0.3, 0.7
 """Of the lines that begin with a time, those with a name: many joins and leaves stand in a large group. The second
 one is for a text in which nothing else says that it is a chat."""
+LONGEST_GENERATED = 300
 GENERATED = "\u200e"
 """Left-to-right mark, with which WhatsApp begins what it writes itself."""
 SPACE = "[ \xa0\u202f]"
@@ -42,7 +43,8 @@ LEVELS = frozenset(["debug", "info", "information", "warn", "warning", "error", 
 PLACEHOLDER = re.compile(r"<[^<>\n]{3,60}>")
 """Android's "<Media omitted>", in whatever language."""
 ATTACHED = re.compile(
-    r"[^\s<>][^<>\n]{0,250}\.\w{1,5}[ \xa0]\([^()\n]{3,40}\)|<[^<>:\n]{2,40}:[ \xa0]?[^<>\n]{1,250}\.\w{1,5}>"
+    r"(?:[^\s<>][^<>\n]{0,250})?\.\w{1,5}[ \xa0]\([^()\n]{3,40}\)"
+    r"|<[^<>:\n]{2,40}:[ \xa0]?[^<>\n]{1,250}\.\w{1,5}[ \xa0]?>"
 )
 """A file in Android's form or in that of iOS."""
 PLACE = re.compile(
@@ -84,11 +86,18 @@ CALL = re.compile(
     r"(?: [^\n]{0,40})?",
     re.I,
 )
-NOTICE = re.compile(
-    r"end-to-end[- ](?:encrypt|versleuteld)|ende-zu-ende|de bout en bout|de extremo a extremo|de ponta a ponta"
-    r"|crittografat[ie] end-to-end|сквозн[^\W\d]{1,9} шифровани|szyfrowan[^\W\d]{1,9} end-to-end|uçtan uca şifrel"
-    r"|端到端|エンドツーエンド"
-    r"|waiting for this message|auf diese nachricht (?:wird|warten)|en attente de ce message|esperando este mensaje",
+ENCRYPTED = re.compile(
+    r"end-to-end[- ](?:encrypt|versleuteld)|ende-zu-ende|de bout en bout|de extremo a extremo|ponta a ponta"
+    r"|ponto a ponto|crittografat[ie] end-to-end|сквозн[^\W\d]{1,9} шифровани"
+    r"|szyfrowan[^\W\d]{1,9} end-to-end|uçtan uca şifrel"
+    r"|端到端|エンドツーエンド",
+    re.I,
+)
+"""The notice with which a chat begins."""
+WAITING = re.compile(
+    r"(?:waiting for this message|auf diese nachricht (?:wird|warten)|en attente de ce message|esperando (?:este|esta) "
+    r"(?:mensaje|mensagem)|in attesa di questo messaggio|wachten op dit bericht|ожидание (?:этого )?сообщения)"
+    r"[^\n]{0,80}",
     re.I,
 )
 EDITED = re.compile(
@@ -123,7 +132,7 @@ def recognise(beginning: Beginning) -> bool:
     if any(name.strip("[] ").split(" ")[0] in LEVELS for name in names):
         return False
     share = names.total() / len(starts)
-    has_notice = any(GENERATED in line or NOTICE.search(line) for line in lines)
+    has_notice = any(GENERATED in line or ENCRYPTED.search(line) for line in lines)
     if has_notice or _find_chats([PurePosixPath(beginning.name).name]):
         return share >= SHARE_OF_NAMED
     # A diary has few names, and what stands before a colon in it is hardly ever there again.
@@ -213,7 +222,7 @@ class _Reader:
         if not self._lines:
             return
         text, self._lines = "\n".join(self._lines), []
-        if self._name is None:
+        if self._name is None or (not self.messages and ENCRYPTED.search(text)):
             self.drops.add("notices", DIRECTIONS.sub("", text))
         elif kept := clean_message(strip_generated(text, self.drops), self.drops):
             self.messages.append(Message(self._name, kept, self._day))
@@ -234,9 +243,9 @@ class _Reader:
 
 def strip_generated(text: str, drops: DropLog) -> str:
     """What a person wrote of a message: without what stands for media, and what WhatsApp wrote itself."""
-    if GENERATED not in text and "<" not in text and "." not in text and NOTICE.search(text) is None:
+    if GENERATED not in text and "<" not in text and "\n" not in text:
         plain = text.strip()
-        kind = _classify(plain) if len(plain) < 100 else ""
+        kind = _classify(plain) if len(plain) < LONGEST_GENERATED else ""
         if kind:
             drops.add(kind, plain)
         return "" if kind else text
@@ -245,11 +254,9 @@ def strip_generated(text: str, drops: DropLog) -> str:
         drops.add("marks of edited messages", edited[0].strip(" \n\u200e"))
         text = text[: max(0, len(text) - 100)] + text[-100:][: edited.start()]
     kept = []
-    for number, line in enumerate(text.split("\n")):
+    for line in text.split("\n"):
         plain = DIRECTIONS.sub("", line).strip()
         kind = _classify(plain)
-        if not kind and NOTICE.search(plain) and (number == 0 and (GENERATED in line or len(plain) > 60)):
-            kind = "notices"
         if not kind and line.startswith(GENERATED) and plain:
             kind = "notices"
         if kind:
@@ -267,13 +274,19 @@ def _classify(plain: str) -> str:
         return "media"
     if DELETED.fullmatch(plain):
         return "deleted messages"
+    if WAITING.fullmatch(plain):
+        return "notices"
     return "calls" if CALL.fullmatch(plain) else ""
 
 
 def _strip_attached(line: str, drops: DropLog) -> str:
     """A line without the name of a file after it, as iOS writes it after a caption."""
     start = line.rfind(GENERATED)
-    if start > 0 and ATTACHED.fullmatch(plain := DIRECTIONS.sub("", line[start:]).strip()):
+    plain = DIRECTIONS.sub("", line[start:]).strip() if start > 0 else ""
+    if ATTACHED.fullmatch(plain):
         drops.add("media", plain)
         return line[:start]
+    if OMITTED.fullmatch(plain):  # after the name of a document and its number of pages
+        drops.add("media", DIRECTIONS.sub("", line))
+        return "" if "\u2022" in line else line[:start]
     return line
