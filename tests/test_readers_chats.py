@@ -17,8 +17,9 @@ from epigone.corpus.corpus import Corpus, read_corpus
 from epigone.corpus.readers.json_stream import JsonReader
 from epigone.corpus.readers.limits import Limits
 from epigone.corpus.readers.speakers import Speakers
+from epigone.corpus.split import read_and_split
 from epigone.errors import EpigoneError, TextTooShort, TextUnreadable
-from epigone.settings import ReadSettings
+from epigone.settings import ReadSettings, TrainSettings
 
 Write = Callable[[str, str | bytes], str]
 
@@ -531,6 +532,15 @@ def test_a_person_has_one_label_in_all_texts(write: Write, tmp_path: Path) -> No
     corpus = read(str(tmp_path / "all"), anonymize=True)
     assert str(corpus.documents[1].text).startswith("Person A: hi Person D, call")
     assert str(corpus.documents[2].text) == "A letter to Person D, of [email].\n"
+
+
+def test_a_person_has_one_label_in_the_text_that_is_held_out_too(write: Write, tmp_path: Path) -> None:
+    chat = PRIVATE + "".join(f"12/9/20, 23:59 - Will: so it was, and so it is, {number}\n" for number in range(200))
+    held_out = "12/9/20, 23:58 - Carl: hi Anna\n12/9/20, 23:58 - Will: hi\n" + chat[-9_000:]
+    settings = TrainSettings(anonymize=True, validation=write("WhatsApp Chat with Carl.txt", held_out))
+    _, validation, _ = read_and_split([write("chat.txt", chat)], settings, tmp_path)
+    assert validation is not None
+    assert str(validation.documents[0].text).startswith("Person D: hi Person A\n\nPerson B: hi\n")
 
 
 def test_a_nick_that_is_a_word_is_replaced_where_it_is_addressed(write: Write) -> None:

@@ -72,9 +72,9 @@ class Anonymizer:
     def __init__(self, speakers: Speakers) -> None:
         """`speakers`: all who speak in the texts, with their labels."""
         self._names: dict[str, list[_Name]] = {}
-        for name in speakers.counts:
+        for name, label in speakers.labels.values():
             for part in _list_parts(name):
-                self._add(part, speakers.label(name))
+                self._add(part, label)
         for names in self._names.values():
             names.sort(key=lambda name: -len(name.folded))
 

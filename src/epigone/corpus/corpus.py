@@ -282,12 +282,14 @@ def read_corpus(
     smallest_bytes: int = SMALLEST_CORPUS,
     folder: Path | None = None,
     watch: ProgressCallback = lambda n_done, n_all: None,
+    labels: dict[str, tuple[str, str]] | None = None,
 ) -> Corpus:
     """Read and clean everything that `texts` name: files, folders, globs, "-", addresses, "sample:sonnets".
 
     Files in a folder or a glob that cannot be read are skipped, with the reason; for one that was named itself that is
     an error. Training needs SMALLEST_CORPUS bytes; for other uses `smallest_bytes` can be less. Text beyond some
     megabytes goes into a temporary file in `folder`. `watch` is called with bytes.
+    `labels` are those of `Speakers`: two corpora that share them have one label for a person.
     Raises TextNotFound, TextUnreadable, TextTooShort or OutputError.
     """
     if settings.encoding != "auto":
@@ -296,6 +298,7 @@ def read_corpus(
     documents, skipped = list[Document](), list(found.skipped)
     progress = _Progress(watch, sum(source.n_bytes for source in found.sources))
     reading = _Reading(settings, TextSpooler(folder), progress)
+    reading.speakers.labels = {} if labels is None else labels
     for source in found.sources:
         try:
             documents += reading.read(source)

@@ -262,19 +262,28 @@ def read_and_split(
 
     Long texts go into temporary files in `folder`.
     """
-    corpus = _read(texts, settings, folder, watch)
-    held_out = None if isinstance(settings.validation, float) else _read([settings.validation], settings, folder, watch)
+    read = partial(_read, settings=settings, folder=folder, watch=watch, labels={})
+    corpus = read(texts)
+    held_out = None if isinstance(settings.validation, float) else read([settings.validation])
     share = settings.validation if isinstance(settings.validation, float) else 0.0
     split = split_corpus(corpus, how=settings.split, share=share, seed=settings.seed, held_out=held_out)
     return corpus, held_out, split
 
 
-def _read(texts: Sequence[str], settings: TrainSettings, folder: Path, watch: StageCallback) -> Corpus:
+def _read(
+    texts: Sequence[str],
+    *,
+    settings: TrainSettings,
+    folder: Path,
+    watch: StageCallback,
+    labels: dict[str, tuple[str, str]],
+) -> Corpus:
     corpus = read_corpus(
         texts,
         settings,
         folder=folder,
         watch=partial(watch, "Reading"),
+        labels=labels,
     )
     return unwrap_corpus(corpus, settings.unwrap, folder)
 

@@ -39,8 +39,8 @@ class Speakers:
     """Whether names are replaced by "Person A" and so on, in the order in which they come."""
     counts: Counter[str] = field(default_factory=Counter)
     """Messages of each speaker, by name."""
-    labels: dict[str, str] = field(default_factory=dict)
-    """What stands for a name if names are hidden, by the folded name."""
+    labels: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Each name and what stands for it if names are hidden, by the folded name."""
     in_turns: bool = False
     """Whether they speak with each other, and their names stand in the text."""
     found: set[str] = field(default_factory=set)
@@ -62,8 +62,8 @@ class Speakers:
             return name
         folded = fold(name)
         if folded not in self.labels:
-            self.labels[folded] = f"Person {_spell(len(self.labels))}"
-        return self.labels[folded]
+            self.labels[folded] = name, f"Person {_spell(len(self.labels))}"
+        return self.labels[folded][1]
 
     def add(self, other: Speakers) -> None:
         """Count what was counted elsewhere."""
