@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event, Thread
 from typing import Any
 
+import httpx2
 from starlette.testclient import TestClient
 
-from epigone.serving.app import Limits, make_app
+from epigone.serving.app import Limits, Service, make_app
 from epigone.serving.guard import AccessRules
 from epigone.serving.library import ModelLibrary
+from epigone.serving.server import Server, bind, serve
 from helpers_front import shared_run
 
 HERE = "http://127.0.0.1"
@@ -26,6 +32,61 @@ def serving(
     app = make_app(library, rules or AccessRules(), limits or Limits(), plain=plain)
     with TestClient(app, base_url=base_url, raise_server_exceptions=False) as client:
         yield client
+
+
+@dataclass(frozen=True)
+class Live:
+    """A server on a socket."""
+
+    url: str
+    port: int
+    server: Server
+
+    @property
+    def service(self) -> Service:
+        return self.server.service
+
+    def post(self, path: str = "/v1/completions", **fields: Any) -> Any:
+        """The answer to a request."""
+        return httpx2.post(self.url + path, json=fields, timeout=60)
+
+    def open_stream(self, **fields: Any) -> socket.socket:
+        """A connection on which a streamed answer has begun; 100 bytes and more of it were read."""
+        body = json.dumps({"stream": True, **fields}).encode()
+        lines = ["POST /v1/completions HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
+        head = "\r\n".join([*lines, f"Content-Length: {len(body)}"])
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        connection.sendall(f"{head}\r\n\r\n".encode() + body)
+        received = b""
+        while b"data: " not in received:
+            received += connection.recv(4096)
+        return connection
+
+
+@contextmanager
+def live(
+    library: ModelLibrary | None = None, limits: Limits | None = None, *, drain_seconds: float = 5
+) -> Iterator[Live]:
+    """A server that runs in a thread of this process; it has the run of all tests, or another library."""
+    library = library or ModelLibrary(None, [shared_run().path], with_bases=False)
+    server = Server(make_app(library, AccessRules(), limits or Limits()), drain_seconds=drain_seconds)
+    address, started = bind("127.0.0.1", 0), Event()
+    thread = Thread(target=serve, args=(server, address, started.set))
+    thread.start()
+    try:
+        assert started.wait(30)
+        yield Live(address.name().rstrip("/"), address.port, server)
+    finally:
+        server.should_exit = True
+        thread.join(60)
+
+
+def wait_until(happens: Callable[[], object], seconds: float = 5) -> None:
+    """Fails where it does not happen in time."""
+    ends = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < ends, "it did not happen in time"
+        time.sleep(0.01)
 
 
 def complete(client: TestClient, prompt: Any = "", **more: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def serve(runs: Sequence[str], settings: ServeOptions) -> int:
     with loading(quiet=False):
         from epigone.serving.app import Limits, make_app
         from epigone.serving.library import ModelLibrary, find_runs
-        from epigone.serving.server import bind, make_rules
+        from epigone.serving.server import Server, bind, make_rules
         from epigone.serving.server import serve as run_server
     use_idle_threads()
     rules = make_rules(
@@ -78,5 +78,5 @@ def serve(runs: Sequence[str], settings: ServeOptions) -> int:
     limits = Limits(most_requests=settings.queue, seconds=settings.timeout)
     address = bind(settings.host, settings.port)
     app = make_app(library, rules, limits, plain=settings.defaults == "plain")
-    run_server(app, address, lambda: print_piece(f"epigone serves at {address.name(rules.token)}\n"))
+    run_server(Server(app), address, lambda: print_piece(f"epigone serves at {address.name(rules.token)}\n"))
     return 0

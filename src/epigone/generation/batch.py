@@ -207,14 +207,14 @@ class GenerationBatch:
         if going:
             self._advance(going)
         begun: list[Generation] = []
-        for generation in [*full, *self._waiting]:
+        joining, self._waiting = [*full, *self._waiting], []
+        for generation in joining:
             alike = next((other for other in begun if generation.begins_like(other)), None)
             state = self._states[alike].copy() if alike else generation.begin(self._decoder)
             self._states[generation] = state
             begun.append(generation)
         for generation in begun:
             generation.advance(self._states[generation].logits)
-        self._waiting = []
 
     def _advance(self, states: Mapping[Generation, DecoderState]) -> None:
         if len(states) == 1:

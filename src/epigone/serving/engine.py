@@ -150,13 +150,21 @@ class Engine:
     @torch.inference_mode()
     def _run(self) -> None:
         while self._wait():
-            self._drop_cancelled()
-            outgoing = self._drop_late()
-            self._admit()
-            for key in list(self._batches):
-                outgoing += self._step(key)
-            outgoing += self._do_slice()
+            try:
+                outgoing = self._compute()
+            except Exception as error:  # the thread has to go on, whatever it is
+                LOG.exception("the model thread failed")
+                outgoing = [lost for key in list(self._batches) for lost in self._fail(key, error)]
             self._send(outgoing)
+
+    def _compute(self) -> list[tuple[Task, Any]]:
+        """One step of all texts, and one slice of other work; what is to be told of them."""
+        self._drop_cancelled()
+        outgoing = self._drop_late()
+        self._admit()
+        for key in list(self._batches):
+            outgoing += self._step(key)
+        return outgoing + self._do_slice()
 
     def _wait(self) -> bool:
         """Whether there is work, as soon as there is; not any more once it is closed."""
@@ -239,11 +247,14 @@ class Engine:
     def _fail(self, key: int, error: Exception) -> list[tuple[Task, Any]]:
         """Give up all texts of a batch."""
         self.counts.failures += 1
-        _, batch = self._batches.pop(key)
-        tasks = {id(task): task for task, _ in map(self._owners.pop, batch.generations)}
-        for task in tasks.values():
+        self._batches.pop(key, None)
+        lost = {each: task for each, (task, _) in self._owners.items() if id(task.decoder) == key}
+        for generation in lost:
+            del self._owners[generation]
+        tasks = set(lost.values())
+        for task in tasks:
             task.cancelled = True
-        return [(task, error) for task in tasks.values()]
+        return [(task, error) for task in tasks]
 
     def _do_slice(self) -> list[tuple[Task, Any]]:
         """One slice of the work of the task that has waited longest."""

@@ -11,6 +11,7 @@ import string
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any
 from urllib.parse import quote
@@ -142,6 +143,9 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Unlike uvicorn's, it does not raise them again: a server that was asked to end has done what it should."""
+        if current_thread() is not main_thread():  # which alone may handle signals
+            yield
+            return
         handlers = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -169,9 +173,8 @@ class Server(uvicorn.Server):
             timer.cancel()
 
 
-def serve(app: Starlette, address: Address, on_start: Callable[[], Any]) -> None:
-    """Answer until the process is asked to end (SIGINT, SIGTERM)."""
-    server = Server(app)
+def serve(server: Server, address: Address, on_start: Callable[[], Any]) -> None:
+    """Answer until the server is asked to end: by SIGINT, SIGTERM or its `should_exit`."""
 
     async def run() -> None:
         waiting = asyncio.ensure_future(_wait_until_started(server, on_start))
