@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, TypedDict
 
@@ -141,7 +141,7 @@ class TextCounter:
         lines = text.split("\n")
         if len(self._first_lines) < FIRST_LINES:
             found = filter(None, (line.strip()[:FIRST_CHARACTERS] for line in lines))
-            self._first_lines = [*self._first_lines, *found][:FIRST_LINES]
+            self._first_lines += islice(found, FIRST_LINES - len(self._first_lines))
         self._n_newlines += len(lines) - 1
         lengths = list(map(len, lines))
         lengths[0] += self._last_line  # a line may span several pieces

@@ -282,7 +282,7 @@ def find_codec(encoding: str) -> str:
     )
 
 
-NO_TEXT = "A style is learned from text. Give a file with text in it."
+NO_TEXT = "A style is learned from text. Give a file with text in it, such as a .txt or a .docx."
 HINTS = {
     PAGES: "In Pages: File > Export To > Word, and give that file.",
     "a PDF": "Save its text as .txt: pdftotext novel.pdf",

@@ -10,7 +10,7 @@ import stat
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import resources
@@ -148,14 +148,58 @@ def _list_folder(folder: Path, text: str) -> Sources:
         return Sources(
             sources=tuple(_make_file_source(path, path.name, named=True) for path in posts), skipped=(skipped,)
         )
-    files = _list_files(folder.rglob("*"), folder)
-    kept = [(name, path) for name, path in files if path.suffix.lower() in SUFFIXES]
+    found = sorted(_walk(folder), key=lambda file: file[0])
+    files = [("/".join(parts), entry) for parts, entry in found]
+    kept = [(name, entry) for name, entry in files if _find_suffix(name) in SUFFIXES]
     if not kept:
         raise explain_folder(text, [name for name, _ in files])
+    root = folder.resolve()
     return Sources(
-        sources=tuple(replace(_make_file_source(path, name, named=False), listed=True) for name, path in kept),
-        skipped=name_skipped(text, [name for name, path in files if path.suffix.lower() not in SUFFIXES]),
+        sources=tuple(_make_listed_source(entry, name, root) for name, entry in kept),
+        skipped=name_skipped(text, [name for name, _ in files if _find_suffix(name) not in SUFFIXES]),
     )
+
+
+def _walk(folder: Path | str, above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], os.DirEntry[str]]]:
+    """All files below a folder that are not hidden, with the parts of their names. Links to folders are not followed.
+
+    One call of the system for each folder, and hardly any for each file: folders may have 100,000.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            inner = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError:  # a folder that may not be read, or that was deleted in the meantime
+        return
+    for entry in inner:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path, (*above, entry.name))
+        elif _is_file(entry):
+            yield (*above, entry.name), entry
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
+
+
+def _find_suffix(name: str) -> str:
+    return PurePosixPath(name.rpartition("/")[2]).suffix.lower()
+
+
+def _make_listed_source(entry: os.DirEntry[str], name: str, root: Path) -> Source:
+    """A file of a folder. `root`: the folder without links."""
+    path = Path(entry.path)
+    if entry.is_symlink():
+        return replace(_make_file_source(path, name, named=False), listed=True)
+    try:
+        n_bytes = entry.stat().st_size
+    except OSError:  # reading it will say why
+        n_bytes = 0
+    shown = name.encode("utf-8", "backslashreplace").decode()  # file names may contain any bytes
+    source = _make_source(partial(_open_file, path, shown), shown, key=f"{root}{os.sep}{name}", named=False)
+    return replace(source, n_bytes=n_bytes, listed=True)
 
 
 def _list_project(folder: Path, text: str) -> Sources:

@@ -220,6 +220,7 @@ class _PageReader:
         """An element begins."""
         if tag == "link" and "stylesheet" in attributes.get("rel", "") and attributes.get("href"):
             self.sheet = self.sheet.join(self.load_sheet(attributes["href"]))
+            self._markup.forget_looks()
         if tag == "style":
             self._style = []
         if tag in ("body", "section", "div") and len(self._kinds) < 4:
@@ -231,6 +232,7 @@ class _PageReader:
         if tag == "style" and self._style is not None:
             self.sheet = self.sheet.join(StyleSheet.parse("".join(self._style)))
             self._style = None
+            self._markup.forget_looks()
         self._markup.end(tag)
 
     def data(self, text: str) -> None:

@@ -88,13 +88,25 @@ def find_line_styles(blocks: Iterable[Block]) -> Iterator[str]:
 
 
 SPACES = re.compile(r"[ \t\r\n\f\v\x85\u2028\u2029]+")
+MISPLACED = re.compile(
+    f"  |[^\\S ]|[\x1c-\x1f]|{ITALIC}[ {ITALIC_END}]|[ ]{ITALIC_END}|{ITALIC_END}[ ]?{ITALIC}"
+    f"|^ *{ITALIC_END}|{ITALIC} *$"
+)
+"""What a line has that cannot stay as it is but for the marks' form."""
 INNER_SPACES = re.compile(r"[ \t\r\f\v]+")
 
 
 def collapse(text: str) -> str:
     """Text without what is not seen, and with single spaces. Regular expressions see only what needs them."""
-    if "  " in text or not text.isprintable():  # a line break is not printable either
+    if not text.isprintable():  # a line break is not printable either
         return SPACES.sub(" ", INVISIBLE.sub("", text))
+    return _halve_spaces(text) if "  " in text else text
+
+
+def _halve_spaces(text: str) -> str:
+    """Single spaces for several: faster than a regular expression, for there are rarely more than two."""
+    while "  " in text:
+        text = text.replace("  ", " ")
     return text
 
 
@@ -105,7 +117,9 @@ def clean_block(text: str) -> str:
     are, for they indent lines of verse.
     """
     if text.isprintable():  # one line, and no spaces or marks of other kinds
-        return INNER_SPACES.sub(" ", text).strip(" ") if "  " in text else text.strip(" ")
+        return _halve_spaces(text).strip(" ") if "  " in text else text.strip(" ")
+    if not MISPLACED.search(text):  # one line with well-placed italics
+        return MARKS.sub("_", text.strip(" "))
     text = "\n".join(INNER_SPACES.sub(" ", line).strip(" ") for line in text.split("\n"))
     if ITALIC in text:
         text = place_marks(text)

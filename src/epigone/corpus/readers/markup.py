@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block, collapse
+from epigone.corpus.readers.limits import DEEPEST_ELEMENTS
 from epigone.corpus.readers.page import BLOCKS, SPACED, VOID, Element, Step
 from epigone.corpus.readers.reader import ReadContext
 
@@ -101,10 +102,14 @@ class _Open:
     spaced: bool
     italic: bool
     is_verse: bool = False
+    n_full: int = 0
+    """How much had been found when it began: a paragraph at whose end it is the same is empty."""
     n_items: int = 0
     """Of a list: so far."""
-    is_empty: bool = True
-    """Of a paragraph: whether nothing was found in it so far."""
+
+
+_Kind = tuple[str | None, str, bool, bool, bool]
+"""What an element is left out as, its style, and whether it is spaced, in italics, and verse."""
 
 
 @dataclass(slots=True)
@@ -126,13 +131,16 @@ class MarkupText:
         self._text: list[str] = []
         self._open: list[_Open] = []
         self._skipped: _Skipped | None = None
-        self._n_preformatted = self._n_italic = self._n_verse = 0
+        self._kinds: dict[tuple[str, str | None], _Kind] = {}
+        """What elements are whose only attribute is a class, for most have no other."""
+        self._n_preformatted = self._n_italic = self._n_verse = self._n_full = 0
         self._note_start: int | None = None
         self._spaced = False
 
     def start(self, tag: str, attributes: Attributes) -> None:
         """An element begins. One that is always empty, such as br, has no end."""
-        self.context.limits.check_depth(len(self._open))
+        if len(self._open) > DEEPEST_ELEMENTS:
+            self.context.limits.check_depth(len(self._open))
         if tag in VOID:
             if self._skipped is None:
                 self._add_void(tag, attributes)
@@ -140,16 +148,13 @@ class MarkupText:
         if self._skipped is not None:
             self._open.append(_Open(tag, "", False, False))
             return
-        look = self.find_look(tag, attributes)
-        spaced = look.spaced if look.spaced is not None else is_spaced(tag, attributes)
-        element = _Open(
-            tag,
-            f"{tag}.{attributes.get('class') or ''}",
-            spaced,
-            tag in ITALICS if look.italic is None else look.italic,
-        )
-        element.is_verse = bool(tag in BLOCKS and VERSE.search(attributes.get("class") or ""))
-        what = find_dropped(tag, attributes)
+        name = attributes.get("class") if attributes else ""
+        if name is not None and len(attributes) < 2:  # most elements: what they are depends on name and class alone
+            kind = self._kinds.get((tag, name)) or self._kinds.setdefault((tag, name), self._find_kind(tag, attributes))
+        else:
+            kind = self._find_kind(tag, attributes)
+        what, style, spaced, italic, is_verse = kind
+        element = _Open(tag, style, spaced, italic, is_verse, self._n_full)
         if what is None and tag == "code" and self._n_preformatted and self.context.settings.code == "drop":
             what = "code blocks"
         if what is None and tag in BLOCKS:
@@ -160,15 +165,32 @@ class MarkupText:
         else:
             self._begin(element, attributes)
 
+    def _find_kind(self, tag: str, attributes: Attributes) -> _Kind:
+        look, name = self.find_look(tag, attributes), attributes.get("class") or ""
+        return (
+            find_dropped(tag, attributes),
+            f"{tag}.{name}",
+            look.spaced if look.spaced is not None else is_spaced(tag, attributes),
+            tag in ITALICS if look.italic is None else look.italic,
+            bool(tag in BLOCKS and VERSE.search(name)),
+        )
+
+    def forget_looks(self) -> None:
+        """The style sheet has changed."""
+        self._kinds.clear()
+
     def _begin(self, element: _Open, attributes: Attributes) -> None:
-        self._n_preformatted += element.tag == "pre"
+        tag = element.tag
         self._n_verse += element.is_verse
-        self._n_italic += element.italic
-        if element.italic and self._n_italic == 1:
-            self._text.append(ITALIC)
-        if element.tag == "li":
+        if element.italic:
+            self._n_italic += 1
+            if self._n_italic == 1:
+                self._text.append(ITALIC)
+        if tag == "pre":
+            self._n_preformatted += 1
+        elif tag == "li":
             self._text.append(self._mark_item())
-        if element.tag == "a" and "#" in (attributes.get("href") or ""):
+        elif tag == "a" and "#" in (attributes.get("href") or ""):
             self._note_start = len(self._text)
 
     def _mark_item(self) -> str:
@@ -180,6 +202,9 @@ class MarkupText:
 
     def end(self, tag: str) -> None:
         """An element ends; those in it that have not ended end too, and one that never began is ignored."""
+        if self._open and self._open[-1].tag == tag:
+            self._end_last()
+            return
         if tag in VOID or all(element.tag != tag for element in self._open):
             return
         while self._open[-1].tag != tag:
@@ -195,17 +220,19 @@ class MarkupText:
             self._open.pop()
             return
         element = self._open[-1]
-        if element.tag in BLOCKS:
-            self._end_block(element.spaced, is_paragraph=element.tag == "p")
-        if element.tag == "a" and self._note_start is not None:
+        tag = element.tag
+        if tag in BLOCKS:
+            self._end_block(element.spaced, is_paragraph=tag == "p")
+        elif tag == "a" and self._note_start is not None:
             self._drop_note_mark(self._note_start)
             self._note_start = None
-        self._n_preformatted -= element.tag == "pre"
+        self._n_preformatted -= tag == "pre"
         self._n_verse -= element.is_verse
-        self._n_italic -= element.italic
-        if element.italic and self._n_italic == 0:
-            self._text.append(ITALIC_END)
-        if element.tag in ("td", "th"):
+        if element.italic:
+            self._n_italic -= 1
+            if self._n_italic == 0:
+                self._text.append(ITALIC_END)
+        if tag in ("td", "th"):
             self._text.append(" ")
         self._open.pop()
 
@@ -250,8 +277,7 @@ class MarkupText:
 
     def _mark_full(self) -> None:
         """A paragraph with a picture in it is not an empty line."""
-        for element in self._open:
-            element.is_empty = False
+        self._n_full += 1
 
     def _drop_note_mark(self, start: int) -> None:
         """A link to a place in a text that is only a number or a star leads to a note."""
@@ -265,11 +291,18 @@ class MarkupText:
         marks = [ITALIC_END] if self._n_italic else []
         text = clean_block("".join([*self._text, *marks])) if self._text else ""
         self._text = [ITALIC] if self._n_italic else []
-        owner = next((element for element in reversed(self._open) if element.tag in BLOCKS), None)
+        if not text and not is_paragraph:
+            self._spaced |= spaced
+            return
+        owner = None
+        for element in reversed(self._open):
+            if element.tag in BLOCKS:
+                owner = element
+                break
         if text.strip(" \xa0\n_"):
             self._add_block(text, owner.style if owner else "", self._is_line(owner))
             self._mark_full()
-        elif is_paragraph and owner is not None and owner.is_empty:
+        elif is_paragraph and owner is not None and owner.n_full == self._n_full:
             self._add_block("", owner.style)
         self._spaced |= spaced
 

@@ -135,7 +135,7 @@ class Beginning:
         self.head = file.read(BEGINNING_BYTES)
         file.seek(0)
 
-    @property
+    @cached_property
     def suffix(self) -> str:
         """The ending of the name in lower case, such as ".html"."""
         return PurePosixPath(self.name).suffix.lower()
