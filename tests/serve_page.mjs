@@ -105,6 +105,9 @@ test('typing without a pause is one state; a pause, another place or much text b
   tree.edit(`Xabcd${'e'.repeat(100)}`, 10_200);
   assert.equal(tree.states.size, 5);
   assert.equal(tree.edit(tree.text()), false);
+  tree.seal();
+  tree.edit(`${tree.text()} pasted`, 10_250);
+  assert.equal(tree.states.size, 6);
 });
 
 test('an edit far from a model’s words leaves them its own', () => {

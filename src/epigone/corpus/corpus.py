@@ -28,7 +28,7 @@ from epigone.corpus.readers.archives import Member, is_archive, read_members
 from epigone.corpus.readers.formats import NEVER_PLAIN, SUFFIXES, find_format
 from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
 from epigone.corpus.readers.reader import Beginning, Dropped, Format, ReadContext
-from epigone.corpus.readers.speakers import FOR_SPEAKERS, Speakers
+from epigone.corpus.readers.speakers import Speakers
 from epigone.corpus.sources import Source, find_sources, name_skipped, name_unread, unreadable
 from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
 from epigone.settings import ReadSettings
@@ -306,7 +306,7 @@ def read_corpus(
             if source.named:
                 raise
             reading.skipped.append(str(error))
-    if settings.speaker and (reading.speakers.counts or not documents):
+    if settings.speaker and reading.speakers.counts:
         reading.speakers.check("these texts")
     skipped += [*reading.skipped, *name_unread(reading.unread)]
     if settings.anonymize:
@@ -571,7 +571,7 @@ class _Reading:
         if self.settings.speaker and not speakers.counts:
             raise TextUnreadable(
                 f"{source.name} has no speakers: it is read as {what}.",
-                hint=FOR_SPEAKERS,
+                hint="--speaker is for chats, mails and subtitles. To learn the whole text, leave it out.",
             )
         if self.settings.speaker and not speakers.found:
             speakers.check(source.name)

@@ -117,12 +117,11 @@ def _read_mail(data: bytes, context: ReadContext) -> ParsedDocument | None:
 
 def read_header(mail: Mail, name: str) -> str:
     """A header's text on one line, with encoded words decoded."""
-    found = next((str(value) for key, value in mail.raw_items() if key.lower() == name.lower()), "")[:LONGEST_HEADER]
-    value = decode_bytes(found.encode("utf-8", "surrogateescape"), "utf-8")  # not all programs encode words
-    parts = (
+    value = str(mail.get(name, ""))[:LONGEST_HEADER]
+    parts = [
         part if isinstance(part, str) else decode_bytes(part, charset or "latin-1")
         for part, charset in decode_header(value)
-    )
+    ]
     return " ".join("".join(parts).split())
 
 

@@ -5,14 +5,16 @@
 
 import {get, make} from './dom.js';
 import {divide} from './spans.js';
+import {normalise} from './tokens.js';
 
 export class Editor {
-  /** @param {{onInput: () => void, onCaret: () => void, onHover: (marks: Mark[], element: Element|null) => void}} listeners */
+  /** @param {{onInput: () => void, onBreak: () => void, onCaret: () => void, onHover: (marks: Mark[], element: Element|null) => void}} listeners */
   constructor(listeners) {
     this.field = get('text');
     this.mirror = get('mirror');
     this.pieces = [];
     this.field.addEventListener('input', () => { this.fit(); listeners.onInput(); });
+    this.field.addEventListener('paste', event => this.paste(event, listeners));
     document.addEventListener('selectionchange', () => document.activeElement === this.field && listeners.onCaret());
     this.field.addEventListener('pointermove', event => event.pointerType === 'mouse' && this.hover(event, listeners.onHover));
     this.field.addEventListener('pointerleave', () => listeners.onHover([], null));
@@ -43,6 +45,19 @@ export class Editor {
       return piece.element;
     });
     this.mirror.replaceChildren(...children, '\u200b');
+  }
+
+  /** Put in pasted text at once: a browser lays out the page again for each line that it inserts by itself. */
+  paste(event, {onBreak, onInput}) {
+    const text = event.clipboardData?.getData('text/plain');
+    if (!text) return;
+    event.preventDefault();
+    onBreak();
+    this.field.setRangeText(normalise(text), this.field.selectionStart, this.field.selectionEnd, 'end');
+    this.fit();
+    onInput();
+    onBreak();
+    this.reveal(this.selection.end);
   }
 
   /** As high as its text: the page scrolls, the field does not. */

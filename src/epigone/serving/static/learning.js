@@ -27,12 +27,17 @@ export class Learning {
     if (!name) { get('run-state').textContent = 'There is no run here yet. Train one: epigone train TEXT'; return; }
     get('run').value = name;
     this.name = name;
+    await this.read(name);
+    if (this.name === name && this.run?.state === 'learning') this.follow(name);
+  }
+
+  /** Everything of a run so far. */
+  async read(name) {
     try {
       const run = await ask(`/api/runs/${encodeURIComponent(name)}`);
       if (this.name !== name) return;
       this.run = run;
       this.show();
-      if (run.state === 'learning') this.follow(name);
     } catch (error) {
       if (this.name === name) showProblem(error instanceof ServerError ? error : 'This run cannot be shown.');
     }
@@ -42,29 +47,41 @@ export class Learning {
     this.source?.close();
     this.source = null;
     this.name = null;
+    this.run = null;
   }
 
+  /** Add what happens from now on, and what happened until the connection stood. */
   follow(name) {
-    const source = this.source = new EventSource(`/api/runs/${encodeURIComponent(name)}/live`);
-    source.addEventListener('message', message => {
-      if (message.data === '[DONE]') { source.close(); return; }
-      this.take(JSON.parse(message.data));
+    const source = this.source = new EventSource(`/api/runs/${encodeURIComponent(name)}/live`), isOurs = () => this.source === source;
+    let early = [];
+    source.addEventListener('open', async () => {
+      await this.read(name);
+      for (const event of early ?? []) if (isOurs()) this.take(event);
+      early = null;
     });
-    // what happened while the connection was broken is read again
-    source.addEventListener('error', () => { source.close(); if (this.source === source) setTimeout(() => this.source === source && this.open(name), 3000); });
+    source.addEventListener('message', message => {
+      if (message.data === '[DONE]') source.close();
+      else if (early) early.push(JSON.parse(message.data));
+      else if (isOurs()) this.take(JSON.parse(message.data));
+    });
+    source.addEventListener('error', () => {
+      source.close();
+      setTimeout(() => isOurs() && this.open(name), 3000);
+    });
   }
 
   take(event) {
-    const run = this.run;
-    if (event.event === 'stepped') { run.steps.push(event); run.seconds_left = event.seconds_left; }
-    if (event.event === 'evaluated') run.evaluations.push(event);
-    if (event.event === 'sampled') run.samples.push(event);
+    const {run} = this, lists = {stepped: run.steps, evaluated: run.evaluations, sampled: run.samples}, list = lists[event.event];
     if (event.event === 'finished') { this.open(this.name); this.models.load().catch(() => {}); return; }
+    if (!list || list.some(one => one.step === event.step && one.share === event.share)) return;
+    list.push(event);
+    if (event.event === 'stepped') run.seconds_left = event.seconds_left;
     this.draw();
   }
 
   show() {
     const {run} = this;
+    if (!run) return;
     get('run-state').textContent = describeState(run);
     const progress = run.steps.at(-1)?.progress;
     get('run-progress').hidden = run.state !== 'learning' || progress === undefined;

@@ -81,6 +81,9 @@ export class Tree {
     return true;
   }
 
+  /** What is done next is a state of its own, however soon it is done. */
+  seal() { this.current.time = 0; }
+
   continues(state, change, time) {
     const {at, ins} = state.patch;
     const beside = change.at + change.del >= at && change.at <= at + ins.length;

@@ -21,7 +21,7 @@ export class Writing {
     Object.assign(this, {models, settings, shelf, popover, copied: [], scored: null, rounds: 0, order: null});
     this.copies = new CopyFinder(name => Boolean(models.find(name)?.can.copies));
     this.editor = new Editor({
-      onInput: () => this.input(), onCaret: () => this.showCaret(), onHover: (marks, element) => this.hover(marks, element),
+      onInput: () => this.input(), onBreak: () => this.tree.seal(), onCaret: () => this.showCaret(), onHover: (marks, element) => this.hover(marks, element),
     });
     this.candidates = new Candidates({
       onTake: (generation, index, tokens, goOn) => this.take(generation, index, tokens, goOn),
