@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -178,6 +179,7 @@ def _no_network() -> Iterator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     """One folder for what the processes of pytest-xdist make once for all of them; they inherit the variable."""
+    _heed_interrupts()
     sys.addaudithook(_refuse_network)
     if not hasattr(config, "workerinput"):
         os.environ[SHARED] = tempfile.mkdtemp(prefix="epigone-tests-")
@@ -195,6 +197,12 @@ def pytest_collection_finish() -> None:
 
 
 # -- options and reports
+
+
+def _heed_interrupts() -> None:
+    """A shell's background job ignores Ctrl-C, and so would every process that a test starts and interrupts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -112,12 +113,23 @@ def finish(process: subprocess.Popen[str], seconds: float = 120) -> Outcome:
     return Outcome(code=process.returncode, out=out, err=err)
 
 
+@contextmanager
+def _killing_after(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def wait_for_line(process: subprocess.Popen[str], beginning: str, seconds: float = 60) -> str:
     """The first line of its standard output that begins so."""
     assert process.stdout is not None
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        line = process.stdout.readline()
+        with _killing_after(process, ends - time.monotonic()):  # reading would wait for ever for one that is silent
+            line = process.stdout.readline()
         if line.startswith(beginning):
             return line
         if not line and process.poll() is not None:

@@ -60,7 +60,7 @@ MUCH_CURLY = """
 import json, random, sys, threading, time
 from pathlib import Path
 from epigone.evaluation.judge import judge_text
-from epigone.cli.judge import _read_author
+from epigone.cli.judge import JudgeSettings, _read_author
 texts = [Path(name).read_text("utf-8").replace("'", "\u2019") for name in sys.argv[3:]]
 texts = [text[len(text) // 20 : -len(text) // 20] for text in texts]  # without the notes of who made the file
 chance, n_left, copied = random.Random(0), int(sys.argv[1]), ""
@@ -80,7 +80,7 @@ def watch():
     while not done.wait(0.02):
         most.append(measure())
 threading.Thread(target=watch, daemon=True).start()
-author = _read_author([sys.argv[2]], "auto")
+author = _read_author(JudgeSettings(author=(sys.argv[2],)))
 del texts, text
 judged = "".join(chance.choices("qxzvjkw ", k=48_000)) + "#" + copied + "#"
 found = judge_text(judged, "judged", author).as_json()["copies"]

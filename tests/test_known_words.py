@@ -165,3 +165,13 @@ def test_scores_of_a_damaged_model_keep_no_guard_asking_for_ever(temperature: fl
             sampler = TokenSampler(settings, [0], [], [[_ForbidsAllBut(allowed)]])
             token = int(sampler.sample(scores.clone(), torch.zeros(1, 0, dtype=torch.int64))[0])
             assert 0 <= token < 8 and (token == allowed or allowed == 99 or n_wrong > allowed)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_where_guards_forbid_everything_together_the_last_one_is_kept(temperature: float) -> None:
+    """A limit to copies holds where the only word that is known would be a copy."""
+    settings, nothing = WriteSettings(temperature=temperature), torch.zeros(1, 0, dtype=torch.int64)
+    for allowed in range(4):
+        for guards in ([_ForbidsAllBut(9), _ForbidsAllBut(allowed)], [*map(_ForbidsAllBut, (9, 3 - allowed, allowed))]):
+            sampler = TokenSampler(settings, [0], [], [guards])
+            assert int(sampler.sample(torch.zeros(1, 4), nothing)[0]) == allowed

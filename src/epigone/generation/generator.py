@@ -290,14 +290,14 @@ class TextGenerator:
             return self._indices[n_characters]
 
     def _make_guards(self, settings: WriteSettings, prompt: str) -> list[Guard]:
-        """Those of one text."""
+        """Those of one text, the least important first: a copy is worse than an unknown word."""
         guards: list[Guard] = []
-        if settings.words == "known":
-            guards.append(WordGuard(self.known_words, self.token_bytes, prompt))
-            if any(self._numbering):
-                guards.append(LoneNumberGuard(self._numbering, self.token_bytes, prompt))
         if settings.marks == "auto" and any(self._mark_use):
             guards.append(MarkGuard(self._mark_use, self.token_bytes, prompt))
+        if settings.words == "known":
+            if any(self._numbering):
+                guards.append(LoneNumberGuard(self._numbering, self.token_bytes, prompt))
+            guards.append(WordGuard(self.known_words, self.token_bytes, prompt))
         if settings.max_copy != "none":
             guards.append(CopyGuard(self._index_passages(settings.max_copy), self.token_bytes))
         return guards

@@ -196,7 +196,7 @@ class TokenSampler:
         processors: Sequence[LogitsProcessor],
         guards: Sequence[Sequence[Guard]] = (),
     ) -> None:
-        """`guards`: for each text those that may forbid a token that was drawn."""
+        """`guards`: for each text those that may forbid a token that was drawn, the least important first."""
         self.settings, self.processors, self.guards = settings, processors, guards
         temperature = TEMPERATURE if settings.temperature == "auto" else settings.temperature
         how = temperature, settings.top_k, settings.top_p, settings.min_p
@@ -229,15 +229,26 @@ class TokenSampler:
         return tokens
 
     def _avoid(self, scores: torch.Tensor, token: int, row: int) -> int:
-        """A token instead of a forbidden one; the last one where all are forbidden. scores: [1, vocabulary]."""
-        while self._is_forbidden(token, row):
+        """A token instead of a forbidden one. scores: [1, vocabulary].
+
+        Where all are forbidden, the guards that matter least no longer count; where the last one alone forbids all,
+        the token stays.
+        """
+        guards = self.guards[row]
+        for first in range(len(guards)):
+            found = self._draw_allowed(scores.clone(), token, row, guards[first:])
+            if found is not None:
+                return found
+        return token
+
+    def _draw_allowed(self, scores: torch.Tensor, token: int, row: int, guards: Sequence[Guard]) -> int | None:
+        """`token` or, while these guards forbid it, another one; None where all are forbidden. `scores` are changed."""
+        while any(guard.forbids(token) for guard in guards):
             scores[0, token] = -torch.inf
             if not bool((scores > -torch.inf).any()):
-                break
+                return None
             token = int(pick_tokens(scores, self.rows[row : row + 1]))
-            if (
-                not scores[0, token] > -torch.inf
-            ):  # a damaged model's scores, of which infinite ones or NaN have no share
+            if not scores[0, token] > -torch.inf:  # of a damaged model: infinite scores or NaN have no share
                 token = int(scores.nan_to_num(-torch.inf, torch.inf, -torch.inf).argmax())
         return token
 

@@ -23,7 +23,7 @@ from epigone.model.gpt2 import build_model, read_shape
 from epigone.model.hub import Base, find_base
 from epigone.model.loss import DTYPES, NextTokenLoss
 from epigone.planning.choice import Choice
-from epigone.planning.choose_base import FITS, BaseChoice, BaseTrial
+from epigone.planning.choose_base import FITS, STRANGE, BaseChoice, BaseTrial
 from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
 from epigone.settings import TrainSettings
 from epigone.tokens.dataset import Batches, TokenDataset, TokenSplit, read_in_order
@@ -58,7 +58,7 @@ def try_bases(texts: Sequence[Text], names: Sequence[str]) -> BaseTrial:
         untouched = {name: candidate.measure() for name, candidate in tried.items()}
         compared = _compare(tried, untouched)
         best = choose_best(compared or untouched, CLEARLY_AHEAD if compared else 1.0)
-        if (compared or untouched)[best] <= FITS:
+        if untouched[best] <= FITS or (compared.get(best, math.inf) <= FITS and untouched[best] <= STRANGE):
             return BaseTrial(untouched=untouched, compared=compared, best=best)
         base, fresh = (_Candidate(which, learned, tested, hardware) for which in (find_base(best), None))
         n_steps = max(1, round(STEPS * base.guess_seconds() / fresh.guess_seconds()))
