@@ -134,7 +134,7 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for_line(process, "Learning")
+    wait_for_line(process, "Training:")
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     wait_for_line(process, "Stopping after this step; press Ctrl-C again")
@@ -145,19 +145,17 @@ def test_a_second_interrupt_ends_it_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupt_before_the_first_step_loses_nothing(tmp_path: Path) -> None:
-    """The text comes from a pipe, which holds the process up until the signal is there."""
+def test_an_interrupt_while_the_text_is_read_ends_it_at_once(tmp_path: Path) -> None:
+    """The text comes from a pipe in which nothing is."""
     run = tmp_path / "run"
     process = start("train", "-", *FLAGS, "--out", run)
     ends = time.monotonic() + 60
     while not (run / "settings.toml").exists() and time.monotonic() < ends:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    wait_for_line(process, "Stopping")
-    out, err = process.communicate(text().read_text("utf-8"), timeout=60)
-    assert process.returncode == 130 and err == "" and "Saved." in out
-    assert command("resume", run, "--quiet").code == 0
-    assert is_as_uninterrupted(run)
+    code, (_, err) = process.wait(timeout=30), process.communicate()
+    assert (code, err.strip()) == (130, "Interrupted.")
+    assert not run.exists(), "nothing was learned yet"
 
 
 @pytest.mark.slow

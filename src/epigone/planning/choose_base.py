@@ -24,8 +24,8 @@ CLEARLY = 0.75
 FITS = 2.0
 """Bits per byte of a bundled base, before or after a short training, up to which no new model is tried."""
 STRANGE = 3.0
-"""Bits per byte of an untouched base above which a new model is tried even so: one that began with 9.3 in an alphabet it
-did not know reached 1.9 and in a longer trial 1.7, a new model in the same time 0.5."""
+"""Bits per byte of an untouched base above which a new model is tried even so: one that began with 9.3, in an alphabet
+that it did not know, reached 1.9 and in a longer trial 1.7, a new model in the same time 0.5."""
 
 
 class BaseChoice(NamedTuple):
