@@ -29,8 +29,9 @@ from epigone.corpus.readers.formats import NEVER_PLAIN, SUFFIXES, find_format
 from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
 from epigone.corpus.readers.reader import Beginning, Dropped, Format, ReadContext
 from epigone.corpus.readers.speakers import Speakers
+from epigone.corpus.reading_pool import FileResult, read_all
 from epigone.corpus.sources import Source, find_sources, name_skipped, name_unread, unreadable
-from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
+from epigone.errors import EpigoneError, TextNotFound, TextTooShort, TextUnreadable
 from epigone.settings import ReadSettings
 
 DEFAULTS = ReadSettings()
@@ -42,6 +43,7 @@ LAYOUT_CHARACTERS = 1 << 20
 """Of a text, they show whether it is wrapped."""
 WRAPPED_FORMATS = ("text", "markdown", "mail")
 """In others a line ends where its author wanted it to."""
+NEVER_SPOOLED = 1 << 62
 HASHED_BYTES = 1 << 20
 SMALLEST_CORPUS = 2_000
 """Bytes in UTF-8. Below this a held-out tenth is a sentence or two, and its loss means nothing."""
@@ -299,13 +301,12 @@ def read_corpus(
     progress = _Progress(watch, sum(source.n_bytes for source in found.sources))
     reading = _Reading(settings, TextSpooler(folder), progress)
     reading.speakers.labels = {} if labels is None else labels
-    for source in found.sources:
-        try:
-            documents += reading.read(source)
-        except (TextUnreadable, TextTooShort) as error:
-            if source.named:
-                raise
-            reading.skipped.append(str(error))
+    for source, result in zip(found.sources, _read_sources(reading, found.sources), strict=True):
+        if isinstance(result.error, TextUnreadable | TextTooShort) and not source.named:
+            reading.skipped.append(str(result.error))
+        elif result.error is not None:
+            raise result.error
+        documents += result.documents
     if settings.speaker and reading.speakers.counts:
         reading.speakers.check("these texts")
     skipped += [*reading.skipped, *name_unread(reading.unread)]
@@ -313,6 +314,25 @@ def read_corpus(
         documents, skipped = anonymize(documents, skipped, reading.speakers, folder)
     _check_size(documents, skipped, smallest_bytes)
     return make_corpus(documents, skipped)
+
+
+def _read_sources(reading: _Reading, sources: Sequence[Source]) -> Iterator[FileResult]:
+    """What was read of each source, whoever read it. Raises OutputError, as does a read in this process."""
+    settings = reading.settings
+    if settings.speaker or settings.anonymize:  # these look at all conversations together
+        yield from map(reading.read_result, sources)
+        return
+    for result in read_all(sources, settings, reading.read_result):
+        if not result.is_own:
+            reading.take(result)
+        yield result
+
+
+def read_alone(source: Source, settings: ReadSettings) -> FileResult:
+    """What is in one file, for another process, which adds it to what it has read itself."""
+    reading = _Reading(settings, TextSpooler(held_characters=NEVER_SPOOLED), _Progress(lambda n_done, n_all: None, 0))
+    result = reading.read_result(source)
+    return replace(result, skipped=reading.skipped, unread=reading.unread, speakers=reading.speakers, is_own=False)
 
 
 def anonymize(
@@ -466,6 +486,23 @@ class _Reading:
             raise unreadable(source.name, error) from None
         finally:
             self.spooler.forget()
+
+    def read_result(self, source: Source) -> FileResult:
+        """The same, with what was raised in place of documents."""
+        try:
+            return FileResult(documents=self.read(source))
+        except EpigoneError as error:
+            return FileResult(error=error)
+
+    def take(self, result: FileResult) -> None:
+        """Add what another process has read."""
+        self.skipped += result.skipped
+        self.unread += result.unread
+        self.speakers.add(result.speakers)
+        for number, document in enumerate(result.documents):
+            self.spooler.add(document.text[:])
+            result.documents[number] = replace(document, text=self.spooler.finish())
+        self.progress.add(result.documents[0].receipt.n_bytes if result.documents else 0)
 
     def _read_plain(self, file: BinaryIO, source: Source) -> list[Document]:
         """The one document of a plain text, which may be larger than the memory."""

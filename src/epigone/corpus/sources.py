@@ -50,6 +50,8 @@ class Source:
     """Equal for two sources that are the same text."""
     opener: Callable[[], BinaryIO] | None = None
     """For a text that may be too large to be read whole. Raises as `read` does."""
+    path: Path | None = None
+    """Where it is, if it is a file."""
     n_bytes: int = 0
     """The size, if it is known beforehand, else 0."""
     find_address: Callable[[], str] = str
@@ -106,7 +108,7 @@ def _resolve(text: str) -> Sources:
     if text.strip() and path.is_dir():
         return _list_folder(path, text)
     if text.strip() and path.exists():
-        return _single(_make_file_source(path, path.name, named=True))
+        return _single(make_file_source(path, path.name, named=True))
     if re.search(r"[*?\[]", text):
         return _list_glob(path, text)
     raise explain_missing(path, text)
@@ -142,11 +144,11 @@ def _list_folder(folder: Path, text: str) -> Sources:
         return _list_project(folder, text)
     if chat := find_chat(folder):
         skipped = f"What is beside {chat.name} in {text} was sent in the chat, and is not read."
-        return Sources(sources=(_make_file_source(chat, chat.name, named=True),), skipped=(skipped,))
+        return Sources(sources=(make_file_source(chat, chat.name, named=True),), skipped=(skipped,))
     if posts := list_posts(folder):
         skipped = f"What else is in the archive {text} of X (Twitter) is not read."
         return Sources(
-            sources=tuple(_make_file_source(path, path.name, named=True) for path in posts), skipped=(skipped,)
+            sources=tuple(make_file_source(path, path.name, named=True) for path in posts), skipped=(skipped,)
         )
     found = sorted(_walk(folder), key=lambda file: file[0])
     files = [("/".join(parts), entry) for parts, entry in found]
@@ -192,14 +194,14 @@ def _make_listed_source(entry: os.DirEntry[str], name: str, root: Path) -> Sourc
     """A file of a folder. `root`: the folder without links."""
     path = Path(entry.path)
     if entry.is_symlink():
-        return replace(_make_file_source(path, name, named=False), listed=True)
+        return make_file_source(path, name, named=False, listed=True)
     try:
         n_bytes = entry.stat().st_size
     except OSError:  # reading it will say why
         n_bytes = 0
     shown = name.encode("utf-8", "backslashreplace").decode()  # file names may contain any bytes
     source = _make_source(partial(_open_file, path, shown), shown, key=f"{root}{os.sep}{name}", named=False)
-    return replace(source, n_bytes=n_bytes, listed=True)
+    return replace(source, n_bytes=n_bytes, path=path, listed=True)
 
 
 def _list_project(folder: Path, text: str) -> Sources:
@@ -211,7 +213,7 @@ def _list_project(folder: Path, text: str) -> Sources:
             hint="Compile it as .txt or .docx in Scrivener.",
         )
     return Sources(
-        sources=tuple(_make_file_source(path, path.relative_to(folder).as_posix(), named=False) for path in paths),
+        sources=tuple(make_file_source(path, path.relative_to(folder).as_posix(), named=False) for path in paths),
         skipped=(f"What is not in the manuscript of {text} (notes, research, trash) is not read.",),
     )
 
@@ -251,7 +253,7 @@ def _list_glob(path: Path, text: str) -> Sources:
     files = _list_files(root.glob("/".join(pattern)), root)
     if not files:
         raise TextNotFound(f"No file matches {text}.", hint=f"Check the pattern, or name the folder {root} itself.")
-    return Sources(sources=tuple(_make_file_source(path, name, named=False) for name, path in files))
+    return Sources(sources=tuple(make_file_source(path, name, named=False) for name, path in files))
 
 
 def _list_files(paths: Iterable[Path], root: Path) -> list[tuple[str, Path]]:
@@ -264,14 +266,15 @@ def _list_files(paths: Iterable[Path], root: Path) -> list[tuple[str, Path]]:
     ]
 
 
-def _make_file_source(path: Path, name: str, *, named: bool) -> Source:
+def make_file_source(path: Path, name: str, *, named: bool, listed: bool = False) -> Source:
+    """A file that is called `name` in messages and receipts."""
     try:
         n_bytes = path.stat().st_size
     except OSError:  # reading it will say why
         n_bytes = 0
     name = name.encode("utf-8", "backslashreplace").decode()  # file names may contain any bytes
     source = _make_source(partial(_open_file, path, name), name, key=str(path.resolve()), named=named)
-    return replace(source, n_bytes=n_bytes)
+    return replace(source, n_bytes=n_bytes, path=path, listed=listed)
 
 
 def _make_source(opener: Callable[[], BinaryIO], name: str, *, key: str, named: bool = True) -> Source:
