@@ -317,7 +317,7 @@ def read_corpus(
 
 
 def _read_sources(reading: _Reading, sources: Sequence[Source]) -> Iterator[FileResult]:
-    """What was read of each source, whoever read it. Raises OutputError, as does a read in this process."""
+    """What was read of each source, by this process or another. Raises OutputError, as does a read in this process."""
     settings = reading.settings
     if settings.speaker or settings.anonymize:  # these look at all conversations together
         yield from map(reading.read_result, sources)

@@ -39,7 +39,7 @@ MOST_FILE_BYTES = 1 << 24
 """A larger file is read by this process, which puts long texts on the disk while it reads."""
 BATCH_FILES, BATCH_BYTES = 200, 1 << 20
 BATCHES_AHEAD = 3
-"""For each process, so that none waits, and results do not fill the memory."""
+"""For each process, so that each has work, and results do not fill the memory."""
 MODULE = "epigone.corpus.reading_pool"
 
 
@@ -187,7 +187,7 @@ def _wait(
 
 
 def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
-    """Read what is asked for, until nobody asks any more."""
+    """Read what is asked for, until the pipe is closed."""
     from epigone.corpus.corpus import read_alone
     from epigone.corpus.sources import make_file_source
 
