@@ -268,6 +268,13 @@ def test_speakers_of_webvtt_are_a_conversation(write: Write) -> None:
     assert read_texts(path, speaker=["Ann"]) == ["It rained all night & day.\n"]
 
 
+def test_a_meeting_whose_lines_begin_with_names_is_a_conversation(write: Write) -> None:
+    cues = ["Ann Lee: It rained", "all night.", "Ben: Did it?", "Ann Lee: Yes: all.", "Ben: So."]
+    vtt = "WEBVTT\n\n" + "".join(f"00:0{n}.000 --> 00:0{n + 1}.000\n{cue}\n\n" for n, cue in enumerate(cues))
+    expected = "Ann Lee: It rained all night.\n\nBen: Did it?\n\nAnn Lee: Yes: all.\n\nBen: So.\n"
+    assert read_texts(write("meeting.vtt", vtt)) == [expected]
+
+
 def test_lines_that_captions_repeat_are_read_once(write: Write) -> None:
     cues = ["so it\nrained", "rained\nall<00:00:03.000><c> night</c>", "all night\nand day"]
     vtt = "WEBVTT\n\n" + "".join(f"00:0{n}.000 --> 00:0{n + 1}.000\n{cue}\n\n" for n, cue in enumerate(cues))

@@ -1,12 +1,13 @@
 """Subtitles (SRT, WebVTT): what is said, in paragraphs that end at pauses, without numbers, times and marks.
 
-Where WebVTT names the speakers, it is a conversation. A line of a dialogue, which begins with a dash, stays a line.
-What YouTube's captions repeat of the line before is left out.
+Where WebVTT names the speakers, or most subtitles begin with a name, it is a conversation. A line of a dialogue, which
+begins with a dash, stays a line. What YouTube's captions repeat of the line before is left out.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -27,6 +28,8 @@ TAG = re.compile(r"</?[a-zA-Z][^<>\n]{0,200}>|<\d{1,3}:[\d:.]{1,12}>|\{\\[^{}\n]
 SOUND = re.compile(r"[\[(\uff08][^\[\]()\uff08\uff09\n]{1,120}[\])\uff09]|[♪♫]+|^#[ \t]|[ \t]#$")
 """What is heard: [door slams], (laughs), ♪."""
 DASH = re.compile(r"[-–—‐]\s?(?=\S)")
+NAMED = re.compile(r"(?P<name>[^\W\d_a-z][^:\n]{1,40}): (?=\S)")
+SHARE_OF_NAMED = 0.6
 BLOCKS = ("NOTE", "STYLE", "REGION", "WEBVTT", "X-TIMESTAMP-MAP", "Kind:", "Language:")
 
 
@@ -42,7 +45,7 @@ def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     for line in context.read_lines(file):
         reader.add(line)
     cues = reader.finish()
-    if any(cue.speaker for cue in cues):
+    if any(cue.speaker for cue in cues) or find_named(cues):
         speaker, messages = "", list[Message]()
         for cue in cues:
             speaker = cue.speaker or speaker
@@ -118,6 +121,19 @@ class _Reader:
                 cue.lines.append(text)
         if cue.lines:
             self.cues.append(cue)
+
+
+def find_named(cues: list[Cue]) -> bool:
+    """Whether most subtitles begin with a name, as in transcripts of meetings: then the names are taken from them."""
+    found = [NAMED.match(cue.lines[0]) for cue in cues]
+    names = Counter(match["name"] for match in found if match)
+    if not 2 <= len(names) <= names.total() // 2 or names.total() < SHARE_OF_NAMED * len(cues):
+        return False
+    for cue, match in zip(cues, found, strict=True):
+        if match:
+            cue.speaker = clean_name(match["name"])
+            cue.lines[0] = cue.lines[0][match.end() :]
+    return True
 
 
 def clean_line(line: str, drops: DropLog) -> str:
