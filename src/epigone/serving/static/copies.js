@@ -47,7 +47,7 @@ export class CopyFinder {
 
 /** The place in the training text, as the content of a list beside the words. @param {Passage} passage @returns {Node[]} */
 export function describePlace(passage) {
-  const text = make('p', {class: 'written place', dir: 'auto', lang: ''}, passage.before, make('mark', {}, passage.original), passage.after);
+  const text = make('p', {class: 'written place', dir: 'auto', lang: ''}, passage.before && '…', passage.before, make('mark', {}, passage.original), passage.after, passage.after && '…');
   const where = passage.name ? ['In ', make('bdi', {}, passage.name), ':'] : ['In the training text:'];
   return [make('p', {class: 'quiet'}, `${count(passage.characters, 'character')} stand in the training text.`), make('p', {class: 'quiet'}, ...where), text];
 }

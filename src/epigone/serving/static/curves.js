@@ -1,7 +1,7 @@
 // Losses over the passes over a text, drawn as SVG.
 
 const NS = 'http://www.w3.org/2000/svg';
-const WIDTH = 640, HEIGHT = 300, LEFT = 44, RIGHT = 12, TOP = 26, BOTTOM = 36;
+const LEFT = 44, RIGHT = 12, TOP = 26, BOTTOM = 36;
 
 /** @typedef {{x: number, y: number}} Point @typedef {{name: string, kind: string, points: Point[]}} Line */
 
@@ -14,19 +14,20 @@ export function findTicks(low, high, about = 5) {
   return ticks;
 }
 
-/** A drawing of lines with axes. @param {Line[]} lines @param {{summary: string, best: Point|null}} about @returns {SVGElement} */
-export function drawCurves(lines, {summary, best}) {
+/** A drawing of lines with axes. @param {Line[]} lines @param {{summary: string, best: Point|null, width: number}} about @returns {SVGElement} */
+export function drawCurves(lines, {summary, best, width}) {
+  const height = Math.round(Math.max(220, Math.min(320, width / 2)));
   const points = lines.flatMap(line => line.points), range = pick => [Math.min(...points.map(pick)), Math.max(...points.map(pick))];
   const [x0, x1] = range(point => point.x), [low, high] = range(point => point.y);
   const space = 0.06 * (high - low || 1), y0 = low - space, y1 = high + space;
-  const x = value => LEFT + (value - x0) / (x1 - x0 || 1) * (WIDTH - LEFT - RIGHT);
-  const y = value => TOP + (y1 - value) / (y1 - y0) * (HEIGHT - TOP - BOTTOM);
-  const svg = element('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': summary});
+  const x = value => LEFT + (value - x0) / (x1 - x0 || 1) * (width - LEFT - RIGHT);
+  const y = value => TOP + (y1 - value) / (y1 - y0) * (height - TOP - BOTTOM);
+  const svg = element('svg', {viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': summary});
   for (const tick of findTicks(y0, y1)) {
-    svg.append(element('line', {class: 'grid', x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick)}), text(LEFT - 6, y(tick) + 4, String(tick), 'end'));
+    svg.append(element('line', {class: 'grid', x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick)}), text(LEFT - 6, y(tick) + 4, String(tick), 'end'));
   }
-  for (const tick of findTicks(x0, x1, 6)) svg.append(text(x(tick), HEIGHT - BOTTOM + 18, String(tick), 'middle'));
-  svg.append(text(WIDTH - RIGHT, HEIGHT - 4, 'passes over the text', 'end'));
+  for (const tick of findTicks(x0, x1, 6)) svg.append(text(x(tick), height - BOTTOM + 18, String(tick), 'middle'));
+  svg.append(text(width - RIGHT, height - 4, 'passes over the text', 'end'));
   for (const line of lines.filter(one => one.points.length)) {
     const place = line.points.map(point => `${x(point.x).toFixed(1)},${y(point.y).toFixed(1)}`).join(' ');
     svg.append(element('polyline', {class: `curve ${line.kind}`, points: place}));

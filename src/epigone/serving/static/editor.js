@@ -18,6 +18,9 @@ export class Editor {
     document.addEventListener('selectionchange', () => document.activeElement === this.field && listeners.onCaret());
     this.field.addEventListener('pointermove', event => event.pointerType === 'mouse' && this.hover(event, listeners.onHover));
     this.field.addEventListener('pointerleave', () => listeners.onHover([], null));
+    this.touched = false;
+    document.addEventListener('pointerdown', event => { this.touched = event.pointerType === 'touch'; }, true);
+    document.addEventListener('keydown', () => { this.touched = false; }, true);
     new ResizeObserver(() => this.fit()).observe(get('sheet'));
   }
 
@@ -32,7 +35,10 @@ export class Editor {
     this.fit();
   }
 
-  focus() { this.field.focus({preventScroll: true}); }
+  /** Unless the last thing done was a touch: the keyboard of a phone would come up and cover the text. */
+  focus() {
+    if (!this.touched) this.field.focus({preventScroll: true});
+  }
 
   /** @typedef {{name: string, value?: any}} Mark @param {Array<{start: number, end: number} & Mark>} marks */
   mark(marks) {

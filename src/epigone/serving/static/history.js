@@ -8,10 +8,11 @@ const MOST_ROWS = 300, MOST_DEPTH = 6, KINDS = {start: 'beginning', edit: 'you',
 export function showHistory(tree, onGo) {
   showVersions(tree);
   if (!get('history').open) return;
-  const rows = tree.outline(), at = rows.findIndex(row => row.current);
+  const hadFocus = get('outline').contains(document.activeElement), rows = tree.outline(), at = rows.findIndex(row => row.current);
   const first = Math.max(0, Math.min(at - MOST_ROWS / 2, rows.length - MOST_ROWS));
   get('outline').replaceChildren(...rows.slice(first, first + MOST_ROWS).map(row => makeRow(row, onGo)));
-  const current = get('outline').querySelector('[aria-current]'), list = get('outline');
+  const current = get('outline').querySelector('li:has([aria-current])'), list = get('outline');
+  if (hadFocus) current?.firstElementChild.focus({preventScroll: true});
   if (current) list.scrollTop = current.offsetTop - list.offsetTop - list.clientHeight / 2;
 }
 
@@ -29,7 +30,7 @@ function showVersions(tree) {
   get('forward').disabled = !tree.canGoForward();
   const all = tree.siblings(), at = all.indexOf(tree.current);
   get('versions').hidden = all.length < 2;
-  get('version').textContent = `version ${at + 1} of ${all.length}`;
+  get('version').textContent = `${at + 1} of ${all.length}`;
   get('previous').disabled = at === 0;
   get('following').disabled = at === all.length - 1;
 }

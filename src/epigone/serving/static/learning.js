@@ -11,7 +11,8 @@ export class Learning {
     this.models = models;
     this.draw = later(() => this.show(), 200);
     get('run').addEventListener('change', () => this.open(get('run').value));
-    get('sample-prompt').addEventListener('change', () => this.showSamples());
+    window.addEventListener('resize', () => this.run && this.draw());
+    get('sample-prompt').addEventListener('change', () => this.run && this.showSamples());
   }
 
   fill() {
@@ -100,7 +101,7 @@ export class Learning {
     if (get('curve-box').hidden) return;
     const lines = [{name: 'training loss', kind: 'training', points: training}, {name: 'validation loss', kind: 'validation', points: validation}];
     const summary = best ? `Training and validation loss. Validation loss is lowest after ${format(best.epoch)} passes, at ${best.loss.toFixed(3)} nats per token.` : 'Training loss.';
-    get('curve').replaceChildren(drawCurves(lines, {summary, best: best && {x: best.epoch, y: best.loss}}));
+    get('curve').replaceChildren(drawCurves(lines, {summary, best: best && {x: best.epoch, y: best.loss}, width: get('curve').clientWidth || 640}));
   }
 
   showTable() {

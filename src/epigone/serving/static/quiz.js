@@ -4,7 +4,7 @@ import {ask} from './api.js';
 import {get, make, showProblem, tame} from './dom.js';
 import {makeSeed} from './settings.js';
 
-const N_PASSAGES = 8, N_WORDS = 40;
+const N_PASSAGES = 10, N_WORDS = 40;
 
 export class Quiz {
   constructor() {
@@ -18,7 +18,7 @@ export class Quiz {
     this.model = model;
     get('quiz-start').hidden = !can;
     get('quiz-intro').textContent = can
-      ? `${N_PASSAGES} passages: half of them by the author, which the model was not trained on, and half by ${tame(model.name)}. Who wrote which?`
+      ? `${N_PASSAGES} passages: half of them by the author, which the model was not trained on, and half by the model ${tame(model.name)}. Who wrote which?`
       : 'A quiz needs a run that has finished its first evaluation. Choose one above.';
   }
 

@@ -75,7 +75,8 @@ export class Writing {
   pressAnywhere(event) {
     if (get('write').hidden || (event.target.matches('input, select') && event.target.type !== 'checkbox')) return;
     const control = (event.ctrlKey || event.metaKey) && !event.altKey, key = event.key.toLowerCase();
-    if (control && key === 'z') this.travel(() => event.shiftKey ? this.tree.forward() : this.tree.back());
+    if (control && event.key === 'Enter' && !event.defaultPrevented) this.goOn();
+    else if (control && key === 'z') this.travel(() => event.shiftKey ? this.tree.forward() : this.tree.back());
     else if (control && key === 'y') this.travel(() => this.tree.forward());
     else if (event.altKey && event.code === 'Comma') this.travel(() => this.tree.step(-1));
     else if (event.altKey && event.code === 'Period') this.travel(() => this.tree.step(1));
@@ -118,14 +119,14 @@ export class Writing {
     const before = this.tree.text();
     move();
     const after = this.tree.text();
-    this.showState(after === before ? this.editor.selection.end : findCaret(before, after));
+    this.showState(after === before ? this.editor.selection.end : findCaret(before, after), false);
     say(`${count(after.length, 'character')}.`);
   }
 
-  showState(caret) {
+  showState(caret, focus = true) {
     this.editor.show(this.tree.text(), caret);
     this.changed();
-    this.editor.focus();
+    if (focus || document.activeElement?.disabled) this.editor.focus();
     this.editor.reveal(caret);
     this.showCaret();
   }
