@@ -18,6 +18,7 @@ ErrorType = Literal[
 ]  # fmt: skip
 HEADER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MOST_NAMED = 20
+ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 DONE = b"data: [DONE]\n\n"
 """The end of a stream of completions."""
 
@@ -65,7 +66,7 @@ def translate(error: EpigoneError) -> ApiError:
 
 def encode_json(value: Any) -> bytes:
     """JSON in ASCII, so that no half of a character can spoil it. Raises ValueError for NaN and infinity."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    return ENCODER.encode(value).encode()
 
 
 def answer_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

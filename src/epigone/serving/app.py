@@ -34,7 +34,7 @@ from epigone.serving.answers import (
     translate,
 )
 from epigone.serving.blind_test import BlindTest
-from epigone.serving.completions import Choice, Completion, Piece, describe_tokens, place_tokens, score, sum_nats
+from epigone.serving.completions import Completion, describe_tokens, place_tokens, score, sum_nats
 from epigone.serving.engine import Engine
 from epigone.serving.guard import AccessMiddleware, AccessRules
 from epigone.serving.library import LoadedModel, ModelLibrary
@@ -289,27 +289,19 @@ async def _prepare(service: Service, query: CompletionQuery) -> Completion:
 async def _stream_completion(service: Service, completion: Completion) -> AsyncGenerator[bytes]:
     """Chunks of the answer; one for each token where log-probabilities are asked for."""
     begun: set[int] = set()
-    more = completion.query.stream_options.include_usage
     try:
         async with aclosing(completion.run(service.engine)) as parts:
             async for choice, piece in parts:
-                yield encode_event(_make_chunk(completion, choice, piece, begun, usage=more))
+                pieces = [] if piece is None else [piece]
+                described = completion.describe(choice, pieces, first=choice.index not in begun)
+                begun.add(choice.index)
+                yield completion.encode_chunk(described | ({} if pieces else {"logprobs": None}))
     except ApiError as error:
         yield encode_event(error.as_json())
         return
-    if more:
+    if completion.query.stream_options.include_usage:
         yield encode_event(completion.make_answer([]) | {"usage": completion.count_usage()})
     yield DONE
-
-
-def _make_chunk(
-    completion: Completion, choice: Choice, piece: Piece | None, begun: set[int], *, usage: bool
-) -> dict[str, Any]:
-    described = completion.describe(choice, [piece] if piece else [], first=choice.index not in begun)
-    begun.add(choice.index)
-    if piece is None:
-        described["logprobs"] = None
-    return completion.make_answer([described]) | ({"usage": None} if usage else {})
 
 
 class EventStream(StreamingResponse):

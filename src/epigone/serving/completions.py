@@ -18,7 +18,7 @@ from epigone.generation.batch import DrawnToken, Generation, list_likeliest
 from epigone.generation.sampling import CountPenalty, LogitBias, LogitsProcessor
 from epigone.generation.scoring import list_windows
 from epigone.model.decoder import Decoder
-from epigone.serving.answers import ApiError, clip, translate
+from epigone.serving.answers import ApiError, clip, encode_event, encode_json, translate
 from epigone.serving.engine import Engine, Task, TextStep
 from epigone.serving.library import LoadedModel, make_seed
 from epigone.serving.schemas import CompletionQuery
@@ -156,6 +156,7 @@ class Completion:
         except EpigoneError as error:
             raise translate(error) from None
         self.choices = list(self._list_choices())
+        self._around: tuple[bytes, bytes] | None = None
         self.echoes: list[list[tuple[TokenInfo, int]]] = [[] for _ in self.prompts]
         """The tokens of each prompt, where they are returned with their log-probabilities."""
 
@@ -303,6 +304,14 @@ class Completion:
             found["token_ids"] = [info.token for info, _ in tokens]
             found["prompt_token_ids"] = self.prompts[choice.prompt] if first else None
         return found
+
+    def encode_chunk(self, choice: dict[str, Any]) -> bytes:
+        """The event of a stream with one choice; everything else in it is the same each time."""
+        if not self._around:
+            usage = {"usage": None} if self.query.stream_options.include_usage else {}
+            before, _, after = encode_event(self.make_answer([]) | usage).partition(b'"choices":[')
+            self._around = before + b'"choices":[', after
+        return self._around[0] + encode_json(choice) + self._around[1]
 
     def make_answer(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         """The object with these choices: an answer, or a chunk of one."""

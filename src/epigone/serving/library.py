@@ -15,7 +15,7 @@ from threading import Lock, RLock
 from typing import Literal
 
 from epigone import __version__
-from epigone.errors import EpigoneError, SettingsError
+from epigone.errors import EpigoneError
 from epigone.generation.generator import TextGenerator
 from epigone.hardware import find_free_bytes, find_hardware
 from epigone.model.base_profile import BASES
@@ -103,7 +103,7 @@ class LoadedModel:
             return open_decoder(self.served.model_folder, "fp32", find_hardware())
 
     def choose_decoder(self, guidance: float) -> Decoder:
-        """Its decoder with this strength of guidance. Raises EpigoneError."""
+        """Its decoder with this strength of guidance. Raises ApiError, EpigoneError."""
         if guidance == 1:
             return self.generator.decoder
         with self._lock:
@@ -118,7 +118,7 @@ class LoadedModel:
     def _open_base(self) -> Decoder:
         facts = RunFolder.find(self.served.folder).read_model_facts() if self.served.kind == "run" else None
         if facts is None or facts.base == "none":
-            raise SettingsError("guidance needs a run that was fine-tuned from a base.", hint="Leave it out.")
+            raise ApiError(400, "guidance: needs a run that was fine-tuned from a base.", param="guidance")
         decoder = open_decoder(find_base(facts.base).folder, "auto", find_hardware())
         _make_rows_alike(decoder)
         return decoder

@@ -31,7 +31,7 @@ def _as_integer(value: object) -> object:
 
 
 Integer = BeforeValidator(_as_integer)
-TokenId = Annotated[int, Integer, Field(ge=0, lt=2**31)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31), Integer]
 Ids = Annotated[list[TokenId], Field(max_length=MOST_IDS)]
 Words = Annotated[str, Field(max_length=TEXT_CHARACTERS)]
 Stop = Annotated[str, Field(max_length=MOST_STOP_CHARACTERS)]
@@ -76,22 +76,22 @@ class CompletionQuery(Query):
 
     prompt: str | list[str] | list[TokenId] | list[Ids] = ""
     """Text to continue, or its token ids, or a list of either. Empty or absent: the model begins by itself."""
-    max_tokens: Annotated[int, Integer, Field(ge=0, le=MOST_TOKENS)] = 16
+    max_tokens: Annotated[int, Field(ge=0, le=MOST_TOKENS), Integer] = 16
     """Length of each text. With `stop_at` sentence, line, paragraph or speech it goes on to the next end."""
-    n: Annotated[int, Integer, Field(ge=1, le=MOST_CHOICES)] = 1
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES), Integer] = 1
     """Texts for each prompt. Text number i is drawn with seed + i."""
-    best_of: Annotated[int, Integer, Field(ge=1, le=MOST_CHOICES)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES), Integer] | None = None
     """Generate this many texts for each prompt and keep the `n` with the highest mean log-probability, not streamed."""
     stream: bool = False
     """Send text as server-sent events as it is generated."""
     stream_options: StreamOptions = StreamOptions()
     echo: bool = False
     """Put the prompt before each text, and its log-probabilities before theirs."""
-    logprobs: Annotated[int, Integer, Field(ge=0, le=MOST_LIKELIEST)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MOST_LIKELIEST), Integer] | None = None
     """Return the log-probability of each token under the model itself, and of so many of the likeliest ones."""
     stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] = Field(default_factory=list)
     """End a text before this string, or before any of these."""
-    seed: Annotated[int, Integer, Field(ge=-(2**63), lt=2**64)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**64), Integer] | None = None
     """Seed of all random numbers, modulo 2^32; the same seed gives the same text. Chosen at random if absent."""
     suffix: Annotated[str, Field(max_length=0)] = ""
     """These models cannot fill in."""
@@ -100,7 +100,7 @@ class CompletionQuery(Query):
     """0 always takes the likeliest token. Without it: the value tuned for the model."""
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     """Choose among the likeliest tokens that together have this probability. Default: 0.95."""
-    top_k: Annotated[int, Integer, Field(ge=-1, lt=2**31)] = 0
+    top_k: Annotated[int, Field(ge=-1, lt=2**31), Integer] = 0
     """Choose among this many likeliest tokens; 0 or -1 for all."""
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Choose among tokens that are at least this likely, as a share of the likeliest one's probability."""
@@ -115,14 +115,14 @@ class CompletionQuery(Query):
     """Added to the logits of tokens, by id."""
     repetition_penalty: Annotated[float, Field(ge=1, le=100)] = 1.0
     """Above 1 makes tokens that stand in the prompt or the text less likely."""
-    no_repeat_ngram_size: Annotated[int, Integer, Field(ge=0, le=1000)] = 0
+    no_repeat_ngram_size: Annotated[int, Field(ge=0, le=1000), Integer] = 0
     """Never write the same sequence of this many tokens twice; 0 turns this off."""
     ignore_eos: bool = False
     """Never let the model end the text by itself."""
     return_token_ids: bool = False
     """Return the ids of prompt and text as `prompt_token_ids` and `token_ids`."""
 
-    max_copy: Annotated[int, Integer, Field(ge=1, le=100_000)] | Off = "none"
+    max_copy: Annotated[int, Field(ge=1, le=100_000), Integer] | Off = "none"
     """Copy no passage longer than this many characters from the training text. Own field."""
     guidance: Annotated[float, Field(ge=0, le=10)] = 1.0
     """Strength of the learned style: above 1 exaggerates it, 0 is the base model. Own field."""
@@ -194,7 +194,7 @@ class ScoreQuery(Query):
 
     text: Annotated[str, Field(min_length=1, max_length=TEXT_CHARACTERS)]
     """Read after an end-of-text token, as each document is in training."""
-    logprobs: Annotated[int, Integer, Field(ge=0, le=MOST_LIKELIEST)] = 0
+    logprobs: Annotated[int, Field(ge=0, le=MOST_LIKELIEST), Integer] = 0
     """Return so many of the likeliest tokens at each place."""
 
 
@@ -222,18 +222,18 @@ class CopiesQuery(Query):
 
     text: Annotated[str, Field(max_length=50_000)]
     """The text."""
-    min_characters: Annotated[int, Integer, Field(ge=10, le=1000)] = 25
+    min_characters: Annotated[int, Field(ge=10, le=1000), Integer] = 25
     """Length from which a passage counts, without differences in case and white space."""
 
 
 class QuizQuery(Query):
     """A request for a quiz: passages half by the author and half by the model."""
 
-    count: Annotated[int, Integer, Field(ge=2, le=20)] = 8
+    count: Annotated[int, Field(ge=2, le=20), Integer] = 8
     """Passages."""
-    length: Annotated[int, Integer, Field(ge=5, le=200)] = 40
+    length: Annotated[int, Field(ge=5, le=200), Integer] = 40
     """Words in each, roughly."""
-    seed: Annotated[int, Integer, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32), Integer] = 0
     """The same seed makes the same quiz."""
 
 
