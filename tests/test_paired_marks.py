@@ -60,6 +60,18 @@ def test_a_quotation_is_closed_before_its_paragraph_ends(bytes_only: BPETokenize
     assert say('He said, "I know.\n\nShe', CARELESS, bytes_only) == 'He said, "I know.\n\nShe'
 
 
+def test_words_are_finished_before_a_quotation_is_closed(bytes_only: BPETokenizer) -> None:  # noqa: F811
+    """The guard for words allows no mark behind half a word, and the one for marks no other token: neither waits."""
+    guard = MarkGuard(MarkUse((Pairing('"', '"', "line"),)), list_token_bytes(bytes_only))
+    for token in encode('"I kno', bytes_only):
+        guard.advance(token)
+    newline, letter, mark = (encode(text, bytes_only)[0] for text in ("\n", "w", '"'))
+    assert guard.forbids(newline) and not guard.forbids(letter) and not guard.forbids(mark)
+    for token in encode("w.", bytes_only):
+        guard.advance(token)
+    assert guard.forbids(newline) and guard.forbids(letter) and not guard.forbids(mark)
+
+
 def test_a_quotation_of_verse_may_go_on_in_the_next_line(bytes_only: BPETokenizer) -> None:  # noqa: F811
     script = "And “my\nsisters.\n\nNo"
     assert say(script, POEM, bytes_only).startswith("And “my\nsisters.\n")
@@ -112,7 +124,7 @@ def test_whatever_a_model_writes_stands_in_pairs(random_tokenizer: BPETokenizer)
 
 def test_a_guard_reads_characters_that_are_divided_between_tokens(bytes_only: BPETokenizer) -> None:  # noqa: F811
     guard = MarkGuard(MarkUse((Pairing("“", "”", "line"),)), list_token_bytes(bytes_only))
-    for token in encode("“Yes", bytes_only):
+    for token in encode("“Yes.", bytes_only):
         assert not guard.forbids(token)
         guard.advance(token)
     assert guard.forbids(encode("\n", bytes_only)[0]) and not guard.may_end()

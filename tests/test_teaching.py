@@ -316,6 +316,7 @@ def test_the_minutes_are_for_both(tmp_path: Path) -> None:
     assert read_plan(tmp_path / "run").schedule.minutes == second
 
 
+@pytest.mark.slow
 def test_a_bundled_base_can_be_tuned_so(tmp_path: Path) -> None:
     flags = ("--epochs", "0.3", "--samples", "0", "--precision", "fp32", "--teacher", "self", "--base", "small")
     outcome = command("train", write_sonnets(tmp_path, 2_000), "--out", tmp_path / "run", *flags)
@@ -329,5 +330,8 @@ def test_two_runs_are_refused_where_they_cannot_be_made(tmp_path: Path) -> None:
     assert "--teacher self does not go with --lora" in said
     with pytest.raises(SettingsError, match="two runs in one process, and there are 2"):
         check_two_runs(epigone.TrainSettings(teacher="self"), 2)
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(twice()[0] / "first", tmp_path / "runs" / "first")  # a folder of runs is not a run
+    assert "holds neither a run nor a model" in command("write", tmp_path / "runs").err
     missing = command("train", tmp_path / "none.txt", "--out", tmp_path / "other", "--teacher", "self")
     assert missing.code == 2 and not (tmp_path / "other").exists()

@@ -48,7 +48,8 @@ class BaseProfile(_Values):
     """What the plan has to know of a bundled base."""
 
     folder: Path
-    """config.json, weights and tokenizer; kept samples and a filter of the books it was trained on, if it has them."""
+    """config.json, weights and tokenizer; if it has them, kept samples, a filter of the books it was trained on, and a
+    list of words in place of the one that lies beside the folders."""
     automatic: bool
     """Whether the plan may choose it when the user names no base."""
     longest_bytes: int

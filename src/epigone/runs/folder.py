@@ -98,7 +98,7 @@ NAMES = (
         "sampling.json",
     ),
     *("judgement.json", "report.html", "curves.png", "curves.svg"),
-    *("model", "checkpoints", "samples", "tokens", "teacher", "first"),
+    *("model", "checkpoints", "samples", "tokens", "teacher"),
 )
 """Everything that belongs to a run. What else lies in its folder is the user's, and is not looked at."""
 BEFORE = {"unwrap": "no"}
@@ -208,7 +208,8 @@ class RunFolder:
     @classmethod
     def is_in_first(cls, path: Path) -> bool:
         """Whether a folder has the first of two runs in it, and the second was not yet begun."""
-        return not cls.is_run(path) and cls.is_run(cls(path).first)
+        folder = cls(path)
+        return exists(folder.settings) and not cls.is_run(path) and cls.is_run(folder.first)
 
     def _check_format(self) -> None:
         """Raise RunIncompatible if the run has the format of another version of epigone."""
@@ -225,7 +226,8 @@ class RunFolder:
 
     def _list_files(self) -> Iterator[Path]:
         """Everything that belongs to the run, however deep."""
-        for name in NAMES:
+        names = (*NAMES, self.first.name) if self.is_run(self.first) else NAMES
+        for name in names:
             yield self.path / name
             if not is_link(self.path / name):
                 yield from walk(self.path / name)
