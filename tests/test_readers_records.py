@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,18 @@ def test_what_is_damaged_or_deleted_is_left_out_and_counted(write: Write) -> Non
         "values that are not objects": 1,
         "deleted texts": 1,
     }
+
+
+def test_halves_of_characters_do_not_get_into_texts_and_receipts(write: Write) -> None:
+    half = "\\ud800"
+    line = f'{{"text": "so {half} it was {half}", "title": "a{half}b", "date{half}": "x{half}", "date": "{half}"}}\n'
+    table = write("a.jsonl", line * 3 + f'{{"text": "[deleted]"}}\n"{half}"\n')
+    post = f'{{"type": "Pin", "content": "x{half}", "author": {{"name": "a{half}"}}, "timestamp": "{half}"}}'
+    post += f', {{"content": "y{half}", "author": {{"name": "a{half}"}}, "timestamp": "{half}"}}'
+    channel = write("b.json", f'{{"guild": {{}}, "channel": {{"name": "c{half}"}}, "messages": [{post}]}}')
+    corpus = read(table, channel)
+    json.dumps([asdict(document) for document in corpus.documents], ensure_ascii=False).encode()
+    assert corpus.files[1].format == "discord"
 
 
 # -- conversations and authors

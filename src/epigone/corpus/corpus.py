@@ -27,7 +27,7 @@ from epigone.corpus.line_layout import LEAST_CONTINUED, LineJoiner, Wrapping, fi
 from epigone.corpus.readers.archives import Member, is_archive, read_members
 from epigone.corpus.readers.formats import NEVER_PLAIN, SUFFIXES, find_format
 from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
-from epigone.corpus.readers.reader import Beginning, Dropped, Format, ReadContext
+from epigone.corpus.readers.reader import Beginning, Dropped, Format, ReadContext, to_valid
 from epigone.corpus.readers.speakers import Speakers
 from epigone.corpus.reading_pool import FileResult, read_all
 from epigone.corpus.sources import Source, find_sources, name_skipped, name_unread, unreadable
@@ -550,12 +550,12 @@ class _Reading:
             reason=decoded.reason if decoded else known.title,
             warning=decoded.warning if decoded else "",
             format=known.name,
-            title=first.title,
-            author=first.author,
-            date=first.date,
+            title=to_valid(first.title),
+            author=to_valid(first.author),
+            date=to_valid(" ".join(first.date.split())),
             n_documents=len(texts),
             dropped=context.drops.list(),
-            notes=(*context.notes, *speakers.describe_all()),
+            notes=tuple(map(to_valid, (*context.notes, *speakers.describe_all()))),
         )
         return [Document(name=source.name, text=text, receipt=finished) for text in texts]
 

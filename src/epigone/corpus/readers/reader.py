@@ -46,6 +46,11 @@ class Dropped:
     """The beginning of the first one that has text."""
 
 
+def to_valid(text: str) -> str:
+    """Text that can be written: "?" for halves of characters, which JSON and damaged files may have."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 class DropLog:
     """Counts what is left out, by kind, with one example each."""
 
@@ -59,7 +64,7 @@ class DropLog:
         counts[0] += count
         counts[1] += len(text)
         if not self._examples.get(what):
-            self._examples[what] = " ".join(text[: 4 * EXAMPLE_CHARACTERS].split())[:EXAMPLE_CHARACTERS]
+            self._examples[what] = to_valid(" ".join(text[: 4 * EXAMPLE_CHARACTERS].split())[:EXAMPLE_CHARACTERS])
 
     def add_counted(self, part: Dropped) -> None:
         """Note parts that another log has counted."""

@@ -15,7 +15,7 @@ from itertools import chain, islice
 
 from epigone.corpus.readers.conversation import LINE_ENDS, Message, clean_message, join_messages
 from epigone.corpus.readers.layout import INVISIBLE
-from epigone.corpus.readers.reader import ParsedDocument, ReadContext
+from epigone.corpus.readers.reader import ParsedDocument, ReadContext, to_valid
 from epigone.corpus.readers.speakers import clean_name
 from epigone.errors import TextUnreadable
 
@@ -170,7 +170,7 @@ def _unknown_field(name: str, sample: Sequence[Record], where: str) -> TextUnrea
 
 
 def _list_names(sample: Sequence[Record]) -> str:
-    names = list(dict.fromkeys(name for record in sample for name, _ in list_texts(record)))
+    names = list(dict.fromkeys(to_valid(name) for record in sample for name, _ in list_texts(record)))
     return ", ".join(names[:MOST_LISTED]) + (" …" if len(names) > MOST_LISTED else "")
 
 
