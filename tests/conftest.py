@@ -177,6 +177,16 @@ def _no_network() -> Iterator[None]:
     assert not attempts
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the cache of the user."""
+    before, os.environ["EPIGONE_CACHE"] = os.environ.get("EPIGONE_CACHE"), str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("EPIGONE_CACHE")
+    if before is not None:
+        os.environ["EPIGONE_CACHE"] = before
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """One folder for what the processes of pytest-xdist make once for all of them; they inherit the variable."""
     _heed_interrupts()

@@ -92,7 +92,7 @@ cli = Commands(
             ("130", "Interrupted; what was trained is saved."),
         ],
         "Environment": [
-            ("EPIGONE_CACHE", "Folder for downloaded texts."),
+            ("EPIGONE_CACHE", "Folder for downloaded texts and for documents that were parsed."),
             ("HF_HOME", "Folder for downloaded models."),
             ("NO_COLOR", "Set to show no colours."),
         ],

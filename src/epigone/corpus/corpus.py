@@ -11,6 +11,7 @@ from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, TypedDict
 
+from epigone.corpus import parse_cache
 from epigone.corpus.anonymize import Anonymizer, Replaced
 from epigone.corpus.encoding import (
     DecodedPiece,
@@ -528,7 +529,7 @@ class _Reading:
         speakers = self.speakers.start_file()
         context = ReadContext(name=source.name, settings=self.settings, limits=limits, speakers=speakers)
         receipt, texts, first = self._start_receipt(), list[Text](), None
-        for parsed in known.read(file, context):
+        for parsed in parse_cache.parse(known, file, context, sha256):
             receipt.start_document()
             text = receipt.add(as_piece(parsed.text))
             first = first or parsed
