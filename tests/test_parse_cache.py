@@ -66,7 +66,7 @@ def test_the_same_content_is_parsed_once_and_gives_the_same(page: Path, entries:
     assert replace(second.files[0], name="a.html") == first.files[0]
     assert first.files[0].dropped and first.files[0].title == "A Day"
     if os.name != "nt":
-        assert next(entries.iterdir()).stat().st_mode & 0o077 == 0  # a manuscript is its author's alone
+        assert next(entries.iterdir()).stat().st_mode & 0o077 == 0  # others may not read a manuscript
 
 
 def test_other_content_settings_and_readers_are_parsed_anew(

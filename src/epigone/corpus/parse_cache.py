@@ -71,7 +71,7 @@ def _find_path(known: Format, context: ReadContext, sha256: str) -> Path | None:
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     try:
         return cache_folder() / "parsed" / f"{key}.json"
-    except RuntimeError:  # nobody knows where this user's home is
+    except RuntimeError:  # the home of this user is unknown
         return None
 
 
