@@ -69,7 +69,7 @@ def test_the_same_content_is_parsed_once_and_gives_the_same(page: Path, entries:
         assert next(entries.iterdir()).stat().st_mode & 0o077 == 0  # others may not read a manuscript
 
 
-def test_other_content_settings_and_readers_are_parsed_anew(
+def test_other_content_settings_and_readers_are_parsed_again(
     page: Path, entries: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read(page)
