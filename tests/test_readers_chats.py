@@ -19,6 +19,7 @@ from epigone.corpus.readers.limits import Limits
 from epigone.corpus.readers.speakers import Speakers
 from epigone.corpus.split import read_and_split
 from epigone.errors import EpigoneError, TextTooShort, TextUnreadable
+from epigone.report.views import describe_files
 from epigone.settings import ReadSettings, TrainSettings
 
 Write = Callable[[str, str | bytes], str]
@@ -101,6 +102,13 @@ def test_a_chat_becomes_a_conversation_with_turns_and_days(write: Write) -> None
     assert read_text(path) == CONVERSATION
     assert (file.format, file.title, file.date) == ("whatsapp", "Bob", "12/9/20")
     assert file.notes == ("2 speakers: Bob (3), Alice (2); --speaker NAME learns one",)
+
+
+def test_the_plan_shows_who_speaks_and_how_to_choose(write: Write) -> None:
+    rows = describe_files(read(write("a.txt", PRIVATE), anonymize=True).files, ())
+    (note,) = (row for row in rows if row.name.strip() == "note")
+    assert note[1:] == ("3 speakers: Person B (2), Person A (1), Person C (1)", "--speaker NAME learns one")
+    assert [row[1] for row in rows if row.name.strip() == "replaced"][:2] == ["1 e-mail addresses", "4 phone numbers"]
 
 
 def test_what_people_did_not_say_is_left_out_and_counted(write: Write) -> None:

@@ -390,7 +390,10 @@ def _describe_file(file: FileReceipt) -> list[Row]:
         rows += [Row("  about", shorten(", ".join(about), 60, placeholder=" …"), "what the file says")] if about else []
     if file.address:
         rows.append(Row("  found at", file.address, "the address redirects there"))
-    rows += [Row("  note", shorten(note, 100, placeholder=" …")) for note in file.notes]
+    notes = [note.partition("; ") for note in file.notes]
+    rows += [
+        Row("  note", shorten(what, 70, placeholder=" …"), shorten(how, 90, placeholder=" …")) for what, _, how in notes
+    ]
     rows += [row._replace(name=f"  {row.name}") for row in describe_cuts(file)]
     rows += [Row("  replaced", f"{one.count:,} {one.what}", "--anonymize") for one in file.replaced]
     if file.n_lines_joined:
