@@ -150,6 +150,12 @@ def test_the_best_of_several_is_the_likeliest(client: TestClient) -> None:
     assert best["usage"]["completion_tokens"] == 64
 
 
+def test_the_best_by_style_is_that_of_epigone_write(client: TestClient) -> None:
+    best = shared_run().write(PROMPT, best_of=3, seed=6, length=40, stop_at="anywhere")
+    asked = complete(client, PROMPT, best_of=3, best_by="style", seed=6, max_tokens=40, stop_at="anywhere")
+    assert list_texts(asked) == best
+
+
 def test_scores_are_those_of_epigone_score(client: TestClient) -> None:
     answer = client.post("/v1/score", json={"text": "Thou art more lovely and more temperate" * 5}).json()
     expected = shared_run().score("Thou art more lovely and more temperate" * 5)
@@ -263,3 +269,12 @@ def test_the_page_is_told_all_of_a_run(client: TestClient) -> None:
     assert all(each["samples"] for each in run["samples"]) and run["steps"]
     shown = json.dumps([model, run])
     assert str(shared_run().path.parent) not in shown
+
+
+def test_figures_are_in_prometheus_form(client: TestClient) -> None:
+    complete(client, PROMPT, max_tokens=3)
+    lines = client.get("/metrics").text.splitlines()
+    figures = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert float(figures["epigone_tokens_total"]) >= 3 and figures["epigone_requests_open"] == "0"
+    assert int(figures['epigone_requests_total{path="/v1/completions",status="200"}']) >= 1
+    assert all(line.startswith(("# HELP epigone_", "# TYPE epigone_")) for line in lines if line.startswith("#"))

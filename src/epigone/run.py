@@ -154,10 +154,11 @@ class Run:
                 on_progress(number * n_most + n_done, settings.count * n_most)
 
             records = list(generator.write_records(prompt, asked, on_progress=report))
-            ranking = ranking or self._make_ranking([record.text for record in records])
+            ranking = ranking or self.make_ranking([record.text for record in records])
             yield ranking.choose(records)
 
-    def _make_ranking(self, texts: Sequence[str]) -> CandidateRanking:
+    def make_ranking(self, texts: Sequence[str]) -> CandidateRanking:
+        """To rank texts by how near they are to the author, for texts about as long as these. Raises RunDamaged."""
         from epigone.evaluation.candidates import CandidateRanking, count_style_characters
 
         lengths = sorted(map(count_style_characters, texts))

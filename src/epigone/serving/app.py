@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -87,6 +87,10 @@ class Counts:
     """Given up because the client went away."""
     started: float = field(default_factory=time.time)
 
+    def count(self, route: str, status: int) -> None:
+        """An answer more."""
+        self.requests[route, status] += 1
+
 
 class Service:
     """Everything that answers share: the models, the model thread, limits and counts."""
@@ -155,8 +159,13 @@ def make_app(
 
     app = Starlette(
         routes=list_routes(),
-        middleware=[Middleware(AccessMiddleware, rules=rules)],
-        exception_handlers={ApiError: _answer_api_error, HTTPException: _answer_http, Exception: _answer_crash},
+        middleware=[Middleware(AccessMiddleware, rules=rules, on_answer=service.counts.count)],
+        exception_handlers={
+            ApiError: _answer_api_error,
+            ClientDisconnect: _answer_no_one,
+            HTTPException: _answer_http,
+            Exception: _answer_crash,
+        },
         lifespan=run_engine,
     )
     app.state.service = service
@@ -191,6 +200,11 @@ def list_routes() -> list[Route | Mount]:
 async def _answer_api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return answer_error(error)
+
+
+async def _answer_no_one(_request: Request, _error: Exception) -> Response:
+    """The client left before its request was read."""
+    return answer_error(ApiError(499, "The client has left."))
 
 
 async def _answer_http(_request: Request, error: Exception) -> Response:
@@ -274,7 +288,8 @@ async def complete(request: Request) -> Response:
         completion = await unless_left(request, _prepare(service, query))
         if query.stream:
             return EventStream(_stream_completion(service, completion), headers, stack.pop_all().close, service)
-        choices = await unless_left(request, completion.collect(service.engine))
+        await unless_left(request, completion.collect(service.engine))
+        choices = await service.work(completion.choose_best)
         described = [completion.describe(choice, choice.pieces) for choice in choices]
         answer = completion.make_answer(described) | {"usage": completion.count_usage()}
         return answer_json(answer, headers=headers)
@@ -508,4 +523,7 @@ def describe_metrics(service: Service) -> str:
     lines = []
     for name, kind, text, value in rows:
         lines += [f"# HELP epigone_{name} {text}", f"# TYPE epigone_{name} {kind}", f"epigone_{name} {value}"]
+    lines += ["# HELP epigone_requests_total Answers.", "# TYPE epigone_requests_total counter"]
+    for (route, status), number in sorted(counts.requests.items()):
+        lines.append(f'epigone_requests_total{{path="{route}",status="{status}"}} {number}')
     return "\n".join(lines) + "\n"

@@ -15,9 +15,11 @@ import torch
 
 from epigone.errors import EpigoneError
 from epigone.generation.batch import DrawnToken, Generation, list_likeliest
+from epigone.generation.records import GeneratedText
 from epigone.generation.sampling import CountPenalty, LogitBias, LogitsProcessor
 from epigone.generation.scoring import list_windows
 from epigone.model.decoder import Decoder
+from epigone.run import open_run
 from epigone.serving.answers import ApiError, clip, encode_event, encode_json, translate
 from epigone.serving.engine import Engine, Task, TextStep
 from epigone.serving.library import LoadedModel, make_seed
@@ -133,6 +135,11 @@ class Choice:
     text: ChoiceText
     pieces: list[Piece] = field(default_factory=list)
     reason: FinishReason | None = None
+
+    @property
+    def mean(self) -> float:
+        """Log-probability of its tokens, on average."""
+        return self.text.sum / max(1, self.text.n_tokens)
 
 
 class Completion:
@@ -267,24 +274,48 @@ class Completion:
                 infos = []
             self.echoes[number] = list(place_tokens(infos, self.model.generator.token_bytes))
 
-    async def collect(self, engine: Engine) -> list[Choice]:
-        """All choices when they are done, the best of the candidates."""
+    async def collect(self, engine: Engine) -> None:
+        """Let all choices be done, with what they consist of."""
         async for choice, piece in self.run(engine):
             if piece is not None:
                 choice.pieces.append(piece)
-        if self.query.n_candidates == self.query.n:
-            return self.choices
-        return list(self._choose_best())
 
-    def _choose_best(self) -> Iterator[Choice]:
-        """For each prompt, those with the highest mean log-probability."""
+    def choose_best(self) -> list[Choice]:
+        """For each prompt, the best of its candidates, the best first. May take a while. Raises ApiError."""
         n, n_each = self.query.n, self.query.n_candidates
+        if n == n_each:
+            return self.choices
+        chosen: list[Choice] = []
         for first in range(0, len(self.choices), n_each):
             candidates = self.choices[first : first + n_each]
-            best = sorted(candidates, key=lambda choice: -choice.text.sum / max(1, choice.text.n_tokens))[:n]
-            for number, choice in enumerate(best):
-                choice.index = first // n_each * n + number
-                yield choice
+            scores = self._rank(candidates) if self.query.best_by == "style" else [one.mean for one in candidates]
+            order = sorted(range(n_each), key=lambda place, scores=scores: -scores[place])  # type: ignore[misc]
+            chosen += [candidates[place] for place in order[:n]]
+        for index, choice in enumerate(chosen):
+            choice.index = index
+        return chosen
+
+    def _rank(self, candidates: Sequence[Choice]) -> list[float]:
+        """How near to the author each of them is, as --best-of ranks them."""
+        if self.model.served.kind != "run":
+            raise ApiError(400, "best_by: style needs a run, whose author it compares with.", param="best_by")
+        records = [
+            GeneratedText(
+                prompt="",
+                text="".join(piece.text for piece in choice.pieces[self.query.echo :]),
+                seed=choice.seed,
+                n_tokens=choice.text.n_tokens,
+                log_probability=choice.text.sum,
+                longest_shared=None,
+            )
+            for choice in candidates
+        ]
+        try:
+            ranking = open_run(self.model.served.folder).make_ranking([record.text for record in records])
+            scores = {each.seed: each.score for each in ranking.choose(records).candidates}
+        except EpigoneError as error:
+            raise translate(error) from None
+        return [scores[choice.seed] for choice in candidates]
 
     # -- the answer
 
@@ -348,7 +379,10 @@ async def next_event(task: Task) -> object:
 
 async def score(engine: Engine, model: LoadedModel, ids: Sequence[int], count: int) -> list[TokenInfo]:
     """The log-probability of each token but the first under the tokens before it, in fp32, and the likeliest ones."""
-    scorer = await asyncio.to_thread(lambda: model.scorer)
+    try:
+        scorer = await asyncio.to_thread(lambda: model.scorer)
+    except EpigoneError as error:
+        raise translate(error) from None
     task = Task(slices=score_in_slices(scorer, ids, count))
     engine.submit(task)
     found: list[TokenInfo] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
@@ -82,8 +82,9 @@ def _is_address(name: str) -> bool:
 class AccessMiddleware:
     """Refuses requests that the rules do not allow, and puts the headers on every answer."""
 
-    def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
-        self.app, self.rules = app, rules
+    def __init__(self, app: ASGIApp, rules: AccessRules, on_answer: Callable[[str, int], None]) -> None:
+        """`on_answer` is called with the route and the status of each answer."""
+        self.app, self.rules, self._on_answer = app, rules, on_answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -97,6 +98,7 @@ class AccessMiddleware:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 _add_headers(MutableHeaders(scope=message), allowed)
+                self._on_answer(getattr(scope.get("route"), "path", "") or "other", message["status"])
             await send(message)
 
         try:

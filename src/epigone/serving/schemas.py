@@ -81,7 +81,9 @@ class CompletionQuery(Query):
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES), Integer] = 1
     """Texts for each prompt. Text number i is drawn with seed + i."""
     best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES), Integer] | None = None
-    """Generate this many texts for each prompt and keep the `n` with the highest mean log-probability, not streamed."""
+    """Generate this many texts for each prompt and keep the best `n`. Not with `stream`."""
+    best_by: Literal["likelihood", "style"] = "likelihood"
+    """What is best: the highest mean log-probability, or what --best-of keeps (needs a run). Own field."""
     stream: bool = False
     """Send text as server-sent events as it is generated."""
     stream_options: StreamOptions = StreamOptions()

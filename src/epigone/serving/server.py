@@ -130,6 +130,7 @@ class Server(uvicorn.Server):
                 ws="none",
                 lifespan="on",
                 log_config=None,
+                log_level="error",  # others' mistakes are no news
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
