@@ -16,6 +16,7 @@ import uvicorn
 from playwright.sync_api import Browser, Page, Route, expect
 
 from epigone.serving.app import make_app
+from epigone.serving.guard import AccessRules
 from epigone.serving.library import ModelLibrary
 from helpers_front import shared_run
 
@@ -33,15 +34,16 @@ expect.set_options(timeout=WAIT)
 class PageServer:
     """The server with a few runs, which can go away and come back at the same port."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, token: str = "") -> None:
+        self.folder, self.rules = folder, AccessRules(token=token)
         for name in ("sonnets", "other", HOSTILE_NAME):
-            shutil.copytree(shared_run().folder.path, folder / name)
+            if not (folder / name).exists():
+                shutil.copytree(shared_run().folder.path, folder / name)
         self.port = 0
         self.start()
 
     def start(self) -> None:
-        app = make_app(ModelLibrary(self.folder, with_bases=False))
+        app = make_app(ModelLibrary(self.folder, with_bases=False), self.rules)
         config = uvicorn.Config(app, host="127.0.0.1", port=self.port, log_level="critical", lifespan="on")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
@@ -111,7 +113,7 @@ class Faults:
 
 @contextmanager
 def open_page(
-    browser: Browser, server: PageServer, device: str, scheme: str, **options: Any
+    browser: Browser, server: PageServer, device: str, scheme: str, *, query: str = "", **options: Any
 ) -> Iterator[tuple[Page, Faults]]:
     """The page in a new browser profile; fails where the browser complains, or the page is wider than the screen."""
     wide = device == "desk"
@@ -124,7 +126,7 @@ def open_page(
     )
     page, faults = context.new_page(), Faults()
     faults.watch(page)
-    page.goto(server.address)
+    page.goto(server.address + query)
     choose_model(page, "sonnets")
     try:
         yield page, faults

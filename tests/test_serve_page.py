@@ -403,6 +403,30 @@ def test_what_is_pasted_is_plain_text(page):
     expect(page.locator("#text")).to_have_value("Here: ")
 
 
+def test_a_text_that_two_windows_write_on_becomes_two_texts(page):
+    write(page, START)
+    page.get_by_role("button", name="New").click()
+    page.select_option("#texts", label=START)
+    other = page.context.new_page()
+    other.goto(page.url)
+    choose_model(other, "sonnets")
+    expect(other.locator("#text")).to_have_value(START)
+    write(page, f"{START} here")
+    expect(other.get_by_role("alert")).to_contain_text("changed in another window")
+    write(other, f"{START} there")
+    expect(other.locator("#texts option")).to_have_text([f"{START} there", f"{START} here"])
+    other.close()
+
+
+def test_where_the_browser_keeps_nothing_it_is_said_and_one_can_write_on(page):
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('', 'QuotaExceededError'); }; }")
+    write(page, START)
+    expect(page.get_by_role("alert")).to_contain_text("no more room")
+    go_on(page)
+    page.keyboard.press("1")
+    assert text_of(page).startswith(START)
+
+
 # -- other words
 
 
@@ -716,6 +740,20 @@ def test_a_server_that_goes_and_comes_back_is_noticed_and_no_text_is_lost(page, 
     page.keyboard.press("Control+Enter")
     ready_cards(page)
     expect(page.locator("#text")).to_have_value(f"{START} on")
+
+
+def test_with_a_token_in_its_address_the_page_works_as_without(browser, server, look):
+    device, _, scheme = look.partition("-")
+    guarded = PageServer(server.folder, token="a secret")
+    try:
+        with open_page(browser, guarded, device, scheme, query="?token=a+secret") as (page, _):
+            assert "secret" not in page.url
+            write(page, START)
+            go_on(page)
+            page.locator("[data-view=learning]").click()
+            expect(page.locator("#run-state")).to_contain_text("finished")
+    finally:
+        guarded.stop()
 
 
 # -- hostile texts

@@ -56,9 +56,8 @@ export class Shelf {
 
   show(id, title, tree) {
     Object.assign(this, {id, title, tree, version: this.texts.version(id)});
-    this.savedAt = tree.at;
-    this.dirty = false;
     this.onOpen(tree);
+    this.dirty = false;  // that it is shown does not change it
     this.list();
   }
 

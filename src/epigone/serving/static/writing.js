@@ -63,6 +63,7 @@ export class Writing {
   // -- keys
 
   press(event) {
+    if (event.isComposing) return;  // a character is being put together
     const control = event.ctrlKey || event.metaKey, plain = !control && !event.altKey;
     if (event.key === 'Enter' && control) this.goOn();
     else if (event.key === 'Tab' && plain && !event.shiftKey && !this.escaped) this.goOn();
