@@ -76,8 +76,8 @@ def test_a_run_is_never_begun_over_something_else(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "letter.txt").write_text("dear")
     (tmp_path / "file").write_text("dear")
-    for name in ("folder", "file"):
-        with pytest.raises(RunExists, match="already holds something else") as caught:
+    for name, why in (("folder", "already holds something else"), ("file", "is a file; a run is a folder")):
+        with pytest.raises(RunExists, match=why) as caught:
             RunFolder.create(tmp_path / name)
         assert "resume" not in caught.value.hint
     assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "letter.txt").read_text() == "dear"

@@ -100,8 +100,11 @@ POINTERS = {
 """What to say of options of other programs that have no exact counterpart."""
 
 
-EXTRA = {"judge": "To judge that text: epigone judge {word} --author FILE."}
-"""What to say of a word too many, if a command is known to be given one."""
+def _explain_extra(command: str | None, word: str) -> str:
+    """What to do about a word too many: `judge` is often given a run and a text."""
+    if command == "judge":
+        return f"To judge that text: {quote_command('epigone', 'judge', word)} --author FILE."
+    return "A name or a text with spaces needs quotes."
 
 
 class Option(click.Option):
@@ -166,8 +169,7 @@ class Command(click.Command):
         if rest and not ctx.resilient_parsing:
             raise SettingsError(
                 f'{self.name} cannot use "{rest[0]}".',
-                hint=EXTRA.get(self.name or "", "A name or a text with spaces needs quotes.").format(word=rest[0])
-                + f" See: epigone {self.name} --help",
+                hint=f"{_explain_extra(self.name, rest[0])} See: epigone {self.name} --help",
             )
         return rest
 

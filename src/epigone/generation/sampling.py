@@ -16,6 +16,8 @@ from epigone.settings import WriteSettings
 
 TRIES = 8
 """Draws from all tokens before the allowed ones are sorted; each fails with a probability of 1 - top_p at most."""
+DRAWS = 4
+"""Forbidden tokens that are drawn for a text before all of them are found, which takes as long as many draws."""
 LogitsProcessor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Ids so far, int64 [count, time], and logits, fp32 [count, vocabulary], to logits: transformers' own interface."""
 DRAWN_AT_ONCE = 64
@@ -243,14 +245,23 @@ class TokenSampler:
 
     def _draw_allowed(self, scores: torch.Tensor, token: int, row: int, guards: Sequence[Guard]) -> int | None:
         """`token` or, while these guards forbid it, another one; None where all are forbidden. `scores` are changed."""
-        while any(guard.forbids(token) for guard in guards):
+        for number in range(DRAWS + 1):
+            if not any(guard.forbids(token) for guard in guards):
+                return token
             scores[0, token] = -torch.inf
+            if number == DRAWS:
+                scores[0, self._list_forbidden(scores, guards)] = -torch.inf
             if not bool((scores > -torch.inf).any()):
                 return None
             token = int(pick_tokens(scores, self.rows[row : row + 1]))
             if not scores[0, token] > -torch.inf:  # of a damaged model: infinite scores or NaN have no share
                 token = int(scores.nan_to_num(-torch.inf, torch.inf, -torch.inf).argmax())
         return token
+
+    @staticmethod
+    def _list_forbidden(scores: torch.Tensor, guards: Sequence[Guard]) -> list[int]:
+        left = (scores[0] != -torch.inf).nonzero()[:, 0].tolist()
+        return [token for token in left if any(guard.forbids(token) for guard in guards)]
 
     def _is_forbidden(self, token: int, row: int) -> bool:
         return any(guard.forbids(token) for guard in self.guards[row])
