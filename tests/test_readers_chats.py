@@ -318,7 +318,10 @@ def test_a_discord_channel_is_a_conversation(write: Write) -> None:
 
 def test_own_messages_in_discords_package_are_read_from_the_oldest(write: Write) -> None:
     mine = [{"ID": n, "Timestamp": f"2024-05-0{n} 10:00:00", "Contents": f"no {n}", "Attachments": ""} for n in (2, 1)]
-    assert read_text(write("messages.json", json.dumps(mine))) == "no 1\n\n\nno 2\n"
+    path = write("messages.json", json.dumps(mine))
+    assert read_text(path) == "no 1\n\n\nno 2\n"
+    with pytest.raises(TextUnreadable, match="has no speakers"):
+        read(path, speaker=["Ann"])
 
 
 def test_values_of_json_are_read_whatever_pieces_it_comes_in() -> None:

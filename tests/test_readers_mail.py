@@ -107,6 +107,14 @@ def test_each_mail_of_a_mailbox_is_a_document(write: Write) -> None:
         read(path, speaker=["Carl"])
 
 
+def test_those_who_are_written_to_are_hidden_too(write: Write) -> None:
+    message = make_mail("Hi Ben,\n\nask Dora, ben@example.com or Ann.\n")
+    message.replace_header("To", "Ben Jones <ben@example.com>, carl@example.com")
+    path = write("a.eml", message.as_bytes())
+    assert read_texts(path, anonymize=True) == ["Hi Person A,\n\nask Dora, [email] or Person B.\n"]
+    assert read(path, anonymize=True).files[0].author == "Person B"
+
+
 def test_a_page_is_read_only_where_there_is_no_plain_text(write: Write) -> None:
     page = "<html><body><p>One <i>and</i></p><p>two.</p><div class=gmail_quote>Ben:<blockquote>No.</blockquote></div>"
     both = make_mail("Plain.\n")

@@ -22,7 +22,7 @@ from epigone.corpus.readers.mail_text import strip_mail
 from epigone.corpus.readers.markup import MarkupText
 from epigone.corpus.readers.page import Element, parse_page, walk
 from epigone.corpus.readers.reader import Beginning, Format, ParsedDocument, ReadContext
-from epigone.corpus.readers.speakers import clean_name
+from epigone.corpus.readers.speakers import Speakers, clean_name
 
 MOST_MAIL_BYTES = 1 << 25
 LONGEST_LINE = 1 << 20
@@ -106,6 +106,8 @@ def _read_mail(data: bytes, context: ReadContext) -> ParsedDocument | None:
     """The document of one mail; None if it is not by a speaker who is wanted, or has no text."""
     mail = message_from_bytes(data, policy=compat32)
     name, address = parse_sender(read_header(mail, "From"))
+    if context.speakers.hidden:
+        _hide_recipients(mail, context.speakers)
     if not context.speakers.count(name, address):
         return None
     text = "\n".join(filter(None, _read_parts(mail, context, 0)))
@@ -113,6 +115,15 @@ def _read_mail(data: bytes, context: ReadContext) -> ParsedDocument | None:
         return None
     subject = ANSWER.sub("", read_header(mail, "Subject"))
     return ParsedDocument(text=text, title=clean_name(subject), author=name, date=read_header(mail, "Date")[:40])
+
+
+def _hide_recipients(mail: Mail, speakers: Speakers) -> None:
+    """Note the names of those to whom a mail goes: it speaks to them by these."""
+    for header in ("To", "Cc"):
+        for value in read_header(mail, header).split(","):
+            name, address = parse_sender(value)
+            if name and name != address:
+                speakers.label(name)
 
 
 def read_header(mail: Mail, name: str) -> str:

@@ -48,6 +48,8 @@ class Speakers:
 
     def count(self, name: str, *others: str) -> bool:
         """Count a message; returns whether its speaker is wanted. `others`: further names of the same speaker."""
+        if not name:
+            return not self.wanted
         self.counts[name] += 1
         self.label(name)
         if not self.wanted:
@@ -77,7 +79,7 @@ class Speakers:
     def describe(self, n_most: int = MOST_NAMED, *, hidden: bool = False) -> str:
         """Who speaks how often, the most frequent first."""
         shown = self.counts.most_common(n_most)
-        found = [f"{self.label(name) if hidden else name} ({n:,})" for name, n in shown if name]
+        found = [f"{self.label(name) if hidden else name} ({n:,})" for name, n in shown]
         if len(self.counts) > n_most:
             found.append(f"{len(self.counts) - n_most:,} more")
         return ", ".join(found)

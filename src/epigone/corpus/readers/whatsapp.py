@@ -129,12 +129,12 @@ def recognise(beginning: Beginning) -> bool:
     names = Counter(
         clean_name(named["name"]).casefold() for found in starts if (named := NAMED.match(found.string, found.end()))
     )
-    if any(name.strip("[] ").split(" ")[0] in LEVELS for name in names):
-        return False
     share = names.total() / len(starts)
     has_notice = any(GENERATED in line or ENCRYPTED.search(line) for line in lines)
     if has_notice or _find_chats([PurePosixPath(beginning.name).name]):
         return share >= SHARE_OF_NAMED
+    if any(name.strip("[] ").split(" ")[0] in LEVELS for name in names):
+        return False
     # A diary has few names, and what stands before a colon in it is hardly ever there again.
     return share >= SHARE_WITHOUT_NOTICE and 2 <= len(names) <= names.total() // 2 + 1 < names.total()
 
