@@ -207,6 +207,19 @@ def test_a_chapter_that_is_not_xml_is_read_as_a_page(tmp_path: Path) -> None:
     )
 
 
+def test_a_book_on_one_page_loses_its_title_page_and_notes_and_nothing_else(tmp_path: Path) -> None:
+    page = (
+        "<body><section epub:type='frontmatter'><section epub:type='titlepage'><h1>The Book</h1><p>by Ann</p></section>"
+        "</section><section epub:type='bodymatter'><section><h2>One</h2><p>It rained.<span class='linenum'>10</span></p>"
+        "</section><section><h2>Two</h2><div epub:type='epigraph'><p>So it goes.</p></div><p>It rained on.</p></section></section>"
+        "<section epub:type='backmatter rearnotes'><p>1. In spring.</p></section></body>"
+    )
+    guide = "<guide><reference type='toc' href='a.xhtml#contents'/></guide>"
+    corpus = read(tmp_path, make_epub({"a.xhtml": page}, guide))
+    assert str(corpus.documents[0].text) == "One\n\nIt rained.\n\nTwo\n\nSo it goes.\n\nIt rained on.\n"
+    assert list_dropped(corpus) == {"line numbers": 1, "title pages": 1, "footnotes": 1}
+
+
 def test_a_protected_or_damaged_ebook_is_refused(tmp_path: Path) -> None:
     book = make_epub({"a.xhtml": "<body><p>x</p></body>"}, **{"META-INF/encryption.xml": "<encryption/>"})
     with pytest.raises(TextUnreadable, match="DRM"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -49,6 +49,8 @@ LEFT_OUT = {
 IMPRINT = re.compile(r"(?:all rights reserved|\bISBN\b|©|copyright (?:©|\(c\)|\d{4}))", re.I)
 LONGEST_IMPRINT = 4_000
 """Characters of a page that says whose the rights are and is nothing else."""
+PARTS = ("body", "section", "div", "aside", "article")
+"""Elements that are left out by their epub:type or role."""
 PROTECTED = "META-INF/encryption.xml"
 FONTS = re.compile(rb"(?:idpf\.org/2008/embedding|ns\.adobe\.com/pdf/enc)")
 
@@ -98,8 +100,8 @@ class Package:
             )
         elif tag == "itemref":
             self.spine.append(attributes.get("idref", ""))
-        elif tag == "reference":
-            self.guide[attributes.get("href", "").partition("#")[0]] = attributes.get("type", "").lower()
+        elif tag == "reference" and "#" not in attributes.get("href", ""):  # else it is a part of a page
+            self.guide[attributes.get("href", "")] = attributes.get("type", "").lower()
 
     def data(self, text: str) -> None:
         """Characters."""
@@ -188,14 +190,15 @@ class _Book:
             source = decode_page(self.parts.read(name), self.context)
             page.add_page(parse_page(source, self.context.limits))
         blocks = page.finish()
-        text = "\n".join(block.text for block in blocks).strip()
-        what = what or page.find_kind() or _find_imprint(text)
+        text = _join_text(blocks)
+        what = what or _find_imprint(text)
         if not what and is_outer and not text:
             what = "covers"
         if what and (text or what == "covers"):
             self.context.drops.add(what, text)
             return []
         page.note_drops()
+        blocks = page.leave_out(blocks)
         return [Block(""), *blocks] if blocks else []
 
     def _load_sheet(self, name: str) -> StyleSheet:
@@ -211,7 +214,10 @@ class _PageReader:
     def __init__(self, context: ReadContext, load_sheet: Callable[[str], StyleSheet]) -> None:
         self.load_sheet = load_sheet
         self.context = ReadContext(name=context.name, settings=context.settings, limits=context.limits)
-        self._outer, self._kinds = context, list[str]()
+        self._outer, self._depth = context, 0
+        self._open: list[tuple[int, str, int]] = []
+        """Parts that will be left out: how deep they are, what they are, and where they begin among the blocks."""
+        self._parts: list[tuple[str, int, int]] = []
         self.sheet = StyleSheet()
         self._markup = MarkupText(self.context, lambda tag, attributes: self.sheet.find_look(tag, attributes))
         self._style: list[str] | None = None
@@ -223,9 +229,13 @@ class _PageReader:
             self._markup.forget_looks()
         if tag == "style":
             self._style = []
-        if tag in ("body", "section", "div") and len(self._kinds) < 4:
-            self._kinds += (attributes.get("epub:type") or attributes.get("role") or "").replace("doc-", "").split()
         self._markup.start(tag, attributes)
+        self._depth += 1
+        if tag in PARTS and attributes and not self._open:
+            kinds = (attributes.get("epub:type") or attributes.get("role") or "").replace("doc-", "").split()
+            what = next((LEFT_OUT[kind] for kind in kinds if kind in LEFT_OUT), "")
+            if what:
+                self._open.append((self._depth, what, len(self._markup.blocks)))
 
     def end(self, tag: str) -> None:
         """An element ends."""
@@ -234,6 +244,10 @@ class _PageReader:
             self._style = None
             self._markup.forget_looks()
         self._markup.end(tag)
+        if self._open and self._open[-1][0] == self._depth:
+            _, what, start = self._open.pop()
+            self._parts.append((what, start, len(self._markup.blocks)))
+        self._depth -= 1
 
     def data(self, text: str) -> None:
         """Characters."""
@@ -255,14 +269,23 @@ class _PageReader:
         """The blocks of the page."""
         return self._markup.finish()
 
-    def find_kind(self) -> str:
-        """What the page is by the epub:type of its outer elements, if it is one that is left out."""
-        return next((LEFT_OUT[kind] for kind in self._kinds if kind in LEFT_OUT), "")
+    def leave_out(self, blocks: list[Block]) -> list[Block]:
+        """The blocks without the parts that are left out by their epub:type, which are noted: often all of them."""
+        for what, start, end in reversed(self._parts):
+            text = _join_text(blocks[start:end])
+            if text:
+                self._outer.drops.add(what, text)
+            blocks = [*blocks[:start], *blocks[end:]]
+        return blocks if _join_text(blocks) else []
 
     def note_drops(self) -> None:
         """Note what was left out inside the page, for the page itself is read."""
         for part in self.context.drops.list():
             self._outer.drops.add_counted(part)
+
+
+def _join_text(blocks: Iterable[Block]) -> str:
+    return "\n".join(block.text for block in blocks).strip()
 
 
 def _find_imprint(text: str) -> str:
