@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +79,22 @@ def test_what_comes_slowly_or_not_at_all_holds_nothing_up(server: Live, monkeypa
         connection.close()
 
 
-def test_connections_beyond_the_limit_are_closed(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("epigone.serving.server.MOST_CONNECTIONS", 10)
+def test_silent_connections_keep_no_one_out(server: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit the oldest of them makes place; where all ask for something, a new one is closed."""
+    monkeypatch.setattr("epigone.serving.server.MOST_CONNECTIONS", 5)
+    connections = server.server.server_state.connections
     held = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(30)]
-    wait_until(lambda: len(server.server.server_state.connections) == 10, 5)
+    assert server.post(prompt="Thou", max_tokens=2).status_code == 200
+    assert len(connections) <= 5
     for connection in held:
         connection.close()
-    wait_until(lambda: not server.server.server_state.connections, 5)
+    wait_until(lambda: not connections, 10)
+    with ExitStack() as running:
+        for _ in range(5):
+            running.enter_context(server.open_stream(**LONG))
+        with pytest.raises(httpx2.TransportError):
+            server.post(prompt="Thou", max_tokens=2)
+    wait_until(lambda: not connections, 10)
     assert server.post(prompt="Thou", max_tokens=2).status_code == 200
 
 

@@ -13,19 +13,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import current_thread, main_thread
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from epigone.errors import SettingsError
 from epigone.serving.app import Service
 from epigone.serving.guard import LOOPBACK_NAMES, AccessRules
 
 MOST_CONNECTIONS = 512
-"""One more is closed at once. Each open one takes a file and some memory, whether or not it asks for anything."""
+"""Each takes a file and some memory, whether or not it asks for anything."""
 IDLE_SECONDS = 15.0
 """After which a connection is closed on which no whole request has come."""
 TOKEN_LETTERS = frozenset(string.ascii_letters + string.digits + "-._~")
@@ -93,30 +95,48 @@ def make_rules(host: str, *, names: tuple[str, ...], origins: tuple[str, ...], t
 
 
 class LimitedProtocol(H11Protocol):
-    """uvicorn's HTTP, with a limit on connections, and on the time that one may stay without a request."""
+    """uvicorn's HTTP, with a limit on connections, and on the time that one may stay without a request.
 
-    _idle: asyncio.TimerHandle | None = None
+    At the limit a new connection takes the place of the oldest on which no request has come, so that many silent ones
+    keep no one out.
+    """
+
+    _silent: ClassVar[WeakKeyDictionary[ServerState, dict[LimitedProtocol, None]]] = WeakKeyDictionary()
+    """For each server its connections on which no request had come when last looked at, the oldest first."""
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio."""
-        if len(self.connections) >= MOST_CONNECTIONS:
-            self.transport = transport
+        silent = self._silent.setdefault(self.server_state, {})
+        if len(self.connections) >= MOST_CONNECTIONS and not self._make_place(silent):
             transport.abort()
             return
         super().connection_made(transport)
-        self._idle = self.loop.call_later(IDLE_SECONDS, self._close_if_idle)
+        silent[self] = None
+        self._timer = self.loop.call_later(IDLE_SECONDS, self._close_if_silent)
+
+    def _make_place(self, silent: dict[LimitedProtocol, None]) -> bool:
+        """Whether a silent connection was closed."""
+        while silent:
+            oldest = next(iter(silent))
+            del silent[oldest]
+            if oldest._close_if_silent():
+                self.connections.discard(oldest)
+                return True
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
-        if self._idle is not None:
-            self._idle.cancel()
-        if self in self.connections:
+        self._silent.get(self.server_state, {}).pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
             super().connection_lost(exc)
 
-    def _close_if_idle(self) -> None:
-        """Where no request has come whose head is complete."""
+    def _close_if_silent(self) -> bool:
+        """Close it where no request has come whose head is complete."""
         if self.cycle is None:
             self.transport.abort()
+        return self.cycle is None
 
 
 class Server(uvicorn.Server):
