@@ -72,6 +72,13 @@ def test_words_are_finished_before_a_quotation_is_closed(bytes_only: BPETokenize
     assert guard.forbids(newline) and guard.forbids(letter) and not guard.forbids(mark)
 
 
+def test_a_sentence_that_has_ended_gets_no_second_stop() -> None:
+    pieces = [b'"I know.', b"\n", b'."', b'"', b'"\n\nHe']
+    guard = MarkGuard(MarkUse((Pairing('"', '"', "line"),)), pieces)
+    guard.advance(0)
+    assert [guard.forbids(token) for token in (1, 2, 3, 4)] == [True, True, False, False]
+
+
 def test_a_quotation_of_verse_may_go_on_in_the_next_line(bytes_only: BPETokenizer) -> None:  # noqa: F811
     script = "And “my\nsisters.\n\nNo"
     assert say(script, POEM, bytes_only).startswith("And “my\nsisters.\n")

@@ -118,10 +118,12 @@ class MarkGuard:
         if self._must_close < 0 and self._is_plain(self._token_bytes[token]):
             return False
         text, pending = decode(self._pending + self._token_bytes[token])
-        is_open, _, fault = self._read(self._open, self._last, text)
+        fault = self._read(self._open, self._last, text)[2]
         if self._must_close >= 0:
-            may_begin = not text and self._pairings[self._must_close].closing.encode().startswith(pending)
-            return fault is not None or (is_open[self._must_close] and not may_begin)
+            closing = self._pairings[self._must_close].closing
+            text = text.lstrip("\ufffd")  # half a character was written before
+            begins = closing.encode().startswith(pending) if pending and not text else text.startswith(closing)
+            return fault is not None or not begins
         if fault is not None and fault >= 0 and self._can_close(self._pairings[fault]):
             self._must_close = fault
         return fault is not None
