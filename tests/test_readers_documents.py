@@ -209,9 +209,9 @@ def test_a_chapter_that_is_not_xml_is_read_as_a_page(tmp_path: Path) -> None:
 
 def test_a_book_on_one_page_loses_its_title_page_and_notes_and_nothing_else(tmp_path: Path) -> None:
     page = (
-        "<body><section epub:type='frontmatter'><section epub:type='titlepage'><h1>The Book</h1><p>by Ann</p></section>"
-        "</section><section epub:type='bodymatter'><section><h2>One</h2><p>It rained.<span class='linenum'>10</span></p>"
-        "</section><section><h2>Two</h2><div epub:type='epigraph'><p>So it goes.</p></div><p>It rained on.</p></section></section>"
+        "<body><section epub:type='frontmatter'><section epub:type='titlepage'><h1>The Book</h1></section></section>"
+        "<section epub:type='bodymatter'><h2>One</h2><p>It rained.<span class='linenum'>10</span></p>"
+        "<section><h2>Two</h2><div epub:type='epigraph'><p>So it goes.</p></div><p>It rained on.</p></section></section>"
         "<section epub:type='backmatter rearnotes'><p>1. In spring.</p></section></body>"
     )
     guide = "<guide><reference type='toc' href='a.xhtml#contents'/></guide>"
