@@ -66,9 +66,11 @@ def test_words_are_finished_before_a_quotation_is_closed(bytes_only: BPETokenize
     for token in encode('"I kno', bytes_only):
         guard.advance(token)
     newline, letter, mark = (encode(text, bytes_only)[0] for text in ("\n", "w", '"'))
+    guard.refuse(newline)
     assert guard.forbids(newline) and not guard.forbids(letter) and not guard.forbids(mark)
     for token in encode("w.", bytes_only):
         guard.advance(token)
+    guard.refuse(newline)
     assert guard.forbids(newline) and guard.forbids(letter) and not guard.forbids(mark)
 
 
@@ -76,6 +78,8 @@ def test_a_sentence_that_has_ended_gets_no_second_stop() -> None:
     pieces = [b'"I know.', b"\n", b'."', b'"', b'"\n\nHe']
     guard = MarkGuard(MarkUse((Pairing('"', '"', "line"),)), pieces)
     guard.advance(0)
+    assert [guard.forbids(token) for token in (1, 2, 3, 4)] == [True, False, False, False]
+    guard.refuse(1)  # only the token that was drawn says that the paragraph was to end
     assert [guard.forbids(token) for token in (1, 2, 3, 4)] == [True, True, False, False]
 
 
@@ -135,6 +139,7 @@ def test_a_guard_reads_characters_that_are_divided_between_tokens(bytes_only: BP
         assert not guard.forbids(token)
         guard.advance(token)
     assert guard.forbids(encode("\n", bytes_only)[0]) and not guard.may_end()
+    guard.refuse(encode("\n", bytes_only)[0])
     for token in encode("”", bytes_only):
         assert not guard.forbids(token)
         guard.advance(token)

@@ -124,9 +124,15 @@ class MarkGuard:
             text = text.lstrip("\ufffd")  # half a character was written before
             begins = closing.encode().startswith(pending) if pending and not text else text.startswith(closing)
             return fault is not None or not begins
-        if fault is not None and fault >= 0 and self._can_close(self._pairings[fault]):
-            self._must_close = fault
         return fault is not None
+
+    def refuse(self, token: int) -> None:
+        """Note that this token was drawn and forbidden: the paragraph was to end, so what is open is closed now."""
+        if self._must_close < 0:
+            text, _ = decode(self._pending + self._token_bytes[token])
+            fault = self._read(self._open, self._last, text)[2]
+            if fault is not None and fault >= 0 and self._can_close(self._pairings[fault]):
+                self._must_close = fault
 
     def _can_close(self, pairing: Pairing) -> bool:
         """Whether the mark may stand behind what has been written: not behind a letter, which may be half a word."""

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import torch
 
+from epigone.generation.paired_marks import MarkGuard
 from epigone.model.weights import TEMPERATURE
 from epigone.settings import WriteSettings
 
@@ -248,6 +249,9 @@ class TokenSampler:
         for number in range(DRAWS + 1):
             if not any(guard.forbids(token) for guard in guards):
                 return token
+            for guard in guards:
+                if isinstance(guard, MarkGuard):
+                    guard.refuse(token)
             scores[0, token] = -torch.inf
             if number == DRAWS:
                 scores[0, self._list_forbidden(scores, guards)] = -torch.inf
