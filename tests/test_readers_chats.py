@@ -496,7 +496,10 @@ def test_a_speaker_of_one_of_several_chats_is_enough(write: Write, tmp_path: Pat
         read(str(tmp_path / "chats"), speaker=["Caroline"])
 
 
-def test_a_text_without_speakers_is_an_error_if_one_is_wanted(write: Write) -> None:
+def test_a_text_without_speakers_is_an_error_if_one_is_wanted(write: Write, tmp_path: Path) -> None:
+    write("all/a.txt", "Just a text.")
+    with pytest.raises(TextTooShort, match="no speakers in these texts"):
+        read(str(tmp_path / "all"), speaker=["Ann"])
     with pytest.raises(TextUnreadable, match=r"a\.txt has no speakers: it is read as plain text"):
         read(write("a.txt", "Just a text."), speaker=["Ann"])
 

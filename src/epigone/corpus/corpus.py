@@ -29,7 +29,7 @@ from epigone.corpus.readers.archives import Member, is_archive, read_members
 from epigone.corpus.readers.formats import NEVER_PLAIN, SUFFIXES, find_format
 from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
 from epigone.corpus.readers.reader import Beginning, Dropped, Format, ReadContext, to_valid
-from epigone.corpus.readers.speakers import Speakers
+from epigone.corpus.readers.speakers import FOR_SPEAKERS, Speakers
 from epigone.corpus.reading_pool import FileResult, read_all
 from epigone.corpus.sources import Source, find_sources, name_skipped, name_unread, unreadable
 from epigone.errors import EpigoneError, TextNotFound, TextTooShort, TextUnreadable
@@ -308,7 +308,7 @@ def read_corpus(
         elif result.error is not None:
             raise result.error
         documents += result.documents
-    if settings.speaker and reading.speakers.counts:
+    if settings.speaker and (reading.speakers.counts or not documents):
         reading.speakers.check("these texts")
     skipped += [*reading.skipped, *name_unread(reading.unread)]
     if settings.anonymize:
@@ -609,7 +609,7 @@ class _Reading:
         if self.settings.speaker and not speakers.counts:
             raise TextUnreadable(
                 f"{source.name} has no speakers: it is read as {what}.",
-                hint="--speaker is for chats, mails and subtitles. To learn the whole text, leave it out.",
+                hint=FOR_SPEAKERS,
             )
         if self.settings.speaker and not speakers.found:
             speakers.check(source.name)

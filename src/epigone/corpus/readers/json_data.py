@@ -11,8 +11,10 @@ from epigone.corpus.readers.json_stream import DECODER, JsonReader, Path
 from epigone.corpus.readers.reader import Beginning, Format, ParsedDocument, ReadContext
 from epigone.corpus.readers.records import (
     SAMPLE,
+    SAMPLE_CHARACTERS,
     Record,
     clean_text,
+    count_characters,
     find_message_fields,
     find_messages,
     guess_texts,
@@ -95,6 +97,8 @@ class _Survey:
     """Values outside of arrays, by their names with dots."""
     samples: dict[Path, list[object]] = field(default_factory=dict)
     counts: dict[Path, int] = field(default_factory=dict)
+    _n_characters: int = 0
+    """In the samples."""
 
     def add(self, path: Path, value: object) -> None:
         """The next value."""
@@ -102,8 +106,9 @@ class _Survey:
             array = path[:-1]
             sample = self.samples.setdefault(array, [])
             self.counts[array] = self.counts.get(array, 0) + 1
-            if len(sample) < SAMPLE:
+            if not sample or (len(sample) < SAMPLE and self._n_characters < SAMPLE_CHARACTERS):
                 sample.append(value)
+                self._n_characters += count_characters(value)
         elif isinstance(value, str):
             self.members[".".join(map(str, path))] = value
 

@@ -128,11 +128,12 @@ def _hide_recipients(mail: Mail, speakers: Speakers) -> None:
 
 def read_header(mail: Mail, name: str) -> str:
     """A header's text on one line, with encoded words decoded."""
-    value = str(mail.get(name, ""))[:LONGEST_HEADER]
-    parts = [
+    found = next((str(value) for key, value in mail.raw_items() if key.lower() == name.lower()), "")[:LONGEST_HEADER]
+    value = decode_bytes(found.encode("utf-8", "surrogateescape"), "utf-8")  # not all programs encode words
+    parts = (
         part if isinstance(part, str) else decode_bytes(part, charset or "latin-1")
         for part, charset in decode_header(value)
-    ]
+    )
     return " ".join("".join(parts).split())
 
 

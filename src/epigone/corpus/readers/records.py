@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 
 from epigone.corpus.readers.conversation import LINE_ENDS, Message, clean_message, join_messages
 from epigone.corpus.readers.layout import INVISIBLE
@@ -20,8 +20,8 @@ from epigone.corpus.readers.speakers import clean_name
 from epigone.errors import TextUnreadable
 
 Record = Mapping[str, object]
-SAMPLE = 100
-"""Records by which fields are chosen."""
+SAMPLE, SAMPLE_CHARACTERS = 100, 1 << 22
+"""Records by which fields are chosen, and characters of text in them."""
 MOST_LISTED = 12
 DEEPEST_FIELD = 3
 TEXTS = (
@@ -67,7 +67,7 @@ def read_records(
     "row". Raises TextUnreadable.
     """
     rest = iter(records)
-    sample = list(islice(rest, SAMPLE))
+    sample = take_sample(rest)
     if not sample:
         return
     records = chain(sample, rest)
@@ -90,6 +90,25 @@ def read_records(
 
 
 # -- choosing fields
+
+
+def take_sample(records: Iterator[Record]) -> list[Record]:
+    """The first records, as many as show which field is which."""
+    sample, n_characters = list[Record](), 0
+    while len(sample) < SAMPLE and n_characters < SAMPLE_CHARACTERS:
+        record = next(records, None)
+        if record is None:
+            break
+        sample.append(record)
+        n_characters += count_characters(record)
+    return sample
+
+
+def count_characters(record: object) -> int:
+    """Characters of text in a record or another value."""
+    if isinstance(record, str):
+        return len(record)
+    return sum(len(text) for _, text in list_texts(record)) if isinstance(record, Mapping) else 0
 
 
 def fold_name(name: str) -> str:

@@ -15,6 +15,7 @@ from epigone.errors import TextTooShort
 DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Marks of the writing direction, which chats put around names and their own notices, and halves of characters."""
 SPACES = re.compile(r"[^\S\n]+")
+FOR_SPEAKERS = "--speaker is for chats, mails and subtitles. To learn the whole text, leave it out."
 MOST_NAMED, MOST_NOTED = 12, 4
 """Speakers that are listed in an error, and in a note."""
 
@@ -94,6 +95,8 @@ class Speakers:
 
     def check(self, where: str) -> None:
         """Raise TextTooShort if a speaker who is wanted has said nothing."""
+        if self.wanted and not self.counts:
+            raise TextTooShort(f"There are no speakers in {where}.", hint=FOR_SPEAKERS)
         for name in self.wanted:
             if fold(name) not in self.found:
                 raise TextTooShort(
