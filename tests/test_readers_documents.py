@@ -211,8 +211,8 @@ def test_a_book_on_one_page_loses_its_title_page_and_notes_and_nothing_else(tmp_
     page = (
         "<body><section epub:type='frontmatter'><section epub:type='titlepage'><h1>The Book</h1></section></section>"
         "<section epub:type='bodymatter'><h2>One</h2><p>It rained.<span class='linenum'>10</span></p>"
-        "<section><h2>Two</h2><div epub:type='epigraph'><p>So it goes.</p></div><p>It rained on.</p></section></section>"
-        "<section epub:type='backmatter rearnotes'><p>1. In spring.</p></section></body>"
+        "<section><h2>Two</h2><div epub:type='epigraph'><p>So it goes.</p></div><p>It rained on.</p></section>"
+        "</section><section epub:type='backmatter rearnotes'><p>1. In spring.</p></section></body>"
     )
     guide = "<guide><reference type='toc' href='a.xhtml#contents'/></guide>"
     corpus = read(tmp_path, make_epub({"a.xhtml": page}, guide))
