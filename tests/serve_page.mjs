@@ -148,7 +148,8 @@ test('what is no tree is refused, whatever it is', () => {
   const spoil = change => { const value = JSON.parse(good); change(value); return value; };
   const bad = [null, 3, [], {}, {states: []}, {at: 0, states: [null]},
     spoil(tree => { tree.at = 99; }), spoil(tree => { tree.states[1].parent = 7; }), spoil(tree => { tree.states[1].id = 0; }),
-    spoil(tree => { tree.states[1].kind = '<b>'; }), spoil(tree => { tree.states[1].patch.at = -1; }), spoil(tree => { tree.states[2].tokens = [[1]]; }),
+    spoil(tree => { tree.states[1].kind = '<b>'; }), spoil(tree => { tree.states[1].patch.at = -1; }),
+    spoil(tree => { tree.states[2].tokens = [[1]]; }),
     spoil(tree => { tree.states[2].tokens[0][2] = ['x', 'y']; }), spoil(tree => { tree.states[2].origin = {model: {}, seed: 1}; })];
   for (const value of bad) assert.throws(() => Tree.unpack(value), TypeError);
 });
@@ -194,10 +195,12 @@ test('a stream is read wherever it is cut', () => {
 });
 
 test('tokens are read with their likeliest, and shown so that all can be seen', () => {
-  const [one] = readTokens({text: 'a\r\nb', logprobs: {tokens: ['x'], token_logprobs: [-0.5], top_logprobs: [{'10': -3, b: -0.5, __proto__x: -2}]}});
+  const top_logprobs = [{'10': -3, b: -0.5, __proto__x: -2}];
+  const [one] = readTokens({text: 'a\r\nb', logprobs: {tokens: ['x'], token_logprobs: [-0.5], top_logprobs}});
   assert.deepEqual(one, {text: 'a\nb', logp: -0.5, top: [['b', -0.5], ['__proto__x', -2], ['10', -3]]});
   assert.deepEqual(readTokens({text: '', logprobs: null}), []);
-  assert.deepEqual([' ', '\n', '\n\n', ' the', 'bytes:\\xe2', '<|endoftext|>'].map(show), ['space', 'new line', 'empty line', 'the', 'part of a character', 'end of the text']);
+  assert.deepEqual([' ', '\n', '\n\n', ' the', 'bytes:\\xe2', '<|endoftext|>'].map(show),
+    ['space', 'new line', 'empty line', 'the', 'part of a character', 'end of the text']);
   assert.deepEqual(['bytes:\\xe2\\x80', '<|endoftext|>', ' the', 'bytes:'].map(isText), [false, false, true, true]);
   assert.deepEqual([-0.1, -3, -6, -20].map(percent), ['90 %', '5.0 %', '0.25 %', 'below 0.01 %']);
 });
@@ -218,13 +221,16 @@ test('a continuation begins before the space at the cursor, and replaces what is
 
 test('the parts of several continuations go to their own', () => {
   const generation = new Generation({model: '', prompt: '', seed: 1, n: 2, settings: {}}), seen = [];
-  for (const [index, text] of [[0, 'a'], [1, 'b'], [0, 'c'], [7, 'x']]) generation.take({index, text, seed: 5 + index}, candidate => seen.push(candidate.index));
+  for (const [index, text] of [[0, 'a'], [1, 'b'], [0, 'c'], [7, 'x']]) {
+    generation.take({index, text, seed: 5 + index}, candidate => seen.push(candidate.index));
+  }
   assert.deepEqual(generation.candidates.map(candidate => [candidate.text, candidate.seed]), [['ac', 5], ['b', 6]]);
   assert.deepEqual(seen, [0, 1, 0]);
 });
 
 test('a link holds what it was made of; what is no number is left out', () => {
-  const values = {model: 'my novel', prompt: 'It was\n& “so”', seed: 0, temperature: 0.9, length: 30, stopAt: 'line', guidance: 1.5, maxCopy: '50', words: 'auto'};
+  const settings = {temperature: 0.9, length: 30, stopAt: 'line', guidance: 1.5, maxCopy: '50', words: 'auto'};
+  const values = {model: 'my novel', prompt: 'It was\n& “so”', seed: 0, ...settings};
   assert.deepEqual(readFragment(`#${makeFragment(values)}`), values);
   assert.equal(readFragment(''), null);
   assert.deepEqual(readFragment('#s=x&t=&n=3'), {length: 3});

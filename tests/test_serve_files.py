@@ -14,7 +14,7 @@ PACKAGE = Path(epigone.__file__).parent
 STATIC = PACKAGE / "serving" / "static"
 REPORT_STYLE = PACKAGE / "report" / "templates" / "style.css"
 LOGIC = Path(__file__).with_name("serve_page.mjs")
-MOST_BYTES = 200_000
+MOST_BYTES, LONGEST_LINE = 200_000, 140
 INDEX = (STATIC / "index.html").read_text("utf-8")
 MODULES = {path.name: path.read_text("utf-8") for path in sorted(STATIC.glob("*.js"))}
 
@@ -87,6 +87,12 @@ def test_its_colours_are_those_of_the_report():
         return re.findall(r"(--[a-z]+): (#[0-9a-f]{6});", screen)
 
     assert read_colours(STATIC / "style.css") == read_colours(REPORT_STYLE) != []
+
+
+def test_no_line_of_a_module_is_long():
+    sources = MODULES | {LOGIC.name: LOGIC.read_text("utf-8")}
+    lengths = {name: max(map(len, source.splitlines())) for name, source in sources.items()}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_LINE} == {}
 
 
 def test_each_module_says_what_it_is():

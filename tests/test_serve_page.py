@@ -455,18 +455,19 @@ def test_the_likeliest_words_are_shown_under_the_pointer(page, look):
         pytest.skip("a phone has no pointer")
     write(page, START)
     cards = go_on(page)
-    page.locator("#cards .token").first.hover()
+    page.locator("#cards .token", has_text=re.compile(r"\w\w")).first.hover()
     expect(page.locator("#popover .tokens [aria-current=true]")).to_be_visible()
     page.keyboard.press("1")
     expect(page.locator("#popover")).to_be_hidden()
-    box = page.locator("#mirror .token").nth(1).bounding_box()
+    expect(page.locator("#places")).to_be_visible()  # the marks are as they stay
+    box = page.locator("#mirror .token", has_text=re.compile(r"\w\w")).first.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     other = page.locator("#popover .tokens button:not([disabled]):not([aria-current])").first
     expect(other).to_be_visible()
     other.click()
     expect(page.locator("#candidates")).to_be_visible()
     ready_cards(page)
-    assert text_of(page).startswith(START) and not text_of(page).startswith(START + cards[0])
+    assert text_of(page).startswith(START) and text_of(page) != START + cards[0]
     page.keyboard.press("Escape")
     page.keyboard.press("Control+z")
     expect(page.locator("#text")).to_have_value(START + cards[0])

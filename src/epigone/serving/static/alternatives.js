@@ -41,6 +41,7 @@ export class Popover {
 
   /** @param {Element} anchor @param {string} label @param {Node[]} content @param {boolean} focus */
   open(anchor, label, content, focus = false) {
+    if (!anchor.isConnected) return;  // the text was painted again meanwhile
     this.box.setAttribute('aria-label', label);
     this.box.replaceChildren(...content);
     this.box.hidden = false;
@@ -78,15 +79,18 @@ export class Popover {
     if (token.logp !== null && !best.some(([name]) => name === token.text)) best.push([token.text, token.logp]);
     const most = Math.max(...best.map(([, logp]) => logp));
     const rows = best.map(([name, logp]) => this.makeRow(name, logp, Math.exp(logp - most), name === token.text, take));
-    const hint = make('p', {class: 'quiet'}, best.length ? 'Take one, and go on from there. (Models write in pieces of words.)' : 'What else could stand here is not kept for this word.');
-    this.open(anchor, 'What else could stand here', [hint, make('ol', {class: 'tokens'}, ...rows)], focus);
+    const hint = best.length
+      ? 'Take one, and go on from there. (Models write in pieces of words.)'
+      : 'What else could stand here is not kept for this word.';
+    this.open(anchor, 'What else could stand here', [make('p', {class: 'quiet'}, hint), make('ol', {class: 'tokens'}, ...rows)], focus);
   }
 
   makeRow(name, logp, width, chosen, take) {
     const bar = make('i', {'aria-hidden': 'true'});
     bar.style.width = `${100 * width}%`;
     const word = make('bdi', {class: name.trim() && isText(name) ? 'written' : 'quiet', lang: ''}, show(name));
-    const button = make('button', {type: 'button', disabled: !isText(name), 'aria-label': `${show(name)}, ${percent(logp)}${chosen ? ', it is this one' : ''}`},
+    const label = `${show(name)}, ${percent(logp)}${chosen ? ', it is this one' : ''}`;
+    const button = make('button', {type: 'button', disabled: !isText(name), 'aria-label': label},
       word, make('span', {class: 'share'}, bar), make('span', {class: 'number'}, percent(logp)));
     if (chosen) button.setAttribute('aria-current', 'true');
     button.addEventListener('click', () => { this.close(); take(name); });

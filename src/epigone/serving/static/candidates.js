@@ -39,7 +39,10 @@ export class Candidates {
     this.tell('writing …');
     const watch = this.copies.watch(() => this.checkCopies(generation));
     try {
-      await generation.run((candidate, tokens) => this.add(generation, candidate, tokens), seconds => this.tell(`The server is busy; another try in ${Math.round(seconds)} s.`));
+      await generation.run(
+        (candidate, tokens) => this.add(generation, candidate, tokens),
+        seconds => this.tell(`The server is busy; another try in ${Math.round(seconds)} s.`),
+      );
       if (this.generation === generation) this.finish(generation);
     } catch (error) {
       if (this.generation === generation) this.fail(error);
@@ -65,8 +68,10 @@ export class Candidates {
 
   makeCard(candidate) {
     const number = candidate.index + 1;
-    const take = make('button', {type: 'button', class: 'take', 'aria-label': `Take continuation ${number}`, 'aria-keyshortcuts': String(number)}, make('kbd', {}, String(number)), make('span', {}, ' Take'));
-    const text = make('p', {class: 'written', role: 'group', dir: 'auto', lang: '', tabIndex: 0, 'aria-label': `Continuation ${number}; arrow keys move from word to word`});
+    const names = {'aria-label': `Take continuation ${number}`, 'aria-keyshortcuts': String(number)};
+    const take = make('button', {type: 'button', class: 'take', ...names}, make('kbd', {}, String(number)), make('span', {}, ' Take'));
+    const label = `Continuation ${number}; arrow keys move from word to word`;
+    const text = make('p', {class: 'written', role: 'group', dir: 'auto', lang: '', tabIndex: 0, 'aria-label': label});
     const note = make('span', {class: 'quiet note'});
     const item = make('li', {class: 'card', 'aria-busy': 'true'}, make('div', {class: 'head'}, take, note), text);
     const card = {item, text, note, spans: []};

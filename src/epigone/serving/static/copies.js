@@ -47,16 +47,20 @@ export class CopyFinder {
 
 /** The place in the training text, as the content of a list beside the words. @param {Passage} passage @returns {Node[]} */
 export function describePlace(passage) {
-  const text = make('p', {class: 'written place', dir: 'auto', lang: ''}, passage.before && '…', passage.before, make('mark', {}, passage.original), passage.after, passage.after && '…');
+  const {before, original, after} = passage;
+  const text = make('p', {class: 'written place', dir: 'auto', lang: ''},
+    before && `…${before}`, make('mark', {}, original), after && `${after}…`);
   const where = passage.name ? ['In ', make('bdi', {}, passage.name), ':'] : ['In the training text:'];
-  return [make('p', {class: 'quiet'}, `${count(passage.characters, 'character')} stand in the training text.`), make('p', {class: 'quiet'}, ...where), text];
+  const length = `${count(passage.characters, 'character')} stand in the training text.`;
+  return [make('p', {class: 'quiet'}, length), make('p', {class: 'quiet'}, ...where), text];
 }
 
 /** List all passages below the text, so that they can be reached without a mouse. @param {Passage[]} passages */
 export function listPlaces(passages, onGo) {
   const box = get('places');
   box.hidden = !passages.length;
-  box.firstElementChild.textContent = passages.length === 1 ? '1 passage stands in the training text' : `${passages.length} passages stand in the training text`;
+  const stand = passages.length === 1 ? 'stands' : 'stand';
+  box.firstElementChild.textContent = `${count(passages.length, 'passage')} ${stand} in the training text`;
   box.lastElementChild.replaceChildren(...passages.map(passage => {
     const button = make('button', {type: 'button'}, 'To the passage');
     button.addEventListener('click', () => onGo(passage));

@@ -14,7 +14,10 @@ export function findTicks(low, high, about = 5) {
   return ticks;
 }
 
-/** A drawing of lines with axes. @param {Line[]} lines @param {{summary: string, best: Point|null, width: number}} about @returns {SVGElement} */
+/**
+ * A drawing of lines with axes.
+ * @param {Line[]} lines @param {{summary: string, best: Point|null, width: number}} about @returns {SVGElement}
+ */
 export function drawCurves(lines, {summary, best, width}) {
   const height = Math.round(Math.max(220, Math.min(320, width / 2)));
   const points = lines.flatMap(line => line.points), range = pick => [Math.min(...points.map(pick)), Math.max(...points.map(pick))];
@@ -24,14 +27,16 @@ export function drawCurves(lines, {summary, best, width}) {
   const y = value => TOP + (y1 - value) / (y1 - y0) * (height - TOP - BOTTOM);
   const svg = element('svg', {viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': summary});
   for (const tick of findTicks(y0, y1)) {
-    svg.append(element('line', {class: 'grid', x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick)}), text(LEFT - 6, y(tick) + 4, String(tick), 'end'));
+    svg.append(element('line', {class: 'grid', x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick)}));
+    svg.append(text(LEFT - 6, y(tick) + 4, String(tick), 'end'));
   }
   for (const tick of findTicks(x0, x1, 6)) svg.append(text(x(tick), height - BOTTOM + 18, String(tick), 'middle'));
   svg.append(text(width - RIGHT, height - 4, 'passes over the text', 'end'));
   for (const line of lines.filter(one => one.points.length)) {
-    const place = line.points.map(point => `${x(point.x).toFixed(1)},${y(point.y).toFixed(1)}`).join(' ');
-    svg.append(element('polyline', {class: `curve ${line.kind}`, points: place}));
-    if (line.points.length < 40) for (const point of line.points) svg.append(element('circle', {class: line.kind, cx: x(point.x), cy: y(point.y), r: 2.5}));
+    const places = line.points.map(point => `${x(point.x).toFixed(1)},${y(point.y).toFixed(1)}`).join(' ');
+    svg.append(element('polyline', {class: `curve ${line.kind}`, points: places}));
+    const dots = line.points.length < 40 ? line.points : [];
+    svg.append(...dots.map(point => element('circle', {class: line.kind, cx: x(point.x), cy: y(point.y), r: 2.5})));
   }
   if (best) svg.append(element('circle', {class: 'best', cx: x(best.x), cy: y(best.y), r: 6}));
   svg.append(...drawNames(lines));

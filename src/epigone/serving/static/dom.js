@@ -48,8 +48,10 @@ export function clearProblem(kind = 'error') {
 /** Fill a list of choices, and keep what was chosen if it is still there. */
 export function fillSelect(select, options, chosen = select.value) {
   const signature = JSON.stringify(options);
-  if (select.dataset.options !== signature) select.replaceChildren(...options.map(([value, text, disabled = false]) => make('option', {value, disabled}, text)));
-  select.dataset.options = signature;  // a list that is open stays so where nothing has changed
+  if (select.dataset.options !== signature) {  // a list that is open stays so where nothing has changed
+    select.replaceChildren(...options.map(([value, text, disabled = false]) => make('option', {value, disabled}, text)));
+    select.dataset.options = signature;
+  }
   if (options.some(([value]) => value === chosen)) select.value = chosen;
 }
 

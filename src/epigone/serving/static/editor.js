@@ -8,7 +8,10 @@ import {divide} from './spans.js';
 import {normalise} from './tokens.js';
 
 export class Editor {
-  /** @param {{onInput: () => void, onBreak: () => void, onCaret: () => void, onHover: (marks: Mark[], element: Element|null) => void}} listeners */
+  /**
+   * @param {{onInput: () => void, onBreak: () => void, onCaret: () => void,
+   *   onHover: (marks: Mark[], element: Element|null) => void}} listeners
+   */
   constructor(listeners) {
     this.field = get('text');
     this.mirror = get('mirror');

@@ -99,15 +99,20 @@ export class Learning {
     const validation = drawn.map(one => ({x: one.epoch, y: one.loss})), best = findBest(drawn);
     get('curve-box').hidden = training.length + validation.length < 2;
     if (get('curve-box').hidden) return;
-    const lines = [{name: 'training loss', kind: 'training', points: training}, {name: 'validation loss', kind: 'validation', points: validation}];
-    const summary = best ? `Training and validation loss. Validation loss is lowest after ${format(best.epoch)} passes, at ${best.loss.toFixed(3)} nats per token.` : 'Training loss.';
-    get('curve').replaceChildren(drawCurves(lines, {summary, best: best && {x: best.epoch, y: best.loss}, width: get('curve').clientWidth || 640}));
+    const lines = [
+      {name: 'training loss', kind: 'training', points: training},
+      {name: 'validation loss', kind: 'validation', points: validation},
+    ];
+    const lowest = best ? `It is lowest after ${format(best.epoch)} passes, at ${best.loss.toFixed(3)} nats per token.` : '';
+    const about = {summary: `Training and validation loss. ${lowest}`, best: best && {x: best.epoch, y: best.loss}};
+    get('curve').replaceChildren(drawCurves(lines, {...about, width: get('curve').clientWidth || 640}));
   }
 
   showTable() {
     const best = findBest(this.run.evaluations), cell = value => make('td', {}, value === null ? '' : value.toFixed(3));
+    const share = one => make('td', {}, `${(100 * one.accuracy).toFixed(1)} %`);
     const rows = this.run.evaluations.map(one => make('tr', {class: one === best ? 'best' : ''},
-      make('th', {scope: 'row'}, format(one.epoch)), cell(one.training_loss), cell(one.loss), make('td', {}, `${(100 * one.accuracy).toFixed(1)} %`)));
+      make('th', {scope: 'row'}, format(one.epoch)), cell(one.training_loss), cell(one.loss), share(one)));
     get('curve-table').hidden = !rows.length;
     get('curve-table').querySelector('tbody').replaceChildren(...rows);
   }
@@ -115,14 +120,15 @@ export class Learning {
   fillPrompts() {
     const prompts = [...new Set(this.run.samples.flatMap(one => one.samples.map(sample => sample.prompt)))];
     get('samples-box').hidden = !prompts.length;
-    fillSelect(get('sample-prompt'), prompts.map(prompt => [prompt, prompt.trim() ? tame(prompt.replace(/\s+/g, ' ')) : '(none: the model begins)']));
+    const name = prompt => prompt.trim() ? tame(prompt.replace(/\s+/g, ' ')) : '(none: the model begins)';
+    fillSelect(get('sample-prompt'), prompts.map(prompt => [prompt, name(prompt)]));
   }
 
   /** The newest first. */
   showSamples() {
     const prompt = get('sample-prompt').value, best = findBest(this.run.evaluations);
     const cards = this.run.samples.flatMap(one => one.samples.filter(sample => sample.prompt === prompt).map(sample => {
-      const title = one.share < 1 ? 'mixed with the base' : one.epoch ? `after ${format(one.epoch)} ${one.epoch === 1 ? 'pass' : 'passes'}` : 'before it learned';
+      const title = describeTime(one);
       const kept = best && one.step === best.step && one.share === best.share;
       return make('div', {class: `text${kept ? ' kept' : ''}`}, make('h4', {}, kept ? `${title}: the best` : title),
         make('p', {class: 'written', dir: 'auto', lang: ''}, make('span', {class: 'prompt'}, sample.prompt), sample.text));
@@ -135,10 +141,17 @@ function findBest(evaluations) {
   return evaluations.filter(one => one.best && Number.isFinite(one.loss)).at(-1) ?? null;
 }
 
+function describeTime({epoch, share}) {
+  if (share < 1) return 'mixed with the base';
+  return epoch ? `after ${format(epoch)} ${epoch === 1 ? 'pass' : 'passes'}` : 'before it learned';
+}
+
 function describeState(run) {
-  const best = findBest(run.evaluations), at = best ? ` The best model so far needs ${best.bits_per_byte.toFixed(2)} bits for each byte of text it does not know.` : '';
+  const best = findBest(run.evaluations), bits = best?.bits_per_byte.toFixed(2);
+  const at = best ? ` The best model so far needs ${bits} bits for each byte of text it does not know.` : '';
   const left = Number.isFinite(run.seconds_left) ? `; about ${sayDuration(run.seconds_left)} left` : '';
-  if (run.state === 'learning') return `It is learning now${run.steps.length ? `: ${Math.round(100 * run.steps.at(-1).progress)} % done${left}.` : '.'}${at}`;
+  const done = run.steps.length ? `: ${Math.round(100 * run.steps.at(-1).progress)} % done${left}` : '';
+  if (run.state === 'learning') return `It is learning now${done}.${at}`;
   const end = run.state === 'stopped' ? 'It was stopped before it was done.' : 'It has finished learning.';
   return end + at.replace(' so far', '');
 }

@@ -11,7 +11,8 @@ export function makeFragment(values) {
   const query = new URLSearchParams();
   for (const [name, short] of Object.entries(NAMES)) {
     const value = values[name];
-    if (value !== undefined && value !== null && value !== '' && !(name === 'prompt' && value.length > LONGEST_PROMPT)) query.set(short, String(value));
+    const isGiven = value !== undefined && value !== null && value !== '';
+    if (isGiven && !(name === 'prompt' && value.length > LONGEST_PROMPT)) query.set(short, String(value));
   }
   return query.toString();
 }

@@ -62,7 +62,7 @@ class Page {
     else settings.model = model;
     this.showLive();
     this.compare.fill();
-    if (get('learning').hidden) this.learning.fill();
+    this.learning.fill();
   }
 
   chooseModel(name) {
@@ -110,7 +110,8 @@ class Page {
   async copyLink() {
     const {order} = this.writing, {values} = this.settings;
     const prompt = order?.order.prompt ?? this.readPrompt(), seed = order?.order.seed ?? values.seed;
-    const fragment = makeFragment({...values, model: this.settings.model?.name, stopAt: this.settings.ending, temperature: values.temperature ?? this.settings.tuned, prompt, seed});
+    const {model, ending: stopAt, tuned} = this.settings, temperature = values.temperature ?? tuned;
+    const fragment = makeFragment({...values, model: model?.name, stopAt, temperature, prompt, seed});
     const link = `${location.origin}${location.pathname}#${fragment}`;
     history.replaceState(null, '', link);
     const where = await copy(link) ? 'The link is copied.' : 'The link is in the address line.';

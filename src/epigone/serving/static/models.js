@@ -79,12 +79,14 @@ export class Models {
 /** @param {Model[]} models */
 export function listOptions(models) {
   const states = {learning: ', learning', stopped: ', stopped early', base: ', not tuned'};
-  return models.map(model => [model.name, `${tame(model.name)}${states[model.state] ?? ''}${model.usable ? '' : ' (no model yet)'}`, !model.usable]);
+  const describe = model => `${tame(model.name)}${states[model.state] ?? ''}${model.usable ? '' : ' (no model yet)'}`;
+  return models.map(model => [model.name, describe(model), !model.usable]);
 }
 
 /** Put the models into a list, and keep or make a choice. */
 export function fillModels(select, models, chosen = select.value) {
-  fillSelect(select, listOptions(models), models.some(model => model.name === chosen && model.usable) ? chosen : models.find(model => model.usable)?.name);
+  const usable = models.filter(model => model.usable), found = usable.find(model => model.name === chosen) ?? usable[0];
+  fillSelect(select, listOptions(models), found?.name);
 }
 
 /** What kind of model it is, in a sentence. @param {Model|undefined} model */
@@ -92,6 +94,7 @@ export function describeModel(model) {
   if (!model) return 'There is no model here yet. Train one: epigone train TEXT';
   const size = model.parameters ? `, ${count(Math.round(model.parameters / 1e5) / 10, 'million parameter')}` : '';
   if (model.kind === 'base') return `A general model that has not learned from a text of yours${size}.`;
-  const title = tame(model.title), from = model.base === 'none' || !model.base ? 'Learned from nothing but ' : `Tuned from ${tame(model.base)} on `;
+  const title = tame(model.title), isNew = model.base === 'none' || !model.base;
+  const from = isNew ? 'Learned from nothing but ' : `Tuned from ${tame(model.base)} on `;
   return `${from}${title}${size}.`;
 }

@@ -18,7 +18,8 @@ export class Quiz {
     this.model = model;
     get('quiz-start').hidden = !can;
     get('quiz-intro').textContent = can
-      ? `${N_PASSAGES} passages: half of them by the author, which the model was not trained on, and half by the model ${tame(model.name)}. Who wrote which?`
+      ? `${N_PASSAGES} passages: half by the author, from text that the model was not trained on, and half by the model `
+        + `${tame(model.name)}. Who wrote which?`
       : 'A quiz needs a run that has finished its first evaluation. Choose one above.';
   }
 

@@ -6,7 +6,8 @@ const KEY = 'epigone:settings';
 /** Words of a continuation, for each position of the slider. */
 const LENGTHS = [3, 6, 12, 20, 30, 45, 60, 90, 130, 200, 300];
 const START = {model: '', temperature: null, length: 30, stopAt: null, guidance: 1, maxCopy: 'none', words: 'auto', seed: null};
-const ENDINGS = ['sentence', 'line', 'paragraph', 'speech', 'anywhere', 'document'], COPIES = ['none', '100', '50', '30'], WORDS = ['auto', 'known', 'any'];
+const ENDINGS = ['sentence', 'line', 'paragraph', 'speech', 'anywhere', 'document'];
+const COPIES = ['none', '100', '50', '30'], WORDS = ['auto', 'known', 'any'];
 const LARGEST_SEED = 2 ** 32 - 4;
 
 /** @typedef {typeof START} Values `null` of temperature and stopAt: as suits the model. */
@@ -36,7 +37,10 @@ export class Settings {
 
   get tuned() { return this.model?.temperature ?? 0.8; }
 
-  get ending() { return this.values.stopAt ?? (this.model?.stop_at && this.model.stop_at !== 'anywhere' ? this.model.stop_at : 'sentence'); }
+  get ending() {
+    const own = this.model?.stop_at ?? 'anywhere';
+    return this.values.stopAt ?? (own === 'anywhere' ? 'sentence' : own);
+  }
 
   changed() {
     try {
@@ -48,7 +52,8 @@ export class Settings {
 
   /** Take over what a link asks for, if it can be. @param {Record<string, any>} asked */
   adopt(asked) {
-    const {temperature, length, stopAt, guidance, maxCopy, words, seed, model} = asked, within = (value, low, high) => value >= low && value <= high;
+    const {temperature, length, stopAt, guidance, maxCopy, words, seed, model} = asked;
+    const within = (value, low, high) => value >= low && value <= high;
     const values = {...START, model: model ?? this.values.model};
     if (within(temperature, 0, 2)) values.temperature = temperature;
     if (within(length, 1, 300)) values.length = Math.round(length);
@@ -73,7 +78,9 @@ export class Settings {
     const own = temperature === null, value = own ? this.tuned : temperature;
     get('temperature').value = value;
     get('temperature-value').textContent = value.toFixed(2).replace(/0$/, '');
-    get('temperature-help').textContent = own ? 'As tuned for this model. Lower is safer, higher is wilder.' : `Lower is safer, higher is wilder. The mark shows what was tuned: ${this.tuned.toFixed(2)}.`;
+    get('temperature-help').textContent = own
+      ? 'As tuned for this model. Lower is safer, higher is wilder.'
+      : `Lower is safer, higher is wilder. The mark shows what was tuned: ${this.tuned.toFixed(2)}.`;
     get('tuned').style.setProperty('--at', String(this.tuned / 2));
     get('length').value = nearest(length);
     get('length').setAttribute('aria-valuetext', `about ${length} words`);
@@ -82,10 +89,14 @@ export class Settings {
     get('guidance').value = can.guidance ? guidance : 1;
     get('guidance').disabled = !can.guidance;
     get('guidance-value').textContent = can.guidance ? guidance.toFixed(1) : '';
-    get('guidance-help').textContent = can.guidance ? '1 is as learned, more is exaggerated, 0 is the model before it learned.' : 'Only for models that were tuned from another one.';
+    get('guidance-help').textContent = can.guidance
+      ? '1 is as learned, more is exaggerated, 0 is the model before it learned.'
+      : 'Only for models that were tuned from another one.';
     get('max-copy').value = can.copies ? maxCopy : 'none';
     get('max-copy').disabled = !can.copies;
-    get('max-copy-help').textContent = can.copies ? 'Of passages in the training text, in one piece.' : 'Only for models whose training text is here.';
+    get('max-copy-help').textContent = can.copies
+      ? 'Of passages in the training text, in one piece.'
+      : 'Only for models whose training text is here.';
     get('words').value = words;
     if (document.activeElement !== get('seed')) get('seed').value = seed ?? '';
   }

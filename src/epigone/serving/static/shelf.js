@@ -81,7 +81,8 @@ export class Shelf {
   }
 
   noticeOther() {
-    if (this.texts.version(this.id) > this.version) showProblem('This text was changed in another window. What you write here is kept as a text of its own.', 'other');
+    if (this.texts.version(this.id) <= this.version) return;
+    showProblem('This text was changed in another window. What you write here is kept as a text of its own.', 'other');
   }
 
   askName() {

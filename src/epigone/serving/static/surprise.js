@@ -18,7 +18,8 @@ export function findLevel(logp) {
 /**
  * The tokens of a text with what was expected in their places.
  * @param {string} model @param {string} text @param {number} caret @param {AbortSignal} signal
- * @returns {Promise<{start: number, marks: Array<{start: number, end: number, name: string, value: import('./tokens.js').Token}>, bits: number}>}
+ * @returns {Promise<{start: number, bits: number,
+ *   marks: Array<{start: number, end: number, name: string, value: import('./tokens.js').Token}>}>}
  */
 export async function score(model, text, caret, signal) {
   const upTo = text.length > MOST_TEXT ? Math.max(caret, MOST_TEXT) : text.length;
@@ -44,5 +45,6 @@ export function showLegend(bits, part) {
   if (bits === null) return;
   const words = ['expected', '', '', 'unusual', '', 'very surprising'];
   const keys = words.map((word, level) => make('span', {class: `surprise key s${level}`}, word || '\u00a0'));
-  box.replaceChildren('To this model: ', ...keys, ` ${bits.toFixed(2)} bits per byte${part ? ', in the part before the cursor' : ''}; less is more familiar.`);
+  const where = part ? ', in the part before the cursor' : '';
+  box.replaceChildren('To this model: ', ...keys, ` ${bits.toFixed(2)} bits per byte${where}; less is more familiar.`);
 }

@@ -103,5 +103,6 @@ function parse(text) {
 }
 
 function isEntry(entry) {
-  return entry && typeof entry.id === 'string' && typeof entry.title === 'string' && typeof entry.name === 'string' && Number.isFinite(entry.time);
+  const isNamed = entry && [entry.id, entry.title, entry.name].every(name => typeof name === 'string');
+  return isNamed && Number.isFinite(entry.time);
 }

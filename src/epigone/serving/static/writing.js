@@ -21,7 +21,10 @@ export class Writing {
     Object.assign(this, {models, settings, shelf, popover, copied: [], scored: null, rounds: 0, order: null});
     this.copies = new CopyFinder(name => Boolean(models.find(name)?.can.copies));
     this.editor = new Editor({
-      onInput: () => this.input(), onBreak: () => this.tree.seal(), onCaret: () => this.showCaret(), onHover: (marks, element) => this.hover(marks, element),
+      onInput: () => this.input(),
+      onBreak: () => this.tree.seal(),
+      onCaret: () => this.showCaret(),
+      onHover: (marks, element) => this.hover(marks, element),
     });
     this.candidates = new Candidates({
       onTake: (generation, index, tokens, goOn) => this.take(generation, index, tokens, goOn),
@@ -140,7 +143,8 @@ export class Writing {
     this.rounds = again ? this.rounds + 1 : 0;
     const base = this.settings.values.seed ?? (again && this.order ? this.order.base : makeSeed());
     const seed = (base + N_CANDIDATES * this.rounds) % 2 ** 32;
-    return {at, del, base, parent: this.tree.at, order: {model: model.name, prompt, seed, n: N_CANDIDATES, settings: this.settings.makeRequest(model)}};
+    const order = {model: model.name, prompt, seed, n: N_CANDIDATES, settings: this.settings.makeRequest(model)};
+    return {at, del, base, parent: this.tree.at, order};
   }
 
   goOn(again = false) {
@@ -169,7 +173,8 @@ export class Writing {
 
   /** Keep what was written in the history. @returns {number|undefined} the state of one of them */
   keep(generation, index) {
-    const ids = generation.candidates.map(candidate => candidate.text ? this.add(generation, candidate.index, candidate.tokens) : undefined);
+    const add = candidate => candidate.text ? this.add(generation, candidate.index, candidate.tokens) : undefined;
+    const ids = generation.candidates.map(add);
     this.changed();
     if (index < 0) this.editor.focus();
     return ids[index];
@@ -194,14 +199,30 @@ export class Writing {
     this.marking?.abort();
     const {signal} = this.marking = new AbortController(), text = this.editor.text, model = this.settings.model;
     if (!model || !text) { this.copied = []; listPlaces([], () => {}); showLegend(null); return; }
-    const copied = get('show-copies').checked ? this.copies.find(model.name, text, signal) : Promise.resolve([]);
-    const scored = get('show-surprise').checked ? score(model.name, text, this.editor.selection.end, signal).catch(error => { showProblem(error); return null; }) : null;
+    const copied = get('show-copies').checked ? this.copies.find(model.name, text, signal) : [];
+    const scored = get('show-surprise').checked ? this.score(model.name, text, signal) : null;
     const found = [await copied, await scored];
     if (signal.aborted || this.editor.text !== text) return;
     [this.copied, this.scored] = found;
-    listPlaces(this.copied, passage => this.editor.show(text, passage.end) ?? this.editor.focus() ?? this.editor.reveal(passage.start));
+    listPlaces(this.copied, passage => this.goTo(passage));
     showLegend(this.scored ? this.scored.bits : null, this.scored?.start > 0);
     this.paint();
+  }
+
+  async score(model, text, signal) {
+    try {
+      return await score(model, text, this.editor.selection.end, signal);
+    } catch (error) {
+      showProblem(error);
+      return null;
+    }
+  }
+
+  /** Put the cursor to the end of a passage. */
+  goTo(passage) {
+    this.editor.show(this.editor.text, passage.end);
+    this.editor.focus();
+    this.editor.reveal(passage.start);
   }
 
   paint() {
@@ -271,7 +292,8 @@ export class Writing {
   clicked() {
     const {start, end} = this.editor.selection, piece = start === end && this.editor.findPiece(start, 'copied');
     const passage = piece && piece.marks.find(mark => mark.name === 'copied').value;
-    if (passage && start > passage.start && start < passage.end) this.popover.open(piece.element, 'Where it stands', describePlace(passage));
+    if (!passage || start <= passage.start || start >= passage.end) return;
+    this.popover.open(piece.element, 'Where it stands', describePlace(passage));
   }
 }
 
