@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import re
 import subprocess
 import sys
+import tarfile
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,6 +34,25 @@ def read(data):
         return
     parts = receipt.n_bytes_bom, receipt.n_bytes_newlines, receipt.n_bytes_cut, receipt.n_bytes_kept
     assert sum(parts) == receipt.n_bytes == len(data) and min(parts) >= 0, receipt
+
+atheris.Setup(sys.argv, read)
+atheris.Fuzz()
+"""
+DOCUMENTS = """
+import sys, atheris
+
+with atheris.instrument_imports(include=["epigone.corpus.readers"]):
+    from epigone.errors import EpigoneError
+    from epigone.corpus.corpus import read_document
+    from epigone.corpus.sources import Source
+
+NAMES = "x.zip x.tar x.gz x.epub x.docx x.odt x.fb2 x.html x.md x.rtf".split()
+
+def read(data):
+    try:
+        read_document(Source(name=NAMES[data[0] % len(NAMES)] if data else "x", read=lambda: data[1:]))
+    except EpigoneError as error:
+        assert error.hint
 
 atheris.Setup(sys.argv, read)
 atheris.Fuzz()
@@ -66,15 +89,30 @@ WORDS = """"*** START OF THE PROJECT GUTENBERG EBOOK X ***"
 "sample_prompt"
 """
 
+
+def make_documents() -> list[bytes]:
+    """One of each kind of archive and of XML."""
+    page = b"<html xmlns='http://www.w3.org/1999/xhtml'><body><p class='a'>It <i>rained</i>.<br/>So.</p></body></html>"
+    tar, packed = io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        info = tarfile.TarInfo("a.html")
+        info.size = len(page)
+        archive.addfile(info, io.BytesIO(page))
+    with zipfile.ZipFile(packed, "w") as zipped:  # stored, so that its parts can be reached
+        zipped.writestr("a.html", page)
+    return [packed.getvalue(), tar.getvalue(), gzip.compress(page, mtime=0), packed.getvalue(), page, page, page, page]
+
+
 BOOK = "*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\nProduced by Y\n\nÜber allen Gipfeln ist Ruh’, sagte er.\r\n"
 BOOK += "\n*** END OF THE PROJECT GUTENBERG EBOOK X ***\nProject Gutenberg's licence\n"
 SEEDS = [BOOK.encode(encoding, "ignore") for encoding in ("utf-8", "utf-16", "utf-16-be", "cp1252", "utf-8-sig")]
+SEEDS += [bytes([number]) + content for number, content in enumerate(make_documents())]
 SEEDS += [b"epochs = 3\nminutes = 2.5\nsample_prompt = ['a', 'b']\n[schedule_arguments]\nnum_cycles = 3\n"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
-@pytest.mark.parametrize("program", [READING, SETTINGS], ids=["reading", "settings"])
+@pytest.mark.parametrize("program", [READING, DOCUMENTS, SETTINGS], ids=["reading", "documents", "settings"])
 def test_no_bytes_that_a_fuzzer_finds_end_in_a_traceback(
     tmp_path: Path, reliability: Reliability, program: str
 ) -> None:
@@ -89,7 +127,7 @@ def test_no_bytes_that_a_fuzzer_finds_end_in_a_traceback(
     done = subprocess.run(arguments, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
     told = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
     n_tried = int(told[1]) if told else 0
-    what = "bytes as a text" if program == READING else "TOML as settings"
+    what = {READING: "bytes as a text", DOCUMENTS: "documents and archives"}.get(program, "TOML as settings")
     reliability("What a fuzzer finds", what, tried=n_tried, survived=n_tried if done.returncode == 0 else n_tried - 1)
     assert done.returncode == 0, done.stderr[-3_000:]
     assert "Uncaught" not in done.stderr
