@@ -221,10 +221,7 @@ class TokenSampler:
 
     def take(self, tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The tokens that were drawn, with others in place of forbidden ones. tokens: int64 [count], is changed."""
-        for row, guards in enumerate(self.guards):
-            if not guards:
-                continue
-            token = int(tokens[row])
+        for row, (guards, token) in enumerate(zip(self.guards, tokens.tolist(), strict=False)):
             if self._is_forbidden(token, row):
                 tokens[row] = token = self._avoid(scores[row : row + 1].clone(), token, row)
             for guard in guards:

@@ -196,9 +196,11 @@ class FastDecoder:
         for number, layer in enumerate(self._layers):
             qkv = layer.attention(self._normalise(x, layer.first)).to(self._kept)
             new = qkv.view(count, n_time, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
-            parts = [new] if len(caches) == 1 else torch.split(new, counts, 1)
-            mixed = [_attend(part, view[number]) for part, view in zip(parts, views, strict=True)]
-            heads = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+            if len(caches) == 1:
+                heads = _attend(new[0], new[1:], views[0][number])
+            else:
+                parts = zip(torch.split(new[0], counts), torch.split(new[1:], counts, 1), views, strict=True)
+                heads = torch.cat([_attend(queries, pairs, view[number]) for queries, pairs, view in parts])
             x = layer.out(heads.transpose(1, 2).reshape(-1, self.width)) + x
             x = layer.narrow(functional.gelu(layer.widen(self._normalise(x, layer.second)), approximate="tanh")) + x
         return x.view(count, n_time, self.width)
@@ -227,10 +229,11 @@ class LayerCache(NamedTuple):
     values: torch.Tensor
 
 
-def _attend(new: torch.Tensor, cache: LayerCache) -> torch.Tensor:
-    """What new tokens take from all so far. new: their queries, keys and values, [3, count, heads, time, -]."""
-    cache.fresh.copy_(new[1:])
-    return functional.scaled_dot_product_attention(new[0], cache.keys, cache.values, is_causal=new.shape[3] > 1)
+def _attend(queries: torch.Tensor, pairs: torch.Tensor, cache: LayerCache) -> torch.Tensor:
+    """What new tokens take from all so far: [count, heads, time, -], as their queries. pairs: keys and values, [2, -]."""
+    fresh, keys, values = cache
+    fresh.copy_(pairs)
+    return functional.scaled_dot_product_attention(queries, keys, values, is_causal=queries.shape[2] > 1)
 
 
 class KVCache:
