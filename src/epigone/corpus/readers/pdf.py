@@ -25,7 +25,7 @@ WORKER = Path(__file__).with_name("pdf_worker.py")
 MARK = b"%PDF-"
 MARK_WITHIN = 1_024
 """Bytes in which a file has to say that it is a PDF; some programs put something before."""
-WORKER_MB = 512
+WORKER_MB = 300
 """Memory of the process beside twice the file."""
 UPRIGHT = 5.0
 """Degrees: text at a larger angle is a stamp or a label."""
@@ -106,7 +106,7 @@ def _receive(stdout: IO[bytes], process: subprocess.Popen[bytes], context: ReadC
         yield answer
     if process.wait():
         context.limits.check_time()
-        _explain("crash", context)
+        _explain("damaged" if process.returncode > 0 else "killed", context)  # by a signal: mostly for its memory
 
 
 def _explain(error: str, context: ReadContext) -> None:
@@ -119,7 +119,8 @@ def _explain(error: str, context: ReadContext) -> None:
     if error == "page":
         context.drops.add("damaged pages")
         return
-    raise TextUnreadable(f"{name} is a damaged PDF.", hint=CHECK_FILE)
+    what = "cannot be read: it is damaged, or needs too much memory" if error == "killed" else "is a damaged PDF"
+    raise TextUnreadable(f"{name} {what}.", hint=CHECK_FILE)
 
 
 class _PdfReader:
