@@ -230,7 +230,7 @@ class LayerCache(NamedTuple):
 
 
 def _attend(queries: torch.Tensor, pairs: torch.Tensor, cache: LayerCache) -> torch.Tensor:
-    """What new tokens take from all so far: [count, heads, time, -], as their queries. pairs: keys and values, [2, -]."""
+    """What new tokens take from all so far: [count, heads, time, -], as their queries. pairs: keys and values."""
     fresh, keys, values = cache
     fresh.copy_(pairs)
     return functional.scaled_dot_product_attention(queries, keys, values, is_causal=queries.shape[2] > 1)

@@ -304,16 +304,22 @@ async def _prepare(service: Service, query: CompletionQuery) -> Completion:
 async def _stream_completion(service: Service, completion: Completion) -> AsyncGenerator[bytes]:
     """Chunks of the answer; one for each token where log-probabilities are asked for."""
     begun: set[int] = set()
+    chunks: list[bytes] = []
     try:
         async with aclosing(completion.run(service.engine)) as parts:
             async for choice, piece in parts:
                 pieces = [] if piece is None else [piece]
                 described = completion.describe(choice, pieces, first=choice.index not in begun)
                 begun.add(choice.index)
-                yield completion.encode_chunk(described | ({} if pieces else {"logprobs": None}))
+                chunks.append(completion.encode_chunk(described | ({} if pieces else {"logprobs": None})))
+                if not completion.has_more:
+                    yield b"".join(chunks)
+                    chunks = []
     except ApiError as error:
-        yield encode_event(error.as_json())
+        yield b"".join(chunks) + encode_event(error.as_json())
         return
+    if chunks:
+        yield b"".join(chunks)
     if completion.query.stream_options.include_usage:
         yield encode_event(completion.make_answer([]) | {"usage": completion.count_usage()})
     yield DONE

@@ -164,6 +164,7 @@ class Completion:
             raise translate(error) from None
         self.choices = list(self._list_choices())
         self._around: tuple[bytes, bytes] | None = None
+        self._task: Task | None = None
         self.echoes: list[list[tuple[TokenInfo, int]]] = [[] for _ in self.prompts]
         """The tokens of each prompt, where they are returned with their log-probabilities."""
 
@@ -241,7 +242,7 @@ class Completion:
                 choice.reason = "length"
                 yield choice, None
             return
-        task = Task(self.decoder, self.generations, deadline=self.deadline)
+        self._task = task = Task(self.decoder, self.generations, deadline=self.deadline)
         engine.submit(task)
         try:
             while isinstance(event := await next_event(task), TextStep):
@@ -249,6 +250,11 @@ class Completion:
                     yield each
         finally:
             engine.cancel(task)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more has come already."""
+        return self._task is not None and not self._task.events.empty()
 
     def _take(self, step: TextStep) -> Iterator[tuple[Choice, Piece | None]]:
         choice, generation = self.choices[step.generation], self.generations[step.generation]

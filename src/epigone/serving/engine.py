@@ -26,6 +26,8 @@ MOST_ROWS = 20
 """Texts that are decoded at once. From 24 on Int8Linear computes otherwise, and more at once were hardly faster."""
 MOST_PER_STEP = 4
 """Texts that join at one step, so that reading their prompts does not hold up the others for long."""
+TOGETHER_SECONDS = 0.01
+"""For so long the tokens of running texts are kept, and then passed on together."""
 RECENT = 50
 """Steps from which the speed is estimated."""
 LOG = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Task:
         """What the model thread has done, in order; None is the end, an exception a failure."""
         self.waiting = deque(enumerate(self.generations))
         self.n_left = len(self.generations)
-        self.deadline, self.cancelled = deadline, False
+        self.deadline, self.cancelled, self.was_told = deadline, False, False
 
 
 @dataclass(slots=True)
@@ -96,6 +98,8 @@ class Engine:
         self._slicing: deque[Task] = deque()
         self._batches: dict[int, tuple[Decoder, GenerationBatch]] = {}
         self._owners: dict[Generation, tuple[Task, int]] = {}
+        self._untold: list[tuple[Task, Any]] = []
+        self._told = 0.0
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = Thread(target=self._run, name="epigone-model", daemon=True)
@@ -155,7 +159,7 @@ class Engine:
             except Exception as error:  # the thread has to go on, whatever it is
                 LOG.exception("the model thread failed")
                 outgoing = [lost for key in list(self._batches) for lost in self._fail(key, error)]
-            self._send(outgoing)
+            self._tell(outgoing)
 
     def _compute(self) -> list[tuple[Task, Any]]:
         """One step of all texts, and one slice of other work; what is to be told of them."""
@@ -275,9 +279,20 @@ class Engine:
             self._slicing.append(task)
         return [(task, result)]
 
-    def _send(self, outgoing: list[tuple[Task, Any]]) -> None:
-        if outgoing and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_deliver, outgoing)
+    def _tell(self, outgoing: list[tuple[Task, Any]]) -> None:
+        """Pass on what was done: the first words of a text and its end at once, the rest a little later, together.
+
+        Each time the event loop runs, this thread has to wait for it.
+        """
+        self._untold += outgoing
+        now = time.monotonic()
+        at_once = any(not task.was_told or not isinstance(event, TextStep) for task, event in outgoing)
+        if at_once or now - self._told >= TOGETHER_SECONDS or not (self._owners or self._slicing or self._new):
+            for task, _ in outgoing:
+                task.was_told = True
+            if self._untold and self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(_deliver, self._untold)
+            self._untold, self._told = [], now
 
 
 def _deliver(outgoing: list[tuple[Task, Any]]) -> None:
