@@ -13,6 +13,7 @@ import pytest
 
 from epigone.corpus.corpus import Corpus, read_corpus
 from epigone.corpus.readers import limits
+from epigone.corpus.readers.css import StyleSheet
 from epigone.errors import TextError, TextNotFound, TextUnreadable
 from epigone.settings import ReadSettings
 
@@ -218,6 +219,15 @@ def test_a_book_on_one_page_loses_its_title_page_and_notes_and_nothing_else(tmp_
     corpus = read(tmp_path, make_epub({"a.xhtml": page}, guide))
     assert str(corpus.documents[0].text) == "One\n\nIt rained.\n\nTwo\n\nSo it goes.\n\nIt rained on.\n"
     assert list_dropped(corpus) == {"line numbers": 1, "title pages": 1, "footnotes": 1}
+
+
+def test_a_style_sheet_is_read_in_linear_time() -> None:
+    start = time.process_time()
+    StyleSheet.parse("p" * 300_000)
+    StyleSheet.parse("{" * 300_000 + "}")
+    assert time.process_time() - start < 2
+    sheet = StyleSheet.parse("@media print { p.a { margin: 0 } } .b, i { font-style: italic }")
+    assert sheet.looks["p.a"].spaced is False and sheet.looks[".b"].italic and sheet.looks["i"].italic
 
 
 def test_a_protected_or_damaged_ebook_is_refused(tmp_path: Path) -> None:

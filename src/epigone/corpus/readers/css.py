@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from epigone.corpus.readers.markup import ITALIC_STYLE, Look
 
 MOST_CHARACTERS = 1 << 20
-RULE = re.compile(r"([^{}]+)\{([^{}]*)\}")
+BRACE = re.compile(r"[{}]")
 COMMENT = re.compile(r"/\*(?:(?!\*/|/\*).)*\*/", re.S)
 SELECTOR = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)?(?:\.([\w-]+))?")
 MARGIN = re.compile(r"(?:^|;)\s*margin(-top|-bottom)?\s*:\s*([^;]+)", re.I)
@@ -39,7 +39,7 @@ class StyleSheet:
     def parse(cls, source: str) -> StyleSheet:
         """What the rules of a sheet say."""
         looks: dict[str, Look] = {}
-        for selectors, rules in RULE.findall(COMMENT.sub("", source[:MOST_CHARACTERS])):
+        for selectors, rules in find_rules(COMMENT.sub("", source[:MOST_CHARACTERS])):
             look = read_rules(rules)
             if look == Look():
                 continue
@@ -65,6 +65,18 @@ class StyleSheet:
                         look = _combine(look, self.looks[selector])
         style = attributes.get("style")
         return _combine(look, read_rules(style)) if style else look
+
+
+def find_rules(source: str) -> Iterator[tuple[str, str]]:
+    """The innermost pairs of braces: what stands before each, and what is in it; in one pass, however many are open."""
+    start, opened, selectors = 0, -1, ""
+    for brace in BRACE.finditer(source):
+        if brace[0] == "{":
+            opened, selectors = brace.end(), source[start : brace.start()]
+        elif opened >= 0:
+            yield selectors, source[opened : brace.start()]
+            opened = -1
+        start = brace.end()
 
 
 def read_rules(rules: str) -> Look:
