@@ -15,8 +15,9 @@ from typing import ClassVar
 import pytest
 
 from epigone.corpus import download
+from epigone.corpus.corpus import read_corpus
 from epigone.corpus.sources import find_sources
-from epigone.errors import OutputError, TextNotFound, TextUnreadable
+from epigone.errors import OutputError, TextNotFound, TextTooShort, TextUnreadable
 
 
 @pytest.fixture
@@ -137,6 +138,11 @@ def test_a_file_that_is_deleted_before_reading_is_an_error(shelf: Path) -> None:
 POEM = b"Tyger Tyger, burning bright,\r\nIn the forests of the night;\r\n" * 50
 
 
+SENTENCE = "They burn bright in the forests of the night."
+PAGE = b"<!doctype html><html><head><title>Tigers</title></head><body><nav>Home About</nav><article>"
+PAGE += f"<p>{SENTENCE}</p>".encode() * 60 + b"</article></body></html>"
+
+
 class Library(BaseHTTPRequestHandler):
     """A web server with one poem that counts its requests."""
 
@@ -146,7 +152,8 @@ class Library(BaseHTTPRequestHandler):
         Library.asked[self.path] += 1
         page = {
             "/poem.txt": (200, "text/plain", POEM),
-            "/page": (200, "text/html; charset=utf-8", b"<html>"),
+            "/page": (200, "text/html; charset=utf-8", PAGE),
+            "/empty": (200, "text/html; charset=utf-8", b"<html><body></body></html>"),
             "/broken": (503, "text/plain", b"later"),
             "/moved": (302, "text/plain", b""),
             "/endless": (200, "text/plain", b"x" * 5_000),
@@ -190,6 +197,14 @@ def test_an_address_is_downloaded_once(host: str) -> None:
     assert Library.asked == {"/poem.txt": 1}
 
 
+def test_of_a_web_page_the_article_is_read(host: str) -> None:
+    (document,) = read_corpus([f"{host}/page"]).documents
+    assert str(document.text).split("\n\n") == [SENTENCE] * 59 + [SENTENCE + "\n"]
+    assert (document.receipt.format, document.receipt.title) == ("html", "Tigers")
+    with pytest.raises(TextTooShort, match="with no text in it"):
+        read_corpus([f"{host}/empty"])
+
+
 def test_a_redirect_is_followed_and_each_address_is_cached(host: str, tmp_path: Path) -> None:
     assert read(f"{host}/moved") == read(f"{host}/poem.txt") == POEM
     assert len(list((tmp_path / "cache/texts").glob("*-*"))) == 2
@@ -215,7 +230,6 @@ def test_a_too_large_file_is_refused(host: str, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("path", "error", "message", "hint"),
     [
-        ("/page", TextUnreadable, "a web page", "save the text"),
         ("/nothing", TextNotFound, "404 Not Found", "Check the address"),
         ("/broken", TextNotFound, "503", "later"),
     ],

@@ -291,11 +291,6 @@ def _check_answer(answer: httpx.Response, shown: str) -> None:
         what = f"{answer.status_code} {answer.reason_phrase}".strip()
         later = "Check the address." if answer.is_client_error else "Try again later."
         raise TextNotFound(f"{shown} cannot be downloaded: the server answers {what}.", hint=later)
-    if answer.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml+xml")):
-        raise TextUnreadable(
-            f"{shown} is a web page (HTML), not a plain text.",
-            hint="Give the address of the plain text itself, or save the text as a .txt file and give that.",
-        )
     announced = answer.headers.get("content-length", "")
     _check_size(int(announced) if announced.isdecimal() else 0, shown)
 
