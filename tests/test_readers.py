@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from epigone.corpus.corpus import Corpus, read_corpus
+from epigone.corpus.corpus import read_corpus
 from epigone.corpus.excerpts import PLACES, choose_excerpts
 from epigone.corpus.readers import limits
 from epigone.corpus.readers.formats import FORMATS, list_formats
@@ -20,36 +19,7 @@ from epigone.corpus.readers.markdown import strip_markdown
 from epigone.corpus.readers.reader import DropLog
 from epigone.errors import SettingsError, TextTooShort, TextUnreadable
 from epigone.settings import FormatName, ReadSettings
-
-Write = Callable[[str, str | bytes], str]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write a file and return its path."""
-
-    def write_file(name: str, content: str | bytes) -> str:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return str(path)
-
-    return write_file
-
-
-def read(*paths: str, **settings: str) -> Corpus:
-    return read_corpus(paths, ReadSettings.model_validate(settings), smallest_bytes=1)
-
-
-def read_text(path: str, **settings: str) -> str:
-    (document,) = read(path, **settings).documents
-    return str(document.text)
-
-
-def list_dropped(path: str) -> dict[str, tuple[int, str]]:
-    (file,) = read(path).files
-    return {part.what: (part.count, part.example) for part in file.dropped}
-
+from helpers_readers import Write, list_dropped, read, read_text
 
 # -- the seam
 

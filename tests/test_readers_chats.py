@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from epigone.corpus.anonymize import Anonymizer
-from epigone.corpus.corpus import Corpus, read_corpus
 from epigone.corpus.readers.json_stream import JsonReader
 from epigone.corpus.readers.limits import Limits
 from epigone.corpus.readers.speakers import Speakers
 from epigone.corpus.split import read_and_split
-from epigone.errors import EpigoneError, TextTooShort, TextUnreadable
+from epigone.errors import TextTooShort, TextUnreadable
 from epigone.report.views import describe_files
-from epigone.settings import ReadSettings, TrainSettings
-
-Write = Callable[[str, str | bytes], str]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write a file and return its path."""
-
-    def write_file(name: str, content: str | bytes) -> str:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return str(path)
-
-    return write_file
-
-
-def read(*paths: str, **settings: object) -> Corpus:
-    return read_corpus(paths, ReadSettings.model_validate(settings), smallest_bytes=1)
-
-
-def read_text(path: str, **settings: object) -> str:
-    (document,) = read(path, **settings).documents
-    return str(document.text)
-
-
-def list_dropped(path: str) -> dict[str, tuple[int, str]]:
-    (file,) = read(path).files
-    return {part.what: (part.count, part.example) for part in file.dropped}
+from epigone.settings import TrainSettings
+from helpers_readers import Write, list_dropped, measure_reading, read, read_text
 
 
 def pack(parts: dict[str, str | bytes]) -> bytes:
@@ -618,10 +587,7 @@ def test_hiding_takes_time_that_grows_with_length_only(piece: str) -> None:
 def test_time_grows_with_length_only(start: str, part: str, write: Write) -> None:
     def measure(count: int) -> float:
         path = write("chat.txt", start + part * count + ('"}}]' if "window" in start else '"}]}'))
-        begin = time.process_time()
-        with contextlib.suppress(EpigoneError):
-            read(path)
-        return time.process_time() - begin
+        return measure_reading(path)
 
     short, long = measure(2_000), measure(20_000)
     assert long < 30 * short + 0.3

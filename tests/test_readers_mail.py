@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable
 from email.message import EmailMessage
 from email.mime.text import MIMEText
-from pathlib import Path
 
 import pytest
 
-from epigone.corpus.corpus import Corpus, read_corpus, unwrap_corpus
+from epigone.corpus.corpus import unwrap_corpus
 from epigone.corpus.readers import mail
 from epigone.corpus.readers.mail import parse_sender
 from epigone.corpus.readers.mail_text import strip_mail
 from epigone.corpus.readers.reader import DropLog
-from epigone.errors import EpigoneError, TextTooShort
-from epigone.settings import ReadSettings
-
-Write = Callable[[str, str | bytes], str]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write a file and return its path."""
-
-    def write_file(name: str, content: str | bytes) -> str:
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return str(path)
-
-    return write_file
-
-
-def read(*paths: str, **settings: object) -> Corpus:
-    return read_corpus(paths, ReadSettings.model_validate(settings), smallest_bytes=1)
-
-
-def read_texts(path: str, **settings: object) -> list[str]:
-    return [str(document.text) for document in read(path, **settings).documents]
+from epigone.errors import TextTooShort
+from helpers_readers import Write, measure_reading, read, read_texts
 
 
 def count_dropped(path: str) -> dict[str, int]:
@@ -311,10 +285,7 @@ LONG = {
 def test_time_grows_with_length_only(name: str, write: Write) -> None:
     def measure(count: int) -> float:
         path = write(name, LONG[name][0] + LONG[name][1] * count)
-        begin = time.process_time()
-        with contextlib.suppress(EpigoneError):
-            read(path)
-        return time.process_time() - begin
+        return measure_reading(path)
 
     short, long = measure(1_000), measure(10_000)
     assert long < 30 * short + 0.3

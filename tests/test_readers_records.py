@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import sys
-import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from epigone.corpus.corpus import Corpus, read_corpus
 from epigone.corpus.readers import limits, table
 from epigone.corpus.readers.records import guess_texts
-from epigone.errors import TextError, TextTooShort, TextUnreadable
-from epigone.settings import ReadSettings
+from epigone.errors import TextTooShort, TextUnreadable
+from helpers_readers import Write, measure_reading, read, read_texts
 
-Write = Callable[[str, str | bytes], str]
 LINES = [f"The rain of day {day} fell on the roof,\nand no one heard it." for day in range(5)]
 POSTS = [
     {
@@ -33,27 +29,6 @@ POSTS = [
     }
     for day, text in enumerate(LINES)
 ]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write a file and return its path."""
-
-    def write_file(name: str, content: str | bytes) -> str:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return str(path)
-
-    return write_file
-
-
-def read(*paths: str, **settings: object) -> Corpus:
-    return read_corpus(paths, ReadSettings.model_validate(settings), smallest_bytes=1)
-
-
-def read_texts(path: str, **settings: object) -> list[str]:
-    return [str(document.text) for document in read(path, **settings).documents]
 
 
 def make_table(rows: Sequence[Sequence[str]], **how: str) -> str:
@@ -298,10 +273,7 @@ LONG = {
 def test_time_grows_with_length_only(name: str, write: Write) -> None:
     def measure(count: int) -> float:
         path = write(name, LONG[name][0] + LONG[name][1] * count)
-        begin = time.process_time()
-        with contextlib.suppress(TextError):
-            read(path)
-        return time.process_time() - begin
+        return measure_reading(path)
 
     short, long = measure(2_000), measure(20_000)
     assert long < 30 * short + 0.3
