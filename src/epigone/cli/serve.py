@@ -25,9 +25,9 @@ class ServeOptions(Frozen):
     common: ClassVar[tuple[str, ...]] = ("host", "port", "token")
 
     host: str = "127.0.0.1"
-    """Address to listen at. Elsewhere than on this machine (0.0.0.0) a token is needed, and made if there is none."""
+    """Address to listen on. With 0.0.0.0 other machines reach it; then a token is required, and made if not given."""
     port: Annotated[int, Field(ge=0, le=65535)] = PORT
-    """Port to listen at; 0 for any that is free."""
+    """Port to listen on; 0 for any that is free."""
     token: str = ""
     """What clients have to send as their API key. Better in the variable EPIGONE_TOKEN, which others cannot list."""
     allow_origin: tuple[str, ...] = ()
@@ -37,9 +37,9 @@ class ServeOptions(Frozen):
     defaults: Literal["tuned", "plain"] = "tuned"
     """What applies where a request says nothing. "tuned": as epigone write. "plain": the model's own distribution."""
     queue: Annotated[int, Field(ge=1, le=10_000)] = 96
-    """Requests that are answered or wait; one more is told to come back later."""
+    """Most requests that are answered or wait at the same time; any more are told to come back later."""
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 600.0
-    """Seconds for one answer; its texts then end where they are."""
+    """Most seconds for one answer; its texts are then cut off where they are."""
 
 
 @click.command(

@@ -224,7 +224,7 @@ class TokenSampler:
         """The tokens that were drawn, with others in place of forbidden ones. tokens: int64 [count], is changed."""
         for row, (guards, token) in enumerate(zip(self.guards, tokens.tolist(), strict=False)):
             if self._is_forbidden(token, row):
-                tokens[row] = token = self._avoid(scores[row : row + 1].clone(), token, row)
+                tokens[row] = token = self._avoid(scores[row : row + 1], token, row)
             for guard in guards:
                 guard.advance(token)
         return tokens
