@@ -5,10 +5,10 @@ BIN := .venv/bin
 STEADY_MB ?= 20,200,2000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test slow faults docs bench base
+.PHONY: help setup demo check test slow faults docs bench base licences
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/set-up ## create .venv with everything installed, unless it is up to date
 
@@ -49,6 +49,9 @@ docs: setup ## write the generated pages of docs/ again
 
 bench: setup ## measure epigone against others (TEXT=FILE: on that text); writes docs/dev/benchmarks.md
 	$(BIN)/python tools/bench.py --write $(if $(TEXT),--text $(TEXT))
+
+licences: setup ## list the licences of what epigone needs; fails where one does not fit
+	$(BIN)/python tools/licences.py
 
 base: setup ## train the bundled base on DATA (tools/base_texts.py makes it) for MINUTES (600); goes on where it was
 	$(BIN)/python tools/base.py runs/base --data $(DATA) --minutes $(or $(MINUTES),600)
