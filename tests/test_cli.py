@@ -111,7 +111,7 @@ def test_without_a_verb_the_verbs_are_listed() -> None:
     assert outcome.code == 0 and all(verb in outcome.out for verb in ("train", "plan", "write", "score", "resume"))
 
 
-COMMANDS = ["train", "plan", "resume", "write", "judge", "quiz", "score", "report", "completion", "help", "version"]
+COMMANDS = [*main.cli.commands]
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
@@ -127,7 +127,9 @@ def test_help_is_shown_whatever_else_is_wrong() -> None:
 
 
 def test_the_common_options_come_first() -> None:
-    shown = command("train", "--help").out
+    short, shown = command("train", "--help").out, command("train", "--help-all").out
+    assert len(re.findall(r"^  -", short.partition("Common options:")[2].partition("\n\n")[0], re.M)) == 8
+    assert "--optimizer" not in short and "--help-all" in short and command("train", "x", "--help-all").out == shown
     order = ["Examples:", "Arguments:", "Common options:", "--base NAME", "--minutes TIME", "Training:", "--optimizer"]
     assert sorted(order, key=shown.index) == order
 
@@ -153,9 +155,20 @@ def test_the_completion_script_is_for_that_shell(shell: str) -> None:
 
 @pytest.mark.parametrize(
     ("words", "found"),
-    [("epigone tr", "train"), ("epigone train --learn", "--learning-rate"), ("epigone train --device c", "cuda")],
+    [
+        ("epigone tr", "train"),
+        ("epigone train --learn", "--learning-rate"),
+        ("epigone train --device c", "cuda"),
+        ("epigone train --help-a", "--help-all"),
+        ("epigone write nov", "novel"),
+        ("epigone resume nov", "novel"),
+        ("epigone score nov", "novel"),
+    ],
 )
-def test_the_shell_gets_completions(words: str, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shell_gets_completions(words: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs" / "novel").mkdir(parents=True)
+    (tmp_path / "runs" / "novel" / "run.json").touch()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("_EPIGONE_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))

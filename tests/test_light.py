@@ -20,7 +20,7 @@ LOADING = ["-c", "import click; from pydantic import BaseModel"]
 MOST_LOADS = 4
 """On slow machines: so many times what loading these two libraries takes."""
 HELPS = ["", "--help", "--version", "train -h", "write --help", "judge --help", "score --help", "report --help"]
-HELPS += ["quiz --help", "serve --help", "completion bash"]
+HELPS += ["quiz --help", "serve --help", "completion bash", "train --help-all", "--help-all", "list"]
 ASK = """
 import contextlib, io, json, sys
 
@@ -81,7 +81,7 @@ def test_to_write_or_judge_with_a_model_nothing_is_loaded_that_only_learning_nee
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help-all"], ["list"]], ids=" ".join)
 def test_help_takes_little_processor_time(arguments: list[str]) -> None:
     most = max(MOST_SECONDS, MOST_LOADS * measure_processor_seconds(LOADING))
     assert min(measure_processor_seconds(["-m", "epigone", *arguments]) for _ in range(3)) < most

@@ -96,10 +96,11 @@ MODELS = {
     "write runs/demo/run.json": "Use the run itself: runs/demo",
     "write runs/demo/checkpoints/step-000001": "Use the run itself: runs/demo",
     "resume runs/demo/model": "Use the run itself: runs/demo",
-    "resume": "Runs here: runs/demo.",
-    "quiz": "Runs here: runs/demo.",
-    "judge": "Runs here: runs/demo.",
-    "score my.txt": "The run comes first, then the text.",
+    "score runs/demo": "epigone score runs/demo TEXT",
+    "score": "A text: epigone score RUN TEXT",
+    "judge --author my.txt": "epigone judge TEXT --author my.txt",
+    "list nowhere": "Runs here: runs/demo.",
+    "write my.txt": "epigone train my.txt",
     "train my.txt --out novel.txt": "novel.txt is a file; a run is a folder.",
 }
 COMMANDS = {
@@ -107,9 +108,9 @@ COMMANDS = {
     "runs/demo": "Did you mean: epigone write runs/demo",
     "--train novel.txt": "Did you mean: epigone train",
     "Train novel.txt": "Did you mean: epigone train novel.txt",
-    "finetune novel.txt": "Did you mean: epigone train novel.txt",
-    "generate runs/demo": "Did you mean: epigone write runs/demo",
-    "list": "Runs here: runs/demo.",
+    "finetune nove.txt": "Did you mean novel.txt?",
+    "generate runs/dmeo": "Did you mean runs/demo?",
+    "lst": "Did you mean: epigone list",
     "completions bash": "Did you mean: epigone completion bash",
 }
 

@@ -121,19 +121,54 @@ def describe_value(schema: dict[str, Any]) -> str:
 
 
 def write_commands() -> str:
-    """The help of `epigone` and of each command."""
+    """The help of `epigone` and of each command, and what holds for all of them."""
     lines = [WARNING, "", "# Commands", "", *_fence("epigone --help", ask_for_help())]
-    for verb in cli.commands:
-        lines += ["", f"## {verb}", "", *_fence(f"epigone {verb} --help", ask_for_help(verb))]
+    for title, rows in cli.notes.items():
+        lines += ["", f"## {title}", "", "| | |", "| --- | --- |", *(f"| `{name}` | {text} |" for name, text in rows)]
+    lines += ["", _COMMANDS_HEAD]
+    for verb, command in cli.commands.items():
+        asked = "--help-all" if getattr(command, "folded", ()) and verb not in SHORT_HELP else "--help"
+        lines += ["", f"## {verb}", "", *_fence(f"epigone {verb} {asked}", ask_for_help(verb, asked=asked))]
+        lines += ["", SHORT_HELP[verb]] if verb in SHORT_HELP else []
     return "\n".join(lines) + "\n"
 
 
-def ask_for_help(*verb: str) -> str:
+SHORT_HELP = {"plan": "All other options are those of [train](#train)."}
+"""Commands whose page has only the common options, and what it says instead."""
+_COMMANDS_HEAD = """\
+An error is two lines on standard error: what is wrong, and what to do about it. With `--json` it is an object on
+standard output: `{"error": …, "hint": …, "kind": …}`.
+
+## Names of runs
+
+A run is named by its folder (`runs/novel`, or any other) or, if it is in `runs/`, by its name (`novel`). Without a
+name, `write`, `judge`, `quiz`, `score`, `report` and `resume` take the newest run and say so on standard error;
+`epigone list` lists them.
+
+## Output
+
+`write` prints the text on standard output and nothing else. `train` shows its progress there: a live view on a
+terminal, plain lines without colours in a pipe. With `--json` one JSON object is printed, with `--quiet` nothing but
+errors, which go to standard error.
+
+## Completion
+
+The <kbd>Tab</kbd> key completes commands, options, their values and the names of runs. One line for the shell that
+you use:
+
+| shell | line | file |
+| --- | --- | --- |
+| bash | `eval "$(epigone completion bash)"` | `~/.bashrc` |
+| zsh | `eval "$(epigone completion zsh)"` | `~/.zshrc`, after `compinit` |
+| fish | `epigone completion fish \\| source` | `~/.config/fish/config.fish` |"""
+
+
+def ask_for_help(*verb: str, asked: str = "--help") -> str:
     """The help as it is shown where COLUMNS letters fit in a line and there is no colour."""
     coloured = {"FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
     environment = {name: value for name, value in os.environ.items() if name not in coloured}
     environment |= {"COLUMNS": str(COLUMNS), "NO_COLOR": "1", "TERM": "dumb", "PYTHONUTF8": "1"}
-    command = [sys.executable, "-m", "epigone", *verb, "--help"]
+    command = [sys.executable, "-m", "epigone", *verb, asked]
     done = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", check=True
     )

@@ -345,7 +345,7 @@ class WriteSettings(Frozen):
         "max_copy": "Limits",
         "seed": "Machine",
     }
-    common: ClassVar[tuple[str, ...]] = ("length", "unit", "stop_at", "count", "best_of", "temperature", "seed")
+    common: ClassVar[tuple[str, ...]] = ("length", "unit", "count", "temperature")
 
     length: Annotated[int, Field(ge=1)] = 300
     """Length of each text, in the unit of --unit, without the prompt."""

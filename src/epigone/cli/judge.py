@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import click
 
-from epigone.cli.options import JSON, PATH, Argument, Command, Option
-from epigone.cli.write import find_model, use_idle_threads
+from epigone.cli.options import JSON, PATH, RUN, Argument, Command, Option, complete_runs
+from epigone.cli.runs import choose_run, find_model
+from epigone.cli.write import use_idle_threads
 from epigone.errors import RunDamaged, RunIncompatible, SettingsError, TextError, TextNotFound, quote_command
 from epigone.settings import JudgeSettings, ReadSettings
 
@@ -28,23 +29,30 @@ HELD_OUT = 0.1
     cls=Command,
     kind=JudgeSettings,
     examples="""
-        epigone judge runs/novel
-        epigone judge story.txt --author austen.txt
+        epigone judge                                   the newest run
+        epigone judge novel
+        epigone judge story.txt --author austen.txt     a text, against another one
     """,
 )
 @click.argument(
     "target",
     cls=Argument,
+    required=False,
     type=click.Path(),
-    metavar="RUN",
-    text="Folder of a run, whose model writes what is judged; or a text, together with --author.",
+    shell_complete=complete_runs,
+    metavar="[RUN]",
+    text="Name or folder of a run, whose model writes what is judged; or a text, together with --author. "
+    "[default: the newest run]",
 )
 @JSON
-def judge(target: str, settings: JudgeSettings, *, as_json: bool) -> int:
+def judge(target: str | None, settings: JudgeSettings, *, as_json: bool) -> int:
     """Does it sound like the author, make sense, copy, or repeat itself? And what was learned?"""
     folder = settings.reference_authors
     others = _read_others(Path(folder), settings) if folder else None
-    judgement = _judge_file(target, settings, others) if settings.author else _judge_run(target, settings, others)
+    if settings.author:
+        judgement = _judge_file(_require_text(target, settings.author), settings, others)
+    else:
+        judgement = _judge_run(target, settings, others)
     if as_json:
         from epigone.cli.terminal import print_json
 
@@ -63,16 +71,38 @@ class ScoreOptions(ReadSettings):
     """Device to compute on."""
 
 
-@click.command(cls=Command, kind=ScoreOptions, examples="epigone score runs/novel chapter.txt")
-@click.argument(
-    "run", cls=Argument, type=click.Path(), text="Folder of a run or of a model, or a GPT-2 on the Hugging Face Hub."
+@click.command(
+    cls=Command,
+    kind=ScoreOptions,
+    examples="""
+        epigone score chapter.txt                       under the newest run
+        epigone score novel chapter.txt
+        epigone score gpt2 chapter.txt                  under a base model
+    """,
 )
 @click.argument(
-    "text", cls=Argument, type=click.Path(), text="A file, an address (https://…), or - for standard input."
+    "run",
+    cls=Argument,
+    type=click.Path(),
+    shell_complete=complete_runs,
+    metavar="[RUN]",
+    text="Name or folder of a run, folder of a model, or a GPT-2 on the Hugging Face Hub. [default: the newest run]",
+)
+@click.argument(
+    "text",
+    cls=Argument,
+    required=False,
+    type=click.Path(),
+    metavar="TEXT",
+    text="A file, an address (https://…), or - for standard input.",
 )
 @JSON
-def score(run: str, text: str, settings: ScoreOptions, *, as_json: bool) -> int:
+def score(run: str, text: str | None, settings: ScoreOptions, *, as_json: bool) -> int:
     """How likely is a text under a model? As a whole, and its least likely lines."""
+    if text is None:
+        if Path(run).is_dir():
+            raise SettingsError("score needs a text.", hint=f"{quote_command('epigone', 'score', Path(run))} TEXT")
+        run, text = str(choose_run(None)), run
     if Path(run).is_file() and Path(text).is_dir():
         raise SettingsError(
             "The run comes first, then the text.", hint=quote_command("epigone", "score", Path(text), Path(run))
@@ -92,8 +122,14 @@ def score(run: str, text: str, settings: ScoreOptions, *, as_json: bool) -> int:
     return 0
 
 
-@click.command(cls=Command, examples="epigone report runs/novel")
-@click.argument("run", cls=Argument, type=PATH, text="Folder of the run.")
+@click.command(
+    cls=Command,
+    examples="""
+        epigone report                                  of the newest run
+        epigone report novel --out novel.html
+    """,
+)
+@RUN
 @click.option(
     "-o",
     "--out",
@@ -102,13 +138,13 @@ def score(run: str, text: str, settings: ScoreOptions, *, as_json: bool) -> int:
     metavar="FILE",
     help="Write to this file instead of report.html in the run's folder.",
 )
-def report(run: Path, out: Path | None) -> int:
+def report(run: Path | None, out: Path | None) -> int:
     """Write one page about a run: curves, samples, verdicts, text and plan."""
     from epigone.cli.terminal import open_screen
     from epigone.report.escape import show_name
     from epigone.run import open_run
 
-    path = open_run(find_model(str(run))).report(out)
+    path = open_run(choose_run(run)).report(out)
     with open_screen(quiet=False, json=False, must_show=True) as screen:
         screen.show_note(f"The report is in {show_name(path)}.")
     return 0
@@ -146,18 +182,25 @@ def _show_score(document: Document, found: Score) -> None:
         screen.show_facts("Least likely lines", describe_worst_lines(found))
 
 
-def _judge_run(target: str, settings: JudgeSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
+def _require_text(target: str | None, author: Sequence[str]) -> str:
+    if target is None:
+        command = quote_command("epigone", "judge", "TEXT", "--author", *map(Path, author[:1]))
+        raise SettingsError("--author needs a text to judge.", hint=f"{command}. A run has its own author.")
+    return target
+
+
+def _judge_run(target: str | None, settings: JudgeSettings, others: Mapping[str, Sequence[str]] | None) -> Judgement:
     from epigone.run import open_run
     from epigone.runs.folder import RunFolder
 
-    if Path(target).is_file() and not RunFolder.is_run(Path(target)):
+    if target is not None and Path(target).is_file() and not RunFolder.is_run(Path(target)):
         command = quote_command("epigone", "judge", Path(target))
         raise SettingsError(
             f"{target} is a text, not a run.",
             hint=f"To judge it, give a text by its author: {command} --author FILE",
         )
     use_idle_threads()
-    return open_run(find_model(target)).judge(
+    return open_run(choose_run(target)).judge(
         settings.sample_characters,
         others=others,
         critic=settings.critic,

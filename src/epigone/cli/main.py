@@ -22,6 +22,7 @@ from epigone import __version__
 from epigone.cli.judge import judge, report, score
 from epigone.cli.options import Argument, Command, Commands
 from epigone.cli.quiz import quiz
+from epigone.cli.runs import list_command
 from epigone.cli.serve import serve
 from epigone.cli.train import INTERRUPTED, plan, resume, train
 from epigone.cli.write import write
@@ -72,19 +73,19 @@ cli = Commands(
     name="epigone",
     help="Fine-tune or train a GPT-2 on a text, write in its style, and measure how close it comes.",
     examples="""
-        epigone train novel.txt                        train; the run is in runs/novel
-        epigone write runs/novel --prompt "It was"     write with the trained model
-        epigone judge runs/novel                       does it sound like the author? does it copy?
-        epigone train sample:sonnets --minutes 2       try it without a text of your own
+        epigone train novel.docx                   train; the run is in runs/novel
+        epigone write novel --prompt "It was"      write with the trained model
+        epigone judge novel                        does it sound like the author? does it copy?
+        epigone train sample:sonnets --minutes 2   try it without a text of your own
     """,
     groups={
         "Train": (train, plan, resume),
         "Write": (write, serve),
-        "Evaluate": (judge, quiz, score, report),
+        "Evaluate": (judge, quiz, score),
+        "Runs": (list_command, report),
         "More": (completion, show_help, version),
     },
     notes={
-        "Options": [("-V, --version", "Show the version."), ("-h, --help", "Show this help.")],
         "Exit codes": [
             ("0", "Done."),
             ("1", "Out of memory, the training diverged, or one of several processes was lost."),
@@ -92,9 +93,17 @@ cli = Commands(
             ("130", "Interrupted; what was trained is saved."),
         ],
         "Environment": [
-            ("EPIGONE_CACHE", "Folder for downloaded texts and for documents that were parsed."),
-            ("HF_HOME", "Folder for downloaded models."),
+            (
+                "EPIGONE_CACHE",
+                "Folder for downloaded texts and for documents that were parsed. [default: ~/.cache/epigone]",
+            ),
+            ("EPIGONE_TOKEN", "What clients of epigone serve have to send as their API key."),
+            ("HF_HOME", "Folder for downloaded models. [default: ~/.cache/huggingface]"),
+            ("HF_TOKEN", "Your token for private models on the Hugging Face Hub."),
+            ("HF_HUB_OFFLINE", "Set to 1 to download no models."),
+            ("OMP_NUM_THREADS", "Processor threads to train on. [default: one for each core]"),
             ("NO_COLOR", "Set to show no colours."),
+            ("TERM", "Set to dumb to show plain lines instead of the live view."),
         ],
     },
     epilog="Options of a command, with examples: epigone COMMAND --help",

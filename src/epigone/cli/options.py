@@ -25,9 +25,18 @@ CONTEXT: dict[str, Any] = {
     "max_content_width": 100,
     "token_normalize_func": lambda name: name.replace("_", "-"),
 }
+HELP_ALL = "--help-all"
+MOST_SHOWN = 8
+"""Values that a placeholder lists."""
 COMMON = "Common options"
 OTHER = "Other options"
 Rows = Sequence[tuple[str, str]]
+OPTIONS: Rows = (
+    ("-V, --version", "Show the version."),
+    ("-h, --help", "Show this help."),
+    (HELP_ALL, "Show exit codes and the environment as well."),
+)
+"""Of the program itself."""
 Groups = Mapping[str, Sequence[click.Command]]
 SHORT = {
     "base": "-b",
@@ -45,12 +54,14 @@ PLACEHOLDERS = {
     "base": "NAME",
     "encoding": "NAME",
     "field": "NAME",
+    "format": "FORMAT",
     "minutes": "TIME",
     "reference_authors": "FOLDER",
     "schedule": "NAME",
     "schedule_arguments": "NAME=VALUE",
     "size": "SIZE",
     "speaker": "NAME",
+    "stop_at": "WHERE",
     "teacher": "RUN",
     "validation": "SHARE|FILE",
 }
@@ -65,8 +76,10 @@ COMMANDS = {
     "evaluate": "judge",
     "continue": "resume",
     "perplexity": "score",
+    "ls": "list",
+    "runs": "list",
 }
-"""What other programs call a command."""
+"""What other programs call a command; these names work as well."""
 POINTERS = {
     "do_sample": "epigone always samples. To take the most likely token each time: --temperature 0",
     "greedy": "To take the most likely token each time: --temperature 0",
@@ -155,11 +168,22 @@ class Command(click.Command):
         self.kind, self.examples, self.address_space = kind, examples, address_space
         options = list_options(kind) if kind else ()
         context = CONTEXT | {"allow_extra_args": True}  # they are refused in parse_args
-        super().__init__(params=[*params, *options], context_settings=context, **more)
+        params = [*params, *options]
+        self.folded = [one for one in params if isinstance(one, Option) and one.group not in (COMMON, OTHER)]
+        """Options in groups of their own, which only --help-all shows."""
+        super().__init__(params=[*params, *self._make_help_all()], context_settings=context, **more)
+
+    def _make_help_all(self) -> Iterator[Option]:
+        """The option that shows all others, where there are folded ones."""
+        if self.folded:
+            groups = dict.fromkeys(option.group.lower() for option in self.folded)
+            text = f"Show {len(self.folded)} more options: {', '.join(groups)}."
+            yield Option([HELP_ALL], is_flag=True, expose_value=False, group=OTHER, help=text)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Raises SettingsError."""
-        if {"-h", "--help"} & set(args):  # whatever else is wrong
+        if asked := {"-h", "--help", HELP_ALL} & set(args):  # whatever else is wrong
+            ctx.meta[HELP_ALL] = HELP_ALL in asked
             args = ["--help"]
         _check_words(args, self)
         try:
@@ -186,7 +210,7 @@ class Command(click.Command):
         return super().invoke(ctx)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """What it does, examples, its arguments, its options in groups."""
+        """What it does, examples, its arguments, its common options and, if asked for, all others in groups."""
         self.format_usage(ctx, formatter)
         self.format_help_text(ctx, formatter)
         write_examples(formatter, self.examples)
@@ -197,12 +221,13 @@ class Command(click.Command):
             if isinstance(option, Option):
                 groups.setdefault(option.group, []).append(option.get_help_record(ctx))
         rest = [*groups.pop(OTHER, []), ("-h, --help", "Show this help.")]
-        for group, rows in [*groups.items(), (OTHER, rest)]:
+        shown = groups if ctx.meta.get(HELP_ALL) else {COMMON: groups[COMMON]}
+        for group, rows in [*shown.items(), (OTHER, rest)]:
             write_section(formatter, group, rows)
 
 
 class Commands(click.Group):
-    """All commands, listed in groups."""
+    """All commands, listed in groups. `notes` are further tables, which --help-all shows."""
 
     def __init__(self, *, examples: str, groups: Groups, notes: Mapping[str, Rows], **more: Any):
         self.examples, self.groups, self.notes = examples, groups, notes
@@ -211,13 +236,18 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Raises SettingsError."""
+        if args[:1] == [HELP_ALL]:
+            ctx.meta[HELP_ALL] = True
+            args = ["--help"]
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             raise explain_usage(error, self) from None
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Raises SettingsError."""
+        """The command, which other programs may call by another name. Raises SettingsError."""
+        if args[0] not in self.commands and args[0] in COMMANDS and not Path(args[0]).exists():
+            args = [COMMANDS[args[0]], *args[1:]]
         if args[0] not in self.commands and not ctx.resilient_parsing:
             raise _explain_unknown_command(args[0], args[1:], list(self.commands))
         return super().resolve_command(ctx, args)
@@ -229,7 +259,8 @@ class Commands(click.Group):
         write_examples(formatter, self.examples)
         for group, commands in self.groups.items():
             write_section(formatter, group, [(str(one.name), one.get_short_help_str(100)) for one in commands])
-        for title, rows in self.notes.items():
+        write_section(formatter, "Options", OPTIONS)
+        for title, rows in self.notes.items() if ctx.meta.get(HELP_ALL) else ():
             write_section(formatter, title, rows)
         self.format_epilog(ctx, formatter)
 
@@ -275,6 +306,24 @@ SETTINGS_FILE = click.option(
 PATH = click.Path(path_type=Path)
 
 
+def complete_runs(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names of the runs in runs/; where none fits, files."""
+    from epigone.runs.listing import RUNS, list_run_folders
+
+    names = [run.name for run in list_run_folders(RUNS) if run.name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+
+
+RUN = click.argument(
+    "run",
+    cls=Argument,
+    required=False,
+    type=PATH,
+    shell_complete=complete_runs,
+    text="Name or folder of a run. [default: the newest run]",
+)
+
+
 # -- options made from fields
 
 
@@ -292,7 +341,7 @@ def list_options(kind: type[Frozen]) -> Iterator[Option]:
             [name, flag_name(name), *([SHORT[name]] if name in SHORT else [])],
             synonyms=[flag_name(old) for old, new in kind.synonyms.items() if new == name],
             group=groups[name],
-            help=field.description,
+            help=f"{field.description}{_list_other_choices(field, choices)}",
             default_text=_describe_default(field),
             multiple=isinstance(field.default, tuple),
             **({"is_flag": True} if field.annotation is bool else value),
@@ -338,6 +387,13 @@ def _describe_default(field: FieldInfo) -> str:
     return f" [default: {field.default}]"
 
 
+def _list_other_choices(field: FieldInfo, choices: Sequence[str]) -> str:
+    """The values that neither the placeholder nor the help names, as a sentence."""
+    said = field.description or ""
+    others = [choice for choice in choices if f'"{choice}"' not in said]
+    return f" Also: {', '.join(others)}." if len(others) > MOST_SHOWN else ""
+
+
 def _complete(choices: Sequence[str]) -> Callable[..., list[CompletionItem]]:
     def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
@@ -372,11 +428,7 @@ def explain_usage(error: click.UsageError, command: click.Command) -> SettingsEr
 
 def _explain_need(command: click.Command, what: str | None) -> str:
     """What could be given, as a sentence, or ""."""
-    from epigone.cli.write import list_runs
-
-    if what == "RUN":
-        return list_runs()
-    return "The run comes first, then the text. " if command.name == "score" else ""
+    return "A text: epigone score RUN TEXT. " if command.name == "score" and what == "RUN" else ""
 
 
 def _check_words(args: Sequence[str], command: click.Command) -> None:
@@ -409,10 +461,6 @@ def _explain_unknown_command(name: str, rest: Sequence[str], known: Sequence[str
         command = "write" if (path / "run.json").exists() else "train"
         hint = f"Did you mean: {quote_command('epigone', command, name)}"
         return SettingsError(f"{name} is not a command.", hint=hint)
-    if name in ("list", "ls", "runs"):
-        from epigone.cli.write import list_runs
-
-        return SettingsError(f'There is no command "{name}".', hint=list_runs() or "There are no runs in runs/ yet.")
-    meant = COMMANDS.get(name) or next(iter(nearest(name, known)), "")
+    meant = next(iter(nearest(name, known)), "")
     hint = f"Did you mean: {quote_command('epigone', meant, *rest[:1])}" if meant else "See: epigone --help"
     return SettingsError(f'There is no command "{name}".', hint=hint)

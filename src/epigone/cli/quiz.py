@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import click
 from pydantic import Field
 
-from epigone.cli.options import PATH, Argument, Command, Option
+from epigone.cli.options import PATH, RUN, Command, Option
 from epigone.errors import SettingsError
 from epigone.settings import Frozen
 
@@ -33,11 +33,11 @@ class QuizOptions(Frozen):
     cls=Command,
     kind=QuizOptions,
     examples="""
-        epigone quiz runs/novel
-        epigone quiz runs/novel --count 8 --out quiz.html
+        epigone quiz                                    on the newest run
+        epigone quiz novel --count 8 --out quiz.html    as a page for the browser
     """,
 )
-@click.argument("run", cls=Argument, type=PATH, text="Folder of the run.")
+@RUN
 @click.option(
     "-o",
     "--out",
@@ -47,16 +47,17 @@ class QuizOptions(Frozen):
     metavar="FILE",
     help="Write the quiz to this file as a page for the browser, instead of asking here.",
 )
-def quiz(run: Path, out: Path | None, settings: QuizOptions) -> int:
+def quiz(run: Path | None, out: Path | None, settings: QuizOptions) -> int:
     """Can you tell the author's held-out text from the model's? A blind test."""
     from epigone.cli.interactive import hold_quiz
+    from epigone.cli.runs import choose_run
     from epigone.cli.terminal import open_screen
-    from epigone.cli.write import find_model, use_idle_threads
+    from epigone.cli.write import use_idle_threads
     from epigone.report.escape import show_name
     from epigone.report.publish import write_quiz
     from epigone.run import open_run
 
-    opened = open_run(find_model(str(run)))
+    opened = open_run(choose_run(run))
     if out is None and not can_answer():
         raise SettingsError(
             "The quiz asks questions, and standard input is not a terminal.",
@@ -70,7 +71,7 @@ def quiz(run: Path, out: Path | None, settings: QuizOptions) -> int:
         if out is None:
             hold_quiz(questions, screen)
         else:
-            screen.show_note(f"The quiz is in {show_name(write_quiz(questions, run.resolve().name, out))}.")
+            screen.show_note(f"The quiz is in {show_name(write_quiz(questions, opened.path.resolve().name, out))}.")
     return 0
 
 

@@ -11,7 +11,9 @@ import click
 from pydantic import Field
 
 from epigone.cli.options import Argument, Command
-from epigone.cli.write import RUNS, find_model, use_idle_threads
+from epigone.cli.runs import find_model
+from epigone.cli.write import use_idle_threads
+from epigone.runs.listing import RUNS
 from epigone.settings import Frozen
 
 PORT = 8611

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from textwrap import wrap
 from typing import Any, Protocol, TextIO, cast
 
 from rich.cells import cell_len
@@ -22,7 +23,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from epigone.report.escape import clean_text, on_one_line, show_controls
+from epigone.report.escape import clean_text, on_one_line, show_controls, show_name
 from epigone.report.views import (
     COLUMNS,
     COPYING_WARNING,
@@ -50,6 +51,7 @@ from epigone.training.events import (
 )
 
 WORDS_AND_SPACE = re.compile(r"\n|[^\S\n]+|\S+")
+SHORTEST_COLUMN = 16
 WIDEST_TEXT = 100
 """Cells in a line of text on a terminal: longer lines are hard to read."""
 
@@ -146,7 +148,8 @@ def _is_live(stdout: TextIO) -> bool:
 def print_piece(text: str, *, dim: bool = False) -> None:
     """Print a piece of text without a line break, `dim` on a terminal with colours; "?" for what cannot be encoded."""
     text = show_controls(text) if sys.stdout.isatty() else text  # no text may control the terminal
-    text = text.encode(sys.stdout.encoding, "replace").decode(sys.stdout.encoding)
+    encoding = sys.stdout.encoding or "utf-8"
+    text = text.encode(encoding, "replace").decode(encoding)
     styled = dim and text and _is_live(sys.stdout) and not os.environ.get("NO_COLOR")
     sys.stdout.write(f"\x1b[2m{text}\x1b[22m" if styled else text)
     sys.stdout.flush()
@@ -187,6 +190,18 @@ class WordWrapper:
         else:
             self._column += cell_len(space + part)
         return space + part
+
+
+def print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; on a terminal the headings are dim and the last column is wrapped."""
+    lines = [tuple(map(show_name, row)) for row in ([headings] if headings else []) + [*rows]]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)][:-1]
+    room = shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths)
+    for number, line in enumerate(lines):
+        start = "".join(cell + " " * (width - cell_len(cell) + 2) for cell, width in zip(line, widths, strict=False))
+        wrapped = wrap(line[-1], max(room, SHORTEST_COLUMN)) if sys.stdout.isatty() else [line[-1]]
+        text = ("\n" + " " * cell_len(start)).join(wrapped)
+        print_piece(f"{start}{text}".rstrip() + "\n", dim=bool(headings) and number == 0)
 
 
 def print_json(value: object) -> None:

@@ -15,7 +15,7 @@ import click
 from pydantic import BeforeValidator, Field
 
 from epigone.cli.address_space import TO_TRAIN
-from epigone.cli.options import JSON, PATH, QUIET, SETTINGS_FILE, Argument, Command, Option
+from epigone.cli.options import JSON, PATH, QUIET, RUN, SETTINGS_FILE, Argument, Command, Option
 from epigone.errors import SettingsError, TextNotFound, quote_command
 from epigone.settings import Frozen, Off, Positive, TrainSettings, as_minutes
 
@@ -45,9 +45,10 @@ TEXT = click.argument(
     address_space=TO_TRAIN,
     kind=TrainSettings,
     examples="""
-        epigone train novel.txt
-        epigone train novel.txt --base gpt2 --minutes 30 --out runs/gpt2
+        epigone train novel.docx                        the run is in runs/novel
+        epigone train novel.docx --minutes 10           for at most ten minutes
         epigone train poems/ --base none --sample-prompt "Shall I"
+        epigone train sample:sonnets --minutes 2        without a text of your own
     """,
 )
 @TEXT
@@ -102,8 +103,8 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
     kind=TrainSettings,
     examples="""
         epigone plan novel.docx
-        epigone plan novel.docx --show
-        epigone plan novel.txt --base gpt2 --minutes 30
+        epigone plan novel.docx --show                  what is read of it
+        epigone plan novel.docx --base gpt2 --minutes 30
     """,
 )
 @TEXT
@@ -183,18 +184,18 @@ class ResumeOptions(Frozen):
     address_space=TO_TRAIN,
     kind=ResumeOptions,
     examples="""
-        epigone resume runs/novel
-        epigone resume runs/novel --epochs 20
+        epigone resume                                  the newest run
+        epigone resume novel --epochs 20                for longer
     """,
 )
-@click.argument("run", cls=Argument, type=PATH, text="Folder of the run.")
+@RUN
 @QUIET
 @JSON
-def resume(run: Path, settings: ResumeOptions, *, quiet: bool, as_json: bool) -> int:
+def resume(run: Path | None, settings: ResumeOptions, *, quiet: bool, as_json: bool) -> int:
     """Continue a run after a crash or Ctrl-C, or train it for longer."""
     _require_docstrings()
+    from epigone.cli.runs import choose_run
     from epigone.cli.terminal import loading
-    from epigone.cli.write import find_model
 
     with loading(quiet=quiet):
         from epigone.resumption import resume_training
@@ -207,7 +208,7 @@ def resume(run: Path, settings: ResumeOptions, *, quiet: bool, as_json: bool) ->
         _open_screen(quiet=quiet, as_json=as_json) as screen,
         join_processes(settings.process_timeout or PROCESS_TIMEOUT),
     ):
-        run, stop = Path(find_model(str(run), to_resume=True)), StopSignals(screen)
+        run, stop = choose_run(run, to_resume=True, quiet=quiet), StopSignals(screen)
         events = resume_training(run, changes, should_stop=stop, on_note=screen.show_warning)
         started = next(events)
         with stop.caught():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from epigone.cli.options import JSON, PATH, QUIET, Argument, Command, Option
-from epigone.errors import OutputError, RunNotFound, SettingsError, quote_command
+from epigone.cli.options import JSON, OTHER, PATH, QUIET, Argument, Command, Option, complete_runs
+from epigone.cli.runs import choose_run, find_alike, find_model
+from epigone.errors import OutputError, RunNotFound, SettingsError
+from epigone.runs.listing import RUNS
 from epigone.settings import WriteSettings
 
 if TYPE_CHECKING:
@@ -21,18 +22,17 @@ if TYPE_CHECKING:
 
 OutputMode = Literal["text", "json", "interactive", "sources"]
 """How texts are shown; with "sources" each is followed by the longest passage that it copies."""
-RUNS = Path("runs")
-"""Where train puts runs."""
 
 
 @click.command(
     cls=Command,
     kind=WriteSettings,
     examples="""
-        epigone write runs/novel --prompt "It was"
-        epigone write runs/novel -n 5 -l 200 --unit words --stop-at paragraph
-        epigone write runs/novel --interactive
-        epigone write --base gpt2 --prompt "It was"
+        epigone write                                   with the newest run
+        epigone write novel --prompt "It was"
+        epigone write novel -n 5 -l 200 --unit words --stop-at paragraph
+        epigone write novel --interactive               in turns with the model
+        epigone write --base modern --prompt "It was"   with a base model that is included
     """,
 )
 @click.argument(
@@ -40,7 +40,8 @@ RUNS = Path("runs")
     cls=Argument,
     required=False,
     type=click.Path(),
-    text="Folder of a run or of a model, or a GPT-2 on the Hugging Face Hub.",
+    shell_complete=complete_runs,
+    text="Name or folder of a run, folder of a model, or a GPT-2 on the Hugging Face Hub. [default: the newest run]",
 )
 @click.argument("prompt_words", cls=Argument, nargs=-1, metavar="[PROMPT]", text="Short for --prompt.")
 @click.option("-p", "--prompt", cls=Option, metavar="TEXT", help="Text to continue.")
@@ -73,6 +74,7 @@ RUNS = Path("runs")
     "--show-source",
     cls=Option,
     is_flag=True,
+    group=OTHER,
     help="After each text, show the longest passage that it copies, and from where.",
 )
 @QUIET
@@ -92,7 +94,8 @@ def write(  # noqa: PLR0913  # its arguments are its options
 ) -> int:
     """Write with the model of a run, or with any GPT-2."""
     mode = choose_output_mode(json=as_json, interactive=interactive, show_source=show_source)
-    name, prompt = choose_model(run, base), choose_prompt(prompt_words, prompt)
+    name, prompt_words = choose_model(run, prompt_words, base, quiet=quiet)
+    prompt = choose_prompt(prompt_words, prompt)
     _check_writing(out, settings, mode)
     from epigone.cli.terminal import loading, print_piece, print_text, show_progress
 
@@ -128,69 +131,34 @@ def choose_output_mode(*, json: bool, interactive: bool, show_source: bool) -> O
     return "json" if json else "interactive" if interactive else "sources" if show_source else "text"
 
 
-def choose_model(run: str | None, base: str | None) -> str:
-    """The run or the base to write with. Raises SettingsError."""
+def choose_model(
+    run: str | None, words: Sequence[str], base: str | None, *, quiet: bool = False
+) -> tuple[str, Sequence[str]]:
+    """The run or the base to write with, and the words of the prompt. Raises SettingsError, RunNotFound.
+
+    Without either it is the newest run; the first word may then be one of the prompt.
+    """
+    if run and is_prompt(run, words, follows_base=base is not None):
+        words, run = (run, *words), None
     if run and base:
         raise SettingsError(f"{run} and --base {base} cannot be used together.", hint="Leave out one of the two.")
-    if not run and not base:
-        raise SettingsError(
-            "write needs a run or a base.", hint=f"{list_runs()}A base model: epigone write --base modern"
-        )
-    return find_model(run or base or "")
+    if run or base:
+        return find_model(run or base or ""), words
+    try:
+        return str(choose_run(None, quiet=quiet)), words
+    except RunNotFound as error:
+        error.hint += ". Or write with a base model: epigone write --base modern"
+        raise
 
 
-def find_model(name: str, *, to_resume: bool = False) -> str:
-    """The run in runs/ or the model that is meant.
-
-    Raises RunNotFound for a run that is not there or has not come to its own model, SettingsError for a text or a part
-    of a run.
-    """
-    from epigone.runs.folder import RunFolder
-
-    path, named, no_run = Path(name), RUNS / name, list_runs() or "To make a run: epigone train TEXT"
-    if in_first := next((place for place in (path, named) if RunFolder.is_in_first(place)), None):
-        if to_resume:
-            return str(in_first)
-        raise RunNotFound(
-            f"{in_first} is still in the first of its two runs.",
-            hint=f"{quote_command('epigone', 'resume', in_first)} goes on with it. The model of the first run is in "
-            f"{in_first / 'first'}.",
-        )
-    outer = next((above for above in path.parents if path.exists() and RunFolder.is_run(above)), None)
-    if outer is not None and not RunFolder.is_run(path) and not (path / "config.json").exists():
-        raise SettingsError(f"{name} is a part of a run.", hint=f"Use the run itself: {outer}")
-    if path.is_file():
-        raise SettingsError(
-            f"{name} is a file; a run or a model is a folder.",
-            hint=f"To train on a text: {quote_command('epigone', 'train', path)}",
-        )
-    if path.parent.name == "checkpoints" and path.is_dir():
-        raise SettingsError(f"{name} is a checkpoint inside a run.", hint=f"Use the run itself: {path.parent.parent}")
-    if not path.exists() and RunFolder.is_run(named):
-        return str(named)
-    alike = "" if path.exists() else _find_alike(path.name)
-    if not path.exists() and (path.parent == RUNS or alike):
-        raise RunNotFound(f"There is no run {name}.", hint=f"Did you mean {alike}? " * bool(alike) + no_run)
-    if path.is_dir() and not RunFolder.is_run(path) and not (path / "config.json").exists():
-        raise RunNotFound(f"{name} holds neither a run nor a model.", hint=no_run)
-    return name
-
-
-def _find_alike(name: str) -> str:
-    """The run in runs/ with a similar name, unless a base has that name; else ""."""
+def is_prompt(name: str, words: Sequence[str], *, follows_base: bool = False) -> bool:
+    """Whether a word in the place of a run can only be the beginning of a prompt."""
+    from epigone.model.base_profile import BASES
     from epigone.model.hub import WELL_KNOWN
 
-    alike = difflib.get_close_matches(name, [path.name for path in RUNS.glob("*") if path.is_dir()], n=1, cutoff=0.7)
-    return str(RUNS / alike[0]) if alike and name not in WELL_KNOWN else ""
-
-
-def list_runs() -> str:
-    """The newest runs in runs/, as a sentence; "" if there are none."""
-    from epigone.runs.folder import RunFolder
-
-    runs = [path for path in RUNS.glob("*") if RunFolder.is_run(path)]
-    newest = sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True)[:3]
-    return f"Runs here: {', '.join(map(str, newest))}. " if newest else ""
+    if Path(name).exists() or (RUNS / name).exists() or name in (*BASES, *WELL_KNOWN) or find_alike(name):
+        return False
+    return " " in name.strip() or ("/" not in name and (bool(words) or follows_base))
 
 
 def choose_prompt(words: Sequence[str], prompt: str | None) -> str:

@@ -10,24 +10,19 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any
 
 from epigone.errors import EpigoneError
 from epigone.model.gpt2 import read_shape
 from epigone.model.weights import read_temperature
 from epigone.runs.folder import RunFolder
+from epigone.runs.listing import QUIET_SECONDS, find_state
 from epigone.runs.records import NAME_OF_EVENT, ModelFacts, Receipt, decode_event
 from epigone.serving.library import ServedModel
 from epigone.text_reuse.hashing import locate_characters
 from epigone.text_reuse.matches import find_matches
 from epigone.training.events import Evaluated, Event, Finished, Sampled, StepReport, effective_history, find_best
 
-State = Literal["base", "learning", "finished", "stopped"]
-QUIET_SECONDS = 90.0
-"""A run whose metrics have not grown for so long does not learn any more. Training holds a lock, but to test that one
-
-has to take it, and training that starts at that moment would be refused.
-"""
 MOST_STEPS = 500
 """Step reports that are sent of a run; of more, evenly chosen ones."""
 POLL_SECONDS = 0.5
@@ -72,7 +67,7 @@ def _describe_run(folder: RunFolder, *, usable: bool) -> dict[str, Any]:
     facts = _read_facts(folder)
     best = find_best([event for event in events if isinstance(event, Evaluated)])
     return {
-        "state": find_state(folder, events),
+        "state": find_state(folder.metrics, events),
         "title": _make_title(folder),
         "base": facts.base if facts.base == "none" else PurePath(facts.base).name,
         "best": None if best is None else clean(asdict(best)),
@@ -100,16 +95,6 @@ def _make_title(folder: RunFolder) -> str:
         names = [PurePath(file.name).stem for file in receipt.files]
         return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
     return folder.path.name
-
-
-def find_state(folder: RunFolder, events: Sequence[Event]) -> State:
-    """Whether a run is learning now, is through, or was stopped before its end."""
-    if events and isinstance(events[-1], Finished):
-        return "stopped" if events[-1].reason == "interrupted" else "finished"
-    with suppress(OSError):
-        if time.time() - folder.metrics.stat().st_mtime < QUIET_SECONDS:
-            return "learning"
-    return "stopped"
 
 
 def describe_progress(served: ServedModel) -> dict[str, Any]:
