@@ -1,7 +1,8 @@
-"""A folder of repositories comes in; out goes a model hub on loopback that the real client downloads from."""
+"""A model hub on loopback, made of a folder of repositories: the real client downloads from it and uploads to it."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -17,6 +18,12 @@ from urllib.parse import unquote, urlsplit
 
 INFO = re.compile(r"/api/models/(?P<repo>[^/]+(?:/[^/]+)?)(?:/revision/(?P<revision>[^/]+))?")
 FILE = re.compile(r"/(?P<repo>[^/]+(?:/[^/]+)?)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+PREUPLOAD = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/preupload/main")
+COMMIT = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/commit/main")
+BATCH = re.compile(r"/(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch")
+OBJECT = re.compile(r"/objects/(?P<oid>[0-9a-f]{64})")
+LARGE = (".safetensors", ".gguf", ".png")
+"""Endings of files that go up by LFS."""
 
 
 @dataclass
@@ -31,6 +38,15 @@ class HubServer:
     """Repository, file name or "GET file name" → status and X-Error-Code to answer with, every time."""
     ranges: list[str] = field(default_factory=list)
     """Range headers that came."""
+    token: str = "hf_loopback"
+    """Who has it is the user `user` and may write to their own repositories."""
+    user: str = "jane"
+    private: dict[str, bool] = field(default_factory=dict)
+    """Repositories that were made here, or that are known to be private."""
+    objects: dict[str, bytes] = field(default_factory=dict)
+    """What came by LFS, by its sha256."""
+    commits: list[list[str]] = field(default_factory=list)
+    """The names of the files in each commit."""
 
     def __enter__(self) -> HubServer:
         hub = self
@@ -64,6 +80,12 @@ class HubServer:
             whole.update(name.encode() + b"\0" + path.read_bytes())
         return whole.hexdigest()
 
+    def tags(self, repo: str) -> list[str]:
+        """Those in the metadata of the card, as the hub lists them."""
+        card = self.root / repo / "README.md"
+        metadata = card.read_text("utf-8").split("\n---\n")[0] if card.exists() else ""
+        return re.findall(r"^- (\S+)$", metadata, re.MULTILINE)
+
     def asked(self, file: str) -> int:
         """How many requests, of any method, there were for a file of that name."""
         return sum(count for request, count in self.requests.items() if request.endswith("/" + file))
@@ -84,10 +106,21 @@ class HubHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.answer()
 
+    def do_POST(self) -> None:
+        self.answer()
+
+    def do_PUT(self) -> None:
+        self.answer()
+
     def answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.server_hub.requests[f"{self.command} {path}"] += 1
-        if match := INFO.fullmatch(path):
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            self.body = self.read_chunks()
+        if path == "/api/whoami-v2" or self.command in ("POST", "PUT"):
+            self.answer_writer(path)
+        elif match := INFO.fullmatch(path):
             self.answer_info(match["repo"], match["revision"])
         elif match := FILE.fullmatch(path):
             self.answer_file(match["repo"], match["revision"], match["file"])
@@ -98,6 +131,7 @@ class HubHandler(BaseHTTPRequestHandler):
         if not self.has_problem(repo, revision or "main"):
             files = [{"rfilename": name} for name in self.server_hub.files(repo)]
             info = {"id": repo, "modelId": repo, "sha": self.server_hub.commit(repo), "siblings": files}
+            info |= {"private": self.server_hub.private.get(repo, False), "tags": self.server_hub.tags(repo)}
             self.send(HTTPStatus.OK, json.dumps(info).encode(), {"Content-Type": "application/json"})
 
     def answer_file(self, repo: str, revision: str, name: str) -> None:
@@ -113,6 +147,92 @@ class HubHandler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         cut = self.server_hub.drops.pop(name, None) if self.command == "GET" else None
         self.send(status, content[start:], headers, cut)
+
+    # -- uploads
+
+    def read_chunks(self) -> bytes:
+        """A body that is sent in chunks."""
+        whole = b""
+        while size := int(self.rfile.readline(), 16):
+            whole += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return whole
+
+    def answer_writer(self, path: str) -> None:
+        hub = self.server_hub
+        refusal = hub.refusals.get(f"{self.command} {path}")
+        if OBJECT.fullmatch(path) and refusal is None:  # such an address is its own permission
+            hub.objects[hashlib.sha256(self.body).hexdigest()] = self.body
+            self.send(HTTPStatus.OK, b"", {"ETag": '"1"'})
+        elif self.headers.get("Authorization") != f"Bearer {hub.token}":
+            self.refuse(HTTPStatus.UNAUTHORIZED, "")
+        elif refusal is not None:
+            self.refuse(*refusal)
+        elif path == "/api/whoami-v2":
+            self.send_json({"type": "user", "name": hub.user, "orgs": [], "auth": {}})
+        elif path == "/api/repos/create":
+            self.create(json.loads(self.body))
+        elif path == "/api/validate-yaml":
+            self.validate_card(json.loads(self.body)["content"])
+        elif match := PREUPLOAD.fullmatch(path):
+            self.choose_modes(match["repo"], json.loads(self.body)["files"])
+        elif match := BATCH.fullmatch(path):
+            self.offer_places(json.loads(self.body)["objects"])
+        elif match := COMMIT.fullmatch(path):
+            self.take_commit(match["repo"], [json.loads(line) for line in self.body.splitlines()])
+        else:
+            self.refuse(HTTPStatus.NOT_FOUND, "")
+
+    def create(self, asked: dict[str, Any]) -> None:
+        repo = f"{asked['organization']}/{asked['name']}"
+        if asked["organization"] != self.server_hub.user:
+            self.refuse(HTTPStatus.FORBIDDEN, "")
+            return
+        (self.server_hub.root / repo).mkdir(parents=True)
+        (self.server_hub.root / repo / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+        self.server_hub.private[repo] = asked.get("private", False) or asked.get("visibility") == "private"
+        self.send_json({"url": f"{self.server_hub.url}/{repo}", "name": repo})
+
+    def validate_card(self, content: str) -> None:
+        metadata = content.split("---")[1]
+        wrong = '"license" must be one of the known ones' if "license: no-such" in metadata else ""
+        answer = {"errors": [{"message": wrong}] if wrong else [], "warnings": []}
+        self.send_json(answer, HTTPStatus.BAD_REQUEST if wrong else HTTPStatus.OK)
+
+    def choose_modes(self, repo: str, files: list[dict[str, Any]]) -> None:
+        there = self.server_hub.files(repo)
+        self.send_json({"files": [self.choose_mode(file["path"], there) for file in files]})
+
+    def choose_mode(self, name: str, there: dict[str, Path]) -> dict[str, Any]:
+        large = name.endswith(LARGE)
+        content = there[name].read_bytes() if name in there else None
+        oid = None if content is None else hash_content(content, large=large)
+        return {"path": name, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": oid}
+
+    def offer_places(self, objects: list[dict[str, Any]]) -> None:
+        places = []
+        for one in objects:
+            upload = {"href": f"{self.server_hub.url}/objects/{one['oid']}", "header": {}}
+            actions = {} if one["oid"] in self.server_hub.objects else {"actions": {"upload": upload}}
+            places.append({"oid": one["oid"], "size": one["size"], **actions})
+        self.send_json({"transfer": "basic", "objects": places})
+
+    def take_commit(self, repo: str, lines: list[dict[str, Any]]) -> None:
+        files = [line["value"] for line in lines if line["key"] in ("file", "lfsFile")]
+        for file in files:
+            path = self.server_hub.root / repo / file["path"]
+            path.parent.mkdir(exist_ok=True)
+            large = "oid" in file
+            path.write_bytes(self.server_hub.objects[file["oid"]] if large else base64.b64decode(file["content"]))
+        self.server_hub.commits.append([file["path"] for file in files])
+        commit = self.server_hub.commit(repo)
+        self.send_json(
+            {"commitUrl": f"{self.server_hub.url}/{repo}/commit/{commit}", "commitOid": commit, "hookOutput": ""}
+        )
+
+    def send_json(self, value: object, status: int = HTTPStatus.OK) -> None:
+        self.send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def has_problem(self, repo: str, revision: str, file: str = "") -> bool:
         """Whether the request was refused, as the hub refuses: an unknown name gets 401 from those not logged in."""
@@ -142,3 +262,10 @@ class HubHandler(BaseHTTPRequestHandler):
             self.wfile.write(content[:cut])
         if cut is not None:
             self.close_connection = True
+
+
+def hash_content(content: bytes, *, large: bool) -> str:
+    """What the hub calls a file's oid: its sha256 if it came by LFS, else git's hash of it."""
+    if large:
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

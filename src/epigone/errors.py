@@ -17,6 +17,7 @@ EpigoneError
 │   └── RunIncompatible    another version of epigone made it, in a format that this one does not read
 ├── FileUnreadable         a file that is there and cannot be read now, or that leads out of its folder
 ├── OutputError            a place that cannot be written to
+├── PublishError           the hub does not take a model, or cannot be reached
 ├── OutOfMemory            not even the smallest batch fits
 ├── TrainingDiverged       the loss or a weight became infinite or NaN
 └── ProcessFailed          another process of the same training failed or was lost
@@ -104,6 +105,10 @@ class FileUnreadable(EpigoneError):
 
 class OutputError(EpigoneError):
     """A file or folder cannot be written."""
+
+
+class PublishError(EpigoneError):
+    """The Hugging Face Hub does not take a model, does not know its user, or cannot be reached."""
 
 
 class OutOfMemory(EpigoneError):

@@ -316,7 +316,7 @@ def score(name: PathOrName, text: str, device: str = "auto", *, progress: bool =
     from epigone.generation.scoring import score_text
     from epigone.model.gpt2 import load_model
 
-    hardware, folder = find_hardware(device), _find_model(name, progress=progress)
+    hardware, folder = find_hardware(device), find_model_folder(name, progress=progress)
     return score_text(load_model(folder, device=hardware.device), load_tokenizer(folder), text)
 
 
@@ -326,7 +326,7 @@ def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, p
     Of the settings, device, precision and guidance count. Raises RunNotFound, RunDamaged, BaseError, SettingsError.
     """
     settings = settings or WriteSettings()
-    hardware, folder = find_hardware(settings.device), _find_model(name, progress=progress)
+    hardware, folder = find_hardware(settings.device), find_model_folder(name, progress=progress)
     run = RunFolder.find(Path(name)) if RunFolder.is_run(Path(name)) else None
     facts = run.read_model_facts() if run else ModelFacts()
     decoder: Decoder = open_decoder(folder, settings.precision, hardware)
@@ -357,7 +357,7 @@ def _read_words(run: RunFolder | None, base: str) -> KnownWords:
     return gather_words(read_some(run.read_documents(), WORDS_FROM) if run else (), base)
 
 
-def _find_model(name: PathOrName, *, progress: bool) -> Path:
+def find_model_folder(name: PathOrName, *, progress: bool) -> Path:
     """The checked folder with the model of a run, or with any GPT-2. Raises RunNotFound, BaseError."""
     path = Path(name)
     if RunFolder.is_run(path):

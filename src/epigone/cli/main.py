@@ -21,6 +21,7 @@ from click.shell_completion import get_completion_class, shell_complete
 from epigone import __version__
 from epigone.cli.judge import judge, report, score
 from epigone.cli.options import Argument, Command, Commands
+from epigone.cli.publish import publish
 from epigone.cli.quiz import quiz
 from epigone.cli.runs import list_command
 from epigone.cli.serve import serve
@@ -82,7 +83,7 @@ cli = Commands(
         "Train": (train, plan, resume),
         "Write": (write, serve),
         "Evaluate": (judge, quiz, score),
-        "Runs": (list_command, report),
+        "Runs": (list_command, report, publish),
         "More": (completion, show_help, version),
     },
     notes={

@@ -58,8 +58,11 @@ def find_model(name: str, *, to_resume: bool = False) -> str:
     Raises RunNotFound for a run that is not there or has not come to its own model, SettingsError for a text or a part
     of a run.
     """
+    from epigone.model.hub import PREFIX
     from epigone.runs.folder import RunFolder
 
+    if name.startswith(PREFIX):
+        return name
     path, named, no_run = Path(name), RUNS / name, name_newest() or NO_RUN
     if in_first := next((place for place in (path, named) if RunFolder.is_in_first(place)), None):
         if to_resume:

@@ -240,6 +240,8 @@ SMALL_FILES = (
     "special_tokens_map.json",
     "generation_config.json",
 )
+PREFIX = "hub:"
+"""Before a name that can only be one on the hub."""
 GPT2 = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 WELL_KNOWN = (*GPT2, "distilgpt2", *(f"openai-community/{name}" for name in GPT2), "distilbert/distilgpt2")
 OTHER_MODELS = re.compile(
@@ -266,12 +268,18 @@ class Base:
 def find_base(name: str, *, download: bool = True, progress: bool = True) -> Base:
     """The base of that name: a bundled one, else a folder, else the cache, else (with `download`) the hub.
 
+    A name after "hub:" is one on the hub, whatever folders there are.
+
     The network is not used when the cache has all that is needed. No weights are loaded, no code is run.
     Raises BaseNotFound, BaseUnusable, and OutputError when the cache cannot be written.
     """
-    if name in BASES:
-        folder: Path | None = BASES[name].folder
-        place: Literal["package", "folder"] = "package"
+    folder: Path | None
+    place: Literal["package", "folder"]
+    if name.startswith(PREFIX):
+        name, folder, place = name.removeprefix(PREFIX), None, "folder"
+    elif name in BASES:
+        folder = BASES[name].folder
+        place = "package"
     else:
         folder, place = _as_folder(name), "folder"
     if folder is not None:
@@ -281,7 +289,7 @@ def find_base(name: str, *, download: bool = True, progress: bool = True) -> Bas
         snapshot = _look_in_cache(name)
         if snapshot is None and download:
             source = "download"
-            with _progress_bars(progress):
+            with show_bars(progress):
                 snapshot = _download(name)
     if snapshot is None:
         raise _base_not_found(name, "downloading was not allowed")
@@ -362,7 +370,8 @@ def _download(name: str) -> Path:
 
 
 @contextmanager
-def _progress_bars(shown: bool) -> Iterator[None]:
+def show_bars(shown: bool) -> Iterator[None]:
+    """The bars of the hub's client inside the block, or none."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     # The user's own HF_HUB_DISABLE_PROGRESS_BARS takes precedence; the client warns about code that contradicts it.
