@@ -233,6 +233,7 @@ def test_keys_are_in_bf16_only_where_attention_over_them_is_fast(
     form: Any, amx: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoders, "has_amx", lambda: amx)
+    monkeypatch.setattr(decoders, "load_kernel", lambda: None)  # its keys are in fp32
     decoder = make_decoder(make_model(), form)
     assert decoder.make_cache(1, 8).tensor.dtype == getattr(torch, dtype)
 
@@ -263,6 +264,11 @@ def test_the_format_is_chosen_by_the_model_and_the_machine(monkeypatch: pytest.M
     plain = Hardware(device="cpu", name="a processor", n_threads=2, memory_bytes=2**33, bf16=False)
     card = Hardware(device="cuda", name="a card", n_threads=2, memory_bytes=2**33, bf16=True)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(decoders, "load_kernel", lambda: True)
+    assert choose_weight_format("auto", 124_000_000, machine) == "int8"
+    assert choose_weight_format("auto", 124_000_000, card) == "bf16"
+    assert choose_weight_format("bf16", 124_000_000, machine) == "bf16"
+    monkeypatch.setattr(decoders, "load_kernel", lambda: None)
     assert choose_weight_format("auto", 5_000_000, machine) == "int8"
     assert choose_weight_format("auto", 5_000_000, plain) == "int8"
     assert choose_weight_format("auto", 5_000_000, card) == "fp32"

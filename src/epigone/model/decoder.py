@@ -6,7 +6,7 @@ token, the KV cache above all, is in a `DecoderState`, which belongs to the call
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch.nn import functional
 from epigone.backend import Linear, choose_int8_matmul, computes_bf16, has_amx, pack_linear
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
+from epigone.model.kernel import LARGEST_INT8, CompiledModel, Slots, load_kernel
 from epigone.model.weights import PREFIX, Weights, is_plain, read_weights
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ MANY_ROWS = 24
 """From so many rows on a product in bf16, or fp32, is faster than one in int8 (docs/dev/findings.md)."""
 MOST_PADDED = 8
 """Rows that a product may get so that its rows do not depend on their number; more would cost too much."""
-LARGEST_INT8 = 127
-"""Eight-bit weights are integers from -127 to 127 times a scale for each output."""
 
 
 # -- the interface
@@ -96,38 +95,45 @@ class Decoder(Protocol):
 
 # -- GPT-2 from packed weights
 
+Pack = Callable[[torch.Tensor, torch.Tensor | None], Linear]
+"""The product with a matrix [in, out] and a bias."""
+
 
 class Layer:
     """One block's norms and packed matrices."""
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], number: int, form: WeightFormat) -> None:
+    def __init__(self, tensors: Mapping[str, torch.Tensor], number: int, pack: Pack) -> None:
         def find(name: str) -> tuple[torch.Tensor, torch.Tensor]:
             return _find(tensors, f"h.{number}.{name}")
 
         self.first, self.second = find("ln_1"), find("ln_2")
-        self.attention, self.out = _pack(*find("attn.c_attn"), form), _pack(*find("attn.c_proj"), form)
+        self.attention, self.out = pack(*find("attn.c_attn")), pack(*find("attn.c_proj"))
         self.n_inner = len(find("mlp.c_proj")[0])
-        self.widen, self.narrow = _pack(*find("mlp.c_fc"), form), _pack(*find("mlp.c_proj"), form)
+        self.widen, self.narrow = pack(*find("mlp.c_fc")), pack(*find("mlp.c_proj"))
 
 
 class FastDecoder:
     """GPT-2 with as few operations a step as the model allows.
 
-    At these sizes the time goes into moving the weights through memory, and into the calls themselves. Memory for keys
-    and values is allocated once for each text.
+    At these sizes the time goes into moving the weights through memory, and into the calls themselves: where there is a
+    compiler, a step of few rows is one call of a C kernel. Memory for keys and values is allocated once for each text.
     """
 
     def __init__(self, weights: Weights, form: WeightFormat = "fp32") -> None:
-        """With `form` "fp32" the tensors themselves are used, otherwise packed copies of them."""
+        """With `form` "fp32" the tensors themselves are used, otherwise packed copies of them, by the kernel too."""
         config, tensors = weights
         self.n_positions, self.n_head, self.width = config.n_positions, config.n_head, config.n_embd
         self._tokens, self._positions = (tensors[f"{PREFIX}{name}.weight"].detach() for name in ("wte", "wpe"))
         self.epsilon, self.device = config.layer_norm_epsilon, self._tokens.device
-        self._layers = [Layer(tensors, number, form) for number in range(config.n_layer)]
+        self._compiled = _compile(weights, form)
+        self._most_compiled_rows = MANY_ROWS - 1
+        pack = partial(_pack, form=form, many_rows=self._compiled is not None)
+        self._layers = [Layer(tensors, number, pack) for number in range(config.n_layer)]
         self._norm = _find(tensors, "ln_f")
-        self._head = _pack(weights.head.detach().t(), None, form)
+        self._head = pack(weights.head.detach().t(), None)
         # On a processor without AMX, attention over keys in bf16 takes two to four times as long as in fp32 (findings).
-        half_keys = form != "fp32" and (self.device.type != "cpu" or has_amx())
+        # The kernel's are in fp32.
+        half_keys = form != "fp32" and not self._compiled and (self.device.type != "cpu" or has_amx())
         self._kept = torch.bfloat16 if half_keys else torch.float32
         self._one_by_one = False
         """Whether states that step together are computed one after another."""
@@ -136,8 +142,12 @@ class FastDecoder:
         """Let what a row gets not depend on the rows beside it, to the last bit, for up to `most` rows in a step.
 
         Measured with the first layer and the head. In fp32 a product of few rows is computed otherwise than one of
-        many: such products get further rows. Where no number of rows helps, states are computed one after another.
+        many: such products get further rows. Where no number of rows helps, states are computed one after another. In
+        the kernel no row depends on others, so it gets all of them.
         """
+        if self._compiled:
+            self._most_compiled_rows = max(self._most_compiled_rows, most)
+            return
         layer = self._layers[0]
         sizes = {layer.attention: self.width, layer.out: self.width, layer.widen: self.width}
         sizes |= {layer.narrow: self._layers[0].n_inner, self._head: self.width}
@@ -157,7 +167,10 @@ class FastDecoder:
     def begin(self, ids: torch.Tensor, room: int, count: int) -> FastState:
         """See `Decoder`."""
         cache = self.make_cache(len(ids), max(1, min(room, self.n_positions)))
-        logits = self.predict(self.read(ids, cache)[:, -1])
+        if self._compiled and ids.numel() <= self._most_compiled_rows:
+            logits = [self.step([cache], column) for column in ids.unbind(1)][-1]
+        else:
+            logits = self.predict(self.read(ids, cache)[:, -1])
         if len(ids) != count:
             cache.repeat(count)
             logits = logits.repeat(count, 1)
@@ -168,7 +181,13 @@ class FastDecoder:
         if self._one_by_one:
             rows = torch.split(ids, [state.cache.count for state in states])
             return torch.cat([state.step(own) for state, own in zip(states, rows, strict=True)])
-        return self.predict(self._read(ids[:, None], [state.cache for state in states])[:, -1])
+        return self.step([state.cache for state in states], ids)
+
+    def step(self, caches: Sequence[KVCache], ids: torch.Tensor) -> torch.Tensor:
+        """Read one token of each row of these caches: the logits of the next, fp32 [rows, vocabulary]. ids: [rows]."""
+        if self._compiled and len(ids) <= self._most_compiled_rows:
+            return self._compiled.step([Slots(cache.tensor, cache.take_slots(1)[0]) for cache in caches], ids)
+        return self.predict(self._read(ids[:, None], caches)[:, -1])
 
     def read_all(self, ids: torch.Tensor) -> torch.Tensor:
         """See `Decoder`."""
@@ -295,7 +314,7 @@ class FastState:
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """See `DecoderState`."""
-        return self.decoder.predict(self.decoder.read(ids[:, None], self.cache)[:, -1])
+        return self.decoder.step([self.cache], ids)
 
     @property
     def room_left(self) -> int:
@@ -443,6 +462,8 @@ def choose_weight_format(asked: str, n_parameters: int, hardware: Hardware) -> W
         raise SettingsError("--precision int8 is for processors.", hint="Leave it out, or add --device cpu.")
     if asked != "auto":
         return cast(WeightFormat, asked)
+    if hardware.device == "cpu" and load_kernel():
+        return "int8"
     if hardware.bf16 and n_parameters >= SMALL_PARAMETERS:
         return "bf16"
     measured = hardware.device == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX")
@@ -479,11 +500,20 @@ def _choose_half(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type != "cpu" or computes_bf16() else torch.float32
 
 
-def _pack(weight: torch.Tensor, bias: torch.Tensor | None, form: WeightFormat) -> Linear:
-    """The product with a matrix [in, out]."""
+def _compile(weights: Weights, form: WeightFormat) -> CompiledModel | None:
+    """The kernel's model, for packed weights on a processor with a compiler."""
+    library = load_kernel() if form != "fp32" and weights.head.device.type == "cpu" else None
+    return CompiledModel(library, weights, form) if library and form != "fp32" else None
+
+
+def _pack(weight: torch.Tensor, bias: torch.Tensor | None, form: WeightFormat, many_rows: bool) -> Linear:
+    """The product with a matrix [in, out]; with `many_rows` it is used for many rows only."""
     if form == "fp32":
         return (lambda x: x @ weight) if bias is None else lambda x: torch.addmm(bias, x, weight)
-    return Int8Linear(weight, bias) if form == "int8" else pack_linear(weight, bias, torch.bfloat16)
+    if form == "int8":
+        return UnroundedLinear(weight, bias) if many_rows else Int8Linear(weight, bias)
+    pack = partial(pack_linear, weight, bias, torch.bfloat16)
+    return LazyLinear(pack) if many_rows else pack()
 
 
 @torch.inference_mode()
@@ -506,11 +536,35 @@ def pad_rows(linear: Linear, least: int) -> Linear:
     return multiply
 
 
+class LazyLinear:
+    """A product whose matrix is packed when it is first needed.
+
+    Two threads that need it at once both pack it, to the same numbers.
+    """
+
+    def __init__(self, pack: Callable[[], Linear]) -> None:
+        self._pack = pack
+        self._packed: Linear | None = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[rows, in] to [rows, out]."""
+        self._packed = self._packed or self._pack()
+        return self._packed(x)
+
+
+class UnroundedLinear(LazyLinear):
+    """A product of many rows with a matrix [in, out], in the shortest format that the processor computes quickly in."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        half = _choose_half(weight.device)
+        rows = MANY_ROWS if half == torch.float32 else 1
+        super().__init__(partial(pack_linear, weight, bias, half, expected_rows=rows))
+
+
 class Int8Linear:
     """A product with a matrix [in, out] rounded to int8, with a scale for each output; of many rows without rounding.
 
-    A prompt is read in many rows, and so is a context that moves on. How those are computed is packed when it is first
-    needed; two threads that need it at once both pack it, to the same numbers.
+    A prompt is read in many rows, and so is a context that moves on.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -518,16 +572,12 @@ class Int8Linear:
         scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / LARGEST_INT8
         self._rows, self._scales = (rows / scale).round().to(torch.int8).contiguous(), scale[:, 0].bfloat16()
         self._bias = None if bias is None else bias.bfloat16()
-        half = _choose_half(weight.device)
-        expected_rows = MANY_ROWS if half == torch.float32 else 1
-        self._pack_unrounded = partial(pack_linear, weight, bias, half, expected_rows=expected_rows)
-        self._unrounded: Linear | None = None
+        self._unrounded = UnroundedLinear(weight, bias)
         self._multiply = choose_int8_matmul()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[rows, in] to [rows, out]."""
         if len(x) >= MANY_ROWS:
-            self._unrounded = self._unrounded or self._pack_unrounded()
             return self._unrounded(x)
         product = self._multiply(x.bfloat16(), self._rows, self._scales)
         return product if self._bias is None else product.add_(self._bias)

@@ -1,0 +1,255 @@
+"""The C kernel of a decoding step (`kernel.c`): compiled once by the machine's own compiler, cached, called by ctypes.
+
+At the sizes of the bundled bases the calls of a step cost more than its arithmetic; one call for all of it takes a
+quarter of the time (docs/dev/findings.md). Where there is no compiler, torch computes the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from epigone.corpus.download import cache_folder
+from epigone.model.weights import PREFIX, Weights
+
+PackedFormat = Literal["int8", "bf16"]
+FORMATS: tuple[PackedFormat, ...] = ("int8", "bf16")
+BLOCK = 64
+"""Outputs that lie side by side in a packed matrix."""
+LARGEST_INT8 = 127
+"""Eight-bit weights are integers from -127 to 127 times a scale for each output."""
+SOURCE = Path(__file__).with_name("kernel.c")
+OPTIONS = ("-O3", "-shared", "-fPIC")
+VARIANTS = (("-march=native", "-fopenmp"), ("-march=native",), ("-mcpu=native",), ())
+"""Options that not every compiler knows; the first ones that work are taken."""
+SECONDS = 60
+"""For the compiler; it takes about one."""
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("weights", "scales", "bias")),
+        *((name, ctypes.c_int32) for name in ("n_in", "n_out", "format", "unused")),
+    )
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, _Matrix) for name in ("attention", "out", "widen", "narrow")),
+        *((name, ctypes.c_void_p) for name in ("norm_1", "shift_1", "norm_2", "shift_2")),
+    )
+
+
+class _Model(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("layers", "tokens", "positions", "norm", "shift")),
+        ("head", _Matrix),
+        *((name, ctypes.c_int32) for name in ("n_layer", "width", "n_head", "n_inner", "n_tokens")),
+        ("epsilon", ctypes.c_float),
+    )
+
+
+class _Row(ctypes.Structure):
+    _fields_ = (
+        ("cache", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("layer_step", "pair_step", "head_step", "slot_step", "slot")),
+    )
+
+
+class Slots(NamedTuple):
+    """Where the next token of each text of one KV cache goes."""
+
+    cache: torch.Tensor
+    """fp32 [layers, 2, count, heads, slots, width of a head], in any order in memory but for the last."""
+    slot: int
+
+
+class CompiledModel:
+    """A GPT-2's packed weights, and the kernel's step with them. Used by any number of threads at the same time."""
+
+    def __init__(self, library: ctypes.CDLL, weights: Weights, form: PackedFormat) -> None:
+        """The weights are copied. They are on the processor, and the model is a plain one (`is_plain`)."""
+        config, tensors = weights
+        self._library, self._form = library, form
+        self._kept: list[Any] = []
+        """What the structures point to."""
+        self.n_vocabulary = len(weights.head)
+        layers = (_Layer * config.n_layer)(*(self._make_layer(tensors, number) for number in range(config.n_layer)))
+        self._kept.append(layers)
+        tokens, positions = (tensors[f"{PREFIX}{name}.weight"] for name in ("wte", "wpe"))
+        self._model = _Model(
+            ctypes.addressof(layers),
+            *(self._keep(tensor) for tensor in (tokens, positions, *_find(tensors, "ln_f"))),
+            self._pack(weights.head.t(), None),
+            *(config.n_layer, config.n_embd, config.n_head, len(_find(tensors, "h.0.mlp.c_proj")[0]), len(tokens)),
+            config.layer_norm_epsilon,
+        )
+
+    def step(self, texts: Sequence[Slots], ids: torch.Tensor) -> torch.Tensor:
+        """Read one token of each row of these texts: the logits of the next, fp32 [rows, vocabulary].
+
+        ids: int64 [rows]. Keys and values are put into the caches. A row's bits do not depend on the rows beside it.
+        Raises IndexError where a token is not in the vocabulary.
+        """
+        rows = (_Row * len(ids))(*_list_rows(texts))
+        n_threads = torch.get_num_threads()
+        most_slots = max(text.slot for text in texts) + 1
+        n_scratch = self._library.epigone_count_scratch(ctypes.byref(self._model), len(ids), most_slots, n_threads)
+        scratch, logits = torch.empty(n_scratch), torch.empty(len(ids), self.n_vocabulary)
+        ids = ids.contiguous()
+        pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (logits, scratch))
+        model, tokens = ctypes.byref(self._model), ctypes.c_void_p(ids.data_ptr())
+        if self._library.epigone_step(model, rows, tokens, len(ids), *pointers, most_slots, n_threads):
+            raise IndexError(f"A token of {ids.tolist()} is not in a vocabulary of {self._model.n_tokens:,}.")
+        return logits
+
+    def _make_layer(self, tensors: Mapping[str, torch.Tensor], number: int) -> _Layer:
+        names = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+        matrices = [self._pack(*_find(tensors, f"h.{number}.{name}")) for name in names]
+        norms = [tensor for name in ("ln_1", "ln_2") for tensor in _find(tensors, f"h.{number}.{name}")]
+        return _Layer(*matrices, *map(self._keep, norms))
+
+    def _pack(self, weight: torch.Tensor, bias: torch.Tensor | None) -> _Matrix:
+        """A matrix [in, out] in the kernel's order."""
+        packed, scales = pack_matrix(weight.detach(), self._form)
+        pointers = self._keep(packed), None if scales is None else self._keep(scales)
+        return _Matrix(
+            *pointers, None if bias is None else self._keep(bias), *weight.shape, FORMATS.index(self._form), 0
+        )
+
+    def _keep(self, tensor: torch.Tensor) -> int:
+        tensor = tensor.detach().contiguous()
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+
+def pack_matrix(weight: torch.Tensor, form: PackedFormat) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A matrix, fp32 [in, out], as `kernel.c` reads it, [blocks, in, BLOCK], and its scales, [out], for int8."""
+    n_in, n_out = weight.shape
+    n_blocks = -(-n_out // BLOCK)
+    padded = functional.pad(weight.float(), (0, n_blocks * BLOCK - n_out))
+    if form == "bf16":
+        words = padded.bfloat16().view(n_in, n_blocks, 2, 2, 16)
+        return words.permute(1, 0, 2, 4, 3).contiguous(), None
+    scales = padded.abs().amax(0).clamp(min=1e-12) / LARGEST_INT8
+    words = (padded / scales).round().to(torch.int8).view(n_in, n_blocks, 4, 16)
+    return words.permute(1, 0, 3, 2).contiguous(), scales[:n_out]
+
+
+def _find(tensors: Mapping[str, torch.Tensor], name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    return tensors[f"{PREFIX}{name}.weight"], tensors[f"{PREFIX}{name}.bias"]
+
+
+def _list_rows(texts: Sequence[Slots]) -> Iterator[_Row]:
+    for cache_, slot in texts:
+        layer, pair, row, head, step, _ = cache_.stride()
+        start = cache_.data_ptr()
+        for number in range(cache_.shape[2]):
+            yield _Row(start + row * number * cache_.itemsize, layer, pair, head, step, slot)
+
+
+# -- compiling
+
+
+@cache
+def load_kernel() -> ctypes.CDLL | None:
+    """The compiled kernel; None where it is switched off, cannot be compiled or is not trusted.
+
+    EPIGONE_KERNEL=off switches it off.
+    """
+    if os.environ.get("EPIGONE_KERNEL") == "off" or os.name != "posix":
+        return None
+    with suppress(OSError, RuntimeError, subprocess.SubprocessError):  # then torch does it
+        compiler = _find_compiler()
+        if compiler is None:
+            return None
+        folder = cache_folder() / "kernel"
+        path = folder / f"{_describe(compiler)}.so"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not _is_own(folder):
+            return None
+        if path.exists() and _is_own(path):
+            with suppress(OSError):  # damaged: it is compiled again
+                return _load(path)
+        _compile(compiler, path)
+        return _load(path)
+    return None
+
+
+def _find_compiler() -> str | None:
+    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def _describe(compiler: str) -> str:
+    """A name that changes with everything that the compiled kernel depends on: a home may be shared by machines."""
+    found = Path(compiler).resolve().stat()
+    parts = [SOURCE.read_text("utf-8"), VARIANTS, compiler, found.st_size, found.st_mtime_ns, _find_openmp()]
+    return hashlib.sha256(json.dumps([*parts, platform.platform(), _list_features()]).encode()).hexdigest()[:32]
+
+
+def _list_features() -> str:
+    """What the processor can do."""
+    with suppress(OSError):
+        found = re.search(r"^(?:flags|Features)\s*:(.*)", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
+        return found[1] if found else platform.processor()
+    return platform.processor()
+
+
+def _find_openmp() -> str | None:
+    """The OpenMP library that torch has loaded: with another one there would be twice as many threads."""
+    with suppress(OSError):
+        found = re.search(r"/.*/libgomp[^/\n]*", Path("/proc/self/maps").read_text("utf-8"))
+        return found[0] if found else None
+    return None
+
+
+def _compile(compiler: str, path: Path) -> None:
+    """Raises SubprocessError, OSError."""
+    openmp = _find_openmp()
+    for options in VARIANTS:
+        if "-fopenmp" in options and not openmp:
+            continue
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            made = Path(folder, path.name)
+            # Compiled and linked apart: a compiler that is told of OpenMP links its own.
+            first = [compiler, *OPTIONS[:1], OPTIONS[2], *options, "-c", str(SOURCE), "-o", f"{made}.o"]
+            libraries = [openmp] if "-fopenmp" in options and openmp else []
+            second = [compiler, *OPTIONS[1:], f"{made}.o", *libraries, "-lm", "-o", str(made)]
+            with suppress(subprocess.CalledProcessError, OSError):
+                for command in (first, second):
+                    subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS)
+                ctypes.CDLL(str(made))
+                made.replace(path)
+                return
+    raise subprocess.SubprocessError(f"{compiler} does not compile {SOURCE}")
+
+
+def _is_own(path: Path) -> bool:
+    """Whether no other user could have put it there: what it contains is run."""
+    found = path.stat()
+    return found.st_uid in (os.getuid(), 0) and not found.st_mode & 0o022
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    library.epigone_count_scratch.restype = ctypes.c_int64
+    pointer, whole, long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+    library.epigone_count_scratch.argtypes = [pointer, whole, long, whole]
+    library.epigone_step.argtypes = [pointer, pointer, pointer, whole, pointer, pointer, long, whole]
+    return library
