@@ -98,6 +98,7 @@ cli = Commands(
                 "EPIGONE_CACHE",
                 "Folder for downloaded texts and for documents that were parsed. [default: ~/.cache/epigone]",
             ),
+            ("EPIGONE_KERNEL", "off: write without the C kernel, which a C compiler makes once where there is one."),
             ("EPIGONE_TOKEN", "What clients of epigone serve have to send as their API key."),
             ("HF_HOME", "Folder for downloaded models. [default: ~/.cache/huggingface]"),
             ("HF_TOKEN", "Your token for private models on the Hugging Face Hub."),
