@@ -168,7 +168,7 @@ class FastDecoder:
         """See `Decoder`."""
         cache = self.make_cache(len(ids), max(1, min(room, self.n_positions)))
         if self._compiled and ids.numel() <= self._most_compiled_rows:
-            logits = [self.step([cache], column) for column in ids.unbind(1)][-1]
+            logits = [self.step_caches([cache], column) for column in ids.unbind(1)][-1]
         else:
             logits = self.predict(self.read(ids, cache)[:, -1])
         if len(ids) != count:
@@ -181,9 +181,9 @@ class FastDecoder:
         if self._one_by_one:
             rows = torch.split(ids, [state.cache.count for state in states])
             return torch.cat([state.step(own) for state, own in zip(states, rows, strict=True)])
-        return self.step([state.cache for state in states], ids)
+        return self.step_caches([state.cache for state in states], ids)
 
-    def step(self, caches: Sequence[KVCache], ids: torch.Tensor) -> torch.Tensor:
+    def step_caches(self, caches: Sequence[KVCache], ids: torch.Tensor) -> torch.Tensor:
         """Read one token of each row of these caches: the logits of the next, fp32 [rows, vocabulary]. ids: [rows]."""
         if self._compiled and len(ids) <= self._most_compiled_rows:
             return self._compiled.step([Slots(cache.tensor, cache.take_slots(1)[0]) for cache in caches], ids)
@@ -314,7 +314,7 @@ class FastState:
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """See `DecoderState`."""
-        return self.decoder.step([self.cache], ids)
+        return self.decoder.step_caches([self.cache], ids)
 
     @property
     def room_left(self) -> int:
