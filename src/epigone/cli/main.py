@@ -19,6 +19,7 @@ import click
 from click.shell_completion import get_completion_class, shell_complete
 
 from epigone import __version__
+from epigone.cli.export import export
 from epigone.cli.judge import judge, report, score
 from epigone.cli.options import Argument, Command, Commands
 from epigone.cli.publish import publish
@@ -81,7 +82,7 @@ cli = Commands(
     """,
     groups={
         "Train": (train, plan, resume),
-        "Write": (write, serve),
+        "Write": (write, serve, export),
         "Evaluate": (judge, quiz, score),
         "Runs": (list_command, report, publish),
         "More": (completion, show_help, version),

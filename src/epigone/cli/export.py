@@ -1,0 +1,84 @@
+"""The command export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import click
+
+from epigone.cli.options import PATH, Argument, Command, Option, complete_runs
+from epigone.cli.runs import choose_run, find_model
+from epigone.errors import SettingsError
+from epigone.settings import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from epigone.export.source import SourceModel
+
+
+class ExportOptions(Frozen):
+    """What to export."""
+
+    synonyms: ClassVar[Mapping[str, str]] = {"outtype": "type", "format": "to"}
+    common: ClassVar[tuple[str, ...]] = ("to", "type")
+
+    to: Literal["gguf"] | None = None
+    """gguf: a folder for llama.cpp, Ollama and LM Studio."""
+    type: Literal["f32", "f16", "q8_0"] = "f16"
+    """Number format of the weights in a GGUF file: exact, of half the size, or of a quarter."""
+
+
+@click.command(
+    cls=Command,
+    kind=ExportOptions,
+    examples="""
+        epigone export --to gguf                                     the newest run
+        epigone export runs/novel --to gguf --type q8_0
+        epigone export modern --to gguf --out models/modern          an included model
+    """,
+)
+@click.argument(
+    "run",
+    cls=Argument,
+    required=False,
+    type=click.Path(),
+    shell_complete=complete_runs,
+    text="Name or folder of a run, folder of a model, modern or small (included), or a GPT-2 on the Hugging Face Hub. "
+    "[default: the newest run]",
+)
+@click.option(
+    "-o",
+    "--out",
+    cls=Option,
+    type=PATH,
+    metavar="PATH",
+    help="Folder for the files, instead of export/ in the run's folder.",
+)
+def export(run: str | None, out: Path | None, settings: ExportOptions) -> int:
+    """Take a model elsewhere: to llama.cpp, Ollama and LM Studio."""
+    if not settings.to:
+        raise SettingsError("export needs to know what for.", hint="Add --to gguf.")
+    from epigone.cli.terminal import loading, open_screen
+
+    with loading(quiet=False):
+        from epigone.export.source import open_source
+    source = open_source(find_model(run) if run else choose_run(None), progress=True)
+    lines = _export_gguf(source, settings, out)
+    with open_screen(quiet=False, json=False, must_show=True) as screen:
+        for line in lines:
+            screen.show_note(line)
+    return 0
+
+
+def _export_gguf(source: SourceModel, settings: ExportOptions, out: Path | None) -> list[str]:
+    from epigone.export.llama_cpp import export_gguf
+    from epigone.report.escape import show_name
+
+    files = export_gguf(source, settings.type, out)
+    size = files.model.stat().st_size / 1e6
+    return [
+        f"The model is in {show_name(files.model)} ({size:,.1f} MB).",
+        f"How to use it with llama.cpp and Ollama is in {show_name(files.readme)}.",
+    ]
