@@ -19,9 +19,9 @@ from epigone.settings import Frozen, JudgeSettings, TrainSettings, WriteSettings
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "epigone"
 ROOMS = (
-    *("errors", "files", "settings", "backend", "hardware", "corpus", "tokens", "text_reuse", "model", "planning"),
-    *("training", "runs", "generation", "evaluation", "report", "starting_point", "distillation", "preparation"),
-    *("run", "pipeline", "resumption", "export", "serving", "cli"),
+    *("errors", "files", "leases", "settings", "backend", "hardware", "corpus", "tokens", "text_reuse", "model"),
+    *("planning", "training", "runs", "generation", "evaluation", "report", "starting_point", "bulk_preparation"),
+    *("distillation", "preparation", "run", "pipeline", "resumption", "export", "serving", "cli"),
 )
 """From the ground up: a room imports only from itself and from those before it."""
 WARNING = "<!-- Written by tools/docs.py from the code: change that and run `make docs`. -->"

@@ -108,6 +108,12 @@ class Hardware:
         return flops / {"cuda": 1e14, "mps": 2e12}[self.device]
 
 
+def count_own_cores() -> int:
+    """This process's share of the cores of the machine, at least one; torchrun starts several processes on one."""
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, n_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def find_hardware(device: str = "auto") -> Hardware:
     """Describe a device; "auto" is the best one available. Raises SettingsError if it is not available."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}

@@ -101,7 +101,7 @@ def run_training(
         check_shared(run.processes)
         agree(list_versions() | settings.model_dump())
         begin_run(run, settings)
-        prepared = prepare(texts, settings, run.tokens, progress=progress, watch=watch)
+        prepared = prepare(texts, settings, run.tokens, is_shared=True, progress=progress, watch=watch)
         yield write_down(run, texts, prepared)
         trainer = Trainer(
             prepared.model,
@@ -114,6 +114,7 @@ def run_training(
             should_stop=should_stop,
         )
         trainer.add_elapsed(prepared.estimate.compile_seconds)
+        del prepared  # with the text
         yield from train_to_end(run, trainer)
 
 

@@ -15,9 +15,25 @@ from typing import Literal
 
 import torch
 from accelerate.utils import broadcast_object_list
+from tokenizers import Tokenizer
 from torch._dynamo.exc import TorchDynamoException
 from transformers import GPT2LMHeadModel
 
+from epigone.bulk_preparation import (
+    BulkText,
+    ChooseStart,
+    check_unchanged,
+    find_prepared,
+    is_large,
+    is_prepared,
+    make_job,
+    mend_bulk,
+    name_job,
+    open_bulk,
+    prepare_bulk,
+    prepared_key,
+    start_from,
+)
 from epigone.corpus.corpus import Corpus, StageCallback, ignore_stages
 from epigone.corpus.large_text import Text, read_blocks, read_some
 from epigone.corpus.line_layout import find_unit
@@ -26,18 +42,25 @@ from epigone.distillation import Distillation
 from epigone.errors import first_line
 from epigone.evaluation.sample_checks import SampleWriter
 from epigone.generation.generator import WriteDefaults
-from epigone.hardware import Hardware, find_hardware
+from epigone.hardware import Hardware, count_own_cores, find_hardware
 from epigone.model.gpt2 import build_model, read_shape
 from epigone.model.hub import find_base, is_cached
 from epigone.planning.choose_base import BaseChoice, BaseFit, BaseTrial, choose_base
 from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
-from epigone.runs.records import PartReceipt, Receipt, SplitReceipt
+from epigone.runs.records import PartReceipt, Receipt, Record, SplitReceipt, read_record
 from epigone.settings import SELF, TrainSettings
 from epigone.starting_point import StartingPoint
-from epigone.tokens.dataset import TokenDataset, tokenize
+from epigone.tokens.dataset import FACTS, TokenDataset, load_tokens, point_to, tokenize
 from epigone.tokens.tokenizer import LEARNING_CHARACTERS, BPETokenizer, encode, load_tokenizer, train_tokenizer
 from epigone.training.base_trial import try_bases
-from epigone.training.distributed import agree, agree_on_plan, count_processes, main_process_first
+from epigone.training.distributed import (
+    agree_on_plan,
+    ask_main_process,
+    count_processes,
+    is_main_process,
+    take_from_main_process,
+    wait_until_seen,
+)
 from epigone.training.evaluate import evaluate
 from epigone.training.events import Estimate
 from epigone.training.trainer import Trainer
@@ -155,12 +178,27 @@ FEW_DOCUMENTS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedText:
+    """A text as ids, with what was chosen for it and how it begins and ends."""
+
+    start: StartingPoint
+    tokenizer: BPETokenizer
+    tokens: TokenDataset
+    receipt: Receipt
+    start_text: str
+    stop_at: Literal["sentence", "line"]
+    corpus: Corpus | None = None
+    """None where the text was prepared in shards or by another process."""
+    split: Split | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedRun:
-    """A text that has been read and encoded, the plan for it, and the model that training starts from."""
+    """A text that has been encoded, the plan for it, and the model that training starts from."""
 
     settings: TrainSettings
-    corpus: Corpus
-    split: Split
+    corpus: Corpus | None
+    split: Split | None
     start: StartingPoint
     tokenizer: BPETokenizer
     tokens: TokenDataset
@@ -176,25 +214,21 @@ def prepare(
     settings: TrainSettings,
     folder: Path,
     *,
+    is_shared: bool = False,
     progress: bool = True,
     watch: StageCallback = ignore_stages,
 ) -> PreparedRun:
     """Read, split and encode the texts (tokens go into `folder`), choose a base, plan, build the model and time it.
 
-    `watch` is called with the progress of what takes long. Raises TextError, BaseError, SettingsError, OutputError and
-    RunError.
+    `is_shared`: whether several processes share the folder, so that one of them can do it for all. `watch` is called
+    with the progress of what takes long. Raises TextError, BaseError, SettingsError, OutputError and RunError.
     """
     hardware = find_hardware(settings.device)
-    corpus, held_out, split = read_and_split(texts, settings, folder, watch)
-    agree({"the sha256 of the text": [part.fingerprint for part in (corpus, held_out) if part is not None]})
-    train, validation = group_spans(corpus, split.train), group_spans(held_out or corpus, split.validation)
-    with main_process_first(hardware):
-        start = choose_start(settings, corpus, split, hardware, progress=progress, watch=watch)
-        tokenizer = start.load_tokenizer() or _train_tokenizer(start.choice, train, watch)
-        tokens = tokenize(train, validation, tokenizer, folder, partial(watch, "Encoding"))
-    receipt = make_receipt(corpus, held_out, split, tokens)
+    choose = partial(choose_start, settings, hardware=hardware, progress=progress, watch=watch)
+    text = encode_text(texts, settings, folder, choose, is_shared=is_shared, watch=watch)
+    start, tokenizer, tokens, receipt = text.start, text.tokenizer, text.tokens, text.receipt
     start.check_text(receipt)
-    plan = start.adjust(make_plan(start.settings, _gather_inputs(start, tokenizer, tokens, train, hardware)))
+    plan = start.adjust(make_plan(start.settings, _gather_inputs(text, hardware)))
     plan = _add_unwrapping(plan, receipt)
     agree_on_plan(plan)
     watch("Loading the model", 0, 0)
@@ -204,8 +238,8 @@ def prepare(
     plan, estimate = fit_to_clock(plan, settings, model, tokenizer, tokens, teacher)
     return PreparedRun(
         settings=settings,
-        corpus=corpus,
-        split=split,
+        corpus=text.corpus,
+        split=text.split,
         start=start,
         tokenizer=tokenizer,
         tokens=tokens,
@@ -217,39 +251,184 @@ def prepare(
     )
 
 
+def prepare_texts(
+    texts: Sequence[str],
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    n_workers: int | None = None,
+    watch: StageCallback = ignore_stages,
+) -> BulkText:
+    """Read and encode texts of any size into a folder, once for any number of runs: `epigone prepare`.
+
+    All who do the same at the same time, on hosts that share the folder, divide the work between them. `n_workers`:
+    processes here, one for each core by default. Where everything is there it is looked through, and what is damaged is
+    made again. Raises TextError, BaseError, SettingsError, RunExists, RunDamaged and OutputError.
+    """
+    hardware = find_hardware(settings.device)
+    choose = partial(choose_start, settings, hardware=hardware, progress=False, watch=watch)
+    if is_prepared(folder) and (folder / FACTS).exists():
+        watch("Looking for damage", 0, 0)
+        mend_bulk(folder)
+    n_helpers = (n_workers or count_own_cores()) - 1
+    return prepare_bulk(make_job(texts, settings), folder, choose, describe_ends, n_helpers=n_helpers, watch=watch)
+
+
+# -- the text
+
+
+def encode_text(
+    texts: Sequence[str],
+    settings: TrainSettings,
+    folder: Path,
+    choose: ChooseStart,
+    *,
+    is_shared: bool,
+    watch: StageCallback,
+) -> EncodedText:
+    """The texts as ids in `folder`: as prepared before, in shards by all processes, or by the main process for all."""
+    if prepared := find_prepared(texts):
+        check_unchanged(prepared, settings)
+        found = open_bulk(prepared)
+        tokens = _point_to(folder / prepared_key(prepared), prepared)
+        return _take_bulk(replace(found, tokens=tokens), start_from(found, settings, prepared))
+    if is_shared and ask_main_process(lambda: is_large(texts, settings)):
+        job = make_job(texts, settings)
+        n_helpers = count_own_cores() - 1
+        bulk = prepare_bulk(job, folder / name_job(job), choose, describe_ends, n_helpers=n_helpers, watch=watch)
+        return _take_bulk(bulk, _rebuild_start(settings, bulk.choice))
+    if is_shared and count_processes() > 1:
+        return _encode_for_all(texts, settings, folder, choose, watch)
+    return _encode_whole(texts, settings, folder, choose, watch)
+
+
+def _take_bulk(bulk: BulkText, start: StartingPoint) -> EncodedText:
+    return EncodedText(
+        start=start,
+        tokenizer=bulk.tokenizer,
+        tokens=bulk.tokens,
+        receipt=bulk.receipt,
+        start_text=bulk.record.start_text,
+        stop_at=bulk.record.stop_at,
+    )
+
+
+def _point_to(place: Path, prepared: Path) -> TokenDataset:
+    if is_main_process():
+        point_to(place, prepared)
+    wait_until_seen(place / FACTS)
+    return load_tokens(place)
+
+
+def _rebuild_start(settings: TrainSettings, choice: BaseChoice) -> StartingPoint:
+    """The starting point that another process, or an earlier one, has chosen."""
+    if settings.teacher not in ("none", SELF):
+        return Distillation.open(settings)
+    base = None if choice.base.value == "none" else find_base(choice.base.value)
+    return StartingPoint(settings=settings, choice=choice, base=base)
+
+
+def _encode_whole(
+    texts: Sequence[str], settings: TrainSettings, folder: Path, choose: ChooseStart, watch: StageCallback
+) -> EncodedText:
+    """Read all of the text, in this process alone."""
+    corpus, held_out, split = read_and_split(texts, settings, folder, watch)
+    train, validation = group_spans(corpus, split.train), group_spans(held_out or corpus, split.validation)
+    spans = [span for document in train for span in document]
+    start = choose(spans, corpus.n_bytes)
+    tokenizer = start.load_tokenizer() or _train_tokenizer(start.choice, train, watch)
+    tokens = tokenize(train, validation, tokenizer, folder, partial(watch, "Encoding"))
+    start_text, stop_at = describe_ends(spans, len(train))
+    return EncodedText(
+        start=start,
+        tokenizer=tokenizer,
+        tokens=tokens,
+        receipt=make_receipt(corpus, held_out, split, tokens),
+        start_text=start_text,
+        stop_at=stop_at,
+        corpus=corpus,
+        split=split,
+    )
+
+
+class _Message(Record):
+    """What the other processes need to know of a text that the main process has encoded."""
+
+    choice: BaseChoice
+    tokenizer: str
+    end_of_text: str
+    key: str
+    start_text: str
+    stop_at: Literal["sentence", "line"]
+    receipt: Receipt
+
+
+def _encode_for_all(
+    texts: Sequence[str], settings: TrainSettings, folder: Path, choose: ChooseStart, watch: StageCallback
+) -> EncodedText:
+    """The main process reads the text; the others read nothing, and map the ids once they are there."""
+    own: list[EncodedText] = []
+
+    def make() -> str:
+        text = _encode_whole(texts, settings, folder, choose, watch)
+        own.append(text)
+        message = _Message(
+            choice=text.start.choice,
+            tokenizer=text.tokenizer.backend.to_str(),
+            end_of_text=text.tokenizer.end_of_text,
+            key=text.tokens.key,
+            start_text=text.start_text,
+            stop_at=text.stop_at,
+            receipt=text.receipt,
+        )
+        return message.encode().decode("utf-8", "surrogatepass")
+
+    told = take_from_main_process(make)
+    if own:
+        return own[0]
+    found = read_record(_Message, told.encode("utf-8", "surrogatepass"))
+    wait_until_seen(folder / found.key / FACTS)
+    return EncodedText(
+        start=_rebuild_start(settings, found.choice),
+        tokenizer=BPETokenizer(Tokenizer.from_str(found.tokenizer), found.end_of_text),
+        tokens=load_tokens(folder / found.key),
+        receipt=found.receipt,
+        start_text=found.start_text,
+        stop_at=found.stop_at,
+    )
+
+
 def choose_start(
     settings: TrainSettings,
-    corpus: Corpus,
-    split: Split,
-    hardware: Hardware,
+    texts: Sequence[Text],
+    n_bytes: int,
     *,
+    hardware: Hardware,
     progress: bool = False,
     watch: StageCallback = ignore_stages,
 ) -> StartingPoint:
-    """The starting point that the settings ask for, or else the best one for the text."""
+    """The starting point that the settings ask for, or else the best one for a text of so many bytes.
+
+    `texts`: its training text, or a sample of it.
+    """
     if settings.teacher not in ("none", SELF):
         return Distillation.open(settings)
-    choice = _choose_base(settings, corpus, split, hardware, watch)
+
+    def try_bundled(names: Sequence[str]) -> BaseTrial:
+        watch("Trying the bundled bases", 0, 0)
+        return try_bases(list(texts), names)
+
+    has_gpt2 = settings.base == "auto" and is_cached("gpt2")
+    fits = BaseFit(gpt2=(lambda: _fit_gpt2(texts)) if has_gpt2 else None, bundled=try_bundled)
+    choice = choose_base(settings, n_bytes=n_bytes, fits=fits, hardware=hardware)
     base = None if choice.base.value == "none" else find_base(choice.base.value, progress=progress)
     return StartingPoint(settings=settings, choice=choice, base=base)
 
 
-def _choose_base(
-    settings: TrainSettings, corpus: Corpus, split: Split, hardware: Hardware, watch: StageCallback
-) -> BaseChoice:
-    def try_bundled(names: Sequence[str]) -> BaseTrial:
-        watch("Trying the bundled bases", 0, 0)
-        return try_bases(list(split.train_texts(corpus)), names)
-
-    has_gpt2 = settings.base == "auto" and is_cached("gpt2")
-    fits = BaseFit(gpt2=(lambda: _fit_gpt2(corpus)) if has_gpt2 else None, bundled=try_bundled)
-    return choose_base(settings, n_bytes=corpus.n_bytes, fits=fits, hardware=hardware)
-
-
-def _fit_gpt2(corpus: Corpus) -> float:
+def _fit_gpt2(texts: Sequence[Text]) -> float:
     """Bytes per token of GPT-2's vocabulary, over the first 100,000 characters."""
     tokenizer = load_tokenizer(find_base("gpt2", download=False).folder)
-    text = corpus.documents[0].text[:100_000]
+    text = texts[0][:100_000]
     return len(text.encode()) / max(1, len(encode(text, tokenizer)))
 
 
@@ -258,23 +437,17 @@ def _train_tokenizer(choice: BaseChoice, train: Sequence[Sequence[Text]], watch:
     return train_tokenizer((span for document in train for span in document), choice.vocab_size.value)
 
 
-def _gather_inputs(
-    start: StartingPoint,
-    tokenizer: BPETokenizer,
-    tokens: TokenDataset,
-    train: Sequence[Sequence[Text]],
-    hardware: Hardware,
-) -> PlanInputs:
-    base = start.base
+def _gather_inputs(text: EncodedText, hardware: Hardware) -> PlanInputs:
+    start, base = text.start, text.start.base
     return PlanInputs(
-        tokens=tokens,
+        tokens=text.tokens,
         hardware=hardware,
-        chosen=_add_tokenizer_sample(start.choice, tokens) if base is None else start.choice,
-        vocab_size=len(tokenizer),
+        chosen=_add_tokenizer_sample(start.choice, text.tokens) if base is None else start.choice,
+        vocab_size=len(text.tokenizer),
         base_shape=None if base is None else read_shape(base.config),
         base_revision="" if base is None else base.revision,
-        start_text=_choose_start_text(train),
-        stop_at=_choose_end(train),
+        start_text=text.start_text,
+        stop_at=text.stop_at,
         n_processes=count_processes(),
     )
 
@@ -296,15 +469,15 @@ def _add_unwrapping(plan: Plan, receipt: Receipt) -> Plan:
     return replace(plan, reasons=plan.reasons | {"unwrap": why})
 
 
-def _choose_start_text(train: Sequence[Sequence[Text]]) -> str:
-    """With a few long documents generation starts on a new line; with many, at the start of a document."""
-    blocks = (block for document in train for span in document for block in read_blocks(span))
-    return "\n" if len(train) < FEW_DOCUMENTS and _has_lines(blocks, 20) else ""
+def describe_ends(texts: Sequence[Text], n_documents: int) -> tuple[str, Literal["sentence", "line"]]:
+    """How a text of so many documents begins without a prompt, and where it ends; seen on a part of it.
 
-
-def _choose_end(train: Sequence[Sequence[Text]]) -> Literal["sentence", "line"]:
-    """Texts made of lines, such as verse, end with a line, others with a sentence; seen on a part of the text."""
-    return find_unit("\n".join(read_some([span for document in train for span in document], LOOKED_AT)))
+    With a few long documents it begins on a new line; with many, as a document does. Texts made of lines, such as
+    verse, end with a line, others with a sentence.
+    """
+    blocks = (block for text in texts for block in read_blocks(text))
+    start_text = "\n" if n_documents < FEW_DOCUMENTS and _has_lines(blocks, 20) else ""
+    return start_text, find_unit("\n".join(read_some(texts, LOOKED_AT)))
 
 
 def _has_lines(blocks: Iterable[str], n_lines: int) -> bool:

@@ -14,7 +14,7 @@ from transformers import GPT2LMHeadModel
 from epigone.corpus.corpus import Corpus
 from epigone.corpus.download import is_cached
 from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE, find_sources
-from epigone.corpus.split import Split, group_spans, read_and_split
+from epigone.corpus.split import CAPPED, Split, group_spans, read_and_split
 from epigone.distillation import check_two_runs, load_kept_teacher
 from epigone.errors import (
     BaseUnusable,
@@ -340,7 +340,8 @@ def _read_text_again(run: RunFolder, texts: TextLocations) -> tuple[Corpus, Corp
     settings = run.read_settings()
     train, validation = ([_find_again(run.path, name) for name in names] for names in (texts.train, texts.validation))
     settings = settings.model_copy(update={"validation": validation[0]} if validation else {})
-    return read_and_split(train, settings, run.tokens)
+    is_capped = run.read_receipt().split.reason.endswith(CAPPED)  # earlier versions held out a tenth of any text
+    return read_and_split(train, settings, run.tokens, is_capped=is_capped)
 
 
 def _find_again(run: Path, name: str) -> str:

@@ -193,7 +193,46 @@ class ReadSettings(Frozen):
     """Keep the header and licence of Project Gutenberg's files instead of removing them."""
 
 
-class TrainSettings(ReadSettings):
+class TextSettings(ReadSettings):
+    """How texts become tokens: what is joined, what is held out, and whose tokenizer is used."""
+
+    unwrap: Literal["auto", "yes", "no"] = "auto"
+    """Join the lines of paragraphs that were wrapped at a width, so that the model writes paragraphs and no line ends.
+    Verse, tables, lists and program text keep their lines. "auto": in a text that is mostly wrapped prose."""
+    validation: Annotated[Annotated[float, Field(gt=0, le=0.5)] | str, BeforeValidator(_as_share)] = 0.1
+    """Text held out from training to validate on: a share of the characters (0.1 or 10%), or the path of another file.
+    """
+    split: Literal["auto", "spread", "tail", "documents"] = "auto"
+    """What is held out. "spread": several passages across each file. "tail": the end of the text. "documents": whole
+    files. "auto": documents if there are ten files or more, otherwise spread."""
+
+    base: str = "auto"
+    """Model to start from: "modern" or "small" (included), "gpt2" or another GPT-2 on the Hugging Face Hub, a folder,
+    or "none" to train a new model from scratch. "auto": the plan chooses and says why."""
+    vocab_size: Annotated[int, Field(ge=257, le=65_536)] | Auto = "auto"
+    """Tokens in a new model's vocabulary: byte-level BPE, trained on the training text (on an even sample of 100
+    million characters if it is longer)."""
+
+
+class PrepareSettings(TextSettings):
+    """How to prepare texts for training."""
+
+    synonyms: ClassVar[Mapping[str, str]] = {
+        "model": "base",
+        "validation_file": "validation",
+        "vocabulary": "vocab_size",
+        "num_proc": "workers",
+    }
+    groups: ClassVar[Mapping[str, str]] = {"encoding": "Text", "base": "Model", "seed": "Machine"}
+    common: ClassVar[tuple[str, ...]] = ("base", "validation", "workers")
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of all random numbers."""
+    workers: Annotated[int, Field(ge=1)] | Auto = "auto"
+    """Processes that read and encode. "auto": one for each core."""
+
+
+class TrainSettings(TextSettings):
     """How to train. Every field has a default that works; "auto" leaves the choice to the plan."""
 
     synonyms: ClassVar[Mapping[str, str]] = {
@@ -235,24 +274,8 @@ class TrainSettings(ReadSettings):
     }
     common: ClassVar[tuple[str, ...]] = ("base", "epochs", "minutes", "validation", "sample_prompt", "seed")
 
-    unwrap: Literal["auto", "yes", "no"] = "auto"
-    """Join the lines of paragraphs that were wrapped at a width, so that the model writes paragraphs and no line ends.
-    Verse, tables, lists and program text keep their lines. "auto": in a text that is mostly wrapped prose."""
-    validation: Annotated[Annotated[float, Field(gt=0, le=0.5)] | str, BeforeValidator(_as_share)] = 0.1
-    """Text held out from training to validate on: a share of the characters (0.1 or 10%), or the path of another file.
-    """
-    split: Literal["auto", "spread", "tail", "documents"] = "auto"
-    """What is held out. "spread": several passages across each file. "tail": the end of the text. "documents": whole
-    files. "auto": documents if there are ten files or more, otherwise spread."""
-
-    base: str = "auto"
-    """Model to start from: "modern" or "small" (included), "gpt2" or another GPT-2 on the Hugging Face Hub, a folder,
-    or "none" to train a new model from scratch. "auto": the plan chooses and says why."""
     size: Annotated[str, AfterValidator(_check_size)] = "auto"
     """Size of a new model: pico, nano, micro, mini, small, medium, gpt2, gpt2-medium, or LAYERSxWIDTH such as 6x256."""
-    vocab_size: Annotated[int, Field(ge=257, le=65_536)] | Auto = "auto"
-    """Tokens in a new model's vocabulary: byte-level BPE, trained on the training text (on an even sample of 100
-    million characters if it is longer)."""
     block_size: Annotated[int, Field(ge=8, le=8192)] | Auto = "auto"
     """Context length in tokens."""
     dropout: Share | Auto = "auto"

@@ -26,7 +26,7 @@ from epigone.cli.publish import publish
 from epigone.cli.quiz import quiz
 from epigone.cli.runs import list_command
 from epigone.cli.serve import serve
-from epigone.cli.train import INTERRUPTED, plan, resume, train
+from epigone.cli.train import INTERRUPTED, plan, prepare, resume, train
 from epigone.cli.write import write
 from epigone.errors import EpigoneError, OutOfMemory, OutputError, SettingsError, first_line
 from epigone.report.escape import show_controls, show_name
@@ -81,7 +81,7 @@ cli = Commands(
         epigone train sample:sonnets --minutes 2   try it without a text of your own
     """,
     groups={
-        "Train": (train, plan, resume),
+        "Train": (train, plan, prepare, resume),
         "Write": (write, serve, export),
         "Evaluate": (judge, quiz, score),
         "Runs": (list_command, report, publish),

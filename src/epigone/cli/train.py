@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field
 from epigone.cli.address_space import TO_TRAIN
 from epigone.cli.options import JSON, PATH, QUIET, RUN, SETTINGS_FILE, Argument, Command, Option
 from epigone.errors import SettingsError, TextNotFound, quote_command
-from epigone.settings import Frozen, Off, Positive, TrainSettings, as_minutes
+from epigone.settings import Frozen, Off, Positive, PrepareSettings, TrainSettings, as_minutes
 
 if TYPE_CHECKING:
     from epigone.cli.terminal import Screen
@@ -96,6 +96,57 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
             title = "Plan" if planned.part == "only" else "Plan of the first of two runs"
             screen.show_facts(title, describe_plan(planned.manifest.plan, planned.manifest.estimate))
             return _watch(planned.folder, events, screen, as_json)
+
+
+@click.command(
+    cls=Command,
+    address_space=TO_TRAIN,
+    kind=PrepareSettings,
+    examples="""
+        epigone prepare books/ --out prepared/books
+        epigone prepare "s3://bucket/web/*.parquet" --base gpt2 --out prepared/web
+        epigone train prepared/books
+    """,
+)
+@TEXT
+@click.option(
+    "-o",
+    "--out",
+    cls=Option,
+    synonyms=["--output-dir"],
+    type=PATH,
+    metavar="FOLDER",
+    required=True,
+    help="Folder for the tokens. Give it to train in place of the text.",
+)
+@SETTINGS_FILE
+@QUIET
+@JSON
+def prepare(text: Sequence[str], out: Path, settings: PrepareSettings, *, quiet: bool, as_json: bool) -> int:
+    """Read and encode texts of any size once, for any number of runs.
+
+    Goes on where it was interrupted. The same command on other machines that share the folder takes part.
+    """
+    names = _require_text(text)
+    from epigone.cli.terminal import loading, print_json, show_stages
+
+    with loading(quiet=quiet):
+        from epigone.preparation import prepare_texts
+        from epigone.report.views import describe_receipt
+
+    values = settings.model_dump(exclude={"workers"})
+    n_workers = None if settings.workers == "auto" else settings.workers
+    with _open_screen(quiet=quiet, as_json=as_json) as screen:
+        with show_stages(quiet=quiet) as watch:
+            found = prepare_texts(names, TrainSettings(**values), out, n_workers=n_workers, watch=watch)
+        _show_warnings(screen, found.receipt)
+        screen.show_facts("Read", describe_receipt(found.receipt))
+        base = found.choice.base
+        screen.show_note(f"Encoded with the tokenizer of {base.value}: {base.reason}.")
+        screen.show_note(f"To train on it: {quote_command('epigone', 'train', out)}")
+    if as_json:
+        print_json({"prepared": str(out), "base": base.value, "receipt": found.receipt.as_json()})
+    return 0
 
 
 @click.command(

@@ -329,9 +329,17 @@ def _read_sources(reading: _Reading, sources: Sequence[Source]) -> Iterator[File
         yield result
 
 
-def read_alone(source: Source, settings: ReadSettings) -> FileResult:
-    """What is in one file, for another process, which adds it to what it has read itself."""
-    reading = _Reading(settings, TextSpooler(held_characters=NEVER_SPOOLED), _Progress(lambda n_done, n_all: None, 0))
+def read_alone(source: Source, settings: ReadSettings, spooler: TextSpooler | None = None) -> FileResult:
+    """What is in one file, for another process, which adds it to what it has read itself.
+
+    `spooler`: where long texts go, for one that keeps what it reads, and no copy of it in the cache.
+    """
+    reading = _Reading(
+        settings,
+        spooler or TextSpooler(held_characters=NEVER_SPOOLED),
+        _Progress(lambda n_done, n_all: None, 0),
+        caches=spooler is None,
+    )
     result = reading.read_result(source)
     return replace(result, skipped=reading.skipped, unread=reading.unread, speakers=reading.speakers, is_own=False)
 
@@ -461,8 +469,11 @@ def read_document(source: Source, settings: ReadSettings = DEFAULTS) -> Document
 class _Reading:
     """Reads one file after another."""
 
-    def __init__(self, settings: ReadSettings, spooler: TextSpooler, progress: _Progress) -> None:
-        self.settings, self.spooler, self.progress = settings, spooler, progress
+    def __init__(
+        self, settings: ReadSettings, spooler: TextSpooler, progress: _Progress, *, caches: bool = True
+    ) -> None:
+        """`caches`: whether the text of parsed files is kept for the next time."""
+        self.settings, self.spooler, self.progress, self.caches = settings, spooler, progress, caches
         self.skipped: list[str] = []
         self.unread: list[str] = []
         """Files of a folder that may be texts and may not be."""
@@ -523,13 +534,21 @@ class _Reading:
     def _read_parsed(self, known: Format, file: BinaryIO, source: Source, outer: Limits | None) -> list[Document]:
         """The documents that a reader finds in a file; empty ones are left out."""
         self._need_fields(source, known.title, known)
-        sha256, n_bytes = _hash(file), file.seek(0, 2)
+        start, end = source.span or (0, file.seek(0, 2))
+        sha256, n_bytes = _hash(file, start, end), end - start
         file.seek(0)
         limits = Limits(source.name, n_bytes, outer)
         speakers = self.speakers.start_file()
-        context = ReadContext(name=source.name, settings=self.settings, limits=limits, speakers=speakers)
+        context = ReadContext(
+            name=source.name,
+            settings=self.settings,
+            limits=limits,
+            speakers=speakers,
+            row_groups=source.row_groups,
+        )
         receipt, texts, first = self._start_receipt(), list[Text](), None
-        for parsed in parse_cache.parse(known, file, context, sha256):
+        found = parse_cache.parse(known, file, context, sha256) if self.caches else known.read(file, context)
+        for parsed in found:
             receipt.start_document()
             text = receipt.add(as_piece(parsed.text))
             first = first or parsed
@@ -618,9 +637,10 @@ class _Reading:
         return ReceiptBuilder(None if self.settings.keep_boilerplate else GutenbergCleaner())
 
 
-def _hash(file: BinaryIO) -> str:
-    """The sha256 of an open file's bytes, in hex."""
+def _hash(file: BinaryIO, start: int, end: int) -> str:
+    """The sha256 of some of an open file's bytes, in hex."""
     digest = hashlib.sha256()
-    while piece := file.read(HASHED_BYTES):
+    file.seek(start)
+    while piece := file.read(min(HASHED_BYTES, end - file.tell())):
         digest.update(piece)
     return digest.hexdigest()

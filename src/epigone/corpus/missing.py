@@ -64,7 +64,10 @@ def explain_address(text: str) -> TextNotFound:
         return TextNotFound(f"{text} is an address of a file on this computer.", hint=f"Give its path: {path}")
     nearest = difflib.get_close_matches(scheme.lower(), WEB, n=1, cutoff=0.7)
     meant = f"Did you mean {nearest[0]}://{rest}?" if nearest else "Download it yourself and give the file."
-    return TextNotFound(f"{text} cannot be downloaded: only http and https addresses can.", hint=meant)
+    return TextNotFound(
+        f"{text} cannot be read: only http and https addresses can, and those of object stores (s3, gs, hf …).",
+        hint=meant,
+    )
 
 
 def explain_missing(path: Path, text: str) -> TextNotFound:

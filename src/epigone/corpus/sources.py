@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from epigone.corpus.download import download, hide_password, read_final_address
 from epigone.corpus.missing import explain_address, explain_folder, explain_missing, explain_several, refuse_run
+from epigone.corpus.object_store import is_stored, list_stored, open_stored
 from epigone.corpus.readers.formats import SUFFIXES
 from epigone.corpus.readers.scrivener import is_project, list_manuscript
 from epigone.corpus.readers.tweets import list_posts
@@ -54,6 +55,10 @@ class Source:
     """Where it is, if it is a file."""
     n_bytes: int = 0
     """The size, if it is known beforehand, else 0."""
+    row_groups: tuple[int, int] | None = None
+    """Of a Parquet table, the first row group that is read and the one after the last; None for all."""
+    span: tuple[int, int] | None = None
+    """The bytes in which these are; None for the whole file."""
     find_address: Callable[[], str] = str
     """Where it was found in the end, once it has been read, if its address redirected; else ""."""
 
@@ -100,6 +105,10 @@ def _resolve(text: str) -> Sources:
         return _single(_make_source(_open_standard_input, "standard input", key=PIPE))
     if text.startswith(SAMPLE):
         return _single(_make_sample_source(text))
+    if is_stored(text):
+        found = list_stored(text)
+        alone = len(found) == 1
+        return Sources(sources=tuple(make_stored_source(address, size, named=alone) for address, size in found))
     if ADDRESS.match(text):
         return _single(_make_url_source(text))
     path = Path(text).expanduser()
@@ -116,6 +125,12 @@ def _resolve(text: str) -> Sources:
 
 def _single(source: Source) -> Sources:
     return Sources(sources=(source,))
+
+
+def make_stored_source(address: str, n_bytes: int, *, named: bool) -> Source:
+    """A text in an object store."""
+    source = _make_source(partial(open_stored, address), hide_password(address), key=address, named=named)
+    return replace(source, n_bytes=n_bytes)
 
 
 def _make_sample_source(text: str) -> Source:

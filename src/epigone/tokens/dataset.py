@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from epigone.files import (
     CANNOT_WRITE,
     MISSING,
     flush,
+    hash_file,
     make_folder,
     name_temporary,
     open_new,
@@ -34,15 +35,28 @@ from epigone.files import (
     remove,
     write_json,
 )
+from epigone.tokens.shards import (
+    DTYPES,
+    IDS,
+    IdArray,
+    Shard,
+    ShardedIds,
+    ShardManifest,
+    npy_header,
+    open_shards,
+    read_manifest,
+)
 from epigone.tokens.tokenizer import BPETokenizer, cut_into_blocks, encode_blocks, encode_each, list_token_bytes
 
-Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Ids = IdArray | ShardedIds
 DocumentSpans = Sequence[Sequence[Text]]
 """For each document, the texts of its spans."""
-DTYPES = np.dtype(np.uint16), np.dtype(np.uint32)
-"""Of ids on disk: the second one if there are more tokens than the first can number."""
 FACTS = "tokens.json"
 """Written last: if it exists, the files of ids are complete."""
+POINTER = "at"
+"""In the facts, where tokens lie that were prepared for several runs; relative to the facts."""
+PERMUTED_BLOCKS = 1 << 20
+"""An order of up to so many blocks is a permutation in memory, of 8 MB; more are ordered by arithmetic alone."""
 PIECE_TOKENS, OVERLAP_TOKENS = 1 << 18, 256
 """Tokens that are decoded at once, and by how much consecutive pieces overlap."""
 MOST_DECODED, PLACE_TOKENS = 1 << 20, 1 << 16
@@ -119,7 +133,12 @@ def _count(part: DocumentSpans) -> int:
 def load_tokens(place: Path) -> TokenDataset:
     """Open what `tokenize` wrote. Raises RunDamaged, FileUnreadable."""
     try:
-        facts = json.loads(read_bytes(place / FACTS))
+        data = read_bytes(place / FACTS)
+        facts = json.loads(data)
+        if POINTER in facts:
+            return _follow(place, facts)
+        if "dtype" in facts:
+            return _open_shards(place, read_manifest(data))
         parts = {name: _open_part(place / f"{name}.npy", facts[name]) for name in ("train", "validation")}
     except (*MISSING, *INVALID) as error:
         why = f"{Path(error.filename).name} is missing" if isinstance(error, FileNotFoundError) else first_line(error)
@@ -131,9 +150,44 @@ def load_tokens(place: Path) -> TokenDataset:
     return TokenDataset(**parts, key=place.name)
 
 
+def point_to(place: Path, prepared: Path) -> TokenDataset:
+    """Make `place` stand for tokens that lie elsewhere, for any number of runs. Raises RunDamaged, OutputError."""
+    load_tokens(prepared)
+    make_folder(place)
+    at = Path(os.path.relpath(prepared.resolve(), place.resolve())).as_posix()
+    write_json(place / FACTS, {POINTER: at, "sha256": hash_file(prepared / FACTS)})
+    return load_tokens(place)
+
+
+def _follow(place: Path, facts: dict[str, str]) -> TokenDataset:
+    prepared = place / facts[POINTER]
+    if not (prepared / FACTS).exists():
+        raise ValueError(f"what was prepared in {os.path.normpath(prepared.absolute())} is not there any more")
+    if hash_file(prepared / FACTS) != facts["sha256"]:
+        raise ValueError(f"what was prepared in {os.path.normpath(prepared.absolute())} is another text now")
+    return replace(load_tokens(prepared), key=place.name)
+
+
+def _open_shards(place: Path, manifest: ShardManifest) -> TokenDataset:
+    def open_part(shards: Sequence[Shard]) -> TokenSplit:
+        n_documents = sum(shard.n_documents for shard in shards)
+        return TokenSplit(
+            ids=open_shards(place / IDS, shards, np.dtype(manifest.dtype)),
+            n_tokens=sum(shard.n_ids for shard in shards) - n_documents,
+            n_documents=n_documents,
+            n_characters=sum(shard.n_characters for shard in shards),
+            n_bytes=sum(shard.n_bytes for shard in shards),
+        )
+
+    return TokenDataset(train=open_part(manifest.train), validation=open_part(manifest.validation), key=place.name)
+
+
 def copy_tokens(place: Path, folder: Path) -> TokenDataset:
     """Copy what `tokenize` wrote into another folder for tokens, and open it there. Raises RunDamaged, OutputError."""
     load_tokens(place)
+    facts = json.loads(read_bytes(place / FACTS))
+    if POINTER in facts:
+        return point_to(folder / place.name, place / facts[POINTER])
     try:
         make_folder(folder)
         beside = name_temporary(folder)
@@ -193,7 +247,7 @@ def _write_part(
     dtype, end = DTYPES[len(tokenizer) > 2**16], tokenizer.end_of_text_id
     digest, n_ids, n_characters, n_bytes = hashlib.sha256(), 0, 0, 0
     with open_new(path) as file:
-        file.write(_npy_header(dtype, 0))
+        file.write(npy_header(dtype, 0))
         for ids, text in encode_each(_list_blocks(part), tokenizer):
             data = np.array(ids if text else [end], dtype).tobytes()
             file.write(data)
@@ -203,7 +257,7 @@ def _write_part(
             n_bytes += len(text.encode("utf-8", "surrogatepass"))
             watch(n_characters)
         file.seek(0)
-        file.write(_npy_header(dtype, n_ids))
+        file.write(npy_header(dtype, n_ids))
     flush(path)
     return {
         "n_tokens": n_ids - len(part),
@@ -222,22 +276,14 @@ def _list_blocks(part: DocumentSpans) -> Iterator[str]:
             yield from cut_into_blocks(span)
 
 
-def _npy_header(dtype: np.dtype[Any], n_ids: int) -> bytes:
-    """The header of a .npy file; numpy pads it, so that its length does not depend on the number of ids."""
-    header = io.BytesIO()
-    facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (n_ids,)}
-    np.lib.format.write_array_header_1_0(header, facts)
-    return header.getvalue()
-
-
 def _open_part(path: Path, facts: dict[str, int | str]) -> TokenSplit:
     counts = {name: int(value) for name, value in facts.items() if name != "sha256"}
     n_ids = counts["n_tokens"] + counts["n_documents"]
     with reading(path):
         with path.open("rb") as file:
-            header = file.read(len(_npy_header(np.dtype(np.uint16), 0)))
+            header = file.read(len(npy_header(np.dtype(np.uint16), 0)))
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # where reading a map fails, the process ends
-        dtype = next((dtype for dtype in DTYPES if header == _npy_header(dtype, n_ids)), None)
+        dtype = next((dtype for dtype in DTYPES if header == npy_header(dtype, n_ids)), None)
         if dtype is None or sha256 != facts["sha256"]:  # numpy itself would evaluate any header as Python
             raise ValueError(f"{path.name} is not what was written")
         return TokenSplit(ids=np.memmap(path, dtype, "r", len(header), (n_ids,)), **counts)
@@ -252,7 +298,7 @@ def decode_documents(part: TokenSplit, tokenizer: BPETokenizer) -> list[Text]:
     texts: list[Text] = []
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def add(ids: Ids, *, is_last: bool) -> None:
+    def add(ids: IdArray, *, is_last: bool) -> None:
         spooler.add(decoder.decode(b"".join(map(token_bytes.__getitem__, ids.tolist())), is_last))
 
     is_open = False
@@ -267,7 +313,7 @@ def decode_documents(part: TokenSplit, tokenizer: BPETokenizer) -> list[Text]:
         if is_open:
             add(before, is_last=False)
     if is_open:
-        add(part.ids[:0], is_last=True)
+        add(np.empty(0, np.uint16), is_last=True)
         texts.append(spooler.finish())
     return texts
 
@@ -320,6 +366,40 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 """Ids and their targets, the ids that follow: int64 [batch, time] both."""
 
 
+Order = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
+"""From places in an epoch to the numbers of the blocks that are read there."""
+ROUNDS = 8
+
+
+class Permutation:
+    """A permutation of any size that takes no memory: a Feistel network (Luby and Rackoff 1988).
+
+    It permutes the numbers below a power of four; from one that is too large it goes on until one is small enough
+    (cycle walking, Black and Rogaway 2002), four times at most on average.
+    """
+
+    def __init__(self, size: int, keys: npt.NDArray[np.uint64]) -> None:
+        self.size, self.keys = size, keys
+        self._half = np.uint64(max(1, -(-(size - 1).bit_length() // 2)))
+        self._mask = np.uint64((1 << int(self._half)) - 1)
+
+    def __call__(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where each of the places goes."""
+        found = self._permute(places.astype(np.uint64))
+        while (outside := found >= self.size).any():
+            found[outside] = self._permute(found[outside])
+        return found.astype(np.int64)
+
+    def _permute(self, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        left, right = numbers >> self._half, numbers & self._mask
+        for key in self.keys:
+            mixed = (right + key) * np.uint64(0x9E3779B97F4A7C15)  # as splitmix64 mixes (Steele et al. 2014)
+            mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(31))) & self._mask)
+        return (left << self._half) | right
+
+
 class Batches:
     """Blocks of the stream in a new order and with a new offset in each epoch: a pure function of seed and step.
 
@@ -333,18 +413,25 @@ class Batches:
         self.block_size = block_size
         self.blocks_per_step = blocks_per_step
         self.n_blocks = len(ids) // block_size
-        self._starts_of_epoch = lru_cache(maxsize=2)(lambda number: self._shuffle_blocks(number, seed))
+        self._order_of_epoch = lru_cache(maxsize=2)(lambda number: self._shuffle_blocks(number, seed))
 
-    def _shuffle_blocks(self, number: int, seed: int) -> npt.NDArray[np.int64]:
-        """The start of each block of an epoch, in reading order."""
+    def _shuffle_blocks(self, number: int, seed: int) -> tuple[int, Order]:
+        """Where the first block of an epoch begins, and the order in which its blocks are read."""
         random = np.random.default_rng([seed, number])
-        offset = random.integers(self.block_size)
-        return (offset + random.permutation(self.n_blocks) * self.block_size) % len(self.ids)
+        offset = int(random.integers(self.block_size))
+        if self.n_blocks > PERMUTED_BLOCKS:
+            return offset, Permutation(self.n_blocks, random.integers(1 << 63, size=ROUNDS, dtype=np.uint64))
+        return offset, random.permutation(self.n_blocks).__getitem__
 
     def starts(self, step: int) -> npt.NDArray[np.int64]:
         """The starts of the blocks of a step, which is counted from 0: int64 [blocks per step]."""
         places = np.arange(step * self.blocks_per_step, (step + 1) * self.blocks_per_step)
-        return np.array([self._starts_of_epoch(int(i) // self.n_blocks)[i % self.n_blocks] for i in places])
+        found = np.empty(len(places), np.int64)
+        for number in np.unique(places // self.n_blocks).tolist():
+            of_epoch = places // self.n_blocks == number
+            offset, order = self._order_of_epoch(number)
+            found[of_epoch] = (offset + order(places[of_epoch] % self.n_blocks) * self.block_size) % len(self.ids)
+        return found
 
     def read(self, step: int, *, rows: slice = slice(None)) -> Batch:
         """The rows of a step's blocks that one process computes."""

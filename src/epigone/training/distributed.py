@@ -36,7 +36,7 @@ from torch.distributed.rendezvous import rendezvous
 from epigone.corpus.sources import PIPE
 from epigone.errors import EpigoneError, OutputError, ProcessFailed, SettingsError, first_line
 from epigone.files import write_text
-from epigone.hardware import Hardware
+from epigone.hardware import Hardware, count_own_cores
 from epigone.planning.plan import Plan
 from epigone.planning.specs import ComputeSpec
 from epigone.training.state import pack_random_state
@@ -176,9 +176,10 @@ class Processes:
         """The values of all processes, by rank. All have to call it; it waits for them."""
         number = next(self._n_gathered)
         self.store.set(f"value/{number}/{self.rank}", value)
-        keys = [f"value/{number}/{rank}" for rank in range(self.size)]
+        keys, pause = [f"value/{number}/{rank}" for rank in range(self.size)], POLL_SECONDS
         while not self.store.check(keys):
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(1.1 * pause, BEAT_SECONDS)  # what takes an hour need not be asked for 72,000 times
         return [found.decode() for found in self.store.multi_get(keys)]
 
     def leave(self) -> None:
@@ -354,8 +355,7 @@ def _share_cores() -> None:
     """Give each process of this machine its share of the cores; torchrun itself says 1 where the user says nothing."""
     of_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     if os.environ.get("OMP_NUM_THREADS") in (None, "1" if of_torchrun else None):
-        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        n_threads = max(1, n_cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        n_threads = count_own_cores()
         os.environ["OMP_NUM_THREADS"] = str(n_threads)  # or accelerate would choose another number, with a warning
         torch.set_num_threads(n_threads)
 
@@ -449,6 +449,21 @@ def ask_main_process(question: Callable[[], bool]) -> bool:
     for processes in _joined:
         answer = processes.gather(str(answer))[0] == "True"
     return answer
+
+
+def take_from_main_process(make: Callable[[], str]) -> str:
+    """What the main process makes, for all; the others wait for it outside of torch, however long it takes."""
+    found = make() if is_main_process() else ""
+    for processes in _joined:
+        found = processes.gather(found)[0]
+    return found
+
+
+def wait_until_seen(path: Path) -> None:
+    """Give a network file system time to show a file that another process has written."""
+    ends = time.monotonic() + SEEING_SECONDS
+    while not path.exists() and time.monotonic() < ends:
+        time.sleep(POLL_SECONDS)
 
 
 def _name_launcher() -> str:

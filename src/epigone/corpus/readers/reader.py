@@ -94,6 +94,8 @@ class ReadContext:
     """Who speaks in the file, as far as it is a conversation."""
     notes: list[str] = field(default_factory=list)
     """What the user should know of how the file was read, in a few words each."""
+    row_groups: tuple[int, int] | None = None
+    """Of a Parquet table, the first row group that is read and the one after the last; None for all."""
 
     def decode(self, data: bytes) -> str:
         """The text of a file without markup of its own for its encoding. Raises TextUnreadable or TextTooShort."""
