@@ -229,7 +229,7 @@ test('the parts of several continuations go to their own', () => {
 });
 
 test('a link holds what it was made of; what is no number is left out', () => {
-  const settings = {temperature: 0.9, length: 30, stopAt: 'line', guidance: 1.5, maxCopy: '50', words: 'auto'};
+  const settings = {temperature: 0.9, length: 30, stopAt: 'line', guidance: 1.5, mix: 'poe', share: 0.4, maxCopy: '50', words: 'auto'};
   const values = {model: 'my novel', prompt: 'It was\n& “so”', seed: 0, ...settings};
   assert.deepEqual(readFragment(`#${makeFragment(values)}`), values);
   assert.equal(readFragment(''), null);

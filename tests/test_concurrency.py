@@ -15,7 +15,8 @@ from transformers import GPT2LMHeadModel
 
 from epigone.generation.batch import Generation, GenerationBatch, StreamedText
 from epigone.generation.generator import TextGenerator
-from epigone.model.decoder import DecoderState, FastDecoder, GuidedDecoder, ReferenceDecoder, make_decoder
+from epigone.model.combination import GuidedDecoder
+from epigone.model.decoder import DecoderState, FastDecoder, ReferenceDecoder, make_decoder
 from epigone.settings import WriteSettings
 from epigone.tokens.tokenizer import BPETokenizer
 from helpers_front import shared_run

@@ -11,9 +11,9 @@ from transformers import GPT2LMHeadModel
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
 from epigone.model import decoder as decoders
+from epigone.model.combination import GuidedDecoder
 from epigone.model.decoder import (
     FastDecoder,
-    GuidedDecoder,
     ReferenceDecoder,
     choose_weight_format,
     find_least_rows,

@@ -586,6 +586,38 @@ def test_style_strength_is_off_with_a_reason_where_a_model_has_no_base(page):
     expect(page.locator("#guidance-help")).to_contain_text("Only for models")
 
 
+def test_voices_that_cannot_be_mixed_say_why(page):
+    open_settings(page)
+    expect(page.locator("#mix")).to_be_disabled()
+    expect(page.locator("#share")).to_be_hidden()
+    expect(page.locator("#mix-help")).to_contain_text("tuned from the same base")
+
+
+def test_two_voices_of_one_base_are_mixed(opener):
+    def give_base(route: Route) -> None:
+        answer = route.fetch()
+        models = [model | {"base": "small"} for model in answer.json()["models"]]
+        route.fulfill(response=answer, json=answer.json() | {"models": models})
+
+    with opener() as (page, _):
+        page.route("**/api/models", give_base)
+        page.reload()
+        choose_model(page, "sonnets")
+        open_settings(page)
+        page.select_option("#mix", "other")
+        page.locator("#share").fill("0.3")
+        expect(page.locator("#share-value")).to_have_text("30 %")
+        asked = requests_of(page, "/v1/completions")
+        write(page, START)
+        go_on(page)
+        assert asked[-1]["mix"] == {"other": 0.3}
+        page.select_option("#mix", "")
+        page.keyboard.press("Escape")
+        write(page, START)
+        go_on(page)
+        assert "mix" not in asked[-1]
+
+
 def test_a_link_repeats_the_continuations(opener):
     with opener() as (page, _):
         write(page, START)

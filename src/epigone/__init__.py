@@ -24,6 +24,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 if TYPE_CHECKING:
     from epigone.errors import EpigoneError
+    from epigone.mixing import mix
     from epigone.pipeline import plan, train
     from epigone.resumption import resume
     from epigone.run import Run, open_run
@@ -34,6 +35,7 @@ _HOMES = {
     "Run": "epigone.run",
     "TrainSettings": "epigone.settings",
     "WriteSettings": "epigone.settings",
+    "mix": "epigone.mixing",
     "open_run": "epigone.run",
     "plan": "epigone.pipeline",
     "resume": "epigone.resumption",
@@ -45,6 +47,7 @@ __all__ = [
     "TrainSettings",
     "WriteSettings",
     "__version__",
+    "mix",
     "open_run",
     "plan",
     "resume",

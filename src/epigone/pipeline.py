@@ -32,8 +32,9 @@ from epigone.planning.plan import Plan
 from epigone.preparation import PreparedRun, fit_to_clock, prepare
 from epigone.report.publish import is_quick, publish_curves, write_report
 from epigone.report.recorder import RunRecorder
-from epigone.run import PathOrName, Run
+from epigone.run import Run
 from epigone.runs.folder import RunFolder
+from epigone.runs.model_folder import PathOrName
 from epigone.runs.records import Manifest, Receipt, SamplingRecord, TemperatureRecord, TextLocations
 from epigone.settings import SELF, TrainSettings, make_settings
 from epigone.tokens.dataset import FACTS, TokenDataset, copy_tokens

@@ -47,8 +47,9 @@ from epigone.pipeline import (
 from epigone.planning.plan import Plan, adapt_to_machine, adapt_to_processes, extend_plan
 from epigone.report.publish import publish
 from epigone.report.recorder import RunRecorder
-from epigone.run import PathOrName, Run
+from epigone.run import Run
 from epigone.runs.folder import RunFolder
+from epigone.runs.model_folder import PathOrName
 from epigone.runs.records import Manifest, TextLocations
 from epigone.runs.repair import CONFIG_AND_TOKENIZER
 from epigone.settings import SELF, TrainSettings, make_settings

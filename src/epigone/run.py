@@ -9,28 +9,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
-from os import PathLike
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from epigone.corpus.large_text import read_some
-from epigone.errors import BaseError, RunDamaged, RunIncompatible, RunNotFound, SettingsError, quote_command
+from epigone.errors import BaseError, RunDamaged, RunIncompatible, SettingsError
 from epigone.evaluation.quiz import Question, choose_passages, make_pair, make_quiz
 from epigone.evaluation.verdict import UNTOUCHED
-from epigone.files import exists, hash_file, write_json
+from epigone.files import hash_file, write_json
 from epigone.generation.batch import StreamedText
 from epigone.generation.generator import OnProgress, TextGenerator, WriteDefaults, ignore_progress
 from epigone.generation.known_words import KnownWords, choose_words, gather_words
 from epigone.hardware import find_hardware
+from epigone.mixing import Mixture, open_mixture
 from epigone.model.base_profile import BASES
-from epigone.model.decoder import Decoder, GuidedDecoder, open_decoder
+from epigone.model.combination import GuidedDecoder
+from epigone.model.decoder import open_decoder
 from epigone.model.gpt2 import read_shape
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
-from epigone.model.weights import read_temperature
 from epigone.runs.folder import RunFolder
-from epigone.runs.records import ModelFacts
-from epigone.runs.repair import CONFIG_AND_TOKENIZER
+from epigone.runs.model_folder import PathOrName, find_model_folder, no_model_yet
 from epigone.settings import WriteSettings, make_settings
 from epigone.tokens.tokenizer import load_tokenizer
 from epigone.training.events import Evaluated, effective_history, find_best
@@ -84,7 +83,7 @@ def _name_model(folder: Path) -> str:
     ).hexdigest()
 
 
-PathOrName = str | PathLike[str]
+ONE_OF_TWO = "Leave out one of the two."
 LONGEST_JUDGED = 2_000
 """Characters of each of the texts that are written to be judged: many beginnings show more than one long text."""
 
@@ -144,7 +143,9 @@ class Run:
         Candidate k of text n is drawn with seed + n * best_of + k. Raises what `write` does.
         """
         if self.best is None:
-            raise _no_model_yet(self.path)
+            raise no_model_yet(self.path)
+        if settings.mix:
+            raise SettingsError("--best-of is the nearest to one author, and --mix is of several.", hint=ONE_OF_TWO)
         generator, ranking, n_each = self.open_generator(settings), None, settings.best_of
         for number in range(first, settings.count):
             seed = (settings.seed + number * n_each) % 2**32
@@ -224,7 +225,7 @@ class Run:
         self.folder.check_no_links()
         best, model = self.best, self.folder.hash_model()
         if best is None:
-            raise _no_model_yet(self.path)
+            raise no_model_yet(self.path)
         author = Author(
             name=", ".join(file.name for file in self.folder.read_receipt().files[:3]),
             documents=self.folder.read_documents(),
@@ -253,9 +254,9 @@ class Run:
         return generator.write("", asked), generator
 
     def open_generator(self, settings: WriteSettings | None = None) -> TextGenerator:
-        """The best model, loaded once for each device, precision and guidance. Threads may share it."""
+        """The best model, loaded once for each device, precision, guidance and mixture. Threads may share it."""
         settings = settings or WriteSettings()
-        key = (settings.device, settings.precision, settings.guidance)
+        key = (settings.device, settings.precision, settings.guidance, settings.mix)
         with self._lock:
             if key not in self._generators:
                 self._generators[key] = open_generator(self.path, settings)
@@ -323,71 +324,33 @@ def score(name: PathOrName, text: str, device: str = "auto", *, progress: bool =
 def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, progress: bool = False) -> TextGenerator:
     """A generator for a run's folder, or for any GPT-2, from a folder or by its name on the hub.
 
-    Of the settings, device, precision and guidance count. Raises RunNotFound, RunDamaged, BaseError, SettingsError.
+    Of the settings, mix, device, precision and guidance count. Raises RunNotFound, RunDamaged, BaseError and
+    SettingsError.
     """
     settings = settings or WriteSettings()
-    hardware, folder = find_hardware(settings.device), find_model_folder(name, progress=progress)
-    run = RunFolder.find(Path(name)) if RunFolder.is_run(Path(name)) else None
-    facts = run.read_model_facts() if run else ModelFacts()
-    decoder: Decoder = open_decoder(folder, settings.precision, hardware)
+    hardware, mixture = find_hardware(settings.device), open_mixture(name, settings.mix, progress=progress)
+    decoder = mixture.open_decoder(settings.precision, hardware)
     if settings.guidance != 1:
-        if facts.base == "none":
+        if mixture.base == "none":
             raise SettingsError("--guidance needs a run that was fine-tuned from a base.", hint="Leave it out.")
-        other = find_base(facts.base, progress=progress).folder
-        base_decoder = open_decoder(other, settings.precision, hardware)
+        base_decoder = open_decoder(find_base(mixture.base, progress=progress).folder, settings.precision, hardware)
         decoder = GuidedDecoder(decoder, base_decoder, settings.guidance)
-    start = facts.base if run else str(name)
-    words = choose_words(start)
+    leading, words = mixture.leading, choose_words(mixture.leading.base)
     return TextGenerator(
         decoder,
-        load_tokenizer(folder),
+        mixture.tokenizer,
         WriteDefaults(
-            start_text=facts.start_text,
-            temperature=read_temperature(folder),
+            start_text=leading.facts.start_text,
+            temperature=mixture.temperature,
             words=words,
-            stop_at=facts.stop_at,
+            stop_at=leading.facts.stop_at,
         ),
-        read_documents=run.read_documents if run else None,
-        read_words=partial(_read_words, run, start) if run or words == "known" else None,
+        read_documents=mixture.read_documents if mixture.runs else None,
+        read_words=partial(_read_words, mixture) if mixture.runs or words == "known" else None,
     )
 
 
-def _read_words(run: RunFolder | None, base: str) -> KnownWords:
-    """The words of a run's training text, or of parts of it that are longer than any novel, and of a bundled base."""
-    return gather_words(read_some(run.read_documents(), WORDS_FROM) if run else (), base)
-
-
-def find_model_folder(name: PathOrName, *, progress: bool) -> Path:
-    """The checked folder with the model of a run, or with any GPT-2. Raises RunNotFound, BaseError."""
-    path = Path(name)
-    if RunFolder.is_run(path):
-        return _check_model(RunFolder.find(path))
-    return find_base(str(path), progress=progress).folder
-
-
-def _check_model(run: RunFolder) -> Path:
-    """The folder of a run's best model. Raises RunNotFound, RunDamaged."""
-    if not exists(run.model / WEIGHTS) and run.checksums.find_damage(run.model / WEIGHTS) is None:
-        raise _no_model_yet(run.path)
-    if fault := next(
-        filter(None, map(run.checksums.find_damage, (run.model / name for name in (WEIGHTS, *CONFIG_AND_TOKENIZER)))),
-        None,
-    ):
-        raise _run_damaged(run, fault)
-    try:
-        return find_base(str(run.model)).folder
-    except BaseError as error:
-        raise _run_damaged(run, str(error)) from None
-
-
-def _run_damaged(run: RunFolder, fault: str) -> RunDamaged:
-    return RunDamaged(
-        f"{run.path}: {fault.rstrip('.')}.", hint=f"{quote_command('epigone', 'resume', run.path)} restores it."
-    )
-
-
-def _no_model_yet(run: PathOrName) -> RunNotFound:
-    return RunNotFound(
-        f"{run} holds no model yet: it stopped before its first evaluation.",
-        hint=f"Go on with it: {quote_command('epigone', 'resume', Path(run))}",
-    )
+def _read_words(mixture: Mixture) -> KnownWords:
+    """The words of the runs' training texts, or of parts of those that are longer than any novel, and of a base."""
+    texts = (text for run in mixture.runs for text in read_some(run.read_documents(), WORDS_FROM))
+    return gather_words(texts, mixture.leading.base)

@@ -99,6 +99,31 @@ def _as_share(value: object) -> object:
     return share
 
 
+def as_mix(value: object) -> object:
+    """The runs of {"runs/poe": 0.4} or "runs/poe:0.4" as the setting `mix` has them; anything else as it is."""
+    if isinstance(value, Mapping):
+        return tuple(f"{name}:{share}" for name, share in value.items())
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def parse_mix(text: str) -> tuple[str, float | None]:
+    """The name and the share of "runs/poe:0.4" or "runs/poe:40%"; no share where there is none. Raises ValueError."""
+    found = re.fullmatch(r"(.+):(-?[0-9]*\.?[0-9]+(?:e-?[0-9]+)?) ?(%?)", text, re.DOTALL)
+    if found is None:
+        return text, None
+    share = float(found[2]) / (100 if found[3] else 1)
+    if not 0 <= share <= 1:
+        raise ValueError("a run and its share, from 0 to 1, such as runs/poe:0.4")
+    return found[1], share
+
+
+def _check_mix(text: str) -> str:
+    if not text:
+        raise ValueError("a run and its share, such as runs/poe:0.4")
+    parse_mix(text)
+    return text
+
+
 class Frozen(BaseModel):
     """A frozen object that refuses unknown keys and wrong types, and takes each field's help from the text under it."""
 
@@ -396,6 +421,10 @@ class WriteSettings(Frozen):
     guidance: Annotated[float, Field(ge=0, le=10)] = 1.0
     """Above 1 exaggerates the style that a fine-tuned model has learned, below 1 weakens it, 0 is the base model. Needs
     the base model."""
+    mix: Annotated[tuple[Annotated[str, AfterValidator(_check_mix)], ...], BeforeValidator(as_mix)] = ()
+    """Another run whose voice is mixed in, with its share from 0 to 1, such as runs/poe:0.4. Can be repeated; the rest
+    is the first run's. Runs of one base are mixed by their weights, others with the same tokenizer by their
+    probabilities."""
     repetition_penalty: Annotated[float, Field(ge=1)] = 1.0
     """Above 1 makes tokens that have already been written less likely."""
     no_repeat_ngram_size: Annotated[int, Field(ge=0)] = 0

@@ -21,6 +21,7 @@ from click.shell_completion import get_completion_class, shell_complete
 from epigone import __version__
 from epigone.cli.export import export
 from epigone.cli.judge import judge, report, score
+from epigone.cli.mix import mix
 from epigone.cli.options import Argument, Command, Commands
 from epigone.cli.publish import publish
 from epigone.cli.quiz import quiz
@@ -82,7 +83,7 @@ cli = Commands(
     """,
     groups={
         "Train": (train, plan, prepare, resume),
-        "Write": (write, serve, export),
+        "Write": (write, mix, serve, export),
         "Evaluate": (judge, quiz, score),
         "Runs": (list_command, report, publish),
         "More": (completion, show_help, version),

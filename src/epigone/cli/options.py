@@ -58,6 +58,7 @@ PLACEHOLDERS = {
     "language": "CODE",
     "licence": "NAME",
     "minutes": "TIME",
+    "mix": "RUN:SHARE",
     "reference_authors": "FOLDER",
     "schedule": "NAME",
     "schedule_arguments": "NAME=VALUE",

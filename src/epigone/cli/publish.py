@@ -82,7 +82,7 @@ def publish(run: Path, name: str, settings: PublishOptions) -> int:
 
 def _prepare(run: Run, repository: str, settings: PublishOptions) -> Publication:
     from epigone.export.publication import check_language, check_licence, prepare_publication
-    from epigone.run import find_model_folder
+    from epigone.runs.model_folder import find_model_folder
 
     licence, language = settings.licence, settings.language
     if not settings.yes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import click
 from epigone.cli.options import JSON, PATH, Argument, Command
 from epigone.errors import RunNotFound, SettingsError, quote_command
 from epigone.runs.listing import RUNS, RunOverview, has_model, list_run_folders, list_runs, looks_like_run
+from epigone.settings import parse_mix
 from epigone.training.events import Grade
 
 NO_RUN = "To make one: epigone train TEXT"
@@ -90,6 +91,12 @@ def find_model(name: str, *, to_resume: bool = False) -> str:
     if path.is_dir() and not RunFolder.is_run(path) and not (path / "config.json").exists():
         raise RunNotFound(f"{name} holds neither a run nor a model.", hint=no_run)
     return name
+
+
+def find_mixed(mix: Sequence[str]) -> tuple[str, ...]:
+    """The setting `mix` with the runs in runs/ that are meant. Raises RunNotFound, SettingsError."""
+    parts = [(find_model(name), share) for name, share in map(parse_mix, mix)]
+    return tuple(name if share is None else f"{name}:{share:g}" for name, share in parts)
 
 
 def find_alike(name: str) -> str:

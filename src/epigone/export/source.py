@@ -11,8 +11,8 @@ from pathlib import Path
 from epigone.errors import BaseUnusable, OutputError
 from epigone.files import is_link, make_folder
 from epigone.model.weights import PREFIX, Weights, is_plain, read_temperature, read_weights
-from epigone.run import find_model_folder
 from epigone.runs.folder import RunFolder
+from epigone.runs.model_folder import find_model_folder
 from epigone.runs.records import ModelFacts
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 

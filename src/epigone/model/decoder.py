@@ -1,4 +1,4 @@
-"""Token-by-token inference with a KV cache: GPT-2 from packed weights, transformers' own forward, and guidance.
+"""Token-by-token inference with a KV cache: GPT-2 from packed weights, and transformers' own forward.
 
 A decoder holds weights and nothing else, so several threads may use one at the same time. What changes from token to
 token, the KV cache above all, is in a `DecoderState`, which belongs to the caller that started it.
@@ -392,65 +392,6 @@ class ReferenceState:
     def copy(self) -> ReferenceState:
         """See `DecoderState`."""
         return ReferenceState(self._decoder, deepcopy(self._cache), self.count, self.logits.clone())
-
-
-# -- guidance
-
-
-class GuidedDecoder:
-    """Two models over one vocabulary as one: their log-probabilities, the first one's extrapolated beyond the second's.
-
-    `strength` 0 is the second model, 1 the first one, and above 1 exaggerates what it has learned since (DExperts, Liu
-    et al. 2021).
-    """
-
-    def __init__(self, tuned: Decoder, base: Decoder, strength: float) -> None:
-        self.tuned, self.base, self.strength = tuned, base, strength
-        self.device: torch.device = tuned.device
-        self.n_positions: int = min(tuned.n_positions, base.n_positions)
-
-    def count_bytes(self, room: int) -> int:
-        """See `Decoder`."""
-        return self.tuned.count_bytes(room) + self.base.count_bytes(room)
-
-    def begin(self, ids: torch.Tensor, room: int, count: int) -> GuidedState:
-        """See `Decoder`."""
-        room = min(room, self.n_positions)
-        return GuidedState(self, self.tuned.begin(ids, room, count), self.base.begin(ids, room, count))
-
-    def step_together(self, states: Sequence[GuidedState], ids: torch.Tensor) -> torch.Tensor:
-        """See `Decoder`."""
-        tuned = self.tuned.step_together([state.tuned for state in states], ids)
-        return self.mix(tuned, self.base.step_together([state.base for state in states], ids))
-
-    def read_all(self, ids: torch.Tensor) -> torch.Tensor:
-        """See `Decoder`."""
-        return self.mix(self.tuned.read_all(ids), self.base.read_all(ids))
-
-    def mix(self, tuned: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities from the two models' logits."""
-        return torch.lerp(base.log_softmax(-1), tuned.log_softmax(-1), self.strength)
-
-
-class GuidedState:
-    """The states of both models of a `GuidedDecoder`."""
-
-    def __init__(self, decoder: GuidedDecoder, tuned: DecoderState, base: DecoderState) -> None:
-        self._decoder, self.tuned, self.base = decoder, tuned, base
-        self.logits = decoder.mix(tuned.logits, base.logits)
-
-    def step(self, ids: torch.Tensor) -> torch.Tensor:
-        """See `DecoderState`."""
-        return self._decoder.mix(self.tuned.step(ids), self.base.step(ids))
-
-    @property
-    def room_left(self) -> int:
-        """See `DecoderState`."""
-        return min(self.tuned.room_left, self.base.room_left)
-
-    def copy(self) -> GuidedState:
-        """See `DecoderState`."""
-        return GuidedState(self._decoder, self.tuned.copy(), self.base.copy())
 
 
 # -- which decoder, and which format

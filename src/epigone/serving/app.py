@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -108,9 +109,9 @@ class Service:
         except EpigoneError as error:
             raise translate(error) from None
 
-    async def load(self, name: str) -> LoadedModel:
-        """The model of a name, in memory. Raises ApiError."""
-        return await self.work(self.library.load, await self.work(self.library.find, name))
+    async def load(self, name: str, mix: Mapping[str, float] = MappingProxyType({})) -> LoadedModel:
+        """The model of a name, in memory, with others mixed in by their names. Raises ApiError."""
+        return await self.work(self.library.load, *await self.work(self.library.find_mixed, name, mix))
 
     def close(self) -> None:
         """End all threads."""
@@ -296,7 +297,7 @@ async def complete(request: Request) -> Response:
 
 
 async def _prepare(service: Service, query: CompletionQuery) -> Completion:
-    model = await service.load(query.model)
+    model = await service.load(query.model, query.mix)
     deadline = time.monotonic() + service.limits.seconds
     return await service.work(lambda: Completion(query, model, plain=service.plain, deadline=deadline))
 

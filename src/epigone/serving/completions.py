@@ -303,6 +303,8 @@ class Completion:
 
     def _rank(self, candidates: Sequence[Choice]) -> list[float]:
         """How near to the author each of them is, as --best-of ranks them."""
+        if self.query.mix:
+            raise ApiError(400, "best_by: style is that of one author, and mix is of several.", param="best_by")
         if self.model.served.kind != "run":
             raise ApiError(400, "best_by: style needs a run, whose author it compares with.", param="best_by")
         records = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +15,13 @@ from threading import Lock, RLock
 from typing import Literal
 
 from epigone import __version__
-from epigone.errors import EpigoneError
+from epigone.errors import EpigoneError, SettingsError
 from epigone.generation.generator import TextGenerator
 from epigone.hardware import find_free_bytes, find_hardware
+from epigone.mixing import Mixture, open_mixture
 from epigone.model.base_profile import BASES
-from epigone.model.decoder import Decoder, FastDecoder, GuidedDecoder, open_decoder
+from epigone.model.combination import CombinedDecoder, GuidedDecoder
+from epigone.model.decoder import Decoder, FastDecoder, open_decoder
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.run import open_generator, open_run
 from epigone.runs.folder import RunFolder
@@ -39,6 +41,7 @@ COPIES = 3
 PAUSE = 0.2
 """Seconds after which a model is read again whose files did not fit together: training may have been replacing them."""
 
+CANNOT_MIX = "these models have different tokenizers; runs of one base can be mixed."
 Kind = Literal["run", "base"]
 Signature = tuple[tuple[int, int, int], ...]
 
@@ -71,6 +74,11 @@ class ServedModel:
             return (self.model_folder / WEIGHTS).stat().st_size
         return 0
 
+    @property
+    def place(self) -> str:
+        """What the library knows it by."""
+        return self.name if self.kind == "base" else str(self.folder)
+
     def sign(self) -> Signature:
         """What changes when its files are replaced; empty where it has no weights."""
         found = []
@@ -81,16 +89,20 @@ class ServedModel:
         return tuple(found) if self.created else ()
 
 
+Mix = tuple[tuple[ServedModel, float], ...]
+"""Models that are mixed into another one, with their shares."""
+
+
 class LoadedModel:
     """A model in memory. Threads may share it."""
 
-    def __init__(self, served: ServedModel, signature: Signature) -> None:
-        """Raises EpigoneError."""
-        self.served, self.signature = served, signature
+    def __init__(self, served: ServedModel, signature: Signature, mix: Mix = ()) -> None:
+        """`mix`: what else is mixed in. Raises EpigoneError."""
+        self.served, self.signature, self.mix = served, signature, mix
         self._lock = RLock()
         self.last_used = time.monotonic()
-        place = served.name if served.kind == "base" else served.folder
-        self.generator: TextGenerator = open_generator(place, WriteSettings())
+        self._asked = WriteSettings(mix=tuple(f"{other.place}:{share:g}" for other, share in mix))
+        self.generator: TextGenerator = open_generator(served.place, self._asked)
         _make_rows_alike(self.generator.decoder)
         self.fingerprint = f"epigone-{__version__}-{_hash_file_times(signature)}"
         self._guided: OrderedDict[float, Decoder] = OrderedDict()
@@ -100,7 +112,7 @@ class LoadedModel:
     def scorer(self) -> Decoder:
         """The same model in fp32, for exact log-probabilities."""
         with self._lock:
-            return open_decoder(self.served.model_folder, "fp32", find_hardware())
+            return self._open_mixture().open_decoder("fp32", find_hardware())
 
     def choose_decoder(self, guidance: float) -> Decoder:
         """Its decoder with this strength of guidance. Raises ApiError, EpigoneError."""
@@ -115,11 +127,14 @@ class LoadedModel:
             self._guided.move_to_end(guidance)
             return self._guided[guidance]
 
+    def _open_mixture(self) -> Mixture:
+        return open_mixture(self.served.place, self._asked.mix)
+
     def _open_base(self) -> Decoder:
-        facts = RunFolder.find(self.served.folder).read_model_facts() if self.served.kind == "run" else None
-        if facts is None or facts.base == "none":
+        base = self._open_mixture().base
+        if base == "none":
             raise ApiError(400, "guidance: needs a run that was fine-tuned from a base.", param="guidance")
-        decoder = open_decoder(find_base(facts.base).folder, "auto", find_hardware())
+        decoder = open_decoder(find_base(base).folder, "auto", find_hardware())
         _make_rows_alike(decoder)
         return decoder
 
@@ -141,8 +156,9 @@ class LoadedModel:
 
 def _make_rows_alike(decoder: Decoder) -> None:
     """So that a request gets the same text whatever is computed beside it. Other decoders compute one by one anyway."""
-    if isinstance(decoder, FastDecoder):
-        decoder.make_rows_alike(MOST_ROWS)
+    for each in decoder.decoders if isinstance(decoder, CombinedDecoder) else [decoder]:
+        if isinstance(each, FastDecoder):
+            each.make_rows_alike(MOST_ROWS)
 
 
 def name_bytes(data: bytes) -> str:
@@ -207,29 +223,45 @@ class ModelLibrary:
             )
         return found
 
-    def load(self, served: ServedModel) -> LoadedModel:
-        """A model in memory, as its files are now. May take seconds, so not for the event loop. Raises ApiError."""
+    def find_mixed(self, name: str, mix: Mapping[str, float]) -> tuple[ServedModel, Mix]:
+        """The model of a name, and those that are mixed into it with their shares. Raises ApiError."""
+        served = self.find(name)
+        found = [(self.find(other), share) for other, share in mix.items()]
+        if any(other == served for other, _ in found):
+            raise ApiError(400, "mix: a model cannot be mixed with itself.", param="mix")
+        return served, tuple((other, share) for other, share in found if share)
+
+    def load(self, served: ServedModel, mix: Mix = ()) -> LoadedModel:
+        """A model in memory, as its files are now, with others mixed in. Raises ApiError.
+
+        May take seconds, so not for the event loop.
+        """
         with self._lock:
             lock = self._locks.setdefault(served.name, Lock())
         with lock:
             try:
-                return self._load(served)
-            except EpigoneError:
+                return self._load(served, mix)
+            except EpigoneError as error:
+                if mix and isinstance(error, SettingsError):
+                    raise ApiError(400, f"mix: {CANNOT_MIX}", param="mix") from None
                 time.sleep(PAUSE)
             try:
-                return self._load(served)
+                return self._load(served, mix)
             except EpigoneError as error:
                 raise translate(error) from None
 
-    def _load(self, served: ServedModel) -> LoadedModel:
-        signature, kept = served.sign(), self._loaded.get(served.name)
-        if kept is None or kept.signature != signature or kept.served != served:
-            self._loaded.pop(served.name, None)
-            self._make_room(COPIES * served.n_bytes)
-            kept = LoadedModel(served, signature)
+    def _load(self, served: ServedModel, mix: Mix) -> LoadedModel:
+        parts = [served, *(other for other, _ in mix)]
+        name = "+".join([served.name, *(f"{other.name}:{share:g}" for other, share in mix)])
+        signature: Signature = tuple(place for part in parts for place in part.sign())
+        kept = self._loaded.get(name)
+        if kept is None or (kept.signature, kept.served, kept.mix) != (signature, served, mix):
+            self._loaded.pop(name, None)
+            self._make_room(COPIES * sum(part.n_bytes for part in parts))
+            kept = LoadedModel(served, signature, mix)
             self.n_loads += 1
             with self._lock:
-                self._loaded[served.name] = kept
+                self._loaded[name] = kept
         kept.last_used = time.monotonic()
         return kept
 

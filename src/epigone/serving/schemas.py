@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from epigone.mixing import MOST_TOGETHER
 from epigone.serving.answers import ApiError
 from epigone.settings import Off, StopAt, WriteSettings, make_settings
 
@@ -19,6 +20,7 @@ MOST_IDS = 100_000
 MOST_STOPS, MOST_STOP_CHARACTERS = 16, 256
 MOST_LIKELIEST = 20
 MOST_BIASES = 1024
+MOST_MIXED = 4
 LEAST_TOP_P = 1e-9
 MOST_DEPTH = 64
 NAME_CHARACTERS = 256
@@ -128,6 +130,11 @@ class CompletionQuery(Query):
     """Copy no passage longer than this many characters from the training text. Own field."""
     guidance: Annotated[float, Field(ge=0, le=10)] = 1.0
     """Strength of the learned style: above 1 exaggerates it, 0 is the base model. Own field."""
+    mix: Annotated[
+        dict[Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS)], Annotated[float, Field(ge=0, le=1)]],
+        Field(max_length=MOST_MIXED),
+    ] = Field(default_factory=dict)
+    """Models whose voices are mixed in, with their shares: {"poe": 0.4}. The rest is the model's own. Own field."""
     stop_at: StopAt = "document"
     """Where a text ends. "document": where the model ends it, at most at `max_tokens`. Own field; as --stop-at."""
     unit: Literal["tokens", "words", "characters"] = "tokens"
@@ -145,6 +152,8 @@ class CompletionQuery(Query):
             raise ValueError("best_of: must be at least n")
         if self.stream and self.n_candidates > self.n:
             raise ValueError("best_of: the best of several texts is known at the end only; leave stream out")
+        if sum(self.mix.values()) > MOST_TOGETHER:
+            raise ValueError("mix: the shares must not add up to more than 1")
         if len(self.prompts) > MOST_PROMPTS:
             raise ValueError(f"prompt: at most {MOST_PROMPTS} prompts in one request")
         if len(self.prompts) * self.n_candidates > MOST_TEXTS:

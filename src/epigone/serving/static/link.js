@@ -3,8 +3,11 @@
 
 /** Longer prompts are left out. */
 export const LONGEST_PROMPT = 2000;
-const NAMES = {model: 'm', prompt: 'p', seed: 's', temperature: 't', length: 'n', stopAt: 'e', guidance: 'g', maxCopy: 'c', words: 'w'};
-const NUMBERS = new Set(['seed', 'temperature', 'length', 'guidance']);
+const NAMES = {
+  model: 'm', prompt: 'p', seed: 's', temperature: 't', length: 'n', stopAt: 'e', guidance: 'g', mix: 'v', share: 'vs',
+  maxCopy: 'c', words: 'w',
+};
+const NUMBERS = new Set(['seed', 'temperature', 'length', 'guidance', 'share']);
 
 /** @param {Record<string, unknown>} values @returns {string} what stands after # */
 export function makeFragment(values) {

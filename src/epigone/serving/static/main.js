@@ -59,7 +59,7 @@ class Page {
     if (!models.usable.length) fillSelect(get('model'), [['', 'none yet']]);
     const model = models.find(get('model').value);
     if (model?.name !== settings.model?.name || !settings.model) this.chooseModel(get('model').value);
-    else settings.model = model;
+    else settings.useModel(model, models.listMixable(model));
     this.showLive();
     this.compare.fill();
     this.learning.fill();
@@ -67,7 +67,7 @@ class Page {
 
   chooseModel(name) {
     const model = this.models.find(name);
-    this.settings.useModel(model?.usable ? model : undefined);
+    this.settings.useModel(model?.usable ? model : undefined, this.models.listMixable(model));
     get('about').textContent = describeModel(model);
     this.quiz.show(model);
     this.models.warm(model?.usable ? name : '');
@@ -111,7 +111,8 @@ class Page {
     const {order} = this.writing, {values} = this.settings;
     const prompt = order?.order.prompt ?? this.readPrompt(), seed = order?.order.seed ?? values.seed;
     const {model, ending: stopAt, tuned} = this.settings, temperature = values.temperature ?? tuned;
-    const fragment = makeFragment({...values, model: model?.name, stopAt, temperature, prompt, seed});
+    const mixed = {mix: this.settings.other, share: this.settings.other ? values.share : null};
+    const fragment = makeFragment({...values, ...mixed, model: model?.name, stopAt, temperature, prompt, seed});
     const link = `${location.origin}${location.pathname}#${fragment}`;
     history.replaceState(null, '', link);
     const where = await copy(link) ? 'The link is copied.' : 'The link is in the address line.';

@@ -29,6 +29,13 @@ export class Models {
   /** @returns {Model|undefined} */
   find(name) { return this.all.find(model => model.name === name); }
 
+  /** What a model can be mixed with: other models that were tuned from the same base, and that base. */
+  listMixable(model) {
+    const root = each => each.kind === 'base' ? each.name : each.base;
+    if (!model || !root(model) || root(model) === 'none') return [];
+    return this.usable.filter(each => each.name !== model.name && root(each) === root(model));
+  }
+
   async load() {
     const answer = await ask('/api/models');
     this.all = answer.models;
