@@ -28,7 +28,7 @@ from epigone.pipeline import Planned, run_training
 from epigone.run import Run, open_run
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
-from helpers_quick import real_pictures
+from helpers_quick import real_judgement, real_pictures
 
 SOURCE = Path(epigone.__file__).parents[1]
 SONNETS = SOURCE / "epigone" / "sample" / "sonnets.txt"
@@ -196,7 +196,7 @@ def _train_in(folder: Path) -> None:
         *("--size", "2x64", "--epochs", "6", "--batch-size", "4", "--block-size", "64", "--precision", "fp32"),
         *("--samples", "1", "--sample-length", "40", "--sample-prompt", "From fairest", "--sample-prompt", ""),
     )
-    with real_pictures():
+    with real_pictures(), real_judgement():
         outcome = command("train", text, "--out", folder / "run", "--base", "none", *flags)
     (folder / "outcome.json").write_text(json.dumps(asdict(outcome)), "utf-8")
 

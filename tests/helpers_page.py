@@ -11,6 +11,7 @@ from epigone.evaluation.verdict import Judgement, Measure, Reference, Verdict
 from epigone.report.pages import ReportData
 from epigone.report.publish import read_report_data
 from epigone.report.views import Row, describe_receipt
+from epigone.runs.records import ShowcaseRecord, ShownQuestion
 from epigone.training.events import Evaluated, Sample, Sampled
 from helpers_events import make_evaluated
 from helpers_front import shared_run
@@ -90,7 +91,15 @@ JUDGEMENT = Judgement(
 
 @pytest.fixture(scope="module")
 def data() -> ReportData:
-    return read_report_data(shared_run().folder, with_sentences=True)
+    return read_report_data(shared_run().folder)
+
+
+def make_showcase(text: str) -> ShowcaseRecord:
+    """A showcase with one text wherever it may hold one."""
+    questions = tuple(ShownQuestion(text=text, genuine=number == 1) for number in range(3))
+    return ShowcaseRecord(
+        model_sha256="", text=text, seed=3, n_candidates=10, why=text, sentences=(text,), questions=questions
+    )
 
 
 def hostile_judgement() -> Judgement:
@@ -115,12 +124,13 @@ def make_hostile(data: ReportData) -> ReportData:
     return replace(
         data,
         name=HOSTILE,
+        run=HOSTILE,
+        title=HOSTILE,
         events=[sampled(1, (HOSTILE, HOSTILE)), evaluated(1, 4.0)],
         plan=change(data.plan, base=HOSTILE, reasons=dict.fromkeys(data.plan.reasons, HOSTILE)),
-        texts=[HOSTILE, HOSTILE],
         receipt=hostile_receipt(),
         settings=[(HOSTILE, HOSTILE)],
         versions={HOSTILE: HOSTILE},
         judgement=hostile_judgement(),
-        sentences=[HOSTILE],
+        showcase=make_showcase(HOSTILE),
     )

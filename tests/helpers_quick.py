@@ -1,6 +1,6 @@
-"""Stand-ins that keep the tests quick: for pictures, the benchmark and the base's trial before training, the disk.
+"""Stand-ins that keep the tests quick: for pictures, what comes before and after training, the disk.
 
-All tests get them but those with the marker `pictures`, `benchmark`, `trial` or `fsync`.
+All tests get them but those with the marker `pictures`, `benchmark`, `trial`, `judging` or `fsync`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from unittest import mock
 
 from matplotlib.figure import Figure
 
-from epigone import preparation
+from epigone import pipeline, preparation
 from epigone.planning.plan import Plan
 from epigone.report import curves
 from epigone.training import base_trial
@@ -22,6 +22,7 @@ SVG = '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" viewBox="0
 PNG = b"\x89PNG\r\n\x1a\n"
 """The eight bytes by which one is known."""
 FIXED = Estimate(seconds_per_step=0.01, seconds_per_evaluation=0.01, n_evaluations=0, seconds=0.0, memory_bytes=1 << 28)
+_JUDGE = pipeline.judge_quickly
 _GENUINE = {"build_figure": curves.build_figure, "_render": curves._render}
 
 
@@ -71,5 +72,25 @@ def brief_trial() -> Iterator[None]:
         yield
 
 
-STAND_INS = {"pictures": quick_pictures, "benchmark": fixed_speed, "trial": brief_trial, "fsync": no_fsync}
+@contextmanager
+def no_judgement() -> Iterator[None]:
+    """No run is judged when it ends, which takes longer than to train most models of the tests."""
+    with mock.patch.object(pipeline, "judge_quickly", lambda *_: None):
+        yield
+
+
+@contextmanager
+def real_judgement() -> Iterator[None]:
+    """Runs are judged when they end, whatever test trains them."""
+    with mock.patch.object(pipeline, "judge_quickly", _JUDGE):
+        yield
+
+
+STAND_INS = {
+    "pictures": quick_pictures,
+    "benchmark": fixed_speed,
+    "trial": brief_trial,
+    "judging": no_judgement,
+    "fsync": no_fsync,
+}
 """By the marker of the tests that do without."""

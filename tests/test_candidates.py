@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from epigone.errors import SettingsError
-from epigone.evaluation.candidates import CandidateRanking
+from epigone.evaluation.candidates import CandidateRanking, measure_author
 from epigone.generation.records import GeneratedText
 from helpers_front import command, shared_run, sonnets
 
@@ -20,7 +20,8 @@ LIKELIHOOD = -3.0
 @cache
 def ranking() -> CandidateRanking:
     text = sonnets(95_000)
-    return CandidateRanking([text[:76_000], text[77_000:]], [], LIKELIHOOD, 1_000)
+    documents = [text[:76_000], text[77_000:]]
+    return CandidateRanking(documents, LIKELIHOOD, measure_author(documents, [], 1_000))
 
 
 def record(text: str, *, likelihood: float = LIKELIHOOD, seed: int = 0) -> GeneratedText:
@@ -59,7 +60,8 @@ def test_the_reason_is_one_line_with_the_figures() -> None:
     found = ranking().choose([record(OWN), record(OWN, likelihood=-4.0)])
     assert "\n" not in found.why and found.why.startswith("Best of 2: likelihood -3.00 nats a token (the author's text")
     assert "nothing copied" in found.why and "style" in found.why
-    assert "style" not in CandidateRanking([OWN], [OWN], LIKELIHOOD, 1_000).choose([record(OWN)]).why
+    assert measure_author([OWN], [OWN], 1_000) is None
+    assert "style" not in CandidateRanking([OWN], LIKELIHOOD, None).choose([record(OWN)]).why
 
 
 def test_the_best_is_one_of_the_texts_that_the_seeds_give() -> None:

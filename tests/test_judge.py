@@ -14,7 +14,7 @@ import torch
 
 from epigone.errors import RunNotFound
 from epigone.evaluation.baselines import LearningScore, judge_learning, measure_model
-from epigone.evaluation.judge import Author, judge_model, judge_text
+from epigone.evaluation.judge import Author, TextJudge, judge_model, judge_text
 from epigone.model.decoder import ReferenceDecoder, make_decoder
 from epigone.model.gpt2 import load_model
 from epigone.report import curves
@@ -56,7 +56,8 @@ def test_the_bands_depend_on_the_seed_and_on_nothing_else() -> None:
     author = Author(name="Shakespeare", documents=[text[:62_000]], held_out=[text[62_000:]])
     writer, learning = shared_run().open_generator(), LearningScore(held_out=2.0, counts=2.5, packed=2.7)
     one, again, other = (
-        judge_model([text[:27_000]], author, writer, learning, seed=seed).as_json() for seed in (1, 1, 2)
+        judge_model([text[:27_000]], TextJudge(author, seed=seed), writer, learning, seed=seed).as_json()
+        for seed in (1, 1, 2)
     )
     assert one == again
     bands = [[measure["low"] for measure in found["sounds_like"]["measures"]] for found in (one, other)]
@@ -75,7 +76,7 @@ def test_a_judgement_counts_only_for_the_model_that_was_judged(judged: Run, tmp_
     run.folder.report.unlink()
     publish(run.folder, at_once=True)
     page, card = run.folder.report.read_text("utf-8"), (run.folder.model / "README.md").read_text("utf-8")
-    assert "Not judged yet" in page and "Does it copy?" not in page and "Does it copy?" not in card
+    assert 'id="verdicts"' not in page and "Does it copy?" not in page and "Does it copy?" not in card
     run.judge(2_000)
     assert run.judgement is not None and "Does it copy?" in run.folder.report.read_text("utf-8")
 

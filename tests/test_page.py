@@ -27,7 +27,7 @@ from epigone.report.pages import (
 from epigone.report.views import Row, describe_receipt
 from epigone.training.events import Event, StepReport
 from helpers_front import shared_run
-from helpers_page import HOSTILE, JUDGEMENT, MOST_BYTES, Reader, data, evaluated, make_hostile, sampled
+from helpers_page import HOSTILE, JUDGEMENT, MOST_BYTES, Reader, data, evaluated, make_hostile, make_showcase, sampled
 
 __all__ = ["data"]
 
@@ -171,7 +171,7 @@ def test_a_huge_run_has_a_small_page(data: ReportData) -> None:
             receipt=_huge_receipt(),
             judgement=judgement,
             settings=[("sample_prompt", '"' * 10**6)],
-            sentences=["<" * 10_000] * 8,
+            showcase=make_showcase("<" * 10_000).model_copy(update={"sentences": ("<" * 10_000,) * 8}),
         )
     )
     assert len(page.encode()) < MOST_BYTES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epigone.report.best_sentences import LONGEST_COPY, choose_sentences, list_sentences
+from epigone.evaluation.best_sentences import LONGEST_COPY, choose_sentences, list_sentences
 from epigone.text_reuse.hashing import normalise
 from epigone.text_reuse.matches import measure_longest
 

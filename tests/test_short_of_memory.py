@@ -89,7 +89,7 @@ def test_the_plan_the_page_and_the_card_know_it() -> None:
     plan = run.folder.read_manifest().plan
     assert plan.batch.parts == 4 and "memory ran out in step" in plan.reasons["batch_size"]
     assert plan == change(unhurt().folder.read_manifest().plan, parts=4, reasons=plan.reasons)
-    assert read_report_data(run.folder, with_sentences=False).plan == plan
+    assert read_report_data(run.folder).plan == plan
     for page in (run.folder.report, run.folder.model / "README.md"):
         assert "8 blocks in 4 parts" in page.read_text("utf-8"), page
 

@@ -18,7 +18,7 @@ from epigone.corpus.corpus import StageCallback, ignore_stages
 from epigone.corpus.download import hide_password
 from epigone.corpus.sources import ADDRESS, PIPE, SAMPLE
 from epigone.distillation import check_two_runs, divide_settings, keep_teacher, plan_second
-from epigone.errors import RunDamaged, RunExists, TrainingDiverged, quote_command
+from epigone.errors import OutOfMemory, RunDamaged, RunExists, TrainingDiverged, quote_command
 from epigone.evaluation.sample_checks import SampleChecker, SampleWriter, choose_temperature
 from epigone.files import hash_file
 from epigone.generation.generator import WriteDefaults
@@ -30,7 +30,7 @@ from epigone.model.hub import find_base
 from epigone.model.weights import keep_temperature, read_weights
 from epigone.planning.plan import Plan
 from epigone.preparation import PreparedRun, fit_to_clock, prepare
-from epigone.report.publish import is_quick, publish_curves, write_report
+from epigone.report.publish import publish_card, publish_curves, write_report
 from epigone.report.recorder import RunRecorder
 from epigone.run import Run
 from epigone.runs.folder import RunFolder
@@ -382,20 +382,31 @@ def base_weights_loader(plan: Plan) -> BaseWeights | None:
 
 
 def train_to_end(run: RunFolder, trainer: Trainer) -> Iterator[Event | Stage]:
-    """Train, then choose the temperature and finish curves and page. Raises TrainingDiverged, OutputError."""
+    """Train, choose the temperature, judge quickly, finish curves and page. Raises TrainingDiverged, OutputError."""
     try:
         for event in trainer.learn():
             if isinstance(event, Finished) and is_main_process():
                 yield Stage(what="Choosing the temperature to write at")
                 save_temperature(run, event)
+                yield Stage(what="Judging what it writes")
+                judge_quickly(run, event)
                 yield Stage(what="Drawing the curves and writing the report")
                 publish_curves(run)
-                write_report(run, with_sentences=is_quick(run))
+                publish_card(run)
+                write_report(run)
             yield event
     except TrainingDiverged as error:
         command = quote_command("epigone", "resume", run.path)
         error.hint += f" To go on from the last good checkpoint: {command} --learning-rate …"
         raise
+
+
+def judge_quickly(folder: RunFolder, finished: Finished) -> None:
+    """The quick judgement of the best model, and what the page shows of it; none where memory is too short."""
+    if finished.reason != "interrupted" and math.isfinite(finished.best_loss):
+        folder.check_place()
+        with suppress(OutOfMemory):
+            Run(folder).judge_quickly(folder.read_manifest().plan.compute.device)
 
 
 def save_temperature(folder: RunFolder, finished: Finished) -> None:

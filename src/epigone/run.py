@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -84,6 +85,12 @@ def _name_model(folder: Path) -> str:
 
 
 ONE_OF_TWO = "Leave out one of the two."
+QUICK_TEXTS, FEW_QUICK_TEXTS, QUICK_CHARACTERS = 10, 4, 1_200
+"""Texts, and characters of each, that are written for the quick judgement; few by a model of more parameters than"""
+QUICK_PARAMETERS, MOST_PARAMETERS = 30_000_000, 200_000_000
+"""these. A model that has more than the second takes longer than a quick judgement is worth."""
+QUICK_STYLE = 10_000
+"""Characters from which on it says whether they sound like the author; with so few the bands are wide."""
 LONGEST_JUDGED = 2_000
 """Characters of each of the texts that are written to be judged: many beginnings show more than one long text."""
 
@@ -160,15 +167,11 @@ class Run:
 
     def make_ranking(self, texts: Sequence[str]) -> CandidateRanking:
         """To rank texts by how near they are to the author, for texts about as long as these. Raises RunDamaged."""
-        from epigone.evaluation.candidates import CandidateRanking, count_style_characters
+        from epigone.evaluation.candidates import CandidateRanking, count_style_characters, measure_author
 
-        lengths = sorted(map(count_style_characters, texts))
-        return CandidateRanking(
-            self.folder.read_documents(),
-            self.folder.read_held_out(),
-            likelihood=-self.best.loss if self.best else 0.0,
-            n_characters=max(1, lengths[len(lengths) // 2]),
-        )
+        lengths, documents = sorted(map(count_style_characters, texts)), self.folder.read_documents()
+        style = measure_author(documents, self.folder.read_held_out(), max(1, lengths[len(lengths) // 2]))
+        return CandidateRanking(documents, -self.best.loss if self.best else 0.0, style)
 
     def score(self, text: str, device: str = "auto") -> Score:
         """How well the best model predicts a text: loss, perplexity, bits per byte, and each line and token of it.
@@ -184,7 +187,7 @@ class Run:
         """
         from epigone.report.publish import write_report
 
-        return write_report(self.folder, None if out is None else Path(out), with_sentences=True)
+        return write_report(self.folder, None if out is None else Path(out))
 
     def quiz(self, count: int = 20, length: int = 60, *, seed: int = 0, device: str = "auto") -> tuple[Question, ...]:
         """A blind test: at most `count` passages of about `length` words, half held-out text and half the model's.
@@ -219,34 +222,72 @@ class Run:
         `others`: texts of other authors by their names, instead of those that come with the package. `critic`: as in
         `JudgeSettings`. Raises SettingsError, TextTooShort, RunNotFound, RunDamaged, BaseError, OutputError.
         """
-        from epigone.evaluation.judge import Author, add_base_reference, judge_model, judge_text, measure_learning
+        from epigone.evaluation.judge import TextJudge, add_base_reference, judge_model, measure_learning
         from epigone.report.publish import publish_card, write_report
 
         self.folder.check_no_links()
         best, model = self.best, self.folder.hash_model()
         if best is None:
             raise no_model_yet(self.path)
-        author = Author(
-            name=", ".join(file.name for file in self.folder.read_receipt().files[:3]),
-            documents=self.folder.read_documents(),
-            held_out=self.folder.read_held_out(),
-        )
+        author = self._read_author()
         first, facts = self.evaluations[0], self.folder.read_model_facts()
         asked = open_critic(critic, author, "" if facts.base == "none" else facts.base, device)
         texts, generator = self._write_to_be_judged(n_characters, seed, device)
         base = first.bits_per_byte if first.step == 0 and facts.base != "none" else None
         learning = measure_learning(self.folder, author, best.bits_per_byte, base, others, device=device)
-        judgement = judge_model(texts, author, generator, learning, others=others, critic=asked, seed=seed)
+        judge = TextJudge(author, others, critic=asked, seed=seed)
+        judgement = judge_model(texts, judge, generator, learning, seed=seed)
         if facts.base in BASES:  # which are quick enough to be asked as well
             by_base = write_with_base(
                 facts.base, facts.start_text, judging_write_settings(max(1, n_characters // 2), seed, device)
             )
-            judgement = add_base_reference(judgement, judge_text(by_base, UNTOUCHED, author, others, seed=seed))
+            judgement = add_base_reference(judgement, judge.judge(by_base, UNTOUCHED))
         self.folder.write_judgement(judgement.as_json(), model)
         with suppress(RunDamaged, RunIncompatible):  # they show the plan, which may be that of another version
             publish_card(self.folder)
-            write_report(self.folder, with_sentences=True)
+            write_report(self.folder)
         return judgement
+
+    def judge_quickly(self, device: str = "auto") -> Judgement | None:
+        """Judge the best model by little text, and choose what the page shows of it; both are kept in the run.
+
+        A judgement of the same model that is there already stays. None for a model of more than 200 million parameters.
+        Raises RunNotFound, RunDamaged, OutputError.
+        """
+        from epigone.evaluation.candidates import CandidateRanking, measure_spread
+        from epigone.evaluation.judge import TextJudge, name_written
+        from epigone.evaluation.showcase import make_showcase
+        from epigone.evaluation.verdict import Judgement
+
+        best, model = self.best, self.folder.hash_model()
+        if best is None:
+            raise no_model_yet(self.path)
+        n_parameters = read_shape(find_base(str(self.folder.model)).config).n_parameters
+        if n_parameters > MOST_PARAMETERS:
+            return None
+        count = QUICK_TEXTS if n_parameters <= QUICK_PARAMETERS else FEW_QUICK_TEXTS
+        how = {"length": QUICK_CHARACTERS, "unit": "characters", "count": count, "device": device}
+        asked = make_settings(WriteSettings, how, source="judge_quickly()")
+        records = list(self.open_generator(asked).write_records("", asked))
+        author, texts = self._read_author(), [record.text for record in records]
+        judge = TextJudge(author, least_style=QUICK_STYLE)
+        judgement = replace(judge.judge(texts, name_written(texts)), quick=True)
+        style = None if judge.style.scales is None else measure_spread(judge.style.scales, texts)
+        ranking = CandidateRanking(author.documents, -best.loss, style)
+        self.folder.write_showcase(make_showcase(records, ranking, self.folder.read_some_held_out(), model))
+        if (known := self.folder.read_judgement()) is not None:
+            return Judgement.from_json(known)
+        self.folder.write_judgement(judgement.as_json(), model)
+        return judgement
+
+    def _read_author(self) -> Author:
+        from epigone.evaluation.judge import Author
+
+        return Author(
+            name=", ".join(file.name for file in self.folder.read_receipt().files[:3]),
+            documents=self.folder.read_documents(),
+            held_out=self.folder.read_held_out(),
+        )
 
     def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], TextGenerator]:
         asked = judging_write_settings(n_characters, seed, device)

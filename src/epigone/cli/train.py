@@ -327,7 +327,8 @@ def _watch(folder: RunFolder, events: Iterator[Planned | Event | Stage], screen:
             reason = event.reason
     _show_next_steps(folder, reason, screen)
     if as_json and is_main_process():
-        print_json({"run": str(folder.path), "reason": reason, **first, "evaluations": evaluations})
+        found = {"run": str(folder.path), "reason": reason, **first, "evaluations": evaluations}
+        print_json(found | {"judgement": folder.read_judgement()})
     return INTERRUPTED if reason == "interrupted" else 0
 
 
@@ -338,12 +339,23 @@ def _show_next_steps(folder: RunFolder, reason: str, screen: Screen) -> None:
     if reason == "interrupted":
         screen.show_note(f"Saved. To continue: {quote_command('epigone', 'resume', folder.path)}")
         return
+    for line in _describe_judgement(folder):
+        screen.show_note(line)
     screen.show_note(f"The model is in {show_name(folder.model)}, the report in {show_name(folder.report)}.")
     screen.show_note(f'To write with it: {quote_command("epigone", "write", folder.path)} --prompt "…"')
     if can_teach(folder.read_manifest().plan, reason):
         screen.show_note(
             f"A second model learns this text better from it: epigone train … --teacher {quote_command(folder.path)}"
         )
+
+
+def _describe_judgement(folder: RunFolder) -> list[str]:
+    """The judgement that ends training, in a line or two; none where it was not judged."""
+    from epigone.report.publish import read_judgement
+    from epigone.report.views import describe_quick_judgement
+
+    judgement = read_judgement(folder)
+    return [] if judgement is None else describe_quick_judgement(judgement, folder.path)
 
 
 class StopSignals:

@@ -73,12 +73,9 @@ class AuthorStyle(NamedTuple):
 class CandidateRanking:
     """Ranks what a model wrote for one prompt. Made once for texts of about one length by one author."""
 
-    def __init__(
-        self, documents: Sequence[Text], held_out: Sequence[Text], likelihood: float, n_characters: int
-    ) -> None:
-        """`likelihood`: mean log-probability of a held-out token; `n_characters`: of a candidate."""
-        self.documents, self.likelihood = documents, likelihood
-        self.style = _measure_author(documents, held_out, n_characters)
+    def __init__(self, documents: Sequence[Text], likelihood: float, style: AuthorStyle | None) -> None:
+        """`likelihood`: mean log-probability of a held-out token; without `style` that does not count."""
+        self.documents, self.likelihood, self.style = documents, likelihood, style
 
     def choose(self, records: Sequence[GeneratedText]) -> BestText:
         """The best of these texts, of one prompt."""
@@ -100,29 +97,35 @@ class CandidateRanking:
         best, others = ranked[0], ranked[1:]
         facts = [f"likelihood {best.likelihood:.2f} nats a token (the author's text {self.likelihood:.2f})"]
         if best.style is not None:
-            facts.append(f"style {best.style:.0f} of 100")
+            facts.append(f"style {max(0, min(100, best.style)):.0f} of 100")
         facts.append(f"{percent(best.copied, 0)} copied" if best.copied else "nothing copied")
         middle = f"; score {best.score:+.1f}, the others' {others[len(others) // 2].score:+.1f}" if others else ""
         return f"Best of {len(ranked)}: {', '.join(facts)}{middle}."
 
 
-def _measure_author(documents: Sequence[Text], held_out: Sequence[Text], n_characters: int) -> AuthorStyle | None:
-    """None where the author's text is too short, or no scale is reliable."""
+def measure_author(documents: Sequence[Text], held_out: Sequence[Text], n_characters: int) -> AuthorStyle | None:
+    """To compare texts of `n_characters` with the author's own of that length.
+
+    None where the author's text is too short, or no scale is reliable.
+    """
     held = read_beginning(held_out, "\n\n", MOST_HELD_OUT)
     own, held = divide_own_text(read_some(documents), held)[0]
     if len(own) < LEAST_TRAINING or len(held) < FEWEST_WINDOWS * n_characters:
         return None
-    scales = make_style_scales(own, held, n_characters)
+    return measure_spread(make_style_scales(own, held, n_characters), cut_evenly(held, n_characters)[:MOST_OWN_WINDOWS])
+
+
+def measure_spread(scales: StyleScales, texts: Sequence[str]) -> AuthorStyle | None:
+    """To compare texts with these ones, by how much those differ on the scales; None where no scale is reliable."""
     scales = replace(scales, scales=tuple(scale for scale in scales.scales if scale.is_reliable))
     if not scales.scales:
         return None
-    scores = np.array([_list_scores(scales, window) for window in cut_evenly(held, n_characters)[:MOST_OWN_WINDOWS]])
+    scores = np.array([_list_scores(scales, text) for text in texts])
     return AuthorStyle(scales, scores.mean(0), np.maximum(scores.std(0), 1.0))
 
 
 def _list_scores(scales: StyleScales, text: str) -> np.ndarray:
-    found = scales.score(text)
-    return np.array([found[scale.name].score for scale in scales.scales])
+    return np.array([scale.place(normalise_for_counting(text)) for scale in scales.scales])
 
 
 def count_style_characters(text: str) -> int:

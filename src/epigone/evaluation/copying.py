@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from epigone.corpus.large_text import Text, slice_across
-from epigone.evaluation.verdict import HELD_OUT, Measure, Reference, Verdict, percent
+from epigone.evaluation.verdict import HELD_OUT, Measure, Reference, Verdict, roughly
 from epigone.files import write_bytes
 from epigone.generation.generator import TextGenerator
 from epigone.model.base_profile import BASES, BOOKS
@@ -138,7 +138,7 @@ def _describe(report: MatchReport, grade: Grade) -> str:
     }[grade]
     passages = f"passages of {PASSAGE_CHARACTERS} characters or more that are in the training text"
     longest = f"the longest has {_longest_characters(report):,} characters"
-    return f"{beginning}: {percent(report.share, 2)} of it is in {passages}; {longest}."
+    return f"{beginning}: {roughly(report.share)} of it is in {passages}; {longest}."
 
 
 def _describe_floor(floor: Floor) -> str:
@@ -146,7 +146,7 @@ def _describe_floor(floor: Floor) -> str:
         return "There is no held-out text to show how much the author repeats."
     little = f", of which there are only {floor.n_characters:,} characters,"
     amount = little if floor.n_characters < LITTLE_CHARACTERS else ""
-    return f"For {HELD_OUT}{amount} these are {percent(floor.share, 2)} and {floor.longest_characters:,}."
+    return f"Of {HELD_OUT}{amount} it is {roughly(floor.share)}, and the longest has {floor.longest_characters:,}."
 
 
 def _list_measures(report: MatchReport, floor: Floor) -> tuple[Measure, ...]:
@@ -156,8 +156,14 @@ def _list_measures(report: MatchReport, floor: Floor) -> tuple[Measure, ...]:
     )
     name = f"text in copied passages of {PASSAGE_CHARACTERS} characters or more"
     return (
-        Measure(name=name, value=report.share, unit="share", floor=share),
-        Measure(name="longest copied passage", value=_longest_characters(report), unit="characters", floor=longest),
+        Measure(name=name, value=report.share, unit="share", floor=share, bad_from=BAD_SHARE),
+        Measure(
+            name="longest copied passage",
+            value=_longest_characters(report),
+            unit="characters",
+            floor=longest,
+            bad_from=BAD_LONGEST,
+        ),
     )
 
 
@@ -291,12 +297,12 @@ def search_training_books(text: str, own: str, books: TrainingBooksFilter | None
     grade: Grade = "bad" if is_bad else "fair" if is_fair else "good"
     name = "text in copied passages of books that the bundled bases were trained on"
     reference = Reference(name="the author's own text", value=usual) if n_usual >= LEAST_LOOKED_UP else None
-    copied = f"{percent(share)} of it is in other books, on which a bundled base was trained."
+    copied = f"{roughly(share)} of it is in other books, on which a bundled base was trained."
     return OtherAuthorsBooks(
         grade=grade,
         share=share,
         sentence="" if grade == "good" else copied,
-        measures=(Measure(name=name, value=share, unit="share", floor=reference),),
+        measures=(Measure(name=name, value=share, unit="share", floor=reference, bad_from=BAD_SHARE),),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from epigone.corpus.large_text import Text, read_beginning, read_end, read_some
 from epigone.evaluation.baselines import (
@@ -20,8 +20,8 @@ from epigone.evaluation.baselines import (
 )
 from epigone.evaluation.copying import judge_copying, probe_memorization
 from epigone.evaluation.repetition import judge_repetition
-from epigone.evaluation.sense import Critic, judge_sense
-from epigone.evaluation.style import judge_style
+from epigone.evaluation.sense import Critic, SenseJudge
+from epigone.evaluation.style import LEAST, StyleJudge
 from epigone.evaluation.stylometry import load_authors, normalise_for_counting
 from epigone.evaluation.verdict import UNTOUCHED, Judgement, Measure, Reference, Topic, Verdict
 from epigone.generation.known_words import read_words
@@ -76,25 +76,45 @@ def judge_text(
     critic: Critic | None = None,
     seed: int = 0,
 ) -> Judgement:
-    """Judge any text, or several as one, whatever their origin.
+    """Judge any text, or several as one, whatever their origin, as `TextJudge` does."""
+    return TextJudge(author, others, critic=critic, seed=seed).judge(text, name)
 
-    `others`: texts of reference authors instead of the bundled ones. `critic`: a model that has not learned from the
-    author, to be asked how surprising the text is. Raises TextTooShort if none of the others has enough.
-    """
-    texts = [text] if isinstance(text, str) else text
-    text = TEXT_SEPARATOR.join(texts)
-    held_out = TEXT_SEPARATOR.join(read_some(author.held_out, MOST_HELD_OUT))
-    own = read_some(author.documents)
-    style = judge_style(text, own, held_out, others, seed=seed)
-    searched = author.documents if author.searched is None else author.searched
-    verdicts = (
-        style,
-        judge_sense(text, TEXT_SEPARATOR.join(own), held_out, words=list_language(own), critic=critic, seed=seed),
-        judge_copying(COPY_BARRIER.join(texts), searched, author.held_out if author.searched is None else ()),
-        judge_repetition(text, _text_for_range(author, held_out)),
-    )
-    notes = tuple(style.facts.get("notes", ()))
-    return Judgement(text=name, against=author.name, n_characters=len(text), verdicts=verdicts, notes=notes)
+
+class TextJudge:
+    """Judges texts against one author. What is measured of the author is measured once."""
+
+    def __init__(
+        self,
+        author: Author,
+        others: Texts | None = None,
+        *,
+        critic: Critic | None = None,
+        least_style: int = LEAST,
+        seed: int = 0,
+    ) -> None:
+        """`others`: texts of reference authors instead of the bundled ones. `critic`: a model that has not learned from
+        the author, to be asked how surprising a text is. `least_style`: as `least` of `StyleJudge`."""
+        self.author = author
+        own, held_out = read_some(author.documents), TEXT_SEPARATOR.join(read_some(author.held_out, MOST_HELD_OUT))
+        self.style = StyleJudge(own, held_out, others, least=least_style, seed=seed)
+        words = list_language(own)
+        self.sense = SenseJudge(TEXT_SEPARATOR.join(own), held_out, words=words, critic=critic, seed=seed)
+        self._range = _text_for_range(author, held_out)
+
+    def judge(self, text: str | Sequence[str], name: str) -> Judgement:
+        """Judge a text, or several as one. Raises TextTooShort if none of the others has enough text."""
+        texts, author = [text] if isinstance(text, str) else text, self.author
+        text = TEXT_SEPARATOR.join(texts)
+        style = self.style.judge(text)
+        searched = author.documents if author.searched is None else author.searched
+        verdicts = (
+            style,
+            self.sense.judge(text),
+            judge_copying(COPY_BARRIER.join(texts), searched, author.held_out if author.searched is None else ()),
+            judge_repetition(text, self._range),
+        )
+        notes = tuple(style.facts.get("notes", ()))
+        return Judgement(text=name, against=author.name, n_characters=len(text), verdicts=verdicts, notes=notes)
 
 
 def list_language(own: Sequence[str]) -> tuple[str, ...]:
@@ -115,20 +135,24 @@ def _text_for_range(author: Author, held_out: str) -> str:
 
 def judge_model(
     texts: Sequence[str],
-    author: Author,
+    judge: TextJudge,
     generator: TextGenerator,
     learning: LearningScore,
     *,
     seed: int = 0,
-    **how: Any,
 ) -> Judgement:
-    """Judge what a model has written, and the model itself; `how` is as for `judge_text`."""
-    name = f"{len(texts):,} texts that the model wrote"
-    judgement = judge_text(texts, name, author, seed=seed, **how)
+    """Judge what a model has written, and the model itself."""
+    author = judge.author
+    judgement = judge.judge(texts, name_written(texts))
     probed = probe_memorization(generator, author.documents, author.held_out, seed=seed)
     learned = judge_learning(learning)
     verdicts = [_add_probe(verdict, probed) if verdict.topic == "copies" else verdict for verdict in judgement.verdicts]
     return replace(judgement, verdicts=(*verdicts, learned), notes=(*judgement.notes, *learned.facts["notes"]))
+
+
+def name_written(texts: Sequence[str]) -> str:
+    """What was judged, in words."""
+    return f"{len(texts):,} texts that the model wrote"
 
 
 def add_base_reference(judgement: Judgement, base: Judgement) -> Judgement:

@@ -175,11 +175,13 @@ def shuffle(words: Sequence[str], rng: np.random.Generator) -> list[str]:
 def sample_ngram_text(parts: Sequence[str], n_parts: int, order: int, rng: np.random.Generator) -> list[str]:
     """Sample words or characters, each as it followed the `order` before it somewhere in `parts`."""
     followers: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
-    for place in range(len(parts) - order):
-        followers[tuple(parts[place : place + order])].append(parts[place + order])
+    for *context, follower in zip(*(parts[place:] for place in range(order + 1)), strict=False):
+        followers[tuple(context)].append(follower)
     start = int(rng.integers(len(parts) - order))
     sampled = list(parts[start : start + order])
-    for draw in rng.random(n_parts):
-        choices = followers.get(tuple(sampled[-order:])) or parts
+    last = tuple(sampled)
+    for draw in rng.random(n_parts).tolist():
+        choices = followers.get(last) or parts
         sampled.append(choices[int(draw * len(choices))])
+        last = (*last[1:], sampled[-1])
     return sampled

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from epigone.evaluation.verdict import Measure, Reference, Verdict, percent
+from epigone.evaluation.verdict import Measure, Reference, Verdict, roughly
 from epigone.text_reuse.hashing import normalise
 from epigone.training.events import Grade
 
@@ -171,11 +171,13 @@ def judge_repetition(text: str, held_out: str) -> Verdict:
             value=found.mean_repeated,
             unit="share",
             ceiling=Reference(name=AUTHOR, value=usual.own.mean_repeated),
+            bad_from=usual.repeated[1] + FAR_REPEATED,
         ),
         Measure(
             name="compression ratio of a page",
             value=found.mean_compression,
             ceiling=Reference(name=AUTHOR, value=usual.own.mean_compression),
+            bad_from=FAR_COMPRESSION * usual.compression[1],
         ),
     )
     sentence, facts = _describe(found, usual, grade), _list_facts(found, usual)
@@ -189,9 +191,10 @@ def _describe(found: Repetition, usual: AuthorRange, grade: Grade) -> str:
         "bad": "It repeats itself",
         "unsure": "There is too little text to say whether it repeats itself",
     }[grade]
-    low, high = map(percent, usual.repeated)
     passages = f"passages of four {found.unit} recur within {usual.n_units} {found.unit}"
-    return f"{beginning}: {percent(found.mean_repeated)} of its {passages}; for the author it is {low} to {high}."
+    most = roughly(usual.repeated[1])
+    own = most if most == "none" or most.startswith("under") else f"up to {most}"
+    return f"{beginning}: {roughly(found.mean_repeated)} of its {passages}; for the author it is {own}."
 
 
 def _list_facts(found: Repetition, usual: AuthorRange) -> dict[str, object]:

@@ -201,7 +201,8 @@ def make_sense_scales(
 
     def count_unknown(sample: TextSample) -> Values:
         found = [[word.casefold() for word in LETTERS.findall(piece)] for piece in sample.pieces]
-        unknown = [sum(not known.has(word) for word in several) for several in found]
+        lacking = {word for word in set().union(*found) if not known.has(word)}
+        unknown = [sum(word in lacking for word in several) for several in found]
         return sample.average(np.array(unknown, float), np.array([max(1, len(several)) for several in found], float))
 
     def doubt_sentences(sample: TextSample) -> Values:
@@ -275,17 +276,40 @@ def judge_sense(
     critic: Critic | None = None,
     seed: int = 0,
 ) -> Verdict:
-    """Judge whether a text makes sense, as far as its words and sentences show, next to the author's.
+    """Judge whether a text makes sense, as `SenseJudge` does."""
+    return SenseJudge(train, held_out, words=words, critic=critic, seed=seed).judge(text)
 
-    Facts: "score", "low" and "high" on the lowest scale, which is "least"; "critic" and "size_needed".
+
+class SenseJudge:
+    """Judges whether texts make sense, as far as their words and sentences show, next to one author's.
+
+    What is measured of the author is measured once.
     """
-    facts: dict[str, Any] = {"size_needed": LEAST_TEXT, "critic": critic.name if critic else ""}
-    folds = divide_in_folds(train, held_out, ENOUGH_HELD_OUT)
-    if lacking := _describe_lack(len(text), folds):
-        return Verdict(topic="makes sense", grade="unsure", sentence=lacking, facts=facts)
-    scales, size = average_folds(folds, len(text), words, critic, seed)
-    sample = draw_text_sample(text[:MOST_READ], size, np.random.default_rng(seed))
-    scores = {scale.name: _cap(scale.score(sample)) for scale in scales if scale.is_reliable}
+
+    def __init__(
+        self, train: str, held_out: str, *, words: Sequence[str] = (), critic: Critic | None = None, seed: int = 0
+    ) -> None:
+        """`words`: a sorted list of words beside the author's own."""
+        self.folds = divide_in_folds(train, held_out, ENOUGH_HELD_OUT)
+        self.words, self.critic, self.seed = words, critic, seed
+        self._made: tuple[list[Scale], int] | None = None
+
+    def judge(self, text: str) -> Verdict:
+        """The verdict on a text; the first one decides how long the windows are in which all are compared.
+
+        Facts: "score", "low" and "high" on the lowest scale, which is "least"; "critic" and "size_needed".
+        """
+        facts: dict[str, Any] = {"size_needed": LEAST_TEXT, "critic": self.critic.name if self.critic else ""}
+        if lacking := _describe_lack(len(text), self.folds):
+            return Verdict(topic="makes sense", grade="unsure", sentence=lacking, facts=facts)
+        if self._made is None:
+            self._made = average_folds(self.folds, len(text), self.words, self.critic, self.seed)
+        scales, size = self._made
+        sample = draw_text_sample(text[:MOST_READ], size, np.random.default_rng(self.seed))
+        return _decide_grade(scales, {one.name: _cap(one.score(sample)) for one in scales if one.is_reliable}, facts)
+
+
+def _decide_grade(scales: Sequence[Scale], scores: Mapping[str, ScaleScore], facts: dict[str, Any]) -> Verdict:
     measures = tuple(measure_scale(scale, scores[scale.name]) for scale in scales if scale.name in scores)
     if not scores:
         return Verdict(topic="makes sense", grade="unsure", sentence=_ALIKE, facts=facts)

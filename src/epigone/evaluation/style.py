@@ -151,6 +151,12 @@ class Scale:
         """Whether held-out text is certainly closer than the floor. Only then do scores mean anything."""
         return self.is_enough and bool(np.quantile(self.ceilings[1:], 0.975) < self.floor)
 
+    def place(self, text: str) -> float:
+        """The score of a whole text, without its band."""
+        pieces = tuple(cut_evenly(text, PIECE))
+        distance = self.distance(TextSample(pieces, np.ones((1, 1, len(pieces)))))
+        return float(100 * (self.floor - distance[0]) / (self.floor - self.ceilings[0]))
+
     def score(self, sample: TextSample) -> ScaleScore:
         """The sample's score; the band covers the chance in the sample and in the held-out text."""
         lengths = np.maximum(self.floor - self.ceilings, 0.2 * (self.floor - self.ceilings[0]))
@@ -320,33 +326,57 @@ def _name_synthetic(scale: Scale) -> Scale:
 def judge_style(
     text: str, train_documents: Sequence[str], held_out: str, others: Texts | None = None, *, seed: int = 0
 ) -> Verdict:
-    """Judge whether a text sounds like the author.
+    """Judge whether a text sounds like the author, as `StyleJudge` does."""
+    return StyleJudge(train_documents, held_out, others, seed=seed).judge(text)
 
-    `others`: texts of reference authors in place of the bundled ones. Those with fewer than 25,000 characters are
-    ignored; TextTooShort is raised if that leaves none. Facts: "score", "low" and "high" on the lowest scale, which is
-    "least"; "nearest" of the reference authors, "left_out", "n_others", "size_needed" and "notes".
-    """
-    folds = divide_own_text(train_documents, held_out)
-    n_characters, n_held = len(normalise_for_counting(text)), min(len(held) for _, held in folds)
-    lacking = _describe_lack(n_characters, len(folds[0][0]), n_held)
-    if lacking:
-        facts = {"size_needed": LEAST, "training_needed": LEAST_TRAINING, "notes": []}
-        return Verdict(topic="sounds like", grade="unsure", sentence=lacking, facts=facts)
-    scales = make_author_scales(folds, n_characters, others, seed=seed)
-    return decide_grade(scales, scales.score(text, seed), [ROTATED] if len(folds) > 1 else [])
+
+class StyleJudge:
+    """Judges whether texts sound like one author. What is measured of the author is measured once."""
+
+    def __init__(
+        self,
+        train_documents: Sequence[str],
+        held_out: str,
+        others: Texts | None = None,
+        *,
+        least: int = LEAST,
+        seed: int = 0,
+    ) -> None:
+        """`others`: texts of reference authors in place of the bundled ones. Those with fewer than 25,000 characters
+        are ignored. `least`: characters that a text needs; with fewer than `LEAST` the bands are wider."""
+        self.folds = divide_own_text(train_documents, held_out, least)
+        self.others, self.least, self.seed = others, least, seed
+        self.scales: StyleScales | None = None
+        """Made for the first text that is long enough."""
+
+    def judge(self, text: str) -> Verdict:
+        """The verdict on a text; the first one decides how long the windows are in which all are compared.
+
+        Facts: "score", "low" and "high" on the lowest scale, which is "least"; "nearest" of the reference authors,
+        "left_out", "n_others", "size_needed" and "notes". Raises TextTooShort if no reference author has enough text.
+        """
+        n_characters, n_held = len(normalise_for_counting(text)), min(len(held) for _, held in self.folds)
+        lacking = _describe_lack(n_characters, len(self.folds[0][0]), n_held, self.least)
+        if lacking:
+            facts = {"size_needed": self.least, "training_needed": LEAST_TRAINING, "notes": []}
+            return Verdict(topic="sounds like", grade="unsure", sentence=lacking, facts=facts)
+        if self.scales is None:
+            self.scales = make_author_scales(self.folds, n_characters, self.others, seed=self.seed)
+        notes = [ROTATED] if len(self.folds) > 1 else []
+        return decide_grade(self.scales, self.scales.score(text, self.seed), notes)
 
 
 Folds = Sequence[tuple[str, str]]
 """Each of the author's normalised text that scales are made from, and of the text that says where 100 is on them."""
 
 
-def divide_own_text(train_documents: Sequence[str], held_out: str) -> Folds:
+def divide_own_text(train_documents: Sequence[str], held_out: str, least: int = LEAST) -> Folds:
     """The author's training text and held-out text or, if that is too short, each third of all and the rest.
 
     No text is on both sides, and every character counts.
     """
     own, held = normalise_for_counting("\n".join(train_documents)), normalise_for_counting(held_out)
-    return divide_in_folds(own, held, LEAST)
+    return divide_in_folds(own, held, least)
 
 
 def divide_in_folds(own: str, held_out: str, least: int) -> Folds:
@@ -385,11 +415,11 @@ def average_scales(scales: Sequence[Scale]) -> Scale:
     )
 
 
-def _describe_lack(n_characters: int, n_own: int, n_held: int) -> str:
-    if n_characters < LEAST:
-        return f"Too short to say: the text has {n_characters:,} characters, and {LEAST:,} are needed."
-    if n_own < LEAST_TRAINING or n_held < LEAST:
-        needed = LEAST_TRAINING + LEAST
+def _describe_lack(n_characters: int, n_own: int, n_held: int, least: int) -> str:
+    if n_characters < least:
+        return f"Too short to say: the text has {n_characters:,} characters, and {least:,} are needed."
+    if n_own < LEAST_TRAINING or n_held < least:
+        needed = LEAST_TRAINING + least
         return f"Too short to say: the author's own text has {n_own + n_held:,} characters, and {needed:,} are needed."
     return ""
 
@@ -435,7 +465,9 @@ def grade_score(score: ScaleScore) -> Grade:
 
 def describe_score(score: ScaleScore, least: str) -> str:
     """A score and its band in words, with the name of the scale that it is lowest on."""
-    return f"{score.score:.0f} of 100 ({score.low:.0f} to {score.high:.0f}) on its lowest scale, {least}"
+    value, low, high = (f"{min(100.0, max(0.0, end)):.0f}" for end in (score.score, score.low, score.high))
+    band = "" if low == high else f" ({low} to {high})"
+    return f"{value} of 100{band} on its lowest scale, {least}"
 
 
 def _list_facts(scales: StyleScales, notes: Sequence[str]) -> dict[str, Any]:

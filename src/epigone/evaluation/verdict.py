@@ -44,6 +44,8 @@ class Measure:
     low: float | None = None
     """Lower end of the 95 % band, if one is known."""
     high: float | None = None
+    bad_from: float | None = None
+    """The value from which on it is bad, where less is better and there is such a limit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +74,8 @@ class Judgement:
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
     """What a reader should know, such as that the bundled authors write another language."""
+    quick: bool = False
+    """Whether it is the one that ends training, of less text: its bands are wider, and it says less of the model."""
 
     def as_json(self) -> dict[str, Any]:
         """The judgement as plain values: under each topic ("sounds_like") its verdict together with its facts."""
@@ -80,6 +84,7 @@ class Judgement:
             "against": self.against,
             "n_characters": self.n_characters,
             "notes": list(self.notes),
+            "quick": self.quick,
         }
         for verdict in self.verdicts:
             answer = {"grade": verdict.grade, "sentence": verdict.sentence}
@@ -108,6 +113,13 @@ def _split_facts(topic: Topic, values: object) -> dict[str, Any]:
 @cache
 def _adapter() -> TypeAdapter[Judgement]:
     return TypeAdapter(Judgement)
+
+
+def roughly(share: float) -> str:
+    """A share of 0 to 1 as people say it: "none", "under 1 %", "12 %", "all"."""
+    if share <= 0 or share >= 1:
+        return "all" if share >= 1 else "none"
+    return "under 1 %" if share < 0.01 else percent(min(share, 0.99), 0)
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -24,13 +24,14 @@ from markupsafe import Markup
 
 from epigone import __version__
 from epigone.errors import quote_command
+from epigone.evaluation.best_sentences import HOW_CHOSEN
 from epigone.evaluation.quiz import Question, describe_outcomes
 from epigone.evaluation.verdict import Judgement
 from epigone.planning.plan import Plan
-from epigone.report.best_sentences import HOW_CHOSEN
 from epigone.report.escape import code_markdown, escape_markdown, fence_text, on_one_line, show_controls
 from epigone.report.views import (
     COLUMNS,
+    Chip,
     Row,
     describe_end,
     describe_judgement,
@@ -39,10 +40,15 @@ from epigone.report.views import (
     describe_plan,
     describe_weights,
     epoch_table,
+    format_bytes,
+    format_count,
     format_epoch,
+    format_seconds,
+    list_chips,
     summarise_judgement,
     view_verdicts,
 )
+from epigone.runs.records import ShowcaseRecord
 from epigone.training.events import (
     Estimate,
     Evaluated,
@@ -110,18 +116,24 @@ class ReportData:
 
     name: str
     """Of the run's folder, without the folders around it."""
+    run: str
+    """The same as a person typed it, for commands: "runs/novel"."""
+    title: str
+    """What the text is called."""
     events: Sequence[Event]
     plan: Plan
     estimate: Estimate | None = None
-    texts: Sequence[str]
-    """Names of the texts that were read."""
+    n_bytes: int
+    """Of the text that was learned from."""
     receipt: Sequence[Row]
     settings: Sequence[tuple[str, str]] = ()
     """Name and value of those that were not the defaults."""
     versions: Mapping[str, str]
     judgement: Judgement | None = None
-    sentences: Sequence[str] | None = None
-    """The best ones; None where they have not been chosen yet."""
+    showcase: ShowcaseRecord | None = None
+    """The best of what the model wrote; None where it was not chosen."""
+    card: bytes = b""
+    """The picture to share, as PNG; empty if there is none."""
 
 
 def render_report(data: ReportData) -> str:
@@ -130,28 +142,78 @@ def render_report(data: ReportData) -> str:
     evaluations = [event for event in events if isinstance(event, Evaluated)]
     best = find_best(evaluations)
     headline, *details = describe_learning(evaluations)
+    end = next((event for event in reversed(events) if isinstance(event, Finished)), None)
     return _render_page(
         "report.html",
-        name=data.name,
-        n_parameters=data.plan.model.n_parameters,
-        origin=describe_origin(data.plan, data.plan.model.base),
-        texts=data.texts,
+        title=data.title,
+        about=_describe_model(data, end),
+        chips=_list_chips(data.judgement, events, best),
+        hero=_choose_hero(data.showcase, events, best),
+        questions=data.showcase.questions if data.showcase else (),
         headline=headline,
         details=details,
-        status=next((describe_end(event) for event in reversed(events) if isinstance(event, Finished)), ""),
+        status="" if end is None else describe_end(end),
         training=_view_training(events, evaluations, best),
         samples=_view_samples(events, best),
         judgement=_view_judgement(data.judgement),
-        sentences=data.sentences,
+        sentences=data.showcase.sentences if data.showcase else (),
         how_chosen=HOW_CHOSEN,
+        card=f"data:image/png;base64,{base64.b64encode(data.card).decode()}" if data.card else "",
+        more_epochs=math.ceil(2 * evaluations[-1].epoch) if evaluations and evaluations[-1].epoch else 10,
         receipt=data.receipt,
         plan=describe_plan(data.plan, data.estimate),
         settings=data.settings,
         versions=list(data.versions.items()),
-        run=quote_command(PurePath(data.name)),
+        run=quote_command(PurePath(data.run)),
         python_name=repr(data.name),
         python_folder=repr(f"{data.name}/model"),
     )
+
+
+def _describe_model(data: ReportData, end: Finished | None) -> str:
+    """What wrote what the page shows, in a sentence."""
+    model = data.plan.model
+    size = format_count(model.n_parameters)
+    time = "" if end is None else f" in {format_seconds(end.seconds)}"
+    origin = describe_origin(data.plan, model.base)
+    return f"A GPT-2 with {size} parameters, {origin}, learned from {format_bytes(data.n_bytes)} of text{time}."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Hero:
+    """The text that the page begins with."""
+
+    text: str
+    note: str
+    why: str = ""
+    prompt: str = ""
+
+
+def _choose_hero(showcase: ShowcaseRecord | None, events: Sequence[Event], best: Evaluated | None) -> _Hero | None:
+    """The best of several texts or, where none was chosen, the longest sample of the kept model; None without any."""
+    if showcase is not None:
+        note = f"The best of {showcase.n_candidates} texts that the model wrote without a prompt, as it wrote it."
+        return _Hero(text=showcase.text.strip("\n"), note=note, why=showcase.why)
+    samples = find_samples(events, best) if best else ()
+    if not samples:
+        return None
+    sample = max(samples, key=lambda one: len(one.text))
+    return _Hero(text=sample.text, prompt=sample.prompt, note="A sample of the kept model, not chosen among several.")
+
+
+def find_samples(events: Sequence[Event], best: Evaluated) -> tuple[Sample, ...]:
+    """The samples of the kept model."""
+    sampled = [event for event in events if isinstance(event, Sampled) and same_weights(event, best)]
+    return sampled[-1].samples if sampled else ()
+
+
+def _list_chips(judgement: Judgement | None, events: Sequence[Event], best: Evaluated | None) -> list[Chip]:
+    """The judgement in short; until there is one, what the samples of the kept model show."""
+    if judgement is not None:
+        return list_chips({verdict.topic: verdict.grade for verdict in judgement.verdicts})
+    checked = [event.found for event in events if isinstance(event, Sampled) and best and same_weights(event, best)]
+    found = checked[-1] if checked else None
+    return [] if found is None else list_chips({"copies": found.copying, "repeats": found.repeating})
 
 
 def _render_page(template: str, policy: str = "", **values: Any) -> str:
@@ -225,9 +287,11 @@ class _SampleView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _SamplesView:
-    """Samples over the epochs: for each prompt a row for each seed, and in it one sample for each epoch."""
+    """Samples over the epochs: for each prompt and seed a strip, and in it one sample for each epoch."""
 
-    prompts: Mapping[str, Sequence[Sequence[_SampleView]]]
+    strips: Sequence[Sequence[_SampleView]]
+    shown: int
+    """The place of the one that is shown first."""
     left_out: Sequence[str]
 
 
@@ -238,21 +302,22 @@ def _view_samples(events: Sequence[Event], best: Evaluated | None) -> _SamplesVi
     kept = {place for place, event in enumerate(sampled) if best is not None and same_weights(event, best)}
     places = choose_evenly(len(sampled), MOST_EPOCHS, kept)
     keys = list(dict.fromkeys((sample.prompt, sample.seed) for event in sampled for sample in event.samples))
-    prompts: dict[str, list[list[_SampleView]]] = {}
-    for key in keys[:MOST_PROMPTS]:
-        row = [
+    strips = [
+        [
             _view_sample(sample, sampled[place], kept=place in kept)
             for place in places
             for sample in sampled[place].samples
             if (sample.prompt, sample.seed) == key
         ]
-        prompts.setdefault(key[0], []).append(row)
+        for key in keys[:MOST_PROMPTS]
+    ]
     left_out = {"evaluations": len(sampled) - len(places), "prompts or seeds": len(keys) - MOST_PROMPTS}
-    return _SamplesView(prompts=prompts, left_out=[f"{n:,} {what}" for what, n in left_out.items() if n > 0])
+    return _SamplesView(strips=strips, shown=0, left_out=[f"{n:,} {what}" for what, n in left_out.items() if n > 0])
 
 
 def _view_sample(sample: Sample, event: Sampled, *, kept: bool) -> _SampleView:
-    heading = describe_weights(event.epoch, event.share) + (", kept" if kept else "")
+    epoch = "before training" if event.step == 0 else f"epoch {format_epoch(event.epoch)}"
+    heading = f"{epoch}, kept" if kept and event.share == 1 else "kept model" if kept else epoch
     return _SampleView(heading=heading, prompt=sample.prompt, text=sample.text, kept=kept)
 
 
@@ -266,6 +331,7 @@ def _view_judgement(judgement: Judgement | None) -> dict[str, Any] | None:
         "verdicts": view_verdicts(judgement),
         "notes": judgement.notes[:MOST_NOTES],
         "most_measures": MOST_MEASURES,
+        "quick": judgement.quick,
     }
 
 

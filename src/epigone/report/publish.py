@@ -11,34 +11,27 @@ from epigone.errors import OutputError
 from epigone.evaluation.quiz import Question
 from epigone.evaluation.verdict import Judgement
 from epigone.files import exists, read_bytes, write_bytes
-from epigone.report.best_sentences import choose_sentences
 from epigone.report.pages import (
     GENERATOR,
     CardData,
     ReportData,
     TrainingFile,
+    find_samples,
     render_card,
     render_quiz,
     render_report,
 )
-from epigone.report.views import describe_plan, describe_receipt, describe_weights
+from epigone.report.views import describe_plan, describe_receipt, describe_weights, name_text
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
 from epigone.training.events import (
     Evaluated,
-    Event,
-    Sample,
-    Sampled,
     effective_history,
     find_best,
-    same_weights,
 )
 
 SECONDS_BETWEEN_PICTURES, SECONDS_BETWEEN_PAGES = 15.0, 60.0
 """During training. Either takes a quarter of a second or more, too much for short runs with many evaluations."""
-QUICK_BYTES = 20_000_000
-"""Of training text, up to which it is searched for copies in a moment."""
-MOST_SENTENCES = 8
 
 
 def publish(folder: RunFolder, *, at_once: bool = False, pictures: bool = True) -> None:
@@ -63,7 +56,7 @@ def publish_curves(folder: RunFolder) -> None:
     if any(isinstance(event, Evaluated) for event in events):
         from epigone.report.curves import draw_curves  # matplotlib takes a second to load
 
-        for picture in draw_curves(events, folder.path, title=folder.path.resolve().name):
+        for picture in draw_curves(events, folder.path, title=name_text(folder.read_receipt())):
             write_bytes(folder.model / picture.name, picture.read_bytes())
 
 
@@ -98,11 +91,11 @@ def publish_card(folder: RunFolder) -> None:
         base=None if model.fresh else model.base if model.base_revision else Path(model.base).resolve().name,
         base_on_hub=bool(model.base_revision),
         distilled=bool(plan.teacher),
-        samples=_find_samples(events, best),
+        samples=find_samples(events, best),
         sample_weights=describe_weights(best.epoch, best.share),
         settings=describe_plan(plan),
         versions=manifest.versions,
-        judgement=_read_judgement(folder),
+        judgement=read_judgement(folder),
     )
     write_bytes(folder.model / "README.md", render_card(data).encode("utf-8", "replace"))
 
@@ -113,26 +106,15 @@ def _copy(path: Path, place: Path) -> None:
         write_bytes(place, content)
 
 
-def _find_samples(events: Sequence[Event], best: Evaluated) -> tuple[Sample, ...]:
-    """The samples of the kept model."""
-    sampled = [event for event in events if isinstance(event, Sampled) and same_weights(event, best)]
-    return sampled[-1].samples if sampled else ()
-
-
 # -- pages
 
 
-def is_quick(folder: RunFolder) -> bool:
-    """Whether the training text is so short that the best sentences are found in a moment."""
-    return folder.read_receipt().train.n_bytes <= QUICK_BYTES
-
-
-def write_report(folder: RunFolder, out: Path | None = None, *, with_sentences: bool = False) -> Path:
+def write_report(folder: RunFolder, out: Path | None = None) -> Path:
     """Write the report page of a run, report.html in its folder or `out`, and return its path.
 
     Raises RunDamaged, and OutputError where there is already a file that is not a page of ours.
     """
-    page = render_report(read_report_data(folder, with_sentences=with_sentences))
+    page = render_report(read_report_data(folder))
     return _write_page(page, out) if out is not None else write_bytes(folder.report, page.encode("utf-8", "replace"))
 
 
@@ -156,31 +138,38 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def read_report_data(folder: RunFolder, *, with_sentences: bool) -> ReportData:
+def read_report_data(folder: RunFolder) -> ReportData:
     """All that the report page shows, from the files of a run. Raises RunDamaged."""
     events = effective_history(folder.read_events())
     manifest = folder.read_manifest()
-    best = find_best([event for event in events if isinstance(event, Evaluated)])
-    sentences = None
-    if with_sentences and best is not None:
-        texts = [sample.text for sample in _find_samples(events, best)]
-        sentences = choose_sentences(texts, folder.read_documents(), MOST_SENTENCES)
-    receipt = folder.read_receipt()
+    receipt, showcase = folder.read_receipt(), folder.read_showcase()
     return ReportData(
         name=folder.path.resolve().name,
+        run=name_for_commands(folder.path),
+        title=name_text(receipt),
         events=events,
         plan=manifest.plan,
         estimate=manifest.estimate,
-        texts=[file.name for file in receipt.files],
+        n_bytes=receipt.train.n_bytes,
         receipt=describe_receipt(receipt),
         settings=list_changed(folder.read_settings()),
         versions=manifest.versions,
-        judgement=_read_judgement(folder),
-        sentences=sentences,
+        judgement=read_judgement(folder),
+        showcase=showcase,
+        card=read_bytes(folder.card) if showcase and exists(folder.card) else b"",
     )
 
 
-def _read_judgement(folder: RunFolder) -> Judgement | None:
+def name_for_commands(path: Path) -> str:
+    """A run's folder as commands name it: "runs/novel" where it is in such a folder, else without the folders around.
+
+    The page must not say where on this machine it was made.
+    """
+    whole = path.resolve()
+    return f"runs/{whole.name}" if whole.parent.name == "runs" else whole.name
+
+
+def read_judgement(folder: RunFolder) -> Judgement | None:
     """The judgement on the model as it is now; None where it was not judged or the file is damaged."""
     plain = folder.read_judgement()
     try:

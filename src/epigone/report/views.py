@@ -6,12 +6,15 @@ Nothing here knows Markdown or HTML, and nothing is escaped: that is the work of
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from epigone.evaluation.verdict import SENSE_LIMITS, Judgement, Measure, Topic, Verdict, percent
+from epigone.errors import quote_command
+from epigone.evaluation.verdict import SENSE_LIMITS, Judgement, Measure, Topic, Verdict, percent, roughly
 from epigone.report.escape import on_one_line
 from epigone.settings import SELF
 from epigone.training.events import (
@@ -62,6 +65,22 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
 
 
+def format_count(count: int) -> str:
+    """A number as people say it: "5.9 million", "64 thousand", "950"."""
+    for size, name in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if count >= size:
+            return f"{count / size:.{1 if count < 10 * size else 0}f} {name}".replace(".0 ", " ")
+    return str(count)
+
+
+def format_bytes(n_bytes: int) -> str:
+    """The size of a text: "95 KB", "1.2 MB"."""
+    for size, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.{1 if n_bytes < 10 * size else 0}f} {name}".replace(".0 ", " ")
+    return f"{n_bytes} bytes"
+
+
 def format_epoch(epoch: float) -> str:
     """A number of epochs for a sentence: "3", "2.5", "0.25"."""
     return f"{epoch:.2f}".rstrip("0").rstrip(".") if math.isfinite(epoch) else NO_NUMBER
@@ -90,12 +109,12 @@ def format_perplexity(perplexity: float) -> str:
 def format_value(value: float, unit: str) -> str:
     """A measured value in its unit, for a sentence."""
     if unit == "share":
-        return f"{100 * value:.3g} %" if value < 0.9995 or value > 1 else percent(value, 0)
+        return roughly(value)
     if unit == "characters":
         return f"{value:,.0f} characters"
     if unit == "of 100":
-        return f"{value:.0f} of 100"
-    return f"{value:.3f} {unit}" if unit else f"{value:,.4g}"
+        return f"{min(100.0, max(0.0, value)):.0f} of 100"
+    return f"{value:.2f} {unit}" if unit else f"{value:,.3g}"
 
 
 # -- the table of epochs
@@ -277,6 +296,8 @@ def _describe_mix(best: Evaluated, evaluations: Sequence[Evaluated]) -> list[str
 # -- plan and receipt as rows
 
 
+SAMPLE_TITLES = {"sample:sonnets": "Shakespeare’s sonnets"}
+"""Of the texts that come with the package."""
 MOST_FILES_SHOWN = 8
 MOST_LINES_SHOWN = 5
 SHORTEST_LINE = 16
@@ -359,6 +380,20 @@ def _describe_estimate(estimate: Estimate) -> list[Row]:
         Row("time", f"about {format_seconds(estimate.seconds)}", f"measured: {pace}"),
         Row("memory", f"{estimate.memory_bytes / 1e9:.1f} GB", "measured on the same steps"),
     ]
+
+
+def name_text(receipt: Receipt) -> str:
+    """What to call the text of a run: "Persuasion by Jane Austen", "Wilde novel and 2 more"."""
+    first, n_more = receipt.files[0], len(receipt.files) - 1
+    title = first.title or SAMPLE_TITLES.get(first.name) or _name_file(first.name)
+    title += f" by {first.author}" if first.title and first.author else ""
+    return on_one_line(title) + (f" and {n_more:,} more" if n_more else "")
+
+
+def _name_file(name: str) -> str:
+    """A file's name without its folder and ending: "Wilde novel" for texts/wilde-novel.txt."""
+    words = re.sub(r"[-_\s]+", " ", PurePath(name.rpartition(":")[2] or name).stem).strip()
+    return words[:1].upper() + words[1:] or "Text"
 
 
 def describe_receipt(receipt: Receipt) -> list[Row]:
@@ -454,6 +489,32 @@ def describe_worst_lines(score: Score) -> list[Row]:
 # -- a judgement in words
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chip:
+    """A question in short and its answer."""
+
+    question: str
+    answer: str
+    grade: Grade
+
+
+_CHIPS: dict[Topic, tuple[str, dict[Grade, str]]] = {
+    "sounds like": ("Sounds like the author:", {"good": "yes", "fair": "somewhat", "bad": "no"}),
+    "makes sense": ("Makes sense:", {"good": "within a sentence", "fair": "partly", "bad": "hardly"}),
+    "copies": ("Copies:", {"good": "no", "fair": "a little", "bad": "yes"}),
+    "repeats": ("Repeats itself:", {"good": "no", "fair": "a little", "bad": "yes"}),
+}
+
+
+def list_chips(grades: Mapping[Topic, Grade]) -> list[Chip]:
+    """A judgement in a few words for each question that was asked."""
+    return [
+        Chip(question=question, answer=answers.get(grades[topic], "too little text to say"), grade=grades[topic])
+        for topic, (question, answers) in _CHIPS.items()
+        if topic in grades
+    ]
+
+
 QUESTIONS: dict[Topic, str] = {
     "sounds like": "Does it sound like the author?",
     "makes sense": "Does it make sense?",
@@ -514,7 +575,8 @@ class VerdictView:
 
 def describe_judgement(judgement: Judgement) -> str:
     """One sentence on what was judged, and against whose text."""
-    return f"Judged: {judgement.text} ({judgement.n_characters:,} characters), against {judgement.against}."
+    how = "Judged quickly" if judgement.quick else "Judged"
+    return f"{how}: {judgement.text} ({judgement.n_characters:,} characters), against {judgement.against}."
 
 
 _IN_SHORT: dict[Topic, dict[Grade, str]] = {
@@ -530,11 +592,23 @@ _IN_SHORT: dict[Topic, dict[Grade, str]] = {
         "bad": "it hardly makes sense",
         "unsure": "whether it makes sense cannot be told",
     },
+    "copies": {
+        "good": "it does not copy",
+        "fair": "it copies a little",
+        "bad": "it copies",
+        "unsure": "whether it copies cannot be told",
+    },
+    "repeats": {
+        "good": "it does not repeat itself",
+        "fair": "it repeats itself a little",
+        "bad": "it repeats itself",
+        "unsure": "whether it repeats itself cannot be told",
+    },
 }
 
 
 def summarise_judgement(judgement: Judgement) -> str:
-    """One sentence on how the text sounds and whether it makes sense; empty where neither was asked."""
+    """One sentence on how the text sounds, whether it makes sense, copies and repeats itself; empty without any."""
     found = [
         _IN_SHORT[verdict.topic][verdict.grade] + _describe_lowest(verdict)
         for verdict in judgement.verdicts
@@ -545,9 +619,18 @@ def summarise_judgement(judgement: Judgement) -> str:
     return f"In short: {'; '.join(found)}.{limits}" if found else ""
 
 
+def describe_quick_judgement(judgement: Judgement, run: Path) -> list[str]:
+    """Two lines for the end of training: what was found, and how to know more. `run`: the run's folder."""
+    found = summarise_judgement(judgement)
+    if not judgement.quick:
+        return [describe_judgement(judgement), found]
+    found = found.replace("In short", f"Judged quickly, by {judgement.n_characters:,} characters", 1)
+    return [found, f"To judge it thoroughly: {quote_command('epigone', 'judge', run)}"]
+
+
 def _describe_lowest(verdict: Verdict) -> str:
     score = verdict.facts.get("score")
-    return f" ({score:.0f} of 100)" if isinstance(score, float) and verdict.grade != "unsure" else ""
+    return f" ({format_value(score, 'of 100')})" if isinstance(score, float) and verdict.grade != "unsure" else ""
 
 
 def view_verdicts(judgement: Judgement) -> list[VerdictView]:
@@ -584,23 +667,30 @@ def _view_measure(measure: Measure) -> MeasureView:
 def _describe_interval(measure: Measure) -> str:
     if measure.low is None or measure.high is None:
         return ""
-    low, high = (format_value(end, measure.unit).split()[0] for end in (measure.low, measure.high))
-    return f" (95 %: {low} to {high})"
+    low, high = (format_value(end, measure.unit) for end in (measure.low, measure.high))
+    low = low if low == "none" else low.removesuffix(f" {measure.unit}").removesuffix(" %")
+    return f" (95 %: {low} to {high.removesuffix(' of 100')})"
 
 
 def place_on_scale(measure: Measure) -> dict[str, float]:
-    """Where "value", "low", "high" and the references stand, in per cent of the scale; unknown ones are left out.
+    """Where "value", "low", "high" and the references stand on a scale from bad, on the left, to good, on the right.
 
-    The scale begins at 0 unless something is below it, except for bits per byte, and a scale "of 100" ends there.
+    In per cent of its length; unknown ones are left out. Of all units but "of 100" less is better. Empty where there is
+    nothing to compare the value with.
     """
     marks = {"value": measure.value, "low": measure.low, "high": measure.high}
     marks |= {kind: getattr(getattr(measure, kind), "value", None) for kind in REFERENCE_KINDS}
     known = {name: value for name, value in marks.items() if value is not None and math.isfinite(value)}
-    ends = [*known.values(), *([] if measure.unit == "bits per byte" else [0.0])]
-    ends += [100.0] if measure.unit == "of 100" else []
-    first, last = min(ends), max(ends)
-    length = last - first
-    return {name: round(100 * (value - first) / length, 2) if length > 0 else 0.0 for name, value in known.items()}
+    if "value" not in known or (len(known) == 1 and measure.bad_from is None and measure.unit != "of 100"):
+        return {}
+    worst, best = 0.0, 100.0
+    if measure.unit != "of 100":
+        worst = max(known.values()) if measure.bad_from is None else measure.bad_from
+        best = min([*known.values(), *([] if measure.unit == "bits per byte" else [0.0 if measure.unit else 1.0])])
+    if worst == best:
+        return dict.fromkeys(known, 100.0)
+    places = {name: 100 * (value - worst) / (best - worst) for name, value in known.items()}
+    return {name: round(min(100.0, max(0.0, place)), 2) for name, place in places.items()}
 
 
 def _find_passages(facts: Mapping[str, Any]) -> list[Row]:

@@ -65,6 +65,7 @@ from epigone.runs.records import (
     R,
     Receipt,
     SamplingRecord,
+    ShowcaseRecord,
     append_event,
     newer_format,
     other_version,
@@ -97,7 +98,7 @@ NAMES = (
         "sums.json",
         "sampling.json",
     ),
-    *("judgement.json", "report.html", "curves.png", "curves.svg"),
+    *("judgement.json", "showcase.json", "report.html", "curves.png", "curves.svg", "card.png"),
     *("model", "checkpoints", "samples", "tokens", "teacher"),
 )
 """Everything that belongs to a run. What else lies in its folder is the user's, and is not looked at."""
@@ -128,6 +129,8 @@ class RunFolder:
         self.report = path / "report.html"
         self.judgement = path / "judgement.json"
         self.sampling = path / "sampling.json"
+        self.showcase = path / "showcase.json"
+        self.card = path / "card.png"
         self.processes = path / ".processes"
         self.first = path / "first"
         """Where the first of two runs is, which the second learns from."""
@@ -373,6 +376,18 @@ class RunFolder:
         if not isinstance(judgement, dict) or judgement.pop("model_sha256", None) != self.hash_model():
             return None  # a better model has replaced the one that was judged
         return judgement
+
+    def write_showcase(self, showcase: ShowcaseRecord) -> None:
+        """showcase.json: the best of what the model wrote. Raises OutputError."""
+        write_bytes(self.showcase, showcase.encode())
+
+    def read_showcase(self) -> ShowcaseRecord | None:
+        """The showcase of the current model; None if there is none or the file cannot be read."""
+        try:
+            showcase = read_record(ShowcaseRecord, self.showcase.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+        return showcase if showcase.format <= FORMAT and showcase.model_sha256 == self.hash_model() else None
 
     # -- during training
 

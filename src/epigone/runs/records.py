@@ -160,6 +160,31 @@ class SamplingRecord(Record):
     trials: tuple[TemperatureRecord, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownQuestion:
+    """A passage of the quiz on the page, and the answer."""
+
+    text: str
+    genuine: bool
+    """Whether the author wrote it."""
+
+
+class ShowcaseRecord(Record):
+    """showcase.json: what the page shows of the best model, chosen from several texts that it wrote."""
+
+    model_sha256: str
+    """Of the weights that wrote it: another model needs another showcase."""
+    text: str
+    seed: int
+    n_candidates: int
+    """Of which the text is the best."""
+    why: str
+    """Why it is: its scores and those of the others, in a sentence."""
+    sentences: tuple[str, ...]
+    """The best ones, of all candidates."""
+    questions: tuple[ShownQuestion, ...]
+
+
 def read_record(kind: type[R], data: bytes) -> R:
     """A record from the content of its file. Raises ValueError that names the first wrong value."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -50,7 +51,9 @@ def _is_fit(sentence: str) -> bool:
     return (
         FEWEST_WORDS <= len(words) <= MOST_WORDS
         and not first.islower()
-        and "\n\n" not in sentence
+        and not re.search(r"\n\n|\s{3}", sentence)
+        and sentence.count('"') % 2 == 0
+        and sentence.count("“") == sentence.count("”")
         and len(set(groups)) == len(groups)
         and len(set(words)) >= 0.7 * len(words)
     )
