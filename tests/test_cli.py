@@ -254,6 +254,7 @@ ASKED = {
     "encoding": "utf-8",
     "format": "text",
     "code": "keep",
+    "furniture": "keep",
     "anonymize": True,
     "keep_boilerplate": True,
     "unwrap": "no",

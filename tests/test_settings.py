@@ -40,6 +40,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "encoding": st.text(),
     "format": st.sampled_from(get_args(FormatName)),
     "code": st.sampled_from(["drop", "keep"]),
+    "furniture": st.sampled_from(["drop", "keep"]),
     "field": st.lists(st.text(), max_size=3).map(tuple),
     "speaker": st.lists(st.text(), max_size=3).map(tuple),
     "anonymize": st.booleans(),

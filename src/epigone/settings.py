@@ -206,6 +206,9 @@ class ReadSettings(Frozen):
     """Format of the text. "auto" recognises it by its content; "text" reads any file as plain text, with its markup."""
     code: Literal["drop", "keep"] = "drop"
     """Blocks of program code in posts and pages: leave them out, or keep them."""
+    furniture: Literal["drop", "keep"] = "drop"
+    """What surrounds the text of books and scans: page numbers, running heads, footnotes and their marks, tables of
+    contents, captions, transcribers' notes, imprints. Where they are certain, leave them out, or keep them."""
     field: tuple[str, ...] = ()
     """Field of a table or of JSON that has the text, such as "body" or "post.body". Can be repeated. Otherwise it is
     guessed from names and lengths, and the plan says which one it is."""

@@ -22,13 +22,14 @@ from epigone.corpus.encoding import (
     measure_bytes,
     read_pieces,
 )
+from epigone.corpus.furniture.cleaner import remove_furniture
 from epigone.corpus.gutenberg import Cut, GutenbergCleaner, ends_near_name
 from epigone.corpus.large_text import Text, TextSpooler, read_blocks, read_some
 from epigone.corpus.line_layout import LEAST_CONTINUED, LineJoiner, Wrapping, find_wrapping
 from epigone.corpus.readers.archives import Member, is_archive, read_members
 from epigone.corpus.readers.formats import NEVER_PLAIN, SUFFIXES, find_format
 from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
-from epigone.corpus.readers.reader import Beginning, Dropped, Format, ReadContext, to_valid
+from epigone.corpus.readers.reader import Beginning, DropLog, Dropped, Format, ReadContext, to_valid
 from epigone.corpus.readers.speakers import FOR_SPEAKERS, Speakers
 from epigone.corpus.reading_pool import FileResult, read_all
 from epigone.corpus.sources import Source, find_sources, name_skipped, name_unread, unreadable
@@ -44,6 +45,8 @@ LAYOUT_CHARACTERS = 1 << 20
 """Of a text, they show whether it is wrapped."""
 WRAPPED_FORMATS = ("text", "markdown", "mail")
 """In others a line ends where its author wanted it to."""
+WITH_PAGES = ("markdown", "html", "epub", "docx", "odt", "fodt", "rtf", "fb2", "pdf", "scrivener")
+"""Besides plain text: in these there may be page numbers, notes and contents that their readers do not know as such."""
 NEVER_SPOOLED = 1 << 62
 HASHED_BYTES = 1 << 20
 SMALLEST_CORPUS = 2_000
@@ -109,7 +112,8 @@ class FileReceipt:
     n_documents: int = 1
     """Documents that were found in the file."""
     dropped: tuple[Dropped, ...] = ()
-    """What a reader left out: footnote marks, menus, pictures."""
+    """What was left out: by a reader, such as menus, or after everything else as page furniture, which `n_bytes_kept`
+    still counts."""
     replaced: tuple[Replaced, ...] = ()
     """What was replaced to hide who is meant."""
     notes: tuple[str, ...] = ()
@@ -169,8 +173,9 @@ class TextCounter:
 class ReceiptBuilder:
     """Builds the receipt of a file from its pieces, and cleans them if asked to."""
 
-    def __init__(self, cleaner: GutenbergCleaner | None = None) -> None:
-        self.cleaner = cleaner
+    def __init__(self, cleaner: GutenbergCleaner | None = None, drops: DropLog | None = None) -> None:
+        """`drops`: where page furniture is counted that is left out."""
+        self.cleaner, self.drops = cleaner, drops
         self._first: DecodedText | None = None
         self._digest, self._counter = hashlib.sha256(), TextCounter()
         self._n_bytes = self._n_bytes_bom = self._n_bytes_newlines = 0
@@ -202,6 +207,8 @@ class ReceiptBuilder:
         text = decoded.text
         if self.cleaner:
             text = self.cleaner.clean(text, lambda start, end: measure_bytes(raw, decoded, start, end))
+        if self.drops is not None:
+            text = remove_furniture(text, self.drops)
         self._counter.add(text)
         return text
 
@@ -222,6 +229,7 @@ class ReceiptBuilder:
             warning=self._first.warning,
             cuts=self.cuts,
             address=address,
+            dropped=self.drops.list() if self.drops is not None else (),
             **self._counter.as_counts(),
         )
 
@@ -520,7 +528,7 @@ class _Reading:
         """The one document of a plain text, which may be larger than the memory."""
         self._need_fields(source, "plain text", None)
         self._need_speakers(source, "plain text", Speakers())
-        receipt = self._start_receipt()
+        receipt = self._start_receipt(DropLog())
         pieces = read_pieces(file, name=source.name, encoding=self.settings.encoding)
         for piece in pieces if self.settings.keep_boilerplate else join_near_boilerplate(pieces):
             self.spooler.add(receipt.add(piece))
@@ -546,7 +554,8 @@ class _Reading:
             speakers=speakers,
             row_groups=source.row_groups,
         )
-        receipt, texts, first = self._start_receipt(), list[Text](), None
+        drops = context.drops if known.name in WITH_PAGES else None
+        receipt, texts, first = self._start_receipt(drops), list[Text](), None
         found = parse_cache.parse(known, file, context, sha256) if self.caches else known.read(file, context)
         for parsed in found:
             receipt.start_document()
@@ -633,8 +642,9 @@ class _Reading:
         if self.settings.speaker and not speakers.found:
             speakers.check(source.name)
 
-    def _start_receipt(self) -> ReceiptBuilder:
-        return ReceiptBuilder(None if self.settings.keep_boilerplate else GutenbergCleaner())
+    def _start_receipt(self, drops: DropLog | None) -> ReceiptBuilder:
+        cleaner = None if self.settings.keep_boilerplate else GutenbergCleaner()
+        return ReceiptBuilder(cleaner, drops if self.settings.furniture == "drop" else None)
 
 
 def _hash(file: BinaryIO, start: int, end: int) -> str:
