@@ -155,7 +155,7 @@ def test_every_setting_has_help_on_one_line(kind: type[Frozen]) -> None:
     [("train", TrainSettings), ("plan", TrainSettings), ("write", WriteSettings), ("judge", JudgeSettings)],
 )
 def test_the_help_of_a_verb_lists_every_setting(verb: str, kind: type[Frozen]) -> None:
-    shown = command(verb, "--help").out
+    shown = command(verb, "--help-all").out
     assert [name for name in kind.model_fields if f"--{name.replace('_', '-')}" not in shown] == []
 
 
