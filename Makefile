@@ -1,11 +1,13 @@
 # What one does here, by name. `make help` lists it; PYTHON=python3.12 chooses another Python for the set-up.
 PYTHON ?= python3
-BIN := .venv/bin
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+# Builds images: docker, podman or buildah.
+ENGINE ?= docker
 # How long the texts are that are learned from in little memory; the longest takes half an hour and 6 GB of room.
 STEADY_MB ?= 20,200,2000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test slow faults docs bench base licences
+.PHONY: help setup demo check test slow faults docs bench base licences release packages pins image
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +51,18 @@ docs: setup ## write the generated pages of docs/ again
 
 bench: setup ## measure epigone against others (TEXT=FILE: on that text); writes docs/dev/benchmarks.md
 	$(BIN)/python tools/bench.py --write $(if $(TEXT),--text $(TEXT))
+
+release: packages ## build, check and try the packages in clean environments, oldest and newest versions (TAG=v1.2.3: a final one)
+	$(BIN)/python tools/release.py try
+
+packages: setup ## build sdist and wheel of the last commit twice, into dist/, and check them
+	$(BIN)/python tools/release.py build check
+
+pins: setup ## write constraints-newest.txt again
+	$(BIN)/python tools/release.py pins
+
+image: ## build the container image (ENGINE=podman; ARGS="--build-arg ...")
+	$(ENGINE) build -t epigone $(ARGS) .
 
 licences: setup ## list the licences of what epigone needs; fails where one does not fit
 	$(BIN)/python tools/licences.py

@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,9 @@ from safetensors import SafetensorError
 
 from epigone.errors import FileUnreadable, OutputError
 
+WINDOWS = os.name == "nt"
+PAUSES = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Seconds between tries to replace a file that another program holds, which only Windows refuses."""
 CANNOT_WRITE = "Check that there is free space and that you may write there."
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 """How a file is opened that must not be there yet, not even as a link."""
@@ -103,8 +107,9 @@ def _lstat(path: Path) -> int:
 
 
 def is_link(path: Path) -> bool:
-    """Whether the name itself is a link. Raises FileUnreadable."""
-    return stat.S_ISLNK(_lstat(path))
+    """Whether the name itself is a link, or a junction of Windows. Raises FileUnreadable."""
+    is_junction: Callable[[Path], bool] = getattr(os.path, "isjunction", lambda _: False)  # Python 3.12 or later
+    return stat.S_ISLNK(_lstat(path)) or is_junction(path)
 
 
 def is_special(path: Path) -> bool:
@@ -147,7 +152,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         make_folder(path.parent)
         save_with_umask(write, beside)
         flush(beside)
-        beside.replace(path)
+        replace(beside, path)
         flush(path.parent)
     except (OSError, SafetensorError) as error:
         raise OutputError(
@@ -159,9 +164,24 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             beside.unlink()
 
 
+def replace(beside: Path, path: Path) -> None:
+    """Rename a file or folder, in place of what has that name. Raises OSError.
+
+    On Windows a virus scanner or another reader may hold either for a moment; there it is tried for longer.
+    """
+    for pause in PAUSES if WINDOWS else ():
+        try:
+            beside.replace(path)
+        except PermissionError:
+            time.sleep(pause)
+        else:
+            return
+    beside.replace(path)
+
+
 def _set_mode(path: Path, mode: int) -> None:
     """Give a file its permissions, if it has others. Raises OSError."""
-    if not hasattr(os, "fchmod"):  # Windows, where files inherit them
+    if WINDOWS:  # where files inherit them
         return
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
@@ -234,9 +254,9 @@ def write_json(path: Path, value: object) -> None:
 
 def flush(path: Path) -> None:
     """Flush a file, or the names in a folder, from memory to disk (fsync)."""
-    if os.name == "nt" and path.is_dir():
+    if WINDOWS and path.is_dir():
         return  # Windows cannot open folders
-    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    handle = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:

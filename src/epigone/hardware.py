@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import sys
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -165,6 +166,18 @@ def find_free_bytes(device: str) -> int:
         n_free, _ = torch.cuda.mem_get_info()
         return int(n_free)
     return int(psutil.virtual_memory().available)
+
+
+def find_peak_memory(device: str) -> int:
+    """Most bytes that this process has had, on the GPU or, for any other device, in the machine's memory."""
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        import resource
+    except ImportError:  # Windows, which keeps the number itself
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _device_hint(device: str) -> str:

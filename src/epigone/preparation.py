@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
@@ -42,7 +40,7 @@ from epigone.distillation import Distillation
 from epigone.errors import first_line
 from epigone.evaluation.sample_checks import SampleWriter
 from epigone.generation.generator import WriteDefaults
-from epigone.hardware import Hardware, count_own_cores, find_hardware
+from epigone.hardware import Hardware, count_own_cores, find_hardware, find_peak_memory
 from epigone.model.gpt2 import build_model, read_shape
 from epigone.model.hub import find_base, is_cached
 from epigone.planning.choose_base import BaseChoice, BaseFit, BaseTrial, choose_base
@@ -113,7 +111,7 @@ def measure_speed(
         seconds_per_evaluation=evaluation,
         n_evaluations=0,
         seconds=0.0,
-        memory_bytes=_find_peak_memory(trainer.accelerator.device),
+        memory_bytes=find_peak_memory(trainer.accelerator.device.type),
         compile_seconds=max(0.0, compile_seconds - seconds_per_step),
         parts=trainer.parts,
     )
@@ -162,13 +160,6 @@ def _time(work: Callable[[], object], trainer: Trainer) -> float:
     if trainer.accelerator.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - began
-
-
-def _find_peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 LOOKED_AT = 200_000

@@ -5,8 +5,6 @@ Libraries that cannot get memory while they are being loaded, or outside of Pyth
 
 from __future__ import annotations
 
-import sys
-
 from epigone.errors import OutOfMemory
 
 TO_TRAIN, TO_USE = 2_500_000 * 1024, 1_250_000 * 1024
@@ -16,10 +14,12 @@ million KB, and could not be with 2.0; it wrote with 1.3 (torch 2.13 for process
 
 def check_address_space(needed: int) -> None:
     """Raises OutOfMemory where this process may not take `needed` bytes of address space."""
-    if sys.platform == "win32" or not needed:
+    if not needed:
         return
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < needed:
         raise OutOfMemory(

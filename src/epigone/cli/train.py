@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-HANGUPS = tuple(signal.Signals[name] for name in ("SIGHUP",) if name in signal.Signals.__members__)
-"""Sent when a terminal is closed or a connection drops, often more than once. Windows does not have it."""
+HANGUPS = tuple(signal.Signals[name] for name in ("SIGHUP", "SIGBREAK") if name in signal.Signals.__members__)
+"""Sent when a terminal is closed or a connection drops, often more than once; on Windows the second."""
 TEXT = click.argument(
     "text",
     cls=Argument,

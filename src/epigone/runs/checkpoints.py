@@ -32,6 +32,7 @@ from epigone.files import (
     read_bytes,
     reading,
     remove,
+    replace,
     save_with_umask,
     write_json,
 )
@@ -70,7 +71,7 @@ def save_checkpoint(
         _write_files(beside, packed, extra, copied)
         if target.exists():
             _remove(target) if find_fault(target) is None else _set_aside(target)
-        beside.replace(target)
+        replace(beside, target)
         flush(folder)
         _verify(target)
         _drop_older(folder, target, step, packed)

@@ -60,7 +60,8 @@ def bind(host: str, port: int) -> Address:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # with the protocol named, asyncio sends each piece at once (TCP_NODELAY), else it would wait 40 ms for more
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # On Windows the other option would let a second program take the port over.
+        listening.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR), 1)
         listening.bind(address)
         listening.listen(1024)
     except OSError as error:
