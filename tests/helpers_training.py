@@ -22,6 +22,7 @@ from epigone.tokens.dataset import Ids, TokenDataset, TokenSplit
 from epigone.training.events import Estimate, Event
 from epigone.training.trainer import Trainer
 
+ONE_CORE = Hardware(device="cpu", name="one processor core", n_threads=1, memory_bytes=2**33, bf16=False)
 VOCABULARY = 50
 BYTES_PER_TOKEN = 3
 E = TypeVar("E", bound=Event)
@@ -62,14 +63,22 @@ def make_tokens(train: Ids | None = None, validation: Ids | None = None) -> Toke
 # -- a plan and what follows it
 
 
-def plan_for(tokens: TokenDataset, *, n_processes: int = 1, n_steps_in_time: int | None = None, **more: Any) -> Plan:
+def plan_for(
+    tokens: TokenDataset,
+    *,
+    n_processes: int = 1,
+    n_steps_in_time: int | None = None,
+    hardware: Hardware | None = None,
+    **more: Any,
+) -> Plan:
     """The project's own plan for a tiny fresh model; `more` are settings by name."""
     usual: dict[str, Any] = {"base": "none", "size": "1x32", "block_size": 16, "batch_size": 4, "epochs": 2.0}
     usual |= {"dropout": 0.0, "patience": "none", "device": "cpu", "precision": "fp32", "samples": 0}
     settings = TrainSettings(**usual | more)
     facts = PlanInputs(
         tokens=tokens,
-        hardware=Hardware(device="cpu", name="one processor core", n_threads=1, memory_bytes=2**33, bf16=False),
+        hardware=hardware
+        or Hardware(device="cpu", name="one processor core", n_threads=1, memory_bytes=2**33, bf16=False),
         chosen=BaseChoice(Choice(settings.base, "as asked"), Choice(VOCABULARY, "small")),
         vocab_size=VOCABULARY,
         n_processes=n_processes,

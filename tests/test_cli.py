@@ -284,6 +284,8 @@ ASKED = {
     "device": "cpu",
     "precision": "fp32",
     "compile": "off",
+    "shard": "off",
+    "gradient_checkpointing": "off",
     "process_timeout": 60.0,
     "evaluate_every": 50,
     "sample_prompt": ("Once", "Twice"),

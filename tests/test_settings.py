@@ -75,6 +75,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
     "precision": st.sampled_from(["auto", "fp32", "bf16", "fp16"]),
     "compile": st.sampled_from(["auto", "off", "layers", "full"]),
+    "shard": st.sampled_from(["auto", "on", "off"]),
+    "gradient_checkpointing": st.sampled_from(["auto", "on", "off"]),
     "process_timeout": numbers(5, 1e300),
     "evaluate_every": st.integers(1) | AUTO,
     "sample_prompt": st.lists(st.text(), max_size=3).map(tuple),

@@ -54,6 +54,7 @@ from epigone.training.base_trial import try_bases
 from epigone.training.distributed import (
     agree_on_plan,
     ask_main_process,
+    connect,
     count_processes,
     is_main_process,
     take_from_main_process,
@@ -95,17 +96,18 @@ def measure_speed(
     n_targets = len(tokens.validation.ids) - 1
     n_timed = min(n_targets, TIMED_BLOCKS * plan.batch.block_size * plan.batch.n_processes)
     few = replace(tokens.validation, ids=tokens.validation.ids[: n_timed + 1])
-    seconds = _time(
-        lambda: evaluate(
-            model,
-            few,
-            block_size=plan.batch.block_size,
-            batch_size=-(-plan.batch.largest_share // trainer.parts),
-            accelerator=trainer.accelerator,
-        ),
-        trainer,
-    )
-    evaluation = seconds * n_targets / n_timed + time_samples(model)
+    with trainer.gathered():
+        seconds = _time(
+            lambda: evaluate(
+                model,
+                few,
+                block_size=plan.batch.block_size,
+                batch_size=-(-plan.batch.largest_share // trainer.parts),
+                accelerator=trainer.accelerator,
+            ),
+            trainer,
+        )
+        evaluation = seconds * n_targets / n_timed + time_samples(model)
     estimate = Estimate(
         seconds_per_step=seconds_per_step,
         seconds_per_evaluation=evaluation,
@@ -219,6 +221,7 @@ def prepare(
     text = encode_text(texts, settings, folder, choose, is_shared=is_shared, watch=watch)
     start, tokenizer, tokens, receipt = text.start, text.tokenizer, text.tokens, text.receipt
     start.check_text(receipt)
+    connect(hardware)
     plan = start.adjust(make_plan(start.settings, _gather_inputs(text, hardware)))
     plan = _add_unwrapping(plan, receipt)
     agree_on_plan(plan)

@@ -40,6 +40,8 @@ SIZES = {
     "medium": (8, 512),
     "gpt2": (12, 768),
     "gpt2-medium": (24, 1024),
+    "gpt2-large": (36, 1280),
+    "gpt2-xl": (48, 1600),
 }
 """Named sizes of a new model: (layers, width)."""
 
@@ -288,6 +290,7 @@ class TrainSettings(TextSettings):
         "clip": "max_grad_norm",
         "warmup": "warmup_ratio",
         "compilation": "compile",
+        "fsdp": "shard",
     }
     old_values: ClassVar[Mapping[str, Mapping[object, str]]] = {
         "compile": {"none": "off", "blocks": "layers", "whole": "full"},
@@ -303,7 +306,8 @@ class TrainSettings(TextSettings):
     common: ClassVar[tuple[str, ...]] = ("base", "epochs", "minutes", "validation", "sample_prompt", "seed")
 
     size: Annotated[str, AfterValidator(_check_size)] = "auto"
-    """Size of a new model: pico, nano, micro, mini, small, medium, gpt2, gpt2-medium, or LAYERSxWIDTH such as 6x256."""
+    """Size of a new model: pico, nano, micro, mini, small, medium, gpt2, gpt2-medium, gpt2-large, gpt2-xl, or
+    LAYERSxWIDTH such as 6x256."""
     block_size: Annotated[int, Field(ge=8, le=8192)] | Auto = "auto"
     """Context length in tokens."""
     dropout: Share | Auto = "auto"
@@ -359,6 +363,12 @@ class TrainSettings(TextSettings):
     compile: Literal["auto", "off", "layers", "full"] = "auto"
     """What torch.compile compiles: nothing, each layer of the model, or the full model, which takes longest.
     "auto": what pays off for the length of the run."""
+    shard: Literal["auto", "on", "off"] = "auto"
+    """With several processes: divide weights, gradient and optimizer state between them (FSDP), so that a model fits
+    that is too large for one. "auto": on GPUs, where it would not fit otherwise."""
+    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Compute each layer again for the gradient instead of keeping what is in it: less memory, a third more time.
+    "auto": on a GPU, where a block would not fit otherwise."""
     process_timeout: Annotated[float, Field(ge=5)] = 45.0
     """With several processes: seconds without a sign of life after which one counts as lost and the others end."""
 

@@ -8,12 +8,13 @@ GELU is written with the cheaper of two equal formulas, and torch.compile fuses 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from epigone.model.lora import find_weight
 from epigone.model.size import Attention
@@ -73,30 +74,59 @@ class NextTokenLoss(nn.Module):
         dtype: torch.dtype = torch.float32,
         compile: Compilation = "off",
         teacher: GPT2LMHeadModel | None = None,
+        checkpoints: bool = False,
     ) -> None:
-        """`dtype` is that of the matrix products; sums, norms, softmax and the loss stay in fp32."""
+        """`dtype` is that of the matrix products; sums, norms, softmax and the loss stay in fp32.
+
+        `checkpoints`: whether the backward pass computes each block again, instead of keeping all that is in it.
+        """
         super().__init__()
-        self.model, self.attention, self.dtype = model, attention, dtype
+        self.model, self.attention, self.dtype, self.checkpoints = model, attention, dtype, checkpoints
+        self.blocks: nn.ModuleList | None = None
         self.teacher = None if teacher is None else teacher.requires_grad_(False)
         functions: tuple[BlockFunction, BlockFunction] = compute_loss, predict
         self._whole, self._predict = map(compile_once, functions) if compile == "full" else functions
         parts: tuple[BlockFunction, BlockFunction] = block_forward, measure_loss
         self._parts = (compile_once(parts[0]), compile_once(parts[1])) if compile == "layers" else parts
+        if checkpoints:
+            self._parts = partial(compute_again, self._parts[0]), self._parts[1]
+
+    @property
+    def is_written_out(self) -> bool:
+        """Whether the loss is computed here, and not by transformers as for an unusual config."""
+        config = self.model.config
+        return is_plain(config) and not config.attn_pdrop and config.embd_pdrop == config.resid_pdrop
+
+    def call_blocks(self) -> nn.ModuleList:
+        """From now on each block is called as a module, which may gather its weights before; those modules."""
+        inner, measure = self._parts
+        if self.checkpoints:  # around the module, so that it gathers its weights again
+            self._parts, inner = (partial(compute_again, call_block), measure), inner.args[0]  # type: ignore[attr-defined]
+        else:
+            self._parts = call_block, measure
+        self.blocks = nn.ModuleList(BlockCall(block, inner) for block in self.model.transformer.h)
+        return self.blocks
 
     def forward(self, ids: torch.Tensor, targets: torch.Tensor) -> LossParts:
         """The loss of a batch. ids, targets: int64 [batch, time]."""
         hints = None if self.teacher is None else self._ask(self.teacher, ids)
         config = self.model.config
-        if not is_plain(config) or config.attn_pdrop or config.embd_pdrop != config.resid_pdrop:
+        if not self.is_written_out:
             logits = self.model(input_ids=ids, use_cache=False).logits
             return LossParts(*combine_losses(logits.flatten(0, 1).float(), targets, hints))
         dropout = config.resid_pdrop if self.model.training else 0.0
         noise = None
         if dropout and ids.device.type == "cpu":
             noise = draw_bytes(2 * config.n_layer + 1, *ids.shape, config.n_embd)
-        manner, weights = self._block_config(self.model, ids, dropout), list_all_weights(self.model)
+        manner, weights = self._block_config(self.model, ids, dropout), self._list_weights()
         with torch.autocast(ids.device.type, enabled=False):  # the casts are written out
             return LossParts(*self._whole((ids, targets), weights, noise, manner, self._parts, hints))
+
+    def _list_weights(self) -> tuple[Tensors, list[Any]]:
+        """The weights outside the blocks, and those of each block, or the module that has them."""
+        if self.blocks is None:
+            return list_all_weights(self.model)
+        return list_outer_weights(self.model), list(self.blocks)
 
     @torch.no_grad()
     def _ask(self, teacher: GPT2LMHeadModel, ids: torch.Tensor) -> torch.Tensor:
@@ -127,15 +157,44 @@ def make_mask(n_positions: int, device: torch.device) -> torch.Tensor:
 
 def list_all_weights(model: GPT2LMHeadModel) -> tuple[Tensors, list[Tensors]]:
     """The weights outside the blocks, in the order in which `forward` takes them, and those of each block."""
+    return list_outer_weights(model), [list_weights(block) for block in model.transformer.h]
+
+
+def list_outer_weights(model: GPT2LMHeadModel) -> Tensors:
+    """The weights outside the blocks, in the order in which `forward` takes them."""
     body = model.transformer
-    outer = body.wte.weight, body.wpe.weight, body.ln_f.weight, body.ln_f.bias, model.lm_head.weight
-    return outer, [list_weights(block) for block in body.h]
+    return body.wte.weight, body.wpe.weight, body.ln_f.weight, body.ln_f.bias, model.lm_head.weight
 
 
 def list_weights(block: Any) -> Tensors:
     """A block's weights, in the order in which `block_forward` takes them."""
     layers = (block.ln_1, block.attn.c_attn, block.attn.c_proj, block.ln_2, block.mlp.c_fc, block.mlp.c_proj)
     return tuple(weight for layer in layers for weight in (find_weight(layer), layer.bias))
+
+
+class BlockCall(nn.Module):
+    """A block that is called as a module."""
+
+    def __init__(self, block: nn.Module, pass_one: BlockFunction) -> None:
+        super().__init__()
+        self.block, self._pass_one = block, pass_one
+
+    def forward(self, x: torch.Tensor, noise: Any, manner: BlockConfig) -> torch.Tensor:
+        """As `block_forward`, with the block's weights as they are now."""
+        found: torch.Tensor = self._pass_one(x, list_weights(self.block), noise, manner)
+        return found
+
+
+def call_block(x: torch.Tensor, block: nn.Module, noise: Any, manner: BlockConfig) -> torch.Tensor:
+    """In place of `block_forward`."""
+    found: torch.Tensor = block(x, noise, manner)
+    return found
+
+
+def compute_again(pass_one: BlockFunction, *arguments: Any) -> torch.Tensor:
+    """The same, but what is in the block is computed again for the gradient (Chen et al. 2016)."""
+    found: torch.Tensor = checkpoint(pass_one, *arguments, use_reentrant=False)
+    return found
 
 
 # -- dropout

@@ -102,6 +102,11 @@ class Plan:
         """Steps in all epochs."""
         return self.batch.count_steps(self.schedule.epochs)
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the processes divide the model between them; a single one has it whole, whatever was planned."""
+        return self.compute.shards and self.batch.n_processes > 1
+
 
 def make_plan(settings: TrainSettings, inputs: PlanInputs) -> Plan:
     """The plan for counted tokens. Raises SettingsError, TextTooShort."""
@@ -352,14 +357,69 @@ def _plan_compute(
     seconds = min(seconds, 60 * (schedule.minutes or math.inf))
     slow = hardware.device == "cpu" and precision.value == "fp32"
     compilation = resolve(settings.compile, _choose_compilation(seconds, model, hardware, slow=slow))
+    shards, checkpoints = _choose_memory(settings, hardware, model, batch)
+    if shards.value and compilation.value == "full":
+        compilation = Choice("layers", "a model that is divided between processes is compiled layer by layer")
     spec = ComputeSpec(
         device=hardware.device,
         n_threads=hardware.n_threads,
         precision=precision.value,
         compile=compilation.value,
         machine=hardware.machine,
+        shards=shards.value,
+        checkpoints=checkpoints.value,
     )
-    return spec, {"precision": precision, "compile": compilation}
+    memory = {"shard": shards, "gradient_checkpointing": checkpoints}
+    return spec, {"precision": precision, "compile": compilation, **memory}
+
+
+STATE_BYTES = 16
+"""For each parameter: weight, gradient and two averages of AdamW, in fp32."""
+LAYER_BYTES, CHECKPOINT_BYTES, HEAD_BYTES = 40, 8, 10
+"""Of each token: for each layer and its width, what is kept for the gradient (with bf16), or if it is computed again;
+and for each entry of the vocabulary, the logits and their gradient."""
+FITS = "memory is enough, as far as is known"
+USABLE = 0.9
+"""Of a device's memory."""
+
+
+def _choose_memory(
+    settings: TrainSettings, hardware: Hardware, model: ModelSpec, batch: BatchSpec
+) -> tuple[Choice[bool], Choice[bool]]:
+    """Whether to divide the model between the processes, and whether to compute layers again."""
+    shape, has_memory = model.shape, USABLE * hardware.memory_bytes
+    state: float = STATE_BYTES * shape.n_parameters
+    several = batch.n_processes > 1 and model.lora is None
+    shared = state / batch.n_processes if several else state
+    if settings.shard == "auto":
+        needs = several and hardware.device == "cuda" and state + _measure_block(shape, batch) > has_memory
+        why = _describe_memory(model, batch, hardware) if hardware.device == "cuda" and state > has_memory / 2 else FITS
+        shards = Choice(needs, why)
+    else:
+        shards = Choice(settings.shard == "on" and several, "as asked")
+    if settings.gradient_checkpointing == "auto":
+        state = shared if shards.value else state
+        needs = hardware.device == "cuda" and state + _measure_block(shape, batch) > has_memory
+        return shards, Choice(needs, "a block would not fit otherwise" if needs else FITS)
+    return shards, Choice(settings.gradient_checkpointing == "on", "as asked")
+
+
+def _measure_block(shape: Shape, batch: BatchSpec) -> float:
+    """Bytes that one block takes, as few as a process computes at once."""
+    return batch.block_size * (LAYER_BYTES * shape.n_layer * shape.n_embd + HEAD_BYTES * shape.vocab_size)
+
+
+def _describe_memory(model: ModelSpec, batch: BatchSpec, hardware: Hardware) -> str:
+    """What fits where."""
+    whole = STATE_BYTES * model.n_parameters / 1e9
+    block = _measure_block(model.shape, batch) / 1e9
+    n = batch.n_processes
+    fewest = math.ceil(whole / max(0.1, USABLE * hardware.memory_bytes / 1e9 - block))
+    each = f", {whole / n:.1f} GB in each of {n} that divide them" if n > 1 else ""
+    return (
+        f"weights, gradient and optimizer take {whole:.1f} GB{each}, and a block {block:.1f} GB; a device has "
+        f"{hardware.memory_bytes / 1e9:.1f} GB, so {fewest} of them are enough"
+    )
 
 
 def _choose_compilation(seconds: float, model: ModelSpec, hardware: Hardware, *, slow: bool) -> Choice[Compilation]:
@@ -459,5 +519,6 @@ def _list_changes(before: ComputeSpec, after: ComputeSpec) -> list[str]:
         (before.n_threads, after.n_threads, threads),
         (before.precision, after.precision, f"precision {after.precision}"),
         (before.compile, after.compile, f"compile {after.compile}"),
+        (before.checkpoints, after.checkpoints, f"gradient checkpointing {after.checkpoints}"),
     )
     return [f"{words} instead of {old}" for old, new, words in changes if old != new]

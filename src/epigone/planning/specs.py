@@ -127,3 +127,7 @@ class ComputeSpec:
     compile: Compilation
     machine: str = ""
     """For which these were chosen; elsewhere they are chosen again."""
+    shards: bool = False
+    """Whether several processes divide weights, gradient and optimizer state between them."""
+    checkpoints: bool = False
+    """Whether each layer is computed again for the gradient."""

@@ -328,6 +328,10 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
         "attention": (COMPUTED[model.attention], "attention"),
         "compiled": (COMPILED[compute.compile], "compile"),
     }
+    if plan.is_sharded or "GB" in plan.reasons.get("shard", ""):
+        values["divided"] = ("between all processes" if plan.is_sharded else "no", "shard")
+    if compute.checkpoints:
+        values["layers"] = ("computed again for the gradient", "gradient_checkpointing")
     if model.lora is not None:
         values["LoRA"] = (f"adapters of rank {model.lora}", "lora")
     if plan.teacher:

@@ -48,7 +48,7 @@ LAUNCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun and accelerate launch set for each process."""
 OTHER_LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 UNSUPPORTED = {
-    "ACCELERATE_USE_FSDP": "FSDP is not supported.",
+    "ACCELERATE_USE_FSDP": "use --shard instead.",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed is not supported.",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM is not supported.",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "only data parallelism is supported.",
@@ -493,6 +493,13 @@ def _connect(device: str) -> None:
     )
 
 
+def connect(hardware: Hardware) -> None:
+    """Connect several processes for torch and accelerate, which otherwise takes each of them for a single one."""
+    if count_processes() > 1:
+        _connect(hardware.device)
+        PartialState(cpu=hardware.device == "cpu")
+
+
 def make_accelerator(spec: ComputeSpec) -> Accelerator:
     """An `Accelerator` for the planned device and precision, with deterministic arithmetic."""
     from accelerate import Accelerator
@@ -540,6 +547,6 @@ def main_process_first(hardware: Hardware) -> AbstractContextManager[Any]:
     """A context that the main process runs first, and then the others, which find the work done."""
     if count_processes() == 1:
         return nullcontext()
-    _connect(hardware.device)
-    main_first: AbstractContextManager[Any] = PartialState(cpu=hardware.device == "cpu").main_process_first()
+    connect(hardware)
+    main_first: AbstractContextManager[Any] = PartialState().main_process_first()
     return main_first

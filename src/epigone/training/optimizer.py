@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.adamw import adamw
 
 from epigone.planning.plan import Plan
+from epigone.training.sharding import divide, gather, gather_as, local
 
 Polynomials = tuple[tuple[float, float, float], ...]
 """Coefficients of the first, third and fifth power of polynomials that drive singular values towards 1."""
@@ -45,7 +46,9 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            parameters = [
+                one for one in group["params"] if one.grad is not None and (group["n_parts"] or local(one).numel())
+            ]
             if group["n_parts"]:
                 self._step_matrices(parameters, group)
             else:
@@ -57,15 +60,21 @@ class Muon(torch.optim.Optimizer):
             by_shape.setdefault(parameter.shape, []).append(parameter)
         for alike in by_shape.values():
             updates = self._find_updates(alike, group["n_parts"])
-            torch._foreach_mul_(alike, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(alike, list(updates), alpha=-group["lr"])
+            own = [local(divide(update, one)) for update, one in zip(updates, alike, strict=True)]
+            weights = list(map(local, alike))
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(weights, own, alpha=-group["lr"])
 
     def _find_updates(self, parameters: list[torch.Tensor], n_parts: int) -> torch.Tensor:
-        """Orthogonal updates of matrices of one shape: [matrices, in, n_parts x out]."""
-        momenta = [self._find_momentum(parameter) for parameter in parameters]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        """Orthogonal updates of matrices of one shape: [matrices, in, n_parts x out].
+
+        Of matrices that are divided between processes each keeps its part of the momentum.
+        """
+        momenta = [local(self._find_momentum(parameter)) for parameter in parameters]
+        gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
         torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
-        ahead = torch.stack(torch._foreach_lerp(gradients, momenta, self.momentum))  # Nesterov's
+        parts_ahead = torch._foreach_lerp(gradients, momenta, self.momentum)  # Nesterov's
+        ahead = torch.stack([gather_as(part, one) for part, one in zip(parts_ahead, parameters, strict=True)])
         count, n_in, n_out = ahead.shape
         parts = ahead.view(count, n_in, n_parts, n_out // n_parts).transpose(1, 2).flatten(0, 1)
         found = orthogonalise(parts, self.dtype, self.polynomials)
@@ -90,10 +99,10 @@ class Muon(torch.optim.Optimizer):
                 }
         states = [self.state[parameter] for parameter in parameters]
         adamw(
-            parameters,
-            [parameter.grad for parameter in parameters],  # type: ignore[misc]
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
+            list(map(local, parameters)),
+            [local(parameter.grad) for parameter in parameters if parameter.grad is not None],
+            [local(state["exp_avg"]) for state in states],
+            [local(state["exp_avg_sq"]) for state in states],
             [],
             [state["step"] for state in states],
             fused=all(parameter.device.type in ("cpu", "cuda") for parameter in parameters),
@@ -160,7 +169,7 @@ def _named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 def pack_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
     """The optimizer's state as tensors named PARAMETER:ENTRY, for example "transformer.wte.weight:exp_avg"."""
     return {
-        f"{name}:{entry}": value.detach().cpu().contiguous()
+        f"{name}:{entry}": gather(value.detach()).cpu().contiguous()
         for name, parameter in _named_parameters(model)
         for entry, value in optimizer.state[parameter].items()
     }
@@ -173,4 +182,5 @@ def unpack_state(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: di
         name, entry = key.rsplit(":", 1)
         parameter = parameters[name]
         place = parameter.device if value.dim() or parameter.is_cuda else "cpu"
-        optimizer.state[parameter][entry] = value.to(place)
+        value = value.to(place)
+        optimizer.state[parameter][entry] = divide(value, parameter) if value.dim() else value

@@ -28,11 +28,12 @@ class GradientStep:
         self.loss, self.batches, self.accelerator, self.plan = loss, batches, accelerator, plan
         self.parts = plan.batch.parts
         self.sums_on = "cpu" if plan.compute.device == "mps" else plan.compute.device
-        self._sure = False
+        self._sharded = plan.is_sharded
+        self._sure = self._sharded  # what does not fit in one process has left the others waiting already
 
     def expect_out_of_memory(self) -> None:
         """Note that memory was used for something else, so the next step may not fit."""
-        self._sure = False
+        self._sure = self._sharded
 
     def add(self, step: int) -> torch.Tensor:
         """The loss of this process's blocks, fp64: its mean over the processes is that of the step's blocks.
@@ -76,17 +77,28 @@ class GradientStep:
         batch = self.plan.batch
         rows = batch.list_rows(self.accelerator.process_index, self.parts)
         n_blocks = batch.blocks_per_step / batch.n_processes  # of which torch computes the mean over the processes
-        if not rows:  # with no share it takes part in the sum all the same
-            rows, n_blocks = [slice(0, 1)], math.inf
+        dummies = self._count_dummies(rows)  # with a smaller share it takes part in the sums all the same
         mean = torch.zeros((), dtype=torch.float64, device=self.sums_on)
-        for part in rows:
+        for number, part in enumerate([*rows, *dummies]):
             ids, targets = self.batches.read(step, rows=part)
-            alone = part != rows[-1] or not self._sure
+            scale = n_blocks / len(ids) if number < len(rows) else math.inf
+            alone = not self._sharded and (number + 1 < len(rows) + len(dummies) or not self._sure)
             with self.accelerator.no_sync(self.loss) if alone else nullcontext():
                 loss = self.loss(ids.to(self.accelerator.device), targets.to(self.accelerator.device))
-                self.accelerator.backward(loss.objective / (n_blocks / len(ids)))
-            mean += (loss.nats.detach() / (n_blocks / len(ids))).to(mean)
+                self.accelerator.backward(loss.objective / scale)
+            mean += (loss.nats.detach() / scale).to(mean)
         return mean
+
+    def _count_dummies(self, rows: list[slice]) -> list[slice]:
+        """Blocks that count for nothing: one without a share, and of a divided model as many as others have parts more.
+
+        All processes have to gather its weights equally often.
+        """
+        batch = self.plan.batch
+        if not self._sharded:
+            return [slice(0, 1)] if not rows else []
+        most = max(len(batch.list_rows(process, self.parts)) for process in range(batch.n_processes))
+        return [slice(0, 1)] * (most - len(rows))
 
     def _sum_up(self) -> None:
         """What the processes otherwise do while they compute the last part."""

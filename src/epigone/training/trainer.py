@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -39,6 +40,7 @@ from epigone.training.events import (
 from epigone.training.interpolation import WeightInterpolation, find_best_share
 from epigone.training.lr_schedule import LRSchedule
 from epigone.training.optimizer import TIED, make_optimizer, pack_state, unpack_state
+from epigone.training.sharding import divide, gather, gathered, local, shard
 from epigone.training.state import (
     Clock,
     Progress,
@@ -117,16 +119,21 @@ class Trainer:
         with explain_out_of_memory(f"the model does not fit on {plan.compute.device}", SMALLER):
             self.model = model.to(self.accelerator.device)
         self.model.train()
-        self.optimizer = make_optimizer(self.model, plan)
         loss = NextTokenLoss(
             self.model,
             attention=plan.model.attention,
             dtype=DTYPES[plan.compute.precision],
             compile=plan.compute.compile,
             teacher=None if teacher is None else teacher.to(self.accelerator.device),
+            checkpoints=plan.compute.checkpoints,
         )
+        self._loss = loss
+        if plan.is_sharded:
+            shard(loss, plan.compute.device)
+        self.optimizer = make_optimizer(self.model, plan)
         # accelerate casts outputs to fp32: of the loss, which is one number, and not of all logits.
-        loss, self._stepper = self.accelerator.prepare(loss, self.optimizer)
+        prepared = self.accelerator.prepare(*(() if plan.is_sharded else (loss,)), self.optimizer)
+        loss, self._stepper = (loss, prepared) if plan.is_sharded else prepared
         self.rate = LRSchedule(plan.schedule, peak=plan.optimizer.learning_rate)
         block_size, blocks_per_step = plan.batch.block_size, plan.batch.blocks_per_step
         self.batches = Batches(tokens.train.ids, block_size=block_size, blocks_per_step=blocks_per_step, seed=plan.seed)
@@ -135,6 +142,10 @@ class Trainer:
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.gradients.sums_on)
         torch.manual_seed(plan.seed + self.accelerator.process_index)
         self.clock = Clock(plan, self.progress, mixes=origin is not None)
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Within it the model is whole, if the processes divide it; see `sharding.gathered`."""
+        return gathered(self._loss)
 
     @property
     def parts(self) -> int:
@@ -258,7 +269,8 @@ class Trainer:
     def _check_weights(self) -> None:
         """Check that weights and optimizer state are finite: a finite loss can have an infinite gradient."""
         state = (value for entries in self.optimizer.state.values() for value in entries.values())
-        sound = are_finite([self._losses, *self.model.parameters(), *state])
+        own = map(local, [*self.model.parameters(), *state])
+        sound = are_finite([self._losses, *(tensor for tensor in own if tensor.numel())])
         if all_reduce_max(self.accelerator, float(not sound))[0]:
             raise explain_divergence("The loss or a weight became nan or infinite", self.plan, self.progress)
 
@@ -267,8 +279,10 @@ class Trainer:
         self._check_weights()
         self.clock.saved_at = self.progress.seconds
         random = gather_random_state(self.accelerator)
+        if self.accelerator.is_main_process or self.plan.is_sharded:  # all have a part of what is packed
+            state = self.pack(random)
         if self.accelerator.is_main_process:
-            self.recorder.save_checkpoint(self.progress.step, self.pack(random))
+            self.recorder.save_checkpoint(self.progress.step, state)
         return CheckpointSaved(step=self.progress.step)
 
     # -- evaluation
@@ -290,6 +304,10 @@ class Trainer:
         """Sample from the model and evaluate it. `share`: of the way from the base to the trained weights."""
         self._check_weights()  # first: NaN cannot be sampled from
         self.gradients.expect_out_of_memory()
+        with self.gathered():
+            yield from self._evaluate_gathered(share)
+
+    def _evaluate_gathered(self, share: float) -> Iterator[Event | Stage]:
         yield Stage(what="Writing samples")
         samples, found = self.sample(self.model) if self.sample and self.accelerator.is_main_process else ((), None)
         yield Stage(what="Evaluating on the held-out text")
@@ -310,7 +328,7 @@ class Trainer:
             base = origin()
         except BaseError:  # it was there when the run started; without it the run is complete all the same
             return
-        with WeightInterpolation(self.model, base) as mixture:
+        with self.gathered(), WeightInterpolation(self.model, base) as mixture:
 
             def measure(share: float) -> float:
                 mixture.set(share)
@@ -319,7 +337,9 @@ class Trainer:
             share, loss = find_best_share(progress.base_loss, progress.loss, measure)
             if loss < progress.best_loss:
                 mixture.set(share)
-                yield from self._evaluate_and_sample(share)
+                self._check_weights()
+                self.gradients.expect_out_of_memory()
+                yield from self._evaluate_gathered(share)
         progress.mixed_step = progress.step
         yield self._save()
 
@@ -387,8 +407,9 @@ class Trainer:
         """Everything that changes during training, as tensors and plain values. `random`: that of all processes."""
         self.progress.losses = self._losses.tolist()
         scaler = self.accelerator.scaler
+        weights = self.model.state_dict()
         return TrainerState(
-            weights={name: value.detach().cpu() for name, value in self.model.state_dict().items() if name != TIED},
+            weights={name: gather(value.detach()).cpu() for name, value in weights.items() if name != TIED},
             optimizer=pack_state(self.optimizer, self.model),
             random=random or pack_random_state(self.accelerator.device),
             facts={
@@ -398,9 +419,18 @@ class Trainer:
             },
         )
 
+    def _load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Raises RuntimeError where they do not fit."""
+        if not self.plan.is_sharded:
+            self.model.load_state_dict(weights, strict=False)
+            return
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(divide(weights[name].to(self.accelerator.device), parameter))
+
     def unpack(self, packed: TrainerState) -> None:
         """Restore what `pack` returned, for the same model and plan. Raises ValueError, KeyError, RuntimeError."""
-        self.model.load_state_dict(packed.weights, strict=False)
+        self._load_weights(packed.weights)
         unpack_state(self.optimizer, self.model, packed.optimizer)
         self.progress = TypeAdapter(Progress).validate_python(packed.facts["progress"])
         self.clock = Clock(self.plan, self.progress, mixes=self.origin is not None)
