@@ -7,7 +7,7 @@ ENGINE ?= docker
 STEADY_MB ?= 20,200,2000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test slow faults docs bench base licences release packages pins image
+.PHONY: help setup demo check test slow faults docs site gallery picture bench base licences release packages pins image
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,17 @@ faults: setup ## the fault-injection tests; writes docs/dev/reliability.md
 
 docs: setup ## write the generated pages of docs/ again
 	$(BIN)/python tools/docs.py
+
+site: setup ## build the documentation as a static site in build/site; fails on a dead link
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+gallery: setup ## train on each text of the gallery in DATA (../shared/data) and write docs/gallery.md and README.md
+	$(BIN)/python tools/gallery.py $(if $(DATA),--data $(DATA)) --again
+	$(BIN)/python tools/docs.py
+
+picture: setup ## record the picture of README.md with TEXT (the sonnets); needs tmux
+	$(BIN)/python tools/picture.py $(TEXT)
 
 bench: setup ## measure epigone against others (TEXT=FILE: on that text); writes docs/dev/benchmarks.md
 	$(BIN)/python tools/bench.py --write $(if $(TEXT),--text $(TEXT))

@@ -16,7 +16,7 @@ from epigone.errors import SettingsError
 from epigone.settings import JudgeSettings, TrainSettings, WriteSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
 
 
 def name_page(page: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from epigone.cli.runs import describe_age, format_size
+from epigone.cli.runs import describe_age, find_model, format_size
 from epigone.model.weights import read_weights
 from epigone.runs.listing import find_change, list_runs, read_overview
 from helpers_front import command, shared_run
@@ -129,6 +129,12 @@ def test_without_a_run_the_newest_that_can_write_is_used(desk: Path) -> None:
     assert newest.out == named.out and newest.err == "Using the newest run: runs/novel\n" and named.err == ""
     assert command("write", "-l", "5", "--quiet").err == ""
     assert json.loads(command("write", "-l", "5", "--json").out)["texts"]
+
+
+def test_a_run_is_found_where_the_texts_are_in_a_folder_of_its_name(desk: Path) -> None:
+    (desk / "novel").mkdir()
+    (desk / "novel" / "chapter.txt").write_text("It was.", "utf-8")
+    assert find_model("novel") == "runs/novel"
 
 
 def test_a_prompt_is_not_taken_for_a_run(desk: Path) -> None:

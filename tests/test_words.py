@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-DONE = ("src/epigone/**/*.py", "*.md", "docs/**/*.md", "Makefile", "tools/*.py", "tests/*.py")
+DONE = (
+    *("src/epigone/**/*.py", "*.md", "docs/**/*.md", "Makefile", "tools/*.py", "tests/*.py"),
+    *("examples/*.py", "examples/*.md"),
+)
 """Patterns of the files in which every sentence has been rewritten."""
 NOT_DONE = ("docs/dev/findings.md", "tools/base.py", "tools/bundle.py", "tests/test_words.py")
 """The lab book, which keeps its words, the tools that are rewritten with the next base, and the words themselves."""
@@ -40,7 +43,8 @@ def list_sentences(path: Path) -> Iterator[str]:
     """What a file says to a reader: paragraphs of a page; docstrings, other strings, comments and tests' names."""
     text = path.read_text("utf-8")
     if path.suffix != ".py":
-        yield from re.split(r"\n\s*\n", re.sub(r"^(```|~~~).*?^\1", "", text, flags=re.MULTILINE | re.DOTALL))
+        text = re.sub(r"^(```|~~~).*?^\1|<!-- samples:.*?<!-- end of samples", "", text, flags=re.MULTILINE | re.DOTALL)
+        yield from re.split(r"\n\s*\n", text)
         return
     in_tests = path.parent == ROOT / "tests"  # where strings are data, but for docstrings
     for node in ast.walk(ast.parse(text)):

@@ -1,4 +1,4 @@
-"""The code in; the pages that repeat it (docs/settings.md, commands.md, map.md) out, or which of them are stale."""
+"""Pages and parts of pages that repeat the code, or what was measured; `PAGES` lists them. Are any stale?"""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from api_page import write_api
 from epigone.cli.main import cli
 from epigone.settings import Frozen, JudgeSettings, TrainSettings, WriteSettings, flag_name, write_toml
+from gallery_page import fill_readme, write_gallery
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "epigone"
@@ -34,12 +36,12 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; name what is stale")
     check = parser.parse_args().check
     stale = 0
-    for name, page in {"settings": write_settings, "commands": write_commands, "dev/map": write_map}.items():
-        path, text = ROOT / "docs" / f"{name}.md", page()
+    for name, page in PAGES.items():
+        path, text = ROOT / name, page()
         if path.exists() and path.read_text("utf-8") == text:
             continue
         stale += 1
-        print(f"docs/{name}.md {'is stale: run make docs' if check else 'written'}")
+        print(f"{name} {'is stale: run make docs' if check else 'written'}")
         if not check:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, "utf-8", newline="\n")
@@ -227,6 +229,16 @@ def read_first_line(module: Path) -> str:
     if not docstring:
         raise SystemExit(f"{module.relative_to(ROOT)} has no docstring")
     return docstring.splitlines()[0]
+
+
+PAGES = {
+    "docs/settings.md": write_settings,
+    "docs/commands.md": write_commands,
+    "docs/api.md": lambda: f"{WARNING}\n\n{write_api()}",
+    "docs/gallery.md": lambda: f"{WARNING}\n\n{write_gallery()}",
+    "docs/dev/map.md": write_map,
+    "README.md": fill_readme,
+}
 
 
 if __name__ == "__main__":

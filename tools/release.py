@@ -37,7 +37,18 @@ LARGEST_WHEEL = 60_000_000
 """Bytes; the registry's own limit is 100 million."""
 ABOUT_SOURCE = ("test_house.py", "test_words.py", "test_docs.py", "test_release.py")
 """Tests of the source tree and of the tools that work on it, which a package does not have."""
-OUTSIDE = ("tests", "tools", "docs", ".github", "pyproject.toml", "Makefile", "CITATION.cff", "LICENSE")
+OUTSIDE = (
+    "tests",
+    "tools",
+    "docs",
+    "examples",
+    ".github",
+    "README.md",
+    "pyproject.toml",
+    "Makefile",
+    "CITATION.cff",
+    "LICENSE",
+)
 """What the tests need beside themselves where the package is installed: all but the source."""
 FOR_TESTS = ("pytest", "pytest-xdist", "hypothesis", "httpx2", "scikit-learn", "packaging")
 """Packages that all tests need; those of extras are skipped where they are missing."""

@@ -73,8 +73,11 @@ def find_model(name: str, *, to_resume: bool = False) -> str:
             hint=f"{quote_command('epigone', 'resume', in_first)} goes on with it. The model of the first run is in "
             f"{in_first / 'first'}.",
         )
+    is_model = RunFolder.is_run(path) or (path / "config.json").exists()
+    if not is_model and RunFolder.is_run(named):  # where the texts are in a folder of the run's name, too
+        return str(named)
     outer = next((above for above in path.parents if path.exists() and RunFolder.is_run(above)), None)
-    if outer is not None and not RunFolder.is_run(path) and not (path / "config.json").exists():
+    if outer is not None and not is_model:
         raise SettingsError(f"{name} is a part of a run.", hint=f"Use the run itself: {outer}")
     if path.is_file():
         raise SettingsError(
@@ -83,12 +86,10 @@ def find_model(name: str, *, to_resume: bool = False) -> str:
         )
     if path.parent.name == "checkpoints" and path.is_dir():
         raise SettingsError(f"{name} is a checkpoint inside a run.", hint=f"Use the run itself: {path.parent.parent}")
-    if not path.exists() and RunFolder.is_run(named):
-        return str(named)
     alike = "" if path.exists() else find_alike(path.name)
     if not path.exists() and (path.parent == RUNS or alike):
         raise RunNotFound(f"There is no run {name}.", hint=f"Did you mean {alike}? " * bool(alike) + no_run)
-    if path.is_dir() and not RunFolder.is_run(path) and not (path / "config.json").exists():
+    if path.is_dir() and not is_model:
         raise RunNotFound(f"{name} holds neither a run nor a model.", hint=no_run)
     return name
 
