@@ -157,6 +157,20 @@ def test_the_share_that_is_done_never_falls_and_ends_at_one(clock: Clock) -> Non
     assert middle.n_steps == pytest.approx(len(reports), abs=2), "the steps of the whole run are predicted"
 
 
+@pytest.mark.parametrize(("step", "look"), [(1.0, 0.0), (1.0, 20.0), (0.1, 5.0)])
+def test_without_a_limit_the_time_left_is_that_of_steps_and_evaluations_to_come(
+    clock: Clock, step: float, look: float
+) -> None:
+    plan = timed_plan(None, epochs=4.0)
+    reports = []
+    for event in timed_learner(plan, clock, step=step, look=look).learn():
+        if isinstance(event, StepReport):
+            reports.append((event, clock.now))
+    known = [(event, now) for event, now in reports if event.epoch >= 1.2]  # once an evaluation has been seen
+    assert len(known) > 10
+    assert [event.seconds_left for event, _ in known] == pytest.approx([clock.now - now for _, now in known])
+
+
 # -- over a resume
 
 

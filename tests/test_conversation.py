@@ -265,9 +265,10 @@ def test_what_does_not_go_with_a_dialogue_is_refused(flags: tuple[str, ...]) -> 
     assert outcome.code == 2 and f"{flags[0]} does not go with --interactive" in outcome.err
 
 
-def test_the_short_flag_is_the_long_one() -> None:
+def test_the_short_flag_is_the_long_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short, long = (
         command("write", shared_run().path, flag, *QUICK, stdin=b"Thou\n") for flag in ("-i", "--interactive")
     )
     assert short == long and short.code == 0
-    assert "write needs a run" in command("write", "-i").err
+    monkeypatch.chdir(tmp_path)
+    assert "There is no run in runs/ yet" in command("write", "-i").err

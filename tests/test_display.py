@@ -5,21 +5,21 @@ import io
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from rich.text import Text
 
+from epigone.cli.live import BARS, LiveScreen, TrainingView, choose_columns, draw_sample, draw_sparklines
 from epigone.cli.terminal import (
-    LiveScreen,
     PlainScreen,
     QuietScreen,
-    choose_columns,
-    draw_sample,
     loading,
     open_screen,
     show_stages,
 )
+from epigone.report.views import describe_shortage
 from epigone.training.events import (
     CheckpointSaved,
     Evaluated,
@@ -79,34 +79,130 @@ def show_plain(events: Sequence[Event | Stage]) -> str:
     return stream.getvalue()
 
 
-def show_live(events: list[Event], width: int = 80) -> str:
+def show_live(events: Sequence[Event | Stage], width: int = 80) -> str:
     """What stays on the terminal, without styles."""
-    console = Console(
-        file=io.StringIO(), record=True, width=width, force_terminal=True, highlight=False, markup=False, emoji=False
-    )
+    console = make_console(width)
     with LiveScreen(console) as screen:
         for event in events:
             screen.show(event)
-    return console.export_text(styles=False)
+    left = console.file.getvalue().rpartition("\x1b[?1049l")[2]  # type: ignore[attr-defined]
+    return Text.from_ansi(left).plain
+
+
+def make_console(width: int = 80, height: int = 24) -> Console:
+    """A terminal of this size, whose file has all that was sent to it."""
+    how = {"highlight": False, "markup": False, "emoji": False, "color_system": "standard"}
+    return Console(file=io.StringIO(), width=width, height=height, force_terminal=True, **how)  # type: ignore[arg-type]
+
+
+def draw_view(events: Sequence[Event | Stage], width: int = 80, height: int = 24) -> list[str]:
+    """The lines of the live view after these events."""
+    view = TrainingView("novel.txt")
+    for event in events:
+        view.add(event)
+    console = make_console(width, height)
+    lines = console.render_lines(view, console.options.update(width=width, height=height), pad=True)
+    return ["".join(segment.text for segment in line).rstrip() for line in lines]
+
+
+SIZES = [(40, 10), (60, 14), (80, 24), (80, 50), (110, 24), (120, 35), (200, 60)]
 
 
 def test_what_is_being_done_is_named_until_it_is_done() -> None:
-    stream = io.StringIO()
     shown: list[tuple[Event | Stage, str]] = [
-        (Started(step=0, n_steps=1000, epochs=10.0), "first step …"),
+        (Started(step=0, n_steps=1000, epochs=10.0), "First step …"),
         (Stage(what="Writing samples"), "Writing samples …"),
-        (CheckpointSaved(step=0), "first step …"),
+        (CheckpointSaved(step=0), "First step …"),
         (stepped(50, 20.0), "step 50 of 1,000"),
         (Stage(what="Saving a checkpoint"), "Saving a checkpoint …"),
         (CheckpointSaved(step=50), "step 50 of 1,000"),
     ]
-    with LiveScreen(Console(file=stream, width=80, force_terminal=True)) as screen:
-        for event, words in shown:
+    events = [event for event, _ in shown]
+    for number, (_, words) in enumerate(shown, 1):
+        assert words in draw_view(events[:number])[2]
+    assert "Writing" not in show_plain(events)
+
+
+def test_the_time_left_counts_down_between_two_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("epigone.cli.live.time.monotonic", lambda: now)
+    view, console = TrainingView("novel.txt"), make_console()
+    for event in (EVENTS[0], stepped(50, 20.0), Stage(what="Writing samples")):
+        view.add(event)
+    for seconds, said in ((0.0, "about 1 min 01 s left"), (41.0, "about 20 s left"), (62.0, "finishing")):
+        now = 100.0 + seconds
+        lines = ["".join(segment.text for segment in line) for line in console.render_lines(view)]
+        assert said in lines[1] and "Writing samples …" in lines[2]
+        assert seconds == 0 or f"{seconds:.0f}" in lines[2] or "1 min 02 s" in lines[2]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_view_fits_any_terminal(width: int, height: int) -> None:
+    lines = draw_view(EVENTS[:-1], width, height)
+    assert len(lines) == height and max(map(len, lines)) <= width
+    assert lines[0].startswith("novel.txt") and "5 %" in lines[1]
+    assert "training" in lines[6] or height < 14
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES[2:])
+def test_the_view_has_losses_last_rows_and_the_newest_sample(width: int, height: int) -> None:
+    older = Sampled(step=50, epoch=0.5, samples=(Sample(prompt="", text="Gone", seed=0),))
+    text = "\n".join(draw_view([EVENTS[0], older, *EVENTS[1:-1]], width, height))
+    assert "4.500" in text and "4.567" in text and "XXX:" in text and "thou mayst" in text and "Gone" not in text
+    assert text.count("validation accuracy") == 1 and text.count(" 31.2 %") == 3
+    assert any(bar in text for bar in "▁▂▃▄▅▆▇█")
+
+
+def test_a_resumed_run_shows_what_came_before_but_not_what_a_crash_undid() -> None:
+    lost = evaluated(300, 3.333)
+    again = Started(step=200, n_steps=1000, epochs=10.0, resumed=True)
+    text = "\n".join(draw_view([*EVENTS[:-1], lost, again]))
+    assert "4.567" in text and "3.333" not in text
+    assert "4.567" not in "\n".join(draw_view([*EVENTS[:-1], Started(step=0, n_steps=10, epochs=1.0)]))
+
+
+def test_overfitting_is_said_while_it_happens() -> None:
+    assert "memorizing" in draw_view(EVENTS[:-1])[3] and "memorizing" not in "\n".join(draw_view(EVENTS[:4]))
+
+
+def test_sparklines_fall_with_the_loss_and_stop_where_training_is() -> None:
+    falling = [(share / 100, 5.0 - share / 50) for share in range(1, 51)]
+    line, flat = draw_sparklines([falling, [(0.0, 4.6)]], 20, 0.5)
+    heights = [BARS.index(bar) for bar in line.strip()]
+    assert len(line) == len(flat) == 20 and heights == sorted(heights, reverse=True)
+    assert heights[0] == 7 and heights[-1] == 0 and set(flat[:11]) == {flat[0]} and flat[11:].isspace()
+    assert draw_sparklines([[], []], 5, 0.0) == [" " * 5] * 2
+    assert draw_sparklines([[(0.5, 1.0)]], 0, 0.5) == [""]
+
+
+def test_the_view_leaves_the_terminal_as_it_was_and_keeps_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    console = make_console()
+    with LiveScreen(console) as screen:
+        screen.show_note("before")
+        screen.show(EVENTS[0])
+        screen.show_warning("mind this")
+        print("a library says", file=sys.stderr)
+        for event in EVENTS[1:]:
             screen.show(event)
-            stream.truncate(0)
-            screen._live.refresh()
-            assert words in Text.from_ansi(stream.getvalue()).plain
-    assert "Writing" not in show_plain([event for event, _ in shown])
+    sent = console.file.getvalue()  # type: ignore[attr-defined]
+    before, _, view = sent.partition("\x1b[?1049h")
+    _, _, after = view.partition("\x1b[?1049l")
+    assert "before" in before and "warning: mind this" in Text.from_ansi(after).plain
+    assert sent.rfind("\x1b[?25h") > sent.rfind("\x1b[?25l") and "a library says" in sys.stderr.getvalue()
+
+
+def test_after_the_first_signal_nothing_is_drawn_that_a_second_could_cut_short() -> None:
+    console = make_console()
+    with LiveScreen(console) as screen:
+        for event in EVENTS[:3]:
+            screen.show(event)
+        screen.show_end("Stopping")
+        sent = console.file.getvalue()  # type: ignore[attr-defined]
+        screen.show(Stage(what="Saving a checkpoint"))
+        screen.show(EVENTS[0])
+        assert console.file.getvalue() == sent  # type: ignore[attr-defined]
+    assert sent.rfind("\x1b[?1049l") > sent.rfind("\x1b[?1049h") and sent.rstrip().endswith("Stopping")
 
 
 def test_the_garbage_collector_rests_only_while_libraries_are_loaded() -> None:
@@ -123,7 +219,7 @@ def test_plain_lines_have_each_evaluation_once_and_no_control_characters() -> No
     assert not [letter for letter in text if letter not in "\n\t" and not letter.isprintable()]
 
 
-@pytest.mark.parametrize("show", [show_plain, show_live])
+@pytest.mark.parametrize("show", [show_plain, lambda events: "\n".join(draw_view(events, height=40))])
 def test_a_poem_keeps_its_lines_and_its_brackets(show: object) -> None:
     lines = [line.strip(" |│") for line in show(EVENTS).split("\n")]  # type: ignore[operator]
     start = lines.index("XXX:")
@@ -132,14 +228,16 @@ def test_a_poem_keeps_its_lines_and_its_brackets(show: object) -> None:
 
 
 def test_a_sample_cannot_steer_the_terminal() -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    console = make_console()
     with LiveScreen(console) as screen:
+        screen.show_run("\x1b[2Jrun", [])
+        screen.show(EVENTS[0])
         screen.show(Sampled(step=1, epoch=1.0, samples=(Sample(prompt="\x1b]0;title\x07", text=POEM, seed=0),)))
         screen.show_note("\x1b[2Jnote")
         screen.show_warning("\x9b2J")
         screen.show_facts("\x1b[2Jfacts", [("\x1b[2J", "\x07", "\x1b")])
     written = console.file.getvalue()  # type: ignore[attr-defined]
-    assert not any(steer in written for steer in ("\x1b[2J", "\x1b]0", "\x07", "\x9b"))
+    assert "itle" in written and not any(steer in written for steer in ("\x1b[2J", "\x1b]0", "\x07", "\x9b"))
 
 
 def test_the_prompt_is_told_from_what_follows() -> None:
@@ -173,6 +271,26 @@ def test_eighty_columns_show_everything_but_the_step() -> None:
 def test_the_end_says_why_and_what_was_kept(show: object) -> None:
     text = " ".join(show(EVENTS).split())  # type: ignore[operator]
     assert text.endswith("no longer got better. Kept epoch 1 of 2: validation loss 4.321, the best.")
+
+
+@pytest.mark.parametrize(
+    ("step", "epoch", "loss", "fresh", "said"),
+    [
+        (5, 0.11, 4.0, False, "read 11 % of the text, in 5 steps. To read it once takes about 14 min: --minutes 14"),
+        (5, 0.11, 4.0, True, "--minutes 14"),
+        (400, 0.4, 4.09, False, "--minutes 4"),  # hardly better than the base
+        (400, 0.4, 3.5, False, ""),  # a long text, from which it has learned
+        (400, 0.4, 9.0, True, ""),
+        (5, 1.0, 4.09, False, ""),  # a short text
+    ],
+)
+def test_a_run_that_was_too_short_says_so_and_how_long_would_do(
+    step: int, epoch: float, loss: float, fresh: bool, said: str
+) -> None:
+    end = Finished(step=step, epoch=epoch, reason="time", best_step=1, best_epoch=1.0, best_loss=loss, seconds=90.0)
+    told = describe_shortage(end, [evaluated(0, 4.1)], fresh=fresh)
+    assert said in told and bool(told) == bool(said)
+    assert describe_shortage(replace(end, reason="interrupted"), [evaluated(0, 4.1)], fresh=fresh) == ""
 
 
 def test_a_log_stays_short_and_a_slow_run_gives_a_sign_of_life() -> None:

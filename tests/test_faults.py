@@ -178,7 +178,7 @@ def test_killed_at_random_times_it_comes_to_the_same_end(tmp_path: Path, reliabi
 class Silent:
     """A screen that shows nothing."""
 
-    def show_note(self, _: str) -> None: ...
+    def show_end(self, _: str) -> None: ...
 
 
 def take_a_long_step(place: Path) -> None:

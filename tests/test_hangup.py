@@ -46,7 +46,7 @@ def learn_in_a_terminal_that_closes(run: Path, hangup: str, *more: str) -> int:
         start_new_session=True,
     )
     os.close(slave)
-    read_until(master, b"tokens/s")
+    read_until(master, b"lower is better")
     os.close(master)
     return process.wait(timeout=600)
 
@@ -141,7 +141,7 @@ def test_where_hangups_are_ignored_they_stay_so() -> None:
 
 def test_a_line_that_is_being_written_when_the_signal_comes_is_written() -> None:
     class Writing(Silent):
-        def show_note(self, _: str) -> None:
+        def show_end(self, _: str) -> None:
             raise RuntimeError("reentrant call inside <_io.BufferedWriter>")
 
     with learning.StopSignals(Writing()).caught() as was_stopped:  # type: ignore[arg-type]

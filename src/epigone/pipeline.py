@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 
 Stop = Callable[[], bool]
+Part = Literal["only", "first", "second"]
 MOST_PARAMETERS = 200_000_000
 """For a larger model, choosing a temperature takes longer than it is worth."""
 
@@ -72,7 +73,7 @@ class Planned:
     folder: RunFolder
     receipt: Receipt
     manifest: Manifest
-    part: Literal["only", "first", "second"] = "only"
+    part: Part = "only"
     """Of two runs that one command makes, which this is; `folder` is that of the second, and has the first in it."""
 
 

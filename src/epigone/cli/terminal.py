@@ -16,18 +16,13 @@ from textwrap import wrap
 from typing import Any, Protocol, TextIO, cast
 
 from rich.cells import cell_len
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
+from epigone.cli.live import Fact, LiveScreen
 from epigone.report.escape import clean_text, on_one_line, show_controls, show_name
 from epigone.report.views import (
-    COLUMNS,
     COPYING_WARNING,
-    Column,
     describe_batch_split,
     describe_end,
     describe_sample,
@@ -38,11 +33,9 @@ from epigone.report.views import (
 )
 from epigone.training.events import (
     BatchSplit,
-    CheckpointSaved,
     Evaluated,
     Event,
     Finished,
-    Sample,
     Sampled,
     SampleStats,
     Stage,
@@ -96,12 +89,11 @@ def _replace_unencodable(stream: TextIO) -> None:
         stream.reconfigure(errors="replace")
 
 
-Fact = tuple[str, str, str]
-"""A name, its value, and the reason for the value or ""."""
-
-
 class Screen(Protocol):
     """Where the progress of a command is shown."""
+
+    def show_run(self, title: str, history: Iterable[Event]) -> None:
+        """Say which run comes, and what was recorded of it before a resume."""
 
     def show(self, event: Event | Stage) -> None:
         """Show an event of training, or what is being done."""
@@ -114,6 +106,9 @@ class Screen(Protocol):
 
     def show_warning(self, text: str) -> None:
         """Show a message that should not be missed."""
+
+    def show_end(self, text: str) -> None:
+        """Show a message, and leave the terminal such that the process may be ended at any moment."""
 
 
 @contextmanager
@@ -138,8 +133,9 @@ def open_screen(*, quiet: bool, json: bool, stdout: TextIO | None = None, must_s
 
 
 def _is_live(stdout: TextIO) -> bool:
-    """Whether lines can be overwritten: a terminal that is not called dumb."""
-    return stdout.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
+    """Whether lines can be overwritten: a terminal that is not called dumb, and that only this process writes to."""
+    is_alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    return stdout.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown") and is_alone
 
 
 # -- text as it comes
@@ -291,6 +287,9 @@ def show_sample_stats(screen: Screen, found: SampleStats | None, *, copied: bool
 class QuietScreen:
     """A screen that shows nothing."""
 
+    def show_run(self, title: str, history: Iterable[Event]) -> None:
+        """Show nothing."""
+
     def show(self, event: Event | Stage) -> None:
         """Show nothing."""
 
@@ -301,6 +300,9 @@ class QuietScreen:
         """Show nothing."""
 
     def show_warning(self, text: str) -> None:
+        """Show nothing."""
+
+    def show_end(self, text: str) -> None:
         """Show nothing."""
 
 
@@ -314,6 +316,9 @@ class PlainScreen:
         self._stream = stream
         self._pace = LogThrottle()
         self._copies = False
+
+    def show_run(self, title: str, history: Iterable[Event]) -> None:
+        """Write nothing: the lines before say it."""
 
     def show(self, event: Event | Stage) -> None:
         """Write the event's lines; of steps only some, of stages nothing."""
@@ -353,6 +358,10 @@ class PlainScreen:
         """Write the warning."""
         self._write(f"warning: {clean_text(text)}")
 
+    def show_end(self, text: str) -> None:
+        """Write the note."""
+        self.show_note(text)
+
     def _write(self, lines: str) -> None:
         print("\n".join(line.rstrip() for line in lines.split("\n")), file=self._stream, flush=True)
 
@@ -373,116 +382,3 @@ class LogThrottle:
             return False
         self._progress, self._seconds = step.progress, step.seconds
         return True
-
-
-# -- a terminal
-
-
-class LiveScreen:
-    """The live view: events scroll by, and two lines at the bottom show the progress."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, transient=True, refresh_per_second=4)
-        self._progress: Text | Group = Text("first step …", style="dim")
-        self._columns: list[Column] = []
-        self._copies = False
-
-    def __enter__(self) -> LiveScreen:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def show(self, event: Event | Stage) -> None:
-        """Draw the event."""
-        if isinstance(event, StepReport):
-            self._progress = draw_progress(event)
-            self._live.update(self._progress)
-        elif isinstance(event, Stage):
-            self._live.start()
-            self._live.update(Text(f"{event.what} …", style="dim"), refresh=True)
-        elif isinstance(event, CheckpointSaved):
-            self._live.update(self._progress)
-        elif isinstance(event, Evaluated):
-            self._show_row(event)
-        elif isinstance(event, Sampled):
-            for number, sample in enumerate(event.samples, 1):
-                self._console.print(Text(describe_sample(event, number), style="dim"))
-                self._console.print(draw_sample(sample, self._console))
-            self._copies = show_sample_stats(self, event.found, copied=self._copies)
-            self._console.print()
-        elif isinstance(event, BatchSplit):
-            self.show_warning(describe_batch_split(event))
-        elif isinstance(event, Started):
-            self._console.print(Text(describe_start(event), style="dim"))
-            self._live.update(self._progress)
-            self._live.start()
-        elif isinstance(event, Finished):
-            self._live.stop()
-            self._console.print(Text(describe_end(event), style="bold"))
-
-    def show_facts(self, title: str, rows: Sequence[Fact]) -> None:
-        """Draw the facts under their title, in columns, the reasons wrapped."""
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True, style="dim")
-        table.add_column(overflow="fold", max_width=self._console.width * 2 // 5)
-        table.add_column(style="dim")
-        for row in rows:
-            table.add_row(*(Text(on_one_line(cell)) for cell in row))
-        self._console.print(Text(on_one_line(title), style="bold"), table, "", sep="\n")
-
-    def show_note(self, text: str) -> None:
-        """Draw the note."""
-        self._console.print(Text(clean_text(text)))
-
-    def show_warning(self, text: str) -> None:
-        """Draw the warning."""
-        self._console.print(Text.assemble(("warning: ", "bold yellow"), clean_text(text)))
-
-    def _show_row(self, event: Evaluated) -> None:
-        if not self._columns:
-            self._columns = choose_columns(self._console.width)
-            headings = " ".join(f"{column.heading:>{column.width}}" for column in self._columns)
-            self._console.print(Text(f"  {headings}", style="dim", no_wrap=True))
-        self._console.print(draw_row(event, self._columns))
-
-
-FIRST_TO_GO = ("step", "learning rate", "bits per byte", "perplexity", "time", "training loss", "accuracy")
-"""Columns that a narrow terminal leaves out, in this order."""
-
-
-def choose_columns(width: int) -> list[Column]:
-    """The columns that fit into a line of `width` characters."""
-    columns = list(COLUMNS)
-    for name in FIRST_TO_GO:
-        # Each column has a space before it; the mark of the best takes one character, and the last one stays free.
-        if sum(column.width + 1 for column in columns) + 2 <= width:
-            break
-        columns = [column for column in columns if column.name != name]
-    return columns
-
-
-def draw_row(event: Evaluated, columns: Sequence[Column]) -> Text:
-    """One line of the table; the best so far has a star and is green."""
-    row = epoch_table([event])[0]
-    cells = " ".join(f"{row[column.name]:>{column.width}}" for column in columns)
-    mark, style = ("* ", "green") if event.best else ("  ", "")
-    return Text(mark + cells, style=style, no_wrap=True)
-
-
-def draw_sample(sample: Sample, console: Console) -> Text:
-    """The prompt, dim, and the model's text; long lines are wrapped."""
-    text = Text.assemble((clean_text(sample.prompt), "dim italic"), clean_text(sample.text))
-    bar = Text.assemble(("  │ ", "dim"))
-    return Text("\n").join(bar + line for line in text.wrap(console, max(console.width - 6, 20), tab_size=4))
-
-
-def draw_progress(event: StepReport) -> Group:
-    """Two lines: how far the training is, and its figures."""
-    bar = Table.grid(padding=(0, 2, 0, 0), expand=True)
-    bar.add_column(ratio=1)
-    bar.add_column(no_wrap=True)
-    steps = f"{event.progress:.0%}  step {event.step:,} of {event.n_steps:,}".replace("%", " %")
-    bar.add_row(ProgressBar(total=1.0, completed=event.progress), Text(steps))
-    return Group(bar, Text("  ".join(describe_step(event)), style="dim", no_wrap=True, overflow="ellipsis"))

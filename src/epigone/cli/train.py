@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import click
@@ -16,12 +16,13 @@ from pydantic import BeforeValidator, Field
 
 from epigone.cli.address_space import TO_TRAIN
 from epigone.cli.options import JSON, PATH, QUIET, RUN, SETTINGS_FILE, Argument, Command, Option
-from epigone.errors import SettingsError, TextNotFound, quote_command
+from epigone.errors import EpigoneError, SettingsError, TextNotFound, quote_command
 from epigone.settings import Frozen, Off, Positive, PrepareSettings, TrainSettings, as_minutes
 
 if TYPE_CHECKING:
     from epigone.cli.terminal import Screen
-    from epigone.pipeline import Planned
+    from epigone.pipeline import Part, Planned
+    from epigone.planning.plan import Plan
     from epigone.runs.folder import RunFolder
     from epigone.runs.records import Receipt
     from epigone.training.events import Event, Stage
@@ -95,6 +96,7 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
             screen.show_facts("Read", describe_receipt(planned.receipt))
             title = "Plan" if planned.part == "only" else "Plan of the first of two runs"
             screen.show_facts(title, describe_plan(planned.manifest.plan, planned.manifest.estimate))
+            screen.show_run(_make_title(planned.receipt, planned.manifest.plan, planned.part), ())
             return _watch(planned.folder, events, screen, as_json)
 
 
@@ -246,7 +248,7 @@ def resume(run: Path | None, settings: ResumeOptions, *, quiet: bool, as_json: b
     """Continue a run after a crash or Ctrl-C, or train it for longer."""
     _require_docstrings()
     from epigone.cli.runs import choose_run
-    from epigone.cli.terminal import loading
+    from epigone.cli.terminal import loading, show_stages
 
     with loading(quiet=quiet):
         from epigone.resumption import resume_training
@@ -261,8 +263,12 @@ def resume(run: Path | None, settings: ResumeOptions, *, quiet: bool, as_json: b
     ):
         run, stop = choose_run(run, to_resume=True, quiet=quiet), StopSignals(screen)
         events = resume_training(run, changes, should_stop=stop, on_note=screen.show_warning)
-        started = next(events)
+        with show_stages(quiet=quiet) as watch:
+            watch("Opening the run", 0, 0)
+            started = next(events)
         with stop.caught():
+            with suppress(EpigoneError):
+                _show_past(RunFolder(run), screen)
             return _watch(RunFolder(run), chain([started], events), screen, as_json)
 
 
@@ -302,29 +308,56 @@ def _show_warnings(screen: Screen, receipt: Receipt) -> None:
             screen.show_warning(f"{file.name}: {file.warning}")
 
 
+def _make_title(receipt: Receipt, plan: Plan, part: Part = "only") -> str:
+    """What is trained on which text: "novel.docx, from modern, 11.7M parameters"."""
+    from epigone.cli.runs import format_size
+
+    names = [PurePath(file.name.removeprefix("sample:")).name for file in receipt.files]
+    text = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
+    start = "from scratch" if plan.model.fresh else f"from {PurePath(plan.model.base).name}"
+    number = f", {part} of two runs" if part != "only" else ""
+    return f"{text}, {start}, {format_size(plan.model.n_parameters)} parameters{number}"
+
+
+def _show_past(folder: RunFolder, screen: Screen) -> None:
+    """Title and history of a run that is resumed. Raises EpigoneError."""
+    from epigone.runs.folder import RunFolder
+
+    in_first = RunFolder.is_in_first(folder.path)
+    run = RunFolder(folder.first) if in_first else folder
+    title = _make_title(run.read_receipt(), run.read_manifest().plan, "first" if in_first else "only")
+    screen.show_run(title, run.read_events())
+
+
 def _watch(folder: RunFolder, events: Iterator[Planned | Event | Stage], screen: Screen, as_json: bool) -> int:
     """Show the events, then where the results are; with `as_json` print everything as JSON. Returns the exit code."""
     from epigone.cli.terminal import print_json
     from epigone.pipeline import Planned
-    from epigone.report.views import describe_plan
+    from epigone.report.views import describe_plan, describe_shortage
     from epigone.training.distributed import is_main_process
     from epigone.training.events import Evaluated, Finished
 
     evaluations: list[dict[str, Any]] = []
+    seen: list[Evaluated] = []
     first: dict[str, Any] = {}
-    reason = ""
+    reason = shortage = ""
     for event in events:
         if not isinstance(event, Planned):
             screen.show(event)
         elif event.part == "second":
-            first, evaluations = {"first": evaluations}, []
+            first, evaluations, seen = {"first": evaluations}, [], []
             screen.show_note("")
             plan = describe_plan(event.manifest.plan, event.manifest.estimate)
             screen.show_facts("Plan of the second of two runs, which learns from the first", plan)
+            screen.show_run(_make_title(event.receipt, event.manifest.plan, event.part), ())
         if isinstance(event, Evaluated):
             evaluations.append(asdict(event))
+            seen.append(event)
         if isinstance(event, Finished):
             reason = event.reason
+            shortage = describe_shortage(event, seen, fresh=folder.read_manifest().plan.model.fresh)
+    if shortage:
+        screen.show_warning(shortage)
     _show_next_steps(folder, reason, screen)
     if as_json and is_main_process():
         found = {"run": str(folder.path), "reason": reason, **first, "evaluations": evaluations}
@@ -391,4 +424,4 @@ class StopSignals:
             signal.signal(other, signal.SIG_DFL)
         if not again and (number != signal.SIGTERM or count_processes() == 1):  # torchrun says why it ends them
             with suppress(RuntimeError):  # the signal came while a line was being written
-                self._screen.show_note("Stopping after this step; press Ctrl-C again to stop at once.")
+                self._screen.show_end("Stopping after this step; press Ctrl-C again to stop at once.")

@@ -223,6 +223,24 @@ def describe_end(event: Finished) -> str:
     return f"{why} Kept {kept}{of_all}: validation loss {event.best_loss:.3f}, the best."
 
 
+FEW_STEPS = 50
+"""Below these a model has hardly moved."""
+
+
+def describe_shortage(event: Finished, evaluations: Sequence[Evaluated], *, fresh: bool) -> str:
+    """That the time was too short to learn much, and how long one reading of the text takes; "" where it was not."""
+    if event.reason not in ("time", "done") or event.epoch >= 1 or event.epoch <= 0 or not evaluations:
+        return ""
+    gain = 0.0 if fresh else evaluations[0].loss - event.best_loss
+    if event.step >= FEW_STEPS and (fresh or gain >= NOTICEABLE):
+        return ""
+    minutes = math.ceil(event.seconds / event.epoch / 60)
+    return (
+        f"This was too short to learn much: the model has read {percent(event.epoch, 0)} of the text, in "
+        f"{event.step:,} steps. To read it once takes about {minutes} min: --minutes {minutes}"
+    )
+
+
 def describe_sample(event: Sampled, number: int) -> str:
     """Which sample this is, and the prompt it continues."""
     prompt = shorten(on_one_line(event.samples[number - 1].prompt), 40, placeholder="…")
@@ -245,6 +263,12 @@ def describe_learning(evaluations: Sequence[Evaluated]) -> list[str]:
     numbers += [] if best.training_loss is None else [_describe_gap(best.training_loss, best.loss)]
     numbers += [_describe_overfitting(last, best)] if last.loss - best.loss >= NOTICEABLE else []
     return [_describe_course(best, evaluations), " ".join(numbers)]
+
+
+def is_overfitting(evaluations: Sequence[Evaluated]) -> bool:
+    """Whether the validation loss has risen noticeably since the best evaluation."""
+    best = find_best(evaluations)
+    return best is not None and evaluations[-1].loss - best.loss >= NOTICEABLE
 
 
 def _describe_course(best: Evaluated, evaluations: Sequence[Evaluated]) -> str:

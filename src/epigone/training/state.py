@@ -27,11 +27,38 @@ class Clock:
         self._factor = RESERVE_TO_MIX if mixes else RESERVE
         self._began = time.monotonic() - progress.seconds
         self.reported_at = self.evaluated_at = self.saved_at = progress.seconds
+        self._first_step, self._first_second = progress.step, progress.seconds
+        self._evaluating = 0.0
+        """Seconds of the evaluations since then."""
 
     def tick(self) -> float:
         """Update and return the seconds of training so far."""
         self._progress.seconds = time.monotonic() - self._began
         return self._progress.seconds
+
+    def count_evaluation(self, seconds: float) -> None:
+        """Note how long an evaluation took, with its samples and checkpoint."""
+        self._progress.evaluation_seconds = seconds
+        self._evaluating += seconds
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the end, by the clock under a time limit, else by the pace of steps and evaluations."""
+        plan, progress = self._plan, self._progress
+        if plan.schedule.minutes is not None:
+            share = self.share_done
+            return self.seconds_of_steps * (1 - share) / max(share, 1e-9)
+        n_done, n_left = progress.step - self._first_step, max(0, plan.most_steps - progress.step)
+        pace = (progress.seconds - self._first_second - self._evaluating) / max(1, n_done)
+        n_evaluations = self._count_evaluations(plan.most_steps) - self._count_evaluations(progress.evaluated_step)
+        return n_left * pace + n_evaluations * progress.evaluation_seconds
+
+    def _count_evaluations(self, step: int) -> int:
+        """Evaluations up to a step, without time limit: at the ends of epochs or of their parts, and as asked for."""
+        step = max(0, step)
+        schedule, batch = self._plan.schedule, self._plan.batch
+        asked = step // schedule.evaluate_every if schedule.evaluate_every is not None else 0
+        return asked + step * batch.blocks_per_step * schedule.evaluations_per_epoch // batch.n_blocks
 
     @property
     def seconds_of_steps(self) -> float:

@@ -252,7 +252,7 @@ class Trainer:
             learning_rate=progress.learning_rate,
             tokens_per_second=progress.n_unreported * self.plan.batch.tokens_per_step / seconds,
             seconds=progress.seconds,
-            seconds_left=self.clock.seconds_of_steps * (1 - min(1.0, share)) / max(share, 1e-9),
+            seconds_left=self.clock.seconds_left,
         )
         self._losses[1] = 0.0
         progress.n_unreported = 0
@@ -297,7 +297,7 @@ class Trainer:
         yield Stage(what="Saving a checkpoint")
         yield self._save()
         self.clock.tick()
-        progress.evaluation_seconds = progress.seconds - began
+        self.clock.count_evaluation(progress.seconds - began)
         self.clock.reported_at = self.clock.evaluated_at = progress.seconds
 
     def _evaluate_and_sample(self, share: float = 1.0) -> Iterator[Event | Stage]:
