@@ -150,6 +150,13 @@ class _ForbidsAllBut:
         """All but the one."""
         return token != self.allowed
 
+    def refuse(self, token: int) -> None:
+        """What was forbidden does not matter to it."""
+
+    def may_end(self) -> bool:
+        """It forbids no end."""
+        return True
+
     def advance(self, token: int) -> None:
         """What was written does not matter to it."""
 

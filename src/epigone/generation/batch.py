@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 
-from epigone.generation.paired_marks import MarkGuard
 from epigone.generation.sampling import Guard, TokenSampler, pick_tokens
 from epigone.generation.stopping import StopDetector, count_most_tokens
 from epigone.model.decoder import Decoder, DecoderState
@@ -164,8 +163,7 @@ def list_likeliest(log_probabilities: torch.Tensor, count: int) -> list[tuple[tu
 
 
 def _may_end(guards: Sequence[Guard]) -> bool:
-    """Whether none of a text's guards waits for the other half of a pair."""
-    return all(guard.may_end() for guard in guards if isinstance(guard, MarkGuard))
+    return all(guard.may_end() for guard in guards)
 
 
 class GenerationBatch:

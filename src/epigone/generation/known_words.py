@@ -123,6 +123,13 @@ class WordGuard:
         is_spelled = any(words.has_spelling(letters, whole=False) for words in self._lists)
         return not are_known or not is_spelled or not any(words.has_beginning(word) for words in self._lists)
 
+    def refuse(self, token: int) -> None:
+        """Nothing is learned from a token that was drawn and forbidden."""
+
+    def may_end(self) -> bool:
+        """The text may end anywhere."""
+        return True
+
     def advance(self, token: int) -> None:
         """Append this token to the text, forbidden or not."""
         text, self._pending = decode(self._pending + self._token_bytes[token])

@@ -59,6 +59,13 @@ class LoneNumberGuard:
         lines = [*([] if self._line is None else [first]), *more]
         return any(map(self._is_number, lines[:-1])) or (bool(lines) and self._begins_number(lines[-1]))
 
+    def refuse(self, token: int) -> None:
+        """Nothing is learned from a token that was drawn and forbidden."""
+
+    def may_end(self) -> bool:
+        """The text may end anywhere."""
+        return True
+
     def advance(self, token: int) -> None:
         """Append this token to the text, forbidden or not."""
         text, self._pending = decode(self._pending + self._token_bytes[token])

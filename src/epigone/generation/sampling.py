@@ -11,7 +11,6 @@ from typing import Literal, Protocol
 
 import torch
 
-from epigone.generation.paired_marks import MarkGuard
 from epigone.model.weights import TEMPERATURE
 from epigone.settings import WriteSettings
 
@@ -63,6 +62,12 @@ class Guard(Protocol):
 
     def forbids(self, token: int) -> bool:
         """Whether this token must not follow."""
+
+    def refuse(self, token: int) -> None:
+        """Note that this token was drawn, and forbidden by one of the text's guards."""
+
+    def may_end(self) -> bool:
+        """Whether the text may end here."""
 
     def advance(self, token: int) -> None:
         """Append this token to the text, forbidden or not."""
@@ -248,8 +253,7 @@ class TokenSampler:
             if not any(guard.forbids(token) for guard in guards):
                 return token
             for guard in guards:
-                if isinstance(guard, MarkGuard):
-                    guard.refuse(token)
+                guard.refuse(token)
             scores[0, token] = -torch.inf
             if number == DRAWS:
                 scores[0, self._list_forbidden(scores, guards)] = -torch.inf

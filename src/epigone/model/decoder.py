@@ -196,7 +196,7 @@ class FastDecoder:
     def make_cache(self, count: int, room: int) -> KVCache:
         """An empty one for `count` texts of at most `room` tokens."""
         shape = len(self._layers), 2, count, self.n_head, room, self.width // self.n_head
-        return KVCache(shape, self._kept, self.device)
+        return KVCache(shape, self._kept, self.device, by_slot=count == 1 and self._compiled is None)
 
     def read(self, ids: torch.Tensor, cache: KVCache) -> torch.Tensor:
         """What the blocks compute of the texts' next tokens: [count, time, width]. ids: int64 [count, time].
@@ -261,14 +261,16 @@ class KVCache:
     All rows began together, so a step writes to one place.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
-        """In memory each head of a text has its slots side by side, but for a single text, of which all that belongs to
+    def __init__(
+        self, shape: Sequence[int], dtype: torch.dtype, device: torch.device, *, by_slot: bool = False
+    ) -> None:
+        """In memory each head of a text has its slots side by side; with `by_slot` all that belongs to a slot lies
 
-        a position does (docs/dev/findings.md).
+        together: faster for a single text where torch computes, slower in the kernel (docs/dev/findings.md).
         """
-        order = (0, 2, 4, 1, 3, 5) if shape[2] == 1 else range(6)
+        order = (0, 2, 4, 1, 3, 5) if by_slot else range(6)
         tensor = torch.empty([shape[place] for place in order], dtype=dtype, device=device)
-        self.tensor = tensor.permute(0, 3, 1, 4, 2, 5) if shape[2] == 1 else tensor
+        self.tensor = tensor.permute(0, 3, 1, 4, 2, 5) if by_slot else tensor
         self.end = 0
         """Slots that are filled."""
 

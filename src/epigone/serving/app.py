@@ -35,7 +35,7 @@ from epigone.serving.answers import (
     translate,
 )
 from epigone.serving.blind_test import BlindTest
-from epigone.serving.completions import Completion, describe_tokens, place_tokens, score, sum_nats
+from epigone.serving.completions import Choice, Completion, Piece, describe_tokens, place_tokens, score, sum_nats
 from epigone.serving.engine import Engine
 from epigone.serving.guard import AccessMiddleware, AccessRules
 from epigone.serving.library import LoadedModel, ModelLibrary
@@ -191,8 +191,18 @@ def list_routes() -> list[Route | Mount]:
         Route("/api/runs/{name}/live", show_live, methods=get),
         Route("/api/quiz", ask_quiz, methods=post),
         Route("/api/copies", show_copies, methods=post),
-        *([Mount("/", StaticFiles(directory=STATIC, html=True))] if STATIC.is_dir() else []),
+        *([Mount("/", PageFiles(directory=STATIC, html=True))] if STATIC.is_dir() else []),
     ]
+
+
+class PageFiles(StaticFiles):
+    """The files of the page. A browser keeps them, and asks each time whether they are still the same (ETag)."""
+
+    def file_response(self, *arguments: Any, **more: Any) -> Response:
+        """See `StaticFiles`."""
+        answer = super().file_response(*arguments, **more)
+        answer.headers["Cache-Control"] = "private, no-cache"
+        return answer
 
 
 # -- errors
@@ -303,27 +313,56 @@ async def _prepare(service: Service, query: CompletionQuery) -> Completion:
 
 
 async def _stream_completion(service: Service, completion: Completion) -> AsyncGenerator[bytes]:
-    """Chunks of the answer; one for each token where log-probabilities are asked for."""
-    begun: set[int] = set()
-    chunks: list[bytes] = []
+    """Chunks of the answer: one for each token where tokens are asked for, else one for all that came together."""
+    chunks = ChunkWriter(completion)
     try:
         async with aclosing(completion.run(service.engine)) as parts:
             async for choice, piece in parts:
-                pieces = [] if piece is None else [piece]
-                described = completion.describe(choice, pieces, first=choice.index not in begun)
-                begun.add(choice.index)
-                chunks.append(completion.encode_chunk(described | ({} if pieces else {"logprobs": None})))
+                chunks.add(choice, piece)
                 if not completion.has_more:
-                    yield b"".join(chunks)
-                    chunks = []
+                    yield chunks.take()
     except ApiError as error:
-        yield b"".join(chunks) + encode_event(error.as_json())
+        yield chunks.take() + encode_event(error.as_json())
         return
-    if chunks:
-        yield b"".join(chunks)
+    if rest := chunks.take():
+        yield rest
     if completion.query.stream_options.include_usage:
         yield encode_event(completion.make_answer([]) | {"usage": completion.count_usage()})
     yield DONE
+
+
+class ChunkWriter:
+    """Makes the chunks of a streamed answer: text of one choice that came together is one, since each costs time."""
+
+    def __init__(self, completion: Completion) -> None:
+        self._completion = completion
+        self._begun: set[int] = set()
+        self._chunks: list[bytes] = []
+        self._held: dict[int, tuple[Choice, list[Piece]]] = {}
+        """Of choices whose pieces may be joined."""
+
+    def add(self, choice: Choice, piece: Piece | None) -> None:
+        """A piece more of a choice; None at its end."""
+        if piece is not None and not piece.tokens:
+            self._held.setdefault(choice.index, (choice, []))[1].append(piece)
+            return
+        self._put(*self._held.pop(choice.index, (choice, [])))
+        self._put(choice, [] if piece is None else [piece], ends=piece is None)
+
+    def _put(self, choice: Choice, pieces: list[Piece], *, ends: bool = False) -> None:
+        if pieces or ends:
+            described = self._completion.describe(choice, pieces, first=choice.index not in self._begun)
+            self._begun.add(choice.index)
+            described |= {"logprobs": None} if ends else {"finish_reason": None}
+            self._chunks.append(self._completion.encode_chunk(described))
+
+    def take(self) -> bytes:
+        """All chunks since the last time."""
+        for held in self._held.values():
+            self._put(*held)
+        self._held.clear()
+        chunks, self._chunks = self._chunks, []
+        return b"".join(chunks)
 
 
 class EventStream(StreamingResponse):

@@ -26,7 +26,7 @@ MOST_ROWS = 20
 """Texts that are decoded at once. From 24 on Int8Linear computes otherwise, and more at once were hardly faster."""
 MOST_PER_STEP = 4
 """Texts that join at one step, so that reading their prompts does not hold up the others for long."""
-TOGETHER_SECONDS = 0.01
+TOGETHER_SECONDS = 0.02
 """For so long the tokens of running texts are kept, and then passed on together."""
 RECENT = 50
 """Steps from which the speed is estimated."""

@@ -8,7 +8,8 @@ import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -25,6 +26,7 @@ from epigone.training.events import Evaluated, Event, Finished, Sampled, StepRep
 
 MOST_STEPS = 500
 """Step reports that are sent of a run; of more, evenly chosen ones."""
+MOST_DIGESTS = 256
 POLL_SECONDS = 0.5
 BEAT_SECONDS = 15.0
 """Between comments in a stream of events in which nothing happens, so that a client that has left is noticed."""
@@ -63,17 +65,54 @@ def describe_model(served: ServedModel) -> dict[str, Any]:
 
 
 def _describe_run(folder: RunFolder, *, usable: bool) -> dict[str, Any]:
-    events = _read_history(folder)
-    facts = _read_facts(folder)
-    best = find_best([event for event in events if isinstance(event, Evaluated)])
+    digest = _read_digest(folder.path, _sign(folder))
     return {
-        "state": find_state(folder.metrics, events),
-        "title": _make_title(folder),
-        "base": facts.base if facts.base == "none" else PurePath(facts.base).name,
-        "best": None if best is None else clean(asdict(best)),
-        "stop_at": facts.stop_at,
-        "can": {"guidance": facts.base != "none", "copies": usable, "quiz": usable, "style": usable},
+        "state": find_state(folder.metrics, digest.last),
+        "title": digest.title,
+        "base": digest.base,
+        "best": digest.best,
+        "stop_at": digest.stop_at,
+        "can": {"guidance": digest.base != "none", "copies": usable, "quiz": usable, "style": usable},
     }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunDigest:
+    """What the list shows of a run and does not change by itself."""
+
+    last: tuple[Event, ...]
+    """Its last event, if it has any."""
+    title: str
+    base: str
+    stop_at: str
+    best: dict[str, Any] | None
+
+
+def _sign(folder: RunFolder) -> tuple[tuple[int, int, int] | None, ...]:
+    """What changes when one of the files changes that the digest is read from."""
+    found: list[tuple[int, int, int] | None] = []
+    for path in (folder.metrics, folder.manifest, folder.receipt):
+        try:
+            stat = path.stat()
+            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        except OSError:
+            found.append(None)
+    return tuple(found)
+
+
+@lru_cache(maxsize=MOST_DIGESTS)
+def _read_digest(path: Path, _signature: tuple[tuple[int, int, int] | None, ...]) -> RunDigest:
+    """The digest of a run's files as they are now. The page asks every few seconds, and metrics may be long."""
+    folder = RunFolder(path)
+    events, facts = _read_history(folder), _read_facts(folder)
+    best = find_best([event for event in events if isinstance(event, Evaluated)])
+    return RunDigest(
+        last=tuple(events[-1:]),
+        title=_make_title(folder),
+        base=facts.base if facts.base == "none" else PurePath(facts.base).name,
+        stop_at=facts.stop_at,
+        best=None if best is None else clean(asdict(best)),
+    )
 
 
 def _read_facts(folder: RunFolder) -> ModelFacts:

@@ -109,6 +109,13 @@ class CopyGuard:
         """Whether this token would complete a copied passage that is too long."""
         return self._try_token(token)[1]
 
+    def refuse(self, token: int) -> None:
+        """Nothing is learned from a token that was drawn and forbidden."""
+
+    def may_end(self) -> bool:
+        """The text may end anywhere."""
+        return True
+
     def advance(self, token: int) -> None:
         """Append this token to the text, forbidden or not."""
         self._state = self._try_token(token)[0]
