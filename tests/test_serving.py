@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from starlette.testclient import TestClient
 from transformers import GPT2LMHeadModel
 
+from epigone.runs.folder import RunFolder
+from epigone.serving.app import ChunkWriter
+from epigone.serving.completions import Completion, Piece
+from epigone.serving.library import ModelLibrary
+from epigone.serving.overview import describe_model
+from epigone.serving.schemas import CompletionQuery
 from helpers_front import shared_run
 from helpers_serving import complete, join_chunks, list_texts, serving, stream
 
@@ -269,6 +278,47 @@ def test_the_page_is_told_all_of_a_run(client: TestClient) -> None:
     assert all(each["samples"] for each in run["samples"]) and run["steps"]
     shown = json.dumps([model, run])
     assert str(shared_run().path.parent) not in shown
+
+
+def test_the_metrics_of_a_run_are_read_again_only_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(shared_run().path, tmp_path / "novel")
+    read, n_read = RunFolder.read_events, list[Path]()
+    monkeypatch.setattr(RunFolder, "read_events", lambda folder: n_read.append(folder.path) or read(folder))
+    (served,) = ModelLibrary(tmp_path, with_bases=False).list_models()
+    first = describe_model(served)
+    assert describe_model(served) == first and len(n_read) == 1
+    metrics = RunFolder(served.folder).metrics
+    lines = metrics.read_bytes().splitlines(keepends=True)
+    metrics.write_bytes(b"".join(line for line in lines if b'"finished"' not in line))
+    assert describe_model(served) == first | {"state": "learning"} and len(n_read) == 2
+    os.utime(metrics, (1, 1))
+    assert describe_model(served)["state"] == "stopped", "that it has gone quiet is seen without its having changed"
+
+
+def test_a_browser_keeps_the_page_s_files_and_asks_whether_they_are_the_same(client: TestClient) -> None:
+    first = client.get("/main.js")
+    assert first.headers["cache-control"] == "private, no-cache" and first.headers["etag"]
+    again = client.get("/main.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"") and "private" in again.headers["cache-control"]
+    assert client.get("/main.js", headers={"If-None-Match": '"other"'}).content == first.content
+    assert client.get("/api/models").headers["cache-control"] == "no-store"
+
+
+def test_text_that_came_together_is_one_chunk_and_nothing_is_out_of_order(client: TestClient) -> None:
+    query = CompletionQuery(prompt=PROMPT, max_tokens=9, n=2, seed=1, logprobs=None)
+    library = ModelLibrary(None, [shared_run().path], with_bases=False)
+    completion = Completion(query, library.load(library.find("")))
+    one, other = completion.choices
+    chunks = ChunkWriter(completion)
+    for choice, text in ((one, "a"), (other, "x"), (one, "b"), (other, None), (one, "c")):
+        choice.reason = "stop" if text is None else None
+        chunks.add(choice, None if text is None else Piece(text))
+    events = [event.removeprefix("data: ") for event in chunks.take().decode().split("\n\n") if event]
+    found = [json.loads(event)["choices"][0] for event in events]
+    told = [(each["index"], each["text"], each["finish_reason"]) for each in found]
+    assert told == [(1, "x", None), (1, "", "stop"), (0, "abc", None)] and chunks.take() == b""
 
 
 def test_figures_are_in_prometheus_form(client: TestClient) -> None:

@@ -62,6 +62,9 @@ def serving(*arguments: str) -> Iterator[ServerProcess]:
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 # -- one request

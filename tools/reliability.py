@@ -74,6 +74,11 @@ SECTIONS = {
         "that every process that is left ends within a minute, with one line that names what is lost and the command "
         "that resumes, and that this ends with the result of two processes to which nothing happened."
     ),
+    "The server": Section(
+        "What may happen to `epigone serve`. Survived means that every other request gets the answer that it gets "
+        "alone, that the one concerned gets one error, and that nothing is left open or lost by it.",
+        ("what happened", "tried", "survived"),
+    ),
     "What a fuzzer finds": Section(
         "atheris makes input that takes branches which nothing took before, a minute for each row. What was read and "
         "what was refused is not counted apart.",
