@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from epigone import pipeline, preparation
 from epigone.planning.plan import Plan
-from epigone.report import curves
+from epigone.report import curves, share_card
 from epigone.training import base_trial
 from epigone.training.events import Estimate
 
@@ -23,7 +23,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 """The eight bytes by which one is known."""
 FIXED = Estimate(seconds_per_step=0.01, seconds_per_evaluation=0.01, n_evaluations=0, seconds=0.0, memory_bytes=1 << 28)
 _JUDGE = pipeline.judge_quickly
-_GENUINE = {"build_figure": curves.build_figure, "_render": curves._render}
+_GENUINE = {"build_figure": curves.build_figure, "render_figure": curves.render_figure}
 
 
 @contextmanager
@@ -35,7 +35,8 @@ def quick_pictures() -> Iterator[None]:
 
     with (
         mock.patch.object(curves, "build_figure", lambda *_: Figure()),
-        mock.patch.object(curves, "_render", render),
+        mock.patch.object(curves, "render_figure", render),
+        mock.patch.object(share_card, "render_figure", render),
     ):
         yield
 
@@ -43,7 +44,10 @@ def quick_pictures() -> Iterator[None]:
 @contextmanager
 def real_pictures() -> Iterator[None]:
     """Curves are drawn, whatever test asks for them."""
-    with mock.patch.multiple(curves, **_GENUINE):
+    with (
+        mock.patch.multiple(curves, **_GENUINE),
+        mock.patch.object(share_card, "render_figure", _GENUINE["render_figure"]),
+    ):
         yield
 
 

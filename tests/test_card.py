@@ -13,7 +13,7 @@ from epigone.report.escape import clean_text, escape_markdown, fence_text
 from epigone.report.pages import CardData, TrainingFile, render_card
 from epigone.report.views import Row
 from epigone.training.events import Evaluated, Sample
-from helpers_page import JUDGEMENT, hostile_judgement
+from helpers_page import JUDGEMENT, hostile_judgement, make_showcase
 from helpers_page import evaluated as evaluated_at
 
 HOSTILE = "<script>alert(1)</script> | **bold** `code` [link](http://x) # $x$ \x1b[31m\n## heading"
@@ -54,6 +54,8 @@ def test_the_hub_client_reads_the_metadata_back(tmp_path: Path) -> None:
     assert told.pop("model-index")
     assert told == {
         "base_model": "gpt2",
+        "base_model_relation": "finetune",
+        "widget": [{"text": "Shall I"}],
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["gpt2", "style-imitation", "epigone"],
@@ -65,6 +67,27 @@ def test_the_model_index_tells_the_best_evaluation(tmp_path: Path) -> None:
     assert data.model_name == "Sonnets" and data.eval_results is not None
     found = {result.metric_type: result.metric_value for result in data.eval_results}
     assert found == {"loss": 3.0, "perplexity": round(math.exp(3), 6), "bits_per_byte": 1.5, "accuracy": 0.25}
+
+
+def test_the_model_index_tells_the_verdicts(tmp_path: Path) -> None:
+    verdict = Verdict(topic="copies", grade="good", sentence="", facts={"share": 0.001, "longest_characters": 31})
+    data = replace(DATA, judgement=Judgement(text="t", against="a", n_characters=10, verdicts=(verdict,)))
+    results = load(data, tmp_path).data.eval_results or []
+    generated = {one.metric_type: one.metric_value for one in results if one.dataset_type == "generated"}
+    assert generated == {"copied_share": 0.001, "longest_copy": 31}
+
+
+def test_a_card_without_a_licence_asks_for_one_where_it_belongs(tmp_path: Path) -> None:
+    front = render_card(DATA).split("---\n")[1]
+    assert "\n# license: add" in front and load(DATA, tmp_path).data.license is None
+    assert "# license" not in render_card(replace(DATA, licence="mit"))
+
+
+def test_the_best_text_its_language_and_the_temperature_stand_in_the_card(tmp_path: Path) -> None:
+    showcase = make_showcase("Once upon a time it rained.").model_copy(update={"language": "en"})
+    card = load(replace(DATA, showcase=showcase, temperature=0.85, samples=()), tmp_path)
+    assert card.data.language == "en" and card.data["widget"] == [{"text": "Once upon a time"}]
+    assert "```text\nOnce upon a time it rained.\n```" in card.text and "temperature 0.85" in card.text
 
 
 def test_a_number_that_is_not_finite_is_not_in_the_model_index(tmp_path: Path) -> None:
@@ -79,7 +102,7 @@ def test_verdicts_stand_in_the_card_with_their_numbers() -> None:
     verdict = Verdict(topic="copies", grade="fair", sentence="It *copies* a little.", measures=(measure,))
     data = replace(DATA, judgement=Judgement(text="t", against="a", n_characters=10, verdicts=(verdict,)))
     card = render(render_card(data))
-    assert "It *copies* a little." in card and "<td>1.2 %</td>" in card and "<td>the text, 100 %</td>" in card
+    assert "It *copies* a little." in card and "<td>1 %</td>" in card and "<td>the text, 100 %</td>" in card
     assert "How close it comes" not in render_card(DATA)
 
 

@@ -67,7 +67,7 @@ def test_the_picture_is_1600_wide_and_the_drawing_says_what_it_shows(tmp_path: P
     assert imread(png).shape[:2] == (1056, 1600)
     ElementTree.parse(svg)
     drawing = svg.read_text()
-    for label in ("Loss in nats per token", "Next-token accuracy", "Learning rate", "best: 4.000 at epoch 2"):
+    for label in ("lower is better", "Next-token accuracy", "Learning rate", "kept model: 4.000"):
         assert label in drawing
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["curves.png", "curves.svg"]
 
@@ -81,7 +81,7 @@ def test_equal_events_give_equal_bytes(tmp_path: Path) -> None:
 def test_the_best_epoch_is_marked_where_the_loss_is_lowest() -> None:
     axes = panel(build_figure(course([5.0, 4.0, 3.5, 3.9]), "t"), "loss")
     assert line(axes, "best")[:, 0].tolist() == [3.0, 3.0]
-    assert "best: 3.500 at epoch 3" in [text.get_text() for text in axes.texts]
+    assert "kept model: 3.500" in [text.get_text() for text in axes.texts]
 
 
 @pytest.mark.parametrize("layouts", [TITLED, WIDE, NARROW], ids=["titled", "wide", "narrow"])
@@ -89,7 +89,9 @@ def test_the_mark_has_room_where_the_best_lies_between_the_base_and_the_end(layo
     *epochs, last = course([5.0, 4.0, 3.5])
     assert isinstance(last, Evaluated)
     figure = build_figure([*epochs, last, replace(last, loss=3.25, share=0.77)], "t", layouts)
-    (mark,) = (text for text in panel(figure, "loss").texts if text.get_text() == "best: 3.250 mixed with the base")
+    (mark,) = (
+        text for text in panel(figure, "loss").texts if text.get_text() == "kept model: 3.250, mixed with the base"
+    )
     assert figure.bbox.containsx(mark.get_window_extent().x0) and figure.bbox.containsx(mark.get_window_extent().x1)
 
 

@@ -36,10 +36,10 @@ def has_section(page: Reader, name: str) -> bool:
 @pytest.mark.parametrize(
     ("losses", "beginning"),
     [
-        ([4.0, 3.0, 3.5], "It overfitted after epoch 2;"),
-        ([4.0, 3.5, 3.0], "It did not overfit: it was best at the end, at epoch 3. It was still improving"),
-        ([4.0, 3.001, 3.0], "It did not overfit: it was best at the end, at epoch 3."),
-        ([4.0, 3.0, 3.001], "It was best at epoch 2 and did not improve after that"),
+        ([4.0, 3.0, 3.5], "After epoch 2 it began to memorize the text, so"),
+        ([4.0, 3.5, 3.0], "It learned without memorizing: it was best at the end, at epoch 3. It was still improving"),
+        ([4.0, 3.001, 3.0], "It learned without memorizing: it was best at the end, at epoch 3."),
+        ([4.0, 3.0, 3.001], "It was best at epoch 2 and hardly changed after that."),
         ([math.nan], "There is no evaluation yet"),
         ([], "There is no evaluation yet"),
     ],
@@ -58,8 +58,8 @@ def test_the_gap_is_that_of_the_best_epoch() -> None:
 @pytest.mark.parametrize(
     ("losses", "beginning"),
     [
-        ([4.0, 3.0, 3.5], "It overfitted after epoch 2; mixing it with the base undid part of that."),
-        ([4.0, 3.5, 3.0], "It did not overfit, and mixing it with the base improved it further."),
+        ([4.0, 3.0, 3.5], "After epoch 2 it began to memorize; mixing it with the base undid part of that."),
+        ([4.0, 3.5, 3.0], "It learned without memorizing, and mixing it with the base improved it further."),
     ],
 )
 def test_a_mix_of_the_base_and_the_end_is_compared_with_both(losses: Sequence[float], beginning: str) -> None:
@@ -130,7 +130,7 @@ def test_a_number_with_nothing_to_compare_it_with_has_no_scale(data: ReportData)
 def test_values_are_told_in_their_unit() -> None:
     told = [(0.0003, "share"), (1.0, "share"), (61.0, "characters"), (62.4, "of 100"), (2.45, "bits per byte")]
     assert [format_value(*item) for item in told] == [
-        *("under 1 %", "all", "61 characters", "62 of 100", "2.45 bits per byte"),
+        *("under 1 %", "100 %", "61 characters", "62 of 100", "2.45 bits per byte"),
     ]
     assert [percent(0.3), percent(0.625, 0), percent(1, 0)] == ["30.0 %", "62 %", "100 %"]
 

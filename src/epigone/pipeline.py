@@ -30,7 +30,7 @@ from epigone.model.hub import find_base
 from epigone.model.weights import keep_temperature, read_weights
 from epigone.planning.plan import Plan
 from epigone.preparation import PreparedRun, fit_to_clock, prepare
-from epigone.report.publish import publish_card, publish_curves, write_report
+from epigone.report.publish import publish_card, publish_curves, publish_share_card, write_report
 from epigone.report.recorder import RunRecorder
 from epigone.run import Run
 from epigone.runs.folder import RunFolder
@@ -394,6 +394,7 @@ def train_to_end(run: RunFolder, trainer: Trainer) -> Iterator[Event | Stage]:
                 yield Stage(what="Drawing the curves and writing the report")
                 publish_curves(run)
                 publish_card(run)
+                publish_share_card(run)
                 write_report(run)
             yield event
     except TrainingDiverged as error:

@@ -185,8 +185,9 @@ class Run:
 
         Raises RunDamaged, OutputError.
         """
-        from epigone.report.publish import write_report
+        from epigone.report.publish import publish_share_card, write_report
 
+        publish_share_card(self.folder)
         return write_report(self.folder, None if out is None else Path(out))
 
     def quiz(self, count: int = 20, length: int = 60, *, seed: int = 0, device: str = "auto") -> tuple[Question, ...]:
@@ -274,7 +275,9 @@ class Run:
         judgement = replace(judge.judge(texts, name_written(texts)), quick=True)
         style = None if judge.style.scales is None else measure_spread(judge.style.scales, texts)
         ranking = CandidateRanking(author.documents, -best.loss, style)
-        self.folder.write_showcase(make_showcase(records, ranking, self.folder.read_some_held_out(), model))
+        language = "en" if judge.sense.words else ""
+        showcase = make_showcase(records, ranking, self.folder.read_some_held_out(), model, language=language)
+        self.folder.write_showcase(showcase)
         if (known := self.folder.read_judgement()) is not None:
             return Judgement.from_json(known)
         self.folder.write_judgement(judgement.as_json(), model)

@@ -26,6 +26,7 @@ def make_showcase(
     held_out: Sequence[str],
     model_sha256: str,
     *,
+    language: str = "",
     seed: int = 0,
 ) -> ShowcaseRecord:
     """What to show of a model, from several texts that it wrote without a prompt.
@@ -43,6 +44,7 @@ def make_showcase(
         why=best.why,
         sentences=tuple(choose_sentences([record.text for record in records], documents, MOST_SENTENCES)),
         questions=tuple(ShownQuestion(text=one.text, genuine=one.genuine) for one in questions),
+        language=language,
     )
 
 

@@ -363,7 +363,8 @@ class StyleJudge:
         if self.scales is None:
             self.scales = make_author_scales(self.folds, n_characters, self.others, seed=self.seed)
         notes = [ROTATED] if len(self.folds) > 1 else []
-        return decide_grade(self.scales, self.scales.score(text, self.seed), notes)
+        scores = self.scales.score(text, self.seed)
+        return decide_grade(self.scales, scores, notes, must_be_certain=self.least < LEAST)
 
 
 Folds = Sequence[tuple[str, str]]
@@ -435,8 +436,14 @@ _UNRELIABLE = (
 )
 
 
-def decide_grade(scales: StyleScales, scores: Mapping[str, ScaleScore], notes: Sequence[str] = ()) -> Verdict:
-    """The verdict for a text with these scores."""
+def decide_grade(
+    scales: StyleScales,
+    scores: Mapping[str, ScaleScore],
+    notes: Sequence[str] = (),
+    *,
+    must_be_certain: bool = False,
+) -> Verdict:
+    """The verdict for a text with these scores; `must_be_certain`: bad only where the whole band is."""
     measures = tuple(measure_scale(scale, scores[scale.name]) for scale in scales.scales if scale.is_reliable)
     unreliable = [scale.name for scale in scales.scales if not scale.is_reliable]
     facts = _list_facts(scales, notes)
@@ -446,6 +453,7 @@ def decide_grade(scales: StyleScales, scores: Mapping[str, ScaleScore], notes: S
     least = min(measures, key=lambda measure: measure.value).name
     score = scores[least]
     grade = grade_score(score)
+    grade = "fair" if must_be_certain and grade == "bad" and score.high >= BAD else grade
     if unreliable == [WORD_ORDER] and grade != "bad":
         grade, sentence = "fair", f"{_SENTENCES[grade].format(describe_score(score, least))} {NO_WORD_ORDER}"
     elif unreliable and grade != "bad":

@@ -116,10 +116,8 @@ def _adapter() -> TypeAdapter[Judgement]:
 
 
 def roughly(share: float) -> str:
-    """A share of 0 to 1 as people say it: "none", "under 1 %", "12 %", "all"."""
-    if share <= 0 or share >= 1:
-        return "all" if share >= 1 else "none"
-    return "under 1 %" if share < 0.01 else percent(min(share, 0.99), 0)
+    """A share of 0 to 1 as people say it: "none", "under 1 %", "12 %"."""
+    return "none" if share <= 0 else "under 1 %" if share < 0.01 else percent(share, 0)
 
 
 def percent(share: float, digits: int = 1) -> str:

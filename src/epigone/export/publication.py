@@ -96,7 +96,7 @@ def prepare_publication(
     copying, is_judged = _find_copying(run, sampled)
     return Publication(
         files=tuple(files),
-        samples=sampled.samples if sampled else (),
+        samples=_list_shown(run) + (sampled.samples if sampled else ()),
         sources=tuple(file.name for file in run.read_receipt().files),
         copying=copying,
         is_judged=is_judged,
@@ -105,6 +105,12 @@ def prepare_publication(
 
 def _list_one(model: Path, name: str, what: str) -> PublishedFile:
     return PublishedFile(name=name, what=what, content=model / name)
+
+
+def _list_shown(run: RunFolder) -> tuple[Sample, ...]:
+    """The best of what the model wrote, which stands in the card as well."""
+    shown = run.read_showcase()
+    return (Sample(prompt="", text=shown.text, seed=shown.seed),) if shown else ()
 
 
 def _find_samples(run: RunFolder) -> Sampled | None:

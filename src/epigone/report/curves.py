@@ -135,8 +135,8 @@ def draw_curves(events: Sequence[Event], folder: Path, *, title: str) -> tuple[P
     """Draw the curves of a run into `folder`, as curves.png and curves.svg. Raises OutputError."""
     figure = build_figure(events, title)
     return (
-        write_bytes(folder / "curves.png", _render(figure, "png", {"Software": None})),
-        write_bytes(folder / "curves.svg", _render(figure, "svg", {"Date": None, "Creator": "epigone"})),
+        write_bytes(folder / "curves.png", render_figure(figure, "png", {"Software": None})),
+        write_bytes(folder / "curves.svg", render_figure(figure, "svg", {"Date": None, "Creator": "epigone"})),
     )
 
 
@@ -154,7 +154,7 @@ def draw_for_page(events: Sequence[Event], layouts: Layouts) -> PagePicture:
     """The curves without a title, for a page that loads nothing. Their words stay text, in a font of the reader's."""
     figure = build_figure(events, "", layouts)
     with matplotlib.rc_context({"svg.fonttype": "none", "font.sans-serif": PAGE_FONTS}):
-        svg = _render(figure, "svg", {"Date": None, "Creator": "epigone"}).decode()
+        svg = render_figure(figure, "svg", {"Date": None, "Creator": "epigone"}).decode()
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     light, dark = (_encode_svg(svg, colours) for colours in (THEMES["light"], THEMES["dark"]))
     return PagePicture(light=light, dark=dark, size=(width, height))
@@ -171,6 +171,7 @@ def build_figure(events: Sequence[Event], title: str, layouts: Layouts = TITLED)
     """The picture before rendering; its axes are labelled "loss", "accuracy", "samples" (if any) and "rate"."""
     history = effective_history(events)
     sampled = [event for event in history if isinstance(event, Sampled) and event.found is not None]
+    sampled = sampled if any(event.found.copied or event.found.repeated for event in sampled if event.found) else []
     layout = layouts[bool(sampled)]
     steps = [event for event in history if isinstance(event, StepReport)]
     evaluations = [event for event in history if isinstance(event, Evaluated)]
@@ -182,9 +183,7 @@ def build_figure(events: Sequence[Event], title: str, layouts: Layouts = TITLED)
     epochs = [step.epoch for step in steps] + [item.epoch for item in evaluations]
     last_epoch = max((epoch for epoch in epochs if 0 < epoch < math.inf), default=1.0)
     panels = [
-        _add_panel(
-            figure, "loss", layout.loss, "Loss in nats per token (lower is better)", last_epoch, layout.n_epochs
-        ),
+        _add_panel(figure, "loss", layout.loss, "Loss in nats per token: lower is better", last_epoch, layout.n_epochs),
         _add_panel(figure, "accuracy", layout.accuracy, "Next-token accuracy", last_epoch),
         _add_panel(figure, "rate", layout.rate, "Learning rate", last_epoch),
     ]
@@ -197,8 +196,11 @@ def build_figure(events: Sequence[Event], title: str, layouts: Layouts = TITLED)
     return figure
 
 
-def _render(figure: Figure, kind: str, metadata: dict[str, str | None]) -> bytes:
-    """The same bytes for the same figure: no date, and names in the SVG hashed with a fixed salt."""
+def render_figure(figure: Figure, kind: str, metadata: dict[str, str | None]) -> bytes:
+    """The picture as PNG or SVG.
+
+    The same bytes for the same figure: no date, and names in the SVG hashed with a fixed salt.
+    """
     picture = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "epigone"}), warnings.catch_warnings():
         # A title in a script that the bundled font lacks shows boxes; that is not worth a warning on the terminal.
@@ -230,9 +232,11 @@ def _add_panel(figure: Figure, name: str, box: Box, heading: str, last_epoch: fl
 
 def _draw_loss(axes: Axes, steps: Sequence[StepReport], evaluations: Sequence[Evaluated]) -> None:
     every_step = _thin_out(_as_line((step.epoch, step.loss) for step in steps))
-    training = _centre_averages(evaluations)
-    validation = _as_line((item.epoch, item.loss) for item in evaluations)
-    axes.set_ylim(_choose_range([validation, training], background=every_step))
+    trained, best = [item for item in evaluations if item.share == 1], find_best(evaluations)
+    training = _centre_averages(trained)
+    validation = _as_line((item.epoch, item.loss) for item in trained)
+    kept = _as_line([] if best is None else [(best.epoch, best.loss)])
+    axes.set_ylim(_choose_range([validation, training, kept], background=every_step))
     axes.plot(*every_step.T, color=TRAINING, linewidth=0.8, alpha=0.35, gid="every-step")
     _plot(axes, training, TRAINING, gid="training")
     _plot(axes, validation, VALIDATION, gid="validation")
@@ -243,13 +247,12 @@ def _draw_loss(axes: Axes, steps: Sequence[StepReport], evaluations: Sequence[Ev
             ("validation", validation, VALIDATION),
         ],
     )
-    best = find_best(evaluations)
     if best is not None:
-        _mark_best(axes, best)
+        _mark_kept(axes, best)
 
 
 def _draw_accuracy(axes: Axes, evaluations: Sequence[Evaluated]) -> None:
-    accuracy = _as_line((item.epoch, 100 * item.accuracy) for item in evaluations)
+    accuracy = _as_line((item.epoch, 100 * item.accuracy) for item in evaluations if item.share == 1)
     low, high = _choose_range([accuracy], least=2.0)
     axes.set_ylim(max(low, 0), high)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
@@ -371,24 +374,18 @@ def _name_lines(axes: Axes, lines: Sequence[tuple[str, Line, str]], unit: str = 
         )
 
 
-def _mark_best(axes: Axes, best: Evaluated) -> None:
-    """A line, a dot and a label at the top, where there is room because losses have fallen by then."""
+def _mark_kept(axes: Axes, best: Evaluated) -> None:
+    """A ring around the kept model, with its loss at the top of the panel: losses have fallen by then.
+
+    A mix with the base has a ring below the end of the line.
+    """
     axes.axvline(best.epoch, **BEST_LINE, gid="best")  # type: ignore[arg-type]
-    axes.plot(
-        [best.epoch],
-        [best.loss],
-        "o",
-        color=VALIDATION,
-        markersize=9,
-        markeredgecolor=PAPER,
-        markeredgewidth=1.5,
-        clip_on=False,
-        zorder=5,
-    )
-    where = f"at epoch {format_epoch(best.epoch)}" if best.share == 1 else "mixed with the base"
+    ring = {"markersize": 11, "markeredgewidth": 2, "clip_on": False, "zorder": 5}
+    axes.plot([best.epoch], [best.loss], "o", color=VALIDATION, markerfacecolor="none", gid="kept", **ring)  # type: ignore[arg-type]
+    mixed = "" if best.share == 1 else ", mixed with the base"
     late = best.epoch > 0.7 * axes.get_xlim()[1]
     axes.annotate(
-        f"best: {best.loss:.3f} {where}",
+        f"kept model: {best.loss:.3f}{mixed}",
         (best.epoch, 0.985),
         xycoords=("data", "axes fraction"),
         xytext=(-7 if late else 7, 0),

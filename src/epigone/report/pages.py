@@ -26,7 +26,7 @@ from epigone import __version__
 from epigone.errors import quote_command
 from epigone.evaluation.best_sentences import HOW_CHOSEN
 from epigone.evaluation.quiz import Question, describe_outcomes
-from epigone.evaluation.verdict import Judgement
+from epigone.evaluation.verdict import Judgement, Topic
 from epigone.planning.plan import Plan
 from epigone.report.escape import code_markdown, escape_markdown, fence_text, on_one_line, show_controls
 from epigone.report.views import (
@@ -69,6 +69,7 @@ MOST_EPOCHS = 6
 MOST_PROMPTS = 6
 MOST_MEASURES = 24
 MOST_NOTES = 12
+MOST_WIDGET_PROMPTS = 3
 """What is shown at most: a page stays below 2 MB and readable, however large the run."""
 
 
@@ -84,11 +85,20 @@ def html_environment() -> Environment:
 @cache
 def markdown_environment() -> Environment:
     """Templates of Markdown: values are escaped for Markdown and for the HTML that it may contain."""
-    filters = {"code": lambda text: Markup(code_markdown(text)), "fence": lambda text: Markup(fence_text(text))}
+    filters: dict[str, Callable[..., Any]] = {
+        "code": lambda text: Markup(code_markdown(text)),
+        "fence": lambda text: Markup(fence_text(text)),
+        "two_cells": _take_two,
+    }
     return _make_environment(lambda text: Markup(escape_markdown(text)), filters)
 
 
-def _make_environment(escape: Callable[[str], str], filters: Mapping[str, Callable[..., str]]) -> Environment:
+def _take_two(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Rows without their reasons."""
+    return [row[:2] for row in rows]
+
+
+def _make_environment(escape: Callable[[str], str], filters: Mapping[str, Callable[..., Any]]) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -173,10 +183,9 @@ def render_report(data: ReportData) -> str:
 def _describe_model(data: ReportData, end: Finished | None) -> str:
     """What wrote what the page shows, in a sentence."""
     model = data.plan.model
-    size = format_count(model.n_parameters)
-    time = "" if end is None else f" in {format_seconds(end.seconds)}"
-    origin = describe_origin(data.plan, model.base)
-    return f"A GPT-2 with {size} parameters, {origin}, learned from {format_bytes(data.n_bytes)} of text{time}."
+    size, time = format_count(model.n_parameters), "" if end is None else f" in {format_seconds(end.seconds)}"
+    learned = f"It learned from {format_bytes(data.n_bytes)} of text{time}."
+    return f"By a GPT-2 with {size} parameters, {describe_origin(data.plan, model.base)}. {learned}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -376,11 +385,17 @@ class CardData:
     sources: Sequence[TrainingFile]
     base: str | None = None
     """The model it started from; None for one trained from scratch."""
+    base_included: bool = False
+    """Whether that is one of those that come with epigone."""
     base_on_hub: bool = False
     """Whether `base` is a name on the Hugging Face hub, to be linked, and not a folder."""
     distilled: bool = False
     """Whether it also learned from another model."""
     samples: Sequence[Sample] = ()
+    showcase: ShowcaseRecord | None = None
+    """The best of what it wrote."""
+    temperature: float | None = None
+    """At which it writes best; its generation_config.json has it."""
     sample_weights: str = ""
     """Which weights wrote them."""
     settings: Sequence[Row] = ()
@@ -399,6 +414,7 @@ def render_card(data: CardData) -> str:
         .get_template("card.md")
         .render(
             metadata=Markup(_card_metadata(data, best).to_yaml()),
+            size=format_count(data.n_parameters),
             data=data,
             kept="the best epoch" if best is None else describe_weights(best.epoch, best.share),
             columns=tuple(column.name for column in COLUMNS),
@@ -416,15 +432,27 @@ def _mark_best(row: Mapping[str, str]) -> list[str]:
 
 def _card_metadata(data: CardData, best: Evaluated | None) -> ModelCardData:
     """Metadata for the hub. `ModelCard.validate` would send it there, so it is not called."""
+    relation: dict[str, Any] = {"base_model_relation": "finetune"} if data.base_on_hub else {}
     return ModelCardData(
         model_name=re.sub(r"[^\w .-]+", " ", on_one_line(data.title)).strip() or "model",
-        eval_results=[] if best is None else _list_results(best),
+        eval_results=[] if best is None else [*_list_results(best), *_list_verdicts(data.judgement)],
+        language=(data.showcase.language if data.showcase else "") or None,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["gpt2", "style-imitation", "epigone"],
         base_model=data.base if data.base_on_hub else None,
         license=data.licence,
+        widget=[{"text": prompt} for prompt in _list_prompts(data)],
+        **relation,
     )
+
+
+def _list_prompts(data: CardData) -> list[str]:
+    """What to try on the hub's page: the prompts of the samples, else how the best sentences begin."""
+    prompts = [on_one_line(sample.prompt) for sample in data.samples if sample.prompt.strip()]
+    best = [" ".join(sentence.split()[:4]) for sentence in (data.showcase.sentences if data.showcase else ())]
+    plain = (re.sub(r"[^\w .,;:!?'’-]+", " ", prompt).strip() for prompt in [*prompts, *best])
+    return list(dict.fromkeys(filter(None, plain)))[:MOST_WIDGET_PROMPTS] or ["Once"]
 
 
 def _list_results(best: Evaluated) -> list[EvalResult]:
@@ -436,15 +464,40 @@ def _list_results(best: Evaluated) -> list[EvalResult]:
         "accuracy": ("Next-token accuracy", best.accuracy),
     }
     return [
-        EvalResult(
-            task_type="text-generation",
-            task_name="Text generation",
-            dataset_type="held-out",
-            dataset_name="held-out part of the text",
-            metric_type=kind,
-            metric_name=name,
-            metric_value=round(value, 6),
-        )
+        _make_result("held-out", "held-out part of the text", kind, name, value)
         for kind, (name, value) in numbers.items()
         if math.isfinite(value)
     ]
+
+
+_VERDICT_METRICS: tuple[tuple[Topic, str, str, str], ...] = (
+    ("sounds like", "score", "style_score", "Sounds like the author: 0 is other authors, 100 the author"),
+    ("makes sense", "score", "sense_score", "Words and sentences: 0 is nonsense, 100 the author"),
+    ("copies", "share", "copied_share", "Share in passages of 50 characters from the training text"),
+    ("copies", "longest_characters", "longest_copy", "Longest copied passage, characters"),
+    ("repeats", "repeated", "repeated_share", "Share of four-word passages that recur"),
+)
+"""Topic and fact of a verdict, and their kind and name in the hub's model index."""
+
+
+def _list_verdicts(judgement: Judgement | None) -> list[EvalResult]:
+    """The numbers behind the verdicts, as far as they are known."""
+    facts = {verdict.topic: verdict.facts for verdict in judgement.verdicts} if judgement else {}
+    found = [(kind, name, facts[topic].get(fact)) for topic, fact, kind, name in _VERDICT_METRICS if topic in facts]
+    return [
+        _make_result("generated", "texts that the model wrote", kind, name, value)
+        for kind, name, value in found
+        if isinstance(value, int | float) and math.isfinite(value)
+    ]
+
+
+def _make_result(dataset: str, dataset_name: str, kind: str, name: str, value: float) -> EvalResult:
+    return EvalResult(
+        task_type="text-generation",
+        task_name="Text generation",
+        dataset_type=dataset,
+        dataset_name=dataset_name,
+        metric_type=kind,
+        metric_name=name,
+        metric_value=round(value, 6),
+    )

@@ -11,6 +11,8 @@ from epigone.errors import OutputError
 from epigone.evaluation.quiz import Question
 from epigone.evaluation.verdict import Judgement
 from epigone.files import exists, read_bytes, write_bytes
+from epigone.model.base_profile import BASES
+from epigone.model.weights import read_temperature
 from epigone.report.pages import (
     GENERATOR,
     CardData,
@@ -21,7 +23,14 @@ from epigone.report.pages import (
     render_quiz,
     render_report,
 )
-from epigone.report.views import describe_plan, describe_receipt, describe_weights, name_text
+from epigone.report.views import (
+    describe_plan,
+    describe_receipt,
+    describe_weights,
+    format_bytes,
+    format_count,
+    name_text,
+)
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
 from epigone.training.events import (
@@ -60,6 +69,23 @@ def publish_curves(folder: RunFolder) -> None:
             write_bytes(folder.model / picture.name, picture.read_bytes())
 
 
+def publish_share_card(folder: RunFolder) -> None:
+    """Draw card.png, if something was chosen for show and the fonts have its letters."""
+    showcase = folder.read_showcase()
+    if showcase is None:
+        return
+    from epigone.report.share_card import draw_share_card
+
+    receipt, n_parameters = folder.read_receipt(), folder.read_manifest().plan.model.n_parameters
+    read = format_bytes(receipt.train.n_bytes)
+    about = f"written by a model of {format_count(n_parameters)} parameters that read {read}"
+    picture = draw_share_card(showcase.text, name_text(receipt), about)
+    if picture is not None:
+        write_bytes(folder.card, picture)
+    else:
+        folder.card.unlink(missing_ok=True)
+
+
 def _is_time_for(path: Path, folder: RunFolder, seconds: float) -> bool:
     """Whether the file, or if it is missing the start of the run, is more than `seconds` old."""
     last = path if path.exists() else folder.manifest
@@ -76,7 +102,7 @@ def publish_card(folder: RunFolder) -> None:
     manifest, receipt = folder.read_manifest(), folder.read_receipt()
     plan, model = manifest.plan, manifest.plan.model
     data = CardData(
-        title=folder.path.resolve().name,
+        title=name_text(receipt),
         n_parameters=model.n_parameters,
         evaluations=evaluations,
         sources=[
@@ -89,9 +115,12 @@ def publish_card(folder: RunFolder) -> None:
             for file in receipt.files
         ],
         base=None if model.fresh else model.base if model.base_revision else Path(model.base).resolve().name,
+        base_included=model.base in BASES,
         base_on_hub=bool(model.base_revision),
         distilled=bool(plan.teacher),
         samples=find_samples(events, best),
+        showcase=folder.read_showcase(),
+        temperature=read_temperature(folder.model),
         sample_weights=describe_weights(best.epoch, best.share),
         settings=describe_plan(plan),
         versions=manifest.versions,

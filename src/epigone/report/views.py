@@ -276,10 +276,10 @@ def _describe_course(best: Evaluated, evaluations: Sequence[Evaluated]) -> str:
     if best is last:
         gain = evaluations[-2].loss - best.loss if len(evaluations) > 1 else 0.0
         more = " It was still improving, so more epochs may help." if gain >= NOTICEABLE else ""
-        return f"It did not overfit: it was best at the end, at {epoch}.{more}"
+        return f"It learned without memorizing: it was best at the end, at {epoch}.{more}"
     if last.loss - best.loss < NOTICEABLE:
-        return f"It was best at {epoch} and did not improve after that; it hardly overfitted."
-    return f"It overfitted after {epoch}; the weights of that epoch were kept."
+        return f"It was best at {epoch} and hardly changed after that."
+    return f"After {epoch} it began to memorize the text, so the model of that epoch was kept."
 
 
 def _describe_best(best: Evaluated) -> str:
@@ -309,9 +309,9 @@ def _describe_mix(best: Evaluated, evaluations: Sequence[Evaluated]) -> list[str
     lowest = min(trained, key=lambda item: item.loss)
     overfitted = trained[-1].loss - lowest.loss >= NOTICEABLE
     return [
-        f"It overfitted after epoch {format_epoch(lowest.epoch)}; mixing it with the base undid part of that."
+        f"After epoch {format_epoch(lowest.epoch)} it began to memorize; mixing it with the base undid part of that."
         if overfitted
-        else "It did not overfit, and mixing it with the base improved it further.",
+        else "It learned without memorizing, and mixing it with the base improved it further.",
         f"The kept weights are {describe_weights(best.epoch, best.share)}. {_describe_best(best)} The base had "
         f"{evaluations[0].loss:.3f}, the end of training {trained[-1].loss:.3f}.",
     ]

@@ -183,6 +183,8 @@ class ShowcaseRecord(Record):
     sentences: tuple[str, ...]
     """The best ones, of all candidates."""
     questions: tuple[ShownQuestion, ...]
+    language: str = ""
+    """Code of the text's language, where it is known: "en"."""
 
 
 def read_record(kind: type[R], data: bytes) -> R:
