@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from epigone.export.offline_page import PAGE, quantize_rows
 from epigone.export.source import SourceModel, open_source
-from helpers_front import SONNETS, shared_run
+from epigone.model.weights import Weights
+from helpers_front import SONNETS, shared_run, workshop
 from standin import hub_root
 
 NODE = shutil.which("node") or ""
@@ -80,3 +82,34 @@ def ask_llama(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     run_node(Path(__file__).with_name("llama_cpp.mjs"), answer, given=json.dumps(job), seconds=600)
     found: dict[str, Any] = json.loads(answer.read_text("utf-8"))
     return found
+
+
+@cache
+def page_folder() -> Path:
+    """The page's modules where node takes them for modules, and the program that asks them."""
+    folder = workshop() / "page-modules"
+    folder.mkdir()
+    (folder / "package.json").write_text('{"type": "module"}', "utf-8")
+    for path in [*PAGE.glob("*.js"), Path(__file__).with_name("export_page.mjs")]:
+        shutil.copy(path, folder)
+    return folder
+
+
+def ask_page(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """What the page's modules answer (export_page.mjs)."""
+    answer = folder / "answer.json"
+    run_node(page_folder() / "export_page.mjs", answer, given=json.dumps(job, ensure_ascii=False), seconds=600)
+    found: dict[str, Any] = json.loads(answer.read_text("utf-8"))
+    return found
+
+
+def dequantize(source: SourceModel) -> Weights:
+    """The weights with which a page computes, as fp32."""
+    rounded = {}
+    for name, tensor in source.weights.tensors.items():
+        if tensor.ndim == 2:
+            is_matrix = ".h." in name
+            integers, scales = quantize_rows(tensor.t() if is_matrix else tensor)
+            rows = integers * scales[:, None]
+            rounded[name] = rows.t().contiguous() if is_matrix else rows
+    return source.weights._replace(tensors={**source.weights.tensors, **rounded})

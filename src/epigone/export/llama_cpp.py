@@ -25,9 +25,13 @@ class GgufExport:
 
 
 def export_gguf(source: SourceModel, kind: GgufType = "f16", out: Path | None = None) -> GgufExport:
-    """Write the model for llama.cpp and Ollama into a folder. Raises SettingsError, OutputError."""
-    folder = make_place(out or source.place)
-    model = folder / f"{source.file_name}-{kind}.gguf"
+    """Write the model for llama.cpp and Ollama into a folder, or as the .gguf file that `out` names.
+
+    Raises SettingsError, OutputError.
+    """
+    is_file = out is not None and out.suffix == ".gguf"
+    folder = make_place(out.parent if out is not None and is_file else out or source.place)
+    model = out if out is not None and is_file else folder / f"{source.file_name}-{kind}.gguf"
     files = GgufExport(model, folder / "Modelfile", folder / "README.md")
     check_may_replace(files.model, [MAGIC])
     for path in (files.modelfile, files.readme):

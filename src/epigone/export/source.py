@@ -33,6 +33,7 @@ class SourceModel:
     temperature: float
     facts: ModelFacts
     """Of its run; as of a model from scratch where it is a base."""
+    is_run: bool
     place: Path
     """The folder where what is exported lies, unless another is named."""
 
@@ -40,6 +41,11 @@ class SourceModel:
     def file_name(self) -> str:
         """Its name as a file's and, in Ollama, a model's may be."""
         return make_file_name(self.name)
+
+    @property
+    def is_from_scratch(self) -> bool:
+        """Whether its vocabulary was learned from the text of its run."""
+        return self.is_run and self.facts.base == "none"
 
     @property
     def width(self) -> int:
@@ -83,6 +89,7 @@ def open_source(name: str | PathLike[str], *, progress: bool = False) -> SourceM
         tokenizer=load_tokenizer(folder),
         temperature=read_temperature(folder),
         facts=run.read_model_facts() if run else ModelFacts(),
+        is_run=run is not None,
         place=path / EXPORTS if run else Path(f"{make_file_name(own)}-{EXPORTS}"),
     )
 
