@@ -237,7 +237,20 @@ def test_a_card_that_the_hub_refuses_is_told_in_its_words(publish, hub):
 
 
 @pytest.mark.parametrize(
-    "name", ["sonnets", "jane/", "/sonnets", "a/b/c", "jane/so nnets", "jane/a--b", "jane/x.git", "../x/y", ""]
+    "name",
+    [
+        "sonnets",
+        "jane/",
+        "/sonnets",
+        "a/b/c",
+        "jane/so nnets",
+        "jane/-a",
+        "jane/a.",
+        "jane/a--b",
+        "jane/x.git",
+        "../x/y",
+        "",
+    ],
 )
 def test_a_wrong_name_is_told_before_anything_is_asked(name, publish, hub):
     done = publish(name=name)
@@ -246,6 +259,7 @@ def test_a_wrong_name_is_told_before_anything_is_asked(name, publish, hub):
 
 def test_hub_before_a_name_is_understood():
     assert check_repository("hub:jane/a.b-c_1") == "jane/a.b-c_1"
+    assert check_repository("j/x") == "j/x"
 
 
 @pytest.mark.parametrize("wrong", ["my own!", "MIT or so", "\n- x"])

@@ -103,10 +103,11 @@ def _show(publication: Publication, place: Destination, run: Run, settings: Publ
     from epigone.export.publication import list_kept_back
     from epigone.report.escape import on_one_line, show_name
     from epigone.report.pages import shorten_text
+    from epigone.report.views import format_bytes
 
     screen.show_facts(
         f"What goes up to {place.repository}",
-        [(file.name, f"{file.n_bytes / 1e6:,.2f} MB", file.what) for file in publication.files],
+        [(file.name, format_bytes(file.n_bytes), file.what) for file in publication.files],
     )
     for sample in publication.samples:
         text = shorten_text(on_one_line(sample.prompt + sample.text), SHOWN_CHARACTERS)
@@ -133,7 +134,9 @@ def _is_agreed(publication: Publication, place: Destination, settings: PublishOp
                 hint="Leave out --yes, or add --accept-copies.",
             )
         return True
-    size = f"{publication.n_bytes / 1e6:,.1f} MB"
+    from epigone.report.views import format_bytes
+
+    size = format_bytes(publication.n_bytes)
     if _ask(f"Upload these {len(publication.files)} files ({size})? [y/N] ").lower() not in YES:
         return False
     if not publication.copying or settings.accept_copies:

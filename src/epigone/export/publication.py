@@ -35,7 +35,7 @@ PLACEHOLDER = "path/to/this/folder"
 """In the card, what the name on the hub stands for."""
 NO_LICENCE = re.compile(r"\n## Licence\n+None is stated\..*?(?=\n## |\Z)", re.DOTALL)
 """The section of the card that asks for a licence."""
-REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*\w/\w[\w.-]{0,94}\w", re.ASCII)
+REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?/\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 """Names that the hub allows: USER/NAME."""
 TAG = "epigone"
 """By which a repository is known to be one of ours; the card has it."""
