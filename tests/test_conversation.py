@@ -27,7 +27,6 @@ class Counter:
         self.broken_off = broken_off
 
     def stream(self, prompt: str, settings: WriteSettings) -> Iterator[StreamedText]:
-        assert settings.count == 1
         self.prompts.append(prompt)
         yield StreamedText(sequence=0, text=f"[{settings.seed}")
         if self.broken_off:
@@ -57,9 +56,13 @@ def test_the_seed_after_the_last_is_the_first() -> None:
     assert "".join([*conversation.go_on(), *conversation.go_on()]) == f"[{2**32 - 1}:9][0:9]"
 
 
-def test_several_texts_at_once_are_not_asked_for() -> None:
-    conversation, _ = converse(count=3)
-    assert "".join(conversation.go_on()) == "[5:9]"
+def test_continuations_to_choose_from_have_seeds_of_their_own_and_leave_the_text_alone() -> None:
+    conversation, _ = converse()
+    conversation.begin("Once")
+    assert "".join(piece.text for piece in conversation.propose(3)) == "[5:9]"
+    assert conversation.text == "Once" and conversation.seed == 8 and not conversation.can_retry
+    conversation.take("[x]")
+    assert conversation.text == "Once[x]" and conversation.can_retry and conversation.undo() == "[x]"
 
 
 def test_trying_again_replaces_the_last_continuation() -> None:
@@ -148,79 +151,135 @@ def whole(outcome: Outcome) -> str:
     return outcome.out.partition("The whole text:\n")[2].removesuffix("\n")
 
 
-def test_enter_goes_on() -> None:
+def test_enter_offers_three_continuations_and_a_number_takes_one() -> None:
+    outcome = talk("Thou", "", "2", "", "1")
+    first = "Thou" + continuation("Thou", 1)
+    assert whole(outcome) == first + continuation(first, 3)
+    shown = " ".join(outcome.out.split())
+    for number in range(3):
+        assert f"{number + 1} … {' '.join(continuation('Thou', number).split())}".rstrip() in shown
+
+
+def test_enter_again_offers_others_and_so_does_the_command() -> None:
+    assert whole(talk("Thou", "", "", "1")) == "Thou" + continuation("Thou", 3)
+    assert whole(talk("Thou", "", "/again", "3")) == "Thou" + continuation("Thou", 5)
+    assert whole(talk("Thou", "", "1", "/again", "1")) == "Thou" + continuation("Thou", 3)
+
+
+def test_a_single_choice_is_added_at_once() -> None:
     first = continuation("Thou", 0)
-    assert whole(talk("Thou", "", "q")) == "Thou" + first + continuation("Thou" + first, 1)
+    assert whole(talk("Thou", "/choices 1", "", "")) == "Thou" + first + continuation("Thou" + first, 1)
 
 
 def test_without_a_beginning_the_model_begins() -> None:
-    assert whole(talk("", "q")) == continuation("", 0)
+    assert whole(talk("", "1", "/quit")) == continuation("", 0)
 
 
-def test_a_prompt_is_the_beginning() -> None:
-    assert whole(talk(flags=(*QUICK, "--prompt", "Shall I"))) == "Shall I" + continuation("Shall I", 0)
+def test_a_prompt_is_the_beginning_and_is_continued_at_once() -> None:
+    assert whole(talk("1", flags=(*QUICK, "--prompt", "Shall I"))) == "Shall I" + continuation("Shall I", 0)
 
 
-def test_again_undone_and_own_words() -> None:
-    assert whole(talk("Thou", "r", "q")) == "Thou" + continuation("Thou", 1)
-    assert whole(talk("Thou", "u", "+ art", "q")) == "Thou art"
-    assert whole(talk("Thou", "u", "+ art", "+", "+so", "r", "u", "q")) == "Thou art\n"
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        (("Thou", "art", ", so"), "Thou art, so"),
+        (("Thou", "/add rt", "/line", "so", "/line it"), "Thourt\nso\nit"),
+        (("Thou", "//art", "“so", "it"), "Thou /art “so it"),
+        (("Thou ", " art", "/undo"), "Thou "),
+        (("Thou", "12"), "Thou 12"),
+        (("hello", "r twice", "q"), "hello r twice q"),
+    ],
+)
+def test_what_is_typed_is_added(lines: tuple[str, ...], text: str) -> None:
+    assert whole(talk(*lines)) == text
 
 
-def test_what_cannot_be_taken_back_or_tried_again_is_said() -> None:
-    assert "nothing left to undo" in talk("Thou", "u", "u").out
-    assert "yours; u takes it back" in talk("Thou", "+ art", "r").out
+def test_words_typed_instead_of_a_number_drop_what_was_offered() -> None:
+    outcome = talk("Thou", "", "art", "1")
+    assert whole(outcome) == "Thou art" and "nothing to choose from" in outcome.out
+
+
+def test_what_undo_takes_back_is_shown() -> None:
+    outcome = talk("Thou", "art more lovely", "/undo", "/undo")
+    assert 'Taken back: " art more lovely"'.replace('" art', '"art') in outcome.out
+    assert "nothing left to undo" in outcome.out and whole(outcome) == "Thou"
+    taken = continuation("Thou", 0)
+    assert f'Taken back: "{" ".join(taken.split())}"' in talk("Thou", "", "1", "/undo").out
+
+
+def test_what_cannot_be_done_is_said() -> None:
+    outcome = talk("Thou", "/again", "1", "", "7", "/choices 10", "/length", "/length x", "/temperature -1")
+    for said in (
+        *("yours; /undo takes it back", "/add 1 adds the number", "Choose 1 to 3", "from 1 to 9", "now it is 6"),
+        *("must be a whole number", "at least 0"),
+    ):
+        assert said in outcome.out
+    assert whole(outcome) == "Thou"
+
+
+def test_settings_hold_from_the_next_continuation_on() -> None:
+    expected = shared_run().write("Thou", length=3, temperature=0.5)[0]
+    assert whole(talk("Thou", "/length 3", "/temperature 0.5", "", "1")) == "Thou" + expected
 
 
 def test_the_end_of_input_loses_nothing() -> None:
-    assert whole(talk("Thou")) == "Thou" + continuation("Thou", 0)
+    assert whole(talk("Thou", "", "1")) == "Thou" + continuation("Thou", 0)
 
 
-def test_what_is_kept_lies_in_the_file(tmp_path: Path) -> None:
+def test_what_is_saved_lies_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "kept text.txt"
-    outcome = talk("Thou", f"k {path}", "q")
-    assert path.read_text("utf-8") == "Thou" + continuation("Thou", 0) + "\n"
+    outcome = talk("Thou", f"/save {path}", "/quit")
+    assert path.read_text("utf-8") == "Thou\n"
     assert f"The text is in {path}." in outcome.out and whole(outcome) == ""
 
 
-def test_where_it_cannot_be_kept_the_dialogue_goes_on(tmp_path: Path) -> None:
-    outcome = talk("Thou", f"k {tmp_path}", "u", "q")
-    assert f"warning: {tmp_path} cannot be written" in outcome.out and whole(outcome) == "Thou"
+def test_where_it_cannot_be_saved_the_dialogue_goes_on(tmp_path: Path) -> None:
+    outcome = talk("Thou", f"/save {tmp_path}", "/save", "art")
+    assert f"warning: {tmp_path} cannot be written" in outcome.out and whole(outcome) == "Thou art"
+    assert "/save needs a file" in outcome.out
 
 
 def test_a_new_text_can_be_taken_back_too() -> None:
-    outcome = talk("Thou", "n", "Shall I", "u", "u", "q")
-    assert whole(outcome) == "Thou" + continuation("Thou", 0)
-    assert "The text so far was not saved" in outcome.out
-
-
-def test_an_old_text_is_not_lost_before_the_new_one_begins() -> None:
-    assert whole(talk("Thou", "n")) == "Thou" + continuation("Thou", 0)
+    outcome = talk("Thou", "/new", "Shall I", "/undo", "/undo")
+    assert whole(outcome) == "Thou" and "The text so far was not saved" in outcome.out
 
 
 def test_where_nothing_was_written_that_is_said() -> None:
-    assert "Nothing was written." in talk("q").out and "Nothing was written." in talk().out
+    assert "Nothing was written." in talk("/quit").out and "Nothing was written." in talk().out
 
 
-@pytest.mark.parametrize("line", ["hello", "r twice", "undo", "U"])
-def test_an_unknown_line_shows_the_commands_and_changes_nothing(line: str) -> None:
-    outcome = talk("Thou", line, "q")
-    assert f'There is no command "{line.strip()}".' in outcome.out and outcome.out.count("k FILE") == 2
-    assert whole(outcome) == "Thou" + continuation("Thou", 0)
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("/udno", "Did you mean /undo?"), ("/xyz", "/help lists them"), ("/e", "There is no command /e."), ("/", "/help")],
+)
+def test_an_unknown_command_changes_nothing(line: str, said: str) -> None:
+    outcome = talk("Thou", line)
+    assert said in outcome.out and whole(outcome) == "Thou"
 
 
-def test_keeping_needs_a_file() -> None:
-    assert "k needs a file" in talk("Thou", "k", "q").out and "k needs a file" in talk("Thou", "k  ", "q").out
+def test_commands_may_be_shortened_and_have_other_names() -> None:
+    assert whole(talk("Thou", "art", "/u", "/q", "never read")) == "Thou"
+    assert whole(talk("Thou", "/EXIT", "never read")) == "Thou"
+    assert talk("Thou", "/h").out.count("append the text to a file") == 1
+    assert "The command is /undo." in talk("Thou", "undo").out and "The command is /quit." in talk("q").out
 
 
 def test_bytes_that_are_no_text_end_nothing() -> None:
-    outcome = command("write", shared_run().path, "-i", *QUICK, stdin=b"Th\xffou\nu\n")
+    outcome = command("write", shared_run().path, "-i", *QUICK, stdin=b"Th\xffou\n")
     assert outcome.code == 0 and whole(outcome) == "Th\ufffdou"
 
 
-def test_quiet_shows_the_text_alone() -> None:
-    first = continuation("Thou", 0)
-    assert talk("Thou", "q", flags=(*QUICK, "--quiet")).out == f"Thou{first}\nThou{first}\n"
+def test_quiet_shows_the_choices_and_the_text_alone() -> None:
+    assert talk("Thou", "/quit", flags=(*QUICK, "--quiet")).out == "Thou\n"
+
+
+def test_continuations_are_short_where_no_length_is_asked_for() -> None:
+    session, _ = WritingSession(Counter(), WriteSettings()), None  # type: ignore[arg-type]
+    InteractiveSession(session, PlainScreen(sys.stdout))
+    assert session.settings.length == 60
+    session = WritingSession(Counter(), WriteSettings(length=300))  # type: ignore[arg-type]
+    InteractiveSession(session, PlainScreen(sys.stdout))
+    assert session.settings.length == 300
 
 
 def hold(generator: Counter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *lines: str) -> str:
@@ -243,14 +302,21 @@ def test_an_interrupt_at_the_prompt_is_a_clean_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = hold(Counter(), capsys, monkeypatch, "Once", "^C", "never read")
-    assert shown.endswith("The whole text:\nOnce[0:9]\n")
+    assert shown.endswith("The whole text:\nOnce\n")
 
 
 def test_an_interrupt_while_it_writes_cuts_the_continuation_short(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = hold(Counter(broken_off=True), capsys, monkeypatch, "Once", "+ more", "q")
+    shown = hold(Counter(broken_off=True), capsys, monkeypatch, "Once", "/choices 1", "", "more", "/quit")
     assert "Once[0 …\n" in shown and shown.endswith("The whole text:\nOnce[0 more\n")
+
+
+def test_an_interrupt_while_it_offers_leaves_what_has_come(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = hold(Counter(broken_off=True), capsys, monkeypatch, "Once", "", "1", "/quit")
+    assert shown.endswith("The whole text:\nOnce[0\n")
 
 
 def test_only_the_end_of_a_long_text_is_shown_before_what_follows() -> None:

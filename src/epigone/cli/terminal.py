@@ -270,6 +270,22 @@ def ask_line(mark: str) -> str | None:
         return None
 
 
+def complete_lines(words: Sequence[str]) -> None:
+    """Let the Tab key complete lines that begin with one of these words."""
+    if not sys.stdin.isatty():
+        return
+    with suppress(ImportError):
+        import readline
+
+        def complete(text: str, state: int) -> str | None:
+            found = [f"{word} " for word in words if text and word.startswith(text)]
+            return found[state] if state < len(found) else None
+
+        readline.set_completer(complete)
+        readline.set_completer_delims(" ")
+        readline.parse_and_bind("tab: complete")
+
+
 def show_sample_stats(screen: Screen, found: SampleStats | None, *, copied: bool) -> bool:
     """Show statistics of the samples, and warn when they start to copy. Returns whether they copy."""
     if found is None:

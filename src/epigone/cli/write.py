@@ -69,7 +69,7 @@ OutputMode = Literal["text", "json", "interactive", "sources"]
     "--interactive",
     cls=Option,
     is_flag=True,
-    help="Write in turns with the model: continue, retry, undo, add your own words.",
+    help="Write in turns with the model: choose among its continuations, add your own words, undo.",
 )
 @click.option(
     "--show-source",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from epigone.files import append_text
+from epigone.generation.batch import StreamedText
 from epigone.generation.generator import TextGenerator
 from epigone.settings import WriteSettings
 
@@ -56,6 +57,16 @@ class WritingSession:
             self.text += piece.text
             yield piece.text
 
+    def propose(self, count: int) -> Iterator[StreamedText]:
+        """Let the model write continuations to choose from, each with its own seed; the text stays as it is."""
+        settings = self.settings.model_copy(update={"seed": self.seed, "count": count})
+        self.seed = (self.seed + count) % MOST_SEEDS
+        yield from self.generator.stream(self.text, settings)
+
+    def take(self, continuation: str) -> None:
+        """Append a continuation that was chosen."""
+        self._change(self.text + continuation, by_model=True)
+
     @property
     def can_retry(self) -> bool:
         """Whether the last change was a continuation."""
@@ -66,12 +77,12 @@ class WritingSession:
         self.undo()
         return self.go_on()
 
-    def undo(self) -> bool:
-        """Undo the last change: a continuation, the user's words or a new beginning. False where there is none."""
+    def undo(self) -> str | None:
+        """Undo the last change and return what it had put there; None where there is nothing to undo."""
         if not self._changes:
-            return False
-        self.text = self._changes.pop().before
-        return True
+            return None
+        after, self.text = self.text, self._changes.pop().before
+        return after.removeprefix(self.text)
 
     def keep(self, path: Path) -> None:
         """Append the text to a file, with a newline at its end. Raises OutputError."""
