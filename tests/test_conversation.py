@@ -250,7 +250,7 @@ def test_where_nothing_was_written_that_is_said() -> None:
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("/udno", "Did you mean /undo?"), ("/xyz", "/help lists them"), ("/e", "There is no command /e."), ("/", "/help")],
+    [("/undp", "Did you mean /undo?"), ("/xyz", "/help lists them"), ("/e", "There is no command /e."), ("/", "/help")],
 )
 def test_an_unknown_command_changes_nothing(line: str, said: str) -> None:
     outcome = talk("Thou", line)

@@ -108,7 +108,8 @@ def test_the_list_names_each_run_and_says_the_same_as_json(desk: Path) -> None:
     lines = shown.out.splitlines()
     assert shown.code == 0 and [line.split()[0] for line in lines] == ["run", "young", "novel"]
     best = min(item.loss for item in shared_run().evaluations)
-    assert f"{best:.3f}" in lines[2] and "not judged" in lines[2] and runs[1]["loss"] == pytest.approx(best)
+    assert f"{best:.3f}" in lines[2] and runs[1]["loss"] == pytest.approx(best)
+    assert ("does not copy" in lines[2]) == (runs[1]["verdicts"].get("copies") == "good")
     assert [(run["run"], run["has_model"]) for run in runs] == [("runs/young", False), ("runs/novel", True)]
 
 

@@ -539,7 +539,7 @@ def _explain(kind: type[Frozen], error: ValidationError, source: str) -> Setting
             hints += [NOT_MEANT[key, str(given)]] if (key, str(given)) in NOT_MEANT else []
             hints += _suggest_value(str(given), [item["msg"] for item in items])
     where = f"{source}: " if source else ""
-    hint = " ".join(hints) or f"All settings and their values: epigone {HELP_WITH.get(kind.__name__, '')}--help"
+    hint = " ".join(hints) or f"All settings and their values: epigone {HELP_WITH.get(kind.__name__, '')}--help-all"
     return SettingsError(where + "; ".join(lines) + ".", hint=hint)
 
 
@@ -594,8 +594,9 @@ def _suggest_number(given: str, messages: Sequence[str]) -> str:
     if clock := re.fullmatch(r"([0-9]{1,2}):([0-9]{2})(?::[0-9]{2})?", given):
         hours, minutes = int(clock[1]), int(clock[2])
         return f"Hours and minutes: {60 * hours + minutes}. Minutes and seconds: {hours + minutes / 60:.3g}."
-    if unit := re.fullmatch(r"([0-9]+) ?(tokens?|words?|characters?)", given):
-        return f"Write the number alone, and the unit as an option: {unit[1]} --unit {unit[2].rstrip('s')}s"
+    if unit := re.fullmatch(r"([0-9]+) ?(t|w|c|tokens?|words?|characters?)", given):
+        name = next(name for name in ("tokens", "words", "characters") if name.startswith(unit[2].rstrip("s")))
+        return f"Write the number alone, and the unit as an option: {unit[1]} --unit {name}"
     if given.casefold() in NUMBERS:
         return f"Write it in digits: {NUMBERS.index(given.casefold())}"
     with suppress(ValueError):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import click
 
 from epigone.cli.options import JSON, PATH, RUN, Argument, Command, Option, complete_runs
-from epigone.cli.runs import choose_run, find_model
+from epigone.cli.runs import choose_run, find_model, using_model
 from epigone.cli.write import use_idle_threads
 from epigone.errors import RunDamaged, RunIncompatible, SettingsError, TextError, TextNotFound, quote_command
+from epigone.runs.listing import RUNS, looks_like_run
 from epigone.settings import JudgeSettings, ReadSettings
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class ScoreOptions(ReadSettings):
 def score(run: str, text: str | None, settings: ScoreOptions, *, as_json: bool) -> int:
     """How likely is a text under a model? As a whole, and its least likely lines."""
     if text is None:
-        if Path(run).is_dir():
+        if Path(run).is_dir() or looks_like_run(RUNS / run):
             raise SettingsError("score needs a text.", hint=f"{quote_command('epigone', 'score', Path(run))} TEXT")
         run, text = str(choose_run(None)), run
     if Path(run).is_file() and Path(text).is_dir():
@@ -112,7 +113,8 @@ def score(run: str, text: str | None, settings: ScoreOptions, *, as_json: bool) 
 
     name = find_model(run)
     document = _read_document(text, settings, like=Path(name))
-    found = runs.score(name, str(document.text), settings.device, progress=not as_json)
+    with using_model():
+        found = runs.score(name, str(document.text), settings.device, progress=not as_json)
     if as_json:
         from epigone.generation.scoring import ScoreRecord
 

@@ -86,6 +86,29 @@ COMMANDS = {
     "runs": "list",
 }
 """What other programs call a command; these names work as well."""
+INSTEAD = {
+    "chat": "To write in turns with a model: epigone write RUN --interactive",
+    "delete": "A run is a folder: delete it as any other.",
+    "demo": "Try: epigone train sample:sonnets --minutes 2",
+    "download": "A base is downloaded when it is first used: epigone write --base gpt2",
+    "gui": "For a page in the browser: epigone serve",
+    "init": "Nothing has to be set up: epigone train TEXT",
+    "interactive": "Use: epigone write RUN --interactive",
+    "remove": "A run is a folder: delete it as any other.",
+    "rm": "A run is a folder: delete it as any other.",
+    "show": "To see your runs: epigone list. One of them: epigone report RUN",
+    "status": "To see your runs: epigone list",
+    "stop": "Ctrl-C stops training and saves it; epigone resume continues.",
+    "test": "To measure a model: epigone judge RUN, epigone quiz RUN, or epigone score RUN TEXT",
+    "ui": "For a page in the browser: epigone serve",
+    "web": "For a page in the browser: epigone serve",
+}
+"""What to do instead of commands that are not there."""
+UNITS_OF_TIME = {
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), "m"),
+    **dict.fromkeys(("h", "hour", "hours"), "h"),
+    **dict.fromkeys(("s", "sec", "seconds"), "s"),
+}
 POINTERS = {
     "do_sample": "epigone always samples. To take the most likely token each time: --temperature 0",
     "greedy": "To take the most likely token each time: --temperature 0",
@@ -119,10 +142,11 @@ POINTERS = {
 """What to say of options of other programs that have no exact counterpart."""
 
 
-def _explain_extra(command: str | None, word: str) -> str:
-    """What to do about a word too many: `judge` is often given a run and a text."""
+def _explain_extra(command: str | None, words: Sequence[str]) -> str:
+    """What to do about a word too many: `judge` is often given a run and a text, in any order."""
     if command == "judge":
-        return f"To judge that text: {quote_command('epigone', 'judge', word)} --author FILE."
+        text = next((word for word in words if Path(word).is_file()), words[-1])
+        return f"To judge that text: {quote_command('epigone', 'judge', text)} --author FILE."
     return "A name or a text with spaces needs quotes."
 
 
@@ -192,15 +216,14 @@ class Command(click.Command):
             ctx.meta[HELP_ALL] = HELP_ALL in asked
             args = ["--help"]
         _check_words(args, self)
+        words = [word for word in args if not word.startswith("-")]
         try:
             rest = super().parse_args(ctx, args)
         except click.UsageError as error:
             raise explain_usage(error, self) from None
         if rest and not ctx.resilient_parsing:
-            raise SettingsError(
-                f'{self.name} cannot use "{rest[0]}".',
-                hint=f"{_explain_extra(self.name, rest[0])} See: epigone {self.name} --help",
-            )
+            hint = f"{_explain_extra(self.name, words)} See: epigone {self.name} --help"
+            raise SettingsError(f'{self.name} cannot use "{rest[0]}".', hint=hint)
         return rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -418,6 +441,8 @@ def explain_usage(error: click.UsageError, command: click.Command) -> SettingsEr
         if isinstance(command, click.Group) and name in command.commands:
             return SettingsError(f"{name} is a command, not an option.", hint=f"Did you mean: epigone {name}")
         known = _list_flags(command)
+        if name == "v":
+            return SettingsError("There is no option -v.", hint="The version: epigone -V")
         hint = "" if name in known else POINTERS.get(name, "")
         hint = hint or "".join(f"Did you mean {known[found]}?" for found in nearest(name, known))
         return SettingsError(f"{command.name} has no option {error.option_name}.", hint=hint or f"See: {see}")
@@ -434,6 +459,8 @@ def explain_usage(error: click.UsageError, command: click.Command) -> SettingsEr
 
 def _explain_need(command: click.Command, what: str | None) -> str:
     """What could be given, as a sentence, or ""."""
+    if command.name == "completion":
+        return "For example: epigone completion bash. "
     return "A text: epigone score RUN TEXT. " if command.name == "score" and what == "RUN" else ""
 
 
@@ -445,6 +472,9 @@ def _check_words(args: Sequence[str], command: click.Command) -> None:
         if re.fullmatch(r"-[a-z][a-z-]{2,}(?:=.*)?", word) and name in known:
             raise SettingsError(f"{command.name} has no option {word}.", hint=f"Did you mean {known[name]}?")
         before = args[number - 2] if number > 1 else ""
+        if before in ("--minutes", "-m") and word in UNITS_OF_TIME and not Path(word).exists():
+            value = f"{args[number - 1]}{UNITS_OF_TIME[word]}"
+            raise SettingsError(f"There is no file {word}.", hint=f"Write the time in one word: {before} {value}")
         if before == "--sample-prompt" and not word.startswith("-") and not Path(word).expanduser().exists():
             joined = " ".join([args[number - 1], *takewhile(lambda other: not other.startswith("-"), args[number:])])
             raise SettingsError(f"There is no file {word}.", hint=f'A text needs quotation marks: {before} "{joined}"')
@@ -467,6 +497,10 @@ def _explain_unknown_command(name: str, rest: Sequence[str], known: Sequence[str
         command = "write" if (path / "run.json").exists() else "train"
         hint = f"Did you mean: {quote_command('epigone', command, name)}"
         return SettingsError(f"{name} is not a command.", hint=hint)
+    if name == "epigone":
+        return SettingsError("epigone is not a command.", hint=f"Did you mean: {quote_command('epigone', *rest)}")
+    if name.lower() in INSTEAD:
+        return SettingsError(f'There is no command "{name}".', hint=INSTEAD[name.lower()])
     meant = next(iter(nearest(name, known)), "")
     hint = f"Did you mean: {quote_command('epigone', meant, *rest[:1])}" if meant else "See: epigone --help"
     return SettingsError(f'There is no command "{name}".', hint=hint)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from epigone.cli.options import JSON, PATH, Argument, Command
-from epigone.errors import RunNotFound, SettingsError, quote_command
+from epigone.errors import BaseError, RunNotFound, SettingsError, quote_command
 from epigone.runs.listing import RUNS, RunOverview, has_model, list_run_folders, list_runs, looks_like_run
 from epigone.settings import parse_mix
 from epigone.training.events import Grade
@@ -43,7 +44,10 @@ def choose_run(name: str | Path | None, *, to_resume: bool = False, quiet: bool 
     Raises RunNotFound, SettingsError.
     """
     if name is not None:
-        return Path(find_model(str(name), to_resume=to_resume))
+        named = Path(find_model(str(name), to_resume=to_resume))
+        if not named.exists():
+            raise RunNotFound(f"There is no run {name}.", hint=name_newest() or NO_RUN)
+        return named
     runs = list_run_folders(RUNS)
     found = next((run for run in runs if to_resume or has_model(run)), runs[0] if runs else None)
     if found is None:
@@ -51,6 +55,20 @@ def choose_run(name: str | Path | None, *, to_resume: bool = False, quiet: bool 
     if not quiet:
         click.echo(f"Using the newest run: {found}", err=True)
     return Path(find_model(str(found), to_resume=to_resume))
+
+
+@contextmanager
+def using_model() -> Iterator[None]:
+    """Leave out of errors about a model what helps only where one is trained, and name the runs."""
+    from epigone.model.hub import SCRATCH
+
+    try:
+        yield
+    except BaseError as error:
+        hint = error.hint.replace("give a folder with --base", "give its folder")
+        hint = hint.replace(f", {SCRATCH}", ".").replace(f"; {SCRATCH}", ".")
+        error.hint = f"{hint} {name_newest()}".strip()
+        raise
 
 
 def find_model(name: str, *, to_resume: bool = False) -> str:
@@ -111,7 +129,7 @@ def find_alike(name: str) -> str:
 def name_newest() -> str:
     """The newest runs in runs/, as a sentence; "" if there are none."""
     newest = list_run_folders(RUNS)[:3]
-    return f"Runs here: {', '.join(map(str, newest))}. " if newest else ""
+    return f"Runs here: {', '.join(map(str, newest))}." if newest else ""
 
 
 # -- the list
@@ -134,8 +152,11 @@ def list_command(folder: Path, *, as_json: bool) -> int:
     """List your runs, the newest first: age, base, size, loss and verdicts."""
     from epigone.cli.terminal import print_json, print_rows
 
+    folder = RUNS / folder if not folder.exists() and looks_like_run(RUNS / folder) else folder
     if looks_like_run(folder):
         runs = [run for run in list_runs(folder.parent) if run.path == folder]
+    elif folder.is_file():
+        raise RunNotFound(f"{folder} is a file; list shows the runs in a folder.", hint=name_newest() or NO_RUN)
     elif not folder.is_dir() and folder != RUNS:
         raise RunNotFound(f"There is no folder {folder}.", hint=name_newest() or NO_RUN)
     else:

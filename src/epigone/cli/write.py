@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from epigone.cli.options import JSON, OTHER, PATH, QUIET, Argument, Command, Option, complete_runs
-from epigone.cli.runs import choose_run, find_alike, find_mixed, find_model
+from epigone.cli.runs import choose_run, find_alike, find_mixed, find_model, using_model
 from epigone.errors import OutputError, RunNotFound, SettingsError
 from epigone.runs.listing import RUNS
 from epigone.settings import WriteSettings
@@ -108,7 +108,8 @@ def write(  # noqa: PLR0913  # its arguments are its options
     if settings.best_of > 1:
         _write_best(name, prompt, out, settings, mode, quiet=quiet)
         return 0
-    generator = open_generator(name, settings, progress=not quiet)
+    with using_model():
+        generator = open_generator(name, settings, progress=not quiet)
     settings = generator.resolve_auto(settings)
     if mode == "interactive":
         _write_in_turns(generator, prompt, settings, quiet=quiet)
