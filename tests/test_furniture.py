@@ -259,6 +259,16 @@ def test_time_grows_with_length_only(part: str, count: int) -> None:
     assert twice < 4 * once + 0.2 and twice < 3
 
 
+def test_a_long_text_is_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = make_prose(300)
+    text = put_on_pages(lines, lambda n, page: [*page, "", str(n), ""])
+    monkeypatch.setattr("epigone.corpus.furniture.cleaner.MOST_CHARACTERS", len(text) // 3)
+    cleaned, counts = clean(text)
+    assert [line for line in list_lines(cleaned) if not line.isdigit()] == list_lines("\n".join(lines))
+    assert counts["page numbers"] >= len(lines) // 32 - 3, "one between two parts may stay"
+    assert clean("x" * len(text)) == ("x" * len(text), {})
+
+
 def measure(text: str) -> float:
     begin = time.process_time()
     clean(text)

@@ -57,6 +57,82 @@ def read(data):
 atheris.Setup(sys.argv, read)
 atheris.Fuzz()
 """
+ARCHIVES = """
+import io, random, sys, tarfile, zipfile, atheris
+
+with atheris.instrument_imports(include=["epigone.corpus", "zipfile", "tarfile", "gzip", "lzma", "bz2"]):
+    from epigone.errors import EpigoneError
+    from epigone.corpus.corpus import read_corpus, _Reading, TextSpooler, _Progress
+    from epigone.corpus.sources import Source
+    from epigone.settings import ReadSettings
+
+def read(data):
+    if not data:
+        return
+    name = "x.zip" if data[0] % 2 else "x.tar"
+    reading = _Reading(ReadSettings(), TextSpooler(), _Progress(lambda n_done, n_all: None, 0))
+    try:
+        documents = reading.read(Source(name=name, read=lambda: data[1:]))
+    except EpigoneError as error:
+        assert error.hint
+        return
+    assert all(".." not in document.name.split("/")[1:-1] for document in documents)
+
+def unpack(data):
+    try:
+        if data[0] % 2:
+            with zipfile.ZipFile(io.BytesIO(data[1:])) as archive:
+                return [(info.filename, archive.read(info)) for info in archive.infolist()]
+        with tarfile.open(fileobj=io.BytesIO(data[1:])) as archive:
+            return [(info.name, archive.extractfile(info).read()) for info in archive if info.isfile()]
+    except Exception:
+        return []
+
+def pack(parts, chance):
+    packed = io.BytesIO()
+    if chance.random() < 0.5:
+        with zipfile.ZipFile(packed, "w", chance.choice([0, 8, 8, 12, 14])) as archive:
+            for name, content in parts:
+                archive.writestr(name, content)
+        return b"\\x01" + packed.getvalue()
+    how = chance.choice(["w", "w", "w:gz", "w:bz2", "w:xz"])
+    with tarfile.open(fileobj=packed, mode=how, format=chance.choice([0, 1, 2])) as archive:
+        for name, content in parts:
+            info = tarfile.TarInfo(name)
+            info.size, info.type = len(content), chance.choice([b"0"] * 6 + [b"1", b"2", b"5", b"g", b"x", b"S", b"L"])
+            archive.addfile(info, io.BytesIO(content))
+    return b"\\x00" + packed.getvalue()
+
+NAMES = ["a.txt", "b.html", "../a.txt", "/a.txt", "x/" * 300 + "a.txt", "\\ud800.txt", "a.zip", "b.tar", ""]
+
+def mutate(data, most, seed):
+    # half of the time within the archive, which is then whole again: else checksums end every try
+    chance = random.Random(seed)
+    parts = unpack(data) if data else []
+    if not parts or chance.random() < 0.4:
+        return atheris.Mutate(data, most)
+    place = chance.randrange(len(parts))
+    name, content = parts[place]
+    what = chance.randrange(5)
+    if what == 0:
+        name = chance.choice(NAMES)
+    elif what == 1:
+        content = data[1:]
+        name = chance.choice(["a.zip", "b.tar", "c.gz"])
+    elif what == 2:
+        parts.append((chance.choice(NAMES), content[:100]))
+    else:
+        content = atheris.Mutate(content, 2000) if content else b"It rained. " * 50
+    parts[place] = name, content
+    try:
+        made = pack(parts[:20], chance)
+    except Exception:
+        return atheris.Mutate(data, most)
+    return made if len(made) <= most else atheris.Mutate(data, most)
+
+atheris.Setup(sys.argv, read, custom_mutator=mutate)
+atheris.Fuzz()
+"""
 SETTINGS = """
 import sys, tomllib, atheris
 
@@ -112,7 +188,9 @@ SEEDS += [b"epochs = 3\nminutes = 2.5\nsample_prompt = ['a', 'b']\n[schedule_arg
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed")
-@pytest.mark.parametrize("program", [READING, DOCUMENTS, SETTINGS], ids=["reading", "documents", "settings"])
+@pytest.mark.parametrize(
+    "program", [READING, DOCUMENTS, ARCHIVES, SETTINGS], ids=["reading", "documents", "archives", "settings"]
+)
 def test_no_bytes_that_a_fuzzer_finds_end_in_a_traceback(
     tmp_path: Path, reliability: Reliability, program: str
 ) -> None:
@@ -121,13 +199,16 @@ def test_no_bytes_that_a_fuzzer_finds_end_in_a_traceback(
     (tmp_path / "found").mkdir()
     for number, seed in enumerate(SEEDS):
         (tmp_path / "found" / f"seed{number}").write_bytes(seed)
-    flags = [f"-max_total_time={SECONDS}", f"-dict={tmp_path / 'words'}", "-max_len=4000", "-verbosity=0"]
+    flags = [f"-max_total_time={SECONDS}", f"-dict={tmp_path / 'words'}", "-max_len=12000", "-verbosity=0"]
+    flags += ["-timeout=10"]
     flags.append("-print_final_stats=1")
     arguments = [sys.executable, str(tmp_path / "fuzz.py"), *flags, str(tmp_path / "found")]
     done = subprocess.run(arguments, env=environment(), cwd=tmp_path, capture_output=True, text=True, check=False)
     told = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
     n_tried = int(told[1]) if told else 0
-    what = {READING: "bytes as a text", DOCUMENTS: "documents and archives"}.get(program, "TOML as settings")
+    what = {READING: "bytes as a text", DOCUMENTS: "documents and archives", ARCHIVES: "zip and tar, packed again"}.get(
+        program, "TOML as settings"
+    )
     reliability("What a fuzzer finds", what, tried=n_tried, survived=n_tried if done.returncode == 0 else n_tried - 1)
     assert done.returncode == 0, done.stderr[-3_000:]
     assert "Uncaught" not in done.stderr

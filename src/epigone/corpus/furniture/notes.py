@@ -176,7 +176,10 @@ def _find_counted(text: str, marks: Sequence[Mark]) -> Iterator[Span]:
         if counts_up([mark.value for mark in attached], restarts=True):
             yield from (Span(mark.start, mark.end, "footnote marks") for mark in attached)
     elif len(numbers) >= 0.9 * len(marks) and _are_apart(numbers, SHORTEST_PAGE):
-        n_within = sum(goes_on(text[: mark.start][-40:].rstrip(), text[mark.end : mark.end + 40]) for mark in numbers)
+        n_within = sum(
+            goes_on(text[max(0, mark.start - 40) : mark.start].rstrip(), text[mark.end : mark.end + 40])
+            for mark in numbers
+        )
         if n_within >= max(3, LEAST_WITHIN * len(numbers)) and counts_up([mark.value for mark in numbers]):
             yield from (Span(mark.start, mark.end, "page marks") for mark in numbers)
 

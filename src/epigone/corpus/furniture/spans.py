@@ -138,8 +138,9 @@ def _close(text: str, start: int, end: int, *, breaks: bool) -> tuple[int, int, 
         elif not after.strip() or after in ".,;:!?":
             start = line_start + len(before.rstrip(" "))
         return start, end, ""
-    left = len(text[:line_start].rstrip()) if start - line_start < 4096 else line_start
-    right = end
+    left, right = line_start, end
+    while left and text[left - 1].isspace():
+        left -= 1
     while right < len(text) and text[right].isspace():
         right += 1
     right = max(end, text.rfind("\n", 0, right) + 1) if right < len(text) else right

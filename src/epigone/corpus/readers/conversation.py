@@ -39,7 +39,8 @@ def clean_message(text: str, drops: DropLog) -> str:
         for link in LINK.findall(text):
             drops.add("links", link)
         text = LINK.sub("", text)
-    text = SPACES.sub(" ", text)
+    if "  " in text or not text.isascii() or not text.isprintable():
+        text = SPACES.sub(" ", text)
     return "\n".join(line.strip() for line in text.split("\n")).strip() if "\n" in text else text.strip()
 
 
@@ -73,4 +74,4 @@ def _join_wanted(messages: Iterable[Message], speakers: Speakers, *, named: bool
             yield between + message.text
             continue
         name = "" if follows or not message.speaker else f"{speakers.label(message.speaker)}: "
-        yield between + name + BLANK_LINES.sub("\n", message.text)
+        yield between + name + (BLANK_LINES.sub("\n", message.text) if "\n" in message.text else message.text)

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from string import ascii_uppercase
 
 from epigone.corpus.readers.layout import INVISIBLE
@@ -20,6 +21,7 @@ MOST_NAMED, MOST_NOTED = 12, 4
 """Speakers that are listed in an error, and in a note."""
 
 
+@lru_cache(maxsize=4096)
 def clean_name(name: str) -> str:
     """A speaker's name as it is shown: on one line, without marks around it."""
     return SPACES.sub(" ", INVISIBLE.sub("", DIRECTIONS.sub("", name)).replace("\n", " ")).strip(" ~:\t")

@@ -100,6 +100,8 @@ WAITING = re.compile(
     r"[^\n]{0,80}",
     re.I,
 )
+ABOUT = re.compile("|".join(f"(?:{each.pattern})" for each in (DELETED, WAITING, CALL)), re.I)
+"""Any of these, to look once."""
 EDITED = re.compile(
     r"[ \n]*\u200e?<(?:this message was edited|diese nachricht wurde bearbeitet|ce message a été modifié"
     r"|(?:se editó este|este) mensaje(?: fue editado)?|(?:esta )?mensagem (?:foi )?editada"
@@ -268,10 +270,14 @@ def strip_generated(text: str, drops: DropLog) -> str:
 
 def _classify(plain: str) -> str:
     """What a line is that a person did not write; "" if a person did."""
-    if OMITTED.fullmatch(plain) or ATTACHED.fullmatch(plain) or PLACE.fullmatch(plain):
+    if plain.endswith((")", ">")) and ATTACHED.fullmatch(plain):
         return "media"
-    if PLACEHOLDER.fullmatch(plain) and (" " in plain.strip("<> ") or not plain.isascii()):
+    if plain.startswith("<") and PLACEHOLDER.fullmatch(plain) and (" " in plain.strip("<> ") or not plain.isascii()):
         return "media"
+    if OMITTED.fullmatch(plain) or ("://" in plain and PLACE.fullmatch(plain)):
+        return "media"
+    if not ABOUT.match(plain):
+        return ""
     if DELETED.fullmatch(plain):
         return "deleted messages"
     if WAITING.fullmatch(plain):
