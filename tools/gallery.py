@@ -174,8 +174,14 @@ def measure(run: Run, seconds: dict[str, float]) -> dict[str, Any]:
         "temperature": run.open_generator(how).defaults.temperature,
         "prompt": prompt,
         "samples": samples,
-        "judgement": trim(run.judgement or run.judge(JUDGED_CHARACTERS, seed=SEED).as_json()),
+        "judgement": trim(judge(run)),
     }
+
+
+def judge(run: Run) -> dict[str, Any]:
+    """The thorough judgement of a run: the one that it has, or a new one."""
+    known = run.judgement
+    return run.judge(JUDGED_CHARACTERS, seed=SEED).as_json() if known is None or known.get("quick") else known
 
 
 def trim(judgement: dict[str, Any]) -> dict[str, Any]:
