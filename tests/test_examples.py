@@ -98,7 +98,7 @@ def test_the_whole_notebook_runs_on_the_sonnets(
     monkeypatch.chdir(tmp_path)
     run_cells(read_cells(), {"settings": TINY, "n_judged": 2_000})
     said = capsys.readouterr().out
-    assert all(f"{topic} [" in said for topic in ("sounds like", "copies", "repeats", "has learned"))
+    assert all(f"{topic} [" in said for topic in ("sounds like", "makes sense", "copies", "repeats", "learned"))
 
 
 def test_the_notebook_is_kept_without_outputs() -> None:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from epigone.cli import main
-from picture import COLUMNS, Shot, choose_frames, draw
+from picture import COLUMNS, Shot, choose_frames, draw, parse_time
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "picture.svg"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -43,6 +43,10 @@ def test_one_frame_is_seen_at_a_time_and_the_last_where_nothing_may_move() -> No
 def test_frames_are_spread_over_the_time() -> None:
     found = [(0.0, " \n"), (1.0, "a"), (2.0, "b"), (50.0, "c"), (100.0, "last")]
     assert choose_frames(found, 4) == ["b", "c"]
+
+
+def test_times_of_the_shell_are_understood() -> None:
+    assert [parse_time(text) for text in ("0m0.00s", "1m2.5s", "12m34.560s")] == [0.0, 62.5, 754.56]
 
 
 def test_the_picture_in_the_readme_loads_nothing_and_fits() -> None:

@@ -106,7 +106,7 @@ def draw_signature(node: ast.FunctionDef) -> str:
     parts = [part for part in parts if part != "self"]
     result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
     line = f"{node.name}({', '.join(parts)}){result}"
-    return line if len(line) <= 100 else f"{node.name}(\n    " + ",\n    ".join(parts) + f",\n){result}"
+    return line if len(line) <= 76 else f"{node.name}(\n    " + ",\n    ".join(parts) + f",\n){result}"
 
 
 def _argument(one: ast.arg, default: ast.expr | None = None) -> str:

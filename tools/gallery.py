@@ -1,4 +1,4 @@
-"""The gallery: trains on seven kinds of text with nothing set, and keeps samples and figures for docs/gallery.md.
+"""The gallery: trains on several kinds of text with nothing set, and keeps samples and figures for docs/gallery.md.
 
     python tools/gallery.py                      all texts that are there; then: make docs
     python tools/gallery.py novel chat           only these
@@ -90,14 +90,14 @@ ENTRIES = {
     ),
     "chat": Entry(
         kind="A chat",
-        title="a day and a half of an IRC channel about Rust, with 253 speakers, names hidden",
+        title="A day and a half of an IRC channel about Rust, with 253 speakers, names hidden",
         text="bring_dev/irc_rust.txt",
         source="CC-BY 4.0; Jonathan K. Kummerfeld et al., jkkummerfeld/irc-disentanglement on GitHub",
         flags=("--anonymize",),
     ),
     "code": Entry(
         kind="Code",
-        title="a part of NASA's Open MCT, 62 files of JavaScript",
+        title="A part of NASA's Open MCT, 62 files of JavaScript",
         text="bring_dev/code_openmct/**/*.js",
         source="Apache 2.0; nasa/openmct on GitHub",
     ),

@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "docs" / "gallery.json"
 README = ROOT / "README.md"
-WIDTH = 88
+WIDTH = 72
 """Letters in a line of a sample."""
 PROMPT_SHOWN = 60
 """Letters of the prompt in README.md."""
@@ -31,7 +31,7 @@ Entry = Mapping[str, Any]
 HEAD = """\
 # Gallery
 
-Seven kinds of text, each trained on by the command with nothing set, as anyone would: `epigone train TEXT`. Nothing
+Different kinds of text, each trained on by the command with nothing set, as anyone would: `epigone train TEXT`. Nothing
 here is picked by hand. The passage is the first one that seed 0 draws from the part of the text that was held out; the
 words before it are the prompt; the untouched base and the trained model each continue it once, with seed 0 and default
 settings, and once more the trained model with `--best-of 8`, where the program itself keeps the best."""

@@ -62,6 +62,14 @@ class Shot:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Seconds and screen, each time it changed, and the processor time that the command took."""
+
+    screens: list[tuple[float, str]]
+    processor: float
+
+
 def main() -> int:
     """Record, and write docs/picture.svg."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,9 +90,11 @@ def main() -> int:
         train, write = ["train", text, *timed], ["write", run, "--prompt", asked.prompt, "--length", "120"]
         trained = record(train, Path(folder))
         written = record(write, Path(folder))
-    shots = [Shot(screen, SECONDS_A_FRAME) for screen in choose_frames(trained)]
-    shots += [Shot(trained[-1][1], SECONDS_AT_THE_END / 2), Shot(written[-1][1], SECONDS_AT_THE_END)]
-    took = format_seconds(trained[-1][0])
+    shots = [Shot(screen, SECONDS_A_FRAME) for screen in choose_frames(trained.screens)]
+    shots += [Shot(trained.screens[-1][1], SECONDS_AT_THE_END / 2), Shot(written.screens[-1][1], SECONDS_AT_THE_END)]
+    took = (
+        f"{format_seconds(trained.processor)} of processor time, {format_seconds(trained.screens[-1][0])} by the clock"
+    )
     about = f"recorded {date.today().isoformat()}, epigone {__version__}, {os.cpu_count()} cores; training took {took}"
     commands = [quote_command("epigone", *words) for words in (train, write)]
     asked.out.write_text(draw(shots, commands, about), "utf-8", newline="\n")
@@ -92,19 +102,20 @@ def main() -> int:
     return 0
 
 
-def record(words: Sequence[str], folder: Path) -> list[tuple[float, str]]:
-    """Seconds and screen, each time it changes, of `epigone WORDS` in a terminal of its own until it ends."""
+def record(words: Sequence[str], folder: Path) -> Recording:
+    """What a terminal of its own shows of `epigone WORDS`, until it ends."""
     name, done = f"epigone-picture-{os.getpid()}", folder / "done"
     done.unlink(missing_ok=True)
     shown = quote_command("epigone", *words)
     real = quote_command(sys.executable, "-m", "epigone", *words)
-    line = f"clear; printf '\\033[1m$ %s\\033[0m\\n' {quote_command(shown)}; {real}; echo $? > {done}; sleep 3"
+    line = f"clear; printf '\\033[1m$ %s\\033[0m\\n' {quote_command(shown)}; {real}"
+    line += f"; echo $? > {done}; times >> {done}; sleep 3"
     size = ["-x", str(COLUMNS), "-y", str(ROWS)]
     subprocess.run(["tmux", "new-session", "-d", "-s", name, *size, "-c", str(folder), "sh", "-c", line], check=True)
     found: list[tuple[float, str]] = []
     began = time.monotonic()
     while True:
-        ended = done.exists()
+        ended = done.exists() and "m" in done.read_text("utf-8")
         screen = subprocess.run(
             ["tmux", "capture-pane", "-e", "-p", "-t", name], capture_output=True, encoding="utf-8", check=True
         ).stdout
@@ -114,9 +125,16 @@ def record(words: Sequence[str], folder: Path) -> list[tuple[float, str]]:
             break
         time.sleep(0.5)
     subprocess.run(["tmux", "kill-session", "-t", name], check=True)
-    if done.read_text("utf-8").strip() != "0":
+    code, *times = done.read_text("utf-8").split()
+    if code != "0":
         raise SystemExit(f"{shown} failed:\n{found[-1][1]}")
-    return found
+    return Recording(found, sum(map(parse_time, times)))
+
+
+def parse_time(text: str) -> float:
+    """Seconds in what the shell's `times` prints, such as 1m2.5s."""
+    minutes, _, seconds = text.rstrip("s").partition("m")
+    return 60 * float(minutes) + float(seconds)
 
 
 def choose_frames(found: Sequence[tuple[float, str]], count: int = N_FRAMES) -> list[str]:
