@@ -6,8 +6,11 @@ ENGINE ?= docker
 # How long the texts are that are learned from in little memory; the longest takes half an hour and 6 GB of room.
 STEADY_MB ?= 20,200,2000
 
+# Where `make llama` installs node-llama-cpp.
+LLAMA := build/node-llama
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test slow faults docs site gallery picture bench base licences release packages pins image
+.PHONY: help setup demo check test slow faults docs site gallery picture bench base licences release packages pins image llama
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +62,10 @@ gallery: setup ## train on each text of the gallery in DATA (../shared/data) and
 
 picture: setup ## record the picture of README.md with TEXT (the sonnets); needs tmux
 	$(BIN)/python tools/picture.py $(TEXT)
+
+llama: setup ## compare exported GGUF files with llama.cpp itself (needs npm; 0.7 GB once, into build/)
+	test -d $(LLAMA)/node_modules/node-llama-cpp || npm install --prefix $(LLAMA) --save-exact --ignore-scripts node-llama-cpp@3.21.1
+	EPIGONE_NODE_LLAMA=$(CURDIR)/$(LLAMA) $(BIN)/python -m pytest -m slow tests/test_export_gguf.py
 
 bench: setup ## measure epigone against others (TEXT=FILE: on that text); writes docs/dev/benchmarks.md
 	$(BIN)/python tools/bench.py --write $(if $(TEXT),--text $(TEXT))

@@ -135,6 +135,13 @@ def write_line(folder: Path) -> Path:
     return path
 
 
+def test_a_file_can_be_named(tmp_path: Path):
+    out = tmp_path / "models" / "ghost.gguf"
+    assert export_gguf(open_model("run"), "f16", out).model == out
+    assert {path.name for path in out.parent.iterdir()} == {"ghost.gguf", "Modelfile", "README.md"}
+    assert "FROM ./ghost.gguf\n" in (out.parent / "Modelfile").read_text("utf-8")
+
+
 def test_equal_models_give_equal_files(tmp_path: Path):
     source = open_model("run")
     one, two = (export_gguf(source, "f16", tmp_path / name).model.read_bytes() for name in ("one", "two"))
