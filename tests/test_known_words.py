@@ -182,3 +182,17 @@ def test_where_guards_forbid_everything_together_the_last_one_is_kept(temperatur
         for guards in ([_ForbidsAllBut(9), _ForbidsAllBut(allowed)], [*map(_ForbidsAllBut, (9, 3 - allowed, allowed))]):
             sampler = TokenSampler(settings, [0], [], [guards])
             assert int(sampler.sample(torch.zeros(1, 4), nothing)[0]) == allowed
+
+
+def test_what_is_remembered_does_not_change_what_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards of texts without a prompt share it, those with a prompt have their own, and it does not grow for ever."""
+    monkeypatch.setattr("epigone.generation.known_words.MOST_FOUND", 20)
+    known = KnownWords(("cat", "don"), {"the", "caté", "t"})
+    for text in ([], [b" c"], [b" cat", b"\xc3"], [b"the", b" ", b"1"], []):
+        for prompt in ("", "nth times", "A c"):
+            shared, alone = WordGuard(known, PIECES, prompt), WordGuard(KnownWords(*known._lists), PIECES, prompt)
+            for piece in text:
+                shared.advance(PIECES.index(piece))
+                alone.advance(PIECES.index(piece))
+            assert forbidden(shared) == forbidden(alone) == forbidden(shared)
+            assert len(known.found) <= 20

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from epigone.backend import has_amx
 from epigone.corpus.large_text import read_some
 from epigone.errors import BaseError, RunDamaged, RunIncompatible, SettingsError
 from epigone.evaluation.quiz import Question, choose_passages, make_pair, make_quiz
@@ -26,7 +27,7 @@ from epigone.hardware import find_hardware
 from epigone.mixing import Mixture, open_mixture
 from epigone.model.base_profile import BASES
 from epigone.model.combination import GuidedDecoder
-from epigone.model.decoder import open_decoder
+from epigone.model.decoder import MANY_ROWS, open_decoder
 from epigone.model.gpt2 import read_shape
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.runs.folder import RunFolder
@@ -294,8 +295,13 @@ class Run:
 
     def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], TextGenerator]:
         asked = judging_write_settings(n_characters, seed, device)
-        generator = self.open_generator(asked)
-        return generator.write("", asked), generator
+        generator, texts = self.open_generator(asked), list[str]()
+        takes_all = has_amx() or generator.decoder.device.type != "cpu"
+        at_once = asked.count if takes_all else MANY_ROWS - 1  # as many as a step of the kernel takes
+        for first in range(0, asked.count, at_once):
+            some = {"count": min(at_once, asked.count - first), "seed": (seed + first) % 2**32}
+            texts += generator.write("", asked.model_copy(update=some))
+        return texts, generator
 
     def open_generator(self, settings: WriteSettings | None = None) -> TextGenerator:
         """The best model, loaded once for each device, precision, guidance and mixture. Threads may share it."""
@@ -337,7 +343,7 @@ def judging_write_settings(n_characters: int, seed: int = 0, device: str = "auto
     length = min(LONGEST_JUDGED, n_characters)
     count, hardware = math.ceil(n_characters / length), find_hardware(device)
     how = {"length": length, "unit": "characters", "count": count, "seed": seed, "device": device}
-    if hardware.device == "cpu" and hardware.bf16 and count > 1:  # from a dozen texts on quicker than int8
+    if hardware.device == "cpu" and has_amx() and count > 1:  # from a dozen texts on quicker than int8
         how["precision"] = "bf16"
     return make_settings(WriteSettings, how, source="judge()")
 

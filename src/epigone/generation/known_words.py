@@ -21,6 +21,8 @@ LETTERS = re.compile(r"[^\W\d_]+")
 """A word here: letters only, so that "o'clock" is two and "mother-in-law" three."""
 UNSPACED = re.compile(rf"[{KANA_AND_HAN_ALL}\u0e00-\u109f\u1780-\u17ff]")
 """Scripts without spaces between words: Japanese, Chinese, Thai, Lao, Tibetan, Burmese, Khmer."""
+MOST_FOUND = 1 << 16
+"""Answers that are remembered: about 10 MB. Most tokens are drawn after the same few letters, or after a word."""
 LAST_ASCII = "\x7f"
 """Stands for a letter that is not in ASCII, of which not all bytes are known yet."""
 WORDS = "words.txt"
@@ -78,6 +80,12 @@ class KnownWords:
         self._lists = [words if isinstance(words, tuple) else tuple(sorted(words)) for words in lists]
         self._mixed = frozenset(mixed)
         self._mixed_beginnings = frozenset(word[:end] for word in self._mixed for end in range(1, len(word) + 1))
+        self.found: dict[tuple[str, bytes], bool] = {}
+        """For unfinished words and the bytes after them, whether those make no word: what guards have found."""
+
+    def __bool__(self) -> bool:
+        """Whether there is any word."""
+        return any(self._lists) or bool(self._mixed)
 
     def has(self, word: str) -> bool:
         """Whether a case-folded word is known."""
@@ -112,10 +120,20 @@ class WordGuard:
         self._lists, self._token_bytes = (known, own), token_bytes
         self._letters, self._pending = self._read("", prompt)[0], b""
         """The unfinished word, and the bytes of an unfinished character."""
+        self._found = own.found if own else known.found
 
     def forbids(self, token: int) -> bool:
         """Whether this token would make something that is not a word."""
-        text, pending = decode(self._pending + self._token_bytes[token])
+        after = self._letters, self._pending + self._token_bytes[token]
+        forbidden = self._found.get(after)
+        if forbidden is None:
+            if len(self._found) >= MOST_FOUND:
+                self._found.clear()
+            forbidden = self._found[after] = self._makes_no_word(after[1])
+        return forbidden
+
+    def _makes_no_word(self, data: bytes) -> bool:
+        text, pending = decode(data)
         letters, are_known = self._read(self._letters, text)
         word = letters.casefold()
         if pending and not self._has(letters):  # the character will end the word, or go on with it
