@@ -50,7 +50,7 @@ def test_the_passage_is_held_out_text_and_the_prompt_stands_before_it() -> None:
 
 def test_figures_and_samples_are_shown_as_they_are() -> None:
     row = list(draw_table({"entries": {"novel": ENTRY}}))[-1]
-    assert row == "| [a novel](#novel) | 53,400 | 84 s | `small` | 2.00 → 1.50 (-25 %) | in part | 33 characters |"
+    assert row == "| [a novel](#novel) | 53,400 | 84 s | `small` | 2.00 → 1.50 (-25&nbsp;%) | in part | 33 characters |"
     page = "\n".join(draw_entry("novel", ENTRY))
     for shown in ("A. Author", "`epigone train TEXT --anonymize`", "one\ntwo", "a | b *c* <d>", "- Copies [good]: No."):
         assert shown in page

@@ -93,7 +93,9 @@ def _start(entry: Entry) -> str:
 
 def _bits(entry: Entry) -> str:
     before, after = entry["bits_before"], entry["bits_after"]
-    return f"{after:.2f}" if before is None else f"{before:.2f} → {after:.2f} ({100 * (after / before - 1):+.0f} %)"
+    return (
+        f"{after:.2f}" if before is None else f"{before:.2f} → {after:.2f} ({100 * (after / before - 1):+.0f}&nbsp;%)"
+    )
 
 
 def _style(entry: Entry) -> str:
