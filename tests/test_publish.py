@@ -165,10 +165,12 @@ def test_repeated_it_does_nothing(publish, hub):
     assert hub.requests["POST /api/repos/create"] == before["POST /api/repos/create"] == 1
 
 
-def test_a_change_of_the_card_uploads_the_card_alone(publish, hub):
+def test_a_change_of_the_card_sends_no_weights_again(publish, hub):
     publish(*PUBLISH, "--yes")
+    sent = {request for request in hub.requests if request.startswith("PUT")}
     publish("--licence", "cc0-1.0", "--language", "en", "--yes")
-    assert hub.commits[1] == ["README.md"]
+    assert len(hub.commits) == 2 and "README.md" in hub.commits[1] and read_card(hub).data.license == "cc0-1.0"
+    assert sent and all(hub.requests[request] == 1 for request in sent)
 
 
 def test_an_interrupted_upload_goes_on(publish, hub):

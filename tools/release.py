@@ -28,6 +28,7 @@ WHOSE = {
     "epigone/bases/*/profile.toml": "how a bundled base is tuned",
     "epigone/evaluation/authors.safetensors": "frequencies of words and n-grams in public-domain books",
     "epigone/report/templates/*": "pages, by the project",
+    "epigone/export/page/*": "the page that runs a model, by the project",
     "epigone/serving/static/*": "the served page, by the project",
     "epigone/py.typed": "a marker, empty",
     "epigone/*.md": "where data come from",
