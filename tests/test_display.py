@@ -161,6 +161,14 @@ def test_a_resumed_run_shows_what_came_before_but_not_what_a_crash_undid() -> No
     assert "4.567" not in "\n".join(draw_view([*EVENTS[:-1], Started(step=0, n_steps=10, epochs=1.0)]))
 
 
+def test_the_curves_of_a_resumed_run_end_where_it_is_now() -> None:
+    """When it was stopped it had been done, by the plan of then."""
+    before = [replace(stepped(step, step / 10), n_steps=100, progress=step / 100) for step in range(1, 101)]
+    again = Started(step=100, n_steps=1000, epochs=10.0, resumed=True)
+    lines = draw_view([EVENTS[0], *before, again, stepped(101, 11.0)])
+    assert 5 <= len([letter for letter in lines[6] if letter in BARS]) <= 8
+
+
 def test_overfitting_is_said_while_it_happens() -> None:
     assert "memorizing" in draw_view(EVENTS[:-1])[3] and "memorizing" not in "\n".join(draw_view(EVENTS[:4]))
 

@@ -221,8 +221,6 @@ class TrainingView:
         self._start: Started | None = None
         self._steps: list[StepReport] = []
         self._evaluations: list[Evaluated] = []
-        self._validation: list[tuple[float, float]] = []
-        """Losses of the evaluations, by the share of the run that was done."""
         self._sampled: Sampled | None = None
         self._stage, self._stage_at = "First step", time.monotonic()
         self._reported_at = time.monotonic()
@@ -244,7 +242,6 @@ class TrainingView:
             self._stage, self._stage_at = "" if self._steps else "First step", now
         elif isinstance(event, Evaluated):
             self._evaluations.append(event)
-            self._validation.append((self._steps[-1].progress if self._steps else 0.0, event.loss))
         elif isinstance(event, Sampled):
             self._sampled = event
             copies = event.found is not None and event.found.copying == "bad"
@@ -255,7 +252,6 @@ class TrainingView:
         last = start.step if start.resumed else -1
         self._steps = [event for event in self._steps if event.step <= last]
         self._evaluations = [event for event in self._evaluations if event.step <= last]
-        self._validation = self._validation[: len(self._evaluations)]
         self._sampled = self._sampled if start.resumed else None
 
     # -- drawing
@@ -268,7 +264,7 @@ class TrainingView:
     def _arrange(self, width: int, height: int) -> Layout:
         whole = Layout(name="whole")
         header = Layout(Group(*self._draw_header(width)), size=5)
-        losses = Layout(_Losses(self._steps, self._validation), size=4)
+        losses = Layout(_Losses(self._steps, self._evaluations), size=4)
         table = Layout(_Rows(self._evaluations), name="table")
         sample = Layout(_Newest(self._sampled), name="sample")
         if height < LEAST_HEIGHT:
@@ -353,16 +349,19 @@ class TrainingView:
 class _Losses:
     """Both losses as sparklines."""
 
-    def __init__(self, steps: Sequence[StepReport], validation: Points) -> None:
-        self._steps, self._validation = steps, validation
+    def __init__(self, steps: Sequence[StepReport], evaluations: Sequence[Evaluated]) -> None:
+        last = steps[-1] if steps else None
+        scale = last.progress / max(1, last.step) if last else 0.0  # of the whole run as it is planned now
+        self._training = [(scale * event.step, event.loss) for event in steps]
+        self._validation = [(scale * event.step, event.loss) for event in evaluations]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         n_bars = max(0, min(options.max_width, 100) - 21) if _can_draw(console) else 0
-        training = [(event.progress, event.loss) for event in self._steps]
-        bars = draw_sparklines([training, self._validation], n_bars, training[-1][0] if training else 0.0)
+        training, validation = self._training, self._validation
+        bars = draw_sparklines([training, validation], n_bars, training[-1][0] if training else 0.0)
         yield Text("Loss: lower is better", style="dim")
         for name, line, points, style in zip(
-            ("training", "validation"), bars, (training, self._validation), ("cyan", "green"), strict=True
+            ("training", "validation"), bars, (training, validation), ("cyan", "green"), strict=True
         ):
             number = format_loss(points[-1][1] if points else None)
             yield Text.assemble((f"  {name:<10} ", "dim"), (line, style), f" {number}", no_wrap=True)

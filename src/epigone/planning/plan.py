@@ -430,8 +430,8 @@ def _choose_compilation(seconds: float, model: ModelSpec, hardware: Hardware, *,
         return Choice("off", "saves nothing in fp32 without dropout")
     for limit, compilation, few in LENGTHS_WORTH_COMPILING_FP32 if slow else LENGTHS_WORTH_COMPILING:
         if seconds >= limit and model.shape.n_layer <= few:
-            return Choice(compilation, f"pays off in a run of about {seconds / 60:.1f} minutes")
-    return Choice("off", f"would not pay off in a run of about {seconds:.0f} seconds")
+            return Choice(compilation, "pays off in a run of this length, guessed from its arithmetic")
+    return Choice("off", "would not pay off in a run of this length, guessed from its arithmetic")
 
 
 # -- resuming
