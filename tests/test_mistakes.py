@@ -119,6 +119,8 @@ MODELS = {
     "report dmeo": "Did you mean runs/demo?",
     "quiz novel.txt": "epigone train novel.txt",
     "write nobody/nothing": "Runs here: runs/demo.",
+    "export nobody/nothing --to gguf": "Runs here: runs/demo.",
+    "mix runs/demo": "For example: epigone mix austen poe:0.4",
     "judge my.txt runs/demo": "epigone judge my.txt --author FILE",
     "judge my.txt --author nowhere.txt": "There is no file nowhere.txt.",
     "score runs/demo nove.txt": "Did you mean novel.txt?",

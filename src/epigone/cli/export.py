@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import click
 
 from epigone.cli.options import PATH, Argument, Command, Option, complete_runs
-from epigone.cli.runs import choose_run, find_model
+from epigone.cli.runs import choose_run, find_model, using_model
 from epigone.errors import SettingsError
 from epigone.settings import Frozen
 
@@ -66,7 +66,8 @@ def export(run: str | None, out: Path | None, settings: ExportOptions) -> int:
 
     with loading(quiet=False):
         from epigone.export.source import open_source
-    source = open_source(find_model(run) if run else choose_run(None), progress=True)
+    with using_model():
+        source = open_source(find_model(run) if run else choose_run(None), progress=True)
     lines = _export_page(source, out) if settings.to == "page" else _export_gguf(source, settings, out)
     with open_screen(quiet=False, json=False, must_show=True) as screen:
         for line in lines:

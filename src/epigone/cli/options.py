@@ -459,9 +459,10 @@ def explain_usage(error: click.UsageError, command: click.Command) -> SettingsEr
 
 def _explain_need(command: click.Command, what: str | None) -> str:
     """What could be given, as a sentence, or ""."""
-    if command.name == "completion":
-        return "For example: epigone completion bash. "
-    return "A text: epigone score RUN TEXT. " if command.name == "score" and what == "RUN" else ""
+    if command.name == "score" and what == "RUN":
+        return "A text: epigone score RUN TEXT. "
+    examples = command.examples.strip().splitlines() if isinstance(command, Command) else []
+    return f"For example: {re.split(r' {3,}', examples[0].strip())[0]}. " if examples else ""
 
 
 def _check_words(args: Sequence[str], command: click.Command) -> None:
