@@ -30,6 +30,8 @@ class Clock:
         self._first_step, self._first_second = progress.step, progress.seconds
         self._evaluating = 0.0
         """Seconds of the evaluations since then."""
+        self.pace: Pace | None = None
+        """What several processes have agreed on; each has a clock of its own, and all have to take the same rate."""
 
     def tick(self) -> float:
         """Update and return the seconds of training so far."""
@@ -67,6 +69,14 @@ class Clock:
 
     @property
     def share_done(self) -> float:
+        """Share of the run that is done, as this process sees it or as all have agreed."""
+        if self.pace is None:
+            return self.own_share
+        by_steps = self._progress.step / self._plan.most_steps
+        return min(1.0, max(by_steps, self.pace.share_at(self._progress.step)))
+
+    @property
+    def own_share(self) -> float:
         """Share of the run that is done: of its steps or, if that is more, of its minutes less the reserve."""
         by_steps = self._progress.step / self._plan.most_steps
         minutes = self._plan.schedule.minutes
@@ -91,13 +101,47 @@ class Clock:
     @property
     def is_evaluation_due(self) -> bool:
         """At the end of an epoch or of a part of one; under a time limit only as often as it allows."""
-        step, schedule, batch = self._progress.step, self._plan.schedule, self._plan.batch
-        asked = schedule.evaluate_every is not None and step % schedule.evaluate_every == 0
-        per_step = batch.blocks_per_step * schedule.evaluations_per_epoch
-        passed = step * per_step // batch.n_blocks > (step - 1) * per_step // batch.n_blocks
+        return self.is_evaluation_asked or (self.has_passed_part and self.is_evaluation_affordable)
+
+    @property
+    def is_evaluation_asked(self) -> bool:
+        """By --evaluate-every."""
+        every = self._plan.schedule.evaluate_every
+        return every is not None and self._progress.step % every == 0
+
+    @property
+    def has_passed_part(self) -> bool:
+        """Whether the last step ended an epoch, or a part of one; the same in all processes."""
+        step, batch = self._progress.step, self._plan.batch
+        per_step = batch.blocks_per_step * self._plan.schedule.evaluations_per_epoch
+        return step * per_step // batch.n_blocks > (step - 1) * per_step // batch.n_blocks
+
+    @property
+    def is_evaluation_affordable(self) -> bool:
+        """By the clock of this process, where there is a time limit."""
         waited = self._progress.seconds - self.evaluated_at
-        affordable = waited >= SECONDS_LEARNED_PER_SECOND_EVALUATED * self._progress.evaluation_seconds
-        return asked or (passed and (schedule.minutes is None or affordable))
+        return self._plan.schedule.minutes is None or (
+            waited >= SECONDS_LEARNED_PER_SECOND_EVALUATED * self._progress.evaluation_seconds
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How far several processes are, as they have last agreed, and when they next do."""
+
+    step: int
+    share: float
+    """Of the run that was done at that step."""
+    per_step: float
+    next_step: int
+    stops: bool
+    """Whether one of them was asked to stop."""
+    saves: bool
+    """Whether the last checkpoint was too long ago for one of them."""
+
+    def share_at(self, step: int) -> float:
+        """Of the run, at a later step, if it goes on as fast."""
+        return self.share + (step - self.step) * self.per_step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,6 +43,7 @@ from epigone.training.optimizer import TIED, make_optimizer, pack_state, unpack_
 from epigone.training.sharding import divide, gather, gathered, local, shard
 from epigone.training.state import (
     Clock,
+    Pace,
     Progress,
     TrainerState,
     pack_random_state,
@@ -75,6 +76,8 @@ def explain_divergence(what: str, plan: Plan, progress: Progress) -> TrainingDiv
     )
 
 
+SECONDS_ALONE, MOST_STEPS_ALONE = 1.0, 100
+"""Between two agreements of several processes."""
 E = TypeVar("E", bound=Event)
 SMALLER = "Train with a smaller --size or --base, or --lora 16; to continue from what is saved: epigone resume."
 SampleFunction = Callable[[GPT2LMHeadModel], tuple[tuple[Sample, ...], SampleStats | None]]
@@ -142,6 +145,8 @@ class Trainer:
         self._losses = torch.zeros(2, dtype=torch.float64, device=self.gradients.sums_on)
         torch.manual_seed(plan.seed + self.accelerator.process_index)
         self.clock = Clock(plan, self.progress, mixes=origin is not None)
+        self._agreed_at = 0.0
+        """Seconds, by this process's clock."""
 
     def gathered(self) -> AbstractContextManager[None]:
         """Within it the model is whole, if the processes divide it; see `sharding.gathered`."""
@@ -181,12 +186,12 @@ class Trainer:
             if self.parts > parts:
                 share = plan.batch.largest_share
                 yield self._record(BatchSplit(step=progress.step, batch_size=share, parts=self.parts))
-            due = bool(all_reduce_max(self.accelerator, self.clock.is_evaluation_due)[0])
+            due = self._is_evaluation_due()
             if due or progress.step % schedule.report_every == 0:
                 yield self._record(self._report())
             if due:
                 yield from self._evaluate()
-            elif self.clock.is_checkpoint_due:
+            elif self._is_checkpoint_due():
                 yield self._save()
         if reason == "interrupted":
             yield self._save()
@@ -207,15 +212,58 @@ class Trainer:
         self.progress.seconds = self.progress.seconds_before = seconds
 
     def _find_reason_to_stop(self) -> Reason | None:
-        share, stop = all_reduce_max(self.accelerator, self.clock.share_done, float(self.should_stop()))
-        if stop:
+        self._keep_pace()
+        if self.should_stop() if self.clock.pace is None else self.clock.pace.stops:
             return "interrupted"
         if self.progress.step >= self.plan.most_steps:
             return "done"
-        if share >= 1:
+        if self.clock.share_done >= 1:
             return "time"
         patience = self.plan.schedule.patience
         return "patience" if patience is not None and self.progress.n_worse >= patience else None
+
+    # -- agreement of several processes
+
+    def _keep_pace(self) -> None:
+        """Agree with the other processes, about once a second, on the time and on wishes that hardly ever come.
+
+        In between no step waits for anything but the gradient; all know at which step they agree again.
+        """
+        step, before, clock = self.progress.step, self.clock.pace, self.clock
+        if self.accelerator.num_processes == 1 or (before is not None and step < before.next_step):
+            return
+        since = max(1, step - before.step) if before is not None else 1
+        took = (clock.tick() - self._agreed_at) / since if before is not None else math.inf
+        share, stops, saves, seconds = all_reduce_max(
+            self.accelerator, clock.own_share, float(self.should_stop()), float(clock.is_checkpoint_due), took
+        )
+        gained = (share - before.share) / since if before is not None else 0.0
+        wait = max(1, min(MOST_STEPS_ALONE, int(SECONDS_ALONE / max(1e-9, seconds)))) if before is not None else 1
+        if self.plan.schedule.minutes is not None and gained > 0:  # never beyond the end
+            wait = max(1, min(wait, int((1 - share) / gained)))
+        pace = Pace(
+            step=step,
+            share=share,
+            per_step=max(0.0, gained),
+            next_step=step + wait,
+            stops=bool(stops),
+            saves=bool(saves),
+        )
+        self.clock.pace, self._agreed_at = pace, clock.tick()
+
+    def _is_evaluation_due(self) -> bool:
+        clock = self.clock
+        if self.accelerator.num_processes == 1 or clock.is_evaluation_asked or not clock.has_passed_part:
+            return clock.is_evaluation_due
+        if self.plan.schedule.minutes is None:
+            return True
+        return bool(all_reduce_max(self.accelerator, float(clock.is_evaluation_affordable))[0])
+
+    def _is_checkpoint_due(self) -> bool:
+        pace = self.clock.pace
+        if pace is None:
+            return self.clock.is_checkpoint_due
+        return pace.saves and pace.step == self.progress.step - 1
 
     # -- one step
 
@@ -298,6 +346,7 @@ class Trainer:
         yield self._save()
         self.clock.tick()
         self.clock.count_evaluation(progress.seconds - began)
+        self.clock.pace = None  # they agree anew: the time went on, and no step was taken
         self.clock.reported_at = self.clock.evaluated_at = progress.seconds
 
     def _evaluate_and_sample(self, share: float = 1.0) -> Iterator[Event | Stage]:
