@@ -346,7 +346,7 @@ class Trainer:
         yield self._save()
         self.clock.tick()
         self.clock.count_evaluation(progress.seconds - began)
-        self.clock.pace = None  # they agree anew: the time went on, and no step was taken
+        self.clock.pace = None  # they agree again: the time went on, and no step was taken
         self.clock.reported_at = self.clock.evaluated_at = progress.seconds
 
     def _evaluate_and_sample(self, share: float = 1.0) -> Iterator[Event | Stage]:
