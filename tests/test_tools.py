@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import bench
+import bench_gpu
 import peers
 import recipes
 import trials
@@ -97,3 +98,14 @@ def test_trials_that_are_added_while_they_run_are_seen(tmp_path: Path) -> None:
 def test_a_quick_benchmark_says_what_it_ran_on() -> None:
     line = bench.describe_machine()
     assert f"{torch.get_num_threads()} threads" in line and f"torch {version('torch')}" in line
+
+
+def test_a_row_of_the_gpu_bench_names_the_model_and_its_processes() -> None:
+    plan, _ = bench.make_plan_and_tokens("2M", n_time=64, batch=4)
+    row = bench_gpu.show_pace(plan, 12_345.0, "cpu")
+    assert row.startswith("| 2M at 64 | 1 | 12,345 |") and row.count("|") == bench_gpu.HEAD.count("|")
+
+
+def test_the_gpu_bench_writes_as_it_learns() -> None:
+    rows = bench_gpu.measure_writing("cpu")
+    assert len(rows) == 2 and all(row.startswith("| 2M, fp32 | ") for row in rows)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,12 +27,11 @@ from epigone.model.size import Shape
 from epigone.planning.choice import Choice
 from epigone.planning.choose_base import BaseChoice
 from epigone.planning.plan import Plan, PlanInputs, make_plan
-from epigone.run import open_run
 from epigone.settings import TrainSettings, WriteSettings
 from epigone.tokens.dataset import Batches, TokenDataset, TokenSplit
 from epigone.tokens.tokenizer import BPETokenizer, encode, train_tokenizer
 from epigone.training.trainer import Trainer
-from recipes import compare_recipes, read_result, read_sonnets, run_whole
+from recipes import compare_recipes, read_sonnets, run_whole
 
 VOCABULARY = 1024
 SHAPES = {
@@ -55,7 +52,10 @@ def main() -> None:
     """Measure, print, and with --write keep it as docs/dev/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds, short texts, no 124M, no recipes: rough")
-    parser.add_argument("--gpu", action="store_true", help="a GPU: 124M, and with --text how fast it learns")
+    parser.add_argument(
+        "--gpu", action="store_true", help="GPUs: 124M on one and on all, writing, and with --text learning"
+    )
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="of --gpu; cpu: in miniature")
     parser.add_argument("--text", type=Path, help="learn this text by each recipe; its last tenth is tested on")
     parser.add_argument("--write", action="store_true", help="write benchmarks.md, or benchmarks-gpu.md, in docs/dev")
     parser.add_argument("--alone", choices=["transformers", "epigone"], help=argparse.SUPPRESS)
@@ -63,7 +63,12 @@ def main() -> None:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     if asked.alone:
         return take_steps_alone(asked.alone)
-    lines = measure_gpu(asked.text) if asked.gpu else measure_processor(quick=asked.quick, text=asked.text)
+    if asked.gpu:
+        from bench_gpu import PARTS, measure  # which imports this
+
+        lines = measure(asked.device, asked.text, list(PARTS))
+    else:
+        lines = measure_processor(quick=asked.quick, text=asked.text)
     page = "\n".join(lines) + "\n"
     print(page)
     if asked.write:
@@ -121,35 +126,6 @@ def take_steps_alone(who: str) -> None:
     step = make_plain_step(plan, tokens) if who == "transformers" else make_step(plan, tokens)
     for _ in range(3):
         step()
-
-
-# -- a GPU
-
-
-def measure_gpu(text: Path | None) -> list[str]:
-    """The page for a GPU: tokens per second and share of the product's rate, and seconds to nanoGPT's best loss."""
-    plan, tokens = make_plan_and_tokens("124M", device="cuda", n_time=1024, batch=16)
-    step = make_step(plan, tokens)
-    seconds, _ = compare(lambda: [step() for _ in range(10)], lambda: None, 5)
-    pace = 10 * plan.batch.tokens_per_step / seconds
-    share = pace * plan.model.shape.count_flops(1024) / measure_product(plan)
-    peak = torch.cuda.max_memory_allocated() / 1e9
-    lines = ["# Benchmarks on a GPU", "", describe_machine(), "", "| model | block | tokens/s | of the product's rate"]
-    lines[-1] += " | memory, GB |"
-    lines += ["| --- | --- | --- | --- | --- |", f"| 124M | 1,024 | {pace:,.0f} | {share:.0%} | {peak:.1f} |"]
-    if text is not None:
-        with tempfile.TemporaryDirectory() as folder:
-            run = Path(folder, "run")
-            asked = ["--split", "tail", "--base", "none", "--minutes", "3", "--samples", "0", "--out", str(run)]
-            run_whole(["-m", "epigone", "train", str(text), *asked])
-            found, began = read_result(run), open_run(run)
-            part = json.loads((run / "receipt.json").read_text("utf-8"))["validation"]
-            per_character = part["n_tokens"] / part["n_characters"]
-            there = [one.seconds for one in began.evaluations if one.loss * per_character <= NANOGPT_BEST]
-        first = f"{there[0]:.0f} s" if there else "never"
-        lines += ["", f"{text.name}: {NANOGPT_BEST} nats a character after {first}, {found['nats_per_character']:.3f}"]
-        lines[-1] += " in the end (three minutes)."
-    return lines
 
 
 # -- steps
@@ -252,7 +228,7 @@ def make_writing(
     count, length = sizes
     generator: Any = model  # its declared types fit no model
     prompt, end = "Shall I compare", tokenizer.end_of_text_id
-    ids = torch.tensor([encode(prompt, tokenizer)] * count)
+    ids = torch.tensor([encode(prompt, tokenizer)] * count, device=model.device)
     writer = TextGenerator(make_decoder(model, form), tokenizer)
     writer.token_bytes += [b"?"] * (model.config.vocab_size - len(writer.token_bytes))  # of random weights
     asked = WriteSettings(length=length, count=count)
