@@ -64,6 +64,7 @@ picture: setup ## record the picture of README.md with TEXT (the sonnets); needs
 	$(BIN)/python tools/picture.py $(TEXT)
 
 llama: setup ## compare exported GGUF files with llama.cpp itself (needs npm; 0.7 GB once, into build/)
+	mkdir -p $(LLAMA)
 	test -d $(LLAMA)/node_modules/node-llama-cpp || npm install --prefix $(LLAMA) --save-exact --ignore-scripts node-llama-cpp@3.21.1
 	EPIGONE_NODE_LLAMA=$(CURDIR)/$(LLAMA) $(BIN)/python -m pytest -m slow tests/test_export_gguf.py
 

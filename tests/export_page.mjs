@@ -13,7 +13,7 @@ const header = JSON.parse(find('header'));
 const code = Buffer.from(find('kernel'), 'base64');
 
 const began = performance.now();
-const model = new Model(header.shape, header.nBytes, kernel ? code : null);
+const model = new Model(header.shape, header.nBytes, kernel ? new WebAssembly.Module(code) : null);
 model.weights.set(Buffer.from(find('weights'), 'base64'));
 const Kind = header.wideMerges ? Uint32Array : Uint16Array;
 const tokenizer = new Tokenizer(header, new Kind(model.weights.slice(model.end).buffer));

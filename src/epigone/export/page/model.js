@@ -48,7 +48,8 @@ export function makeMultiply(buffer) {
 const roundUp = (n, to) => Math.ceil(n / to) * to;
 
 export class Model {
-  // shape: what header.json says of sizes. The weights are put into `weights` before the first token is read.
+  // shape: sizes, as in the header; kernel: multiply.wat as a module, or null. The weights are put into `weights` before
+  // the first token is read.
   constructor(shape, nBytes, kernel = null) {
     Object.assign(this, shape);
     const {width, inner, nLayer, nPositions, nVocabulary} = shape, wide = roundUp(width, 8), wideInner = roundUp(inner, 8);
@@ -59,7 +60,7 @@ export class Model {
     let buffer;
     if (kernel) {
       const memory = new WebAssembly.Memory({initial: Math.ceil(total / PAGE)});
-      this.multiply = new WebAssembly.Instance(new WebAssembly.Module(kernel), {page: {memory}}).exports.multiply;
+      this.multiply = new WebAssembly.Instance(kernel, {page: {memory}}).exports.multiply;
       buffer = memory.buffer;
     } else {
       buffer = new ArrayBuffer(roundUp(total, PAGE));
