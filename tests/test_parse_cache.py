@@ -117,10 +117,15 @@ def test_small_files_are_not_kept(tmp_path: Path, entries: Path) -> None:
 def test_the_cache_stays_within_its_size(page: Path, entries: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entries.mkdir(parents=True)
     for number in range(10):
-        path = entries / f"{number}.json"
+        path = entries / f"{number}.parsed"
         path.write_bytes(bytes(1_000))
         os.utime(path, (number, number))
     monkeypatch.setattr(parse_cache, "MOST_CACHED_BYTES", 9_000)
     monkeypatch.setattr(parse_cache, "KEPT_BYTES", 4_000)
     parse_cache._prune(entries)
-    assert sorted(path.name for path in entries.iterdir()) == ["6.json", "7.json", "8.json", "9.json"]  # the newest
+    assert sorted(path.name for path in entries.iterdir()) == [
+        "6.parsed",
+        "7.parsed",
+        "8.parsed",
+        "9.parsed",
+    ]  # the newest

@@ -306,6 +306,20 @@ def test_a_browser_keeps_the_page_s_files_and_asks_whether_they_are_the_same(cli
     assert client.get("/api/models").headers["cache-control"] == "no-store"
 
 
+def test_an_evaluation_harness_gets_the_numbers_of_score(client: TestClient) -> None:
+    """As lm-evaluation-harness asks: ids of different lengths, echoed, with one token more that it ignores."""
+    library = ModelLibrary(None, [shared_run().path], with_bases=False)
+    end = library.load(library.find("")).generator.end_of_text
+    texts = ["From fairest creatures we desire increase", "Thou that art now"]
+    scored = [client.post("/v1/score", json={"text": text}).json() for text in texts]
+    ids = [[end, *each["token_ids"]] for each in scored]
+    answer = complete(client, ids, max_tokens=1, temperature=0, echo=True, logprobs=1, seed=1234)
+    for choice, each in zip(answer["choices"], scored, strict=True):
+        first, *found, _ = choice["logprobs"]["token_logprobs"]
+        assert first is None and found == pytest.approx(each["logprobs"]["token_logprobs"], abs=1e-5)
+        assert -sum(found) == pytest.approx(each["nats"], abs=1e-4)
+
+
 def test_text_that_came_together_is_one_chunk_and_nothing_is_out_of_order(client: TestClient) -> None:
     query = CompletionQuery(prompt=PROMPT, max_tokens=9, n=2, seed=1, logprobs=None)
     library = ModelLibrary(None, [shared_run().path], with_bases=False)

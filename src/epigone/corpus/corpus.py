@@ -24,7 +24,7 @@ from epigone.corpus.encoding import (
 )
 from epigone.corpus.furniture.cleaner import remove_furniture
 from epigone.corpus.gutenberg import Cut, GutenbergCleaner, ends_near_name
-from epigone.corpus.large_text import Text, TextSpooler, read_blocks, read_some
+from epigone.corpus.large_text import Text, TextSpooler, divide_text, read_blocks, read_some
 from epigone.corpus.line_layout import LEAST_CONTINUED, LineJoiner, Wrapping, find_wrapping
 from epigone.corpus.readers.archives import Member, is_archive, read_members
 from epigone.corpus.readers.formats import NEVER_PLAIN, SUFFIXES, find_format
@@ -48,6 +48,8 @@ WRAPPED_FORMATS = ("text", "markdown", "mail")
 WITH_PAGES = ("markdown", "html", "epub", "docx", "odt", "fodt", "rtf", "fb2", "pdf", "scrivener")
 """Besides plain text: in these there may be page numbers, notes and contents that their readers do not know as such."""
 NEVER_SPOOLED = 1 << 62
+PART_CHARACTERS = 1 << 22
+"""Of a long document's text, which is cleaned in parts: the whole of it is in memory once only."""
 HASHED_BYTES = 1 << 20
 SMALLEST_CORPUS = 2_000
 """Bytes in UTF-8. Below this a held-out tenth is a sentence or two, and its loss means nothing."""
@@ -559,10 +561,14 @@ class _Reading:
         found = parse_cache.parse(known, file, context, sha256) if self.caches else known.read(file, context)
         for parsed in found:
             receipt.start_document()
-            text = receipt.add(as_piece(parsed.text))
-            first = first or parsed
-            if text.strip():
+            first, is_blank = first or replace(parsed, text=""), True
+            for piece in join_near_boilerplate(map(as_piece, divide_text(parsed.text, PART_CHARACTERS))):
+                text = receipt.add(piece)
+                is_blank = is_blank and not text.strip()
                 self.spooler.add(text)
+            if is_blank:
+                self.spooler.forget()
+            else:
                 texts.append(self.spooler.finish())
         self.progress.add(n_bytes)
         self.speakers.add(speakers)

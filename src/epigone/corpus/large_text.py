@@ -100,6 +100,18 @@ def read_blocks(text: Text, size: int = BLOCK_CHARACTERS) -> Iterator[str]:
         yield text[start : start + size]
 
 
+def divide_text(text: str, size: int) -> Iterator[str]:
+    """A long string in parts of at most `size` characters, which end with a paragraph where there are any."""
+    start = 0
+    while start < len(text):
+        end = start + size
+        if end < len(text):
+            end = text.rfind("\n\n", start, end) + 2
+            end = end if end > start + 1 else start + size
+        yield text[start:end]
+        start = end
+
+
 def read_some(texts: Sequence[Text], n_most: int = HELD_CHARACTERS) -> list[str]:
     """The texts; if they have more than `n_most` characters in all, parts at even distances in them."""
     n_all = sum(map(len, texts))

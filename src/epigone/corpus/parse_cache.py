@@ -33,6 +33,8 @@ MOST_BYTES = 1 << 26
 MOST_CACHED_BYTES, KEPT_BYTES = 1 << 29, 3 << 27
 """When all entries have more than the first, those that were not used for longest go, until they have the second."""
 PRUNE_EVERY_BYTES = 1 << 26
+CHECKSUM, LENGTH = 64, 12
+"""Bytes of the checksum that an entry begins with, and of the length of what stands before its texts."""
 KEYS = {"documents", "dropped", "notes", "decoded"}
 _state = {"n_written": PRUNE_EVERY_BYTES, "broken": 0}
 """Bytes that this process has written since it last looked at the size of the cache; and whether writing failed."""
@@ -70,7 +72,7 @@ def _find_path(known: Format, context: ReadContext, sha256: str) -> Path | None:
     parts = [sha256, known.name, known.version, _hash_readers(known.name), context.settings.model_dump(mode="json")]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     try:
-        return cache_folder() / "parsed" / f"{key}.json"
+        return cache_folder() / "parsed" / f"{key}.parsed"
     except RuntimeError:  # the home of this user is unknown
         return None
 
@@ -92,13 +94,20 @@ def _hash_readers(name: str) -> str:
 def _load(path: Path) -> dict[str, Any] | None:
     """An entry; None if there is none, or if it is damaged."""
     try:
-        data = path.read_bytes()
-        checksum, _, content = data.partition(b"\n")
-        if hashlib.sha256(content).hexdigest().encode() != checksum:
+        data = memoryview(path.read_bytes())
+        checksum, start = bytes(data[:CHECKSUM]), CHECKSUM + 1
+        if hashlib.sha256(data[start:]).hexdigest().encode() != checksum:
             return None
-        entry = json.loads(content.decode("utf-8", "surrogatepass"))
+        length = int(bytes(data[start : start + LENGTH]))
+        start += LENGTH
+        entry = json.loads(bytes(data[start : start + length]).decode("utf-8", "surrogatepass"))
+        start += length
+        for document in entry["documents"]:
+            end = start + document.pop("n_bytes")
+            document["text"] = str(data[start:end], "utf-8", "surrogatepass")
+            start = end
         os.utime(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
     return entry if isinstance(entry, dict) and entry.keys() == KEYS else None
 
@@ -124,21 +133,32 @@ def _restore(entry: dict[str, Any], context: ReadContext) -> Iterator[ParsedDocu
 
 
 def _store(path: Path, entry: dict[str, Any]) -> None:
-    """Write an entry, whole or not at all; where that fails, this process does not try again."""
+    """Write an entry, whole or not at all; where that fails, this process does not try again.
+
+    Its texts stand after the rest as they are, so that a long one is in memory only once more.
+    """
     if _state["broken"]:
         return
-    content = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    texts = [document.pop("text").encode("utf-8", "surrogatepass") for document in entry["documents"]]
+    for document, text in zip(entry["documents"], texts, strict=True):
+        document["n_bytes"] = len(text)
+    head = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    parts = [f"{len(head):<{LENGTH}}".encode(), head, *texts]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # which only the user may read
             try:
-                file.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+                file.write(digest.hexdigest().encode() + b"\n")
+                file.writelines(parts)
                 file.close()
                 Path(file.name).replace(path)
             except BaseException:
                 remove(Path(file.name))
                 raise
-        _state["n_written"] += len(content)
+        _state["n_written"] += sum(map(len, parts))
         if _state["n_written"] >= PRUNE_EVERY_BYTES:
             _state["n_written"] = 0
             _prune(path.parent)

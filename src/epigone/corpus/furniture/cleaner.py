@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from epigone.corpus.furniture import contents, editors, margins, notes, pages
 from epigone.corpus.furniture.spans import Lines, Span, remove_spans
+from epigone.corpus.large_text import divide_text
 from epigone.corpus.readers.reader import DropLog
 
 MOST_CHARACTERS = 1 << 22
@@ -26,19 +27,8 @@ FINDERS = (
 def remove_furniture(text: str, drops: DropLog) -> str:
     """The text without what was found in it, which is counted in `drops`. A long one is looked at in parts."""
     if len(text) > MOST_CHARACTERS:
-        return "".join(_remove(part, drops) for part in _divide(text))
+        return "".join(_remove(part, drops) for part in divide_text(text, MOST_CHARACTERS))
     return _remove(text, drops)
-
-
-def _divide(text: str) -> Iterator[str]:
-    """Parts that end with a paragraph where there are any."""
-    start = 0
-    while start < len(text):
-        end = start + MOST_CHARACTERS
-        end = end if end >= len(text) else text.rfind("\n\n", start, end) + 2
-        end = end if end > start + 1 else start + MOST_CHARACTERS
-        yield text[start:end]
-        start = end
 
 
 def _remove(text: str, drops: DropLog) -> str:

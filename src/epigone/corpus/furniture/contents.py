@@ -30,6 +30,7 @@ WEAK = re.compile(
     r"\W*(?:page|pages|chapter|chap|part|book|letter|no|to face p(?:age)?|facing page|[ivxlcdm]+|\d+)?\W*\d*\W*", re.I
 )
 NO_LETTERS = re.compile(r"[\W_]+")
+PAGE_ENDS = frozenset("0123456789ivxlc")
 MARKS = re.compile(r"\[[\dA-Z*]{1,3}\]|\{\d{1,3}\}")
 """Of footnotes, in a heading."""
 ILLUSTRATION = re.compile(r"\[illustration:?\s*", re.I)
@@ -90,7 +91,11 @@ def _index_headings(lines: Lines) -> dict[str, list[tuple[str, int]]]:
 
 def make_key(line: str) -> str:
     """The letters and digits of a heading, without its number and page."""
-    line = MARKS.sub("", PAGE.sub("", line.strip()))
+    line = line.strip()
+    if line.rstrip(". \t")[-1:] in PAGE_ENDS:
+        line = PAGE.sub("", line)
+    if "[" in line or "{" in line:
+        line = MARKS.sub("", line)
     bare = line.strip(" _*=\"“”'‘’.")
     return NO_LETTERS.sub("", bare[match.end() :] if (match := NUMBER.match(bare)) else bare).casefold()
 
