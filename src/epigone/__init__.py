@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from epigone.mixing import mix
     from epigone.pipeline import plan, train
     from epigone.resumption import resume
-    from epigone.run import Run, open_run
+    from epigone.run import Run, attribute, open_run
     from epigone.settings import TrainSettings, WriteSettings
 
 _HOMES = {
     "EpigoneError": "epigone.errors",
+    "attribute": "epigone.run",
     "Run": "epigone.run",
     "TrainSettings": "epigone.settings",
     "WriteSettings": "epigone.settings",
@@ -47,6 +48,7 @@ __all__ = [
     "TrainSettings",
     "WriteSettings",
     "__version__",
+    "attribute",
     "mix",
     "open_run",
     "plan",

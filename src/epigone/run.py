@@ -37,6 +37,7 @@ from epigone.tokens.tokenizer import load_tokenizer
 from epigone.training.events import Evaluated, effective_history, find_best
 
 if TYPE_CHECKING:
+    from epigone.evaluation.attribution import Attribution
     from epigone.evaluation.candidates import BestText, CandidateRanking
     from epigone.evaluation.judge import Author
     from epigone.evaluation.sense import Critic
@@ -369,6 +370,42 @@ def score(name: PathOrName, text: str, device: str = "auto", *, progress: bool =
 
     hardware, folder = find_hardware(device), find_model_folder(name, progress=progress)
     return score_text(load_model(folder, device=hardware.device), load_tokenizer(folder), text)
+
+
+def attribute(
+    text: str, *runs: PathOrName, device: str = "auto", on_progress: OnProgress = ignore_progress
+) -> Attribution:
+    """Who wrote this? The probability that it was the author of each of these runs, and that it was none of them.
+
+    `on_progress` hears of runs that have been opened. Raises TextTooShort, SettingsError, RunNotFound, RunDamaged.
+    """
+    from epigone.evaluation.attribution import Candidate, LanguageModel, attribute
+
+    if not runs:
+        raise SettingsError("attribute() needs a run.", hint="Give the run of each author who may have written it.")
+    hardware, bases, candidates = find_hardware(device), dict[str, LanguageModel](), list[Candidate]()
+
+    def open_model(folder: Path) -> LanguageModel:
+        return LanguageModel(
+            open_decoder(folder, "bf16" if hardware.bf16 else "fp32", hardware), load_tokenizer(folder)
+        )
+
+    for number, run in enumerate(runs):
+        folder = RunFolder.find(Path(run))
+        model, base = open_model(find_model_folder(run)), folder.read_model_facts().base
+        if base != "none" and base not in bases:
+            bases[base] = open_model(find_base(base, progress=False).folder)
+        candidates.append(
+            Candidate(
+                name=Path(run).name,
+                documents=folder.read_documents(),
+                held_out="\n\n".join(folder.read_some_held_out()),
+                model=model,
+                base=bases.get(base),
+            )
+        )
+        on_progress(number + 1, len(runs))
+    return attribute(text, candidates)
 
 
 def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, progress: bool = False) -> TextGenerator:

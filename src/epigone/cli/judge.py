@@ -112,7 +112,7 @@ def score(run: str, text: str | None, settings: ScoreOptions, *, as_json: bool) 
     from epigone.cli.terminal import print_json
 
     name = find_model(run)
-    document = _read_document(text, settings, like=Path(name))
+    document = read_document(text, settings, like=Path(name))
     with using_model():
         found = runs.score(name, str(document.text), settings.device, progress=not as_json)
     if as_json:
@@ -152,7 +152,7 @@ def report(run: Path | None, out: Path | None) -> int:
     return 0
 
 
-def _read_document(file: str, settings: ReadSettings, *, like: Path | None = None) -> Document:
+def read_document(file: str, settings: ReadSettings, *, like: Path | None = None) -> Document:
     """A text; its wrapped lines are joined if those of the run that it is `like` were."""
     from epigone.corpus.corpus import read_corpus, unwrap_corpus
     from epigone.runs.folder import RunFolder
@@ -215,7 +215,7 @@ def _judge_file(target: str, settings: JudgeSettings, others: Mapping[str, Seque
     from epigone.evaluation.judge import judge_text
     from epigone.run import open_critic
 
-    document, author = _read_document(target, settings), _read_author(settings)
+    document, author = read_document(target, settings), _read_author(settings)
     critic = open_critic(settings.critic, author, device=settings.device)
     return judge_text(str(document.text), document.name, author, others, critic=critic, seed=settings.seed)
 

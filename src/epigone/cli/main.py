@@ -19,6 +19,7 @@ import click
 from click.shell_completion import get_completion_class, shell_complete
 
 from epigone import __version__
+from epigone.cli.attribute import attribute
 from epigone.cli.export import export
 from epigone.cli.judge import judge, report, score
 from epigone.cli.mix import mix
@@ -84,7 +85,7 @@ cli = Commands(
     groups={
         "Train": (train, plan, prepare, resume),
         "Write": (write, mix, serve, export),
-        "Evaluate": (judge, quiz, score),
+        "Evaluate": (judge, quiz, score, attribute),
         "Runs": (list_command, report, publish),
         "More": (completion, show_help, version),
     },

@@ -32,6 +32,7 @@ from epigone.training.events import (
 
 if TYPE_CHECKING:
     from epigone.corpus.corpus import FileReceipt
+    from epigone.evaluation.attribution import Attribution, CandidateEvidence
     from epigone.generation.scoring import Score
     from epigone.planning.plan import Plan  # which loads torch
     from epigone.planning.specs import BatchSpec, OptimizerSpec, ScheduleSpec
@@ -512,6 +513,33 @@ def describe_worst_lines(score: Score) -> list[Row]:
         )
         for line in worst
     ]
+
+
+# -- who wrote a text
+
+
+def summarise_attribution(found: Attribution) -> str:
+    """Who wrote it, as a sentence."""
+    best = found.best
+    if best is None:
+        return f"It is likely to be by none of these: {percent(found.none)}."
+    return f"It is likely to be by the author of {best.name}: {percent(best.probability)}."
+
+
+def describe_attribution(found: Attribution) -> list[Row]:
+    """The candidates with what speaks for them, and "none of these"."""
+    rows = [Row(one.name, percent(one.probability), _describe_evidence(one)) for one in found.candidates]
+    return [*rows, Row("none of these", percent(found.none), f"{found.n_characters:,} characters were given")]
+
+
+def _describe_evidence(one: CandidateEvidence) -> str:
+    parts = [f"{one.bits_per_byte:.3f} bits per byte"]
+    if one.gain is not None:
+        own = "" if one.own_gain is None else f" (of its own author's held-out text: {one.own_gain:.3f} fewer)"
+        parts.append(f"{abs(one.gain):.3f} {'fewer' if one.gain > 0 else 'more'} than its base{own}")
+    if one.style is not None:
+        parts.append(f"style: {one.style:+.1f} standard deviations nearer than other authors")
+    return "; ".join(parts)
 
 
 # -- a judgement in words
