@@ -126,7 +126,7 @@ def make_hostile(data: ReportData) -> ReportData:
         name=HOSTILE,
         run=HOSTILE,
         title=HOSTILE,
-        events=[sampled(1, (HOSTILE, HOSTILE)), evaluated(1, 4.0)],
+        events=[sampled(1, (HOSTILE, HOSTILE)), sampled(2, (HOSTILE, HOSTILE)), evaluated(2, 4.0)],
         plan=change(data.plan, base=HOSTILE, reasons=dict.fromkeys(data.plan.reasons, HOSTILE)),
         receipt=hostile_receipt(),
         settings=[(HOSTILE, HOSTILE)],

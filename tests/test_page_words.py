@@ -50,6 +50,18 @@ def test_the_first_sentence_says_whether_it_overfitted(losses: Sequence[float], 
     assert said[0].endswith("help.") == ("still" in beginning)
 
 
+def test_a_model_that_did_not_get_better_is_not_said_to_have_learned() -> None:
+    assert describe_learning([evaluated(0, 4.0)])[0].startswith("It learned nothing yet")
+    assert describe_learning([evaluated(0, 4.0), evaluated(1, 4.5)])[0].startswith("Training did not help")
+
+
+def test_a_slider_needs_two_epochs(data: ReportData) -> None:
+    once = [sampled(1, ("", "one")), evaluated(1, 4.0)]
+    assert not has_section(Reader(render_report(replace(data, events=once))), "epochs")
+    twice = [*once, sampled(2, ("", "two")), evaluated(2, 3.0)]
+    assert has_section(Reader(render_report(replace(data, events=twice))), "epochs")
+
+
 def test_the_gap_is_that_of_the_best_epoch() -> None:
     said = " ".join(describe_learning([evaluated(1, 3.5, 3.4), evaluated(2, 3.0, 2.75), evaluated(3, 3.2, 2.0)]))
     assert "a gap of 0.250" in said and "had risen by 0.200" in said and "the training loss was 2.000" in said
@@ -211,7 +223,7 @@ def test_a_file_that_epigone_did_not_write_is_left_alone(tmp_path: Path) -> None
 
 def test_no_page_without_a_run(tmp_path: Path) -> None:
     outcome = command("report", tmp_path / "nothing")
-    assert outcome.code == 2 and "does not exist" in outcome.err
+    assert outcome.code == 2 and "There is no run" in outcome.err
 
 
 @pytest.mark.parametrize("receipt", [None, "{", "[]", "{}"])

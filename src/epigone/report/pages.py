@@ -306,9 +306,9 @@ class _SamplesView:
 
 def _view_samples(events: Sequence[Event], best: Evaluated | None) -> _SamplesView | None:
     sampled = [event for event in events if isinstance(event, Sampled) and event.samples]
-    if not sampled:
-        return None
     kept = {place for place, event in enumerate(sampled) if best is not None and same_weights(event, best)}
+    if len(sampled) < 2:  # nothing changed
+        return None
     places = choose_evenly(len(sampled), MOST_EPOCHS, kept)
     keys = list(dict.fromkeys((sample.prompt, sample.seed) for event in sampled for sample in event.samples))
     strips = [

@@ -274,6 +274,9 @@ def is_overfitting(evaluations: Sequence[Evaluated]) -> bool:
 
 def _describe_course(best: Evaluated, evaluations: Sequence[Evaluated]) -> str:
     epoch, last = f"epoch {format_epoch(best.epoch)}", evaluations[-1]
+    if best.step == 0:
+        why = "It learned nothing yet" if best is last else "Training did not help"
+        return f"{why}: the model is the one that it began with."
     if best is last:
         gain = evaluations[-2].loss - best.loss if len(evaluations) > 1 else 0.0
         more = " It was still improving, so more epochs may help." if gain >= NOTICEABLE else ""
