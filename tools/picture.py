@@ -36,6 +36,8 @@ PICTURE = ROOT / "docs" / "picture.svg"
 COLUMNS, ROWS = 100, 30
 CELL, LINE, MARGIN = 8.4, 18, 16
 """Width of a letter, height of a line and space around all, in pixels."""
+BUSY = 2.0
+"""How much longer than its processor time a training takes, by the clock, beside other programs."""
 N_FRAMES = 10
 """Frames of the training, at equal distances in time."""
 SECONDS_A_FRAME, SECONDS_AT_THE_END = 1.4, 6.0
@@ -92,9 +94,9 @@ def main() -> int:
         written = record(write, Path(folder))
     shots = [Shot(screen, SECONDS_A_FRAME) for screen in choose_frames(trained.screens)]
     shots += [Shot(trained.screens[-1][1], SECONDS_AT_THE_END / 2), Shot(written.screens[-1][1], SECONDS_AT_THE_END)]
-    took = (
-        f"{format_seconds(trained.processor)} of processor time, {format_seconds(trained.screens[-1][0])} by the clock"
-    )
+    clock = trained.screens[-1][0]
+    took = f"{format_seconds(trained.processor)} of processor time, {format_seconds(clock)} by the clock"
+    took += " on a busy machine" if clock > BUSY * trained.processor else ""
     about = f"recorded {date.today().isoformat()}, epigone {__version__}, {os.cpu_count()} cores; training took {took}"
     commands = [quote_command("epigone", *words) for words in (train, write)]
     asked.out.write_text(draw(shots, commands, about), "utf-8", newline="\n")
