@@ -23,6 +23,8 @@ from epigone import TrainSettings, preparation
 from epigone.bulk_preparation import BulkText, make_job, prepare_bulk
 from epigone.corpus.split import cap_share
 from epigone.errors import EpigoneError, RunExists, SettingsError
+from epigone.evaluation.sample_checks import SampleChecker, SampleWriter
+from epigone.generation.generator import WriteDefaults
 from epigone.leases import Leases, _name_host
 from epigone.planning.choice import Choice
 from epigone.planning.choose_base import BaseChoice
@@ -404,6 +406,15 @@ def test_less_is_held_out_of_a_long_text() -> None:
     assert cap_share(0.1, 20_000_000) * 20_000_000 == pytest.approx(1_000_000)
     assert cap_share(0.1, 10**9) * 10**9 == cap_share(0.1, 10**12) * 10**12 == pytest.approx(10_000_000)
     assert cap_share(0.2, 10**9) == 0.2, "as asked"
+
+
+def test_samples_are_compared_with_no_more_of_a_very_long_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = load_tokens(prepared() / "out")
+    checker = SampleChecker(SampleWriter(small_tokenizer(), TrainSettings(), WriteDefaults()), tokens)
+    assert checker._compared is tokens.train
+    del checker._compared
+    monkeypatch.setattr("epigone.evaluation.sample_checks.MOST_COMPARED", 1_000)
+    assert checker._compared.ids.tolist() == tokens.train.ids[:1_000].tolist()
 
 
 def test_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import linear_regression
 from typing import TYPE_CHECKING
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 TOKENS_BETWEEN = 100
 """Training tokens between two evaluations for each token written to measure style: it then takes at most 5 % longer."""
+MOST_COMPARED = 1 << 26
+"""Tokens of the training text with which samples are compared at each evaluation: about 250 MB, read in seconds."""
 MOST_OWN_TOKENS = 1 << 22
 """Training tokens from which the author's style is measured."""
 LENGTH, COUNT = 2_600, 10
@@ -134,7 +136,7 @@ class SampleChecker:
     def _measure_samples(self, model: GPT2LMHeadModel, samples: tuple[Sample, ...]) -> SampleStats:
         more = self._write(model) if self.measures_style and self._style_scales else ""
         text = COPY_BARRIER.join(filter(None, [*(sample.text for sample in samples), more]))
-        copied = find_copied(text, DecodedPieces(self.tokens.train, self.tokenizer))
+        copied = find_copied(text, DecodedPieces(self._compared, self.tokenizer))
         repeated, repeating = check_repetition(text, self._usual)
         return SampleStats(
             n_characters=len(text),
@@ -145,6 +147,12 @@ class SampleChecker:
             repeating=repeating,
             sounds_like=self._measure_likeness(more) if more else None,
         )
+
+    @cached_property
+    def _compared(self) -> TokenSplit:
+        """The training text that samples are compared with: of a very long one, its beginning."""
+        train = self.tokens.train
+        return train if len(train.ids) <= MOST_COMPARED else replace(train, ids=train.ids[:MOST_COMPARED])
 
     @cached_property
     def _usual(self) -> AuthorRange:
