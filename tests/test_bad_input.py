@@ -166,7 +166,7 @@ WRITING: dict[str, Case] = {
     "nothing to write": (lambda here: ["write", "x", "--length", "0"], "--length must be"),
     "no share": (lambda here: ["write", "x", "--top-p", "0"], "--top-p must be greater than 0"),
     "resume of no run": (lambda here: ["resume", make_folder(here / "g")], "holds neither a run nor a model"),
-    "resume of nothing": (lambda here: ["resume", here / "none"], "does not exist"),
+    "resume of nothing": (lambda here: ["resume", here / "none"], "There is no run"),
     "resume of a file": (lambda here: ["resume", write_sonnets(here)], "is a file; a run"),
 }
 
@@ -275,7 +275,8 @@ def test_a_run_is_found_in_runs_and_a_missing_one_names_those_there_are(
     assert "epigone train TEXT" in refused("write", "runs/novel").err
     shutil.copytree(shared_run().path, tmp_path / "runs" / "sonnets")
     assert "Runs here: runs/sonnets" in refused("write", "runs/novel").err
-    assert "Runs here: runs/sonnets" in refused("write").err
+    newest = command("write", "-l", "3")
+    assert newest.code == 0 and newest.err == "Using the newest run: runs/sonnets\n"
     assert command("write", "sonnets", "-l", "3") == command("write", "runs/sonnets", "-l", "3")
 
 

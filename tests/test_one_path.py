@@ -82,9 +82,10 @@ def test_what_an_event_says_is_on_the_disk_when_it_comes(tmp_path: Path) -> None
             assert list(folder.read_events()) == seen
         if getattr(event, "best", False):
             assert folder.find_damage_of_best() is None
-    assert stages[-3:] == [
+    assert stages[-4:] == [
         "Saving a checkpoint",
         "Choosing the temperature to write at",
+        "Judging what it writes",
         "Drawing the curves and writing the report",
     ]
     assert isinstance(event, Finished) and folder.report.exists(), "when it says that it is done, nothing is left to do"

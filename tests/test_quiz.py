@@ -194,7 +194,7 @@ def test_a_quiz_without_a_terminal_is_an_error() -> None:
 
 
 def test_a_run_that_is_not_there_is_named_before_the_quiz_asks_for_a_terminal(tmp_path: Path) -> None:
-    assert "none does not exist" in command("quiz", tmp_path / "none").err
+    assert f"There is no run {tmp_path / 'none'}" in command("quiz", tmp_path / "none").err
 
 
 @pytest.mark.parametrize("flags", [("--count", "1"), ("--length", "2"), ("--length", "5000")], ids=" ".join)

@@ -71,7 +71,7 @@ def test_commands_that_are_printed_name_the_run_and_nothing_else(tmp_path: Path,
 
 
 def test_a_name_with_line_ends_cannot_pose_as_a_second_message() -> None:
-    outcome = command("write", "./no\nerror: all is lost\n  run: other\x1b[2J")
+    outcome = command("judge", "./no\nerror: all is lost\n  run: other\x1b[2J")
     first, *hint = outcome.err.splitlines()
     assert outcome.code == 2 and first.startswith("error: ") and "␊error: all is lost␊" in first and "␛[2J" in first
     assert len(hint) <= 1 and "\x1b" not in outcome.err

@@ -44,7 +44,7 @@ def test_openai_gets_a_stream(openai: Any) -> None:
     how: dict[str, Any] = {"model": "run", "prompt": PROMPT, "max_tokens": 20, "seed": 4}
     whole = openai.completions.create(**how).choices[0].text
     *chunks, last = openai.completions.create(**how, stream=True, stream_options={"include_usage": True})
-    assert "".join(chunk.choices[0].text for chunk in chunks) == whole and len(chunks) > 5
+    assert "".join(chunk.choices[0].text for chunk in chunks) == whole and len(chunks) > 1
     assert last.usage.completion_tokens == 20 and last.choices == []
 
 
@@ -98,7 +98,7 @@ def test_langchain_gets_texts(langchain: Any) -> None:
 
 def test_langchain_gets_a_stream(langchain: Any) -> None:
     pieces = list(langchain.stream(PROMPT))
-    assert "".join(pieces) == langchain.invoke(PROMPT) and len(pieces) > 5
+    assert "".join(pieces) == langchain.invoke(PROMPT) and len(pieces) > 1
 
 
 # -- llm

@@ -222,14 +222,17 @@ WRONG_FLAGS = {
     "a value for a switch": (["train", "t", "--quiet=3"], "--quiet takes no value", "train --help"),
     "a word too many": (["resume", "r", "s"], 'resume cannot use "s"', "resume --help"),
     "a share that is too large": (["train", "t", "--validation", "10"], "--validation must be a share of at most", ""),
-    "nothing to resume": (["resume"], "resume needs RUN", "resume --help"),
-    "no run to write with": (["write", "--length", "3"], "write needs a run or a base", "--base modern"),
+    "nothing to resume": (["resume"], "There is no run in runs/ yet", "epigone train TEXT"),
+    "no run to write with": (["write", "--length", "3"], "There is no run in runs/ yet", "--base modern"),
     "wrong type for a longer run": (["resume", "r", "--epochs", "three"], "--epochs must be a number", ""),
 }
 
 
 @pytest.mark.parametrize(("arguments", "message", "hint"), WRONG_FLAGS.values(), ids=WRONG_FLAGS)
-def test_a_wrong_flag_is_one_error_that_names_the_right_one(arguments: list[str], message: str, hint: str) -> None:
+def test_a_wrong_flag_is_one_error_that_names_the_right_one(
+    arguments: list[str], message: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no run is the newest
     outcome = command(*arguments)
     assert (outcome.code, outcome.out) == (2, "")
     first, second = outcome.err.splitlines()
@@ -289,8 +292,6 @@ POINTED = {
     "write r --max-length 50": "--length",
     "train x --device gpu": "cuda",
     "train x --epochs 3,5": "3.5",
-    "generate r": "epigone write r",
-    "finetune x.txt": "epigone train x.txt",
 }
 
 

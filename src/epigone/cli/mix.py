@@ -9,6 +9,7 @@ import click
 
 from epigone.cli.options import PATH, QUIET, Argument, Command, Option
 from epigone.cli.runs import find_mixed, find_model
+from epigone.errors import quote_command
 
 
 @click.command(cls=Command, examples="epigone mix austen poe:0.4 --out models/both")
@@ -31,5 +32,5 @@ def mix(run: str, others: Sequence[str], out: Path, *, quiet: bool) -> int:
 
     folder = mixing.mix(find_model(run), find_mixed(others), out)
     with open_screen(quiet=quiet, json=False) as screen:
-        screen.show_note(f"The mixture is in {show_name(folder)}: epigone write {show_name(folder)}")
+        screen.show_note(f"The mixture is in {show_name(folder)}. {quote_command('epigone', 'write', folder)}")
     return 0

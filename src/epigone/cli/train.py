@@ -340,7 +340,7 @@ def _watch(folder: RunFolder, events: Iterator[Planned | Event | Stage], screen:
     evaluations: list[dict[str, Any]] = []
     seen: list[Evaluated] = []
     first: dict[str, Any] = {}
-    reason = shortage = ""
+    finished: Finished | None = None
     for event in events:
         if not isinstance(event, Planned):
             screen.show(event)
@@ -354,10 +354,12 @@ def _watch(folder: RunFolder, events: Iterator[Planned | Event | Stage], screen:
             evaluations.append(asdict(event))
             seen.append(event)
         if isinstance(event, Finished):
-            reason = event.reason
-            shortage = describe_shortage(event, seen, fresh=folder.read_manifest().plan.model.fresh)
-    if shortage:
-        screen.show_warning(shortage)
+            finished = event
+    reason = finished.reason if finished else ""
+    if finished and reason != "interrupted":
+        fresh = folder.read_manifest().plan.model.fresh
+        if shortage := describe_shortage(finished, seen, fresh=fresh):
+            screen.show_warning(shortage)
     _show_next_steps(folder, reason, screen)
     if as_json and is_main_process():
         found = {"run": str(folder.path), "reason": reason, **first, "evaluations": evaluations}
