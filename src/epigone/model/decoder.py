@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, cast
@@ -339,6 +340,8 @@ class ReferenceDecoder:
 
         self.model, self.n_positions, self.device = model, int(model.config.n_positions), model.device
         self.make_cache = partial(DynamicCache, config=model.config)
+        known = signature(model.forward).parameters
+        self._cache_name = "cache" if "cache" in known else "past_key_values"  # until transformers 5.23
         self._lock = Lock()
 
     def count_bytes(self, room: int) -> int:
@@ -366,7 +369,8 @@ class ReferenceDecoder:
             was_training = self.model.training
             self.model.eval()  # type: ignore[no-untyped-call]
             try:
-                read = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=n_kept)
+                named = {self._cache_name: cache}
+                read = self.model(input_ids=ids, **named, use_cache=True, logits_to_keep=n_kept)
             finally:
                 self.model.train(was_training)
         logits: torch.Tensor = read.logits.float()
