@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from epigone.export.offline_page import PAGE, quantize_rows
+from epigone.export.offline_page import PAGE
 from epigone.export.source import SourceModel, open_source
-from epigone.model.weights import Weights
+from epigone.model.weights import Weights, quantize_rows
 from helpers_front import SONNETS, shared_run, workshop
 from standin import hub_root
 

@@ -18,10 +18,11 @@ import torch
 
 from epigone.errors import OutputError, SettingsError
 from epigone.export import offline_page
-from epigone.export.offline_page import PAGE, export_page, join_scripts, pack_model, quantize_rows, render_page
+from epigone.export.offline_page import PAGE, export_page, join_scripts, pack_model, render_page
 from epigone.export.wasm import assemble
 from epigone.generation.generator import TextGenerator
 from epigone.model.decoder import FastDecoder
+from epigone.model.weights import quantize_rows
 from epigone.settings import WriteSettings, make_settings
 from epigone.tokens.tokenizer import encode
 from helpers_export import MODELS, ask_page, dequantize, find_model, list_lines, needs_node, open_model

@@ -24,7 +24,7 @@ from epigone.errors import SettingsError, quote_command
 from epigone.export.source import TOP_P, SourceModel, check_may_replace, list_tokens, make_place
 from epigone.export.wasm import assemble
 from epigone.files import write_bytes
-from epigone.model.weights import PREFIX
+from epigone.model.weights import PREFIX, quantize_rows
 from epigone.report.escape import show_controls, show_name
 from epigone.report.pages import GENERATOR
 from epigone.tokens.tokenizer import encode
@@ -34,8 +34,6 @@ SCRIPTS = ("tokenizer.js", "model.js", "sampling.js", "main.js")
 """In the order in which they stand in the page, where they are one script."""
 MOST_PARAMETERS = 25_000_000
 """Larger models make files of more than 35 MB that write a few words a second on a phone."""
-LARGEST = 127
-"""Weights are integers from -127 to 127 times a scale for each row."""
 COLUMNS = 8
 """Rows are filled up with zeros to a multiple of so many columns, which the kernel reads at a step."""
 MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
@@ -152,12 +150,6 @@ def make_header(source: SourceModel, n_bytes: int) -> dict[str, Any]:
 
 
 # -- weights
-
-
-def quantize_rows(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Integers, int8 [rows, columns], and a scale for each row, fp32 [rows]: their product is nearly the matrix."""
-    scales = matrix.abs().amax(1).clamp(min=1e-12) / LARGEST
-    return (matrix / scales[:, None]).round().to(torch.int8), scales
 
 
 def pack_model(source: SourceModel) -> bytes:

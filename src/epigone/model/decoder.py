@@ -20,8 +20,8 @@ from torch.nn import functional
 from epigone.backend import Linear, choose_int8_matmul, computes_bf16, has_amx, pack_linear
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
-from epigone.model.kernel import LARGEST_INT8, CompiledModel, Slots, load_kernel
-from epigone.model.weights import PREFIX, Weights, is_plain, read_weights
+from epigone.model.kernel import CompiledModel, Slots, load_kernel
+from epigone.model.weights import PREFIX, Weights, is_plain, quantize_rows, read_weights
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, GPT2LMHeadModel
@@ -515,9 +515,8 @@ class Int8Linear:
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        rows = weight.t().float()
-        scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / LARGEST_INT8
-        self._rows, self._scales = (rows / scale).round().to(torch.int8).contiguous(), scale[:, 0].bfloat16()
+        rows, scales = quantize_rows(weight.t().float())
+        self._rows, self._scales = rows.contiguous(), scales.bfloat16()
         self._bias = None if bias is None else bias.bfloat16()
         self._unrounded = UnroundedLinear(weight, bias)
         self._multiply = choose_int8_matmul()

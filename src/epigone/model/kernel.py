@@ -25,16 +25,13 @@ import torch
 from torch.nn import functional
 
 from epigone.corpus.download import cache_folder
-from epigone.model.weights import PREFIX, Weights
+from epigone.model.weights import PREFIX, Weights, quantize_rows
 
 PackedFormat = Literal["int8", "bf16"]
 FORMATS: tuple[PackedFormat, ...] = ("int8", "bf16")
 BLOCK = 64
 """Outputs that lie side by side in a packed matrix."""
-LARGEST_INT8 = 127
-"""Eight-bit weights are integers from -127 to 127 times a scale for each output."""
 SOURCE = Path(__file__).with_name("kernel.c")
-OPTIONS = ("-O3", "-shared", "-fPIC")
 VARIANTS = (("-march=native", "-fopenmp"), ("-march=native",), ("-mcpu=native",), ())
 """Options that not every compiler knows; the first ones that work are taken."""
 SECONDS = 60
@@ -146,8 +143,8 @@ def pack_matrix(weight: torch.Tensor, form: PackedFormat) -> tuple[torch.Tensor,
     if form == "bf16":
         words = padded.bfloat16().view(n_in, n_blocks, 2, 2, 16)
         return words.permute(1, 0, 2, 4, 3).contiguous(), None
-    scales = padded.abs().amax(0).clamp(min=1e-12) / LARGEST_INT8
-    words = (padded / scales).round().to(torch.int8).view(n_in, n_blocks, 4, 16)
+    rows, scales = quantize_rows(padded.t())
+    words = rows.t().reshape(n_in, n_blocks, 4, 16)
     return words.permute(1, 0, 3, 2).contiguous(), scales[:n_out]
 
 
@@ -228,9 +225,9 @@ def _compile(compiler: str, path: Path) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder, path.name)
             # Compiled and linked apart: a compiler that is told of OpenMP links its own.
-            first = [compiler, *OPTIONS[:1], OPTIONS[2], *options, "-c", str(SOURCE), "-o", f"{made}.o"]
+            first = [compiler, "-O3", "-fPIC", *options, "-c", str(SOURCE), "-o", f"{made}.o"]
             libraries = [openmp] if "-fopenmp" in options and openmp else []
-            second = [compiler, *OPTIONS[1:], f"{made}.o", *libraries, "-lm", "-o", str(made)]
+            second = [compiler, "-shared", f"{made}.o", *libraries, "-lm", "-o", str(made)]
             with suppress(subprocess.CalledProcessError, OSError):
                 for command in (first, second):
                     subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS)

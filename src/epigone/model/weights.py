@@ -32,6 +32,8 @@ UNLOADABLE = (
 """What reading a folder may raise: its config.json may hold anything."""
 TEMPERATURE = 0.8
 """The default where none is given or stored."""
+LARGEST_INT8 = 127
+"""Eight-bit weights are integers from -127 to 127 times a scale for each output."""
 PREFIX = "transformer."
 """Before the names of all tensors but the head's; GPT-2's own files leave it out."""
 GELU = ("gelu_new", "gelu_pytorch_tanh")
@@ -102,6 +104,12 @@ def _list_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).exists() or not index.exists():
         return [folder / WEIGHTS]
     return [folder / name for name in sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))]
+
+
+def quantize_rows(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Integers, int8 [rows, columns], and a scale for each row, fp32 [rows]: their product is nearly the matrix."""
+    scales = matrix.abs().amax(1).clamp(min=1e-12) / LARGEST_INT8
+    return (matrix / scales[:, None]).round().to(torch.int8), scales
 
 
 def read_temperature(folder: Path) -> float:
