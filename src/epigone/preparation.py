@@ -41,6 +41,7 @@ from epigone.errors import first_line
 from epigone.evaluation.sample_checks import SampleWriter
 from epigone.generation.generator import WriteDefaults
 from epigone.hardware import Hardware, count_own_cores, find_hardware, find_peak_memory
+from epigone.model.base_profile import read_base_of_run
 from epigone.model.gpt2 import build_model, read_shape
 from epigone.model.hub import find_base, is_cached
 from epigone.planning.choose_base import BaseChoice, BaseFit, BaseTrial, choose_base
@@ -414,9 +415,16 @@ def choose_start(
 
     has_gpt2 = settings.base == "auto" and is_cached("gpt2")
     fits = BaseFit(gpt2=(lambda: _fit_gpt2(texts)) if has_gpt2 else None, bundled=try_bundled)
-    choice = choose_base(settings, n_bytes=n_bytes, fits=fits, hardware=hardware)
+    choice = _locate_run(choose_base(settings, n_bytes=n_bytes, fits=fits, hardware=hardware))
     base = None if choice.base.value == "none" else find_base(choice.base.value, progress=progress)
     return StartingPoint(settings=settings, choice=choice, base=base)
+
+
+def _locate_run(choice: BaseChoice) -> BaseChoice:
+    """The choice with the whole path of a base that is a run, which is looked for again from other folders."""
+    if not read_base_of_run(choice.base.value):
+        return choice
+    return choice._replace(base=choice.base._replace(value=str(Path(choice.base.value).expanduser().resolve())))
 
 
 def _fit_gpt2(texts: Sequence[Text]) -> float:

@@ -25,7 +25,7 @@ from epigone.generation.generator import OnProgress, TextGenerator, WriteDefault
 from epigone.generation.known_words import KnownWords, choose_words, gather_words
 from epigone.hardware import find_hardware
 from epigone.mixing import Mixture, open_mixture
-from epigone.model.base_profile import BASES
+from epigone.model.base_profile import BASES, find_root
 from epigone.model.combination import GuidedDecoder
 from epigone.model.decoder import MANY_ROWS, open_decoder
 from epigone.model.gpt2 import read_shape
@@ -325,7 +325,7 @@ def open_critic(
     from epigone.evaluation.sense import Critic
 
     if name == "auto":
-        name = "none" if base in BASES or not is_english(read_some(author.documents)) else DEFAULT_CRITIC
+        name = "none" if find_root(base) in BASES or not is_english(read_some(author.documents)) else DEFAULT_CRITIC
     if name == "none":
         return None
     hardware = find_hardware(device)
@@ -392,7 +392,7 @@ def attribute(
 
     for number, run in enumerate(runs):
         folder = RunFolder.find(Path(run))
-        model, base = open_model(find_model_folder(run)), folder.read_model_facts().base
+        model, base = open_model(find_model_folder(run)), find_root(folder.read_model_facts().base)
         if base != "none" and base not in bases:
             bases[base] = open_model(find_base(base, progress=False).folder)
         candidates.append(

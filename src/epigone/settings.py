@@ -237,8 +237,8 @@ class TextSettings(ReadSettings):
     files. "auto": documents if there are ten files or more, otherwise spread."""
 
     base: str = "auto"
-    """Model to start from: "modern" or "small" (included), "gpt2" or another GPT-2 on the Hugging Face Hub, a folder,
-    or "none" to train a new model from scratch. "auto": the plan chooses and says why."""
+    """Model to start from: "modern" or "small" (included), "gpt2" or another GPT-2 on the Hugging Face Hub, a folder, a
+    run of yours, or "none" to train a new model from scratch. "auto": the plan chooses and says why."""
     vocab_size: Annotated[int, Field(ge=257, le=65_536)] | Auto = "auto"
     """Tokens in a new model's vocabulary: byte-level BPE, trained on the training text (on an even sample of 100
     million characters if it is longer)."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from epigone.corpus.words import KANA_AND_HAN_ALL
-from epigone.model.base_profile import BASES
+from epigone.model.base_profile import BASES, find_profile, find_root
 
 LETTERS = re.compile(r"[^\W\d_]+")
 """A word here: letters only, so that "o'clock" is two and "mother-in-law" three."""
@@ -58,17 +58,18 @@ def _read_list(path: Path) -> tuple[str, ...]:
 
 def choose_words(base: str) -> Literal["known", "any"]:
     """Which words a model may write unless the user says: small ones misspell, those from no or a bundled base."""
-    return "known" if base in (*BASES, "none") else "any"
+    return "known" if find_root(base) in (*BASES, "none") else "any"
 
 
 def gather_words(texts: Iterable[str], base: str) -> KnownWords:
-    """The words of texts and, where `base` is a bundled one, of its list."""
+    """The words of texts and, where `base` is a bundled one or was tuned from it, of its list."""
     words: set[str] = set()
     mixed: set[str] = set()
     for text in texts:
         words |= list_words(text)
         mixed |= list_mixed_words(text)
-    return KnownWords(read_words(BASES[base].folder) if base in BASES else (), words, mixed=mixed)
+    profile = find_profile(base)
+    return KnownWords(read_words(profile.folder) if profile else (), words, mixed=mixed)
 
 
 class KnownWords:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 PROFILE, BOOKS = "profile.toml", "books.safetensors"
+MANIFEST = "run.json"
+"""Of a run, which says what it was tuned from; read here as far as that."""
 PLACE = Path(__file__).parents[1] / "bases"
 
 
@@ -93,6 +96,29 @@ def read_profile(folder: Path) -> BaseProfile:
 
 BASES = {path.parent.name: read_profile(path.parent) for path in sorted(PLACE.glob(f"*/{PROFILE}"))}
 """The bundled bases by name. A user's folder of the same name is given as ./NAME."""
+
+
+def find_root(base: str) -> str:
+    """The base that a base was tuned from in the end: itself, unless it is the folder of a run or of a run's model."""
+    seen = set[str]()
+    while base not in (*BASES, "none", *seen):
+        seen.add(base)
+        base = read_base_of_run(base) or base
+    return base
+
+
+def read_base_of_run(base: str) -> str:
+    """What a base was tuned from if it is a run or the model of one; "" where that is not known."""
+    folder = Path(base)
+    for place in (folder, folder.parent) if folder.name == "model" else (folder,):
+        with suppress(OSError, RuntimeError, ValueError, LookupError, TypeError):
+            return str(json.loads((place.expanduser() / MANIFEST).read_text("utf-8"))["plan"]["model"]["base"])
+    return ""
+
+
+def find_profile(base: str) -> BaseProfile | None:
+    """The profile of a bundled base, or of the one that a run was tuned from; None for any other base."""
+    return BASES.get(find_root(base))
 
 
 def automatic_bases() -> list[BaseProfile]:

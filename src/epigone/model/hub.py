@@ -20,6 +20,8 @@ from epigone.model.base_profile import BASES
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 GENERATION = "generation_config.json"
+MODEL = "model"
+"""The folder of the model in a run, which is a base too."""
 TOKENIZERS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"})
 """Sets of files, either of which is a complete tokenizer."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack")
@@ -314,7 +316,8 @@ def _as_folder(name: str) -> Path | None:
     try:
         folder = Path(name).expanduser()
         if name and folder.is_dir():
-            return folder
+            model = folder / MODEL
+            return model if (model / CONFIG).is_file() and not (folder / CONFIG).exists() else folder
         is_file = folder.is_file()
     except (OSError, RuntimeError):  # too long for a file name; "~" with an unknown user
         is_file = False

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from epigone.model.base_profile import BASES, BaseProfile
+from epigone.model.base_profile import BaseProfile, find_profile
 from epigone.model.size import Shape
 from epigone.planning.choice import Choice
 from epigone.planning.specs import OptimizerName
@@ -89,8 +89,8 @@ def choose_defaults(
     base: str, shape: Shape, n_bytes: int, *, epochs: float, passes: float, lora: bool
 ) -> TrainingDefaults:
     """Defaults for a new model, a bundled base or another base. `passes`: over the text, as time and epochs allow."""
-    if base in BASES:
-        return _defaults_for_bundled(BASES[base], n_bytes)
+    if profile := find_profile(base):
+        return _defaults_for_bundled(profile, n_bytes)
     soon = Choice(max(3, min(10, round(epochs / 3))), "once a model overfits, later epochs are rarely better")
     if base == "none":
         return _defaults_from_scratch(shape, n_bytes, passes, soon)
@@ -141,6 +141,6 @@ def choose_epochs(base: str, n_bytes: int) -> float:
     """Passes over the text, at most."""
     if base == "none":
         return choose_epochs_from_scratch(n_bytes)
-    if base in BASES:
-        return float(round(BASES[base].epochs(n_bytes)))
+    if profile := find_profile(base):
+        return float(round(profile.epochs(n_bytes)))
     return min(10.0, max(2.0, float(round(4 * math.sqrt(1e6 / n_bytes)))))

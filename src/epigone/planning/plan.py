@@ -14,7 +14,7 @@ from pydantic import Field
 
 from epigone.errors import SettingsError, TextTooShort
 from epigone.hardware import Hardware, choose_precision, find_hardware
-from epigone.model.base_profile import BASES
+from epigone.model.base_profile import BaseProfile, find_profile
 from epigone.model.lora import can_adapt
 from epigone.model.loss import Compilation
 from epigone.model.size import Attention, ModelSpec, Shape, make_shape
@@ -65,6 +65,11 @@ class PlanInputs:
     def base(self) -> str:
         """The base to start from; "none" for a new model."""
         return self.chosen.base.value
+
+    @property
+    def profile(self) -> BaseProfile | None:
+        """Of the bundled base that it starts from, or that the base was tuned from."""
+        return find_profile(self.base)
 
     @property
     def n_bytes(self) -> int:
@@ -145,7 +150,7 @@ def _choose_block_size(settings: TrainSettings, inputs: PlanInputs) -> Choice[in
     else:
         limit = inputs.base_shape.n_positions
         best = min(limit, 256 if inputs.on_cpu else 1024)
-    fewest = BASES[inputs.base].fewest_blocks if inputs.base in BASES else FEWEST_BLOCKS
+    fewest = inputs.profile.fewest_blocks if inputs.profile else FEWEST_BLOCKS
     fits, reason = max(8, n_tokens // fewest), "enough context for a few sentences"
     if fits < best:
         best, reason = 2 ** int(math.log2(fits)), f"so that {n_tokens:,} tokens make {fewest} blocks or more"
@@ -285,8 +290,8 @@ def _choose_batch_size(settings: TrainSettings, inputs: PlanInputs, block_size: 
 
 
 def _choose_tokens_per_step(inputs: PlanInputs) -> int:
-    if inputs.base in BASES:
-        return BASES[inputs.base].choose_tokens_per_step(inputs.n_bytes)
+    if inputs.profile:
+        return inputs.profile.choose_tokens_per_step(inputs.n_bytes)
     return 2048 if inputs.base_shape is None else 1024
 
 

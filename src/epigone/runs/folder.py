@@ -350,9 +350,13 @@ class RunFolder:
     def read_model_facts(self) -> ModelFacts:
         """What is needed to use the model, whatever the rest of the manifest is. Raises FileUnreadable."""
         try:
-            return read_model_facts(read_bytes(self.manifest))
+            facts = read_model_facts(read_bytes(self.manifest))
         except MISSING:
             return ModelFacts()
+        if Path(facts.base).is_absolute() and not exists(Path(facts.base)):  # both runs were moved together
+            near = (self.path.parent / Path(facts.base).name, self.path.resolve().parent.parent)
+            return facts.model_copy(update={"base": next((str(one) for one in near if self.is_run(one)), facts.base)})
+        return facts
 
     def write_sampling(self, record: SamplingRecord) -> None:
         """sampling.json: how the temperature was chosen. Raises OutputError."""
