@@ -15,12 +15,15 @@ import httpx2
 from starlette.testclient import TestClient
 
 from epigone.serving.app import Limits, Service, make_app
+from epigone.serving.engine import Engine
 from epigone.serving.guard import AccessRules
 from epigone.serving.library import ModelLibrary
 from epigone.serving.server import Server, bind, serve
 from helpers_front import shared_run
 
 HERE = "http://127.0.0.1"
+N_THREADS = 2
+"""Model threads, as on a machine with two cores."""
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def serving(
 ) -> Iterator[TestClient]:
     """A client of a server that has the run of all tests, and nothing else."""
     library = ModelLibrary(None, [shared_run().path], with_bases=False)
-    app = make_app(library, rules or AccessRules(), limits or Limits(), plain=plain)
+    app = make_app(library, rules or AccessRules(), limits or Limits(), engine=Engine(N_THREADS), plain=plain)
     with TestClient(app, base_url=base_url, raise_server_exceptions=False) as client:
         yield client
 
@@ -69,7 +72,8 @@ def live(
 ) -> Iterator[Live]:
     """A server that runs in a thread of this process; it has the run of all tests, or another library."""
     library = library or ModelLibrary(None, [shared_run().path], with_bases=False)
-    server = Server(make_app(library, AccessRules(), limits or Limits()), drain_seconds=drain_seconds)
+    app = make_app(library, AccessRules(), limits or Limits(), engine=Engine(N_THREADS))
+    server = Server(app, drain_seconds=drain_seconds)
     address, started = bind("127.0.0.1", 0), Event()
     thread = Thread(target=serve, args=(server, address, started.set))
     thread.start()

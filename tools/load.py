@@ -25,6 +25,7 @@ from typing import Any
 PROMPT = "When the sun went down "
 REQUESTS = 16
 """Different ones; all answers to the same one have to be equal."""
+BY_CLOCK, BY_PROCESSOR = "by the clock", "of the server's processor time"
 PATIENCE = 120.0
 """Seconds in which an answer has to end."""
 
@@ -188,13 +189,17 @@ def show_rate(asked: argparse.Namespace) -> int:
             for n_clients in asked.clients:
                 before = server.read_processor()
                 n, seconds, first = asyncio.run(measure(server.port, n_clients, asked.tokens, asked.model))
-                rates.setdefault(f"{n_clients} clients: by the clock", []).append(n / seconds)
-                rates.setdefault(f"{n_clients} clients: of the server's processor time", []).append(
-                    n / max(0.01, server.read_processor() - before)
-                )
+                used = max(0.01, server.read_processor() - before)
+                rates.setdefault(f"{n_clients} clients: {BY_CLOCK}", []).append(n / seconds)
+                rates.setdefault(f"{n_clients} clients: {BY_PROCESSOR}", []).append(n / used)
                 firsts.setdefault(n_clients, []).extend(first)
     for name, values in rates.items():
         print(f"{name:52} {median(values):8,.0f} tokens a second ({min(values):,.0f} to {max(values):,.0f})")
+    whole = median(rates["write, eight texts: by the clock"])
+    for n_clients in asked.clients:
+        clock, processor = (median(rates[f"{n_clients} clients: {how}"]) for how in (BY_CLOCK, BY_PROCESSOR))
+        cores = clock / processor
+        print(f"{n_clients} clients: {clock / whole:.0%} of write by the clock, with {cores:.1f} cores at work")
     for n_clients, values in firsts.items():
         last = sorted(values)[min(len(values) - 1, int(0.99 * len(values)))]
         print(f"{n_clients} clients: first text after {1000 * median(values):.0f} ms, p99 {1000 * last:.0f} ms")

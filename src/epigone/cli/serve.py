@@ -66,9 +66,11 @@ def serve(runs: Sequence[str], settings: ServeOptions) -> int:
 
     with loading(quiet=False):
         from epigone.serving.app import Limits, make_app
+        from epigone.serving.engine import Engine
         from epigone.serving.library import ModelLibrary, find_runs
         from epigone.serving.server import Server, bind, make_rules
         from epigone.serving.server import serve as run_server
+    engine = Engine()  # with a thread for each core, idle or not; only its steps may wait for one another
     use_idle_threads()
     rules = make_rules(
         settings.host,
@@ -79,6 +81,6 @@ def serve(runs: Sequence[str], settings: ServeOptions) -> int:
     library = ModelLibrary(RUNS, find_runs(Path(find_model(name)) for name in runs))
     limits = Limits(most_requests=settings.queue, seconds=settings.timeout)
     address = bind(settings.host, settings.port)
-    app = make_app(library, rules, limits, plain=settings.defaults == "plain")
+    app = make_app(library, rules, limits, engine=engine, plain=settings.defaults == "plain")
     run_server(Server(app), address, lambda: print_piece(f"epigone serves at {address.name(rules.token)}\n"))
     return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -174,8 +175,9 @@ class GenerationBatch:
     decoded until the last of them has.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+    def __init__(self, decoder: Decoder, reading: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
+        """`reading`: in this context prompts are read, and contexts that move on."""
+        self._decoder, self._reading = decoder, reading
         self._states: dict[Generation, DecoderState] = {}
         """Of those that have begun, in order."""
         self._waiting: list[Generation] = []
@@ -208,7 +210,8 @@ class GenerationBatch:
         joining, self._waiting = [*full, *self._waiting], []
         for generation in joining:
             alike = next((other for other in begun if generation.begins_like(other)), None)
-            state = self._states[alike].copy() if alike else generation.begin(self._decoder)
+            with self._reading():
+                state = self._states[alike].copy() if alike else generation.begin(self._decoder)
             self._states[generation] = state
             begun.append(generation)
         for generation in begun:

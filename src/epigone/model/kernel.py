@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import local
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -36,6 +37,21 @@ VARIANTS = (("-march=native", "-fopenmp"), ("-march=native",), ("-mcpu=native",)
 """Options that not every compiler knows; the first ones that work are taken."""
 SECONDS = 60
 """For the compiler; it takes about one."""
+
+
+class _Share(local):
+    n_threads = 0
+
+
+_share = _Share()
+
+
+def use_threads(count: int) -> None:
+    """Let steps that the calling thread takes be computed by so many threads; 0, as it is at first: by torch's number.
+
+    Their bits do not depend on it, so it may change from step to step.
+    """
+    _share.n_threads = count
 
 
 class _Matrix(ctypes.Structure):
@@ -104,7 +120,7 @@ class CompiledModel:
         Raises IndexError where a token is not in the vocabulary.
         """
         rows = (_Row * len(ids))(*_list_rows(texts))
-        n_threads = torch.get_num_threads()
+        n_threads = _share.n_threads or torch.get_num_threads()
         most_slots = max(text.slot for text in texts) + 1
         n_scratch = self._library.epigone_count_scratch(ctypes.byref(self._model), len(ids), most_slots, n_threads)
         scratch, logits = torch.empty(n_scratch), torch.empty(len(ids), self.n_vocabulary)

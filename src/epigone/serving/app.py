@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import torch
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -94,13 +95,14 @@ class Counts:
 
 
 class Service:
-    """Everything that answers share: the models, the model thread, limits and counts."""
+    """Everything that answers share: the models, the model threads, limits and counts."""
 
     def __init__(self, library: ModelLibrary, engine: Engine, limits: Limits, *, plain: bool) -> None:
         self.library, self.engine, self.limits, self.plain = library, engine, limits, plain
         self.counts = Counts()
         self.draining = False
-        self._workers = ThreadPoolExecutor(2, thread_name_prefix="epigone-prepare")
+        n_cores = torch.get_num_threads()  # model threads change what others get
+        self._workers = ThreadPoolExecutor(2, "epigone-prepare", initializer=torch.set_num_threads, initargs=(n_cores,))
 
     async def work(self, function: Callable[..., T], *arguments: Any) -> T:
         """The result of what takes long and is not the model's work, computed in another thread. Raises ApiError."""

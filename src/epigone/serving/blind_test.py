@@ -1,4 +1,4 @@
-"""The quiz of the page: held-out passages of the author, and passages that the model thread writes beside them."""
+"""The quiz of the page: held-out passages of the author, and passages that the model threads write beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completions: from a request to texts in the model thread, and from these to OpenAI's choices, whole or streamed."""
+"""Completions: from a request to texts in the model threads, and from these to OpenAI's choices, whole or streamed."""
 
 from __future__ import annotations
 
@@ -371,7 +371,7 @@ class Completion:
 
 
 async def next_event(task: Task) -> object:
-    """What the model thread says next. Raises ApiError where it failed."""
+    """What the model threads say next. Raises ApiError where it failed."""
     event = await task.events.get()
     if isinstance(event, EpigoneError):
         raise translate(event)

@@ -1,8 +1,10 @@
-"""The model thread: computes for all requests, their texts decoded together; a new one joins at the next token.
+"""The model threads: they compute for all requests, texts decoded together; a new one joins at the next token.
 
-Requests wait in line where there are more texts than are decoded at once. Each gets what it gets alone: its random
-numbers, guards and stop conditions are its own (`Generation`), and the sums of one text do not depend on the texts
-beside it (`GenerationBatch`).
+Where the C kernel is, texts are divided between two threads, each of which decodes its own in one batch and waits for
+no other: the tokens are drawn by Python, of which one thread runs at a time, and the other one computes meanwhile. A
+thread that is alone at work lets the kernel use all cores. Requests wait in line where there are more texts than are
+decoded at once. Each gets what it gets alone: its random numbers, guards and stop conditions are its own (`Generation`)
+and its sums do not depend on the texts beside it (`GenerationBatch`), so neither on the thread.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any
@@ -20,10 +23,14 @@ from typing import Any
 import torch
 
 from epigone.generation.batch import DrawnToken, Generation, GenerationBatch, StreamedText
+from epigone.hardware import find_hardware
 from epigone.model.decoder import Decoder
+from epigone.model.kernel import load_kernel, use_threads
 
 MOST_ROWS = 20
 """Texts that are decoded at once. From 24 on Int8Linear computes otherwise, and more at once were hardly faster."""
+MOST_THREADS = 2
+"""That compute. More were not tried: a third of the time is Python, of which one thread runs at a time."""
 MOST_PER_STEP = 4
 """Texts that join at one step, so that reading their prompts does not hold up the others for long."""
 TOGETHER_SECONDS = 0.02
@@ -44,7 +51,7 @@ class TextStep:
 
 
 class Task:
-    """What a request wants from the model thread: generations of one decoder, or slices of other work."""
+    """What a request wants from the model threads: generations of one decoder, or slices of other work."""
 
     def __init__(
         self,
@@ -56,7 +63,7 @@ class Task:
         """`deadline`: of `time.monotonic`; texts then end where they are, and what has not begun fails."""
         self.decoder, self.generations, self.slices = decoder, list(generations), slices
         self.events: asyncio.Queue[TextStep | BaseException | object] = asyncio.Queue()
-        """What the model thread has done, in order; None is the end, an exception a failure."""
+        """What the model threads have done, in order; None is the end, an exception a failure."""
         self.waiting = deque(enumerate(self.generations))
         self.n_left = len(self.generations)
         self.deadline, self.cancelled, self.was_told = deadline, False, False
@@ -64,197 +71,118 @@ class Task:
 
 @dataclass(slots=True)
 class EngineCounts:
-    """What the model thread has done, for /metrics."""
+    """What the model threads have done, for /metrics."""
 
     tokens: int = 0
     steps: int = 0
     busy_seconds: float = 0.0
     failures: int = 0
-    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    recent: deque[tuple[float, float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    """When steps began and ended, and their tokens."""
 
-    def count(self, seconds: float, n_tokens: int) -> None:
+    def count(self, began: float, ended: float, n_tokens: int) -> None:
         """One step more."""
         self.tokens += n_tokens
         self.steps += 1
-        self.busy_seconds += seconds
-        self.recent.append((seconds, n_tokens))
+        self.busy_seconds += ended - began
+        self.recent.append((began, ended, n_tokens))
 
     @property
     def tokens_per_second(self) -> float:
-        """Of the last steps; 0 before the first."""
-        seconds = sum(each for each, _ in self.recent)
-        return sum(n for _, n in self.recent) / seconds if seconds else 0.0
+        """Of the last steps; 0 before the first. Time in which two threads computed counts once."""
+        recent, seconds, until = sorted(self.recent), 0.0, -math.inf
+        for began, ended, _ in recent:
+            seconds += max(0.0, ended - max(began, until))
+            until = max(until, ended)
+        return sum(n_tokens for *_, n_tokens in recent) / seconds if seconds else 0.0
 
 
-class Engine:
-    """The model thread and the line in front of it."""
+class ModelThread(Thread):
+    """One of the threads that compute: the texts that are its own, a batch for each decoder."""
 
-    def __init__(self, most_rows: int = MOST_ROWS) -> None:
-        self.most_rows = most_rows
-        self.counts = EngineCounts()
-        self._condition = Condition()
-        self._new: deque[Task] = deque()
-        """Tasks that have generations that wait."""
-        self._slicing: deque[Task] = deque()
-        self._batches: dict[int, tuple[Decoder, GenerationBatch]] = {}
-        self._owners: dict[Generation, tuple[Task, int]] = {}
-        self._untold: list[tuple[Task, Any]] = []
-        self._told = 0.0
-        self._closing = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = Thread(target=self._run, name="epigone-model", daemon=True)
-
-    def start(self) -> None:
-        """Begin to compute, for tasks of the event loop that is running."""
-        self._loop = asyncio.get_running_loop()
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the thread after its step; tasks that are left get no more events."""
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
-        self._thread.join()
-
-    def submit(self, task: Task) -> None:
-        """Let a task begin with the next step, or as soon as there is room."""
-        with self._condition:
-            (self._slicing if task.slices is not None else self._new).append(task)
-            self._condition.notify()
-
-    def cancel(self, task: Task) -> None:
-        """Give up a task, done or not: at the next step its texts are gone."""
-        with self._condition:
-            task.cancelled = True
-            self._condition.notify()
-
-    def end_all(self) -> None:
-        """Let all texts end where they are."""
-        with self._condition:
-            for task in (*self._new, *self._slicing, *(task for task, _ in self._owners.values())):
-                task.deadline = 0.0
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
+    def __init__(self, engine: Engine, number: int) -> None:
+        super().__init__(name=f"epigone-model-{number}", daemon=True)
+        self.batches: dict[int, tuple[Decoder, GenerationBatch]] = {}
+        self.owners: dict[Generation, tuple[Task, int]] = {}
+        """The task of each generation, and its number there."""
+        self.is_busy = False
+        """Whether it computes; else it waits for work."""
+        self.slicing: Task | None = None
+        """The task of whose other work it does a slice now."""
+        self._engine = engine
 
     @property
     def n_rows(self) -> int:
-        """Texts that are being decoded."""
-        return sum(generation.count for generation in list(self._owners))
-
-    @property
-    def n_waiting(self) -> int:
-        """Requests that have texts which wait."""
-        return len(self._new)
-
-    # -- the thread
+        """Texts that it decodes."""
+        return sum(generation.count for generation in list(self.owners))
 
     @torch.inference_mode()
-    def _run(self) -> None:
-        while self._wait():
+    def run(self) -> None:
+        """Compute until the engine is closed."""
+        while self._engine.wait_for_work(self):
             try:
                 outgoing = self._compute()
             except Exception as error:  # the thread has to go on, whatever it is
                 LOG.exception("the model thread failed")
-                outgoing = [lost for key in list(self._batches) for lost in self._fail(key, error)]
-            self._tell(outgoing)
+                outgoing = [lost for key in list(self.batches) for lost in self._fail(key, error)]
+            self._engine.tell(outgoing)
 
     def _compute(self) -> list[tuple[Task, Any]]:
         """One step of all texts, and one slice of other work; what is to be told of them."""
+        outgoing = self._engine.drop_late()
         self._drop_cancelled()
-        outgoing = self._drop_late()
-        self._admit()
-        for key in list(self._batches):
+        self._engine.admit(self)
+        for key in list(self.batches):
             outgoing += self._step(key)
         return outgoing + self._do_slice()
 
-    def _wait(self) -> bool:
-        """Whether there is work, as soon as there is; not any more once it is closed."""
-        with self._condition:
-            while not (self._closing or self._new or self._owners or self._slicing):
-                self._condition.wait()
-            return not self._closing
-
     def _drop_cancelled(self) -> None:
-        with self._condition:
-            self._new = deque(task for task in self._new if not task.cancelled)
-            self._slicing = deque(task for task in self._slicing if not task.cancelled)
-        for generation, (task, _) in list(self._owners.items()):
+        for generation, (task, _) in list(self.owners.items()):
             if task.cancelled:
                 self._remove(generation, task)
 
-    def _drop_late(self) -> list[tuple[Task, Any]]:
-        """Give up tasks of which something still waits when their time is over."""
-        now = time.monotonic()
-        with self._condition:
-            late = [task for task in (*self._new, *self._slicing) if task.deadline < now]
-            for task in late:
-                task.cancelled = True
-        if late:
-            self._drop_cancelled()
-        return [(task, TimeoutError()) for task in late]
+    def add(self, generation: Generation, task: Task, number: int) -> None:
+        """Let a text join at the next step."""
+        assert task.decoder is not None
+        empty = GenerationBatch(task.decoder, self._engine.use_all_cores)
+        _, batch = self.batches.setdefault(id(task.decoder), (task.decoder, empty))
+        batch.add(generation)
+        self.owners[generation] = task, number
 
     def _remove(self, generation: Generation, task: Task) -> None:
         key = id(task.decoder)
-        del self._owners[generation]
-        _, batch = self._batches[key]
+        del self.owners[generation]
+        _, batch = self.batches[key]
         batch.remove(generation)
         if not batch.generations:
-            del self._batches[key]
-
-    def _admit(self) -> None:
-        """Let texts join, one of each request in turn, while there is room."""
-        room, n_joined = self.most_rows - self.n_rows, 0
-        while self._new and n_joined < MOST_PER_STEP:
-            task = self._new[0]
-            number, generation = task.waiting[0]
-            if generation.count > room and self._owners:
-                return
-            with self._condition:
-                task.waiting.popleft()
-                self._new.popleft()
-                if task.waiting:
-                    self._new.append(task)
-            assert task.decoder is not None
-            _, batch = self._batches.setdefault(id(task.decoder), (task.decoder, GenerationBatch(task.decoder)))
-            batch.add(generation)
-            self._owners[generation] = task, number
-            room -= generation.count
-            n_joined += 1
+            del self.batches[key]
 
     def _step(self, key: int) -> list[tuple[Task, Any]]:
-        _, batch = self._batches[key]
-        started = time.perf_counter()
+        _, batch = self.batches[key]
+        began = time.perf_counter()
         try:
             batch.step()
         except Exception as error:  # whatever it is, the other requests go on
             LOG.exception("a step of the model failed")
             return self._fail(key, error)
         outgoing: list[tuple[Task, Any]] = []
-        n_tokens = 0
         for generation in batch.generations:
-            task, number = self._owners[generation]
-            n_tokens += len(generation.drawn)
+            task, number = self.owners[generation]
             done = generation.is_done or task.deadline < time.monotonic()
             pieces = generation.pieces + (list(generation.finish()) if done else [])
             outgoing.append((task, TextStep(number, generation.drawn, pieces, done)))
             if done:
                 self._remove(generation, task)
-                task.n_left -= 1
-                if not task.n_left:
-                    outgoing.append((task, None))
-        self.counts.count(time.perf_counter() - started, n_tokens)
+        self._engine.count(began, time.perf_counter(), sum(len(step.drawn) for _, step in outgoing))
         return outgoing
 
     def _fail(self, key: int, error: Exception) -> list[tuple[Task, Any]]:
         """Give up all texts of a batch."""
-        self.counts.failures += 1
-        self._batches.pop(key, None)
-        lost = {each: task for each, (task, _) in self._owners.items() if id(task.decoder) == key}
+        self._engine.count_failure()
+        self.batches.pop(key, None)
+        lost = {each: task for each, (task, _) in self.owners.items() if id(task.decoder) == key}
         for generation in lost:
-            del self._owners[generation]
+            del self.owners[generation]
         tasks = set(lost.values())
         for task in tasks:
             task.cancelled = True
@@ -262,37 +190,199 @@ class Engine:
 
     def _do_slice(self) -> list[tuple[Task, Any]]:
         """One slice of the work of the task that has waited longest."""
-        if not self._slicing:
+        task = self._engine.take_slicing(self)
+        if task is None:
             return []
-        with self._condition:
-            task = self._slicing.popleft()
         assert task.slices is not None
         try:
-            result = next(task.slices)
+            with self._engine.use_all_cores():
+                result = next(task.slices)
         except StopIteration:
             return [(task, None)]
         except Exception as error:  # see above
             LOG.exception("a request's work failed")
-            self.counts.failures += 1
+            self._engine.count_failure()
             return [(task, error)]
-        with self._condition:
-            self._slicing.append(task)
+        finally:
+            self.slicing = None
+        self._engine.submit(task)
         return [(task, result)]
 
-    def _tell(self, outgoing: list[tuple[Task, Any]]) -> None:
+
+class Engine:
+    """The model threads and the line in front of them."""
+
+    def __init__(self, n_threads: int | None = None, most_rows: int = MOST_ROWS) -> None:
+        """`n_threads`: by default one for each of torch's, two at most; one where the C kernel does not compute."""
+        n_threads = n_threads or (min(MOST_THREADS, torch.get_num_threads()) if has_kernel() else 1)
+        self.counts = EngineCounts()
+        self._most_rows = max(1, most_rows // n_threads)
+        """Of each thread."""
+        self._n_cores = 1
+        self._condition = Condition()
+        """Held for everything below, and for what threads share of tasks."""
+        self._new: deque[Task] = deque()
+        """Tasks that have generations that wait."""
+        self._slicing: deque[Task] = deque()
+        self._untold: list[tuple[Task, Any]] = []
+        self._told = 0.0
+        self._closing = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._threads = [ModelThread(self, number) for number in range(n_threads)]
+
+    def start(self) -> None:
+        """Begin to compute, for tasks of the event loop that is running."""
+        self._loop = asyncio.get_running_loop()
+        self._n_cores = torch.get_num_threads()
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End the threads after their steps; tasks that are left get no more events."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def submit(self, task: Task) -> None:
+        """Let a task begin, or go on, with the next step, or as soon as there is room."""
+        with self._condition:
+            (self._slicing if task.slices is not None else self._new).append(task)
+            self._condition.notify_all()
+
+    def cancel(self, task: Task) -> None:
+        """Give up a task, done or not: at the next step its texts are gone."""
+        with self._condition:
+            task.cancelled = True
+            self._condition.notify_all()
+
+    def end_all(self) -> None:
+        """Let all texts end where they are."""
+        with self._condition:
+            running = [task for thread in self._threads for task, _ in list(thread.owners.values())]
+            slicing = [thread.slicing for thread in self._threads if thread.slicing]
+            for task in (*self._new, *self._slicing, *running, *slicing):
+                task.deadline = 0.0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether all threads run."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def n_rows(self) -> int:
+        """Texts that are being decoded."""
+        return sum(thread.n_rows for thread in self._threads)
+
+    @property
+    def n_waiting(self) -> int:
+        """Requests that have texts which wait."""
+        return len(self._new)
+
+    # -- for the threads
+
+    def wait_for_work(self, thread: ModelThread) -> bool:
+        """Whether there is something to do, as soon as there is; not any more once it is closed."""
+        with self._condition:
+            thread.is_busy = False
+            while not (self._closing or self._new or thread.owners or self._slicing):
+                self._condition.wait()
+            thread.is_busy = True
+            n_busy = sum(each.is_busy for each in self._threads)
+        if len(self._threads) > 1:
+            torch.set_num_threads(1)  # of this thread, for what tokens are drawn from, which is small
+            use_threads(max(1, self._n_cores // n_busy))
+        return not self._closing
+
+    @contextmanager
+    def use_all_cores(self) -> Iterator[None]:
+        """For torch's products of many rows, always: their bits may depend on the number, unlike the kernel's."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._n_cores)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def drop_late(self) -> list[tuple[Task, Any]]:
+        """Forget what waits and was given up, and give up tasks of which something waits when their time is over."""
+        now = time.monotonic()
+        with self._condition:
+            waiting = [task for task in (*self._new, *self._slicing) if not task.cancelled]
+            late = [task for task in waiting if task.deadline < now]
+            for task in late:
+                task.cancelled = True
+            self._new = deque(task for task in self._new if not task.cancelled)
+            self._slicing = deque(task for task in self._slicing if not task.cancelled)
+        return [(task, TimeoutError()) for task in late]
+
+    def admit(self, thread: ModelThread) -> None:
+        """Let texts join a thread's, one of each request in turn, while it has room and no other has fewer."""
+        with self._condition:
+            for _ in range(MOST_PER_STEP):
+                if not self._new or not self._has_room(thread):
+                    return
+                task = self._new.popleft()
+                number, generation = task.waiting.popleft()
+                if task.waiting:
+                    self._new.append(task)
+                thread.add(generation, task, number)
+
+    def _has_room(self, thread: ModelThread) -> bool:
+        """For the next text. A thread that does other work is not waited for."""
+        _, generation = self._new[0].waiting[0]
+        n_own = thread.n_rows
+        others = (each.n_rows for each in self._threads if each is not thread and not each.slicing)
+        return n_own <= min(others, default=n_own) and (not n_own or n_own + generation.count <= self._most_rows)
+
+    def take_slicing(self, thread: ModelThread) -> Task | None:
+        """The task whose other work a thread does next; one that has texts leaves it to one that has nothing to do."""
+        with self._condition:
+            if not self._slicing or (thread.owners and not all(each.is_busy for each in self._threads)):
+                return None
+            thread.slicing = self._slicing.popleft()
+            return thread.slicing
+
+    def count(self, began: float, ended: float, n_tokens: int) -> None:
+        """One step of a thread more."""
+        with self._condition:
+            self.counts.count(began, ended, n_tokens)
+
+    def count_failure(self) -> None:
+        """A step that failed."""
+        with self._condition:
+            self.counts.failures += 1
+
+    def tell(self, outgoing: list[tuple[Task, Any]]) -> None:
         """Pass on what was done: the first words of a text and its end at once, the rest a little later, together.
 
-        Each time the event loop runs, this thread has to wait for it.
+        Each time the event loop runs, these threads have to wait for it.
         """
-        self._untold += outgoing
-        now = time.monotonic()
-        at_once = any(not task.was_told or not isinstance(event, TextStep) for task, event in outgoing)
-        if at_once or now - self._told >= TOGETHER_SECONDS or not (self._owners or self._slicing or self._new):
-            for task, _ in outgoing:
+        with self._condition:
+            at_once = False
+            for task, event in outgoing:
+                self._untold.append((task, event))
+                at_once = at_once or not task.was_told or not isinstance(event, TextStep)
                 task.was_told = True
-            if self._untold and self._loop is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(_deliver, self._untold)
-            self._untold, self._told = [], now
+                if isinstance(event, TextStep) and event.done:
+                    task.n_left -= 1
+                    if not task.n_left:
+                        self._untold.append((task, None))
+                        at_once = True
+            now = time.monotonic()
+            if at_once or now - self._told >= TOGETHER_SECONDS or not self._has_work():
+                if self._untold and self._loop is not None and not self._loop.is_closed():
+                    self._loop.call_soon_threadsafe(_deliver, self._untold)
+                self._untold, self._told = [], now
+
+    def _has_work(self) -> bool:
+        return bool(self._new or self._slicing or any(thread.owners for thread in self._threads))
+
+
+def has_kernel() -> bool:
+    """Whether models are computed by the C kernel."""
+    return find_hardware().device == "cpu" and load_kernel() is not None
 
 
 def _deliver(outgoing: list[tuple[Task, Any]]) -> None:
