@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal, TypedDict
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypedDict
 
 from epigone.corpus import parse_cache
 from epigone.corpus.anonymize import Anonymizer, Replaced
@@ -29,7 +29,7 @@ from epigone.corpus.line_layout import LEAST_CONTINUED, LineJoiner, Wrapping, fi
 from epigone.corpus.readers.archives import Member, is_archive, read_members
 from epigone.corpus.readers.formats import NEVER_PLAIN, SUFFIXES, find_format
 from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
-from epigone.corpus.readers.reader import Beginning, DropLog, Dropped, Format, ReadContext, to_valid
+from epigone.corpus.readers.reader import Beginning, DropLog, Dropped, Format, ReadContext, find_suffix, to_valid
 from epigone.corpus.readers.speakers import FOR_SPEAKERS, Speakers
 from epigone.corpus.reading_pool import FileResult, read_all
 from epigone.corpus.sources import Source, find_sources, name_skipped, name_unread, unreadable
@@ -175,9 +175,12 @@ class TextCounter:
 class ReceiptBuilder:
     """Builds the receipt of a file from its pieces, and cleans them if asked to."""
 
-    def __init__(self, cleaner: GutenbergCleaner | None = None, drops: DropLog | None = None) -> None:
-        """`drops`: where page furniture is counted that is left out."""
-        self.cleaner, self.drops = cleaner, drops
+    def __init__(
+        self, cleaner: GutenbergCleaner | None = None, drops: DropLog | None = None, *, hashes: bool = True
+    ) -> None:
+        """`drops`: where page furniture is counted that is left out. `hashes`: whether the pieces are those of the
+        file, whose hash the receipt has."""
+        self.cleaner, self.drops, self.hashes = cleaner, drops, hashes
         self._first: DecodedText | None = None
         self._digest, self._counter = hashlib.sha256(), TextCounter()
         self._n_bytes = self._n_bytes_bom = self._n_bytes_newlines = 0
@@ -202,7 +205,8 @@ class ReceiptBuilder:
         """The cleaned text of the next piece."""
         raw, decoded = piece
         self._first = self._first or decoded
-        self._digest.update(raw)
+        if self.hashes:
+            self._digest.update(raw)
         self._n_bytes += decoded.n_bytes
         self._n_bytes_bom += decoded.n_bytes_bom
         self._n_bytes_newlines += decoded.n_bytes_newlines
@@ -214,25 +218,29 @@ class ReceiptBuilder:
         self._counter.add(text)
         return text
 
-    def finish(self, name: str, address: str = "") -> FileReceipt:
-        """The receipt, after the last piece."""
+    def finish(self, name: str, address: str = "", **known: Any) -> FileReceipt:
+        """The receipt, after the last piece. `known`: what is known better than from the pieces."""
         assert self._first is not None
-        n_bytes_cut = sum(cut.n_bytes for cut in self.cuts)
+        cuts = self.cuts
+        n_bytes_cut = sum(cut.n_bytes for cut in cuts)
+        found: dict[str, Any] = {
+            "sha256": self._digest.hexdigest(),
+            "n_bytes": self._n_bytes,
+            "encoding": self._first.encoding,
+            "reason": self._first.reason,
+            "warning": self._first.warning,
+            "dropped": self.drops.list() if self.drops is not None else (),
+        }
         return FileReceipt(
             name=name,
-            sha256=self._digest.hexdigest(),
-            n_bytes=self._n_bytes,
             n_bytes_bom=self._n_bytes_bom,
             n_bytes_newlines=self._n_bytes_newlines,
             n_bytes_cut=n_bytes_cut,
             n_bytes_kept=self._n_bytes - self._n_bytes_bom - self._n_bytes_newlines - n_bytes_cut,
-            encoding=self._first.encoding,
-            reason=self._first.reason,
-            warning=self._first.warning,
-            cuts=self.cuts,
+            cuts=cuts,
             address=address,
-            dropped=self.drops.list() if self.drops is not None else (),
             **self._counter.as_counts(),
+            **{**found, **known},
         )
 
 
@@ -275,7 +283,7 @@ class Corpus:
     @property
     def files(self) -> tuple[FileReceipt, ...]:
         """The receipt of each file, once."""
-        return tuple({id(document.receipt): document.receipt for document in self.documents}.values())
+        return list_files(self.documents)
 
     @property
     def n_characters(self) -> int:
@@ -286,6 +294,11 @@ class Corpus:
     def n_bytes(self) -> int:
         """Bytes of all documents in UTF-8."""
         return sum(file.n_bytes_utf8 for file in self.files)
+
+
+def list_files(documents: Iterable[Document]) -> tuple[FileReceipt, ...]:
+    """The receipt of each file that the documents are in, once."""
+    return tuple({id(document.receipt): document.receipt for document in documents}.values())
 
 
 def read_corpus(
@@ -404,7 +417,7 @@ def _check_size(documents: Sequence[Document], skipped: Sequence[str], smallest_
     if not documents:
         shown = " ".join(skipped[:3]) + (" …" if len(skipped) > 3 else "")
         raise TextNotFound(f"No text was found. {shown}".strip(), hint="Give at least one file with text in it.")
-    files = make_corpus(documents).files
+    files = list_files(documents)
     n_bytes = sum(file.n_bytes_utf8 for file in files)
     if n_bytes < smallest_bytes:
         where = files[0].name if len(files) == 1 else f"The text in {len(files):,} files"
@@ -557,11 +570,11 @@ class _Reading:
             row_groups=source.row_groups,
         )
         drops = context.drops if known.name in WITH_PAGES else None
-        receipt, texts, first = self._start_receipt(drops), list[Text](), None
+        receipt, texts, first = self._start_receipt(drops, hashes=False), list[Text](), None
         found = parse_cache.parse(known, file, context, sha256) if self.caches else known.read(file, context)
         for parsed in found:
             receipt.start_document()
-            first, is_blank = first or replace(parsed, text=""), True
+            first, is_blank = first or (parsed.title, parsed.author, parsed.date), True
             for piece in join_near_boilerplate(map(as_piece, divide_text(parsed.text, PART_CHARACTERS))):
                 text = receipt.add(piece)
                 is_blank = is_blank and not text.strip()
@@ -577,17 +590,19 @@ class _Reading:
             what = f"{source.name} is {known.title} with no text in it."
             raise TextTooShort(what, hint="Give a file with text in it.")
         decoded = context.decoded[0] if context.decoded else None
-        finished = replace(
-            receipt.finish(source.name, source.find_address()),
+        title, author, date = first
+        finished = receipt.finish(
+            source.name,
+            source.find_address(),
             sha256=sha256,
             n_bytes=n_bytes,
             encoding=decoded.encoding if decoded else "utf-8",
             reason=decoded.reason if decoded else known.title,
             warning=decoded.warning if decoded else "",
             format=known.name,
-            title=to_valid(first.title),
-            author=to_valid(first.author),
-            date=to_valid(" ".join(first.date.split())),
+            title=to_valid(title),
+            author=to_valid(author),
+            date=to_valid(" ".join(date.split())),
             n_documents=len(texts),
             dropped=context.drops.list(),
             notes=tuple(map(to_valid, (*context.notes, *speakers.describe_all()))),
@@ -604,7 +619,7 @@ class _Reading:
         documents, unknown = list[Document](), list[str]()
         n_unread, only = len(self.unread), None
         for member in read_members(file, beginning, limits):
-            if PurePosixPath(member.name).suffix.lower() not in SUFFIXES:
+            if find_suffix(member.name) not in SUFFIXES:
                 unknown.append(member.name)
                 continue
             documents += self._read_member(member, source, limits)
@@ -648,9 +663,9 @@ class _Reading:
         if self.settings.speaker and not speakers.found:
             speakers.check(source.name)
 
-    def _start_receipt(self, drops: DropLog | None) -> ReceiptBuilder:
+    def _start_receipt(self, drops: DropLog | None, *, hashes: bool = True) -> ReceiptBuilder:
         cleaner = None if self.settings.keep_boilerplate else GutenbergCleaner()
-        return ReceiptBuilder(cleaner, drops if self.settings.furniture == "drop" else None)
+        return ReceiptBuilder(cleaner, drops if self.settings.furniture == "drop" else None, hashes=hashes)
 
 
 def _hash(file: BinaryIO, start: int, end: int) -> str:

@@ -67,6 +67,8 @@ BINARIES = (
     (b"ID3", "a sound"),
     (b"fLaC", "a sound"),
 )
+BINARY_MARKS = tuple(mark for mark, _ in BINARIES)
+MARKS = tuple(mark for mark, _ in BYTE_ORDER_MARKS)
 TEXTLIKE_MAGIC = (b"MZ", b"BZh", b"RIFF", b"ID3", b"GIF8", b"OggS", b"fLaC")
 """File marks that a text could begin with: they count only together with control characters."""
 ZIPPED = (
@@ -305,7 +307,9 @@ def _not_a_text(name: str, what: str, hint: str = UNKNOWN_KIND) -> TextUnreadabl
 
 def identify_binary(data: bytes) -> str:
     """The kind of binary file that begins like this, such as "a PNG image", or ""."""
-    kind = next((kind for mark, kind in BINARIES if _begins_like(data, mark)), "")
+    kind = ""
+    if data.startswith(BINARY_MARKS):
+        kind = next((kind for mark, kind in BINARIES if _begins_like(data, mark)), "")
     if kind == "a zip archive":
         return next((inner for mark, inner in ZIPPED if mark in data[:SAMPLE_BYTES]), kind)
     if data[KINDLE_PLACE] in KINDLE_MARK:
@@ -417,8 +421,30 @@ def as_piece(text: str) -> DecodedPiece:
 
 def decode(data: bytes, *, name: str, encoding: str = "auto") -> DecodedText:
     """Decode `data`; `name` is used in messages. Raises TextTooShort if empty, TextUnreadable if it is not text."""
+    if encoding == "auto" and (plain := _decode_plain(data)):
+        return plain
     ((_, decoded),) = read_pieces(io.BytesIO(data), name=name, encoding=encoding, size=len(data) + 1)
     return decoded
+
+
+def _decode_plain(data: bytes) -> DecodedText | None:
+    """UTF-8 in which nothing asks for a closer look, as in nearly every text; None for what may be anything else."""
+    head = data[:SAMPLE_BYTES]
+    if not data or data.startswith(MARKS) or identify_binary(head) or head.translate(None, CONTROLS) != head:
+        return None
+    try:
+        text, n_pairs = _convert_newlines(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return None
+    return DecodedText(
+        text=text,
+        encoding="utf-8",
+        reason="valid UTF-8",
+        warning="",
+        n_bytes=len(data),
+        n_bytes_bom=0,
+        n_bytes_newlines=n_pairs,
+    )
 
 
 def read_pieces(

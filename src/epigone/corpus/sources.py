@@ -11,16 +11,18 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from io import FileIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from epigone.corpus.download import download, hide_password, read_final_address
 from epigone.corpus.missing import explain_address, explain_folder, explain_missing, explain_several, refuse_run
 from epigone.corpus.object_store import is_stored, list_stored, open_stored
 from epigone.corpus.readers.formats import SUFFIXES
+from epigone.corpus.readers.reader import find_suffix
 from epigone.corpus.readers.scrivener import is_project, list_manuscript
 from epigone.corpus.readers.tweets import list_posts
 from epigone.corpus.readers.whatsapp import find_chat
@@ -30,6 +32,8 @@ MOST_ENDINGS = 4
 SAMPLES = ("sonnets",)
 HELD_BYTES = 1 << 25
 """Of standard input; more goes into a temporary file."""
+SMALL_BYTES = 1 << 16
+"""Of a file that is held in memory while it is read."""
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
 PIPE, SAMPLE = "-", "sample:"
 """How standard input is named, and how the name of a bundled sample begins."""
@@ -129,8 +133,9 @@ def _single(source: Source) -> Sources:
 
 def make_stored_source(address: str, n_bytes: int, *, named: bool) -> Source:
     """A text in an object store."""
-    source = _make_source(partial(open_stored, address), hide_password(address), key=address, named=named)
-    return replace(source, n_bytes=n_bytes)
+    return _make_source(
+        partial(open_stored, address), hide_password(address), key=address, named=named, n_bytes=n_bytes
+    )
 
 
 def _make_sample_source(text: str) -> Source:
@@ -167,13 +172,13 @@ def _list_folder(folder: Path, text: str) -> Sources:
         )
     found = sorted(_walk(folder), key=lambda file: file[0])
     files = [("/".join(parts), entry) for parts, entry in found]
-    kept = [(name, entry) for name, entry in files if _find_suffix(name) in SUFFIXES]
+    kept = [(name, entry) for name, entry in files if find_suffix(name) in SUFFIXES]
     if not kept:
         raise explain_folder(text, [name for name, _ in files])
     root = folder.resolve()
     return Sources(
         sources=tuple(_make_listed_source(entry, name, root) for name, entry in kept),
-        skipped=name_skipped(text, [name for name, _ in files if _find_suffix(name) not in SUFFIXES]),
+        skipped=name_skipped(text, [name for name, _ in files if find_suffix(name) not in SUFFIXES]),
     )
 
 
@@ -201,10 +206,6 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _find_suffix(name: str) -> str:
-    return PurePosixPath(name.rpartition("/")[2]).suffix.lower()
-
-
 def _make_listed_source(entry: os.DirEntry[str], name: str, root: Path) -> Source:
     """A file of a folder. `root`: the folder without links."""
     path = Path(entry.path)
@@ -215,8 +216,15 @@ def _make_listed_source(entry: os.DirEntry[str], name: str, root: Path) -> Sourc
     except OSError:  # reading it will say why
         n_bytes = 0
     shown = name.encode("utf-8", "backslashreplace").decode()  # file names may contain any bytes
-    source = _make_source(partial(_open_file, path, shown), shown, key=f"{root}{os.sep}{name}", named=False)
-    return replace(source, n_bytes=n_bytes, path=path, listed=True)
+    return _make_source(
+        partial(_open_file, path, shown),
+        shown,
+        key=f"{root}{os.sep}{name}",
+        named=False,
+        listed=True,
+        path=path,
+        n_bytes=n_bytes,
+    )
 
 
 def _list_project(folder: Path, text: str) -> Sources:
@@ -253,7 +261,7 @@ def name_skipped(folder: str, paths: Sequence[str]) -> tuple[str, ...]:
 
 def _count_endings(paths: Iterable[str]) -> str:
     """ "12 ending in .png, 3 ending in .mp3"."""
-    endings = Counter(PurePosixPath(path).suffix.lower() for path in paths).most_common()
+    endings = Counter(map(find_suffix, paths)).most_common()
     shown = [f"{n:,} ending in {ending}" for ending, n in endings[:MOST_ENDINGS]]
     if n_more := sum(n for _, n in endings[MOST_ENDINGS:]):
         shown.append(f"{n_more:,} others")
@@ -288,21 +296,31 @@ def make_file_source(path: Path, name: str, *, named: bool, listed: bool = False
     except OSError:  # reading it will say why
         n_bytes = 0
     name = name.encode("utf-8", "backslashreplace").decode()  # file names may contain any bytes
-    source = _make_source(partial(_open_file, path, name), name, key=str(path.resolve()), named=named)
-    return replace(source, n_bytes=n_bytes, path=path, listed=listed)
+    return _make_source(
+        partial(_open_file, path, name),
+        name,
+        key=str(path.resolve()),
+        named=named,
+        listed=listed,
+        path=path,
+        n_bytes=n_bytes,
+    )
 
 
-def _make_source(opener: Callable[[], BinaryIO], name: str, *, key: str, named: bool = True) -> Source:
-    def read() -> bytes:
-        with opener() as file:
-            return file.read()
+def _make_source(opener: Callable[[], BinaryIO], name: str, *, key: str, **more: Any) -> Source:
+    """`more`: further fields."""
+    return Source(name=name, read=partial(_read_whole, opener), key=key, opener=opener, **more)
 
-    return Source(name=name, read=read, named=named, key=key, opener=opener)
+
+def _read_whole(opener: Callable[[], BinaryIO]) -> bytes:
+    with opener() as file:
+        return file.read()
 
 
 def _open_file(path: Path, name: str) -> BinaryIO:
     try:
-        kind = path.stat().st_mode
+        status = path.stat()
+        kind = status.st_mode
         if stat.S_ISFIFO(kind) and path.is_relative_to("/dev/fd"):  # from the shell's <(command), and already open
             return _copy_aside(path.open("rb"))
         if not stat.S_ISREG(kind):
@@ -312,7 +330,11 @@ def _open_file(path: Path, name: str) -> BinaryIO:
                 hint='To read from a pipe, name the text "-": command | epigone train -',
             )
         # If it has become a pipe in the meantime, this does not block until data arrives.
-        return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+        opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        if status.st_size > SMALL_BYTES:
+            return os.fdopen(opened, "rb")
+        with FileIO(opened) as file:  # a small file is read once, in a quarter of the time
+            return io.BytesIO(file.read())
     except OSError as error:
         raise unreadable(name, error) from None
 

@@ -30,6 +30,7 @@ WEAK = re.compile(
     r"\W*(?:page|pages|chapter|chap|part|book|letter|no|to face p(?:age)?|facing page|[ivxlcdm]+|\d+)?\W*\d*\W*", re.I
 )
 NO_LETTERS = re.compile(r"[\W_]+")
+SIGNS = {code: None for code in range(128) if not chr(code).isalnum()}
 PAGE_ENDS = frozenset("0123456789ivxlc")
 MARKS = re.compile(r"\[[\dA-Z*]{1,3}\]|\{\d{1,3}\}")
 """Of footnotes, in a heading."""
@@ -56,7 +57,7 @@ def find_listings(lines: Lines) -> Iterator[Span]:
     headings: dict[str, list[tuple[str, int]]] | None = None
     n_tried = 0
     for first, line in enumerate(lines.stripped):
-        what = name_listing(line)
+        what = name_listing(line) if 0 < len(line) <= LONGEST_NAME else ""  # most lines are not looked at
         if not what or (first and lines.stripped[first - 1] and not RULE.fullmatch(lines.stripped[first - 1])):
             continue  # not such a heading, or the end of a paragraph
         n_tried += 1
@@ -70,7 +71,7 @@ def find_listings(lines: Lines) -> Iterator[Span]:
 
 def name_listing(line: str) -> str:
     """What begins with such a heading, in the plural; nothing if it is not one."""
-    if not line or len(line) > LONGEST_NAME or (name := line.strip(EDGES))[:1] not in LETTERS:
+    if len(line) > LONGEST_NAME or (name := line.strip(EDGES))[:1] not in LETTERS:
         return ""
     return "tables of contents" if CONTENTS.fullmatch(name) else "lists of pictures" if PICTURES.fullmatch(name) else ""
 
@@ -97,7 +98,8 @@ def make_key(line: str) -> str:
     if "[" in line or "{" in line:
         line = MARKS.sub("", line)
     bare = line.strip(" _*=\"“”'‘’.")
-    return NO_LETTERS.sub("", bare[match.end() :] if (match := NUMBER.match(bare)) else bare).casefold()
+    name = bare[match.end() :] if (match := NUMBER.match(bare)) else bare
+    return name.translate(SIGNS).lower() if name.isascii() else NO_LETTERS.sub("", name).casefold()
 
 
 class Listing:

@@ -20,6 +20,8 @@ SCENE = re.compile(
 
 def find_line_numbers(lines: Lines) -> Iterator[Span]:
     """Numbers at the right edge that count the lines of verse, by fives or tens."""
+    if len(lines.numbered) < FEWEST:
+        return
     places = ((line, RIGHT.search(lines.all[line])) for line in lines.numbered)
     found = [(line, int(match[1]), match.span()) for line, match in places if match]
     if len(found) < FEWEST:
@@ -39,6 +41,8 @@ def find_line_numbers(lines: Lines) -> Iterator[Span]:
 
 def find_scene_numbers(lines: Lines) -> Iterator[Span]:
     """The numbers on both sides of a screenplay's scene headings."""
+    if len(lines.numbered) < FEWEST:
+        return
     places = ((line, SCENE.fullmatch(lines.all[line])) for line in lines.numbered)
     scenes = [(lines.starts[line], match) for line, match in places if match]
     if len(scenes) < FEWEST:

@@ -23,7 +23,9 @@ MOST_OPEN = 20
 PAGE_MARK = re.compile(
     r"\[(?:Pg|PG|Page|PAGE|page|p\.|pg\.?)[ \xa0]?(\d{1,4})\]|\{(?:Pg|Page|page|p\.)[ \xa0]?(\d{1,4})\}"
 )
-MARK = re.compile(r"\[(\d{1,4}|[A-Z])\]|\{(\d{1,4})\}")
+PAGE_MARK_BEGINNINGS = ("[P", "[p", "{P", "{p")
+MARKS = {"[": re.compile(r"\[(\d{1,4}|[A-Z])\]"), "{": re.compile(r"\{(\d{1,4})\}")}
+"""One pattern for each bracket: with a first character that is certain, they are searched for at once."""
 NOTE_MARK = re.compile(r"^[ \t]*(?:\[(\d{1,4}|[A-Z])\]|\{(\d{1,4})\})[ \t:.]*(?=\S)", re.M)
 ATTACHED = re.compile(r"[^\W_]|[.,;:!?'\"’”)»\]}*_—–-]")
 FOLLOWING = re.compile(r"[\s.,;:!?'\"’”)»*_—–-]|$")
@@ -62,6 +64,8 @@ def _find_closing(text: str, start: int, longest: int) -> int | None:
 
 def find_page_marks(text: str) -> Iterator[Span]:
     """[Pg 12] and the like, where they count the pages."""
+    if not any(beginning in text for beginning in PAGE_MARK_BEGINNINGS):
+        return
     marks = list(PAGE_MARK.finditer(text))
     if counts_up([int(mark[1] or mark[2]) for mark in marks]):
         yield from (Span(mark.start(), mark.end(), "page marks") for mark in marks)
@@ -91,9 +95,8 @@ class Mark:
 
 def find_numbered(text: str) -> Iterator[Span]:
     """Marks of footnotes and their notes where most marks have a note; else marks that count up: pages or notes."""
-    marks = list(_list_marks(text))
     for bracket in "[{":
-        own = [mark for mark in marks if mark.label[0] == bracket]
+        own = list(_list_marks(text, bracket))
         if len(own) < 3:
             continue
         pairs = _pair(own)
@@ -105,8 +108,8 @@ def find_numbered(text: str) -> Iterator[Span]:
             yield from _find_counted(text, own)
 
 
-def _list_marks(text: str) -> Iterator[Mark]:
-    for mark in MARK.finditer(text):
+def _list_marks(text: str, bracket: str) -> Iterator[Mark]:
+    for mark in MARKS[bracket].finditer(text):
         line_start = text.rfind("\n", 0, mark.start()) + 1
         starts_line = not text[line_start : mark.start()].strip(" \t")
         before = text[mark.start() - 1 : mark.start()]
@@ -117,7 +120,7 @@ def _list_marks(text: str) -> Iterator[Mark]:
         ):
             continue  # in Markdown, links and their addresses
         attached = not starts_line and bool(ATTACHED.match(before)) and bool(FOLLOWING.match(text, mark.end()))
-        yield Mark(mark.start(), mark.end(), mark[0][0] + (mark[1] or mark[2]), starts_line, attached)
+        yield Mark(mark.start(), mark.end(), bracket + mark[1], starts_line, attached)
 
 
 def _pair(marks: Sequence[Mark]) -> dict[Mark, Mark]:

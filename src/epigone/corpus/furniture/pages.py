@@ -48,6 +48,8 @@ class Candidate:
 
 def find_pages(lines: Lines) -> Iterator[Span]:
     """Numbers and heads of pages."""
+    if len(lines.numbered) < FEWEST:  # most short texts
+        return
     chain = _find_chain(_list_candidates(lines))
     if len(chain) < FEWEST:
         return

@@ -214,46 +214,39 @@ class _PageReader:
     def __init__(self, context: ReadContext, load_sheet: Callable[[str], StyleSheet]) -> None:
         self.load_sheet = load_sheet
         self.context = ReadContext(name=context.name, settings=context.settings, limits=context.limits)
-        self._outer, self._depth = context, 0
+        self._outer = context
         self._open: list[tuple[int, str, int]] = []
         """Parts that will be left out: how deep they are, what they are, and where they begin among the blocks."""
         self._parts: list[tuple[str, int, int]] = []
         self.sheet = StyleSheet()
         self._markup = MarkupText(self.context, lambda tag, attributes: self.sheet.find_look(tag, attributes))
-        self._style: list[str] | None = None
+        self._style_start = 0
+        self.data = self._markup.data
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """An element begins."""
         if tag == "link" and "stylesheet" in attributes.get("rel", "") and attributes.get("href"):
             self.sheet = self.sheet.join(self.load_sheet(attributes["href"]))
             self._markup.forget_looks()
-        if tag == "style":
-            self._style = []
         self._markup.start(tag, attributes)
-        self._depth += 1
-        if tag in PARTS and attributes and not self._open:
+        if tag == "style":
+            self._style_start = len(self._markup.skipped)
+        elif attributes and tag in PARTS and not self._open:
             kinds = (attributes.get("epub:type") or attributes.get("role") or "").replace("doc-", "").split()
             what = next((LEFT_OUT[kind] for kind in kinds if kind in LEFT_OUT), "")
             if what:
-                self._open.append((self._depth, what, len(self._markup.blocks)))
+                self._open.append((self._markup.depth, what, len(self._markup.blocks)))
 
     def end(self, tag: str) -> None:
         """An element ends."""
-        if tag == "style" and self._style is not None:
-            self.sheet = self.sheet.join(StyleSheet.parse("".join(self._style)))
-            self._style = None
+        if tag == "style":
+            self.sheet = self.sheet.join(StyleSheet.parse("".join(self._markup.skipped[self._style_start :])))
             self._markup.forget_looks()
+        depth = self._markup.depth
         self._markup.end(tag)
-        if self._open and self._open[-1][0] == self._depth:
+        if self._open and self._open[-1][0] == depth > self._markup.depth:
             _, what, start = self._open.pop()
             self._parts.append((what, start, len(self._markup.blocks)))
-        self._depth -= 1
-
-    def data(self, text: str) -> None:
-        """Characters."""
-        if self._style is not None:
-            self._style.append(text)
-        self._markup.data(text)
 
     def add_page(self, page: Page) -> None:
         """All of a page that is not XML."""

@@ -67,7 +67,7 @@ def parse_line(line: str) -> Line | None:
 
 def recognise(beginning: Beginning) -> bool:
     """A text nearly all of whose lines are those of a log, with a time, and some of them with a name in brackets."""
-    if not beginning.lines or (not TIMED.match(beginning.lines[0]) and not HEAD.match(beginning.lines[0])):
+    if not TIMED.match(beginning.first_line) and not HEAD.match(beginning.first_line):
         return False
     lines = [found for line in beginning.lines if (found := parse_line(line))]
     n_messages = sum(bool(line.name) for line in lines)

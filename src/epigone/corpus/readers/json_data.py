@@ -32,9 +32,9 @@ CHECKED_LINES = 1_000
 
 def recognise_lines(beginning: Beginning) -> bool:
     """Two lines or more that are objects, or one in a file named .jsonl."""
-    lines = beginning.lines
-    if not lines or not lines[0].startswith(("{", "[", '"')):
+    if not beginning.first_line.startswith(("{", "[", '"')):
         return False
+    lines = beginning.lines
     if beginning.suffix in JSON_LINES.suffixes:
         return True
     return len(lines) > 1 and all(isinstance(_parse(line), dict) for line in lines[:2])

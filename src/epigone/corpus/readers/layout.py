@@ -93,7 +93,16 @@ MISPLACED = re.compile(
     f"|^ *{ITALIC_END}|{ITALIC} *$"
 )
 """What a line has that cannot stay as it is but for the marks' form."""
+MISPLACED_PAIRS = (
+    *(f"{ITALIC} ", f" {ITALIC_END}", ITALIC + ITALIC_END, ITALIC_END + ITALIC, f"{ITALIC_END} {ITALIC}"),
+)
+"""The same of a line that is printable but for its marks: searched for in a tenth of the time."""
 INNER_SPACES = re.compile(r"[ \t\r\f\v]+")
+
+
+def drop_invisible(text: str) -> str:
+    """Text without what is not seen. Hardly any has such characters, and a regular expression takes long to say so."""
+    return text if text.replace("\n", "").replace("\t", "").isprintable() else INVISIBLE.sub("", text)
 
 
 def collapse(text: str) -> str:
@@ -118,12 +127,24 @@ def clean_block(text: str) -> str:
     """
     if text.isprintable():  # one line, and no spaces or marks of other kinds
         return _halve_spaces(text).strip(" ") if "  " in text else text.strip(" ")
-    if not MISPLACED.search(text):  # one line with well-placed italics
+    if _is_well_placed(text):  # one line with italics
         return MARKS.sub("_", text.strip(" "))
     text = "\n".join(INNER_SPACES.sub(" ", line).strip(" ") for line in text.split("\n"))
     if ITALIC in text:
         text = place_marks(text)
     return "\n".join(line.rstrip() for line in text.replace("\xa0", " ").strip("\n").split("\n"))
+
+
+def _is_well_placed(text: str) -> bool:
+    """Whether a block is one line with single spaces whose marks stand next to letters."""
+    if not text.replace(ITALIC, "").replace(ITALIC_END, "").isprintable():
+        return not MISPLACED.search(text)
+    return not (
+        "  " in text
+        or any(pair in text for pair in MISPLACED_PAIRS)
+        or text.lstrip(" ").startswith(ITALIC_END)
+        or text.rstrip(" ").endswith(ITALIC)
+    )
 
 
 def place_marks(text: str) -> str:

@@ -45,10 +45,11 @@ DAMAGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError, M
 def recognise(beginning: Beginning) -> bool:
     """The line before a mail in a mailbox, with a header after it, or a header that only mails have."""
     first, _, _ = beginning.head.partition(b"\n")
-    lines = beginning.lines
-    if SEPARATOR.match(first):
-        lines = lines[1:]
-    elif beginning.suffix != ".eml" and not any(line.lower().startswith(SURE) for line in lines[:30]):
+    in_mailbox = bool(SEPARATOR.match(first))
+    if not in_mailbox and not HEADER_LINE.match(beginning.first_line):
+        return False
+    lines = beginning.lines[int(in_mailbox) :]
+    if not in_mailbox and beginning.suffix != ".eml" and not any(line.lower().startswith(SURE) for line in lines[:30]):
         return False
     names: list[str] = []
     for line in lines[:30]:

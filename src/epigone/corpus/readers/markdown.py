@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import BinaryIO
 
-from epigone.corpus.readers.layout import INVISIBLE
+from epigone.corpus.readers.layout import drop_invisible
 from epigone.corpus.readers.page import unescape
 from epigone.corpus.readers.reader import Beginning, DropLog, Format, ParsedDocument, ReadContext
 
@@ -19,7 +19,6 @@ FRONT_MATTER = re.compile(
 )
 FIELD = re.compile(r"^(title|author|date)[ \t]*[:=][ \t]*(\S[^\n]*)$", re.M | re.I)
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 TEMPLATE_FENCE = re.compile(r"[ \t]*\{(?:%|\{<|\{%)[ \t]*(highlight|high|code|codeblock)\b")
 """Blocks of code as Jekyll and Hugo write them."""
 CONTENTS = re.compile(r"[ \t]*(?:[-*+]|\d+\.)[ \t]+\[[^\[\]\n]*\]\(#[^()\n]*\)[ \t]*$")
@@ -29,6 +28,9 @@ RULE = re.compile(r" {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$"
 QUOTE = re.compile(r"\A {0,3}(?:>[ \t]?)+")
 DEFINITION = re.compile(r" {0,3}\[(?!\^)[^\]\n]{1,200}\]:[ \t]*\S")
 NOTE = re.compile(r" {0,3}\[\^[^\]\n]{1,100}\]:")
+SIGNS = frozenset("=*_->[+#|:")
+"""With one of these, or with a digit, every line begins that is more than words or code."""
+BLANK_LINES = re.compile(r"\n{4,}")
 TABLE_RULE = re.compile(r" {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+\|?[ \t]*$")
 
 # Of what may be left open, each pattern stops where the next one could begin, so that no text takes quadratic time.
@@ -82,12 +84,12 @@ MARKDOWN = Format(
 
 def strip_markdown(text: str, drops: DropLog, *, keep_code: bool = False) -> str:
     """The words of a Markdown text in the lines that it has, with _italics_ in underscores."""
-    text = text if text.isascii() and not CONTROLS.search(text) else INVISIBLE.sub("", text)
+    text = drop_invisible(text)
     text = _drop(COMMENT, "comments", text, drops) if "<!--" in text else text
     lines = _Lines(drops, keep_code=keep_code)
-    for line in text.split("\n"):
-        lines.add(line)
-    text = re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines.finish())).strip("\n")
+    lines.add_all(text.split("\n"))
+    text = "\n".join(lines.finish())
+    text = (BLANK_LINES.sub("\n\n\n", text) if "\n\n\n\n" in text else text).strip("\n")
     return text + "\n" if text.strip() else ""
 
 
@@ -101,17 +103,26 @@ class _Lines:
         self._fence, self._code = "", list[str]()
         self._table: list[str] | None = None
 
-    def add(self, line: str) -> None:
-        """The next line."""
-        if not self._fence and self._table is None and line[:1].isalpha():
-            self._text.append(line)  # most lines
-        elif self._fence or FENCE.match(line) or TEMPLATE_FENCE.match(line):
+    def add_all(self, lines: Iterable[str]) -> None:
+        """The next lines."""
+        for line in lines:
+            if (not line or line[0].isalpha()) and not self._fence and self._table is None:
+                self._text.append(line)  # most lines
+            else:
+                self._add(line)
+
+    def _add(self, line: str) -> None:
+        if self._fence or FENCE.match(line) or TEMPLATE_FENCE.match(line):
             self._add_code(line)
         elif self._table is not None and "|" in line:
             self._table.append(line)
         else:
             self._end_table()
-            self._add_text(line)
+            first = line.lstrip(" \t")[:1]
+            if first in SIGNS or first.isdecimal():
+                self._add_text(line)
+            else:
+                self._text.append(line)
 
     def finish(self) -> list[str]:
         """The lines that are kept, after the last one."""
@@ -194,10 +205,13 @@ def strip_inline(text: str, drops: DropLog) -> str:
         text = CODE.sub(lambda match: f"\ue002{next(numbers)}\ue003", text)
     if "{" in text:
         text = _drop(TEMPLATE, "templates", text, drops)
-    if "[" in text:
+    if "![" in text:
         text = _drop(IMAGE, "images", text, drops)
+    if "[^" in text:
         text = _drop(NOTE_MARK, "footnote marks", text, drops)
+    if "](" in text or "][" in text:
         text = LINK.sub(_Counted("addresses of links", drops, lambda match: match[1]), text)
+    if "[[" in text:
         text = WIKI.sub(r"\1", text)
     if "<" in text:
         text = TAG.sub("", BREAK.sub("\n", AUTOLINK.sub(r"\1", text)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block, collapse
@@ -139,6 +139,16 @@ class MarkupText:
         self._n_preformatted = self._n_italic = self._n_verse = self._n_full = 0
         self._note_start: int | None = None
         self._spaced = False
+
+    @property
+    def depth(self) -> int:
+        """How many elements are open."""
+        return len(self._open)
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """The text so far of a part that is being left out."""
+        return self._skipped.text if self._skipped else ()
 
     def start(self, tag: str, attributes: Attributes) -> None:
         """An element begins. One that is always empty, such as br, has no end."""

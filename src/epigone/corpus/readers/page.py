@@ -95,7 +95,9 @@ class Page:
 
 def unescape(text: str) -> str:
     """Text with characters in place of their names and numbers."""
-    return html.unescape(MOST_DIGITS.sub("\ufffd", text)) if "&" in text else text
+    if "&" not in text:
+        return text
+    return html.unescape(MOST_DIGITS.sub("\ufffd", text) if "&#" in text else text)
 
 
 def parse_page(source: str, limits: Limits) -> Page:
@@ -173,7 +175,7 @@ class _Parser:
             return
         self.page.steps.append(text)
         if self._open and self._open[-1].tag not in ("script", "style"):
-            n = len(text) - sum(map(text.count, " \n\t\r"))
+            n = len(text) - text.count(" ") - text.count("\n") - text.count("\t") - text.count("\r")
             self._open[-1].n_text += n
             if self._counts["a"]:
                 self._open[-1].n_linked += n

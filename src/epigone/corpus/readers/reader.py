@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from epigone.corpus.encoding import DecodedText, decode, read_pieces
@@ -44,6 +43,13 @@ class Dropped:
     n_characters: int
     example: str
     """The beginning of the first one that has text."""
+
+
+def find_suffix(name: str) -> str:
+    """The ending of a file's name in lower case, such as ".html". Much quicker than a path's."""
+    last = name.rpartition("/")[2]
+    point = last.rfind(".")
+    return last[point:].lower() if 0 < point < len(last) - 1 else ""
 
 
 def to_valid(text: str) -> str:
@@ -145,7 +151,7 @@ class Beginning:
     @cached_property
     def suffix(self) -> str:
         """The ending of the name in lower case, such as ".html"."""
-        return PurePosixPath(self.name).suffix.lower()
+        return find_suffix(self.name)
 
     @cached_property
     def markup(self) -> bytes:
@@ -158,6 +164,13 @@ class Beginning:
         is_wide = self.head.startswith((b"\xff\xfe", b"\xfe\xff"))
         text = self.head.decode("utf-16" if is_wide else "utf-8-sig", "replace")
         return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    @cached_property
+    def first_line(self) -> str:
+        """The first line that is not blank; most formats that have lines are excluded by it alone."""
+        rest = self.text.lstrip()
+        place = len(self.text) - len(rest)
+        return self.text[self.text.rfind("\n", 0, place) + 1 : place] + rest.partition("\n")[0]
 
     @cached_property
     def lines(self) -> list[str]:

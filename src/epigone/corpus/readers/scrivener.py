@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from epigone.corpus.readers.limits import Limits
+from epigone.corpus.readers.reader import find_suffix
 from epigone.corpus.readers.xml import XmlDamaged, parse_xml
 from epigone.errors import TextUnreadable
 
@@ -19,7 +21,9 @@ def is_project(folder: Path) -> bool:
 
 def find_binder(folder: Path) -> Path | None:
     """The file of a project that says what its parts are."""
-    return next((path for path in sorted(folder.iterdir()) if path.suffix.lower() == BINDER and path.is_file()), None)
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if find_suffix(entry.name) == BINDER)
+    return next((path for path in map(folder.joinpath, names) if path.is_file()), None)
 
 
 def list_manuscript(folder: Path) -> list[Path]:

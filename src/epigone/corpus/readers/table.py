@@ -20,7 +20,7 @@ CHECKED_ROWS = 1_000
 
 def recognise(beginning: Beginning) -> bool:
     """By its name, if it has rows of equal length: nothing in a table says for certain that a text is one."""
-    return beginning.suffix in CSV.suffixes and bool(beginning.lines)
+    return beginning.suffix in CSV.suffixes and bool(beginning.first_line)
 
 
 def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:

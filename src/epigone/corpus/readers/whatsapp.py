@@ -124,9 +124,9 @@ def recognise(beginning: Beginning) -> bool:
     if beginning.zip_names:
         n_texts = sum(name.lower().endswith(".txt") for name in beginning.zip_names)
         return n_texts == len(_find_chats(beginning.zip_names)) == 1
-    lines = beginning.lines
-    if not lines or not START.match(lines[0]):
+    if not START.match(beginning.first_line):
         return False
+    lines = beginning.lines
     starts = [found for line in lines if (found := START.match(line))]
     names = Counter(
         clean_name(named["name"]).casefold() for found in starts if (named := NAMED.match(found.string, found.end()))

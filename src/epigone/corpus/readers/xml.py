@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import BinaryIO, Protocol
 from xml.parsers import expat
 
-from epigone.corpus.readers.limits import PIECE_BYTES, Limits
+from epigone.corpus.readers.limits import DEEPEST_ELEMENTS, PIECE_BYTES, Limits
 from epigone.corpus.readers.reader import ReadContext
 from epigone.corpus.readers.zipped import CHECK_FILE
 from epigone.errors import TextUnreadable
@@ -38,6 +38,7 @@ PREFIXES = {
     "http://www.w3.org/1999/xlink": "xlink:",
 }
 """Short prefixes of the namespaces that are read, whatever a file calls them; others keep their address."""
+MOST_NAMES = 10_000
 MOST_TOKEN_BYTES = 1 << 24
 """A tag or a comment without an end would otherwise be searched for its end again and again."""
 
@@ -72,10 +73,21 @@ def parse_file(file: BinaryIO, handler: Handler, context: ReadContext) -> None:
         raise TextUnreadable(f"{context.name} is damaged: {error}.", hint=CHECK_FILE) from None
 
 
+class _Names(dict[str, str]):
+    """Names as handlers are told them, by those of expat."""
+
+    def __missing__(self, name: str) -> str:
+        space, _, local = name.rpartition(" ")
+        short = PREFIXES.get(space, f"{space}:" if space else "") + local
+        if len(self) < MOST_NAMES:
+            self[name] = short
+        return short
+
+
 class _Parser:
     def __init__(self, handler: Handler, limits: Limits) -> None:
         self.handler, self.limits, self.depth = handler, limits, 0
-        self._names: dict[str, str] = {}
+        self._tell_start, self._tell_end, self._names = handler.start, handler.end, _Names()
         self._parser = parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
@@ -104,25 +116,16 @@ class _Parser:
         finally:
             self._parser.StartElementHandler = self._parser.EndElementHandler = None  # the two refer to each other
 
-    def _name(self, name: str) -> str:
-        space, _, local = name.rpartition(" ")
-        short = PREFIXES.get(space, f"{space}:" if space else "") + local
-        if len(self._names) < 10_000:
-            self._names[name] = short
-        return short
-
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self.depth += 1
-        self.limits.check_depth(self.depth)
+        if self.depth > DEEPEST_ELEMENTS:
+            self.limits.check_depth(self.depth)
         names = self._names
-        self.handler.start(
-            names.get(name) or self._name(name),
-            {names.get(key) or self._name(key): value for key, value in attributes.items()} if attributes else {},
-        )
+        self._tell_start(names[name], {names[key]: value for key, value in attributes.items()} if attributes else {})
 
     def _end(self, name: str) -> None:
         self.depth -= 1
-        self.handler.end(self._names.get(name) or self._name(name))
+        self._tell_end(self._names[name])
 
     def _check_doctype(self, name: str, system: str | None, public: str | None, has_subset: int) -> None:
         if has_subset:

@@ -1,0 +1,74 @@
+"""The quick ways of reading give what the thorough ones give."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+import pytest
+
+from epigone.corpus.encoding import DecodedText, decode, read_pieces
+from epigone.corpus.readers import layout
+from epigone.corpus.readers.layout import ITALIC, ITALIC_END
+from epigone.corpus.readers.reader import Beginning, find_suffix
+from epigone.errors import TextError
+
+
+def draw(generator: random.Random, signs: str, length: int = 12) -> str:
+    """A short text of some signs."""
+    return "".join(generator.choice(signs) for _ in range(generator.randrange(length)))
+
+
+def test_whether_italics_are_well_placed_is_found_as_by_the_regular_expression() -> None:
+    generator = random.Random(1)
+    texts = [draw(generator, f"ab  {ITALIC}{ITALIC_END}\xa0\n\u200e") for _ in range(4_000)]
+    assert len({layout._is_well_placed(text) for text in texts}) == 2
+    for text in texts:
+        if "\n" not in text:  # "$" also matches before the last one
+            assert layout._is_well_placed(text) is not bool(layout.MISPLACED.search(text)), ascii(text)
+
+
+def test_what_is_not_seen_is_removed_as_by_the_regular_expression() -> None:
+    generator = random.Random(2)
+    texts = [draw(generator, "aé \t\n\r\f\x01\x7f\xa0\xad\u200b\u200e\ufeff\ue001") for _ in range(2_000)]
+    for text in texts:
+        assert layout.drop_invisible(text) == layout.INVISIBLE.sub("", text), ascii(text)
+
+
+def test_a_small_file_is_decoded_as_a_large_one_is() -> None:
+    samples = ["Über\r\nallen\rGipfeln\n".encode(name) for name in ("utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-32")]
+    samples += [
+        b"a\x00b\x00",
+        b"MZ it is",
+        b"MZ\x00\x01\x02",
+        b"%PDF-1.4",
+        b"a\x07" * 9,
+        b"x" * 257 + b"ustar",
+        b"a" * 60 + b"BOOKMOBI",
+    ]
+
+    def try_decoding(decode: Callable[[bytes], DecodedText], data: bytes) -> object:
+        try:
+            return decode(data)
+        except TextError as error:
+            return str(error), error.hint
+
+    def decode_in_pieces(data: bytes) -> DecodedText:
+        ((_, found),) = read_pieces(io.BytesIO(data), name="x", size=1_000)
+        return found
+
+    for data in samples:
+        assert try_decoding(lambda data: decode(data, name="x"), data) == try_decoding(decode_in_pieces, data)
+
+
+@pytest.mark.parametrize("name", ["a.TXT", "b/a.tar.gz", "b.md/a", ".hidden", "a.", "..a", "b/.a.md", "a b.Html", ""])
+def test_the_ending_of_a_name_is_that_of_its_path(name: str) -> None:
+    assert find_suffix(name) == PurePosixPath(name).suffix.lower()
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \n\t\n  a b \nc", "a", "\x0b\n\u2003x", "\n\na\r\nb"])
+def test_the_first_line_is_the_first_of_the_lines(text: str) -> None:
+    beginning = Beginning(io.BytesIO(text.encode()), "x")
+    assert [beginning.first_line] == (beginning.lines[:1] or [""])
