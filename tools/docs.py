@@ -23,7 +23,7 @@ SOURCE = ROOT / "src" / "epigone"
 ROOMS = (
     *("errors", "files", "leases", "settings", "backend", "hardware", "corpus", "tokens", "text_reuse", "model"),
     *("planning", "training", "runs", "generation", "evaluation", "report", "starting_point", "bulk_preparation"),
-    *("distillation", "preparation", "mixing", "run", "pipeline", "resumption", "export", "serving", "cli"),
+    *("distillation", "voices", "preparation", "mixing", "run", "pipeline", "resumption", "export", "serving", "cli"),
 )
 """From the ground up: a room imports only from itself and from those before it."""
 WARNING = "<!-- Written by tools/docs.py from the code: change that and run `make docs`. -->"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -34,6 +35,7 @@ from epigone.report.publish import publish_card, publish_curves, publish_share_c
 from epigone.report.recorder import RunRecorder
 from epigone.run import Run
 from epigone.runs.folder import RunFolder
+from epigone.runs.listing import VOICES
 from epigone.runs.model_folder import PathOrName
 from epigone.runs.records import Manifest, Receipt, SamplingRecord, TemperatureRecord, TextLocations
 from epigone.settings import SELF, TrainSettings, make_settings
@@ -50,13 +52,14 @@ from epigone.training.distributed import (
 )
 from epigone.training.events import Event, Finished, Stage, effective_history
 from epigone.training.trainer import BaseWeights, Trainer
+from epigone.voices import PlannedRun, divide_voices, read_voices
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 
 Stop = Callable[[], bool]
-Part = Literal["only", "first", "second"]
+Part = Literal["only", "first", "second", "voice"]
 MOST_PARAMETERS = 200_000_000
 """For a larger model, choosing a temperature takes longer than it is worth."""
 
@@ -74,7 +77,8 @@ class Planned:
     receipt: Receipt
     manifest: Manifest
     part: Part = "only"
-    """Of two runs that one command makes, which this is; `folder` is that of the second, and has the first in it."""
+    """Of two runs that one command makes, which this is; `folder` is that of the second, and has the first in it. Of
+    several voices, the run of all texts is "only", and those that follow are "voice"."""
 
 
 def run_training(
@@ -92,6 +96,9 @@ def run_training(
     are two runs, one after the other. Raises EpigoneError.
     """
     check_launch([*texts, str(settings.validation)])
+    if settings.by != "none":
+        yield from _train_voices(texts, settings, out, should_stop=should_stop, watch=watch, progress=progress)
+        return
     if settings.teacher == SELF:
         yield from _run_twice(texts, settings, out, should_stop=should_stop, watch=watch, progress=progress)
         return
@@ -130,7 +137,8 @@ def train(
     """Learn the style of `texts` (files, folders, globs, addresses) and return the run.
 
     `out` is the run's folder, runs/NAME by default. `more` are settings by name, such as epochs=3, and take precedence
-    over those in `settings`. `on_event` sees each event as it comes. Raises EpigoneError.
+    over those in `settings`. `on_event` sees each event as it comes. Of several voices (`by`) it is the run of all
+    texts, whose `voices` has the others. Raises EpigoneError.
     """
     asked = make_settings(TrainSettings, {**(settings or TrainSettings()).model_dump(), **more}, source="train()")
     events = run_training([str(text) for text in texts], asked, out)
@@ -139,6 +147,43 @@ def train(
         if on_event is not None and not isinstance(event, Planned | Stage):
             on_event(event)
     return Run(folder)
+
+
+def _train_voices(
+    texts: Sequence[str],
+    settings: TrainSettings,
+    out: PathOrName | None,
+    *,
+    should_stop: Stop,
+    watch: StageCallback,
+    progress: bool,
+) -> Iterator[Planned | Event | Stage]:
+    """Train a run of all texts and, from it, one for each voice, in a folder of the first."""
+    path = choose_path(texts, out)
+    shared, *voices = divide_voices(texts, settings, path, watch)
+    try:
+        yield from run_training(
+            shared.texts, shared.settings, path, should_stop=should_stop, watch=watch, progress=progress
+        )
+    finally:
+        if not RunFolder.is_run(path):
+            shutil.rmtree(path / VOICES, ignore_errors=True)
+            with suppress(OSError):  # it holds something else
+                path.rmdir()
+    yield from train_voices(path, voices, should_stop)
+
+
+def train_voices(shared: Path, voices: Sequence[PlannedRun], should_stop: Stop) -> Iterator[Planned | Event | Stage]:
+    """Train the runs of voices that are not there yet, once that of all texts is; ends where one is interrupted."""
+    before = shared
+    for voice in voices:
+        if not has_ended(before):
+            return
+        before = voice.folder
+        if RunFolder.is_run(before):
+            continue
+        for event in run_training(voice.texts, voice.settings, voice.folder, should_stop=should_stop):
+            yield replace(event, part="voice") if isinstance(event, Planned) else event
 
 
 def _run_twice(
@@ -233,9 +278,14 @@ def plan(
         join_processes(asked.process_timeout),
         tempfile.TemporaryDirectory(prefix="epigone-", ignore_cleanup_errors=True) as folder,
     ):
-        own = asked if asked.teacher != SELF else divide_settings(asked)
+        names, own, voices = [str(text) for text in texts], asked, None
+        if asked.by != "none":
+            shared = divide_voices(names, asked, Path(folder), watch)[0]
+            names, own, voices = list(shared.texts), shared.settings, read_voices(Path(folder))
+        own = own if own.teacher != SELF else divide_settings(own)
         check_two_runs(asked, count_processes())
-        found = prepare([str(text) for text in texts], own, Path(folder), progress=False, watch=watch)
+        found = prepare(names, own, Path(folder), progress=False, watch=watch)
+        found = replace(found, voices=voices)
     if asked.teacher != SELF:
         return found
     why = {"teacher": "this is the plan of the first of two runs; the second learns from it, by the same plan"}

@@ -64,6 +64,7 @@ from epigone.training.distributed import (
 from epigone.training.evaluate import evaluate
 from epigone.training.events import Estimate
 from epigone.training.trainer import Trainer
+from epigone.voices import VoicesRecord
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 3
 TIMED_SECONDS = 0.3
@@ -201,6 +202,8 @@ class PreparedRun:
     receipt: Receipt
     model: GPT2LMHeadModel
     teacher: GPT2LMHeadModel | None
+    voices: VoicesRecord | None = None
+    """What was read of several voices, where this is the run of all of them."""
 
 
 def prepare(

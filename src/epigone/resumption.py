@@ -24,6 +24,7 @@ from epigone.errors import (
     SettingsError,
     TextNotFound,
     first_line,
+    quote_command,
 )
 from epigone.hardware import find_hardware
 from epigone.model.gpt2 import build_from_config, build_model
@@ -43,6 +44,7 @@ from epigone.pipeline import (
     never,
     run_training,
     train_to_end,
+    train_voices,
 )
 from epigone.planning.plan import Plan, adapt_to_machine, adapt_to_processes, extend_plan
 from epigone.report.publish import publish
@@ -74,6 +76,7 @@ from epigone.training.events import Event, Stage
 from epigone.training.interpolation import WeightInterpolation
 from epigone.training.state import TrainerState
 from epigone.training.trainer import Trainer
+from epigone.voices import PlannedRun, list_planned
 
 HINT = (
     "Put the text back as it was (receipt.json has its sha256) where it lay or, if nothing is there, into the folder "
@@ -97,6 +100,15 @@ def resume_training(
     if unfit := sorted(set(changes) - CHANGEABLE):
         raise SettingsError(f"{unfit[0]} cannot change within a run.", hint="Train into another folder.")
     check_launch()
+    if voices := list_planned(Path(path))[1:]:
+        yield from _resume_voices(Path(path), voices, changes, should_stop, on_note)
+        return
+    yield from _resume_one(path, changes, should_stop, on_note)
+
+
+def _resume_one(
+    path: PathOrName, changes: Mapping[str, Any], should_stop: Stop, on_note: Callable[[str], None]
+) -> Iterator[Planned | Event | Stage]:
     if RunFolder.is_in_first(Path(path)):
         yield from _resume_first(RunFolder(Path(path)), changes, should_stop, on_note)
         return
@@ -129,6 +141,29 @@ def resume_training(
             run.check_room(trainer.model)
             _write_changes(run, plan, settings, changes)
         yield from train_to_end(run, trainer)
+
+
+def _resume_voices(
+    path: Path,
+    voices: Sequence[PlannedRun],
+    changes: Mapping[str, Any],
+    should_stop: Stop,
+    on_note: Callable[[str], None],
+) -> Iterator[Planned | Event | Stage]:
+    """Bring the run of all texts to its end, and then those of the voices."""
+    if unfit := sorted(set(changes) - {"process_timeout"}):
+        raise SettingsError(
+            f"{path} has several voices, in which {unfit[0]} cannot change.",
+            hint=f"Resume one of them: {quote_command('epigone', 'resume', voices[0].folder)}",
+        )
+    if not has_ended(path) or all(RunFolder.is_run(one.folder) and has_ended(one.folder) for one in voices):
+        yield from _resume_one(path, changes, should_stop, on_note)
+    for voice in voices:
+        if has_ended(path) and RunFolder.is_run(voice.folder) and not has_ended(voice.folder):
+            begun = RunFolder.open(voice.folder)
+            yield Planned(folder=begun, receipt=begun.read_receipt(), manifest=begun.read_manifest(), part="voice")
+            yield from _resume_one(voice.folder, changes, should_stop, on_note)
+    yield from train_voices(path, voices, should_stop)
 
 
 def _resume_first(

@@ -31,6 +31,7 @@ from epigone.model.decoder import MANY_ROWS, open_decoder
 from epigone.model.gpt2 import read_shape
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.runs.folder import RunFolder
+from epigone.runs.listing import list_voice_folders
 from epigone.runs.model_folder import PathOrName, find_model_folder, no_model_yet
 from epigone.settings import WriteSettings, make_settings
 from epigone.tokens.tokenizer import load_tokenizer
@@ -120,6 +121,11 @@ class Run:
     def best(self) -> Evaluated | None:
         """The evaluation whose weights model/ holds; None before the first one."""
         return find_best(self.evaluations)
+
+    @property
+    def voices(self) -> dict[str, Run]:
+        """The runs of its voices by name, where it is the run of all texts of several voices."""
+        return {path.name: Run(RunFolder.open(path)) for path in list_voice_folders(self.path)}
 
     @property
     def judgement(self) -> dict[str, Any] | None:

@@ -305,6 +305,11 @@ class TrainSettings(TextSettings):
     }
     common: ClassVar[tuple[str, ...]] = ("base", "epochs", "minutes", "validation", "sample_prompt", "seed")
 
+    by: Literal["none", "folder", "speaker", "author"] = "none"
+    """Several voices: a run of all texts and, from it, a run for each voice, in which `epigone write --voice NAME`
+    writes. "folder": for each folder and file in the folder that is named. "speaker": for each --speaker of a chat.
+    "author": for each author that the documents name."""
+
     size: Annotated[str, AfterValidator(_check_size)] = "auto"
     """Size of a new model: pico, nano, micro, mini, small, medium, gpt2, gpt2-medium, gpt2-large, gpt2-xl, or
     LAYERSxWIDTH such as 6x256."""

@@ -13,7 +13,7 @@ import click
 
 from epigone.cli.options import JSON, PATH, Argument, Command
 from epigone.errors import BaseError, RunNotFound, SettingsError, quote_command
-from epigone.runs.listing import RUNS, RunOverview, has_model, list_run_folders, list_runs, looks_like_run
+from epigone.runs.listing import RUNS, VOICES, RunOverview, has_model, list_run_folders, list_runs, looks_like_run
 from epigone.settings import parse_mix
 from epigone.training.events import Grade
 
@@ -92,8 +92,8 @@ def find_model(name: str, *, to_resume: bool = False) -> str:
             f"{in_first / 'first'}.",
         )
     is_model = RunFolder.is_run(path) or (path / "config.json").exists()
-    if not is_model and RunFolder.is_run(named):  # where the texts are in a folder of the run's name, too
-        return str(named)
+    if not is_model and (found := _find_run(path)):  # where the texts are in a folder of the run's name, too
+        return str(found)
     outer = next((above for above in path.parents if path.exists() and RunFolder.is_run(above)), None)
     if outer is not None and not is_model:
         raise SettingsError(f"{name} is a part of a run.", hint=f"Use the run itself: {outer}")
@@ -110,6 +110,22 @@ def find_model(name: str, *, to_resume: bool = False) -> str:
     if path.is_dir() and not is_model:
         raise RunNotFound(f"{name} holds neither a run nor a model.", hint=no_run)
     return name
+
+
+def _find_run(name: Path) -> Path | None:
+    """The run in runs/ with this name, or the voice of a run that is named as RUN/VOICE."""
+    from epigone.runs.folder import RunFolder
+
+    named = RUNS / name
+    places = (named, name.parent / VOICES / name.name, named.parent / VOICES / name.name)
+    return next((place for place in places if RunFolder.is_run(place)), None)
+
+
+def choose_voice(run: str, voice: str) -> str:
+    """The run of a run's voice. Raises SettingsError."""
+    from epigone.voices import find_voice
+
+    return str(find_voice(Path(run), voice))
 
 
 def find_mixed(mix: Sequence[str]) -> tuple[str, ...]:
@@ -154,7 +170,7 @@ def list_command(folder: Path, *, as_json: bool) -> int:
 
     folder = RUNS / folder if not folder.exists() and looks_like_run(RUNS / folder) else folder
     if looks_like_run(folder):
-        runs = [run for run in list_runs(folder.parent) if run.path == folder]
+        runs = [run for run in list_runs(folder.parent) if folder in (run.path, run.path.parent.parent)]
     elif folder.is_file():
         raise RunNotFound(f"{folder} is a file; list shows the runs in a folder.", hint=name_newest() or NO_RUN)
     elif not folder.is_dir() and folder != RUNS:
@@ -192,8 +208,9 @@ def describe_run(run: RunOverview) -> tuple[str, ...]:
     trained = {"learning": "is training", "stopped": f"stopped {age}", "finished": age}[run.state]
     said = [VERDICTS[topic, grade] for topic, grade in run.grades.items() if (topic, grade) in VERDICTS]
     verdicts = ", ".join(said) if said else "cannot tell" if run.grades else "not judged" if run.has_model else ""
+    is_voice = run.path.parent.name == VOICES and looks_like_run(run.path.parent.parent)
     return (
-        str(run.path.name),
+        f"{run.path.parent.parent.name}/{run.path.name}" if is_voice else run.path.name,
         trained,
         run.base or "?",
         format_size(run.n_parameters),

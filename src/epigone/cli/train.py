@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from epigone.runs.folder import RunFolder
     from epigone.runs.records import Receipt
     from epigone.training.events import Event, Stage
+    from epigone.voices import VoicesRecord
 
 INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -41,6 +42,11 @@ TEXT = click.argument(
 )
 
 
+BY_FOLDER = click.option(
+    "--by-folder", cls=Option, is_flag=True, help="Short for --by folder: a voice for each folder and file in TEXT."
+)
+
+
 @click.command(
     cls=Command,
     address_space=TO_TRAIN,
@@ -50,6 +56,7 @@ TEXT = click.argument(
         epigone train novel.docx --minutes 10           for at most ten minutes
         epigone train poems/ --base none --sample-prompt "Shall I"
         epigone train sample:sonnets --minutes 2        without a text of your own
+        epigone train authors/ --by-folder              several voices: a folder for each author
     """,
 )
 @TEXT
@@ -62,21 +69,25 @@ TEXT = click.argument(
     metavar="FOLDER",
     help="Folder of the run. [default: runs/NAME]",
 )
+@BY_FOLDER
 @SETTINGS_FILE
 @QUIET
 @JSON
-def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, quiet: bool, as_json: bool) -> int:
+def train(
+    text: Sequence[str], out: Path | None, settings: TrainSettings, *, by_folder: bool, quiet: bool, as_json: bool
+) -> int:
     """Train a model to write in the style of a text.
 
     Reads the text, plans the training, trains with samples and validation as it goes, and keeps the best model.
     """
-    names = _require_text(text)
+    names, settings = _require_text(text), _choose_voices(settings, by_folder=by_folder)
     from epigone.cli.terminal import loading, show_stages
 
     with loading(quiet=quiet):
         from epigone.pipeline import Planned
-        from epigone.report.views import describe_plan, describe_receipt
+        from epigone.report.views import describe_plan
         from epigone.resumption import train_or_resume
+        from epigone.voices import read_voices
 
     with _open_screen(quiet=quiet, as_json=as_json) as screen:
         stop = StopSignals(screen)
@@ -92,8 +103,7 @@ def train(text: Sequence[str], out: Path | None, settings: TrainSettings, *, qui
             )
             planned = next(item for item in events if isinstance(item, Planned))
         with stop.caught():
-            _show_warnings(screen, planned.receipt)
-            screen.show_facts("Read", describe_receipt(planned.receipt))
+            _show_read(planned.receipt, read_voices(planned.folder.path), screen)
             title = "Plan" if planned.part == "only" else "Plan of the first of two runs"
             screen.show_facts(title, describe_plan(planned.manifest.plan, planned.manifest.estimate))
             screen.show_run(_make_title(planned.receipt, planned.manifest.plan, planned.part), ())
@@ -134,15 +144,13 @@ def prepare(text: Sequence[str], out: Path, settings: PrepareSettings, *, quiet:
 
     with loading(quiet=quiet):
         from epigone.preparation import prepare_texts
-        from epigone.report.views import describe_receipt
 
     values = settings.model_dump(exclude={"workers"})
     n_workers = None if settings.workers == "auto" else settings.workers
     with _open_screen(quiet=quiet, as_json=as_json) as screen:
         with show_stages(quiet=quiet) as watch:
             found = prepare_texts(names, TrainSettings(**values), out, n_workers=n_workers, watch=watch)
-        _show_warnings(screen, found.receipt)
-        screen.show_facts("Read", describe_receipt(found.receipt))
+        _show_read(found.receipt, None, screen)
         base = found.choice.base
         screen.show_note(f"Encoded with the tokenizer of {base.value}: {base.reason}.")
         screen.show_note(f"To train on it: {quote_command('epigone', 'train', out)}")
@@ -168,24 +176,24 @@ def prepare(text: Sequence[str], out: Path, settings: PrepareSettings, *, quiet:
     is_flag=True,
     help="Only show what is read: the beginning, the end, and three places between.",
 )
+@BY_FOLDER
 @SETTINGS_FILE
 @JSON
-def plan(text: Sequence[str], settings: TrainSettings, *, shows_text: bool, as_json: bool) -> int:
+def plan(text: Sequence[str], settings: TrainSettings, *, shows_text: bool, by_folder: bool, as_json: bool) -> int:
     """Show what train would read and do, and why, without training."""
-    names = _require_text(text)
+    names, settings = _require_text(text), _choose_voices(settings, by_folder=by_folder)
     if shows_text:
         return _show_text(names, settings, as_json=as_json)
     from epigone.cli.terminal import loading, print_json, show_stages
 
     with loading(quiet=False):
         from epigone import pipeline
-        from epigone.report.views import describe_plan, describe_receipt
+        from epigone.report.views import describe_plan
 
     with _open_screen(quiet=False, as_json=as_json, must_show=True) as screen:
         with show_stages(quiet=False) as watch:
             found = pipeline.plan(*names, settings=settings, watch=watch)
-        _show_warnings(screen, found.receipt)
-        screen.show_facts("Read", describe_receipt(found.receipt))
+        _show_read(found.receipt, found.voices, screen)
         screen.show_facts("Plan", describe_plan(found.plan, found.estimate))
     if as_json:
         print_json({"plan": asdict(found.plan), "estimate": asdict(found.estimate), "receipt": found.receipt.as_json()})
@@ -293,6 +301,12 @@ def _require_text(text: Sequence[str]) -> list[str]:
     return list(text)
 
 
+def _choose_voices(settings: TrainSettings, *, by_folder: bool) -> TrainSettings:
+    if by_folder and settings.by not in ("none", "folder"):
+        raise SettingsError(f"--by-folder does not go with --by {settings.by}.", hint="Leave out one of the two.")
+    return settings.model_copy(update={"by": "folder"}) if by_folder else settings
+
+
 @contextmanager
 def _open_screen(*, quiet: bool, as_json: bool, must_show: bool = False) -> Iterator[Screen]:
     from epigone.cli.terminal import open_screen
@@ -302,10 +316,18 @@ def _open_screen(*, quiet: bool, as_json: bool, must_show: bool = False) -> Iter
         yield screen
 
 
-def _show_warnings(screen: Screen, receipt: Receipt) -> None:
-    for file in receipt.all_files:
+def _show_read(receipt: Receipt, voices: VoicesRecord | None, screen: Screen) -> None:
+    """What was read, and what should be known of it."""
+    from epigone.report.views import describe_files, describe_receipt, describe_voices
+
+    for file in receipt.all_files if voices is None else voices.files:
         if file.warning:
             screen.show_warning(f"{file.name}: {file.warning}")
+    if voices is None:
+        screen.show_facts("Read", describe_receipt(receipt))
+    else:
+        screen.show_facts("Read", describe_files(voices.files, voices.skipped))
+        screen.show_facts("Voices", describe_voices(voices.voices))
 
 
 def _make_title(receipt: Receipt, plan: Plan, part: Part = "only") -> str:
@@ -315,7 +337,7 @@ def _make_title(receipt: Receipt, plan: Plan, part: Part = "only") -> str:
     names = [PurePath(file.name.removeprefix("sample:")).name for file in receipt.files]
     text = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
     start = "from scratch" if plan.model.fresh else f"from {PurePath(plan.model.base).name}"
-    number = f", {part} of two runs" if part != "only" else ""
+    number = f", {part} of two runs" if part in ("first", "second") else ""
     return f"{text}, {start}, {format_size(plan.model.n_parameters)} parameters{number}"
 
 
@@ -333,23 +355,28 @@ def _watch(folder: RunFolder, events: Iterator[Planned | Event | Stage], screen:
     """Show the events, then where the results are; with `as_json` print everything as JSON. Returns the exit code."""
     from epigone.cli.terminal import print_json
     from epigone.pipeline import Planned
-    from epigone.report.views import describe_plan, describe_shortage
+    from epigone.report.views import describe_shortage
     from epigone.training.distributed import is_main_process
     from epigone.training.events import Evaluated, Finished
 
-    evaluations: list[dict[str, Any]] = []
+    evaluations = of_run = list[dict[str, Any]]()
     seen: list[Evaluated] = []
     first: dict[str, Any] = {}
+    voices: dict[str, Any] = {}
     finished: Finished | None = None
+    current = folder
     for event in events:
         if not isinstance(event, Planned):
             screen.show(event)
         elif event.part == "second":
-            first, evaluations, seen = {"first": evaluations}, [], []
-            screen.show_note("")
-            plan = describe_plan(event.manifest.plan, event.manifest.estimate)
-            screen.show_facts("Plan of the second of two runs, which learns from the first", plan)
-            screen.show_run(_make_title(event.receipt, event.manifest.plan, event.part), ())
+            first = {"first": evaluations}
+            evaluations, seen = [], []
+            of_run = evaluations
+            _show_next_run(event, "Plan of the second of two runs, which learns from the first", screen)
+        elif event.part == "voice":
+            current = event.folder
+            evaluations, seen = voices.setdefault(current.path.name, []), []
+            _show_next_run(event, f"Plan of the voice {current.path.name}", screen)
         if isinstance(event, Evaluated):
             evaluations.append(asdict(event))
             seen.append(event)
@@ -357,14 +384,37 @@ def _watch(folder: RunFolder, events: Iterator[Planned | Event | Stage], screen:
             finished = event
     reason = finished.reason if finished else ""
     if finished and reason != "interrupted":
-        fresh = folder.read_manifest().plan.model.fresh
+        fresh = current.read_manifest().plan.model.fresh
         if shortage := describe_shortage(finished, seen, fresh=fresh):
             screen.show_warning(shortage)
     _show_next_steps(folder, reason, screen)
     if as_json and is_main_process():
-        found = {"run": str(folder.path), "reason": reason, **first, "evaluations": evaluations}
-        print_json(found | {"judgement": folder.read_judgement()})
+        found = {"run": str(folder.path), "reason": reason, **first, "evaluations": of_run}
+        print_json(found | {"judgement": folder.read_judgement()} | ({"voices": voices} if voices else {}))
     return INTERRUPTED if reason == "interrupted" else 0
+
+
+def _show_next_run(planned: Planned, title: str, screen: Screen) -> None:
+    """What is known of a run that follows another one."""
+    from epigone.report.views import describe_plan
+
+    plan = planned.manifest.plan
+    screen.show_note("")
+    screen.show_facts(title, describe_plan(plan, planned.manifest.estimate))
+    screen.show_run(_make_title(planned.receipt, plan, planned.part), ())
+
+
+def _show_voices(folder: RunFolder, screen: Screen) -> None:
+    """How well the voices of a run are learned, and how to write in them. Raises RunDamaged."""
+    from epigone.report.views import compare_voices
+    from epigone.run import open_run
+    from epigone.runs.listing import list_voice_folders
+
+    voices = {path.name: open_run(path).evaluations for path in list_voice_folders(folder.path)}
+    if voices:
+        screen.show_facts("Bits per byte of each voice's held-out text", compare_voices(voices))
+        example = quote_command("epigone", "write", folder.path, "--voice", next(iter(voices)))
+        screen.show_note(f"To write in one voice: {example}")
 
 
 def _show_next_steps(folder: RunFolder, reason: str, screen: Screen) -> None:
@@ -377,6 +427,7 @@ def _show_next_steps(folder: RunFolder, reason: str, screen: Screen) -> None:
     for line in _describe_judgement(folder):
         screen.show_note(line)
     screen.show_note(f"The model is in {show_name(folder.model)}, the report in {show_name(folder.report)}.")
+    _show_voices(folder, screen)
     screen.show_note(f'To write with it: {quote_command("epigone", "write", folder.path)} --prompt "…"')
     if can_teach(folder.read_manifest().plan, reason):
         screen.show_note(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from epigone.cli.options import JSON, OTHER, PATH, QUIET, Argument, Command, Option, complete_runs
-from epigone.cli.runs import choose_run, find_alike, find_mixed, find_model, using_model
+from epigone.cli.runs import choose_run, choose_voice, find_alike, find_mixed, find_model, using_model
 from epigone.errors import OutputError, RunNotFound, SettingsError
 from epigone.runs.listing import RUNS
 from epigone.settings import WriteSettings
@@ -33,6 +33,7 @@ OutputMode = Literal["text", "json", "interactive", "sources"]
         epigone write novel -n 5 -l 200 --unit words --stop-at paragraph
         epigone write novel --interactive               in turns with the model
         epigone write austen --mix poe:0.4              in two voices at once
+        epigone write authors --voice austen            in one of the voices of a run
         epigone write --base modern --prompt "It was"   with a base model that is included
     """,
 )
@@ -46,6 +47,7 @@ OutputMode = Literal["text", "json", "interactive", "sources"]
 )
 @click.argument("prompt_words", cls=Argument, nargs=-1, metavar="[PROMPT]", text="Short for --prompt.")
 @click.option("-p", "--prompt", cls=Option, metavar="TEXT", help="Text to continue.")
+@click.option("--voice", cls=Option, metavar="NAME", help="Of a run of several voices, write in this one.")
 @click.option(
     "-b",
     "--base",
@@ -84,6 +86,7 @@ def write(  # noqa: PLR0913  # its arguments are its options
     run: str | None,
     prompt_words: Sequence[str],
     prompt: str | None,
+    voice: str | None,
     base: str | None,
     out: Path | None,
     settings: WriteSettings,
@@ -97,6 +100,8 @@ def write(  # noqa: PLR0913  # its arguments are its options
     mode = choose_output_mode(json=as_json, interactive=interactive, show_source=show_source)
     name, prompt_words = choose_model(run, prompt_words, base, quiet=quiet)
     prompt = choose_prompt(prompt_words, prompt)
+    if voice is not None:
+        name = choose_voice(name, voice)
     settings = settings.model_copy(update={"mix": find_mixed(settings.mix)})
     _check_writing(out, settings, mode)
     from epigone.cli.terminal import loading, print_piece, print_text, show_progress

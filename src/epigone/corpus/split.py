@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from epigone.corpus.corpus import Corpus, StageCallback, ignore_stages, read_corpus, unwrap_corpus
+from epigone.corpus.corpus import SMALLEST_CORPUS, Corpus, StageCallback, ignore_stages, read_corpus, unwrap_corpus
 from epigone.corpus.large_text import Text, read_blocks, slice_text
 from epigone.corpus.words import SPLIT_BOUNDARIES
 from epigone.errors import SettingsError, TextTooShort
@@ -23,7 +23,8 @@ SPANS_PER_FILE = 8
 SMALLEST_SPAN = 2_000
 """Characters. In a shorter span, much of the loss is on the first words, which have no context."""
 SMALLEST_PIECE = 200
-"""Characters worth taking from a short file; a smaller amount is taken from the next file instead."""
+"""Characters worth taking from a short file; a smaller amount is taken from the next file instead. Also the fewest
+bytes of a text to validate on: a tenth of the shortest text that can be learned."""
 FILES_FOR_DOCUMENTS = 10
 """With this many files, whole ones can be held out and the share still be met."""
 
@@ -282,7 +283,9 @@ def read_and_split(
     """
     read = partial(_read, settings=settings, folder=folder, watch=watch, labels={})
     corpus = read(texts)
-    held_out = None if isinstance(settings.validation, float) else read([settings.validation])
+    held_out = (
+        None if isinstance(settings.validation, float) else read([settings.validation], smallest_bytes=SMALLEST_PIECE)
+    )
     share, why = 0.0, ""
     if isinstance(settings.validation, float):
         share = cap_share(settings.validation, corpus.n_characters) if is_capped else settings.validation
@@ -298,10 +301,12 @@ def _read(
     folder: Path,
     watch: StageCallback,
     labels: dict[str, tuple[str, str]],
+    smallest_bytes: int = SMALLEST_CORPUS,
 ) -> Corpus:
     corpus = read_corpus(
         texts,
         settings,
+        smallest_bytes=smallest_bytes,
         folder=folder,
         watch=partial(watch, "Reading"),
         labels=labels,

@@ -326,6 +326,7 @@ def _describe_mix(best: Evaluated, evaluations: Sequence[Evaluated]) -> list[str
 
 SAMPLE_TITLES = {"sample:sonnets": "Shakespeare’s sonnets"}
 """Of the texts that come with the package."""
+VOICES_WHY = "one of all texts, which learns what the voices share, and from it one for each"
 MOST_FILES_SHOWN = 8
 MOST_LINES_SHOWN = 5
 SHORTEST_LINE = 16
@@ -366,6 +367,23 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
         values["teacher"] = (plan.teacher, "teacher")
     rows = [Row(name, value, plan.reasons.get(setting, "")) for name, (value, setting) in values.items()]
     return rows + (_describe_estimate(estimate) if estimate is not None else [])
+
+
+def describe_voices(sizes: Mapping[str, int]) -> list[Row]:
+    """The voices with the lengths of their texts, and how they are trained."""
+    rows = [Row(name, format_bytes(n_bytes), "") for name, n_bytes in sizes.items()]
+    return [*rows, Row("trained as", f"{1 + len(sizes)} runs", VOICES_WHY)]
+
+
+def compare_voices(voices: Mapping[str, Sequence[Evaluated]]) -> list[Row]:
+    """How well each voice's own run predicts its held-out text, and how well the run of all texts did."""
+    rows = []
+    for name, evaluations in voices.items():
+        best = find_best(evaluations)
+        if best is not None:
+            before = evaluations[0].bits_per_byte
+            rows.append(Row(name, f"{best.bits_per_byte:.3f}", f"{before:.3f} by the run of all texts"))
+    return rows
 
 
 def describe_origin(plan: Plan, base: str) -> str:

@@ -58,6 +58,7 @@ from epigone.runs.checkpoints import (
     read_step,
     save_checkpoint,
 )
+from epigone.runs.listing import VOICES
 from epigone.runs.records import (
     FORMAT,
     Manifest,
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 
-OWN = {".lock", ".processes", "sums.json", "samples"}
+OWN = {".lock", ".processes", "sums.json", "samples", VOICES}
 """Files that may exist before the settings are written."""
 NAMES = (
     *(

@@ -23,6 +23,8 @@ has to take it, and training that starts at that moment would be refused.
 """
 RUNS = Path("runs")
 """Where train puts runs."""
+VOICES = "voices"
+"""Folder in a run of several voices, with the run of each."""
 MANIFESTS = ("run.json", "plan.json")
 """The second is that of format 1."""
 WEIGHTS = "model/model.safetensors"
@@ -53,8 +55,13 @@ class RunOverview:
 
 
 def list_runs(folder: Path) -> list[RunOverview]:
-    """The runs in a folder, the newest first."""
-    return [read_overview(path) for path in list_run_folders(folder)]
+    """The runs in a folder, the newest first, each followed by those of its voices."""
+    return [read_overview(path) for run in list_run_folders(folder) for path in (run, *list_voice_folders(run))]
+
+
+def list_voice_folders(run: Path) -> list[Path]:
+    """The runs of a run's voices, by name."""
+    return sorted(list_run_folders(run / VOICES))
 
 
 def list_run_folders(folder: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from epigone.model.decoder import Decoder, FastDecoder, open_decoder
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.run import open_generator, open_run
 from epigone.runs.folder import RunFolder
+from epigone.runs.listing import list_voice_folders
 from epigone.runs.repair import CONFIG_AND_TOKENIZER
 from epigone.serving.answers import ApiError, translate
 from epigone.serving.engine import MOST_ROWS
@@ -201,7 +202,8 @@ class ModelLibrary:
             return []
         with suppress(OSError):
             found = [path for path in self._runs.iterdir() if path.is_dir() and _is_run(path)]
-            return sorted(found, key=_read_time, reverse=True)
+            runs = sorted(found, key=_read_time, reverse=True)
+            return [path for run in runs for path in (run, *list_voice_folders(run))]
         return []
 
     def find(self, name: str) -> ServedModel:

@@ -1,0 +1,201 @@
+"""Several voices: a run of all texts and one for each author, from the texts to what is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import epigone
+from epigone.errors import RunExists, SettingsError, TextTooShort
+from epigone.runs.folder import RunFolder
+from epigone.settings import TrainSettings
+from epigone.voices import divide_voices, read_voices
+from helpers_front import TINY, command, make_once, shared_run, sonnets
+
+HOW = ("--length", "8", "--words", "any", "--seed", "1", "--quiet")
+
+
+def make_authors(folder: Path) -> Path:
+    """Two authors: one with a folder of two files, one with a file."""
+    text = sonnets(18_000)
+    (folder / "first").mkdir(parents=True)
+    (folder / "first" / "a.txt").write_text(text[:5_000], "utf-8")
+    (folder / "first" / "b.txt").write_text(text[5_000:10_000], "utf-8")
+    (folder / "second.txt").write_text(text[10_000:], "utf-8")
+    return folder
+
+
+def read(*folders: str) -> str:
+    """The texts in these folders."""
+    return "".join(path.read_text("utf-8") for folder in folders for path in sorted(Path(folder).rglob("*.txt")))
+
+
+# -- texts
+
+
+def test_what_a_voice_holds_out_is_held_out_of_the_run_of_all_texts(tmp_path: Path) -> None:
+    shared, *voices = divide_voices([str(make_authors(tmp_path / "in"))], TrainSettings(by="folder"), tmp_path / "out")
+    assert [run.folder for run in voices] == [tmp_path / "out" / "voices" / name for name in ("first", "second")]
+    assert shared.folder == tmp_path / "out"
+    assert shared.settings.base == "auto"
+    assert {run.settings.base for run in voices} == {str(tmp_path / "out")}
+    assert read(*shared.texts) == read(*(text for run in voices for text in run.texts))
+    assert read(str(shared.settings.validation)) == read(*(str(run.settings.validation) for run in voices))
+    for run in voices:
+        own = read(str(run.settings.validation))
+        assert 0.05 < len(own) / len(read(*run.texts)) < 0.2
+        assert own[100:400] not in read(*shared.texts)
+
+
+def test_every_character_is_learned_or_held_out_and_counted(tmp_path: Path) -> None:
+    made = divide_voices([str(make_authors(tmp_path / "in"))], TrainSettings(by="folder"), tmp_path / "out")
+    found = read(*made[0].texts, str(made[0].settings.validation))
+    assert sorted(found) == sorted(read(str(tmp_path / "in")))
+    record = read_voices(tmp_path / "out")
+    assert record is not None
+    assert sum(record.voices.values()) == sum(file.n_bytes_kept for file in record.files) == len(found.encode())
+
+
+def test_minutes_are_divided(tmp_path: Path) -> None:
+    settings = TrainSettings(by="folder", minutes=8.0)
+    made = divide_voices([str(make_authors(tmp_path / "in"))], settings, tmp_path / "out")
+    first, *others = (run.settings.minutes for run in made if run.settings.minutes != "none")
+    assert first == 4
+    assert sum(others) == pytest.approx(4)
+
+
+def test_chats_are_divided_by_the_people_that_are_named(tmp_path: Path) -> None:
+    words = [line.strip() for line in sonnets(20_000).split("\n") if line.strip()]
+    lines = [
+        f"[{1 + n // 500:02}/02/2024, {10 + n // 60 % 10}:{n % 60:02}:00] {('Anna', 'Ben')[n % 2]}: {line} {n}"
+        for n, line in enumerate(words)
+    ]
+    (tmp_path / "chat.txt").write_text("\n".join(lines), "utf-8")
+    settings = TrainSettings(by="speaker", speaker=("Anna", "Ben"))
+    _, anna, ben = divide_voices([str(tmp_path / "chat.txt")], settings, tmp_path / "out")
+    assert (anna.folder.name, ben.folder.name) == ("Anna", "Ben")
+    assert f"{words[0]} 0" in read(*anna.texts, str(anna.settings.validation))
+    assert not set(read(*anna.texts).split("\n")) & set(read(*ben.texts).split("\n")) - {""}
+    assert anna.settings.speaker == ()  # it is not a chat any more
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"by": "folder", "validation": "other.txt"}, "--validation"),
+        ({"by": "folder", "teacher": "self"}, "--teacher"),
+        ({"by": "speaker"}, "names of two people"),
+        ({"by": "author"}, "does not name its author"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_together_is_refused(more: dict[str, Any], says: str, tmp_path: Path) -> None:
+    texts = [str(make_authors(tmp_path / "in"))]
+    with pytest.raises(SettingsError, match=says):
+        divide_voices(texts, TrainSettings(**more), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_one_voice_and_a_folder_in_use_are_refused(tmp_path: Path) -> None:
+    authors, settings = make_authors(tmp_path / "in"), TrainSettings(by="folder")
+    with pytest.raises(SettingsError, match="needs a folder"):
+        divide_voices([str(authors / "second.txt")], settings, tmp_path / "out")
+    with pytest.raises(RunExists):
+        divide_voices([str(authors)], settings, authors)
+    (authors / "first" / "b.txt").unlink()
+    with pytest.raises(SettingsError, match="one voice: a"):
+        divide_voices([str(authors / "first")], settings, tmp_path / "out")
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
+    authors = make_authors(tmp_path / "in")
+    with pytest.raises(SettingsError):
+        epigone.train(authors, by="folder", out=tmp_path / "out", base="small", vocab_size=300)
+    assert not (tmp_path / "out").exists()
+    (authors / "second.txt").write_text("Too short.", "utf-8")
+    with pytest.raises(TextTooShort):
+        epigone.train(authors, by="folder", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# -- from the command to what is written
+
+
+def train_in(folder: Path) -> None:
+    """Train two voices, and keep what the command said."""
+    done = command("train", make_authors(folder / "in"), "--by-folder", "--out", folder / "out", *TINY, "--json")
+    assert done.code == 0, done.err
+    (folder / "said.json").write_text(done.out, "utf-8")
+
+
+@pytest.fixture(scope="module")
+def authors() -> tuple[Path, Any]:
+    """A run of two voices, and what the command said."""
+    folder = make_once("voices", train_in)
+    return folder / "out", json.loads((folder / "said.json").read_text("utf-8"))
+
+
+def test_each_voice_is_a_run_from_the_run_of_all_texts(authors: tuple[Path, Any]) -> None:
+    folder, said = authors
+    run = epigone.open_run(folder)
+    assert list(run.voices) == list(said["voices"]) == ["first", "second"]
+    for name, voice in run.voices.items():
+        before, after = voice.evaluations[0], voice.best
+        assert before.step == 0  # the run of all texts, on this voice's held-out text
+        assert after is not None
+        assert after.loss <= before.loss
+        assert voice.folder.read_model_facts().base == str(folder)
+        assert len(said["voices"][name]) == len(voice.evaluations)
+    assert len(said["evaluations"]) == len(run.evaluations)
+
+
+def test_a_voice_writes_and_is_mixed_and_turned_up(authors: tuple[Path, Any]) -> None:
+    folder, _ = authors
+    other = folder / "voices" / "second"
+    for more in ((), ("--mix", f"{other}:0.5"), ("--guidance", "1.5")):
+        done = command("write", folder, "--voice", "first", *HOW, *more)
+        assert done.code == 0, done.err
+    one, both = (command("write", folder, "--voice", "first", *HOW), command("write", folder, *HOW))
+    assert one.out != both.out
+    assert "first, second" in command("write", folder, "--voice", "third", *HOW).err
+    assert "has no voices" in command("write", shared_run().path, "--voice", "first", *HOW).err
+
+
+def test_voices_are_listed_and_named(authors: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = authors
+    listed = command("list", folder).out
+    assert [line.split()[0] for line in listed.splitlines()[1:]] == ["out", "out/first", "out/second"]
+    monkeypatch.chdir(folder.parent)
+    assert command("write", "out/first", *HOW).out == command("write", folder, "--voice", "first", *HOW).out
+
+
+def test_a_run_that_was_moved_with_its_voices_finds_them(authors: tuple[Path, Any], tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(authors[0], moved)
+    record = moved / "voices" / "first" / "run.json"
+    record.write_text(record.read_text("utf-8").replace(str(authors[0]), "/gone"), "utf-8")
+    assert RunFolder.find(moved / "voices" / "first").read_model_facts().base == str(moved)
+
+
+def test_resume_makes_what_is_not_made_yet(authors: tuple[Path, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(authors[0], folder)
+    shutil.rmtree(folder / "voices" / "second")
+    done = command("resume", folder)
+    assert done.code == 0, done.err
+    assert list(epigone.open_run(folder).voices) == ["first", "second"]
+    assert "second" in done.out + done.err
+    refused = command("resume", folder, "--epochs", "9")
+    assert refused.code == 2
+    assert "several voices" in refused.err
+
+
+def test_the_plan_names_the_voices(tmp_path: Path) -> None:
+    done = command("plan", make_authors(tmp_path / "in"), "--by-folder", *TINY)
+    assert done.code == 0, done.err
+    assert "3 runs" in done.out
+    assert "second" in done.out
