@@ -274,7 +274,8 @@ class MarkupText:
         while self._open:
             self._end_last()
         self._end_block(False)
-        return self.blocks
+        blocks, self.blocks = self.blocks, []  # these are gone with their user, whoever still refers to this
+        return blocks
 
     def _add_void(self, tag: str, attributes: Attributes) -> None:
         if tag == "br":

@@ -114,7 +114,7 @@ class _Parser:
         except (ValueError, LookupError) as error:  # an encoding that Python does not know
             raise XmlDamaged(str(error)) from None
         finally:
-            self._parser.StartElementHandler = self._parser.EndElementHandler = None  # the two refer to each other
+            del self._parser  # the two refer to each other, and it holds much memory
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self.depth += 1
