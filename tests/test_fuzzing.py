@@ -1,23 +1,32 @@
-"""Bytes that atheris finds by looking at which branches they take: they are read, or refused, and all are counted."""
+"""Damaged documents, and bytes that atheris finds by looking at which branches they take, are read or refused."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import random
 import re
 import subprocess
 import sys
 import tarfile
 import zipfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import fuzz_readers
 from conftest import Reliability
+from epigone.corpus.corpus import read_alone
+from epigone.corpus.large_text import TextSpooler
+from epigone.corpus.sources import Source
+from epigone.settings import ReadSettings
+from fuzz_seeds import make_seeds, store
 from helpers_front import environment
 
 SECONDS = 60
+TRIES = 25
 READING = """
 import sys, atheris
 
@@ -184,6 +193,57 @@ BOOK += "\n*** END OF THE PROJECT GUTENBERG EBOOK X ***\nProject Gutenberg's lic
 SEEDS = [BOOK.encode(encoding, "ignore") for encoding in ("utf-8", "utf-16", "utf-16-be", "cp1252", "utf-8-sig")]
 SEEDS += [bytes([number]) + content for number, content in enumerate(make_documents())]
 SEEDS += [b"epochs = 3\nminutes = 2.5\nsample_prompt = ['a', 'b']\n[schedule_arguments]\nnum_cycles = 3\n"]
+
+
+# -- damaged documents
+
+
+@pytest.mark.parametrize("family", make_seeds())
+def test_what_is_damaged_is_a_document_of_its_family(family: str) -> None:
+    for name, data in make_seeds()[family]:
+        if not data:
+            pytest.skip("pyarrow is not installed")
+        result = read_alone(Source(name=name, read=partial(bytes, data)), ReadSettings(), TextSpooler())
+        formats = {document.receipt.format for document in result.documents}
+        assert result.error is None and (family in formats or family in ("zip", "tar")), (name, result)
+
+
+@pytest.mark.parametrize("family", make_seeds())
+def test_damaged_documents_are_read_or_refused(family: str) -> None:
+    samples = [fuzz_readers.open_sample(name, data) for name, data in make_seeds()[family] if data]
+    failures: dict[str, bytes] = {}
+    lines = list(fuzz_readers.try_family(family, samples, range(TRIES if samples else 0), 0, failures))
+    assert not failures and len(lines) == bool(samples), failures
+
+
+def test_a_reader_that_breaks_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise IndexError("out of range")
+
+    monkeypatch.setattr(fuzz_readers, "read_alone", read)
+    failures: dict[str, bytes] = {}
+    (line,) = fuzz_readers.try_family("a", [fuzz_readers.open_sample("a.txt", b"It rained.")], range(3), 0, failures)
+    assert "3 FAILED" in line and [name.startswith("IndexError") for name in failures] == [True]
+
+
+def test_a_try_follows_from_the_seed_and_its_number_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[bytes] = []
+    monkeypatch.setattr(fuzz_readers, "try_reading", lambda data, name, failures: tried.append(data) or "read")
+    samples = [fuzz_readers.open_sample(*seed) for seed in make_seeds()["zip"]]
+    list(fuzz_readers.try_family("zip", samples, range(6), 1, {}))
+    list(fuzz_readers.try_family("zip", samples, range(4, 6), 1, {}))
+    assert tried[4:6] == tried[6:] and len(set(tried)) == 6
+
+
+def test_parts_are_stored_as_a_zip_archive_has_them() -> None:
+    generator = random.Random(0)
+    parts = {"a/ü.txt": b"", "b" * 300: generator.randbytes(1_000), "../c": b"c"}
+    with zipfile.ZipFile(io.BytesIO(store(parts))) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == parts
+
+
+# -- with atheris
 
 
 @pytest.mark.slow

@@ -78,8 +78,8 @@ DOCX = {
     "</w:numPr></w:pPr><w:del><w:r><w:t>gone</w:t></w:r></w:del><w:r><w:rPr><w:vanish/></w:rPr><w:t>hidden</w:t></w:r>"
     "</w:p><w:tbl><w:tr><w:tc><w:p><w:r><w:t>Cell</w:t></w:r></w:p></w:tc></w:tr></w:tbl></w:body></w:document>",
     "word/styles.xml": f'<w:styles xmlns:w="{WORDS}"><w:docDefaults><w:pPrDefault><w:pPr><w:spacing w:after="120"/>'
-    '</w:pPr></w:pPrDefault></w:docDefaults><w:style w:type="paragraph" w:styleId="H" w:default="1"><w:name w:val="heading 1"/>'
-    '<w:basedOn w:val="H"/></w:style></w:styles>',
+    '</w:pPr></w:pPrDefault></w:docDefaults><w:style w:type="paragraph" w:styleId="H" w:default="1"><w:name '
+    'w:val="heading 1"/><w:basedOn w:val="H"/></w:style></w:styles>',
     "word/footnotes.xml": f'<w:footnotes xmlns:w="{WORDS}"><w:footnote w:id="1"><w:p><w:r><w:t>A note.</w:t></w:r>'
     "</w:p></w:footnote></w:footnotes>",
     "docProps/core.xml": '<cp:coreProperties xmlns:cp="http://schemas.openxmlformats.org/package/2006/metadata/core-prope'
@@ -131,7 +131,7 @@ IOS = """[31.12.23, 23:58:01] Rain: \u200eNachrichten sind Ende-zu-Ende-verschlÃ
 IRC = """--- Log opened Tue May 29 21:20:00 2018
 21:20 -!- ann [~ann@a.b] has joined #rust
 21:20 <@ann> hi
-21:21 < ben> ann: hello \x0304red\x03
+21:21 < ben> ann: hello \x0304red
 21:21  * ben waves
 --- Day changed Wed May 30 2018
 00:01 <@ann> bye

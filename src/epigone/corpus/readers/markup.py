@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block, collapse
 from epigone.corpus.readers.limits import DEEPEST_ELEMENTS
-from epigone.corpus.readers.page import BLOCKS, SPACED, VOID, Element, Step
+from epigone.corpus.readers.page import BLOCKS, SPACED, VOID, Element, End, Step
 from epigone.corpus.readers.reader import ReadContext
 
 Attributes = Mapping[str, str]
@@ -261,13 +261,14 @@ class MarkupText:
 
     def add_all(self, steps: Iterable[Step]) -> None:
         """Everything that was found in a page, in reading order."""
+        start, end, data = self.start, self.end, self.data
         for step in steps:
-            if isinstance(step, str):
-                self.data(step)
-            elif isinstance(step, Element):
-                self.start(step.tag, step.attributes)
-            else:
-                self.end(step.element.tag)
+            if type(step) is str:
+                data(step)
+            elif type(step) is Element:
+                start(step.tag, step.attributes)
+            elif type(step) is End:
+                end(step.element.tag)
 
     def finish(self) -> list[Block]:
         """All blocks, after the last element."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -65,7 +65,7 @@ class Element:
     n_links: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class End:
     """The end of an element."""
 
@@ -111,7 +111,7 @@ class _Parser:
     def __init__(self, source: str, limits: Limits) -> None:
         self.source, self.limits, self.page = source, limits, Page()
         self._open: list[Element] = []
-        self._counts = Counter[str]()
+        self._counts = defaultdict[str, int](int)
         self._ends = self._can_end = True
         """Whether there may be a "-->" and a ">" further on: each is searched for in vain only once."""
         self._tag = TAG
@@ -143,10 +143,12 @@ class _Parser:
         return start + 1
 
     def _match_tag(self, start: int) -> re.Match[str] | None:
-        if not self._can_end or not self.source[start + 1 : start + 3].lstrip("/")[:1].isalpha():
+        if not self._can_end:
             return None
         if match := self._tag.match(self.source, start):
             return match
+        if not self.source[start + 1 : start + 3].lstrip("/")[:1].isalpha():
+            return None
         if self._tag is TAG:
             self._tag = SHORT_TAG
             return self._match_tag(start)
