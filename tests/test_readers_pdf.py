@@ -86,6 +86,19 @@ def test_a_paragraph_goes_on_over_the_end_of_a_page() -> None:
     assert read_pages(*pages) == "\n\n".join((*PROSE, *PROSE)) + "\n"
 
 
+def test_a_speech_begins_at_the_top_of_a_page_though_the_last_line_before_is_full() -> None:
+    full = "Jack. " + "rain " * 10 + "too."
+    assert len(full) == WIDTH
+    speeches = [f"Ann. {PROSE[0]}", f"Jack. {PROSE[2]}"] * 5
+    for following in ("Ann. Why not, if I may ask?", "Perhaps. Nobody could tell."):
+        pages = [
+            typeset_lines(wrap(*part, indent="", gap=True)) for part in ([*speeches, full], [following, *speeches])
+        ]
+        between = "\n\n" if following.startswith("Ann") else " "  # "Perhaps" speaks nowhere else
+        expected = "\n\n".join([*speeches, f"{full}{between}{following}", *speeches])
+        assert read_pages(*pages) == f"{expected}\n"
+
+
 def test_verse_keeps_its_lines_stanzas_and_indents() -> None:
     stanza = ["Tyger Tyger, burning bright,", "  In the forests of the night;", "What immortal hand or eye,"]
     verse = [*stanza, "", *reversed(stanza), "", *stanza]

@@ -64,6 +64,11 @@ HYPHENS = ("-", "\u2010", "\u00ad", "\x02")
 SOFT_HYPHEN = "\u00ad"
 LINE_HYPHEN = "\x02"
 """What PDFium gives for every hyphen at the end of a line."""
+SPEAKER = re.compile(r"[^\W\da-z_][\w'’]*(?: [^\W\da-z_][\w'’]*){0,2}[.:](?= |$)")
+"""What a speech in a play begins with."""
+FEWEST_SPEECHES = 5
+"""Paragraphs that begin with the same name, within pages."""
+SENTENCE_END = re.compile(r"[.!?…—–][\"'”’»)\]]{0,3}$")
 CLOSING, OPENING = ('"', "”", "’", "»"), ('"', "“", "‘", "«", "„")
 ROMAN = {"i": 1, "v": 5, "x": 10, "l": 50, "c": 100}
 
@@ -502,8 +507,16 @@ def _is_full(line: Line, following: Line, metrics: Metrics) -> bool:
 
 def _find_units(lines: Sequence[Line], metrics: Metrics) -> list[Unit]:
     units = [Unit([lines[0]], spaced=True)]
-    for line, following in pairwise(lines):
-        ends, spaced = _find_break(line, following, metrics)
+    pairs = list(pairwise(lines))
+    breaks = [_find_break(line, following, metrics) for line, following in pairs]
+    names = Counter(
+        _find_speaker(following)
+        for (line, following), (ends, _) in zip(pairs, breaks, strict=True)
+        if ends and _is_same_flow(line, following)
+    )
+    for (line, following), (ends, spaced) in zip(pairs, breaks, strict=True):
+        if not ends and _begins_speech(line, following, names):
+            ends, spaced = True, None
         if ends:
             units.append(Unit([following], spaced, at_page_end=not _is_same_flow(line, following)))
         else:
@@ -517,6 +530,22 @@ def _find_units(lines: Sequence[Line], metrics: Metrics) -> list[Unit]:
     for unit, gap in zip(units[1:], gaps, strict=True):
         unit.far = bool(unit.spaced) and gap > usual + 0.75
     return units
+
+
+def _find_speaker(line: Line) -> str:
+    """The name that a line begins with, if it may be that of a speaker."""
+    found = SPEAKER.match(line.plain.lstrip())
+    return found[0] if found else ""
+
+
+def _begins_speech(line: Line, following: Line, names: Counter[str]) -> bool:
+    """Whether a page's last line, however full, is the end of a speech: the next page begins with a speaker's name."""
+    return (
+        not _is_same_flow(line, following)
+        and bool(SENTENCE_END.search(line.plain.rstrip()))
+        and bool(name := _find_speaker(following))
+        and names[name] >= FEWEST_SPEECHES
+    )
 
 
 def _guess_spaces(units: Sequence[Unit]) -> None:
