@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import random
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from epigone.corpus.corpus import collecting_seldom
 from epigone.corpus.encoding import DecodedText, decode, read_pieces
 from epigone.corpus.readers import layout
 from epigone.corpus.readers.layout import ITALIC, ITALIC_END
 from epigone.corpus.readers.reader import Beginning, find_suffix
-from epigone.errors import TextError
+from epigone.errors import TextError, TextUnreadable
 
 
 def draw(generator: random.Random, signs: str, length: int = 12) -> str:
@@ -72,3 +74,16 @@ def test_the_ending_of_a_name_is_that_of_its_path(name: str) -> None:
 def test_the_first_line_is_the_first_of_the_lines(text: str) -> None:
     beginning = Beginning(io.BytesIO(text.encode()), "x")
     assert [beginning.first_line] == (beginning.lines[:1] or [""])
+
+
+@pytest.mark.parametrize("threshold", [0, 700, 50_000])
+def test_memory_is_collected_as_before_once_a_text_is_read_or_refused(threshold: int) -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(threshold, 11, 12)
+        with pytest.raises(TextUnreadable), collecting_seldom():
+            assert gc.get_threshold() == (threshold and max(threshold, 20_000), 11, 12)
+            raise TextUnreadable("no text", hint="none")
+        assert gc.get_threshold() == (threshold, 11, 12)
+    finally:
+        gc.set_threshold(*before)

@@ -188,7 +188,7 @@ def _wait(
 
 def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
     """Read what is asked for, until the pipe is closed."""
-    from epigone.corpus.corpus import read_alone
+    from epigone.corpus.corpus import collecting_seldom, read_alone
     from epigone.corpus.sources import make_file_source
 
     settings = pickle.load(stdin)
@@ -197,10 +197,11 @@ def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
             asked = pickle.load(stdin)
         except EOFError:
             return
-        results = [
-            read_alone(make_file_source(Path(path), name, named=named, listed=listed), settings)
-            for path, name, named, listed in asked
-        ]
+        with collecting_seldom():
+            results = [
+                read_alone(make_file_source(Path(path), name, named=named, listed=listed), settings)
+                for path, name, named, listed in asked
+            ]
         pickle.dump(results, stdout)
         stdout.flush()
 

@@ -20,10 +20,10 @@ LONGEST = {"pictures": 1_000, "footnotes": 20_000, "note": 4_000}
 """Characters in brackets."""
 MOST_OPEN = 20
 """Such brackets without an end: a text with more has others of its own."""
-PAGE_MARK = re.compile(
-    r"\[(?:Pg|PG|Page|PAGE|page|p\.|pg\.?)[ \xa0]?(\d{1,4})\]|\{(?:Pg|Page|page|p\.)[ \xa0]?(\d{1,4})\}"
+PAGE_MARKS = (
+    re.compile(r"\[(?:Pg|PG|Page|PAGE|page|p\.|pg\.?)[ \xa0]?(\d{1,4})\]"),
+    re.compile(r"\{(?:Pg|Page|page|p\.)[ \xa0]?(\d{1,4})\}"),
 )
-PAGE_MARK_BEGINNINGS = ("[P", "[p", "{P", "{p")
 MARKS = {"[": re.compile(r"\[(\d{1,4}|[A-Z])\]"), "{": re.compile(r"\{(\d{1,4})\}")}
 """One pattern for each bracket: with a first character that is certain, they are searched for at once."""
 NOTE_MARK = re.compile(r"^[ \t]*(?:\[(\d{1,4}|[A-Z])\]|\{(\d{1,4})\})[ \t:.]*(?=\S)", re.M)
@@ -64,10 +64,9 @@ def _find_closing(text: str, start: int, longest: int) -> int | None:
 
 def find_page_marks(text: str) -> Iterator[Span]:
     """[Pg 12] and the like, where they count the pages."""
-    if not any(beginning in text for beginning in PAGE_MARK_BEGINNINGS):
-        return
-    marks = list(PAGE_MARK.finditer(text))
-    if counts_up([int(mark[1] or mark[2]) for mark in marks]):
+    found = (mark for pattern in PAGE_MARKS for mark in pattern.finditer(text))
+    marks = sorted(found, key=lambda mark: mark.start())
+    if counts_up([int(mark[1]) for mark in marks]):
         yield from (Span(mark.start(), mark.end(), "page marks") for mark in marks)
 
 
