@@ -69,6 +69,15 @@ def test_the_same_content_is_parsed_once_and_gives_the_same(page: Path, entries:
         assert next(entries.iterdir()).stat().st_mode & 0o077 == 0  # others may not read a manuscript
 
 
+def test_page_furniture_is_counted_once_however_often_a_file_is_read(
+    page: Path, entries: Path, parsed: list[str]
+) -> None:
+    page.write_text(PAGE % ("<p>It was a day.</p>" * 2_000 + "<p>[Illustration: A day.]</p>" * 3), "utf-8")
+    first, second = read(page), read(page)
+    assert len(parsed) == 1 and second.files == first.files
+    assert {part.what: part.count for part in first.files[0].dropped} == {"images": 1, "pictures": 3}
+
+
 def test_other_content_settings_and_readers_are_parsed_again(
     page: Path, entries: Path, parsed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -587,20 +587,14 @@ class _Reading:
             speakers=speakers,
             row_groups=source.row_groups,
         )
-        drops = context.drops if known.name in WITH_PAGES else None
-        receipt, texts, first = self._start_receipt(drops, hashes=False), list[Text](), None
+        furniture = DropLog()  # apart, since the cache keeps what the reader has left out
+        receipt = self._start_receipt(furniture if known.name in WITH_PAGES else None, hashes=False)
+        texts, first = list[Text](), None
         found = parse_cache.parse(known, file, context, sha256) if self.caches else known.read(file, context)
         for parsed in found:
-            receipt.start_document()
-            first, is_blank = first or (parsed.title, parsed.author, parsed.date), True
-            for piece in join_near_boilerplate(map(as_piece, divide_text(parsed.text, PART_CHARACTERS))):
-                text = receipt.add(piece)
-                is_blank = is_blank and not text.strip()
-                self.spooler.add(text)
-            if is_blank:
-                self.spooler.forget()
-            else:
-                texts.append(self.spooler.finish())
+            first = first or (parsed.title, parsed.author, parsed.date)
+            if text := self._clean(parsed.text, receipt):
+                texts.append(text)
         self.progress.add(n_bytes)
         self.speakers.add(speakers)
         self._need_speakers(source, known.title, speakers)
@@ -608,6 +602,8 @@ class _Reading:
             what = f"{source.name} is {known.title} with no text in it."
             raise TextTooShort(what, hint="Give a file with text in it.")
         decoded = context.decoded[0] if context.decoded else None
+        for part in furniture.list():
+            context.drops.add_counted(part)
         title, author, date = first
         finished = receipt.finish(
             source.name,
@@ -626,6 +622,19 @@ class _Reading:
             notes=tuple(map(to_valid, (*context.notes, *speakers.describe_all()))),
         )
         return [Document(name=source.name, text=text, receipt=finished) for text in texts]
+
+    def _clean(self, text: str, receipt: ReceiptBuilder) -> Text | None:
+        """A document's text without boilerplate and page furniture; None if nothing is left."""
+        receipt.start_document()
+        is_blank = True
+        for piece in join_near_boilerplate(map(as_piece, divide_text(text, PART_CHARACTERS))):
+            cleaned = receipt.add(piece)
+            is_blank = is_blank and not cleaned.strip()
+            self.spooler.add(cleaned)
+        if is_blank:
+            self.spooler.forget()
+            return None
+        return self.spooler.finish()
 
     def _read_archive(
         self, file: BinaryIO, beginning: Beginning, source: Source, outer: Limits | None

@@ -275,7 +275,7 @@ class MarkupText:
         while self._open:
             self._end_last()
         self._end_block(False)
-        blocks, self.blocks = self.blocks, []  # these are gone with their user, whoever still refers to this
+        blocks, self.blocks = self.blocks, []  # a book's are not kept until Python collects this object
         return blocks
 
     def _add_void(self, tag: str, attributes: Attributes) -> None:
