@@ -660,6 +660,24 @@ def test_two_models_go_on_side_by_side_and_one_can_be_taken(page):
     expect(page.locator("#text")).to_have_value(f"{START}{second}")
 
 
+def test_other_views_begin_with_the_model_one_writes_with_and_keep_what_is_chosen_there(page):
+    choose_model(page, "other")
+    page.locator("[data-view=compare]").click()
+    first, second = page.locator("#compare-a"), page.locator("#compare-b")
+    expect(first).to_have_value("other")
+    assert second.input_value() not in ("", "other")
+    page.select_option("#compare-a", "sonnets")
+    page.locator("[data-view=write]").click()
+    page.locator("[data-view=compare]").click()
+    expect(first).to_have_value("sonnets")  # what was chosen here stays
+    page.locator("[data-view=learning]").click()
+    expect(page.locator("#run")).to_have_value("other")
+    page.select_option("#run", "sonnets")
+    page.locator("[data-view=quiz]").click()
+    page.locator("[data-view=learning]").click()
+    expect(page.locator("#run")).to_have_value("sonnets")
+
+
 def test_a_run_that_is_learning_is_shown_live(opener, server):
     with server.learning_run(3) as run, opener() as (page, _):
         expect(page.locator("#live")).to_contain_text(LEARNING)

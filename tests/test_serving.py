@@ -15,14 +15,16 @@ import torch
 from starlette.testclient import TestClient
 from transformers import GPT2LMHeadModel
 
+from epigone.model.base_profile import BASES
 from epigone.runs.folder import RunFolder
-from epigone.serving.app import ChunkWriter
+from epigone.serving.app import ChunkWriter, make_app
 from epigone.serving.completions import Completion, Piece
+from epigone.serving.engine import Engine
 from epigone.serving.library import ModelLibrary
 from epigone.serving.overview import describe_model
 from epigone.serving.schemas import CompletionQuery
 from helpers_front import shared_run
-from helpers_serving import complete, join_chunks, list_texts, serving, stream
+from helpers_serving import HERE, complete, join_chunks, list_texts, serving, stream
 
 PROMPT = "From fairest creatures"
 
@@ -106,6 +108,26 @@ def test_prompts_have_transformers_log_probabilities(client: TestClient, stock: 
         assert sorted(told["top_logprobs"][place + 1].values())[-4:] == pytest.approx(best, abs=1e-4)
     assert "".join(told["tokens"]) == answer["choices"][0]["text"] == PROMPT
     assert told["text_offset"][1] == len(told["tokens"][0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", list(BASES))
+def test_prompts_of_bases_have_transformers_log_probabilities(base: str) -> None:
+    """transformers has to be told to compute in fp32: by default it takes the format of the file, bf16."""
+    text = (
+        "It was the best of times, it was the worst of times.\ndef f(x): return x\nna\u00efve \u201cquoted\u201d \u2026"
+    )
+    stock = GPT2LMHeadModel.from_pretrained(BASES[base].folder, dtype=torch.float32).eval()
+    with TestClient(make_app(ModelLibrary(None), engine=Engine(2)), base_url=HERE) as client:
+        answer = complete(client, text, model=base, echo=True, max_tokens=0, logprobs=5, return_token_ids=True)
+    told = answer["choices"][0]["logprobs"]
+    ids = answer["choices"][0]["prompt_token_ids"]
+    with torch.inference_mode():
+        expected = stock(torch.tensor([ids])).logits[0].log_softmax(-1)
+    own = [float(expected[place, token]) for place, token in enumerate(ids[1:])]
+    assert told["token_logprobs"][1:] == pytest.approx(own, abs=1e-4) and len(own) > 20
+    for place, best in enumerate(told["top_logprobs"][1:]):
+        assert sorted(best.values())[-5:] == pytest.approx(sorted(expected[place].topk(5).values.tolist()), abs=1e-4)
 
 
 def test_texts_have_transformers_log_probabilities(client: TestClient, stock: GPT2LMHeadModel) -> None:

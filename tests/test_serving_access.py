@@ -145,6 +145,12 @@ def test_no_file_but_the_page_s_can_be_asked_for(client: TestClient, path: str) 
     assert answer.status_code in (400, 404) and "import" not in answer.text
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_clients_that_hold_conversations_are_told_what_to_ask_for(client: TestClient, path: str) -> None:
+    answer = client.post(path, json={"model": "run", "messages": [{"role": "user", "content": "Thou"}]})
+    assert answer.status_code == 404 and "/v1/completions" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "name", ["../run", "/etc/passwd", "run/../run", ".", "", "~", "https://evil.example/gpt2", "gpt2"]
 )

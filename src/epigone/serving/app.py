@@ -59,6 +59,8 @@ STATIC = Path(str(files("epigone") / "serving" / "static"))
 BODY_SECONDS = 30.0
 """In which the body of a request has to come."""
 EVENT_STREAM = "text/event-stream"
+NO_CONVERSATION = ("/v1/chat/completions", "/v1/responses")
+"""What many clients ask first, unless they are told that a model completes."""
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -220,11 +222,14 @@ async def _answer_no_one(_request: Request, _error: Exception) -> Response:
     return answer_error(ApiError(499, "The client has left."))
 
 
-async def _answer_http(_request: Request, error: Exception) -> Response:
+async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    status = 404 if request.url.path in NO_CONVERSATION else error.status_code
     kinds = {404: "There is nothing at this address.", 405: "This address has no such method."}
-    message = kinds.get(error.status_code, "The request cannot be answered.")
-    answer = answer_error(ApiError(error.status_code, message, kind="not_found_error"))
+    message = kinds.get(status, "The request cannot be answered.")
+    if request.url.path in NO_CONVERSATION:
+        message = "These models continue a text and hold no conversation: ask POST /v1/completions, with a prompt."
+    answer = answer_error(ApiError(status, message, kind="not_found_error"))
     answer.headers.update(error.headers or {})
     return answer
 

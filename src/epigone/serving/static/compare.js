@@ -13,16 +13,21 @@ export class Compare {
    * @param {(generation: Generation) => void} onTake
    */
   constructor(models, makeOrder, onTake) {
-    Object.assign(this, {models, makeOrder, onTake, generations: []});
+    Object.assign(this, {models, makeOrder, onTake, generations: [], chosen: new Set()});
     get('compare-go').addEventListener('click', () => this.start());
     get('compare-stop').addEventListener('click', () => this.stop());
-    SIDES.forEach((side, i) => get(`compare-take-${side}`).addEventListener('click', () => this.take(i)));
+    SIDES.forEach((side, i) => {
+      get(`compare-take-${side}`).addEventListener('click', () => this.take(i));
+      get(`compare-${side}`).addEventListener('change', () => this.chosen.add(side));
+    });
   }
 
+  /** Until others are chosen here, the first is the model that one writes with, and the second another one. */
   fill() {
-    const first = !get('compare-b').value;
-    for (const side of SIDES) fillModels(get(`compare-${side}`), this.models.usable);
-    if (first && this.models.usable.length > 1) get('compare-b').value = this.models.usable[1].name;
+    const usable = this.models.usable, [first, second] = SIDES.map(side => get(`compare-${side}`));
+    fillModels(first, usable, this.chosen.has('a') ? first.value : get('model').value);
+    const other = usable.find(model => model.name !== first.value);
+    fillModels(second, usable, this.chosen.has('b') ? second.value : other?.name);
   }
 
   /** @param {string} prompt the text up to the cursor */

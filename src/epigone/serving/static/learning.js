@@ -15,18 +15,20 @@ export class Learning {
     get('sample-prompt').addEventListener('change', () => this.run && this.showSamples());
   }
 
+  /** The run that is shown stays; at first it is the model that one writes with. */
   fill() {
-    const runs = this.models.runs.map(model => ({...model, usable: true}));
-    fillModels(get('run'), runs);
-    get('run').disabled = !runs.length;
+    const runs = this.models.runs.map(model => ({...model, usable: true})), select = get('run');
+    fillModels(select, runs, this.name ?? (this.chosen || get('model').value));
+    select.disabled = !runs.length;
   }
 
-  /** Show a run and follow it, if it is learning. */
-  async open(name = get('run').value) {
+  /** Show a run and follow it, if it is learning. @param {string} [chosen] its name, where it was chosen here */
+  async open(chosen) {
     this.close();
+    this.chosen = chosen ?? this.chosen;
     this.fill();
+    const name = get('run').value;
     if (!name) { get('run-state').textContent = 'There is no run here yet. Train one: epigone train TEXT'; return; }
-    get('run').value = name;
     this.name = name;
     await this.read(name);
     if (this.name === name && this.run?.state === 'learning') this.follow(name);

@@ -70,6 +70,7 @@ class Page {
     this.settings.useModel(model?.usable ? model : undefined, this.models.listMixable(model));
     get('about').textContent = describeModel(model);
     this.quiz.show(model);
+    this.compare.fill();
     this.models.warm(model?.usable ? name : '');
     this.writing.look();
   }
