@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -190,3 +191,21 @@ def answer_with(page: Page, texts: Sequence[Sequence[str]]) -> None:
             route.continue_()
 
     page.route("**/v1/completions", fulfil)
+
+
+class MainThread:
+    """The processor time of a page's main thread, which a busy machine does not make longer."""
+
+    def __init__(self, page: Page) -> None:
+        self._session = page.context.new_cdp_session(page)
+        self._session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def read(self) -> float:
+        """Seconds so far."""
+        found = self._session.send("Performance.getMetrics")["metrics"]
+        return next(float(each["value"]) for each in found if each["name"] == "TaskDuration")
+
+
+def is_idle() -> bool:
+    """Whether the machine has so little to do that times by the clock say something."""
+    return os.getloadavg()[0] < (os.cpu_count() or 1)

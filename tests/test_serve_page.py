@@ -25,11 +25,13 @@ from helpers_serve_page import (
     HOSTILE_NAME,
     LEARNING,
     Faults,
+    MainThread,
     PageServer,
     answer_with,
     assert_fits,
     choose_model,
     go_on,
+    is_idle,
     open_page,
     ready_cards,
     text_of,
@@ -237,19 +239,24 @@ def test_first_words_come_soon_after_the_key(page):
         times.append(time.perf_counter() - start)
         ready_cards(page)
         page.keyboard.press("Escape")
-    assert min(times) < FIRST_WORDS_SECONDS
+    print(f"first words after {min(times):.2f} s")
+    assert min(times) < FIRST_WORDS_SECONDS or not is_idle()
 
 
 def test_the_first_load_is_small_and_quick(browser, server, look):
     context = browser.new_context()
     page = context.new_page()
+    thread, before = MainThread(page), is_idle()
     sizes: list[int] = []
     page.on("response", lambda response: sizes.append(len(response.body())))
     page.goto(server.address, wait_until="networkidle")
-    loaded = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    loaded = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
+    used = thread.read()
     context.close()
-    assert sum(sizes) < MOST_BYTES
-    assert loaded < 1000 * MOST_SECONDS
+    print(f"{sum(sizes):,} bytes, loaded after {loaded:.2f} s, {used:.2f} s of processor time")
+    assert 10_000 < sum(sizes) < MOST_BYTES
+    assert 0 < used < MOST_SECONDS
+    assert loaded < MOST_SECONDS or not before
 
 
 # -- the history
@@ -939,12 +946,17 @@ def test_only_the_text_is_printed(page):
 
 def test_a_long_text_stays_quick(page):
     text = (sonnets(90_000) * 2)[:120_000]
-    start = time.perf_counter()
+    thread = MainThread(page)
+    before = thread.read()
     paste(page, text)
     expect(page.locator("#text")).to_have_value(text)
-    assert time.perf_counter() - start < 5
-    start = time.perf_counter()
+    pasted = thread.read()
     page.keyboard.type("0123456789")
     page.evaluate("1")
-    assert (time.perf_counter() - start) / 10 < 0.25
+    typed = thread.read()
+    print(
+        f"{pasted - before:.2f} s to paste 120,000 characters, {(typed - pasted) / 10:.3f} s for a key (processor time)"
+    )
+    assert 0 < pasted - before < 2.5
+    assert 0 < (typed - pasted) / 10 < 0.15
     assert text_of(page).endswith("0123456789")
