@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import random
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from epigone.errors import SettingsError
 from epigone.generation.generator import TextGenerator, WriteDefaults
-from epigone.generation.known_words import KnownWords, WordGuard, list_mixed_words, list_words, read_words
-from epigone.generation.sampling import TokenSampler
+from epigone.generation.known_words import KnownWords, WordGuard, WordStates, list_mixed_words, list_words, read_words
+from epigone.generation.sampling import TokenSampler, pick_tokens
 from epigone.model.base_profile import BASES
 from epigone.model.decoder import make_decoder
 from epigone.run import open_generator
 from epigone.settings import WriteSettings
+from epigone.tokens.tokenizer import list_token_bytes, load_tokenizer
 from helpers_front import shared_run
 from helpers_writing import random_model, random_tokenizer
 
@@ -24,8 +28,12 @@ PIECES = [b"the", b" cat", b" c", b"at", b"s", b" ", b"1", b"nth", b"\xc3", b"\x
 KNOWN = KnownWords(("cat", "don"), {"the", "caté", "t"})
 
 
+def make_guard(known: KnownWords, pieces: list[bytes], prompt: str = "") -> WordGuard:
+    return WordGuard(WordStates(known, pieces).add(prompt), prompt)
+
+
 def follow(text: list[bytes], prompt: str = "") -> WordGuard:
-    guard = WordGuard(KNOWN, PIECES, prompt)
+    guard = make_guard(KNOWN, PIECES, prompt)
     for piece in text:
         guard.advance(PIECES.index(piece))
     return guard
@@ -84,7 +92,7 @@ def test_capitals_inside_a_word_are_those_of_the_author() -> None:
     known = KnownWords({"cat", "cats", "caté", "mccat"}, mixed={"McCAT"})
 
     def allowed(*text: bytes, prompt: str = "") -> set[bytes]:
-        guard = WordGuard(known, pieces, prompt)
+        guard = make_guard(known, pieces, prompt)
         for piece in text:
             guard.advance(pieces.index(piece))
         return {piece for token, piece in enumerate(pieces) if not guard.forbids(token)}
@@ -93,7 +101,7 @@ def test_capitals_inside_a_word_are_those_of_the_author() -> None:
     assert allowed(b"cat") == {b"s", b" "} and allowed(b"CAT") == {b"S", b" ", b"\xc3\x89"}
     assert allowed(b" ", prompt="catS cat") == {b"cat", b"CAT", b"C", b" "}
     assert b"S" in allowed(b"cat", prompt="catS ")
-    assert not WordGuard(known, pieces, "Mc").forbids(pieces.index(b"CAT"))
+    assert not make_guard(known, pieces, "Mc").forbids(pieces.index(b"CAT"))
 
 
 def test_words_with_capitals_inside_are_listed_as_they_are_written() -> None:
@@ -150,6 +158,10 @@ class _ForbidsAllBut:
         """All but the one."""
         return token != self.allowed
 
+    def select(self, tokens: np.ndarray) -> np.ndarray:
+        """The one, if it is there."""
+        return tokens[tokens == self.allowed]
+
     def refuse(self, token: int) -> None:
         """What was forbidden does not matter to it."""
 
@@ -185,14 +197,65 @@ def test_where_guards_forbid_everything_together_the_last_one_is_kept(temperatur
 
 
 def test_what_is_remembered_does_not_change_what_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards of texts without a prompt share it, those with a prompt have their own, and it does not grow for ever."""
+    """Texts share it, unless their prompts have other words, and it does not grow for ever."""
     monkeypatch.setattr("epigone.generation.known_words.MOST_FOUND", 20)
-    known = KnownWords(("cat", "don"), {"the", "caté", "t"})
+    states = WordStates(KNOWN, PIECES)
+    assert states.add("The cat.") is states is not states.add("nth times")
     for text in ([], [b" c"], [b" cat", b"\xc3"], [b"the", b" ", b"1"], []):
         for prompt in ("", "nth times", "A c"):
-            shared, alone = WordGuard(known, PIECES, prompt), WordGuard(KnownWords(*known._lists), PIECES, prompt)
+            shared, alone = WordGuard(states.add(prompt), prompt), make_guard(KNOWN, PIECES, prompt)
             for piece in text:
                 shared.advance(PIECES.index(piece))
                 alone.advance(PIECES.index(piece))
             assert forbidden(shared) == forbidden(alone) == forbidden(shared)
-            assert len(known.found) <= 20
+            assert sum(map(len, states._steps.values())) <= 20
+
+
+def list_nonsense(words: set[str], before: str, pieces: list[str]) -> list[bool]:
+    """For each piece whether letters would be no word: read from the whole text."""
+    beginnings = {word[:end] for word in words for end in range(1, len(word) + 1)}
+    found = []
+    for piece in pieces:
+        text = before + piece
+        *whole, last = re.split(r"[^a-z]+", text)
+        found.append(bool(set(whole) - words - {""}) or bool(last and last not in beginnings))
+    return found
+
+
+def test_what_is_forbidden_is_what_the_whole_text_says() -> None:
+    words, chance = {"a", "at", "cat", "the", "then", "hat"}, random.Random(0)
+    pieces = [b"a", b"t", b"c", b"h", b"e", b"n", b" ", b" c", b"at", b" the", b".", b"n ", b"t a", b"1", b"ca"]
+    for _ in range(20):
+        guard, ids = make_guard(KnownWords(words), pieces), list[int]()
+        for _ in range(12):
+            before = b"".join(pieces[token] for token in ids).decode()
+            expected = list_nonsense(words, before, [piece.decode() for piece in pieces])
+            assert [guard.forbids(token) for token in range(len(pieces))] == expected
+            allowed = [token for token, is_forbidden in enumerate(expected) if not is_forbidden]
+            assert guard.select(np.arange(len(pieces))).tolist() == allowed
+            ids.append(chance.choice(allowed))
+            guard.advance(ids[-1])
+
+
+def test_all_tokens_are_looked_at_at_once_as_one_by_one() -> None:
+    """With a bundled base's words and tokens, behind letters, capitals, marks, digits and parts of characters."""
+    folder = BASES["small"].folder
+    pieces = list_token_bytes(load_tokenizer(folder))
+    known = KnownWords(read_words(folder), {"zyxt"}, mixed={"McZyxt"})
+    every = np.arange(len(pieces))
+    for text in ("gre", "Th", "McZ", "OL", "caf\u00e9", "don't wh", "7th and x"):
+        guard = make_guard(known, pieces, text)
+        assert guard.select(every).tolist() == [token for token in every.tolist() if not guard.forbids(token)], text
+    guard.advance(pieces.index(b"\xc3"))
+    assert guard.select(every).tolist() == [token for token in every.tolist() if not guard.forbids(token)]
+
+
+@pytest.mark.parametrize("how", [{}, {"top_p": 0.5}, {"min_p": 0.05}, {"top_p": 1.0}, {"top_p": 0.9, "min_p": 0.01}])
+def test_one_row_is_drawn_as_among_others(how: dict[str, float]) -> None:
+    """The short way for a single row gives the same tokens from the same random numbers."""
+    scores = 3 * torch.randn(2, 500, generator=torch.Generator().manual_seed(1))
+    alone = TokenSampler(WriteSettings(**how), [7], [])
+    among = TokenSampler(WriteSettings(**how), [7, 8], [])
+    drawn = [int(pick_tokens(scores[:1], alone.rows)) for _ in range(300)]
+    assert drawn == [int(pick_tokens(scores, among.rows)[0]) for _ in range(300)]
+    assert len(set(drawn)) > 3

@@ -18,7 +18,7 @@ import torch
 from epigone.corpus.large_text import Text, read_some
 from epigone.errors import SettingsError
 from epigone.generation.batch import Generation, GenerationBatch, StreamedText
-from epigone.generation.known_words import KnownWords, WordGuard
+from epigone.generation.known_words import KnownWords, WordGuard, WordStates
 from epigone.generation.lone_numbers import LoneNumberGuard, Numbering, find_numbering
 from epigone.generation.paired_marks import MarkGuard, MarkUse, find_mark_use
 from epigone.generation.records import GeneratedText
@@ -202,7 +202,7 @@ class TextGenerator:
             settings,
             [settings.seed + number for number in numbers],
             [*make_processors(settings, bad_words, self.token_bytes), *processors],
-            [self._make_guards(settings, prompt) for _ in numbers],
+            self._make_guards(settings, prompt, len(numbers)),
         )
         return Generation(
             torch.tensor(prompt_ids, device=self.decoder.device),
@@ -274,6 +274,10 @@ class TextGenerator:
         return self._words
 
     @cached_property
+    def _word_states(self) -> WordStates:
+        return WordStates(self.known_words, self.token_bytes)
+
+    @cached_property
     def _numbering(self) -> Numbering:
         """The kinds of numbers that stand alone on lines of the training text."""
         return find_numbering(read_some(self.documents)) if self._read_documents else Numbering(False, False)
@@ -289,18 +293,18 @@ class TextGenerator:
                 self._indices[n_characters] = CopyIndex(self.documents, n_characters)
             return self._indices[n_characters]
 
-    def _make_guards(self, settings: WriteSettings, prompt: str) -> list[Guard]:
-        """Those of one text, the least important first: a copy is worse than an unknown word."""
-        guards: list[Guard] = []
+    def _make_guards(self, settings: WriteSettings, prompt: str, count: int) -> list[list[Guard]]:
+        """Those of each text, the least important first: a copy is worse than an unknown word."""
+        makers: list[Callable[[], Guard]] = []
         if settings.marks == "auto" and any(self._mark_use):
-            guards.append(MarkGuard(self._mark_use, self.token_bytes, prompt))
+            makers.append(partial(MarkGuard, self._mark_use, self.token_bytes, prompt))
         if settings.words == "known":
             if any(self._numbering):
-                guards.append(LoneNumberGuard(self._numbering, self.token_bytes, prompt))
-            guards.append(WordGuard(self.known_words, self.token_bytes, prompt))
+                makers.append(partial(LoneNumberGuard, self._numbering, self.token_bytes, prompt))
+            makers.append(partial(WordGuard, self._word_states.add(prompt), prompt))
         if settings.max_copy != "none":
-            guards.append(CopyGuard(self._index_passages(settings.max_copy), self.token_bytes))
-        return guards
+            makers.append(partial(CopyGuard, self._index_passages(settings.max_copy), self.token_bytes))
+        return [[make() for make in makers] for _ in range(count)]
 
     def _describe(self, prompt: str, generation: Generation, texts: list[str]) -> Iterator[GeneratedText]:
         sums = generation.sum_log_probabilities()

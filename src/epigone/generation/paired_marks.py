@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from epigone.generation.known_words import decode
+from epigone.generation.known_words import Tokens, decode
 
 PAIRS = (('"', '"'), ("“", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("»", "«"), ("(", ")"), ("[", "]"))
 """The mark that opens and the one that closes. Single quotation marks are left out: most of them are apostrophes."""
@@ -107,7 +108,7 @@ class MarkGuard:
         self._never = use.never - set(prompt)
         self._marks = frozenset(mark for pairing in use.pairings for mark in pairing[:2])
         self._special = re.compile(f"[\n{re.escape(''.join(sorted(self._marks | self._never)))}]")
-        self._special_bytes = re.compile(self._special.pattern.encode())
+        self._is_plain = _find_plain(self._special.pattern.encode(), tuple(token_bytes))
         self._open, self._last = self._read((False,) * len(use.pairings), "\n", prompt)[:2]
         """Of each pair whether it is open; and the last character, behind a line break where a line is blank."""
         self._must_close = -1
@@ -115,7 +116,7 @@ class MarkGuard:
 
     def forbids(self, token: int) -> bool:
         """Whether this token would leave a mark alone, or, where a paragraph has to be closed, does not do so."""
-        if self._must_close < 0 and self._is_plain(self._token_bytes[token]):
+        if self._must_close < 0 and self._is_plain[token] and not self._pending:
             return False
         text, pending = decode(self._pending + self._token_bytes[token])
         fault = self._read(self._open, self._last, text)[2]
@@ -125,6 +126,10 @@ class MarkGuard:
             begins = closing.encode().startswith(pending) if pending and not text else text.startswith(closing)
             return fault is not None or not begins
         return fault is not None
+
+    def select(self, tokens: Tokens) -> Tokens:
+        """Those of these tokens that leave no mark alone."""
+        return tokens[[not self.forbids(token) for token in tokens.tolist()]]
 
     def refuse(self, token: int) -> None:
         """Note that this token was drawn and forbidden: the paragraph was to end, so what is open is closed now."""
@@ -146,17 +151,13 @@ class MarkGuard:
     def advance(self, token: int) -> None:
         """Append this token to the text, forbidden or not."""
         piece = self._token_bytes[token]
-        if self._is_plain(piece) and not piece.isspace():
+        if self._is_plain[token] and not self._pending and not piece.isspace():
             self._last, self._must_close = chr(piece[-1]), -1
             return
         text, self._pending = decode(self._pending + piece)
         self._open, self._last, _ = self._read(self._open, self._last, text)
         if not self._pending:
             self._must_close = -1
-
-    def _is_plain(self, piece: bytes) -> bool:
-        """Whether a token has nothing to do with marks and lines, as most have; found in a fifth of the time."""
-        return not self._pending and piece.isascii() and piece != b"" and not self._special_bytes.search(piece)
 
     def _read(self, is_open: tuple[bool, ...], last: str, text: str) -> tuple[tuple[bool, ...], str, int | None]:
         """The pairs that are open after more text, its end, and the first fault: a pair that is left open, or -1."""
@@ -187,3 +188,10 @@ class MarkGuard:
                 is_right, after[number] = _place(*pairing[:2], mark, last, is_open[number])
                 all_right = all_right and is_right
         return tuple(after), all_right
+
+
+@lru_cache(maxsize=8)
+def _find_plain(special: bytes, token_bytes: tuple[bytes, ...]) -> list[bool]:
+    """Of each token whether it has nothing to do with marks and lines, `special` as a pattern; most have not."""
+    pattern = re.compile(special)
+    return [piece.isascii() and piece != b"" and not pattern.search(piece) for piece in token_bytes]

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
 
+from epigone.generation.known_words import Tokens, WordGuard
 from epigone.model.weights import TEMPERATURE
 from epigone.settings import WriteSettings
 
@@ -62,6 +64,9 @@ class Guard(Protocol):
 
     def forbids(self, token: int) -> bool:
         """Whether this token must not follow."""
+
+    def select(self, tokens: Tokens) -> Tokens:
+        """Those of these tokens that may follow."""
 
     def refuse(self, token: int) -> None:
         """Note that this token was drawn, and forbidden by one of the text's guards."""
@@ -228,7 +233,7 @@ class TokenSampler:
     def take(self, tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The tokens that were drawn, with others in place of forbidden ones. tokens: int64 [count], is changed."""
         for row, (guards, token) in enumerate(zip(self.guards, tokens.tolist(), strict=False)):
-            if self._is_forbidden(token, row):
+            if _is_forbidden(token, guards):
                 tokens[row] = token = self._avoid(scores[row : row + 1], token, row)
             for guard in guards:
                 guard.advance(token)
@@ -242,35 +247,63 @@ class TokenSampler:
         """
         guards = self.guards[row]
         for first in range(len(guards)):
-            found = self._draw_allowed(scores.clone(), token, row, guards[first:])
+            found = _draw_allowed(_Redraw(scores, self.rows[row]), token, guards[first:])
             if found is not None:
                 return found
         return token
 
-    def _draw_allowed(self, scores: torch.Tensor, token: int, row: int, guards: Sequence[Guard]) -> int | None:
-        """`token` or, while these guards forbid it, another one; None where all are forbidden. `scores` are changed."""
-        for number in range(DRAWS + 1):
-            if not any(guard.forbids(token) for guard in guards):
-                return token
-            for guard in guards:
-                guard.refuse(token)
-            scores[0, token] = -torch.inf
-            if number == DRAWS:
-                scores[0, self._list_forbidden(scores, guards)] = -torch.inf
-            if not bool((scores > -torch.inf).any()):
-                return None
-            token = int(pick_tokens(scores, self.rows[row : row + 1]))
-            if not scores[0, token] > -torch.inf:  # of a damaged model: infinite scores or NaN have no share
-                token = int(scores.nan_to_num(-torch.inf, torch.inf, -torch.inf).argmax())
+
+def _is_forbidden(token: int, guards: Sequence[Guard]) -> bool:
+    return any(guard.forbids(token) for guard in guards)
+
+
+def _draw_allowed(redraw: _Redraw, token: int, guards: Sequence[Guard]) -> int | None:
+    """`token` or, while these guards forbid it, another one; None where all are forbidden."""
+    for number in range(DRAWS + 1):
+        if not _is_forbidden(token, guards):
+            return token
+        for guard in guards:
+            guard.refuse(token)
+        redraw.remove(token)
+        if number == DRAWS:
+            redraw.keep(guards)
+        if not redraw.n_left:
+            return None
+        token = redraw.draw()
+    return token
+
+
+class _Redraw:
+    """Draws for one text from the tokens that are left, as `pick_tokens` does."""
+
+    def __init__(self, scores: torch.Tensor, row: RowSampler) -> None:
+        """scores: fp32 [1, vocabulary]."""
+        self._row, self._scores = row, scores.detach().cpu().clone()
+        self._values = self._scores.numpy()[0]
+        self.n_left = int(np.count_nonzero(self._values > -np.inf))
+        """Tokens with a score above -inf."""
+
+    def remove(self, token: int) -> None:
+        """Let a token not be drawn again."""
+        self.n_left -= bool(self._values[token] > -np.inf)
+        self._values[token] = -np.inf
+
+    def keep(self, guards: Sequence[Guard]) -> None:
+        """Leave only the tokens that these guards allow."""
+        allowed = np.flatnonzero(self._values > -np.inf)
+        for guard in sorted(guards, key=lambda guard: not isinstance(guard, WordGuard)):  # it leaves the fewest
+            allowed = guard.select(allowed)
+        values = self._values[allowed]
+        self._values.fill(-np.inf)
+        self._values[allowed] = values
+        self.n_left = len(allowed)
+
+    def draw(self) -> int:
+        """A token that is left."""
+        token = int(pick_tokens(self._scores, [self._row]))
+        if not self._values[token] > -np.inf:  # of a damaged model: infinite scores or NaN have no share
+            token = int(np.nan_to_num(self._values, nan=-np.inf, posinf=np.inf, neginf=-np.inf).argmax())
         return token
-
-    @staticmethod
-    def _list_forbidden(scores: torch.Tensor, guards: Sequence[Guard]) -> list[int]:
-        left = (scores[0] != -torch.inf).nonzero()[:, 0].tolist()
-        return [token for token in left if any(guard.forbids(token) for guard in guards)]
-
-    def _is_forbidden(self, token: int, row: int) -> bool:
-        return any(guard.forbids(token) for guard in self.guards[row])
 
 
 def pick_tokens(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
@@ -296,6 +329,8 @@ def _pick_unsorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Te
     """
     probabilities = _find_probabilities(scores, rows)
     sums = probabilities.cumsum(-1)
+    if len(rows) == 1 and scores.device.type == "cpu":
+        return _pick_one(probabilities, sums, rows[0])
     tokens = _draw(sums, rows)
     left = _find_refused(probabilities, tokens, rows)
     for number in range(TRIES + 1):
@@ -306,6 +341,27 @@ def _pick_unsorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Te
         tokens[left] = _pick_among_best(rest, their_rows) if last else _draw(sums[left], their_rows)
         left = [left[place] for place in _find_refused(rest, tokens[left], their_rows)]
     return tokens
+
+
+def _pick_one(probabilities: torch.Tensor, sums: torch.Tensor, row: RowSampler) -> torch.Tensor:
+    """The same for a single row on the processor, bit for bit, where calls of torch take longer than what they do."""
+    edges = sums.numpy()[0]
+    for _ in range(TRIES + 1):
+        token = min(int(edges.searchsorted(np.float32(row.random.draw()) * edges[-1], "right")), len(edges) - 1)
+        if not _is_refused(probabilities, token, row):
+            return torch.tensor([token])
+    return _pick_among_best(probabilities, [row])
+
+
+def _is_refused(probabilities: torch.Tensor, token: int, row: RowSampler) -> bool:
+    """What `_find_refused` says of a single row."""
+    own = probabilities[:, token : token + 1]
+    if not row.min_p and (row.top_p == 1 or own.item() > 1 - row.top_p):
+        return False
+    refused = (probabilities * (probabilities > own)).sum(-1, keepdim=True) >= row.top_p
+    if row.min_p:
+        refused |= own < row.min_p * probabilities.amax(-1, keepdim=True)
+    return bool(refused)
 
 
 def _pick_sorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:

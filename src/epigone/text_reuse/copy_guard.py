@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from epigone.corpus.large_text import Text
 from epigone.text_reuse.hashing import (
@@ -108,6 +109,10 @@ class CopyGuard:
     def forbids(self, token: int) -> bool:
         """Whether this token would complete a copied passage that is too long."""
         return self._try_token(token)[1]
+
+    def select(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Those of these tokens that complete no such passage."""
+        return tokens[[not self.forbids(token) for token in tokens.tolist()]]
 
     def refuse(self, token: int) -> None:
         """Nothing is learned from a token that was drawn and forbidden."""
