@@ -14,6 +14,9 @@ from epigone.generation.sampling import Guard, TokenSampler, pick_tokens
 from epigone.generation.stopping import StopDetector, count_most_tokens
 from epigone.model.decoder import Decoder, DecoderState
 
+MOST_LEFT = 0.75
+"""Of the rows of a decoder's state: then the others are moved together, which takes a part of a step's time."""
+
 
 class StreamedText(NamedTuple):
     """More text of one of the sequences."""
@@ -31,6 +34,14 @@ class DrawnToken(NamedTuple):
     """Under the model itself, whatever changed its logits, in nats; NaN where it was not asked for."""
     likeliest: tuple[tuple[int, float], ...]
     """The tokens that were likeliest under the model, with their log-probabilities; none where not asked for."""
+
+
+class Healing(NamedTuple):
+    """What was taken back from the end of a prompt, so that the first token begins with it (token healing)."""
+
+    beginning: bytes
+    others: torch.Tensor
+    """The tokens that do not begin so: bool [vocabulary]."""
 
 
 class Generation:
@@ -59,6 +70,8 @@ class Generation:
         self.numbers, self.sampler = numbers, sampler
         guards = sampler.guards or [()] * len(numbers)
         self.detectors = [StopDetector(sampler.settings, partial(_may_end, several)) for several in guards]
+        self._rows = list(range(len(numbers)))
+        """The texts that are decoded, by their place among all."""
         self.n_most = count_most_tokens(sampler.settings)
         """Tokens after which every text has ended."""
         self._token_bytes, self._end_of_text = token_bytes, end_of_text
@@ -66,12 +79,14 @@ class Generation:
         self._ids = prompt_ids.new_empty(len(numbers), self._end + self.n_most)
         self._ids[:, : self._end] = prompt_ids
         self._n_likeliest = n_likeliest
+        self.healing: Healing | None = None
+        """With what the first token of each text has to begin; it belongs to the prompt, and is no part of the text."""
         self._known: torch.Tensor | None = None
-        self._log_probabilities: list[list[float]] = []
+        self._sums = [0.0] * len(numbers)
         self.next_ids = self._ids[:, self._end - 1]
-        """Each text's last token: int64 [count]."""
+        """Each row's last token: int64 [count]."""
         self.tokens: list[int] = []
-        """What the last step has drawn, and ..."""
+        """What the last step has drawn for each text, the end of text for one that is decoded no more, and ..."""
         self.pieces: list[StreamedText] = []
         """... the text that is certain since then."""
         self.drawn: list[DrawnToken] = []
@@ -79,21 +94,37 @@ class Generation:
 
     @property
     def count(self) -> int:
-        """Its rows."""
-        return len(self.numbers)
+        """Its rows: texts that are decoded."""
+        return len(self._rows)
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether the next token is the first one."""
+        return self._end == self._n_prompt
 
     @property
     def is_done(self) -> bool:
         """Whether all its texts have ended."""
         return self._end == self._ids.shape[1] or all(detector.stopped for detector in self.detectors)
 
+    def drop_ended(self, most_left: float = 1.0) -> list[int] | None:
+        """Decode no more the texts that have ended, where no more than this share of the rows are left.
+
+        The rows that are left, by their places among those so far; None where nothing changes.
+        """
+        left = [place for place, row in enumerate(self._rows) if not self.detectors[row].stopped]
+        if len(left) == self.count or len(left) > most_left * self.count or not self.sampler.keep(left):
+            return None
+        self._rows = [self._rows[place] for place in left]
+        self._ids, self.next_ids = self._ids[left], self.next_ids[left]
+        return left
+
     def begin(self, decoder: Decoder) -> DecoderState:
         """Let a decoder read the texts so far, or as much of their end as half its context holds where that is full."""
         half = max(1, decoder.n_positions // 2)
         start = 0 if self._end < decoder.n_positions else self._end - half
         ids = self._ids[:, start : self._end]
-        alike = self._end == self._n_prompt
-        return decoder.begin(ids[:1] if alike else ids, self._ids.shape[1] - start, self.count)
+        return decoder.begin(ids[:1] if self._is_first else ids, self._ids.shape[1] - start, self.count)
 
     def begins_like(self, other: Generation) -> bool:
         """Whether both have read their prompts only, and these and their room are the same."""
@@ -114,32 +145,40 @@ class Generation:
         self._known = None if self._n_likeliest is None else logits.log_softmax(-1)
         if self.sampler.settings.stop_at != "document":
             logits[:, self._end_of_text].fill_(-torch.inf)  # a text has the length that was asked for
+        if self.healing and self._is_first:
+            others = self.healing.others[: logits.shape[1]]  # a model may have room for more tokens than there are
+            logits[:, : len(others)].masked_fill_(others, -torch.inf)
         return self.sampler.process(logits, self._ids[:, : self._end])
 
     def take(self, drawn: torch.Tensor, scores: torch.Tensor) -> None:
         """The second half: what was drawn from these scores, int64 [count]."""
+        beginning = self.healing.beginning if self.healing and self._is_first else b""
         self.next_ids = self.sampler.take(drawn, scores)
         self._ids[:, self._end].copy_(self.next_ids)
         self._end += 1
-        self.tokens = self.next_ids.tolist()
-        self.drawn = list(self._describe_tokens(self._known))
-        self.pieces = list(self._read_tokens())
+        tokens = self.next_ids.tolist()
+        self.tokens = [self._end_of_text] * len(self.numbers)
+        for row, token in zip(self._rows, tokens, strict=True):
+            self.tokens[row] = token
+        self.drawn = list(self._describe_tokens(self._known, tokens))
+        self.pieces = list(self._read_tokens(tokens, beginning))
 
-    def _describe_tokens(self, known: torch.Tensor | None) -> Iterator[DrawnToken]:
+    def _describe_tokens(self, known: torch.Tensor | None, tokens: Sequence[int]) -> Iterator[DrawnToken]:
         """known: log-probabilities under the model, [count, vocabulary], where they were asked for."""
         own, best = [math.nan] * self.count, list_likeliest(self._ids, 0)
         if known is not None:
             own = known.gather(1, self.next_ids[:, None])[:, 0].tolist()
-            self._log_probabilities.append(own)
             best = list_likeliest(known, self._n_likeliest or 0)
-        for row, detector in enumerate(self.detectors):
-            if not detector.stopped:
-                yield DrawnToken(self.numbers[row], self.tokens[row], own[row], best[row])
+        for row, token, log_probability, likeliest in zip(self._rows, tokens, own, best, strict=True):
+            if not self.detectors[row].stopped:
+                self._sums[row] += log_probability
+                yield DrawnToken(self.numbers[row], token, log_probability, likeliest)
 
-    def _read_tokens(self) -> Iterator[StreamedText]:
-        for number, detector, token in zip(self.numbers, self.detectors, self.tokens, strict=True):
-            if text := detector.take(self._token_bytes[token], last=token == self._end_of_text):
-                yield StreamedText(number, text)
+    def _read_tokens(self, tokens: Sequence[int], beginning: bytes) -> Iterator[StreamedText]:
+        for row, token in zip(self._rows, tokens, strict=True):
+            piece = self._token_bytes[token].removeprefix(beginning)
+            if text := self.detectors[row].take(piece, last=token == self._end_of_text):
+                yield StreamedText(self.numbers[row], text)
 
     def finish(self) -> Iterator[StreamedText]:
         """What was held back of texts that have not ended by themselves, when nothing more is to come."""
@@ -149,10 +188,7 @@ class Generation:
 
     def sum_log_probabilities(self) -> list[float]:
         """Of each text's tokens under the model alone, in nats, where its sampler was asked for them."""
-        return [
-            sum(step[row] for step in self._log_probabilities[: detector.n_tokens])
-            for row, detector in enumerate(self.detectors)
-        ]
+        return list(self._sums)
 
 
 def list_likeliest(log_probabilities: torch.Tensor, count: int) -> list[tuple[tuple[int, float], ...]]:
@@ -171,8 +207,7 @@ class GenerationBatch:
     """Generations of one decoder that are decoded together, a token for each of their rows at every step.
 
     A server adds a request when it comes and removes it when its client leaves; both take effect at the next step. One
-    thread steps a batch. The rows of one generation end together: those that have stopped before the others are
-    decoded until the last of them has.
+    thread steps a batch. Texts of one generation that have ended leave it when they are a quarter of its rows.
     """
 
     def __init__(self, decoder: Decoder, reading: Callable[[], AbstractContextManager[object]] = nullcontext) -> None:
@@ -202,7 +237,11 @@ class GenerationBatch:
         going = {each: state for each, state in self._states.items() if not each.is_done}
         full = [each for each, state in going.items() if not state.room_left]
         for generation in full:  # their context is read again in part
+            generation.drop_ended()
             del going[generation]
+        for generation, state in going.items():
+            if (left := generation.drop_ended(MOST_LEFT)) is not None:
+                state.keep(left)
         self._states = going
         if going:
             self._advance(going)

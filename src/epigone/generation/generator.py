@@ -17,7 +17,7 @@ import torch
 
 from epigone.corpus.large_text import Text, read_some
 from epigone.errors import SettingsError
-from epigone.generation.batch import Generation, GenerationBatch, StreamedText
+from epigone.generation.batch import Generation, GenerationBatch, Healing, StreamedText
 from epigone.generation.known_words import KnownWords, WordGuard, WordStates
 from epigone.generation.lone_numbers import LoneNumberGuard, Numbering, find_numbering
 from epigone.generation.paired_marks import MarkGuard, MarkUse, find_mark_use
@@ -176,7 +176,8 @@ class TextGenerator:
         """The texts with these numbers, all `settings.count` if None, before their first token.
 
         They are generated in a `GenerationBatch` of the same decoder, beside others or alone. `n_likeliest` as in
-        `Generation`.
+        `Generation`. A space at the end of the prompt is read as the beginning of the first word, as in the training
+        text, where words begin with their space.
         """
         return self.begin_from_ids(
             encode(prompt, self.tokenizer) or self.start,
@@ -184,6 +185,7 @@ class TextGenerator:
             range(settings.count) if numbers is None else numbers,
             processors,
             n_likeliest=n_likeliest,
+            heal=prompt.endswith(" "),
         )
 
     def begin_from_ids(
@@ -194,8 +196,10 @@ class TextGenerator:
         processors: Sequence[LogitsProcessor] = (),
         *,
         n_likeliest: int | None = None,
+        heal: bool = False,
     ) -> Generation:
-        """The same from the prompt's tokens, one at least."""
+        """The same from the prompt's tokens, one at least; `heal`: a space at their end begins the first word."""
+        prompt_ids, healing = self._take_space_back(prompt_ids) if heal else (prompt_ids, None)
         settings, prompt = self.resolve_auto(settings), self._decode(prompt_ids)
         bad_words = [ids for word in settings.bad_words if (ids := encode(word, self.tokenizer))]
         sampler = TokenSampler(
@@ -204,7 +208,7 @@ class TextGenerator:
             [*make_processors(settings, bad_words, self.token_bytes), *processors],
             self._make_guards(settings, prompt, len(numbers)),
         )
-        return Generation(
+        generation = Generation(
             torch.tensor(prompt_ids, device=self.decoder.device),
             numbers,
             sampler,
@@ -212,6 +216,22 @@ class TextGenerator:
             end_of_text=self.end_of_text,
             n_likeliest=n_likeliest,
         )
+        generation.healing = healing
+        return generation
+
+    def _take_space_back(self, prompt_ids: Sequence[int]) -> tuple[Sequence[int], Healing | None]:
+        """The tokens without a space at their end, and how the first token that is drawn gives it back."""
+        spaces = self.token_bytes[prompt_ids[-1]]
+        if not spaces or spaces.strip(b" ") or bool(self._unspaced.all()):
+            return prompt_ids, None
+        left = [*prompt_ids[:-1], *encode(spaces[1:].decode(), self.tokenizer)]
+        return left or self.start, Healing(b" ", self._unspaced)
+
+    @cached_property
+    def _unspaced(self) -> torch.Tensor:
+        """Of each token whether it does not begin with a space."""
+        unspaced = [not piece.startswith(b" ") for piece in self.token_bytes]
+        return torch.tensor(unspaced, device=self.decoder.device)
 
     def _decode(self, ids: Sequence[int]) -> str:
         return b"".join(self.token_bytes[token] for token in ids).decode("utf-8", "replace")

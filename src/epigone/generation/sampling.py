@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ def make_processors(
     """
     processors: list[LogitsProcessor] = []
     if settings.repetition_penalty != 1 or settings.no_repeat_ngram_size or bad_words:
-        processors += _borrow_processors(settings, bad_words)
+        processors += map(StatelessProcessor, _borrow_processors(settings, bad_words))
     if settings.loop_guard == "on":
         processors.append(LoopGuard(token_bytes))
     return processors
@@ -57,6 +57,28 @@ def _borrow_processors(settings: WriteSettings, bad_words: list[list[int]]) -> I
         yield NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size)
     if bad_words:
         yield NoBadWordsLogitsProcessor(bad_words)
+
+
+@runtime_checkable
+class RowProcessor(Protocol):
+    """A logits processor that can go on with some of its texts only."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows."""
+
+
+class StatelessProcessor:
+    """A logits processor that remembers nothing of a row."""
+
+    def __init__(self, processor: LogitsProcessor) -> None:
+        self._processor = processor
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """What the processor makes of the scores."""
+        return self._processor(input_ids, scores)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Nothing is remembered of the others."""
 
 
 class Guard(Protocol):
@@ -108,6 +130,11 @@ class LoopGuard:
         for row, word in struck:
             scores[row, [token for token, other in enumerate(self._words) if other == word]] = -torch.inf
         return scores
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these texts only."""
+        self._recent = [self._recent[row] for row in rows]
+        self._runs = [self._runs[row] for row in rows]
 
     def _begin(self, prompts: list[list[int]]) -> None:
         self._runs = [{} for _ in prompts]
@@ -215,6 +242,17 @@ class TokenSampler:
         temperature = TEMPERATURE if settings.temperature == "auto" else settings.temperature
         how = temperature, settings.top_k, settings.top_p, settings.min_p
         self.rows = [RowSampler(*how, RowRandom(seed)) for seed in seeds]
+
+    def keep(self, rows: Sequence[int]) -> bool:
+        """Go on with these rows only; False, and nothing changes, where a processor cannot."""
+        if not all(isinstance(processor, RowProcessor) for processor in self.processors):
+            return False
+        for processor in self.processors:
+            if isinstance(processor, RowProcessor):
+                processor.keep(rows)
+        self.rows = [self.rows[row] for row in rows]
+        self.guards = [self.guards[row] for row in rows] if self.guards else ()
+        return True
 
     def sample(self, logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
         """The next token of each text: int64 [count].

@@ -60,6 +60,12 @@ class CombinedState:
         """See `DecoderState`."""
         return min(state.room_left for state in self.states)
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """See `DecoderState`."""
+        for state in self.states:
+            state.keep(rows)
+        self.logits = self.logits[list(rows)]
+
     def copy(self) -> CombinedState:
         """See `DecoderState`."""
         return CombinedState(self._decoder, [state.copy() for state in self.states])

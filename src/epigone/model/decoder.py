@@ -58,6 +58,9 @@ class DecoderState(Protocol):
     def room_left(self) -> int:
         """Tokens that each row can still read."""
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only, in this order, which is the one that they have."""
+
     def copy(self) -> Self:
         """The same texts once more, to go on otherwise."""
 
@@ -298,6 +301,13 @@ class KVCache:
         keys, values = (part.unbind(0) for part in known.unbind(1))
         return list(map(LayerCache, fresh, keys, values))
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Let only these rows stay, given in their order."""
+        for place, row in enumerate(rows):
+            if place != row:
+                self.tensor[:, :, place, :, : self.end].copy_(self.tensor[:, :, row, :, : self.end])
+        self.tensor = self.tensor[:, :, : len(rows)]
+
     def repeat(self, count: int) -> None:
         """Let its only row be `count` rows."""
         self.tensor = self.tensor.repeat_interleave(count, dim=2)
@@ -323,6 +333,11 @@ class FastState:
     def room_left(self) -> int:
         """See `DecoderState`."""
         return self.cache.n_slots - self.cache.end
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """See `DecoderState`."""
+        self.cache.keep(rows)
+        self.logits = self.logits[list(rows)]
 
     def copy(self) -> FastState:
         """See `DecoderState`."""
@@ -394,6 +409,11 @@ class ReferenceState:
     def room_left(self) -> int:
         """See `DecoderState`."""
         return self._decoder.n_positions - int(self._cache.get_seq_length())
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """See `DecoderState`."""
+        self._cache.batch_select_indices(torch.tensor(rows, device=self.logits.device))
+        self.count, self.logits = len(rows), self.logits[list(rows)]
 
     def copy(self) -> ReferenceState:
         """See `DecoderState`."""

@@ -186,7 +186,8 @@ class Completion:
                 f"no_repeat_ngram_size: needs a prompt of at most {LONGEST_NGRAM_PROMPT:,} tokens.",
                 param="no_repeat_ngram_size",
             )
-        for ids in self.prompts:
+        by_token = self.query.logprobs is not None or self.query.return_token_ids  # then text and tokens agree
+        for ids, prompt in zip(self.prompts, self.query.prompts, strict=True):
             for number in range(self.query.n_candidates):
                 yield generator.begin_from_ids(
                     ids or generator.start,
@@ -194,6 +195,7 @@ class Completion:
                     range(number, number + 1),
                     self._make_processors(),
                     n_likeliest=self._count_likeliest(),
+                    heal=isinstance(prompt, str) and prompt.endswith(" ") and not by_token,
                 )
 
     def _make_processors(self) -> list[LogitsProcessor]:
