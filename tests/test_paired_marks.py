@@ -92,7 +92,7 @@ def test_a_quotation_of_verse_may_go_on_in_the_next_line(bytes_only: BPETokenize
 def test_nothing_is_closed_that_was_not_opened(bytes_only: BPETokenizer) -> None:  # noqa: F811
     written = say('I know." She (or) he) went', NOVEL, bytes_only)
     assert written.startswith("I know.") and written[7] != '"' and "he) " not in written
-    assert say('know." She', NOVEL, bytes_only, prompt='"I ') == 'know." She'
+    assert say(' know." She', NOVEL, bytes_only, prompt='"I') == ' know." She'
 
 
 def test_a_text_does_not_end_in_the_middle_of_a_quotation(bytes_only: BPETokenizer) -> None:  # noqa: F811

@@ -80,7 +80,7 @@ class Generation:
         self._ids[:, : self._end] = prompt_ids
         self._n_likeliest = n_likeliest
         self.healing: Healing | None = None
-        """With what the first token of each text has to begin; it belongs to the prompt, and is no part of the text."""
+        """With what the first token of each text has to begin; it belongs to the prompt and not to the text."""
         self._known: torch.Tensor | None = None
         self._sums = [0.0] * len(numbers)
         self.next_ids = self._ids[:, self._end - 1]

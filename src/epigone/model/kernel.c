@@ -228,7 +228,16 @@ static void attend(const Model *model, const Row *row, int layer, int head, cons
         sums += share;
     }
     const float total = 1 / add_up(sums);
-    for (int i = 0; i < whole; i += LANES) {
+    int done = 0; /* several vectors at a time: each value is read from far memory once */
+    for (; done + 4 * LANES <= whole; done += 4 * LANES) {
+        vfloat sum[4];
+        memset(sum, 0, sizeof sum);
+        for (int slot = 0; slot < n_slots; slot++)
+            for (int part = 0; part < 4; part++)
+                sum[part] += weights[slot] * load(values + slot * row->slot_step + done + part * LANES);
+        for (int part = 0; part < 4; part++) store(to + head * size + done + part * LANES, sum[part] * total);
+    }
+    for (int i = done; i < whole; i += LANES) {
         vfloat value = {0};
         for (int slot = 0; slot < n_slots; slot++) value += weights[slot] * load(values + slot * row->slot_step + i);
         store(to + head * size + i, value * total);
