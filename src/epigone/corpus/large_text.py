@@ -197,12 +197,16 @@ class TextSpooler:
     def _write(self, *, is_last: bool) -> TempTextFile:
         file = self._file = self._file or TempTextFile(self.folder)
         self._marks = self._marks or [file.n_bytes]
-        text = "".join(self._pieces)
-        n_whole = len(text) if is_last else len(text) // MARKED_CHARACTERS * MARKED_CHARACTERS
-        for start, end in pairwise([*range(0, n_whole, MARKED_CHARACTERS), n_whole]):
-            file.write(text[start:end].encode("utf-8", "surrogatepass"))
-            self._marks.append(file.n_bytes)
-        self._pieces = [text[n_whole:]]
+        rest, pieces = "", self._pieces[::-1]
+        self._pieces = []
+        while pieces:  # each is gone once it is written: joined, all would be in memory twice
+            text = rest + pieces.pop()
+            n_whole = len(text) if is_last and not pieces else len(text) // MARKED_CHARACTERS * MARKED_CHARACTERS
+            for start, end in pairwise([*range(0, n_whole, MARKED_CHARACTERS), n_whole]):
+                file.write(text[start:end].encode("utf-8", "surrogatepass"))
+                self._marks.append(file.n_bytes)
+            rest = text[n_whole:]
+        self._pieces = [rest]
         if is_last:
             file.flush()
         return file
