@@ -11,6 +11,7 @@ import pytest
 
 import epigone
 from epigone.errors import RunExists, SettingsError, TextTooShort
+from epigone.report.views import describe_voices
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
 from epigone.voices import divide_voices, read_voices
@@ -122,6 +123,11 @@ def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_with_much_of_each_voice_the_plan_says_that_runs_apart_do_as_well() -> None:
+    assert "half the time" in describe_voices({"one": 60_000, "two": 30_000})[-1].reason
+    assert "half the time" not in describe_voices({"one": 60_000, "two": 10_000})[-1].reason
+
+
 # -- from the command to what is written
 
 
@@ -198,4 +204,5 @@ def test_the_plan_names_the_voices(tmp_path: Path) -> None:
     done = command("plan", make_authors(tmp_path / "in"), "--by-folder", *TINY)
     assert done.code == 0, done.err
     assert "3 runs" in done.out
+    assert "less than 40 KB of each, as here" in done.out
     assert "second" in done.out
