@@ -256,6 +256,25 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _cpu[report.nodeid] = dict(report.user_properties).get("cpu", 0.0)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium for the tests of a file, which need playwright."""
+    from playwright.sync_api import sync_playwright
+
+    from helpers_serve_page import CHROMIUM
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["desk-light", "desk-dark", "phone-light", "phone-dark"])
+def look(request: pytest.FixtureRequest) -> str:
+    """The device, and whether its screen is dark."""
+    return request.param
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     n = config.getoption("--cpu")
     if not n:

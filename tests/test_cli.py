@@ -163,6 +163,15 @@ def test_the_completion_script_is_for_that_shell(shell: str) -> None:
         ("epigone write nov", "novel"),
         ("epigone resume nov", "novel"),
         ("epigone score nov", "novel"),
+        ("epigone attribute letter.txt nov", "novel"),
+        ("epigone mix nov", "novel"),
+        ("epigone write --mix nov", "novel"),
+        ("epigone serve nov", "novel"),
+        ("epigone train --size mic", "micro"),
+        ("epigone train --base mod", "modern"),
+        ("epigone write --base disti", "distilgpt2"),
+        ("epigone completion z", "zsh"),
+        ("epigone help tra", "train"),
     ],
 )
 def test_the_shell_gets_completions(words: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

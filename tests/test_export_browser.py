@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from epigone.export.offline_page import export_page
 from epigone.export.source import open_source
@@ -31,19 +31,6 @@ pytestmark = [
 PROMPT = "From fairest creatures"
 LEAST_RATE, TRIES = 50, 5
 """Tokens a second of processor time, all of Chromium's processes together."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(params=["desk-light", "desk-dark", "phone-light", "phone-dark"])
-def look(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @contextmanager

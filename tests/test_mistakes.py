@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from epigone.errors import pluralize
 from helpers_front import command, sonnets
 
 MOBI = b"\0" * 60 + b"BOOKMOBI" + bytes(range(256)) * 20
@@ -24,6 +25,8 @@ TEXTS = {
     "plan '“my novel.txt”'": "Did you mean my novel.txt?",
     "plan \"'my novel.txt'\"": "Did you mean my novel.txt?",
     "plan 'my novel.txt\"'": "Did you mean my novel.txt?",
+    "score runs/demo 'It was a dark night'": "echo … | epigone score runs/demo -",
+    "plan 'my novel.txt --minutes 5'": "outside the quotation marks: 'my novel.txt' --minutes 5",
     "plan ''": "name of the text is empty",
     # names
     "plan nove.txt": "Did you mean novel.txt?",
@@ -34,6 +37,7 @@ TEXTS = {
     "plan 'C:\\Books\\novel.txt'": "Did you mean novel.txt?",
     "plan '.\\my.txt'": "Did you mean my.txt?",
     "plan '~/nothing-of-the-kind.txt'": "Check the spelling",
+    "plan n.txt": "Check the spelling",
     "plan It": "Check the spelling",  # and not imp.py, which is there
     # addresses
     "plan www.gutenberg.org/files/1342/1342-0.txt": "Did you mean https://www.gutenberg.org/files/1342/1342-0.txt?",
@@ -41,6 +45,8 @@ TEXTS = {
     "plan http:/example.org/a.txt": "Did you mean http://example.org/a.txt?",
     "plan htps://example.org/a.txt": "Did you mean https://example.org/a.txt?",
     "plan file:///books/a%20b.txt": "Give its path: /books/a b.txt",
+    "plan https://docs.google.com/document/d/abc/edit": "In Google Docs: File > Download",
+    "plan novel.gdoc": "In Google Docs: File > Download",
     "plan ftp://example.org/a.txt": "Download it yourself",
     # what cannot be read as a text
     "plan novel.pages": "In Pages: File > Export To > Word",
@@ -57,6 +63,44 @@ TEXTS = {
     "judge my.txt": "--author FILE",
 }
 VALUES = {
+    "plan my.txt 10 minutes": "Write the time in one word: --minutes 10m",
+    "plan my.txt –-minutes 5": "Type two hyphens instead: --minutes",
+    "plan my.txt —minutes=5": "Type two hyphens instead: --minutes=5",
+    "plan my.txt --minutes 1x": "10m, 90s, 1h",
+    "plan my.txt --time 10": "Use --minutes",
+    "plan my.txt --out runs/new": "It is an option of epigone train",
+    "plan my.txt --quiet": "It is an option of epigone train",
+    "plan my.txt --author 'Jane Austen'": "It is an option of epigone judge.",
+    "plan my.txt --name mine": "epigone train TEXT --out runs/NAME",
+    "plan my.txt --language english": "learned from the text",
+    "plan my.txt --me Anna": '--speaker "NAME"',
+    "plan my.txt --wandb": "metrics.jsonl",
+    "train my.txt --resume": "epigone resume RUN",
+    "train my.txt --dry-run": "epigone plan TEXT",
+    "train my.txt --push_to_hub": "epigone publish RUN USER/NAME",
+    "write --run demo": "The run needs no option",
+    "write demo --words 200": "--length 200 --unit words",
+    "write demo --length 2 pages": "A page has about 300 words",
+    "write demo 'It was a night' 500": "--length 500 --unit words",
+    "write demo --prompt “It was”": '--prompt "It was"',
+    "write demo --temp 0.9": "Did you mean --temperature?",
+    "write demo --creativity 2": "Use --temperature",
+    "write demo --prompt-file a.txt": '--prompt "$(cat FILE)"',
+    "write demo --stop-at chapter": "'speech', 'document' or 'auto', not 'chapter'",
+    "judge my.txt --author 'Jane Austen'": "not a name",
+    "judge demo --author my.txt": "epigone judge demo, without --author",
+    "write demo --format json": "--json",
+    "judge demo --text my.txt": "epigone judge TEXT --author FILE",
+    "score demo --text my.txt": "epigone score RUN TEXT",
+    "quiz demo 8": "--count 8.",
+    "export demo gguf": "Write: --to gguf.",
+    "export demo --to ollama": 'They read "gguf".',
+    "export demo --to onnx": "epigone export --help",
+    "serve 8080": "--port 8080",
+    "serve --port abc": "epigone serve --help",
+    "resume demo --epochs x": "epigone resume --help",
+    "version please": "version needs nothing more.",
+    "report demo --open": "in a browser",
     "plan my.txt minutes=3": "Did you mean --minutes 3?",
     "plan my.txt -minutes 3": "Did you mean --minutes?",
     "plan my.txt --minute 3": "Did you mean --minutes?",
@@ -129,6 +173,13 @@ MODELS = {
 }
 COMMANDS = {
     "novel.txt": "Did you mean: epigone train novel.txt",
+    "novel.txt --minutes 5": "Did you mean: epigone train novel.txt --minutes 5",
+    "-q": "It is an option of epigone train",
+    "compare demo other": "epigone attribute TEXT RUN RUN",
+    "update": "pip install --upgrade epigone",
+    "uninstall": "pip uninstall epigone",
+    "config": "epigone train --help-all",
+    "open demo": "report.html",
     "runs/demo": "Did you mean: epigone write runs/demo",
     "--train novel.txt": "Did you mean: epigone train",
     "Train novel.txt": "Did you mean: epigone train novel.txt",
@@ -182,3 +233,14 @@ def test_an_error_says_what_was_meant(desk: Path, monkeypatch: pytest.MonkeyPatc
     assert outcome.code == 2, outcome
     assert meant in outcome.err
     assert len(outcome.err.splitlines()) == 2 and "imp.py" not in outcome.err
+
+
+@pytest.mark.parametrize("typed", ["train help", "write help", "list help"])
+def test_the_word_help_shows_the_help(desk: Path, monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    monkeypatch.chdir(desk)
+    outcome = command(*shlex.split(typed))
+    assert outcome.code == 0 and outcome.out.startswith(f"Usage: epigone {typed.split()[0]}")
+
+
+def test_a_number_of_things_has_its_plural() -> None:
+    assert [pluralize(count, "file") for count in (0, 1, 2_000)] == ["0 files", "1 file", "2,000 files"]

@@ -77,7 +77,7 @@ def test_the_plan_shows_who_speaks_and_how_to_choose(write: Write) -> None:
     rows = describe_files(read(write("a.txt", PRIVATE), anonymize=True).files, ())
     (note,) = (row for row in rows if row.name.strip() == "note")
     assert note[1:] == ("3 speakers: Person B (2), Person A (1), Person C (1)", "--speaker NAME learns one")
-    assert [row[1] for row in rows if row.name.strip() == "replaced"][:2] == ["1 e-mail addresses", "4 phone numbers"]
+    assert [row[1] for row in rows if row.name.strip() == "replaced"][:2] == ["e-mail addresses: 1", "phone numbers: 4"]
 
 
 def test_what_people_did_not_say_is_left_out_and_counted(write: Write) -> None:

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytest.importorskip("uvicorn", reason="needs uvicorn")
 
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from helpers_front import sonnets
 from helpers_serve_page import (
@@ -58,19 +58,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
     server = PageServer(tmp_path_factory.mktemp("runs"))
     yield server
     server.stop()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(params=["desk-light", "desk-dark", "phone-light", "phone-dark"])
-def look(request: pytest.FixtureRequest) -> str:
-    return request.param
 
 
 @pytest.fixture

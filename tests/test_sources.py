@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import pytest
 
+from epigone import files
 from epigone.corpus import download
 from epigone.corpus.corpus import read_corpus
 from epigone.corpus.sources import find_sources
@@ -282,7 +283,7 @@ def test_the_cache_folder_follows_the_environment(
     monkeypatch.setenv("HOME", str(tmp_path))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert download.cache_folder() == where(tmp_path)
+    assert files.cache_folder() == where(tmp_path)
 
 
 def test_a_name_that_was_meant_otherwise_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

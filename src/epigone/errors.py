@@ -150,6 +150,11 @@ def _escape(letter: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in letter.encode("utf-8", errors))
 
 
+def pluralize(count: int, noun: str) -> str:
+    """A number of things in words: "1 file", "2,000 files"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a library's error, short enough to quote in a message."""
     return f"{next(iter(str(error).splitlines()), '') or type(error).__name__:.200}"

@@ -266,6 +266,13 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def cache_folder() -> Path:
+    """$EPIGONE_CACHE, or epigone's folder in the user's cache."""
+    if folder := os.environ.get("EPIGONE_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epigone"
+
+
 def hash_file(path: Path) -> str:
     """The sha256 of a file's bytes, in hex."""
     with path.open("rb") as file:

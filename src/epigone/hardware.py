@@ -19,7 +19,7 @@ import psutil
 import torch
 
 from epigone.backend import computes_bf16
-from epigone.errors import OutOfMemory, SettingsError
+from epigone.errors import OutOfMemory, SettingsError, pluralize
 
 OUT_OF_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 """In the messages of torch's out-of-memory errors without a class of their own: on a processor, in MPS, in cuBLAS."""
@@ -135,7 +135,7 @@ def find_hardware(device: str = "auto") -> Hardware:
         )
     return Hardware(
         device="mps" if chosen == "mps" else "cpu",
-        name="Apple GPU" if chosen == "mps" else f"{torch.get_num_threads()} processor cores",
+        name="Apple GPU" if chosen == "mps" else pluralize(torch.get_num_threads(), "processor core"),
         n_threads=torch.get_num_threads(),
         memory_bytes=psutil.virtual_memory().total,
         bf16=chosen == "cpu" and computes_bf16(),
@@ -200,7 +200,7 @@ def choose_precision(asked: str, hardware: Hardware) -> tuple[Precision, str]:
     if asked != "auto":
         return cast(Precision, asked), "as asked"
     if hardware.bf16:
-        return "bf16", f"{hardware.name} compute in it"
+        return "bf16", f"{hardware.name} can compute in it"
     if hardware.device == "cuda":
-        return "fp16", f"{hardware.name} computes in it, and not in bf16"
-    return "fp32", f"{hardware.name} do not compute in bf16"
+        return "fp16", f"{hardware.name} can compute in it, but not in bf16"
+    return "fp32", f"{hardware.name} cannot compute in bf16"

@@ -24,6 +24,7 @@ from epigone.errors import (
     SettingsError,
     TextNotFound,
     first_line,
+    pluralize,
     quote_command,
 )
 from epigone.hardware import find_hardware
@@ -403,7 +404,7 @@ def _describe_change(run: RunFolder, corpus: Corpus, held_out: Corpus | None) ->
     if changed:
         return f"{changed[0]} is not what was read then: its sha256 differs."
     if len(found) != len(files):
-        return f"The text is not what was read then: {len(files):,} files, of which {len(found):,} are there."
+        return f"The text is not what was read then: {pluralize(len(files), 'file')}, now {len(found):,}."
     return "The text is what it was, but this version of epigone encodes it differently."
 
 

@@ -369,10 +369,10 @@ class TrainSettings(TextSettings):
     """What torch.compile compiles: nothing, each layer of the model, or the full model, which takes longest.
     "auto": what pays off for the length of the run."""
     shard: Literal["auto", "on", "off"] = "auto"
-    """With several processes: divide weights, gradient and optimizer state between them (FSDP), so that a model fits
-    that is too large for one. "auto": on GPUs, where it would not fit otherwise."""
+    """With several processes: divide weights, gradient and optimizer state between them (FSDP), so that a model
+    too large for one of them fits. "auto": on GPUs, where it would not fit otherwise."""
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
-    """Compute each layer again for the gradient instead of keeping what is in it: less memory, a third more time.
+    """Compute each layer again for the gradient instead of keeping its activations: less memory, a third more time.
     "auto": on a GPU, where a block would not fit otherwise."""
     process_timeout: Annotated[float, Field(ge=5)] = 45.0
     """With several processes: seconds without a sign of life after which one counts as lost and the others end."""
@@ -382,7 +382,7 @@ class TrainSettings(TextSettings):
     sample_prompt: tuple[str, ...] = ()
     """Prompt for the samples shown during training. Can be repeated. Without it the model starts by itself."""
     sample_length: Annotated[int, Field(ge=1)] = 120
-    """Tokens in each sample, which then goes on to the end of a sentence or, where the text is verse, of a line."""
+    """Tokens in each sample; after them it ends with the sentence or, in verse, with the line."""
     samples: Annotated[int, Field(ge=0)] = 2
     """Samples for each prompt at each evaluation; 0 for none."""
 
@@ -488,9 +488,9 @@ class JudgeSettings(ReadSettings):
     reference_authors: str = ""
     """Folder with a file or a folder of texts for each other author to compare with, instead of the included ones."""
     critic: str = "auto"
-    """Model that is asked whether the text makes sense: how much more it surprises that model than the author's own
+    """Model that helps to tell whether the text makes sense: the text should surprise it no more than the author's own
     does. "gpt2" or another GPT-2 on the Hugging Face Hub, a folder, "small" (included), or "none". "auto": small, for
-    text in English that was not written by a model that was trained from it, which it would always approve of."""
+    English; none for what a model trained from small has written, since small would always approve of it."""
     sample_characters: Annotated[int, Field(ge=1)] = 50_000
     """Characters that the run's model writes to be judged."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -539,48 +539,64 @@ def _explain(kind: type[Frozen], error: ValidationError, source: str) -> Setting
             lines.append(f"unknown setting {flag_name(key, source)}")
             hints += [f"Did you mean {flag_name(name, source)}?" for name in nearest_field(key, kind)]
         else:
-            right = " or ".join(dict.fromkeys(filter(None, map(_what_is_right, items))))
+            right = _join_choices(list(dict.fromkeys(filter(None, map(_what_is_right, items)))))
             lines.append(f"{flag_name(key, source)} must be {right}, not {given!r}")
-            hints += [NOT_MEANT[key, str(given)]] if (key, str(given)) in NOT_MEANT else []
-            hints += _suggest_value(str(given), [item["msg"] for item in items])
+            found = _suggest_for(key, str(given)) or _suggest_value(str(given), [item["msg"] for item in items])
+            hints += [found] if found else []
     where = f"{source}: " if source else ""
-    hint = " ".join(hints) or f"All settings and their values: epigone {HELP_WITH.get(kind.__name__, '')}--help-all"
-    return SettingsError(where + "; ".join(lines) + ".", hint=hint)
+    return SettingsError(where + "; ".join(lines) + ".", hint=" ".join(hints))
 
 
-HELP_WITH = {"TrainSettings": "train ", "WriteSettings": "write ", "JudgeSettings": "judge "}
-"""The command whose help lists the fields of a class."""
 GPU = 'A GPU is "cuda" (NVIDIA, AMD) or "mps" (Apple).'
 VALUES = {
     **dict.fromkeys(("gpu", "nvidia", "amd", "rocm", "metal", "apple", "m1"), GPU),
     **dict.fromkeys(("word", "doc"), 'Word\'s .docx is "docx"; save a .doc as .docx first.'),
     **dict.fromkeys(("md", "mdx"), 'Did you mean "markdown"?'),
     **dict.fromkeys(("txt", "plain"), 'Did you mean "text"?'),
-    **dict.fromkeys(("htm", "xhtml", "web"), 'Did you mean "html"?'),
+    **dict.fromkeys(("htm", "xhtml"), 'Did you mean "html"?'),
     "ebook": 'Did you mean "epub"?',
+    **dict.fromkeys(("ollama", "llama.cpp", "llamacpp", "lmstudio", "lm-studio"), 'They read "gguf".'),
+    **dict.fromkeys(("html", "web", "browser"), 'Did you mean "page"?'),
+    **dict.fromkeys(("safetensors", "transformers", "hf"), "RUN/model is that already: a Hugging Face folder."),
 }
 """What to say of values that have another name here."""
-NOT_MEANT = {("max_copy", "0"): "0 would forbid every letter; 50 is usual."}
-"""What to say of a setting with a value that cannot be meant."""
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 MULTIPLES = {"k": 1_000, "m": 1_000_000}
 
 
-def _suggest_value(given: str, messages: Iterable[str]) -> list[str]:
-    """What may have been meant by a wrong value."""
-    messages = list(messages)
+def _join_choices(right: Sequence[str]) -> str:
+    """What a value may be: words in one list, or anything else with "or" between."""
+    if len(right) > 1 and all(re.fullmatch(r"'.*'", one) for one in right):
+        *names, last = re.findall(r"'[^']*'", " ".join(right))
+        return f"{', '.join(names)} or {last}"
+    return " or ".join(right)
+
+
+def _suggest_for(key: str, given: str) -> str:
+    """What may have been meant by a wrong value of one setting, or ""."""
+    if key == "max_copy" and given == "0":
+        return "0 would forbid every letter; 50 is usual."
+    if key == "words" and given.isdecimal():
+        return f"For {given} words: --length {given} --unit words"
+    if key == "minutes" and re.fullmatch(r"[0-9.]+ ?[a-z]+", given):
+        return "Times are written like this: 10 (minutes), 10m, 90s, 1h."
+    return ""
+
+
+def _suggest_value(given: str, messages: Sequence[str]) -> str:
+    """What may have been meant by a wrong value, or ""."""
     if given.casefold() in VALUES:
-        return [VALUES[given.casefold()]]
+        return VALUES[given.casefold()]
     shares = re.fullmatch(r"([0-9]{2})[/:]([0-9]{2})", given)
     if shares and int(shares[1]) + int(shares[2]) == 100:
-        return [f"To hold out a share of the text: --validation {shares[2]}%"]
+        return f"To hold out a share of the text: --validation {shares[2]}%"
     product = re.fullmatch(r"([0-9]+) ?[*×,] ?([0-9]+)", given)
     if product and any("LAYERSxWIDTH" in message for message in messages):
-        return [f"Write it with an x: {product[1]}x{product[2]}"]
+        return f"Write it with an x: {product[1]}x{product[2]}"
     if number := _suggest_number(given, messages):
-        return [number]
+        return number
     choices = {choice.casefold(): choice for message in messages for choice in re.findall(r"'([^']*)'", message)}
-    return [f'Did you mean "{choices[choice]}"?' for choice in nearest(given.casefold(), choices)]
+    return "".join(f'Did you mean "{choices[choice]}"?' for choice in nearest(given.casefold(), choices))
 
 
 def _suggest_number(given: str, messages: Sequence[str]) -> str:
@@ -622,9 +638,9 @@ def flag_name(name: str, source: str = "") -> str:
     return name if source else "--" + name.replace("_", "-")
 
 
-def nearest(name: str, names: Iterable[str]) -> list[str]:
-    """The name that is most like `name`, if one is like it at all."""
-    return difflib.get_close_matches(name.replace("-", "_"), list(names), n=1, cutoff=0.6)
+def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> list[str]:
+    """The name that is most like `name`, if one is like it by `cutoff` (0 to 1) at least."""
+    return difflib.get_close_matches(name.replace("-", "_"), list(names), n=1, cutoff=cutoff)
 
 
 def nearest_field(name: str, kind: type[Frozen]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from epigone.cli.judge import ScoreOptions, read_document
-from epigone.cli.options import JSON, Argument, Command
+from epigone.cli.options import JSON, Argument, Command, complete_runs
 from epigone.cli.runs import find_model, using_model
 from epigone.errors import RunNotFound, SettingsError, quote_command
 
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     "text", cls=Argument, type=click.Path(), text="A file, an address (https://…), or - for standard input."
 )
 @click.argument(
-    "runs", cls=Argument, type=click.Path(), nargs=-1, required=True, metavar="RUN…", text="A run for each author."
+    "runs",
+    cls=Argument,
+    type=click.Path(),
+    nargs=-1,
+    required=True,
+    shell_complete=complete_runs,
+    metavar="RUN…",
+    text="A run for each author.",
 )
 @JSON
 def attribute(text: str, runs: Sequence[str], settings: ScoreOptions, *, as_json: bool) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import click
 
-from epigone.cli.options import PATH, Argument, Command, Option, complete_runs
+from epigone.cli.options import Argument, Command, complete_runs, out_option
 from epigone.cli.runs import choose_run, find_model, using_model
 from epigone.errors import SettingsError
 from epigone.settings import Frozen
@@ -50,14 +50,7 @@ class ExportOptions(Frozen):
     text="Name or folder of a run, folder of a model, modern or small (included), or a GPT-2 on the Hugging Face Hub. "
     "[default: the newest run]",
 )
-@click.option(
-    "-o",
-    "--out",
-    cls=Option,
-    type=PATH,
-    metavar="PATH",
-    help="Folder for a GGUF file and what belongs to it, or file of a page, instead of export/ in the run's folder.",
-)
+@out_option("PATH", "Folder for a GGUF file, or file for a page. [default: export/ in the run's folder]")
 def export(run: str | None, out: Path | None, settings: ExportOptions) -> int:
     """Take a model elsewhere: to llama.cpp and Ollama, or as one HTML file that writes."""
     if not settings.to:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from epigone.cli.terminal import WIDEST_TEXT, Screen, WordWrapper, ask_line, complete_lines, print_piece, print_text
-from epigone.errors import EpigoneError
+from epigone.errors import EpigoneError, pluralize
 from epigone.evaluation.quiz import Question, Result, describe_result, judge_answers
 from epigone.generation.session import WritingSession
 from epigone.report.escape import clean_text, on_one_line, show_name
@@ -209,7 +209,7 @@ class InteractiveSession:
         except EpigoneError as error:
             self.screen.show_warning(f"{error} {error.hint}")
         else:
-            self.screen.show_note(f"Appended {len(self.session.text):,} characters to {show_name(path)}.")
+            self.screen.show_note(f"Appended {pluralize(len(self.session.text), 'character')} to {show_name(path)}.")
 
     def _set_choices(self, value: str) -> None:
         if value.strip().isdecimal() and 1 <= int(value) <= MOST_CHOICES:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import click
 
-from epigone.cli.options import JSON, PATH, RUN, Argument, Command, Option, complete_runs
+from epigone.cli.options import JSON, RUN, Argument, Command, complete_runs, out_option
 from epigone.cli.runs import choose_run, find_model, using_model
 from epigone.cli.write import use_idle_threads
 from epigone.errors import RunDamaged, RunIncompatible, SettingsError, TextError, TextNotFound, quote_command
@@ -104,6 +104,11 @@ def score(run: str, text: str | None, settings: ScoreOptions, *, as_json: bool) 
         if Path(run).is_dir() or looks_like_run(RUNS / run):
             raise SettingsError("score needs a text.", hint=f"{quote_command('epigone', 'score', Path(run))} TEXT")
         run, text = str(choose_run(None)), run
+    if " " in text and not Path(text).expanduser().exists() and not Path(text).suffix:
+        command = quote_command("epigone", "score", Path(run), "-")
+        raise SettingsError(
+            f"There is no file {text}.", hint=f"score reads a file. To score a sentence: echo … | {command}"
+        )
     if Path(run).is_file() and Path(text).is_dir():
         raise SettingsError(
             "The run comes first, then the text.", hint=quote_command("epigone", "score", Path(text), Path(run))
@@ -132,14 +137,7 @@ def score(run: str, text: str | None, settings: ScoreOptions, *, as_json: bool) 
     """,
 )
 @RUN
-@click.option(
-    "-o",
-    "--out",
-    cls=Option,
-    type=PATH,
-    metavar="FILE",
-    help="Write to this file instead of report.html in the run's folder.",
-)
+@out_option("FILE", "Write to this file instead of report.html in the run's folder.")
 def report(run: Path | None, out: Path | None) -> int:
     """Write one page about a run: curves, samples, verdicts, text and plan."""
     from epigone.cli.terminal import open_screen
@@ -185,6 +183,11 @@ def _show_score(document: Document, found: Score) -> None:
 
 
 def _require_text(target: str | None, author: Sequence[str]) -> str:
+    if target is not None and looks_like_run(RUNS / target if not Path(target).exists() else Path(target)):
+        raise SettingsError(
+            f"{target} is a run, which has its own author.",
+            hint=f"{quote_command('epigone', 'judge', target)}, without --author.",
+        )
     if target is None:
         command = quote_command("epigone", "judge", "TEXT", "--author", *map(Path, author[:1]))
         raise SettingsError("--author needs a text to judge.", hint=f"{command}. A run has its own author.")
@@ -226,7 +229,12 @@ def _read_author(settings: JudgeSettings) -> Author:
     from epigone.corpus.split import split_corpus
     from epigone.evaluation.judge import Author
 
-    corpus = read_corpus(settings.author, settings)
+    try:
+        corpus = read_corpus(settings.author, settings)
+    except TextNotFound as error:
+        if not any(Path(name).suffix for name in settings.author):
+            error.hint = "--author takes a file or a folder with texts by the author, not a name."
+        raise
     split = split_corpus(corpus, how="auto", share=HELD_OUT, seed=0)
     return Author(
         name=", ".join(document.name for document in corpus.documents[:3]),

@@ -23,7 +23,7 @@ from epigone.cli.attribute import attribute
 from epigone.cli.export import export
 from epigone.cli.judge import judge, report, score
 from epigone.cli.mix import mix
-from epigone.cli.options import Argument, Command, Commands
+from epigone.cli.options import Argument, Command, Commands, complete
 from epigone.cli.publish import publish
 from epigone.cli.quiz import quiz
 from epigone.cli.runs import list_command
@@ -49,7 +49,7 @@ SHELLS = ("bash", "zsh", "fish")
     address_space=0,
     examples='eval "$(epigone completion bash)"\nepigone completion fish | source',
 )
-@click.argument("shell", cls=Argument, text="bash, zsh or fish.", metavar="SHELL")
+@click.argument("shell", cls=Argument, text="bash, zsh or fish.", metavar="SHELL", shell_complete=complete(SHELLS))
 def completion(shell: str) -> int:
     """Print the script that lets a shell complete commands and options."""
     if shell not in SHELLS:
@@ -61,7 +61,14 @@ def completion(shell: str) -> int:
 
 
 @click.command(cls=Command, address_space=0, name="help", examples="epigone help train")
-@click.argument("command", cls=Argument, required=False, text="Name of a command.", metavar="COMMAND")
+@click.argument(
+    "command",
+    cls=Argument,
+    required=False,
+    text="Name of a command.",
+    metavar="COMMAND",
+    shell_complete=lambda *asked: complete([*cli.commands])(*asked),
+)
 def show_help(command: str | None) -> int:
     """Show the help of a command."""
     return run([command, "--help"] if command else ["--help"])
@@ -73,7 +80,7 @@ def version() -> int:
     return run(["--version"])
 
 
-cli = Commands(
+cli: Commands = Commands(
     name="epigone",
     help="Fine-tune or train a GPT-2 on a text, write in its style, and measure how close it comes.",
     examples="""

@@ -7,25 +7,32 @@ from pathlib import Path
 
 import click
 
-from epigone.cli.options import PATH, QUIET, Argument, Command, Option
+from epigone.cli.options import QUIET, Argument, Command, complete_runs, out_option
 from epigone.cli.runs import find_mixed, find_model
 from epigone.errors import quote_command
 
 
 @click.command(cls=Command, examples="epigone mix austen poe:0.4 --out models/both")
-@click.argument("run", cls=Argument, type=click.Path(), text="Folder of a run or of a model; it has what is left.")
+@click.argument(
+    "run",
+    cls=Argument,
+    type=click.Path(),
+    shell_complete=complete_runs,
+    text="The first run or model, which has the share that the others leave.",
+)
 @click.argument(
     "others",
     cls=Argument,
     nargs=-1,
     required=True,
+    shell_complete=complete_runs,
     metavar="RUN:SHARE…",
     text="Runs of the same base, each with its share from 0 to 1.",
 )
-@click.option("-o", "--out", cls=Option, type=PATH, required=True, metavar="FOLDER", help="New folder for the model.")
+@out_option("FOLDER", "New folder for the model.", required=True)
 @QUIET
 def mix(run: str, others: Sequence[str], out: Path, *, quiet: bool) -> int:
-    """Mix runs of one base into a model of its own, that everything loads."""
+    """Mix runs of the same base into one new model."""
     from epigone import mixing
     from epigone.cli.terminal import open_screen
     from epigone.report.escape import show_name

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from epigone.cli.address_space import TO_USE, check_address_space
 from epigone.errors import SettingsError, quote_command
-from epigone.settings import Frozen, flag_name, make_settings, nearest, read_settings
+from epigone.settings import SIZES, Frozen, flag_name, make_settings, nearest, read_settings
 
 CONTEXT: dict[str, Any] = {
     "help_option_names": ["-h", "--help"],
@@ -26,6 +26,8 @@ CONTEXT: dict[str, Any] = {
     "token_normalize_func": lambda name: name.replace("_", "-"),
 }
 HELP_ALL = "--help-all"
+ALIKE = 0.72
+"""How alike an option must be to be suggested (0 to 1); below, --time is like --optimizer."""
 MOST_SHOWN = 8
 """Values that a placeholder lists."""
 COMMON = "Common options"
@@ -37,6 +39,7 @@ OPTIONS: Rows = (
     (HELP_ALL, "Show exit codes and the environment as well."),
 )
 """Of the program itself."""
+Decorator = Callable[[Callable[..., int]], Callable[..., int]]
 Groups = Mapping[str, Sequence[click.Command]]
 SHORT = {
     "base": "-b",
@@ -81,6 +84,8 @@ COMMANDS = {
     "eval": "judge",
     "evaluate": "judge",
     "continue": "resume",
+    "complete": "write",
+    "predict": "write",
     "perplexity": "score",
     "ls": "list",
     "runs": "list",
@@ -88,18 +93,27 @@ COMMANDS = {
 """What other programs call a command; these names work as well."""
 INSTEAD = {
     "chat": "To write in turns with a model: epigone write RUN --interactive",
+    "compare": "To compare runs: epigone list. To find out which of them wrote a text: epigone attribute TEXT RUN RUN",
+    "config": "All settings: epigone train --help-all. A file with some of them: epigone train TEXT --settings FILE",
     "delete": "A run is a folder: delete it as any other.",
     "demo": "Try: epigone train sample:sonnets --minutes 2",
     "download": "A base is downloaded when it is first used: epigone write --base gpt2",
     "gui": "For a page in the browser: epigone serve",
+    "info": "To see your runs: epigone list. What training would read and do: epigone plan TEXT",
     "init": "Nothing has to be set up: epigone train TEXT",
     "interactive": "Use: epigone write RUN --interactive",
+    "login": "To publish a model, log in with: hf auth login. Nothing else needs an account.",
+    "open": "Open report.html in the run's folder in a browser. To write on a page: epigone serve",
     "remove": "A run is a folder: delete it as any other.",
     "rm": "A run is a folder: delete it as any other.",
+    "settings": "All settings: epigone train --help-all. A file with some of them: epigone train TEXT --settings FILE",
     "show": "To see your runs: epigone list. One of them: epigone report RUN",
     "status": "To see your runs: epigone list",
     "stop": "Ctrl-C stops training and saves it; epigone resume continues.",
     "test": "To measure a model: epigone judge RUN, epigone quiz RUN, or epigone score RUN TEXT",
+    "uninstall": "To remove epigone: pip uninstall epigone. Your runs stay.",
+    "update": "To get the newest version: pip install --upgrade epigone",
+    "upgrade": "To get the newest version: pip install --upgrade epigone",
     "ui": "For a page in the browser: epigone serve",
     "web": "For a page in the browser: epigone serve",
 }
@@ -133,6 +147,25 @@ POINTERS = {
     "dataset": "The text needs no option: epigone train FILE",
     "data": "The text needs no option: epigone train FILE",
     "text": "The text needs no option: epigone train FILE",
+    "file": "The text needs no option: epigone train FILE",
+    "run": "The run needs no option: epigone write RUN",
+    "name": "The folder of a run is its name: epigone train TEXT --out runs/NAME",
+    "time": "Use --minutes",
+    "max_time": "Use --minutes",
+    "resume": "To continue a run: epigone resume RUN",
+    "dry_run": "To see the plan without training: epigone plan TEXT",
+    "language": "A language needs no option: it is learned from the text.",
+    "me": 'In a chat, one person is chosen by --speaker "NAME"',
+    "style": "The style is that of the run: epigone write RUN",
+    "creativity": "Use --temperature: below 1 is safer, above 1 more daring.",
+    "pages": "A page has about 300 words: --length 300 --unit words",
+    "paragraphs": "To end with a paragraph: --stop-at paragraph",
+    "sentences": "To end with a sentence: --stop-at sentence",
+    "prompt_file": 'Give its text: --prompt "$(cat FILE)"',
+    "open": "Open report.html in the run's folder in a browser.",
+    "wandb": "Nothing is sent anywhere; each evaluation is a line of metrics.jsonl in the run's folder.",
+    "report_to": "Nothing is sent anywhere; each evaluation is a line of metrics.jsonl in the run's folder.",
+    "push_to_hub": "When it is trained: epigone publish RUN USER/NAME",
     "config_overrides": "Use --size",
     "validation_split_percentage": "Use --validation, for example --validation 10%",
     "load_best_model_at_end": "The best model is always kept.",
@@ -140,6 +173,16 @@ POINTERS = {
     "verbose": "Nothing is hidden; --quiet shows less.",
 }
 """What to say of options of other programs that have no exact counterpart."""
+POINTERS_OF = {
+    ("attribute", "text"): "The text needs no option: epigone attribute TEXT RUN RUN",
+    ("judge", "text"): "To judge a text by another one: epigone judge TEXT --author FILE",
+    ("write", "format"): "For JSON: --json, or --out FILE.jsonl",
+    ("score", "text"): "The text needs no option: epigone score RUN TEXT",
+    ("serve", "name"): "Give the names of your runs: epigone serve RUN",
+}
+"""The same for one command."""
+DASHES = "–—−"
+"""What word processors and web pages make of two hyphens."""
 
 
 def _explain_extra(command: str | None, words: Sequence[str]) -> str:
@@ -147,6 +190,12 @@ def _explain_extra(command: str | None, words: Sequence[str]) -> str:
     if command == "judge":
         text = next((word for word in words if Path(word).is_file()), words[-1])
         return f"To judge that text: {quote_command('epigone', 'judge', text)} --author FILE."
+    if command == "export" and words[-1] in ("gguf", "page"):
+        return f"Write: --to {words[-1]}."
+    if words[-1].isdecimal():
+        return "A number needs an option before it" + (f": --count {words[-1]}." if command == "quiz" else ".")
+    if command in ("version", "list"):
+        return f"{command} needs nothing more."
     return "A name or a text with spaces needs quotes."
 
 
@@ -215,6 +264,8 @@ class Command(click.Command):
         if asked := {"-h", "--help", HELP_ALL} & set(args):  # whatever else is wrong
             ctx.meta[HELP_ALL] = HELP_ALL in asked
             args = ["--help"]
+        elif args == ["help"] and not Path("help").exists():
+            args = ["--help"]
         _check_words(args, self)
         words = [word for word in args if not word.startswith("-")]
         try:
@@ -234,9 +285,17 @@ class Command(click.Command):
             asked = {name: ctx.params.pop(name) for name in names}
             given = {name: value for name, value in asked.items() if _is_given(ctx, name)}
             file = ctx.params.pop("settings_file", None)
-            values = {} if file is None else read_settings(Path(file), self.kind)
-            ctx.params["settings"] = make_settings(self.kind, {**values, **given}, strict=False)
+            try:
+                values = {} if file is None else read_settings(Path(file), self.kind)
+                ctx.params["settings"] = make_settings(self.kind, {**values, **given}, strict=False)
+            except SettingsError as error:
+                error.hint = error.hint or f"All settings and their values: {self._name_help()}"
+                raise
         return super().invoke(ctx)
+
+    def _name_help(self) -> str:
+        """The command that shows all options of this one."""
+        return f"epigone {self.name} {HELP_ALL if self.folded else '--help'}"
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """What it does, examples, its arguments, its common options and, if asked for, all others in groups."""
@@ -335,6 +394,20 @@ SETTINGS_FILE = click.option(
 PATH = click.Path(path_type=Path)
 
 
+def out_option(metavar: str, text: str, *synonyms: str, required: bool = False) -> Decorator:
+    """The option for where a result goes."""
+    return click.option(
+        "-o",
+        "--out",
+        cls=Option,
+        synonyms=["--output", "--output-dir", "--output-file", *synonyms],
+        type=PATH,
+        metavar=metavar,
+        required=required,
+        help=text,
+    )
+
+
 def complete_runs(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The names of the runs in runs/; where none fits, files."""
     from epigone.runs.listing import RUNS, list_run_folders
@@ -343,6 +416,26 @@ def complete_runs(_ctx: click.Context, _param: click.Parameter, incomplete: str)
     return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
 
 
+def complete_bases(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The names of the included bases and of GPT-2; where none fits, files."""
+    from epigone.model.base_profile import BASES
+    from epigone.model.hub import GPT2
+
+    names = [name for name in (*BASES, *GPT2, "distilgpt2", "none") if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+
+
+def complete(choices: Sequence[str]) -> Callable[..., list[CompletionItem]]:
+    """Completion of a value that is one of some words."""
+
+    def find(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
+
+    return find
+
+
+COMPLETIONS = {"base": complete_bases, "mix": complete_runs, "size": complete([*SIZES]), "teacher": complete_runs}
+"""How a shell completes the values of settings whose type does not list them."""
 RUN = click.argument(
     "run",
     cls=Argument,
@@ -365,7 +458,7 @@ def list_options(kind: type[Frozen]) -> Iterator[Option]:
     for name in dict.fromkeys([*kind.common, *kind.model_fields]):
         field = kind.model_fields[name]
         choices = list_choices(field.annotation)
-        value = {"metavar": describe_value(name, field), "shell_complete": _complete(choices)}
+        value = {"metavar": describe_value(name, field), "shell_complete": COMPLETIONS.get(name, complete(choices))}
         yield Option(
             [name, flag_name(name), *([SHORT[name]] if name in SHORT else [])],
             synonyms=[flag_name(old) for old, new in kind.synonyms.items() if new == name],
@@ -423,13 +516,6 @@ def _list_other_choices(field: FieldInfo, choices: Sequence[str]) -> str:
     return f" Also: {', '.join(others)}." if len(others) > MOST_SHOWN else ""
 
 
-def _complete(choices: Sequence[str]) -> Callable[..., list[CompletionItem]]:
-    def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [CompletionItem(choice) for choice in choices if choice.startswith(incomplete)]
-
-    return complete
-
-
 # -- errors
 
 
@@ -443,8 +529,8 @@ def explain_usage(error: click.UsageError, command: click.Command) -> SettingsEr
         known = _list_flags(command)
         if name == "v":
             return SettingsError("There is no option -v.", hint="The version: epigone -V")
-        hint = "" if name in known else POINTERS.get(name, "")
-        hint = hint or "".join(f"Did you mean {known[found]}?" for found in nearest(name, known))
+        hint = POINTERS_OF.get((str(command.name), name)) or ("" if name in known else POINTERS.get(name, ""))
+        hint = hint or _name_owners(name, error.ctx) or _suggest_option(name, known)
         return SettingsError(f"{command.name} has no option {error.option_name}.", hint=hint or f"See: {see}")
     if isinstance(error, click.MissingParameter) and error.param is not None:
         what = error.param.make_metavar(error.ctx).strip("[].") if error.ctx else error.param.name
@@ -455,6 +541,23 @@ def explain_usage(error: click.UsageError, command: click.Command) -> SettingsEr
             f"{error.option_name} {'takes no' if takes_none else 'needs a'} value.", hint=f"See: {see}"
         )
     return SettingsError(f"{command.name}: {error.format_message().rstrip('.')}.", hint=f"See: {see}")
+
+
+def _name_owners(name: str, ctx: click.Context | None) -> str:
+    """The commands that have the option which this one lacks, as a sentence, or ""."""
+    group = ctx and ctx.find_root().command
+    if not isinstance(group, Commands):
+        return ""
+    owners = [str(one.name) for one in group.commands.values() if name in _list_names(one)]
+    return f"It is an option of epigone {' and epigone '.join(owners[:2])}." if owners else ""
+
+
+def _suggest_option(name: str, known: Mapping[str, str]) -> str:
+    """The option that may have been meant: one that begins with the name, or is very much like it."""
+    longer = {shown for other, shown in known.items() if len(name) > 2 and other.startswith(name)}
+    if len(longer) == 1:
+        return f"Did you mean {longer.pop()}?"
+    return "".join(f"Did you mean {known[found]}?" for found in nearest(name, known, cutoff=ALIKE))
 
 
 def _explain_need(command: click.Command, what: str | None) -> str:
@@ -473,12 +576,21 @@ def _check_words(args: Sequence[str], command: click.Command) -> None:
         if re.fullmatch(r"-[a-z][a-z-]{2,}(?:=.*)?", word) and name in known:
             raise SettingsError(f"{command.name} has no option {word}.", hint=f"Did you mean {known[name]}?")
         before = args[number - 2] if number > 1 else ""
-        if before in ("--minutes", "-m") and word in UNITS_OF_TIME and not Path(word).exists():
-            value = f"{args[number - 1]}{UNITS_OF_TIME[word]}"
-            raise SettingsError(f"There is no file {word}.", hint=f"Write the time in one word: {before} {value}")
+        if word.startswith(tuple(DASHES)) and word.lstrip(DASHES + "-").partition("=")[0].replace("-", "_") in known:
+            meant = f"--{word.lstrip(DASHES + '-')}"
+            raise SettingsError(f"{word} begins with a long dash.", hint=f"Type two hyphens instead: {meant}")
+        if word in UNITS_OF_TIME and "minutes" in known and not Path(word).exists() and args[number - 1].isdecimal():
+            value, option = f"{args[number - 1]}{UNITS_OF_TIME[word]}", before if before == "-m" else "--minutes"
+            raise SettingsError(f"There is no file {word}.", hint=f"Write the time in one word: {option} {value}")
         if before == "--sample-prompt" and not word.startswith("-") and not Path(word).expanduser().exists():
             joined = " ".join([args[number - 1], *takewhile(lambda other: not other.startswith("-"), args[number:])])
             raise SettingsError(f"There is no file {word}.", hint=f'A text needs quotation marks: {before} "{joined}"')
+
+
+def _list_names(command: click.Command) -> set[str]:
+    """Each name that an option is known by, with underscores and without dashes, also of one letter."""
+    options = [option for option in command.params if isinstance(option, Option)]
+    return {name.lstrip("-").replace("-", "_") for option in options for name in option.opts}
 
 
 def _list_flags(command: click.Command) -> dict[str, str]:
@@ -496,12 +608,12 @@ def _explain_unknown_command(name: str, rest: Sequence[str], known: Sequence[str
     path = Path(name)
     if path.exists():
         command = "write" if (path / "run.json").exists() else "train"
-        hint = f"Did you mean: {quote_command('epigone', command, name)}"
+        hint = f"Did you mean: {quote_command('epigone', command, name, *rest)}"
         return SettingsError(f"{name} is not a command.", hint=hint)
     if name == "epigone":
         return SettingsError("epigone is not a command.", hint=f"Did you mean: {quote_command('epigone', *rest)}")
     if name.lower() in INSTEAD:
         return SettingsError(f'There is no command "{name}".', hint=INSTEAD[name.lower()])
-    meant = next(iter(nearest(name, known)), "")
+    meant = next(iter(nearest(name, known, cutoff=ALIKE)), "")
     hint = f"Did you mean: {quote_command('epigone', meant, *rest[:1])}" if meant else "See: epigone --help"
     return SettingsError(f'There is no command "{name}".', hint=hint)

@@ -36,11 +36,11 @@ class PublishOptions(Frozen):
     language: str = ""
     """Language of the text, as a code: en, de, … Otherwise you are asked."""
     samples: bool = False
-    """Upload the samples of every epoch, too. Those of the kept model are always in the card, and are shown before."""
+    """Upload the samples of every epoch, too. Those of the kept model are always in the card, and shown to you."""
     yes: bool = False
     """Do not ask: for scripts."""
     accept_copies: bool = False
-    """Upload a model that copies its text, without being asked about that: for scripts."""
+    """Upload a model even if it copies its text, without asking: for scripts."""
 
 
 @click.command(

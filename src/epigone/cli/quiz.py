@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Literal
 import click
 from pydantic import Field
 
-from epigone.cli.options import PATH, RUN, Command, Option
-from epigone.errors import SettingsError
+from epigone.cli.options import RUN, Command, out_option
+from epigone.errors import SettingsError, pluralize
 from epigone.settings import Frozen
 
 
@@ -38,15 +38,7 @@ class QuizOptions(Frozen):
     """,
 )
 @RUN
-@click.option(
-    "-o",
-    "--out",
-    cls=Option,
-    synonyms=["--page"],
-    type=PATH,
-    metavar="FILE",
-    help="Write the quiz to this file as a page for the browser, instead of asking here.",
-)
+@out_option("FILE", "Write the quiz to this file as a page for the browser, instead of asking here.", "--page")
 def quiz(run: Path | None, out: Path | None, settings: QuizOptions) -> int:
     """Can you tell the author's held-out text from the model's? A blind test."""
     from epigone.cli.interactive import hold_quiz
@@ -67,7 +59,7 @@ def quiz(run: Path | None, out: Path | None, settings: QuizOptions) -> int:
     questions = opened.quiz(settings.count, settings.length, seed=settings.seed, device=settings.device)
     with open_screen(quiet=False, json=False, must_show=True) as screen:
         if len(questions) < settings.count:
-            screen.show_note(f"The held-out text is enough for {len(questions)} passages.")
+            screen.show_note(f"The held-out text is enough for {pluralize(len(questions), 'passage')}.")
         if out is None:
             hold_quiz(questions, screen)
         else:

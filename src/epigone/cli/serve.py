@@ -10,9 +10,10 @@ from typing import Annotated, ClassVar, Literal
 import click
 from pydantic import Field
 
-from epigone.cli.options import Argument, Command
+from epigone.cli.options import Argument, Command, complete_runs
 from epigone.cli.runs import find_model
 from epigone.cli.write import use_idle_threads
+from epigone.errors import SettingsError
 from epigone.runs.listing import RUNS
 from epigone.settings import Frozen
 
@@ -31,15 +32,15 @@ class ServeOptions(Frozen):
     port: Annotated[int, Field(ge=0, le=65535)] = PORT
     """Port to listen on; 0 for any that is free."""
     token: str = ""
-    """What clients have to send as their API key. Better in the variable EPIGONE_TOKEN, which others cannot list."""
+    """What clients have to send as their API key. Safer in the variable EPIGONE_TOKEN, which other users cannot see."""
     allow_origin: tuple[str, ...] = ()
     """Let pages of this origin use the API, such as https://example.org, or null for files. Can be repeated."""
     allow_host: tuple[str, ...] = ()
-    """A further name under which the server may be asked for. Can be repeated."""
+    """Another name under which the server can be reached. Can be repeated."""
     defaults: Literal["tuned", "plain"] = "tuned"
     """What applies where a request says nothing. "tuned": as epigone write. "plain": the model's own distribution."""
     queue: Annotated[int, Field(ge=1, le=10_000)] = 96
-    """Most requests that are answered or wait at the same time; any more are told to come back later."""
+    """Most requests answered or waiting at the same time; others are told to come back later."""
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     """Most seconds for one answer; its texts are then cut off where they are."""
 
@@ -58,10 +59,13 @@ class ServeOptions(Frozen):
     cls=Argument,
     nargs=-1,
     type=click.Path(),
+    shell_complete=complete_runs,
     text="Runs to serve besides those in runs/ and the included base models. The first one is the default model.",
 )
 def serve(runs: Sequence[str], settings: ServeOptions) -> int:
     """Serve your models: a page to write on, and an OpenAI-compatible API."""
+    if port := next((name for name in runs if name.isdecimal() and not (RUNS / name).exists()), ""):
+        raise SettingsError(f"There is no run {port}.", hint=f"If it is the port: --port {port}")
     from epigone.cli.terminal import loading, print_piece
 
     with loading(quiet=False):

@@ -15,7 +15,7 @@ import click
 from pydantic import BeforeValidator, Field
 
 from epigone.cli.address_space import TO_TRAIN
-from epigone.cli.options import JSON, PATH, QUIET, RUN, SETTINGS_FILE, Argument, Command, Option
+from epigone.cli.options import JSON, QUIET, RUN, SETTINGS_FILE, Argument, Command, Option, out_option
 from epigone.errors import EpigoneError, SettingsError, TextNotFound, quote_command
 from epigone.settings import Frozen, Off, Positive, PrepareSettings, TrainSettings, as_minutes
 
@@ -60,15 +60,7 @@ BY_FOLDER = click.option(
     """,
 )
 @TEXT
-@click.option(
-    "-o",
-    "--out",
-    cls=Option,
-    synonyms=["--output-dir"],
-    type=PATH,
-    metavar="FOLDER",
-    help="Folder of the run. [default: runs/NAME]",
-)
+@out_option("FOLDER", "Folder of the run. [default: runs/NAME]")
 @BY_FOLDER
 @SETTINGS_FILE
 @QUIET
@@ -121,23 +113,14 @@ def train(
     """,
 )
 @TEXT
-@click.option(
-    "-o",
-    "--out",
-    cls=Option,
-    synonyms=["--output-dir"],
-    type=PATH,
-    metavar="FOLDER",
-    required=True,
-    help="Folder for the tokens. Give it to train in place of the text.",
-)
+@out_option("FOLDER", "Folder for the tokens. Give it to train in place of the text.", required=True)
 @SETTINGS_FILE
 @QUIET
 @JSON
 def prepare(text: Sequence[str], out: Path, settings: PrepareSettings, *, quiet: bool, as_json: bool) -> int:
     """Read and encode texts of any size once, for any number of runs.
 
-    Goes on where it was interrupted. The same command on other machines that share the folder takes part.
+    Started again, it continues where it stopped. Started on other machines that share the folder, it takes part.
     """
     names = _require_text(text)
     from epigone.cli.terminal import loading, print_json, show_stages

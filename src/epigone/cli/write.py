@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from epigone.cli.options import JSON, OTHER, PATH, QUIET, Argument, Command, Option, complete_runs
+from epigone.cli.options import (
+    JSON,
+    OTHER,
+    QUIET,
+    Argument,
+    Command,
+    Option,
+    complete_bases,
+    complete_runs,
+    out_option,
+)
 from epigone.cli.runs import choose_run, choose_voice, find_alike, find_mixed, find_model, using_model
-from epigone.errors import OutputError, RunNotFound, SettingsError
+from epigone.errors import OutputError, RunNotFound, SettingsError, pluralize
 from epigone.runs.listing import RUNS
 from epigone.settings import WriteSettings
 
@@ -20,6 +30,10 @@ if TYPE_CHECKING:
     from epigone.generation.generator import OnProgress, TextGenerator
     from epigone.text_reuse.matches import Match
 
+UNITS = ("tokens", "words", "characters")
+PARTS = ("pages", "page", "chapters", "chapter", "paragraphs", "paragraph", "sentences", "sentence", "lines", "line")
+CURLY = "“”„"
+"""Quotation marks that a shell takes for letters."""
 OutputMode = Literal["text", "json", "interactive", "sources"]
 """How texts are shown; with "sources" each is followed by the longest passage that it copies."""
 
@@ -54,16 +68,12 @@ OutputMode = Literal["text", "json", "interactive", "sources"]
     cls=Option,
     synonyms=["--model", "--model-name-or-path"],
     metavar="NAME",
+    shell_complete=complete_bases,
     help="Write with a base model instead of a run: modern or small (included), gpt2, …",
 )
-@click.option(
-    "-o",
-    "--out",
-    cls=Option,
-    synonyms=["--output", "--output-file"],
-    type=PATH,
-    metavar="FILE",
-    help="Write to this new file instead of the screen. A .jsonl file gets one line of JSON for each text, "
+@out_option(
+    "FILE",
+    "Write to this new file instead of the screen. A .jsonl file gets one line of JSON for each text, "
     "and continues where it was stopped.",
 )
 @click.option(
@@ -173,15 +183,25 @@ def choose_prompt(words: Sequence[str], prompt: str | None) -> str:
     """The prompt, from --prompt or from the words after the run. Raises SettingsError."""
     if not words:
         return prompt or ""
+    _check_length(words, prompt)
     if prompt is not None:
-        joined = f'--prompt "{" ".join((prompt, *words))}"'
+        joined = f'--prompt "{" ".join((prompt, *words)).strip(CURLY)}"'
         raise SettingsError(
             f'There are two prompts: --prompt and "{words[0]}".',
-            hint=f"If they are one, it needs quotation marks: {joined}. Else leave out one of the two.",
+            hint=f"If they are one, it needs straight quotation marks: {joined}. Else leave out one of the two.",
         )
-    if words[0] in ("tokens", "words", "characters"):
-        raise SettingsError(f'"{words[0]}" needs an option.', hint=f"For example: --length 100 --unit {words[0]}")
     return " ".join(words)
+
+
+def _check_length(words: Sequence[str], prompt: str | None) -> None:
+    """Raise SettingsError where what follows a run is a length, not a prompt."""
+    if words[0] in UNITS:
+        raise SettingsError(f'"{words[0]}" needs an option.', hint=f"For example: --length 100 --unit {words[0]}")
+    if len(words) == 1 and words[0] in PARTS:
+        hint = "A page has about 300 words: --length 300 --unit words. To end with a paragraph: --stop-at paragraph"
+        raise SettingsError(f"Length is counted in words, characters or tokens, not in {words[0]}.", hint=hint)
+    if words[-1].isdecimal() and (prompt is not None or any(" " in word for word in words[:-1])):
+        raise SettingsError(f'"{words[-1]}" needs an option.', hint=f"For example: --length {words[-1]} --unit words")
 
 
 def use_idle_threads() -> None:
@@ -236,7 +256,8 @@ def describe_source(found: Match | None, n_documents: int) -> str:
     text = f"text {found.document + 1} as it was read" if n_documents > 1 else "the text as it was read"
     where = f"line {found.line:,} of {text}"  # in the file it may be another: lines were joined, parts left out
     passage = " ".join(found.passage.split())
-    return f"Longest passage shared with the training text: {found.n_characters} characters, {where}:\n{passage}"
+    length = pluralize(found.n_characters, "character")
+    return f"Longest passage shared with the training text: {length}, {where}:\n{passage}"
 
 
 def _stream(generator: TextGenerator, prompt: str, settings: WriteSettings) -> None:

@@ -35,7 +35,7 @@ from epigone.corpus.readers.reader import Beginning, DropLog, Dropped, Format, R
 from epigone.corpus.readers.speakers import FOR_SPEAKERS, Speakers
 from epigone.corpus.reading_pool import FileResult, read_all
 from epigone.corpus.sources import Source, find_sources, name_skipped, name_unread, unreadable
-from epigone.errors import EpigoneError, TextNotFound, TextTooShort, TextUnreadable
+from epigone.errors import EpigoneError, TextNotFound, TextTooShort, TextUnreadable, pluralize
 from epigone.settings import ReadSettings
 
 DEFAULTS = ReadSettings()
@@ -440,8 +440,8 @@ def _check_size(documents: Sequence[Document], skipped: Sequence[str], smallest_
     if n_bytes < smallest_bytes:
         where = files[0].name if len(files) == 1 else f"The text in {len(files):,} files"
         raise TextTooShort(
-            f"{where} is too short: {n_bytes:,} bytes; at least {smallest_bytes:,} are needed.",
-            hint="Give more text, or several files. A style becomes recognisable from about 50,000 bytes on.",
+            f"{where} is too short: {pluralize(n_bytes, 'byte')}; at least {smallest_bytes:,} are needed.",
+            hint="Give more text, or several files. A style can be recognised from about 10,000 words (30 pages) on.",
         )
 
 

@@ -7,7 +7,6 @@ only if the user named that very server: what is there is meant for the user, an
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import socket
 import threading
@@ -21,7 +20,7 @@ from queue import Empty, Full, Queue
 import httpx
 
 from epigone.errors import OutputError, TextNotFound, TextUnreadable
-from epigone.files import TEMPORARY, list_names, name_temporary, open_new, remove, write_text
+from epigone.files import TEMPORARY, cache_folder, list_names, name_temporary, open_new, remove, write_text
 
 URL_LIMIT_BYTES = 512 << 20
 """More text than one machine can learn from; a larger file is more likely a mistake."""
@@ -69,13 +68,6 @@ def read_final_address(url: str) -> str:
         return _name_address_file(url).read_text("utf-8")
     except (OSError, ValueError):
         return ""
-
-
-def cache_folder() -> Path:
-    """$EPIGONE_CACHE, or epigone's folder in the user's cache."""
-    if folder := os.environ.get("EPIGONE_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "epigone"
 
 
 def hide_password(url: str) -> str:

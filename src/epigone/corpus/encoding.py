@@ -19,7 +19,7 @@ from typing import BinaryIO, Literal
 
 import charset_normalizer
 
-from epigone.errors import TextTooShort, TextUnreadable
+from epigone.errors import TextTooShort, TextUnreadable, pluralize
 
 PIECE_BYTES = 1 << 22
 """Bytes of a file that are decoded at once: most texts in one piece, and little of a large one."""
@@ -212,10 +212,11 @@ def _as_nearly_utf8(opened: OpenedFile) -> DetectedEncoding | None:
     if n_stray * 10 > n_valid and n_stray * 2_000 > opened.n_bytes:
         return None
     shown = ", ".join(f"0x{ord(c) - 0xDC00:02X} ({as_cp1252(c)}) {n:,}×" for c, n in stray.most_common(5))
+    count = pluralize(n_stray, "byte")
     return DetectedEncoding(
         encoding="utf-8" if n_valid else "cp1252",
-        reason=f"{'UTF-8' if n_valid else 'ASCII'} except for {n_stray:,} bytes, which are read as cp1252",
-        warning=f"{n_stray:,} bytes are not UTF-8 and were read as cp1252: {shown}. {CHECK_FIRST_LINES}",
+        reason=f"{'UTF-8' if n_valid else 'ASCII'} except for {count} read as cp1252",
+        warning=f"Not UTF-8, so read as cp1252: {count}, {shown}. {CHECK_FIRST_LINES}",
         mark=opened.mark,
         how="with stray bytes",
         n_bytes_stray=n_stray,
@@ -248,7 +249,7 @@ def _choose_cp1252(opened: OpenedFile, reason: str, warning: str) -> DetectedEnc
     undefined = UNDEFINED_IN_CP1252
     n_undefined = sum(len(piece) - len(piece.translate(None, undefined)) for piece in opened.read())
     if n_undefined:
-        warning += f" {n_undefined:,} bytes that cp1252 leaves undefined were kept as control characters."
+        warning += f" Kept as control characters: {pluralize(n_undefined, 'byte')} that cp1252 leaves undefined."
     if warning:
         warning = f"It was read as cp1252: {warning.strip()} {CHECK_FIRST_LINES}"
     return DetectedEncoding(encoding="cp1252", reason=reason, warning=warning, mark=opened.mark, how="as cp1252")

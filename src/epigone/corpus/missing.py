@@ -16,6 +16,7 @@ from epigone.settings import TrainSettings, nearest_field
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):/{1,3}(?=[^/])", re.I)
 WEB = ("http", "https")
 SITE = re.compile(r"(?:[a-z0-9-]+\.)+(?:com|org|net|edu|gov|io|de|fr|uk|eu|ca|au|info|me|blog|dev)(?=/|$)", re.I)
+ONLINE = re.compile(r"https?://(?:docs|drive)\.google\.com/", re.I)
 SETTING = re.compile(r"(?:--?)?([a-z][a-z_-]*)=(.*)", re.I | re.S)
 QUOTES = "'\"“”„‘’«»"
 ALIKE, SHORT_ALIKE, SHORT = 0.6, 0.8, 4
@@ -56,6 +57,15 @@ def refuse_run(folder: Path, text: str) -> None:
         )
 
 
+def refuse_online(text: str) -> None:
+    """Raise TextNotFound for the address of a document that is edited online, or for the shortcut to one."""
+    is_shortcut = text.lower().endswith(".gdoc")
+    if is_shortcut or (ONLINE.match(text) and "export" not in text):
+        what = "only a link to a document in Google Docs" if is_shortcut else "a page on which a document is edited"
+        hint = "In Google Docs: File > Download > Microsoft Word (.docx), and give that file."
+        raise TextNotFound(f"{text} is {what}.", hint=hint)
+
+
 def explain_address(text: str) -> TextNotFound:
     """The error for an address that is not of the web."""
     scheme, rest = SCHEME.sub(r"\1\n", text, count=1).partition("\n")[::2]
@@ -76,7 +86,7 @@ def explain_missing(path: Path, text: str) -> TextNotFound:
         return TextNotFound("The name of the text is empty.", hint="Give a file, a folder or an address.")
     if path.is_symlink():
         return TextNotFound(f"{text} is a broken link.", hint="Name the text itself.")
-    hint = _find_address(text) or _find_setting(text) or _find_list(text) or _find_path(text)
+    hint = _find_options(text) or _find_address(text) or _find_setting(text) or _find_list(text) or _find_path(text)
     if not hint and not path.parent.is_dir():
         return TextNotFound(f"There is no folder {path.parent}.", hint=suggest(path.parent, folders=True))
     return TextNotFound(f"There is no file {text}.", hint=hint or suggest(path))
@@ -96,6 +106,13 @@ def explain_several(texts: Sequence[str]) -> TextNotFound | None:
         hint = f'If these words are one name or one text, they need quotation marks: "{" ".join(plain)}"'
         return TextNotFound(f"There is no file {plain[0]}, and none {plain[1]}.", hint=hint)
     return None
+
+
+def _find_options(text: str) -> str:
+    """For "novel.docx --minutes 5", a text and options as one word."""
+    name, dashes, options = text.partition(" --")
+    words = f"{quote_command(name)} --{options}"
+    return f"Options stand outside the quotation marks: {words}" if dashes and Path(name).expanduser().exists() else ""
 
 
 def _find_address(text: str) -> str:
@@ -142,7 +159,7 @@ def suggest(path: Path, *, folders: bool = False) -> str:
     except OSError:
         return CHECK
     known = [other.name for other in others if (other.is_dir() if folders else _may_be_text(other))]
-    cutoff = ALIKE if len(path.name) > SHORT else SHORT_ALIKE
+    cutoff = ALIKE if len(path.stem) >= SHORT else SHORT_ALIKE
     lower = {name.casefold(): name for name in sorted(known, reverse=True)}
     stems = {PurePath(name).stem.casefold(): name for name in sorted(known, reverse=True)} if not path.suffix else {}
     given = path.name.casefold()

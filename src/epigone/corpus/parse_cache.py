@@ -21,10 +21,9 @@ from typing import Any, BinaryIO
 
 from epigone import __version__
 from epigone.corpus import readers
-from epigone.corpus.download import cache_folder
 from epigone.corpus.encoding import as_piece
 from epigone.corpus.readers.reader import Dropped, Format, ParsedDocument, ReadContext
-from epigone.files import remove
+from epigone.files import cache_folder, remove
 
 SMALLEST_BYTES = 1 << 15
 """Of a file: a smaller one is parsed as quickly as its entry would be read."""

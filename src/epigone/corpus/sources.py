@@ -19,14 +19,21 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from epigone.corpus.download import download, hide_password, read_final_address
-from epigone.corpus.missing import explain_address, explain_folder, explain_missing, explain_several, refuse_run
+from epigone.corpus.missing import (
+    explain_address,
+    explain_folder,
+    explain_missing,
+    explain_several,
+    refuse_online,
+    refuse_run,
+)
 from epigone.corpus.object_store import is_stored, list_stored, open_stored
 from epigone.corpus.readers.formats import SUFFIXES
 from epigone.corpus.readers.reader import find_suffix
 from epigone.corpus.readers.scrivener import is_project, list_manuscript
 from epigone.corpus.readers.tweets import list_posts
 from epigone.corpus.readers.whatsapp import find_chat
-from epigone.errors import TextNotFound, TextUnreadable
+from epigone.errors import TextNotFound, TextUnreadable, pluralize
 
 MOST_ENDINGS = 4
 SAMPLES = ("sonnets",)
@@ -113,6 +120,7 @@ def _resolve(text: str) -> Sources:
         found = list_stored(text)
         alone = len(found) == 1
         return Sources(sources=tuple(make_stored_source(address, size, named=alone) for address, size in found))
+    refuse_online(text)
     if ADDRESS.match(text):
         return _single(_make_url_source(text))
     path = Path(text).expanduser()
@@ -264,7 +272,7 @@ def _count_endings(paths: Iterable[str]) -> str:
     endings = Counter(map(find_suffix, paths)).most_common()
     shown = [f"{n:,} ending in {ending}" for ending, n in endings[:MOST_ENDINGS]]
     if n_more := sum(n for _, n in endings[MOST_ENDINGS:]):
-        shown.append(f"{n_more:,} others")
+        shown.append(pluralize(n_more, "other"))
     return ", ".join(shown)
 
 

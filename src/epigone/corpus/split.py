@@ -16,7 +16,7 @@ from typing import Literal
 from epigone.corpus.corpus import SMALLEST_CORPUS, Corpus, StageCallback, ignore_stages, read_corpus, unwrap_corpus
 from epigone.corpus.large_text import Text, read_blocks, slice_text
 from epigone.corpus.words import SPLIT_BOUNDARIES
-from epigone.errors import SettingsError, TextTooShort
+from epigone.errors import SettingsError, TextTooShort, pluralize
 from epigone.settings import TrainSettings
 
 SPANS_PER_FILE = 8
@@ -116,7 +116,7 @@ def split_corpus(
     if how == "tail":
         return _make_split(corpus, _take_tail(corpus, share), "tail", "the end of the text")
     spans = _take_spread(corpus, share)
-    return _make_split(corpus, spans, "spread", f"{len(spans):,} spans spread over the text")
+    return _make_split(corpus, spans, "spread", f"{pluralize(len(spans), 'span')} spread over the text")
 
 
 def _make_split(corpus: Corpus, validation: Sequence[Span], how: How, what: str) -> Split:

@@ -440,7 +440,7 @@ def _explain_name(name: str) -> str:
     """What was meant by a name that is like one that is known, or that is of another kind of model; else ""."""
     owner, _, lower = name.lower().rpartition("/")
     if OTHER_MODELS.search(lower) and "gpt2" not in lower:
-        return f"Only GPT-2 models can be fine-tuned here: {MODELS}."
+        return f"Only GPT-2 models can be used: {MODELS}."
     if owner not in ("", "openai", "openai-community", "distilbert", "gpt2"):
         return ""
     spelled = lower.replace("gpt-2", "gpt2").replace("gpt_2", "gpt2")

@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch.nn import functional
 
-from epigone.corpus.download import cache_folder
+from epigone.files import cache_folder
 from epigone.model.weights import PREFIX, Weights, quantize_rows
 
 PackedFormat = Literal["int8", "bf16"]

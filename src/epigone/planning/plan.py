@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from epigone.errors import SettingsError, TextTooShort
+from epigone.errors import SettingsError, TextTooShort, pluralize
 from epigone.hardware import Hardware, choose_precision, find_hardware
 from epigone.model.base_profile import BaseProfile, find_profile
 from epigone.model.lora import can_adapt
@@ -518,7 +518,7 @@ def _find_asked(settings: TrainSettings) -> tuple[Hardware, TrainSettings]:
 
 def _list_changes(before: ComputeSpec, after: ComputeSpec) -> list[str]:
     """What changed but the machine itself, as "2 threads instead of 64"."""
-    threads = f"{after.n_threads} thread" + "s" * (after.n_threads > 1)
+    threads = pluralize(after.n_threads, "thread")
     changes = (
         (before.device, after.device, f"device {after.device}"),
         (before.n_threads, after.n_threads, threads),

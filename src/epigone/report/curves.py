@@ -279,7 +279,7 @@ def _draw_samples(axes: Axes, sampled: Sequence[Sampled]) -> None:
         _as_line((event.epoch, 100 * getattr(event.found, name)) for event in sampled)
         for name in ("copied", "repeated")
     )
-    axes.set_ylim(0, max(2.0, _choose_range([copied, repeated])[1]))
+    axes.set_ylim(0, max(2.0, 1.08 * max(_numbers(np.concatenate([copied, repeated])), default=0.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
     _plot(axes, repeated, TRAINING, gid="repeated")
     _plot(axes, copied, VALIDATION, gid="copied")

@@ -37,7 +37,7 @@ def draw_share_card(text: str, title: str, about: str) -> bytes | None:
     how: dict[str, Any] = {"parse_math": False, "family": FONTS}
     figure.text(0.07, 0.55, "\n".join(lines), fontsize=points, color=INK, va="center", linespacing=1.45, **how)
     how = {"parse_math": False, "family": FONTS[::-1]}
-    figure.text(0.07, 0.91, "“", fontsize=60, color=VALIDATION, va="center", **how)
+    figure.text(0.07, 0.87, "“", fontsize=60, color=VALIDATION, va="center", **how)
     figure.text(0.07, 0.13, f"An imitation of {title}", fontsize=17, fontweight="bold", color=INK, va="center", **how)
     figure.text(0.07, 0.065, about, fontsize=13, color=QUIET, va="center", **how)
     figure.text(0.96, 0.065, "made with epigone", fontsize=13, color=QUIET, va="center", ha="right", **how)

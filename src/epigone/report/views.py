@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from epigone.errors import quote_command
+from epigone.errors import pluralize, quote_command
 from epigone.evaluation.verdict import SENSE_LIMITS, Judgement, Measure, Topic, Verdict, percent, roughly
 from epigone.report.escape import on_one_line
 from epigone.settings import SELF
@@ -166,7 +166,7 @@ def describe_start(event: Started) -> str:
     """One sentence on what is about to be done."""
     epochs = format_epoch(event.epochs)
     about = "about " if event.timed else ""
-    whole = f"{about}{event.n_steps:,} steps, {about}{epochs} epoch" + ("" if epochs == "1" else "s")
+    whole = f"{about}{pluralize(event.n_steps, 'step')}, {about}{epochs} epoch" + ("" if epochs == "1" else "s")
     return f"Continuing after step {event.step:,} of {whole}." if event.resumed else f"Training: {whole}."
 
 
@@ -193,7 +193,7 @@ def describe_batch_split(event: BatchSplit) -> str:
 def describe_sample_stats(found: SampleStats) -> str:
     """One line on what the samples copy and repeat, and whether they sound like the author."""
     parts = [
-        f"copied {percent(found.copied)}, longest passage {found.longest_copied} characters",
+        f"copied {percent(found.copied)}, longest passage {pluralize(found.longest_copied, 'character')}",
         f"repeated {percent(found.repeated)}",
     ]
     if found.sounds_like is not None:
@@ -238,7 +238,7 @@ def describe_shortage(event: Finished, evaluations: Sequence[Evaluated], *, fres
     minutes = math.ceil(event.seconds / event.epoch / 60)
     return (
         f"This was too short to learn much: the model has read {percent(event.epoch, 0)} of the text, in "
-        f"{event.step:,} steps. To read it once takes about {minutes} min: --minutes {minutes}"
+        f"{pluralize(event.step, 'step')}. To read it once takes about {minutes} min: --minutes {minutes}"
     )
 
 
@@ -342,7 +342,7 @@ COMPILED = {"off": "no", "layers": "layer by layer", "full": "as a whole"}
 def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
     """The plan with the reason for each number, and what was measured for it."""
     model, optimizer, schedule, compute = plan.model, plan.optimizer, plan.schedule, plan.compute
-    size = f"{model.shape.n_layer} layers, {model.shape.n_embd} wide: {model.n_parameters:,} parameters"
+    size = f"{pluralize(model.shape.n_layer, 'layer')}, {model.shape.n_embd} wide: {model.n_parameters:,} parameters"
     rate = f"{optimizer.learning_rate:.3g}, {schedule.name}, {schedule.warmup_ratio:.0%} warm-up"
     values = {
         "start from": ("random weights" if model.fresh else model.base, "base"),
@@ -356,7 +356,7 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
         "learning rate": (rate, "learning_rate"),
         "dropout": (f"{model.dropout:g}", "dropout"),
         "weight decay": (f"{optimizer.weight_decay:g}", "weight_decay"),
-        "patience": ("off" if schedule.patience is None else f"{schedule.patience} evaluations", "patience"),
+        "patience": ("off" if schedule.patience is None else pluralize(schedule.patience, "evaluation"), "patience"),
         "precision": (f"{compute.precision} on {compute.device}", "precision"),
         "attention": (COMPUTED[model.attention], "attention"),
         "compiled": (COMPILED[compute.compile], "compile"),
@@ -407,7 +407,7 @@ def _describe_optimizer(spec: OptimizerSpec) -> str:
 
 
 def _describe_batch(batch: BatchSpec) -> str:
-    factors = [f"{batch.batch_size} blocks"]
+    factors = [pluralize(batch.batch_size, "block")]
     factors[0] += f" in {batch.parts} parts" if batch.parts > 1 else ""
     factors += [f"{batch.gradient_accumulation} accumulated"] if batch.gradient_accumulation > 1 else []
     fewest, n_more = divmod(batch.batch_size, batch.n_processes)
@@ -426,7 +426,7 @@ def _describe_length(schedule: ScheduleSpec, batch: BatchSpec) -> str:
 def _describe_evaluations(schedule: ScheduleSpec) -> str:
     per_epoch, every = schedule.evaluations_per_epoch, schedule.evaluate_every
     often = "every epoch" if per_epoch == 1 else f"{per_epoch:,} an epoch"
-    return often + ("" if every is None else f", and every {every:,} steps")
+    return often + ("" if every is None else f", and every {pluralize(every, 'step')}")
 
 
 def _describe_estimate(estimate: Estimate) -> list[Row]:
@@ -456,7 +456,7 @@ def describe_receipt(receipt: Receipt) -> list[Row]:
     rows = describe_files(receipt.files, receipt.skipped)
     rows += [row for file in receipt.held_out_files for row in _describe_file(file)]
     for name, part in (("training text", receipt.train), ("held-out text", receipt.validation)):
-        count = f"{part.n_characters:,} characters, {part.n_tokens:,} tokens"
+        count = f"{pluralize(part.n_characters, 'character')}, {pluralize(part.n_tokens, 'token')}"
         held_out = part is receipt.validation
         reason = receipt.split.reason if held_out else f"{part.bytes_per_token:.2f} bytes per token"
         rows.append(Row(name, count, reason))
@@ -468,14 +468,14 @@ def describe_files(files: Sequence[FileReceipt], skipped: Sequence[str]) -> list
     rows = [row for file in files[:MOST_FILES_SHOWN] for row in _describe_file(file)]
     if len(files) > MOST_FILES_SHOWN:
         n_more = len(files) - MOST_FILES_SHOWN
-        rows.append(Row("…", f"{n_more:,} more files", "receipt.json lists them all"))
+        rows.append(Row("…", pluralize(n_more, "more file"), "receipt.json lists them all"))
     return rows + [Row("skipped", reason) for reason in skipped[:MOST_FILES_SHOWN]]
 
 
 def _describe_file(file: FileReceipt) -> list[Row]:
-    rows = [Row(file.name, f"{file.n_bytes:,} bytes, {file.encoding}", file.reason)]
+    rows = [Row(file.name, f"{pluralize(file.n_bytes, 'byte')}, {file.encoding}", file.reason)]
     if file.format != "text":
-        rows = [Row(file.name, f"{file.n_bytes:,} bytes", f"read as {file.format}, {file.encoding}")]
+        rows = [Row(file.name, pluralize(file.n_bytes, "byte"), f"read as {file.format}, {file.encoding}")]
         about = [part for part in (file.title, file.author, file.date) if part]
         rows += [Row("  about", shorten(", ".join(about), 60, placeholder=" …"), "what the file says")] if about else []
     if file.address:
@@ -485,14 +485,14 @@ def _describe_file(file: FileReceipt) -> list[Row]:
         Row("  note", shorten(what, 70, placeholder=" …"), shorten(how, 90, placeholder=" …")) for what, _, how in notes
     ]
     rows += [row._replace(name=f"  {row.name}") for row in describe_cuts(file)]
-    rows += [Row("  replaced", f"{one.count:,} {one.what}", "--anonymize") for one in file.replaced]
+    rows += [Row("  replaced", f"{one.what}: {one.count:,}", "--anonymize") for one in file.replaced]
     if file.n_lines_joined:
         why = f"the prose was wrapped at {file.wrap_width} characters; --unwrap no keeps its lines"
-        rows.append(Row("  unwrapped", f"{file.n_lines_joined:,} lines joined to those before them", why))
-    kept = f"{file.n_characters:,} characters in {file.n_lines:,} lines"
+        rows.append(Row("  unwrapped", f"{pluralize(file.n_lines_joined, 'line')} joined to the one before", why))
+    kept = f"{pluralize(file.n_characters, 'character')} in {pluralize(file.n_lines, 'line')}"
     kept += f" of {file.n_documents:,} documents" if file.n_documents > 1 else ""
-    newlines = f"line endings unified, {file.n_bytes_newlines:,} bytes fewer" if file.n_bytes_newlines else ""
-    rows.append(Row("  kept", kept, newlines))
+    fewer = f"line endings unified, {pluralize(file.n_bytes_newlines, 'byte')} fewer"
+    rows.append(Row("  kept", kept, fewer if file.n_bytes_newlines else ""))
     if file.n_end_of_text:
         rows.append(Row("  marks", f"{file.n_end_of_text:,} <|endoftext|>", "read as boundaries between documents"))
     if file.first_lines:
@@ -502,9 +502,9 @@ def _describe_file(file: FileReceipt) -> list[Row]:
 
 def describe_cuts(file: FileReceipt) -> list[Row]:
     """What was removed from a file, by its receipt."""
-    cuts = [Row("cut", f"{cut.n_characters:,} characters: {cut.what}", cut.reason) for cut in file.cuts]
+    cuts = [Row("cut", f"{pluralize(cut.n_characters, 'character')}: {cut.what}", cut.reason) for cut in file.cuts]
     return cuts + [
-        Row("left out", f"{part.count:,} {part.what}", shorten(part.example, 60, placeholder=" …"))
+        Row("left out", f"{part.what}: {part.count:,}", shorten(part.example, 60, placeholder=" …"))
         for part in file.dropped
     ]
 
@@ -514,7 +514,7 @@ def describe_cuts(file: FileReceipt) -> list[Row]:
 
 def describe_score(score: Score) -> list[Row]:
     """How probable a model finds a whole text."""
-    length = f"{score.n_characters:,} characters, {score.n_bytes:,} bytes"
+    length = f"{pluralize(score.n_characters, 'character')}, {pluralize(score.n_bytes, 'byte')}"
     uncertain = "as uncertain as among that many equally probable tokens"
     return [
         Row("tokens", f"{score.n_tokens:,}", length),

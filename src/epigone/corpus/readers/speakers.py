@@ -108,7 +108,7 @@ class Speakers:
 
     def _suggest(self, name: str) -> str:
         folded = {fold(one): one for one in self.counts}
-        alike = difflib.get_close_matches(fold(name), list(folded), n=1, cutoff=0.5)
+        alike = difflib.get_close_matches(fold(name), list(folded), n=1, cutoff=0.6)
         alike = alike or [one for one in folded if fold(name) and fold(name) in one][:1]
         return f'Did you mean --speaker "{folded[alike[0]]}"?' if alike else "Give a name as it is written in the list."
 
