@@ -14,6 +14,7 @@ from epigone.errors import SettingsError
 from epigone.generation.generator import TextGenerator, WriteDefaults
 from epigone.generation.known_words import KnownWords, WordGuard, WordStates, list_mixed_words, list_words, read_words
 from epigone.generation.sampling import TokenSampler, pick_tokens
+from epigone.generation.whole_characters import CharacterGuard, list_beginnings
 from epigone.model.base_profile import BASES
 from epigone.model.decoder import make_decoder
 from epigone.run import open_generator
@@ -259,3 +260,19 @@ def test_one_row_is_drawn_as_among_others(how: dict[str, float]) -> None:
     drawn = [int(pick_tokens(scores[:1], alone.rows)) for _ in range(300)]
     assert drawn == [int(pick_tokens(scores, among.rows)[0]) for _ in range(300)]
     assert len(set(drawn)) > 3
+
+
+def test_only_whole_characters_are_written_and_only_the_author_s_are_begun() -> None:
+    pieces = [b"a", b"\xe2", b"\x80", b"\x99", b"\xe2\x80", b"\xc3", b"\xc3\xa9", "\ufffd".encode(), b"\x80 a"]
+
+    def allowed(*text: bytes) -> set[bytes]:
+        guard = CharacterGuard(list_beginnings(["It’s — fine"]), pieces)
+        for piece in text:
+            guard.advance(pieces.index(piece))
+        assert guard.may_end() == (not text or text[-1] not in (b"\xe2", b"\x80", b"\xe2\x80"))
+        return {piece for token, piece in enumerate(pieces) if not guard.forbids(token)}
+
+    whole = {b"a", b"\xe2", b"\xe2\x80", b"\xc3\xa9", "\ufffd".encode()}
+    assert allowed() == allowed(b"a") == allowed(b"\xe2\x80", b"\x99") == whole
+    assert allowed(b"\xe2\x80") == allowed(b"\xe2", b"\x80") == {b"\x80", b"\x99", b"\x80 a"}
+    assert list_beginnings(["plain"]) == frozenset()

@@ -39,6 +39,7 @@ POSITIVE = numbers(0, 1e300, exclude_min=True)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "encoding": st.text(),
     "format": st.sampled_from(get_args(FormatName)),
+    "by": st.sampled_from(["none", "folder", "speaker", "author"]),
     "code": st.sampled_from(["drop", "keep"]),
     "furniture": st.sampled_from(["drop", "keep"]),
     "field": st.lists(st.text(), max_size=3).map(tuple),

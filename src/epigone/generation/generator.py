@@ -23,6 +23,7 @@ from epigone.generation.lone_numbers import LoneNumberGuard, Numbering, find_num
 from epigone.generation.paired_marks import MarkGuard, MarkUse, find_mark_use
 from epigone.generation.records import GeneratedText
 from epigone.generation.sampling import Guard, LogitsProcessor, TokenSampler, make_processors
+from epigone.generation.whole_characters import CharacterGuard, list_beginnings
 from epigone.hardware import find_free_bytes, with_smaller_batches
 from epigone.model.decoder import Decoder
 from epigone.model.weights import TEMPERATURE
@@ -298,6 +299,11 @@ class TextGenerator:
         return WordStates(self.known_words, self.token_bytes)
 
     @cached_property
+    def _beginnings(self) -> frozenset[bytes]:
+        """How characters of the training text begin that are not ASCII."""
+        return list_beginnings(read_some(self.documents))
+
+    @cached_property
     def _numbering(self) -> Numbering:
         """The kinds of numbers that stand alone on lines of the training text."""
         return find_numbering(read_some(self.documents)) if self._read_documents else Numbering(False, False)
@@ -319,12 +325,17 @@ class TextGenerator:
         if settings.marks == "auto" and any(self._mark_use):
             makers.append(partial(MarkGuard, self._mark_use, self.token_bytes, prompt))
         if settings.words == "known":
+            makers.append(partial(self._make_character_guard, prompt))
             if any(self._numbering):
                 makers.append(partial(LoneNumberGuard, self._numbering, self.token_bytes, prompt))
             makers.append(partial(WordGuard, self._word_states.add(prompt), prompt))
         if settings.max_copy != "none":
             makers.append(partial(CopyGuard, self._index_passages(settings.max_copy), self.token_bytes))
         return [[make() for make in makers] for _ in range(count)]
+
+    def _make_character_guard(self, prompt: str) -> CharacterGuard:
+        known = self._beginnings | list_beginnings([prompt]) if self._read_documents else None
+        return CharacterGuard(known, self.token_bytes)
 
     def _describe(self, prompt: str, generation: Generation, texts: list[str]) -> Iterator[GeneratedText]:
         sums = generation.sum_log_probabilities()
