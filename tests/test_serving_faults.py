@@ -331,5 +331,5 @@ def test_hours_at_the_limit_lose_and_mix_nothing(reliability: Reliability) -> No
     with keeping(reliability, GROUP, fault), load.serving("--queue", "48") as server:
         result = asyncio.run(load.soak(server, minutes=0.5, n_clients=64, model="small"))
         assert result.is_sound, (result.counts, result.errors[:5], result.n_open)
-        assert result.counts["answered"] > 50 and result.counts["broken off"] > 10 and result.counts["429"]
+        assert result.counts["answered"] > 10 and result.counts["broken off"] > 10 and result.counts["429"]
         assert result.growth < 60
