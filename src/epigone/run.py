@@ -198,7 +198,7 @@ class Run:
         publish_share_card(self.folder)
         return write_report(self.folder, None if out is None else Path(out))
 
-    def quiz(self, count: int = 20, length: int = 60, *, seed: int = 0, device: str = "auto") -> tuple[Question, ...]:
+    def quiz(self, count: int = 8, length: int = 60, *, seed: int = 0, device: str = "auto") -> tuple[Question, ...]:
         """A blind test: at most `count` passages of about `length` words, half held-out text and half the model's.
 
         Raises SettingsError, TextTooShort, RunNotFound, RunDamaged.

@@ -19,7 +19,7 @@ class QuizOptions(Frozen):
 
     common: ClassVar[tuple[str, ...]] = ("count", "length", "seed", "device")
 
-    count: Annotated[int, Field(ge=2)] = 20
+    count: Annotated[int, Field(ge=2)] = 8
     """Passages to show, half of them by the author."""
     length: Annotated[int, Field(ge=5)] = 60
     """Words in each passage, roughly."""
@@ -34,7 +34,7 @@ class QuizOptions(Frozen):
     kind=QuizOptions,
     examples="""
         epigone quiz                                    on the newest run
-        epigone quiz novel --count 8 --out quiz.html    as a page for the browser
+        epigone quiz novel --count 20 --out quiz.html   as a page for the browser
     """,
 )
 @RUN

@@ -43,6 +43,8 @@ class Layout:
     """About how many epochs are labelled below the losses."""
 
 
+NARROW_INCHES = 5
+"""Below this width of a panel its labels are short."""
 Layouts = tuple[Layout, Layout]
 """Without and with a panel for the samples."""
 TITLED: Layouts = (
@@ -382,7 +384,8 @@ def _mark_kept(axes: Axes, best: Evaluated) -> None:
     axes.axvline(best.epoch, **BEST_LINE, gid="best")  # type: ignore[arg-type]
     ring = {"markersize": 11, "markeredgewidth": 2, "clip_on": False, "zorder": 5}
     axes.plot([best.epoch], [best.loss], "o", color=VALIDATION, markerfacecolor="none", gid="kept", **ring)  # type: ignore[arg-type]
-    mixed = "" if best.share == 1 else ", mixed with the base"
+    is_narrow = axes.bbox.width < NARROW_INCHES * axes.figure.dpi  # there the words would lie on the lines
+    mixed = "" if best.share == 1 or is_narrow else ", mixed with the base"
     late = best.epoch > 0.7 * axes.get_xlim()[1]
     axes.annotate(
         f"kept model: {best.loss:.3f}{mixed}",
