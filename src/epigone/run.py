@@ -277,7 +277,7 @@ class Run:
         count = QUICK_TEXTS if n_parameters <= QUICK_PARAMETERS else FEW_QUICK_TEXTS
         how = {"length": QUICK_CHARACTERS, "unit": "characters", "count": count, "device": device}
         asked = make_settings(WriteSettings, how, source="judge_quickly()")
-        records = list(self.open_generator(asked).write_records("", asked))
+        records = list(self.open_generator(asked).write_records("", asked, find_sources=False))
         author, texts = self._read_author(), [record.text for record in records]
         judge = TextJudge(author, least_style=QUICK_STYLE)
         judgement = replace(judge.judge(texts, name_written(texts)), quick=True)

@@ -6,7 +6,7 @@ compared with that of the author's held-out text, and both too likely and too un
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -63,10 +63,12 @@ class AuthorStyle(NamedTuple):
     scales: StyleScales
     means: np.ndarray
     deviations: np.ndarray
+    known: Mapping[str, np.ndarray]
+    """The scores of the texts that were compared, which may be asked for again."""
 
     def score(self, text: str) -> tuple[float, float]:
         """A text's mean on the scales, and how many standard deviations that is from the author's texts."""
-        scores = _list_scores(self.scales, text)
+        scores = self.known[text] if text in self.known else _list_scores(self.scales, text)
         return float(scores.mean()), float(((scores - self.means) / self.deviations).mean())
 
 
@@ -120,8 +122,9 @@ def measure_spread(scales: StyleScales, texts: Sequence[str]) -> AuthorStyle | N
     scales = replace(scales, scales=tuple(scale for scale in scales.scales if scale.is_reliable))
     if not scales.scales:
         return None
-    scores = np.array([_list_scores(scales, text) for text in texts])
-    return AuthorStyle(scales, scores.mean(0), np.maximum(scores.std(0), 1.0))
+    known = {text: _list_scores(scales, text) for text in texts}
+    scores = np.array([known[text] for text in texts])
+    return AuthorStyle(scales, scores.mean(0), np.maximum(scores.std(0), 1.0), known)
 
 
 def _list_scores(scales: StyleScales, text: str) -> np.ndarray:

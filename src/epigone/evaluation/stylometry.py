@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -83,9 +83,8 @@ class Features:
     def count(self, texts: Iterable[str]) -> Counts:
         """Counts in each normalised text; the last two columns are all its words and n-grams: [text, feature + 2]."""
         places = {word: place for place, word in enumerate(self.words)}
-        codes = np.array([_encode_grams(gram, len(_utf16_units(gram)))[0] for gram in self.grams], np.uint64)
-        order = np.argsort(codes)
-        return np.array([self._count_one(text, places, codes[order], order) for text in texts], np.float64)
+        codes, order = _sort_codes(self.grams)
+        return np.array([self._count_one(text, places, codes, order) for text in texts], np.float64)
 
     def _count_one(
         self, text: str, places: dict[str, int], codes: NDArray[np.uint64], order: NDArray[np.intp]
@@ -125,6 +124,14 @@ def choose_features(texts: Iterable[str], n_words: int, n_grams: int) -> Feature
 def choose_gram_length(text: str) -> int:
     """Four characters, or two in a script whose characters are words."""
     return 2 if 2 * len(UNSPACED_CHARACTER.findall(text[:20_000])) > len(text[:20_000]) else 4
+
+
+@lru_cache(maxsize=8)
+def _sort_codes(grams: tuple[str, ...]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+    """The n-grams as numbers, sorted, and their order. It takes longer than to count them in a short text."""
+    codes = np.array([_encode_grams(gram, len(_utf16_units(gram)))[0] for gram in grams], np.uint64)
+    order = np.argsort(codes)
+    return codes[order], order
 
 
 def _utf16_units(text: str) -> NDArray[np.uint16]:

@@ -140,19 +140,21 @@ class TextGenerator:
         settings: WriteSettings,
         first: int = 0,
         *,
+        find_sources: bool = True,
         on_progress: OnProgress = ignore_progress,
         should_stop: ShouldStop = never_stop,
     ) -> Iterator[GeneratedText]:
         """The texts from number `first` on, with what is known of each, as soon as their batch is done. As `write`.
 
-        Texts that `should_stop` has cut short are not among them.
+        Without `find_sources` the training text is not searched for what they share with it. Texts that `should_stop`
+        has cut short are not among them.
         """
         stop = _Stop(should_stop)
 
         def write_batch(numbers: range) -> list[GeneratedText]:
             generation = self.begin(prompt, settings, numbers, n_likeliest=0)
             texts = _join(self._stream(generation, on_progress, stop), numbers)
-            return [] if stop.requested else list(self._describe(prompt, generation, texts))
+            return [] if stop.requested else list(self._describe(prompt, generation, texts, find_sources))
 
         return self._write_what_fits(write_batch, first, settings.count, stop)
 
@@ -337,7 +339,9 @@ class TextGenerator:
         known = self._beginnings | list_beginnings([prompt]) if self._read_documents else None
         return CharacterGuard(known, self.token_bytes)
 
-    def _describe(self, prompt: str, generation: Generation, texts: list[str]) -> Iterator[GeneratedText]:
+    def _describe(
+        self, prompt: str, generation: Generation, texts: list[str], find_sources: bool
+    ) -> Iterator[GeneratedText]:
         sums = generation.sum_log_probabilities()
         for number, detector, text, log_probability in zip(
             generation.numbers, generation.detectors, texts, sums, strict=True
@@ -348,7 +352,7 @@ class TextGenerator:
                 seed=generation.sampler.settings.seed + number,
                 n_tokens=detector.n_tokens,
                 log_probability=log_probability,
-                longest_shared=self.find_source(text) if self._read_documents else None,
+                longest_shared=self.find_source(text) if self._read_documents and find_sources else None,
             )
 
 

@@ -225,11 +225,15 @@ def encode_each(blocks: Iterable[str], tokenizer: BPETokenizer) -> Iterator[tupl
 def list_token_bytes(tokenizer: BPETokenizer) -> list[bytes]:
     """The bytes of each id; b"" for end-of-text and for ids without a token."""
     byte_of = _byte_of_character()
+    code_of = {character: byte[0] for character, byte in byte_of.items()}
     pieces = [b""] * len(tokenizer)
     special = {number for number, token in tokenizer.backend.get_added_tokens_decoder().items() if token.special}
     for token, number in tokenizer.backend.get_vocab().items():
         if number not in special and number < len(pieces):
-            pieces[number] = b"".join(byte_of.get(c, c.encode()) for c in token)
+            try:
+                pieces[number] = bytes(map(code_of.__getitem__, token))
+            except KeyError:  # not all characters stand for bytes
+                pieces[number] = b"".join(byte_of.get(c, c.encode()) for c in token)
     return pieces
 
 
