@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -74,7 +75,7 @@ class Steps:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[tuple[str, int, int]] = []
         self.before: Callable[[], None] = lambda: None
-        self.n_met = 0
+        self.n_met: Counter[str] = Counter()
         self._meeting = threading.Barrier(2)
         step = GenerationBatch.step
 
@@ -86,10 +87,11 @@ class Steps:
         monkeypatch.setattr(GenerationBatch, "step", watched)
 
     def meet(self) -> None:
-        """Wait within a step until the other thread is within a step too, 60 times."""
-        if self.n_met < 60:
+        """Wait within a step until the other thread is within a step too, in the first 30 steps of each."""
+        name = threading.current_thread().name
+        if self.n_met[name] < 30:
             self._meeting.wait(20)
-            self.n_met += 1
+            self.n_met[name] += 1
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_two_threads_compute_at_the_same_time(model: LoadedModel, steps: Steps) 
     engine, steps.before = Engine(2), steps.meet
     texts = begin(model, 8)
     told = run(engine, lambda: collect(engine, Task(model.generator.decoder, texts)))
-    assert steps.n_met >= 60 and engine.counts.failures == 0
+    assert list(steps.n_met.values()) == [30, 30] and engine.counts.failures == 0
     assert {name for name, *_ in steps.seen} == {"epigone-model-0", "epigone-model-1"}
     assert all(n_texts <= 4 for _, n_texts, _ in steps.seen), "they had half of the texts each"
     alone = model.generator.write("Thou art", begin(model, 8)[0].sampler.settings)
