@@ -106,6 +106,7 @@ def test_two_threads_compute_at_the_same_time(model: LoadedModel, steps: Steps) 
     assert list(steps.n_met.values()) == [30, 30] and engine.counts.failures == 0
     assert {name for name, *_ in steps.seen} == {"epigone-model-0", "epigone-model-1"}
     assert all(n_texts <= 4 for _, n_texts, _ in steps.seen), "they had half of the texts each"
+    steps.before = lambda: None
     alone = model.generator.write("Thou art", begin(model, 8)[0].sampler.settings)
     assert join(told, 8) == alone
 
