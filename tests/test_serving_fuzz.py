@@ -12,7 +12,7 @@ from helpers_serving import Live, live
 
 schemathesis = pytest.importorskip("schemathesis")
 
-NOT_IN_THE_DOCUMENT = {"best_of", "guidance", "n", "prompt", "logit_bias", "tokens"}
+NOT_IN_THE_DOCUMENT = {"best_of", "guidance", "mix", "n", "prompt", "logit_bias", "tokens"}
 """Fields that have to fit other fields, or the model's vocabulary."""
 N_EXAMPLES = 50
 ENDLESS = "/api/runs/{name}/live"
