@@ -305,7 +305,7 @@ ASKED = {
 
 def test_every_option_of_train_is_taken_up(text: Path, tmp_path: Path) -> None:
     """But for those that are refused for a plain text."""
-    others = {"field": (), "speaker": ()}
+    others = {"field": (), "speaker": (), "by": "none"}
     assert set(ASKED) | set(others) == set(TrainSettings.model_fields)
     flags: list[str] = []
     for name, value in ASKED.items():

@@ -296,7 +296,7 @@ def test_any_values_are_settings_or_refused(counting: Counting) -> None:
         def take(values: dict[str, object]) -> None:
             try:
                 with tries.one():
-                    make_settings(TrainSettings, values)
+                    make_settings(TrainSettings, values, source="a file")
             except EpigoneError as error:
                 assert error.hint
 

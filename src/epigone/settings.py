@@ -543,6 +543,9 @@ def _explain(kind: type[Frozen], error: ValidationError, source: str) -> Setting
             lines.append(f"{flag_name(key, source)} must be {right}, not {given!r}")
             found = _suggest_for(key, str(given)) or _suggest_value(str(given), [item["msg"] for item in items])
             hints += [found] if found else []
+    if source and not hints:  # a command names its own help
+        command = kind.__name__.removesuffix("Settings").lower()
+        hints = [f"All settings and their values: epigone {command} --help-all"]
     where = f"{source}: " if source else ""
     return SettingsError(where + "; ".join(lines) + ".", hint=" ".join(hints))
 

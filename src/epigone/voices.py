@@ -23,7 +23,7 @@ from epigone.corpus.corpus import (
 )
 from epigone.corpus.split import group_spans, split_corpus
 from epigone.errors import RunDamaged, RunExists, SettingsError, TextNotFound
-from epigone.files import make_folder, read_bytes, write_bytes, write_text
+from epigone.files import exists, make_folder, read_bytes, write_bytes, write_text
 from epigone.runs.listing import VOICES
 from epigone.runs.records import Record, read_record
 from epigone.settings import TrainSettings
@@ -84,7 +84,7 @@ def divide_voices(
 def read_voices(folder: Path) -> VoicesRecord | None:
     """Which voices a run has; None where it has none. Raises RunDamaged."""
     path = folder / VOICES / FACTS
-    if not path.exists():
+    if not exists(path):
         return None
     try:
         return read_record(VoicesRecord, read_bytes(path))

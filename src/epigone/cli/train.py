@@ -43,7 +43,11 @@ TEXT = click.argument(
 
 
 BY_FOLDER = click.option(
-    "--by-folder", cls=Option, is_flag=True, help="Short for --by folder: a voice for each folder and file in TEXT."
+    "--by-folder",
+    cls=Option,
+    is_flag=True,
+    group="Model",
+    help="Short for --by folder: a voice for each folder and file in TEXT.",
 )
 
 
