@@ -261,7 +261,7 @@ def test_a_profile_with_an_unknown_name_is_refused(second_base: BaseProfile) -> 
         (1_000, 1.2e-3, 8.0, 512),
         (10_000, 9.724e-4, 5.0, 512),
         (50_000, 6e-4, 3.0, 512),
-        (1_000_000, 4.5e-4, 3.0, 2048),
+        (1_000_000, 6e-4, 3.0, 2048),
     ],
 )
 def test_the_profile_of_small_has_the_numbers_that_were_measured(

@@ -12,7 +12,15 @@ import torch
 
 from epigone.errors import SettingsError
 from epigone.generation.generator import TextGenerator, WriteDefaults
-from epigone.generation.known_words import KnownWords, WordGuard, WordStates, list_mixed_words, list_words, read_words
+from epigone.generation.known_words import (
+    KnownWords,
+    WordGuard,
+    WordStates,
+    gather_words,
+    list_mixed_words,
+    list_words,
+    read_words,
+)
 from epigone.generation.sampling import TokenSampler, pick_tokens
 from epigone.generation.whole_characters import CharacterGuard, list_beginnings
 from epigone.model.base_profile import BASES
@@ -109,6 +117,17 @@ def test_words_with_capitals_inside_are_listed_as_they_are_written() -> None:
     assert list_mixed_words("McAllister, JavaScript: DON'T I read iPhone Straße XIV at ROME?") == {
         *("McAllister", "JavaScript", "iPhone")
     }
+
+
+def test_a_base_s_list_is_left_out_for_texts_in_another_language() -> None:
+    """English words are no help in a French text, of whose words few are in the list."""
+    english = gather_words(["She walked slowly down the garden and thought of nothing."], "small")
+    french = gather_words(
+        ["Elle marchait lentement, songeuse, parmi les jardins mouillés qu'entouraient des maisons grisâtres."], "small"
+    )
+    assert english.has("ship") and english.has("garden") and not english.has("mouillés")
+    assert french.has("mouillés") and not french.has("ship")
+    assert gather_words([], "small").has("ship")
 
 
 def test_everything_that_is_written_is_a_known_word() -> None:
