@@ -239,3 +239,19 @@ def test_the_floor_of_a_library_is_low(tmp_path: Path) -> None:
         print(f"{found.share:.4%} {found.longest.n_characters if found.longest else 0}")
     shares = [found.share for found in all_found]
     assert sum(shares) / len(shares) <= 0.000_5
+
+
+def test_who_copies_as_the_author_repeats_is_not_said_not_to_copy() -> None:
+    """As with files of code, each of which begins with the same licence."""
+    chance, licence = random.Random(0), normalise(sonnets(400))
+    files = [licence + make_noise(chance, 1_500) for _ in range(30)]
+    learned, held_out = ["#".join(files[20:])], ["#".join(files[10:20])]
+
+    def judge(n_characters: int) -> tuple[str, str]:
+        verdict = judge_copying("#".join(one[n_characters:] for one in files[:10]), learned, held_out)
+        return verdict.grade, verdict.sentence.partition(":")[0]
+
+    assert judge(400) == ("good", "It does not copy")
+    assert judge(100) == ("good", "It copies about as much as the author's other pages do")
+    more = judge_copying("#".join(licence + one[:1_200] for one in files[:10]), learned, held_out)
+    assert (more.grade, more.sentence.partition(":")[0]) == ("fair", "It copies, but so do the author's other pages")

@@ -35,6 +35,8 @@ from epigone.training.events import Grade
 PASSAGE_CHARACTERS = 50
 """Shorter passages are shared by chance: the last tenth of eight novels shares at most 42 with the rest."""
 GOOD_SHARE, BAD_SHARE = 0.01, 0.05
+ABOUT_AS_MUCH = 1.5
+"""So many times the share of the held-out text is no more than chance may make of it."""
 USUAL_TIMES = 3
 """The share may be this many times that of the author's own held-out text: some authors use refrains."""
 GOOD_LONGEST, BAD_LONGEST = 100, 150
@@ -103,7 +105,7 @@ def choose_grade(report: MatchReport, floor: Floor | None = None) -> Grade:
     if is_long or report.share > max(BAD_SHARE, usual):
         return "bad"
     is_short = longest < max(GOOD_LONGEST, floor.longest_characters + 1)
-    return "good" if is_short and report.share <= max(GOOD_SHARE, usual) else "fair"
+    return "good" if is_short and report.share <= max(GOOD_SHARE, ABOUT_AS_MUCH * floor.share) else "fair"
 
 
 def _spread_spans(held_out: Sequence[Text]) -> list[str]:
@@ -136,6 +138,10 @@ def _describe(report: MatchReport, grade: Grade) -> str:
         "bad": "It copies",
         "unsure": "It is too short to say whether it copies",
     }[grade]
+    if grade == "good" and report.share > GOOD_SHARE:
+        beginning = "It copies about as much as the author's other pages do"
+    elif grade == "fair" and report.share > BAD_SHARE:
+        beginning = "It copies, but so do the author's other pages"
     passages = f"passages of {PASSAGE_CHARACTERS} characters or more that are in the training text"
     longest = f"the longest has {_longest_characters(report):,} characters"
     return f"{beginning}: {roughly(report.share)} of it is in {passages}; {longest}."
@@ -144,9 +150,10 @@ def _describe(report: MatchReport, grade: Grade) -> str:
 def _describe_floor(floor: Floor) -> str:
     if not floor.n_characters:
         return "There is no held-out text to show how much the author repeats."
-    little = f", of which there are only {floor.n_characters:,} characters,"
+    little = f", of which there are only {floor.n_characters:,} characters"
     amount = little if floor.n_characters < LITTLE_CHARACTERS else ""
-    return f"Of {HELD_OUT}{amount} it is {roughly(floor.share)}, and the longest has {floor.longest_characters:,}."
+    longest = f"the longest has {floor.longest_characters:,} characters"
+    return f"For comparison, {HELD_OUT}{amount}: {roughly(floor.share)}; {longest}."
 
 
 def _list_measures(report: MatchReport, floor: Floor) -> tuple[Measure, ...]:
