@@ -91,15 +91,20 @@ def test_every_setting_has_its_group():
         assert [name for names in group_fields(kind).values() for name in names] == list(kind.model_fields)
 
 
+def without_samples(text: str) -> str:
+    """A page without what a model wrote."""
+    return re.sub(r"^```text\n.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_page)
 def test_relative_links_lead_somewhere(page: Path):
-    missing = [target for target in list_links(page.read_text("utf-8")) if not (page.parent / target).exists()]
-    assert not missing
+    text = without_samples(page.read_text("utf-8"))
+    assert not [target for target in list_links(text) if not (page.parent / target).exists()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_page)
 def test_named_make_targets_exist(page: Path):
-    text = re.sub(r"^```text\n.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)  # a model's words
+    text = without_samples(page.read_text("utf-8"))
     named = [re.findall(r"(?:^|[ (])make ([a-z]+)", code) for code in list_code(text)]
     assert {target for targets in named for target in targets} <= list_targets()
 

@@ -102,7 +102,7 @@ ENTRIES = {
         source="Apache 2.0; nasa/openmct on GitHub",
     ),
     "french": Entry(
-        kind="French",
+        kind="A French novel",
         title="Octave Mirbeau, *La Maréchale*",
         text="bring_dev/french_mirbeau.txt",
         source="public domain; COST-ELTeC/ELTeC-fra on GitHub",

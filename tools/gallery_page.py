@@ -103,7 +103,7 @@ def _style(entry: Entry) -> str:
 
 
 def _copies(entry: Entry) -> str:
-    return f"{entry['judgement']['copies']['longest_characters']} characters"
+    return f"{entry['judgement']['copies']['longest_characters']:,} characters"
 
 
 def draw_entry(name: str, entry: Entry) -> Iterator[str]:
