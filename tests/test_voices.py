@@ -11,7 +11,6 @@ import pytest
 
 import epigone
 from epigone.errors import RunExists, SettingsError, TextTooShort
-from epigone.report.views import describe_voices
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
 from epigone.voices import divide_voices, read_voices
@@ -121,11 +120,6 @@ def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TextTooShort):
         epigone.train(authors, by="folder", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_with_much_of_each_voice_the_plan_says_that_runs_apart_do_as_well() -> None:
-    assert "half the time" in describe_voices({"one": 60_000, "two": 30_000})[-1].reason
-    assert "half the time" not in describe_voices({"one": 60_000, "two": 10_000})[-1].reason
 
 
 # -- from the command to what is written
