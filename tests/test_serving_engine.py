@@ -189,6 +189,20 @@ def test_other_work_is_done_by_the_thread_that_has_no_texts(model: LoadedModel, 
     assert not {name for name, *_ in steps.seen} & set(workers)
 
 
+def test_parts_of_other_work_are_told_in_order_whichever_thread_does_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    tell = Engine.tell
+
+    def slowly(engine: Engine, outgoing: list[tuple[Task, Any]]) -> None:
+        """A thread is interrupted between its work and telling of it, so that the other one could overtake it."""
+        if any(isinstance(event, int) and event % 2 == 0 for _, event in outgoing):
+            time.sleep(0.01)
+        tell(engine, outgoing)
+
+    monkeypatch.setattr(Engine, "tell", slowly)
+    engine = Engine(2)
+    assert run(engine, lambda: collect(engine, Task(slices=iter(range(9))))) == list(range(9))
+
+
 def test_all_texts_can_be_ended_where_they_are(model: LoadedModel) -> None:
     engine = Engine(2)
 

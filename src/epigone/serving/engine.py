@@ -126,6 +126,7 @@ class ModelThread(Thread):
                 LOG.exception("the model thread failed")
                 outgoing = [lost for key in list(self.batches) for lost in self._fail(key, error)]
             self._engine.tell(outgoing)
+            self._engine.put_back(self)
 
     def _compute(self) -> list[tuple[Task, Any]]:
         """One step of all texts, and one slice of other work; what is to be told of them."""
@@ -196,17 +197,15 @@ class ModelThread(Thread):
         assert task.slices is not None
         try:
             with self._engine.use_all_cores():
-                result = next(task.slices)
+                return [(task, next(task.slices))]
         except StopIteration:
-            return [(task, None)]
+            outcome: object = None
         except Exception as error:  # see above
             LOG.exception("a request's work failed")
             self._engine.count_failure()
-            return [(task, error)]
-        finally:
-            self.slicing = None
-        self._engine.submit(task)
-        return [(task, result)]
+            outcome = error
+        self.slicing = None
+        return [(task, outcome)]
 
 
 class Engine:
@@ -343,6 +342,14 @@ class Engine:
                 return None
             thread.slicing = self._slicing.popleft()
             return thread.slicing
+
+    def put_back(self, thread: ModelThread) -> None:
+        """Let other work go on, in any thread: only now, as what was done of it has been told."""
+        with self._condition:
+            if thread.slicing is not None:
+                self._slicing.append(thread.slicing)
+                thread.slicing = None
+                self._condition.notify_all()
 
     def count(self, began: float, ended: float, n_tokens: int) -> None:
         """One step of a thread more."""
