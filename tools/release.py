@@ -255,6 +255,7 @@ def try_in_clean_environment(dist: Path, constraints: Path, tests: Sequence[str]
     wheel, sdist = next(dist.glob("*.whl")), next(dist.glob("*.tar.gz"))
     print(f"-- {constraints.name}", flush=True)
     place = Path(tempfile.mkdtemp(prefix="epigone-try-"))
+    place.chmod(0o755)  # a test acts as another user, who has to find the environment
     try:
         python = _make_environment(place / "environment", wheel, constraints)
         _try_demo(python, place)
