@@ -559,7 +559,8 @@ VALUES = {
     **dict.fromkeys(("htm", "xhtml"), 'Did you mean "html"?'),
     "ebook": 'Did you mean "epub"?',
     **dict.fromkeys(("ollama", "llama.cpp", "llamacpp", "lmstudio", "lm-studio"), 'They read "gguf".'),
-    **dict.fromkeys(("html", "web", "browser"), 'Did you mean "page"?'),
+    **dict.fromkeys(("html", "browser"), 'Did you mean "page"?'),
+    "web": 'To read web pages: "html". To export one: "page".',
     **dict.fromkeys(("safetensors", "transformers", "hf"), "RUN/model is that already: a Hugging Face folder."),
 }
 """What to say of values that have another name here."""
