@@ -83,10 +83,20 @@ class Answer:
     error: str = ""
     first_seconds: float = 0.0
     """Until the first of its text came."""
+    received: bytes = b""
+    """All of its body as it came, until it is parsed."""
+    is_stream: bool = False
 
 
 async def ask(port: int, *, give_up: float | None = None, **fields: object) -> Answer:
     """One request. `give_up`: seconds after which the client closes its connection."""
+    answer = await receive(port, give_up=give_up, **fields)
+    parse(answer)
+    return answer
+
+
+async def receive(port: int, *, give_up: float | None = None, **fields: object) -> Answer:
+    """The answer to a request, not parsed."""
     body = json.dumps(fields).encode()
     begin, answer = time.perf_counter(), Answer()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -106,11 +116,20 @@ async def ask(port: int, *, give_up: float | None = None, **fields: object) -> A
 async def _read_answer(reader: asyncio.StreamReader, answer: Answer, begin: float) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
     answer.status = int(head.split(b" ", 2)[1])
-    received = b""
+    received = []
     while data := await reader.read(1 << 16):
         answer.first_seconds = answer.first_seconds or time.perf_counter() - begin
-        received += data
-    if b"chunked" in head:
+        received.append(data)
+    answer.received = b"".join(received)
+    answer.is_stream = b"chunked" in head
+
+
+def parse(answer: Answer) -> None:
+    """Find an answer's text and how it ended in what was received, if all of it was."""
+    received, answer.received = answer.received, b""
+    if not received:
+        return
+    if answer.is_stream:
         received = _join_chunks(received)
         events = [event.removeprefix("data: ") for event in received.decode().split("\n\n") if event]
         answer.ended = events[-1:] == ["[DONE]"]
@@ -138,7 +157,10 @@ def _join_chunks(body: bytes) -> bytes:
 
 
 async def measure(port: int, n_clients: int, n_tokens: int, model: str) -> tuple[int, float, list[float]]:
-    """Tokens, seconds, and the times until the first text came, of so many clients that begin together."""
+    """Tokens, seconds, and the times until the first text came, of so many clients that begin together.
+
+    What they parse of it is not the server's work, so that it comes after the end.
+    """
     how: dict[str, Any] = {
         "prompt": PROMPT,
         "max_tokens": n_tokens,
@@ -148,8 +170,10 @@ async def measure(port: int, n_clients: int, n_tokens: int, model: str) -> tuple
     }
     how |= {"stream": True, "stream_options": {"include_usage": True}}
     begin = time.perf_counter()
-    answers = await asyncio.gather(*(ask(port, seed=number, **how) for number in range(n_clients)))
+    answers = await asyncio.gather(*(receive(port, seed=number, **how) for number in range(n_clients)))
     seconds = time.perf_counter() - begin
+    for answer in answers:
+        parse(answer)
     assert all(answer.ended for answer in answers), [answer.error for answer in answers if not answer.ended]
     return sum(answer.n_tokens for answer in answers), seconds, [answer.first_seconds for answer in answers]
 
