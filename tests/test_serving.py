@@ -23,6 +23,7 @@ from epigone.serving.engine import Engine
 from epigone.serving.library import ModelLibrary
 from epigone.serving.overview import describe_model
 from epigone.serving.schemas import CompletionQuery
+from epigone.tokens.tokenizer import list_token_bytes, load_tokenizer
 from helpers_front import shared_run
 from helpers_serving import HERE, complete, join_chunks, list_texts, serving, stream
 
@@ -139,6 +140,28 @@ def test_texts_have_transformers_log_probabilities(client: TestClient, stock: GP
     first = len(answer["prompt_token_ids"])
     own = [float(expected[place - 1, ids[place]]) for place in range(first, len(ids))]
     assert answer["logprobs"]["token_logprobs"] == pytest.approx(own, abs=0.05)
+
+
+def test_a_space_at_the_end_of_a_prompt_begins_the_first_word_with_log_probabilities_too(
+    client: TestClient, stock: GPT2LMHeadModel
+) -> None:
+    """The page asks for them, and people type a space before they ask for more. A log-probability is then that of the
+    token under the condition that it begins with a space."""
+    how = {"max_tokens": 9, "seed": 4, "n": 3, "stop_at": "anywhere"}
+    plain = complete(client, f"{PROMPT} ", **how)["choices"]
+    told = complete(client, f"{PROMPT} ", logprobs=5, **how)["choices"]
+    spaced = complete(client, PROMPT, max_tokens=1, return_token_ids=True)["choices"][0]["prompt_token_ids"]
+    pieces = [piece.decode("utf-8", "replace") for piece in list_token_bytes(load_tokenizer(shared_run().path / "model"))]
+    with torch.no_grad():
+        logits = stock(torch.tensor([spaced])).logits[0, -1]
+    logits[[not piece.startswith(" ") for piece in pieces]] = -torch.inf
+    best = {pieces[place][1:]: float(logits.log_softmax(-1)[place]) for place in logits.topk(5).indices.tolist()}
+    for one, other in zip(plain, told, strict=True):
+        assert one["text"] == other["text"] == "".join(other["logprobs"]["tokens"])
+        assert not other["text"].startswith(" ") and other["logprobs"]["text_offset"][0] == 0
+        first = other["logprobs"]["top_logprobs"][0]
+        assert {name: first[name] for name in best} == pytest.approx(best, abs=0.05)
+    assert join_chunks(stream(client, f"{PROMPT} ", logprobs=5, **how)) == dict(enumerate(list_texts({"choices": told})))
 
 
 def test_an_echo_goes_before_the_text(client: TestClient) -> None:

@@ -31,7 +31,8 @@ class DrawnToken(NamedTuple):
     sequence: int
     token: int
     log_probability: float
-    """Under the model itself, whatever changed its logits, in nats; NaN where it was not asked for."""
+    """Under the model itself, whatever changed its logits, in nats; NaN where it was not asked for. Of a first token
+    that begins with what was taken back from the prompt: given that it does."""
     likeliest: tuple[tuple[int, float], ...]
     """The tokens that were likeliest under the model, with their log-probabilities; none where not asked for."""
 
@@ -142,12 +143,12 @@ class Generation:
 
     def process(self, logits: torch.Tensor) -> torch.Tensor:
         """The first half of `advance`: what to draw from."""
-        self._known = None if self._n_likeliest is None else logits.log_softmax(-1)
-        if self.sampler.settings.stop_at != "document":
-            logits[:, self._end_of_text].fill_(-torch.inf)  # a text has the length that was asked for
         if self.healing and self._is_first:
             others = self.healing.others[: logits.shape[1]]  # a model may have room for more tokens than there are
             logits[:, : len(others)].masked_fill_(others, -torch.inf)
+        self._known = None if self._n_likeliest is None else logits.log_softmax(-1)
+        if self.sampler.settings.stop_at != "document":
+            logits[:, self._end_of_text].fill_(-torch.inf)  # a text has the length that was asked for
         return self.sampler.process(logits, self._ids[:, : self._end])
 
     def take(self, drawn: torch.Tensor, scores: torch.Tensor) -> None:

@@ -37,6 +37,8 @@ class TokenInfo(NamedTuple):
     token: int
     log_probability: float | None
     likeliest: tuple[tuple[int, float], ...] = ()
+    n_taken: int = 0
+    """Characters at its beginning, and that of the likeliest ones, that the prompt had already (token healing)."""
 
 
 # -- from tokens to pieces of the answer
@@ -56,9 +58,9 @@ class ChoiceText:
     all their text is certain. What a client gets is therefore never taken back, and text and tokens always agree.
     """
 
-    def __init__(self, token_bytes: Sequence[bytes], start: int, *, by_token: bool) -> None:
-        """`start`: characters of the choice's text before it."""
-        self._token_bytes, self._by_token = token_bytes, by_token
+    def __init__(self, token_bytes: Sequence[bytes], start: int, *, by_token: bool, n_taken: int = 0) -> None:
+        """`start`: characters of the choice's text before it; `n_taken`: of its first token that the prompt had."""
+        self._token_bytes, self._by_token, self._n_taken = token_bytes, by_token, n_taken
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._start = start
         self._n_decoded = self._n_certain = self._n_given = 0
@@ -77,8 +79,9 @@ class ChoiceText:
             self.n_tokens += 1
             self.sum += drawn.log_probability
             if self._by_token:
-                self._n_decoded += len(self._decoder.decode(self._token_bytes[drawn.token]))
-                info = TokenInfo(drawn.token, drawn.log_probability, drawn.likeliest)
+                n_taken, self._n_taken = self._n_taken, 0
+                self._n_decoded += len(self._decoder.decode(self._token_bytes[drawn.token][n_taken:]))
+                info = TokenInfo(drawn.token, drawn.log_probability, drawn.likeliest, n_taken)
                 self._held.append((info, self._n_decoded))
         if not self._by_token:
             if text:
@@ -110,11 +113,12 @@ def describe_tokens(model: LoadedModel, tokens: Sequence[tuple[TokenInfo, int]],
     def list_best(info: TokenInfo) -> dict[str, float] | None:
         if info.log_probability is None:
             return None
-        best = {names[token]: clip(value) for token, value in info.likeliest[:count]}
-        return best | {names[info.token]: clip(info.log_probability)}
+        possible = [(token, value) for token, value in info.likeliest[:count] if value > -math.inf]
+        likeliest = [*possible, (info.token, info.log_probability)]
+        return {names[token][info.n_taken :]: clip(value) for token, value in likeliest}
 
     return {
-        "tokens": [names[info.token] for info, _ in tokens],
+        "tokens": [names[info.token][info.n_taken :] for info, _ in tokens],
         "token_logprobs": [None if info.log_probability is None else clip(info.log_probability) for info, _ in tokens],
         "top_logprobs": [list_best(info) for info, _ in tokens],
         "text_offset": [place for _, place in tokens],
@@ -186,7 +190,6 @@ class Completion:
                 f"no_repeat_ngram_size: needs a prompt of at most {LONGEST_NGRAM_PROMPT:,} tokens.",
                 param="no_repeat_ngram_size",
             )
-        by_token = self.query.logprobs is not None or self.query.return_token_ids  # then text and tokens agree
         for ids, prompt in zip(self.prompts, self.query.prompts, strict=True):
             for number in range(self.query.n_candidates):
                 yield generator.begin_from_ids(
@@ -195,8 +198,13 @@ class Completion:
                     range(number, number + 1),
                     self._make_processors(),
                     n_likeliest=self._count_likeliest(),
-                    heal=isinstance(prompt, str) and prompt.endswith(" ") and not by_token,
+                    heal=isinstance(prompt, str) and prompt.endswith(" ") and not self._shows_prompt_tokens,
                 )
+
+    @property
+    def _shows_prompt_tokens(self) -> bool:
+        """Whether the answer has tokens of the prompt, of which then none can be taken back."""
+        return self.query.return_token_ids or (self.query.echo and self.query.logprobs is not None)
 
     def _make_processors(self) -> list[LogitsProcessor]:
         query, found = self.query, list[LogitsProcessor]()
@@ -219,8 +227,10 @@ class Completion:
         for number, ids in enumerate(self.prompts):
             start = len(self.decode(ids)) if self.query.echo else 0
             for candidate in range(self.query.n_candidates):
-                text = ChoiceText(self.model.generator.token_bytes, start, by_token=by_token)
                 index = number * self.query.n_candidates + candidate
+                healing = self.generations[index].healing if self.generations else None
+                n_taken = len(healing.beginning) if healing else 0
+                text = ChoiceText(self.model.generator.token_bytes, start, by_token=by_token, n_taken=n_taken)
                 yield Choice(index, (self.settings.seed + candidate) % 2**32, number, text)
 
     def decode(self, ids: Sequence[int]) -> str:
