@@ -6,7 +6,7 @@ import {Model, Writer, exp} from './model.js';
 import {chooseToken, draw, findProbabilities, listLikeliest, makeRoom, pick} from './sampling.js';
 import {TextReader, Tokenizer} from './tokenizer.js';
 
-const {page, texts = [], prompts = [], length = 0, kernel = true, seeds = [], temperature = 0.8} = JSON.parse(readFileSync(0, 'utf8'));
+const {page, texts = [], prompts = [], spaced = [], length = 0, kernel = true, seeds = [], temperature = 0.8} = JSON.parse(readFileSync(0, 'utf8'));
 const html = readFileSync(page, 'utf8');
 const find = id => html.match(new RegExp(`id="${id}">([^<]*)<`))[1];
 const header = JSON.parse(find('header'));
@@ -20,12 +20,12 @@ const tokenizer = new Tokenizer(header, new Kind(model.weights.slice(model.end).
 const room = makeRoom(header.shape.nVocabulary);
 const loaded = performance.now() - began;
 
-function write(prompt, seed, heat) {
+function write(prompt, seed, heat, first = null) {
   const writer = new Writer(model), found = [];
   writer.begin(prompt);
   for (let place = 0; place < length; place += 1) {
     while (!writer.step());
-    const how = {temperature: heat, seed, topP: header.topP, place, forbidden: header.hidden};
+    const how = {temperature: heat, seed, topP: header.topP, place, forbidden: header.hidden, only: place ? null : first};
     found.push(chooseToken(model.logits.values, how, room));
     writer.push(found.at(-1).id);
   }
@@ -46,6 +46,10 @@ answer.logits = prompts.map(prompt => {
 });
 const start = performance.now();
 answer.greedy = prompts.map(prompt => write(prompt, 0, 0).map(({id}) => id));
+answer.spaced = spaced.map(text => {
+  const {ids, only} = tokenizer.encodePrompt(text);
+  return {ids, tokens: write(ids, 0, 0, only).map(({id}) => id), top: write(ids, 0, 0, only)[0].top};
+});
 answer.rate = 1000 * prompts.length * length / (performance.now() - start);
 answer.sampled = seeds.map(seed => write(header.start, seed, temperature));
 answer.exp = [-690, -20.5, -1, -1e-9, 0, 0.3, 1, 20, 600].map(x => [exp(x), Math.exp(x)]);

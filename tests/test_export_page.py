@@ -24,7 +24,7 @@ from epigone.generation.generator import TextGenerator
 from epigone.model.decoder import FastDecoder
 from epigone.model.weights import quantize_rows
 from epigone.settings import WriteSettings, make_settings
-from epigone.tokens.tokenizer import encode
+from epigone.tokens.tokenizer import encode, list_token_bytes
 from helpers_export import MODELS, ask_page, dequantize, find_model, list_lines, needs_node, open_model
 from helpers_front import command, make_once, shared_run, sonnets
 from helpers_page import Reader
@@ -33,6 +33,9 @@ from standin import hub_root
 GREEDY = {"temperature": 0, "stop_at": "anywhere", "loop_guard": "off", "words": "any", "marks": "any"}
 LENGTH = 90
 """Tokens to write: more than the context of the test's models has room for."""
+
+
+SPACED = ["From fairest creatures ", "From fairest  ", "From fairest\n "]
 
 
 @cache
@@ -65,7 +68,7 @@ def list_prompts(name: str) -> list[list[int]]:
 @cache
 def answers(name: str, kernel: bool = True) -> dict[str, Any]:
     job = {"page": str(page_of(name)), "texts": list_lines(1_000) if kernel else [], "prompts": list_prompts(name)}
-    job |= {"length": LENGTH, "kernel": kernel, "seeds": [1, 1, 2]}
+    job |= {"length": LENGTH, "kernel": kernel, "seeds": [1, 1, 2], "spaced": SPACED}
     folder = make_once(f"answers-{name}-{kernel}", lambda path: (path.mkdir(), ask_page(job, path)))
     found: dict[str, Any] = json.loads((folder / "answer.json").read_text("utf-8"))
     return found
@@ -209,6 +212,25 @@ def test_greedy_text_is_that_of_python_with_the_same_weights(name: str):
         with torch.inference_mode():
             own = decoder.begin(torch.tensor([prompt]), len(prompt), 1).logits[0]
         assert torch.tensor(found).sub(own).abs().max() < 1e-4
+
+
+@needs_node
+@pytest.mark.parametrize("name", MODELS)
+def test_a_space_at_the_end_of_a_prompt_begins_the_first_word_as_in_python(name: str):
+    source = open_model(name)
+    token_bytes = list_token_bytes(source.tokenizer)
+    generator = TextGenerator(FastDecoder(dequantize(source)), source.tokenizer)
+    settings = make_settings(WriteSettings, GREEDY | {"length": LENGTH})
+    healed = 0
+    for prompt, found in zip(SPACED, answers(name)["spaced"], strict=True):
+        [own] = generator.write(prompt, settings)
+        generation = generator.begin(prompt, settings)
+        written = b"".join(token_bytes[token] for token in found["tokens"]).decode("utf-8", "replace")
+        assert written[generation.healing is not None :] == own
+        if generation.healing is not None:
+            healed += 1
+            assert all(token_bytes[token].startswith(b" ") for token, _ in found["top"])
+    assert healed
 
 
 @needs_node

@@ -55,8 +55,9 @@ class Page {
   }
 
   begin() {
-    const {tokenizer, header} = this, prompt = get('prompt').value, ids = tokenizer.encode(prompt);
+    const {tokenizer, header} = this, prompt = get('prompt').value, {ids, only} = tokenizer.encodePrompt(prompt);
     this.prompt = ids.length ? ids : header.start;
+    this.only = only;
     this.written = [];
     const given = document.createElement('span');
     given.className = 'given';
@@ -92,7 +93,8 @@ class Page {
         if (this.turn !== turn) return;
       }
       const {temperature, seed} = this.read(), {header} = this;
-      const how = {temperature, seed, topP: header.topP, place: this.written.length, forbidden: header.hidden};
+      const place = this.written.length, only = place ? null : this.only;
+      const how = {temperature, seed, topP: header.topP, place, forbidden: header.hidden, only};
       this.show(chooseToken(this.model.logits.values, how, this.room));
       if (performance.now() - rest > TURN) { await pause(); rest = performance.now(); }
     }
@@ -110,7 +112,8 @@ class Page {
   }
 
   show({id, probability, top}) {
-    const text = this.reader.read(id), element = document.createElement('span'), place = this.written.length;
+    const element = document.createElement('span'), place = this.written.length;
+    const text = this.reader.read(id).slice(this.countTaken(place));
     const surprise = -Math.log2(Math.max(probability, 1e-12));
     element.className = `token s${Math.min(4, Math.floor(surprise / 3))}`;
     element.textContent = text;
@@ -119,6 +122,9 @@ class Page {
     this.writer.push(id);
     get('text').append(element);
   }
+
+  // characters of a token that the prompt had already
+  countTaken(place) { return place || !this.only ? 0 : 1; }
 
   stop() {
     this.turn += 1;
@@ -141,7 +147,7 @@ class Page {
     this.mark(place);
     const title = document.createElement('p');
     title.className = 'quiet';
-    title.textContent = `Here ${percent(token.probability)} for ${name(token.text || this.spell(token.id))}. `
+    title.textContent = `Here ${percent(token.probability)} for ${name(token.text || this.spell(token.id, place))}. `
       + 'Choose another, and the text goes on from there.';
     const shown = token.top.some(([id]) => id === token.id) ? token.top : [...token.top, [token.id, token.probability]];
     const most = Math.max(...shown.map(([, probability]) => probability));
@@ -160,7 +166,7 @@ class Page {
   makeChoice(place, [id, probability], isChosen, most) {
     const item = document.createElement('li'), button = document.createElement('button');
     const [word, bar, number] = ['bdi', 'progress', 'span'].map(tag => document.createElement(tag));
-    word.textContent = name(this.spell(id));
+    word.textContent = name(this.spell(id, place));
     bar.className = 'share';
     bar.max = most;
     bar.value = probability;
@@ -175,7 +181,7 @@ class Page {
     return item;
   }
 
-  spell(id) { return new TextDecoder().decode(this.tokenizer.bytes[id]); }
+  spell(id, place) { return new TextDecoder().decode(this.tokenizer.bytes[id]).slice(this.countTaken(place)); }
 
   mark(place) {
     this.written[this.at]?.element.classList.remove('at');

@@ -54,13 +54,15 @@ export function pick(probabilities, topP, number) {
   return best[n - 1];
 }
 
-// The next token after the model's logits: what was drawn, its probability under the model, and the likeliest ones.
-export function chooseToken(logits, {temperature, topP, seed, place, forbidden}, room) {
-  const plain = findProbabilities(logits, 1, room.plain), likeliest = listLikeliest(plain, 10);
-  const top = likeliest.map(id => [id, plain[id]]);
-  let id;
+// The next token after the model's logits: what was drawn, its probability under the model, and the likeliest ones,
+// where `only` is given under the condition that it is one of them.
+export function chooseToken(logits, {temperature, topP, seed, place, forbidden, only = null}, room) {
   const allowed = room.allowed;
   allowed.set(logits);
+  if (only) for (let id = 0; id < only.length; id += 1) if (!only[id]) allowed[id] = -Infinity;
+  const plain = findProbabilities(allowed, 1, room.plain), likeliest = listLikeliest(plain, 10);
+  const top = likeliest.filter(id => plain[id] > 0).map(id => [id, plain[id]]);
+  let id;
   for (const each of forbidden) allowed[each] = -Infinity;
   if (temperature === 0) [id] = listLikeliest(allowed, 1);
   else id = pick(findProbabilities(allowed, temperature, room.heated), topP, draw(seed, place));

@@ -4,6 +4,8 @@ const PIECES = new RegExp(
   "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\p{White_Space}\\p{L}\\p{N}]+"
   + '|\\p{White_Space}+(?!\\P{White_Space})|\\p{White_Space}+', 'gu');  // \s would take U+FEFF in and leave U+0085 out
 
+const SPACE = 0x20;
+
 // GPT-2 writes each byte as a printable character: itself, or the next one from U+0100 on.
 export function listByteLetters() {
   const isPrintable = byte => (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
@@ -39,6 +41,14 @@ export class Tokenizer {
     const parts = this.addedPattern ? text.split(this.addedPattern) : [text];
     return parts.flatMap(part => this.added.has(part) ? [this.added.get(part)]
       : (part.match(PIECES) ?? []).flatMap(piece => this.encodePiece(piece)));
+  }
+
+  // A prompt's ids, and which ids may follow. As words begin with their space, one at the end of a prompt is taken back,
+  // and the first token has to begin with it; otherwise null: any may follow.
+  encodePrompt(text) {
+    const ids = this.encode(text), last = this.bytes[ids.at(-1)] ?? [], spaced = this.bytes.map(bytes => bytes[0] === SPACE);
+    if (!text.endsWith(' ') || !last.every(byte => byte === SPACE) || !spaced.includes(true)) return {ids, only: null};
+    return {ids: [...ids.slice(0, -1), ...this.encode(' '.repeat(last.length - 1))], only: spaced};
   }
 
   encodePiece(piece) {
