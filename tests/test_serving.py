@@ -151,7 +151,8 @@ def test_a_space_at_the_end_of_a_prompt_begins_the_first_word_with_log_probabili
     plain = complete(client, f"{PROMPT} ", **how)["choices"]
     told = complete(client, f"{PROMPT} ", logprobs=5, **how)["choices"]
     spaced = complete(client, PROMPT, max_tokens=1, return_token_ids=True)["choices"][0]["prompt_token_ids"]
-    pieces = [piece.decode("utf-8", "replace") for piece in list_token_bytes(load_tokenizer(shared_run().path / "model"))]
+    token_bytes = list_token_bytes(load_tokenizer(shared_run().path / "model"))
+    pieces = [piece.decode("utf-8", "replace") for piece in token_bytes]
     with torch.no_grad():
         logits = stock(torch.tensor([spaced])).logits[0, -1]
     logits[[not piece.startswith(" ") for piece in pieces]] = -torch.inf
@@ -161,7 +162,8 @@ def test_a_space_at_the_end_of_a_prompt_begins_the_first_word_with_log_probabili
         assert not other["text"].startswith(" ") and other["logprobs"]["text_offset"][0] == 0
         first = other["logprobs"]["top_logprobs"][0]
         assert {name: first[name] for name in best} == pytest.approx(best, abs=0.05)
-    assert join_chunks(stream(client, f"{PROMPT} ", logprobs=5, **how)) == dict(enumerate(list_texts({"choices": told})))
+    streamed = join_chunks(stream(client, f"{PROMPT} ", logprobs=5, **how))
+    assert streamed == {one["index"]: one["text"] for one in told}
 
 
 def test_an_echo_goes_before_the_text(client: TestClient) -> None:
