@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import io
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -34,6 +36,7 @@ from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
 from epigone.corpus.readers.reader import Beginning, DropLog, Dropped, Format, ReadContext, find_suffix, to_valid
 from epigone.corpus.readers.speakers import FOR_SPEAKERS, Speakers
 from epigone.corpus.reading_pool import FileResult, read_all
+from epigone.corpus.small_files import LARGEST_BYTES, SmallFileCache
 from epigone.corpus.sources import Source, find_sources, name_skipped, name_unread, unreadable
 from epigone.errors import EpigoneError, TextNotFound, TextTooShort, TextUnreadable, pluralize
 from epigone.settings import ReadSettings
@@ -123,6 +126,15 @@ class FileReceipt:
     """What was replaced to hide who is meant."""
     notes: tuple[str, ...] = ()
     """What else should be known of how it was read, such as who speaks in it."""
+
+
+PACKED = tuple(
+    field.name for field in fields(FileReceipt) if field.name not in ("name", "address", "cuts", "dropped", "replaced")
+)
+"""What of a receipt is kept as it is in the cache of small files."""
+CUT_FIELDS = tuple(field.name for field in fields(Cut))
+DROPPED_FIELDS = tuple(field.name for field in fields(Dropped))
+ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
 
 
 class Counts(TypedDict):
@@ -304,6 +316,32 @@ def list_files(documents: Iterable[Document]) -> tuple[FileReceipt, ...]:
     return tuple({id(document.receipt): document.receipt for document in documents}.values())
 
 
+def pack_documents(documents: Sequence[Document]) -> bytes:
+    """All documents of one file, for the cache of small files."""
+    receipt = documents[0].receipt
+    known: list[object] = [getattr(receipt, name) for name in PACKED]
+    cuts = [[getattr(cut, name) for name in CUT_FIELDS] for cut in receipt.cuts]
+    dropped = [[getattr(part, name) for name in DROPPED_FIELDS] for part in receipt.dropped]
+    found = [known, cuts, dropped, [document.text[:] for document in documents]]
+    return ENCODER.encode(found).encode("utf-8", "surrogatepass")
+
+
+def restore_documents(entry: bytes, source: Source, spooler: TextSpooler) -> list[Document]:
+    """The documents that were packed, as if they had been read from this source. Raises OutputError."""
+    known, cuts, dropped, found = json.loads(entry.decode("utf-8", "surrogatepass"))
+    texts: list[Text] = []
+    for text in found:
+        spooler.add(text)
+        texts.append(spooler.finish())
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in zip(PACKED, known, strict=True)
+    }
+    given["cuts"] = tuple(Cut(**dict(zip(CUT_FIELDS, cut, strict=True))) for cut in cuts)
+    given["dropped"] = tuple(Dropped(**dict(zip(DROPPED_FIELDS, part, strict=True))) for part in dropped)
+    receipt = FileReceipt(name=source.name, address=source.find_address(), **given)
+    return [Document(name=source.name, text=text, receipt=receipt) for text in texts]
+
+
 def read_corpus(
     texts: Sequence[str],
     settings: ReadSettings = DEFAULTS,
@@ -326,7 +364,7 @@ def read_corpus(
     found = find_sources(texts)
     documents, skipped = list[Document](), list(found.skipped)
     progress = _Progress(watch, sum(source.n_bytes for source in found.sources))
-    reading = _Reading(settings, TextSpooler(folder), progress)
+    reading = _Reading(settings, TextSpooler(folder), progress, small=open_small_files(settings))
     reading.speakers.labels = {} if labels is None else labels
     with collecting_seldom():
         for source, result in zip(found.sources, _read_sources(reading, found.sources), strict=True):
@@ -335,6 +373,8 @@ def read_corpus(
             elif result.error is not None:
                 raise result.error
             documents += result.documents
+    if reading.small is not None:
+        reading.small.close()
     if settings.speaker and (reading.speakers.counts or not documents):
         reading.speakers.check("these texts")
     skipped += [*reading.skipped, *name_unread(reading.unread)]
@@ -370,7 +410,14 @@ def _read_sources(reading: _Reading, sources: Sequence[Source]) -> Iterator[File
         yield result
 
 
-def read_alone(source: Source, settings: ReadSettings, spooler: TextSpooler | None = None) -> FileResult:
+def open_small_files(settings: ReadSettings) -> SmallFileCache | None:
+    """The cache of small files; None where these settings look at all files together."""
+    return None if settings.speaker or settings.anonymize else SmallFileCache(settings)
+
+
+def read_alone(
+    source: Source, settings: ReadSettings, spooler: TextSpooler | None = None, small: SmallFileCache | None = None
+) -> FileResult:
     """What is in one file, for another process, which adds it to what it has read itself.
 
     `spooler`: where long texts go, for one that keeps what it reads, and no copy of it in the cache.
@@ -380,6 +427,7 @@ def read_alone(source: Source, settings: ReadSettings, spooler: TextSpooler | No
         spooler or TextSpooler(held_characters=NEVER_SPOOLED),
         _Progress(lambda n_done, n_all: None, 0),
         caches=spooler is None,
+        small=small,
     )
     result = reading.read_result(source)
     return replace(result, skipped=reading.skipped, unread=reading.unread, speakers=reading.speakers, is_own=False)
@@ -511,10 +559,17 @@ class _Reading:
     """Reads one file after another."""
 
     def __init__(
-        self, settings: ReadSettings, spooler: TextSpooler, progress: _Progress, *, caches: bool = True
+        self,
+        settings: ReadSettings,
+        spooler: TextSpooler,
+        progress: _Progress,
+        *,
+        caches: bool = True,
+        small: SmallFileCache | None = None,
     ) -> None:
-        """`caches`: whether the text of parsed files is kept for the next time."""
+        """`caches`: whether the text of parsed files is kept for the next time; that of small ones is in `small`."""
         self.settings, self.spooler, self.progress, self.caches = settings, spooler, progress, caches
+        self.small = small
         self.skipped: list[str] = []
         self.unread: list[str] = []
         """Files of a folder that may be texts and may not be."""
@@ -525,16 +580,8 @@ class _Reading:
         """The documents in a file. `outer`: the limits of the archive that it is in. Raises TextError, OutputError."""
         try:
             with source.open() as file:
-                found = find_format(file, source.name, self.settings.format, listed=source.listed)
-                if found is not None:
-                    return self._read_parsed(found, file, source, outer)
-                beginning = Beginning(file, source.name)
-                if source.listed and beginning.suffix in NEVER_PLAIN and self.settings.format == "auto":
-                    self.unread.append(source.name)
-                    return []
-                if self.settings.format == "auto" and is_archive(beginning):
-                    return self._read_archive(file, beginning, source, outer)
-                return self._read_plain(file, source)
+                found = self._read_small(file, source, outer)
+                return self._read_file(file, source, outer) if found is None else found
         except OSError as error:
             raise unreadable(source.name, error) from None
         finally:
@@ -556,6 +603,38 @@ class _Reading:
             self.spooler.add(document.text[:])
             result.documents[number] = replace(document, text=self.spooler.finish())
         self.progress.add(result.documents[0].receipt.n_bytes if result.documents else 0)
+
+    def _read_file(self, file: BinaryIO, source: Source, outer: Limits | None) -> list[Document]:
+        found = find_format(file, source.name, self.settings.format, listed=source.listed)
+        if found is not None:
+            return self._read_parsed(found, file, source, outer)
+        beginning = Beginning(file, source.name)
+        if source.listed and beginning.suffix in NEVER_PLAIN and self.settings.format == "auto":
+            self.unread.append(source.name)
+            return []
+        if self.settings.format == "auto" and is_archive(beginning):
+            return self._read_archive(file, beginning, source, outer)
+        return self._read_plain(file, source)
+
+    def _read_small(self, file: BinaryIO, source: Source, outer: Limits | None) -> list[Document] | None:
+        """The documents in a small file, read now or earlier; None if it is not one."""
+        if self.small is None or source.row_groups or not isinstance(file, io.BytesIO):
+            return None
+        data = file.getbuffer()
+        if len(data) > LARGEST_BYTES:
+            return None
+        key = self.small.find_key(data, source.name, listed=source.listed)
+        data.release()  # or the file cannot be closed
+        if entry := self.small.load(key):
+            documents = restore_documents(entry, source, self.spooler)
+            self.progress.add(documents[0].receipt.n_bytes)
+            return documents
+        n_noted, n_messages = len(self.skipped) + len(self.unread), self.speakers.counts.total()
+        documents = self._read_file(file, source, outer)
+        is_all = n_noted == len(self.skipped) + len(self.unread) and n_messages == self.speakers.counts.total()
+        if documents and is_all and documents[0].name == source.name:  # not an archive, whose depth counts too
+            self.small.store(key, pack_documents(documents))
+        return documents
 
     def _read_plain(self, file: BinaryIO, source: Source) -> list[Document]:
         """The one document of a plain text, which may be larger than the memory."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cache
@@ -19,14 +20,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from epigone import __version__
-from epigone.corpus import readers
+from epigone import __version__, corpus
 from epigone.corpus.encoding import as_piece
 from epigone.corpus.readers.reader import Dropped, Format, ParsedDocument, ReadContext
 from epigone.files import cache_folder, remove
 
 SMALLEST_BYTES = 1 << 15
-"""Of a file: a smaller one is parsed as quickly as its entry would be read."""
+"""Of a file: smaller ones are many, and kept together, in `small_files.py`."""
 MOST_BYTES = 1 << 26
 """Of an entry's texts."""
 MOST_CACHED_BYTES, KEPT_BYTES = 1 << 29, 3 << 27
@@ -68,25 +68,32 @@ def parse(known: Format, file: BinaryIO, context: ReadContext, sha256: str) -> I
 
 def _find_path(known: Format, context: ReadContext, sha256: str) -> Path | None:
     """Where the entry of a file is, if there is one."""
-    parts = [sha256, known.name, known.version, _hash_readers(known.name), context.settings.model_dump(mode="json")]
+    code = hash_code(*(("pypdfium2",) if known.name == "pdf" else ()))
+    parts = [sha256, known.name, known.version, code, context.settings.model_dump(mode="json")]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    folder = find_folder()
+    return folder / f"{key}.parsed" if folder else None
+
+
+def find_folder() -> Path | None:
+    """The folder of all entries; None if there is none, since the home of this user is unknown."""
     try:
-        return cache_folder() / "parsed" / f"{key}.parsed"
-    except RuntimeError:  # the home of this user is unknown
+        return cache_folder() / "parsed"
+    except RuntimeError:
         return None
 
 
 @cache
-def _hash_readers(name: str) -> str:
-    """Changes with the program code of the readers, and with the library that reads PDF."""
-    digest = hashlib.sha256(__version__.encode())
-    for folder in readers.__path__:
-        for path in sorted(Path(folder).glob("*.py")):
+def hash_code(*libraries: str) -> str:
+    """Changes with the program code of everything that reads texts, with Python's and with that of these libraries."""
+    digest = hashlib.sha256(f"{__version__} {sys.version}".encode())
+    for folder in corpus.__path__:
+        for path in sorted(Path(folder).rglob("*.py")):
             with suppress(OSError):
                 digest.update(path.read_bytes())
-    if name == "pdf":
+    for library in ("charset-normalizer", *libraries):
         with suppress(PackageNotFoundError):
-            digest.update(version("pypdfium2").encode())
+            digest.update(version(library).encode())
     return digest.hexdigest()
 
 
@@ -132,12 +139,7 @@ def _restore(entry: dict[str, Any], context: ReadContext) -> Iterator[ParsedDocu
 
 
 def _store(path: Path, entry: dict[str, Any]) -> None:
-    """Write an entry, whole or not at all; where that fails, this process does not try again.
-
-    Its texts stand after the rest as they are, so that a long one is in memory only once more.
-    """
-    if _state["broken"]:
-        return
+    """Write an entry. Its texts stand after the rest as they are, so that a long one is in memory only once more."""
     texts = [document.pop("text").encode("utf-8", "surrogatepass") for document in entry["documents"]]
     for document, text in zip(entry["documents"], texts, strict=True):
         document["n_bytes"] = len(text)
@@ -146,11 +148,17 @@ def _store(path: Path, entry: dict[str, Any]) -> None:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
+    write_entry(path, [digest.hexdigest().encode() + b"\n", *parts])
+
+
+def write_entry(path: Path, parts: Sequence[bytes]) -> None:
+    """Write a file of the cache, whole or not at all; where that fails, this process does not try again."""
+    if _state["broken"]:
+        return
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # which only the user may read
             try:
-                file.write(digest.hexdigest().encode() + b"\n")
                 file.writelines(parts)
                 file.close()
                 Path(file.name).replace(path)

@@ -188,10 +188,11 @@ def _wait(
 
 def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
     """Read what is asked for, until the pipe is closed."""
-    from epigone.corpus.corpus import collecting_seldom, read_alone
+    from epigone.corpus.corpus import collecting_seldom, open_small_files, read_alone
     from epigone.corpus.sources import make_file_source
 
     settings = pickle.load(stdin)
+    small = open_small_files(settings)
     while True:
         try:
             asked = pickle.load(stdin)
@@ -199,9 +200,11 @@ def serve(stdin: BinaryIO, stdout: BinaryIO) -> None:
             return
         with collecting_seldom():
             results = [
-                read_alone(make_file_source(Path(path), name, named=named, listed=listed), settings)
+                read_alone(make_file_source(Path(path), name, named=named, listed=listed), settings, small=small)
                 for path, name, named, listed in asked
             ]
+        if small is not None:
+            small.write()
         pickle.dump(results, stdout)
         stdout.flush()
 
