@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -118,7 +118,7 @@ def copy_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def are_equal(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
+def are_equal(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> bool:
     """Whether they have the same names and the same bits."""
     return some.keys() == others.keys() and all(torch.equal(tensor, others[name]) for name, tensor in some.items())
 

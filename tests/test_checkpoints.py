@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import math
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from safetensors.torch import save_file
 from epigone.errors import OutputError, RunDamaged
 from epigone.runs import checkpoints
 from epigone.runs.checkpoints import find_checkpoint, find_fault, list_checkpoints, load_checkpoint, save_checkpoint
+from epigone.training import distributed
 from epigone.training.state import TrainerState
 from helpers_faults import watch_files
 from helpers_front import hash_tree
@@ -79,9 +83,8 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
 
 
 def test_a_learner_that_never_took_a_step_can_be_saved(tmp_path: Path) -> None:
-    packed = make_packed()
-    packed.optimizer.clear()
-    assert load_checkpoint(save_checkpoint(tmp_path, 0, packed, {})).optimizer == {}
+    packed = replace(make_packed(), optimizer={})
+    assert not load_checkpoint(save_checkpoint(tmp_path, 0, packed, {})).optimizer
 
 
 def test_a_checkpoint_is_tensors_and_json(tmp_path: Path) -> None:
@@ -299,9 +302,9 @@ def test_the_manifest_comes_last_then_the_name_then_the_check_and_only_then_an_o
     done: list[str] = []
     verify = checkpoints._verify
 
-    def verify_and_tell(checkpoint: Path) -> None:
+    def verify_and_tell(checkpoint: Path, packed: TrainerState) -> None:
         done.append(f"check {checkpoint.name}")
-        verify(checkpoint)
+        verify(checkpoint, packed)
 
     def see(what: str, path: Path) -> None:
         if what.startswith("after") and path.name not in ("", tmp_path.name):
@@ -315,3 +318,141 @@ def test_the_manifest_comes_last_then_the_name_then_the_check_and_only_then_an_o
     assert manifest < named < checked < gone
     made = [number for number, what in enumerate(done) if what.startswith(("save", "write")) and "manifest" not in what]
     assert made and max(made) < manifest, done
+
+
+# -- in parts, by all processes that divide the model
+
+N_PARTS = 3
+PART_FILES = [f"{kind}-0000{part}-of-00003.safetensors" for kind in ("weights", "optimizer") for part in (1, 2, 3)]
+
+
+def divide(whole: TrainerState, part: int) -> TrainerState:
+    """The rows of one process; what has none, like a number, is the first one's."""
+    kinds = {}
+    for kind in ("weights", "optimizer"):
+        tensors = {name: tensor for name, tensor in getattr(whole, kind).items() if tensor.dim() or part == 0}
+        rows = {name: tensor.chunk(N_PARTS) if tensor.dim() else (tensor,) for name, tensor in tensors.items()}
+        kinds[kind] = {name: found[part].contiguous() for name, found in rows.items() if part < len(found)}
+    return replace(whole, **kinds, part=part, n_parts=N_PARTS)
+
+
+class Threads:
+    """Processes that write a checkpoint together, each a thread here, and the store in which they meet."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.own, self.store, self.changed = threading.local(), dict[tuple[int, int], str](), threading.Condition()
+        self.has_failed = False
+        monkeypatch.setattr(distributed, "gather_strings", self.gather)
+
+    def gather(self, value: str) -> list[str]:
+        number = self.own.number = self.own.number + 1
+        keys = [(number, part) for part in range(N_PARTS)]
+        with self.changed:
+            self.store[number, self.own.part] = value
+            self.changed.notify_all()
+            assert self.changed.wait_for(lambda: self.has_failed or all(key in self.store for key in keys), 10)
+            return [self.store[key] for key in keys]  # KeyError: another one failed, which ends the others
+
+    def save(self, folder: Path, step: int) -> list[BaseException | None]:
+        """What each came to."""
+        self.store.clear()
+        self.has_failed = False
+
+        def work(part: int) -> None:
+            self.own.part, self.own.number = part, 0
+            try:
+                save_checkpoint(folder, step, divide(make_packed(step), part), {"metrics_size_bytes": step})
+            except BaseException:
+                with self.changed:
+                    self.has_failed = True
+                    self.changed.notify_all()
+                raise
+
+        with ThreadPoolExecutor(N_PARTS) as threads:
+            outcomes = [threads.submit(work, part) for part in range(N_PARTS)]
+            return [outcome.exception() for outcome in outcomes]
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> Threads:
+    return Threads(monkeypatch)
+
+
+def test_what_several_wrote_is_loaded_whole(tmp_path: Path, together: Threads) -> None:
+    assert together.save(tmp_path, 7) == [None] * N_PARTS
+    (place,) = list_checkpoints(tmp_path)
+    names = sorted(path.name for path in place.iterdir())
+    assert names == sorted([*PART_FILES, "random.safetensors", "state.json", "manifest.json"])
+    loaded, whole = load_checkpoint(place), make_packed(7)
+    for kind in ("weights", "optimizer", "random"):
+        assert are_equal(getattr(loaded, kind), getattr(whole, kind))
+    assert loaded.facts == whole.facts | {"metrics_size_bytes": 7} and loaded.n_parts == 1
+
+
+@pytest.mark.parametrize("name", [*PART_FILES, "random.safetensors", "state.json", "manifest.json"])
+def test_damage_of_any_part_is_found_and_the_one_before_used(tmp_path: Path, together: Threads, name: str) -> None:
+    together.save(tmp_path, 3)
+    together.save(tmp_path, 6)
+    newer, older = list_checkpoints(tmp_path)
+    flip_a_bit(newer / name)
+    found, (line,) = find_checkpoint(tmp_path)
+    assert found == older and line.startswith("step-000006 is damaged (")
+
+
+@pytest.mark.parametrize("n_parts", [0, -1, "3", None, 4, 2])
+def test_a_wrong_number_of_parts_is_damage(tmp_path: Path, together: Threads, n_parts: object) -> None:
+    together.save(tmp_path, 3)
+    (place,) = list_checkpoints(tmp_path)
+    manifest = json.loads((place / "manifest.json").read_text("utf-8"))
+    (place / "manifest.json").write_text(json.dumps(manifest | {"parts": n_parts}), "utf-8")
+    assert find_fault(place) is not None
+    with pytest.raises(RunDamaged, match="cannot be read"):
+        load_checkpoint(place)
+
+
+@pytest.mark.parametrize("name", PART_FILES)
+def test_where_one_cannot_write_its_part_the_ones_before_stay(
+    tmp_path: Path, together: Threads, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    together.save(tmp_path, 3)
+    before = hash_tree(tmp_path)
+
+    def save_until_full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        if path.name == name:
+            path.write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_file(tensors, path)
+
+    monkeypatch.setattr(checkpoints, "save_file", save_until_full)
+    outcomes = together.save(tmp_path, 6)
+    assert any(isinstance(error, OutputError) and "No space left" in str(error) for error in outcomes)
+    assert all(outcomes) and find_checkpoint(tmp_path) == (tmp_path / "step-000003", ())
+    assert {name: found for name, found in hash_tree(tmp_path).items() if ".partial" not in name} == before
+    monkeypatch.setattr(checkpoints, "save_file", save_file)
+    assert together.save(tmp_path, 6) == [None] * N_PARTS and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_part_that_a_disk_spoils_is_noticed_by_all_before_an_older_checkpoint_goes(
+    tmp_path: Path, together: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (3, 6):
+        together.save(tmp_path, step)
+
+    def flush_and_spoil(path: Path) -> None:
+        if path == tmp_path:
+            flip_a_bit(tmp_path / "step-000009" / PART_FILES[-1])
+
+    monkeypatch.setattr(checkpoints, "flush", flush_and_spoil)
+    outcomes = together.save(tmp_path, 9)
+    assert all(
+        isinstance(one, OutputError) and f"{PART_FILES[-1]} is not what was written" in str(one) for one in outcomes
+    )
+    assert find_checkpoint(tmp_path)[0] == tmp_path / "step-000006" and find_fault(tmp_path / "step-000003") is None
+
+
+def test_what_several_wrote_is_not_written_again_for_nothing(
+    tmp_path: Path, together: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together.save(tmp_path, 3)
+    monkeypatch.setattr(checkpoints, "save_file", lambda *_: pytest.fail("it was written again"))
+    assert together.save(tmp_path, 3) == [None] * N_PARTS

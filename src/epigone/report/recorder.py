@@ -38,7 +38,8 @@ class RunRecorder(Recorder):
         """Save a checkpoint, then bring the card up to date and, now and then until the last step, curves and page."""
         self.run.check_place()
         self.run.save_checkpoint(step, state)
-        publish(self.run, pictures=step < self.run.read_manifest().plan.most_steps)
+        if state.part == 0:
+            publish(self.run, pictures=step < self.run.read_manifest().plan.most_steps)
 
     def _remember_parts(self, event: BatchSplit) -> None:
         """In the plan, so that a run that is resumed begins with them, wherever it stopped."""

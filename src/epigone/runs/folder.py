@@ -415,8 +415,8 @@ class RunFolder:
             return ()
 
     def save_checkpoint(self, step: int, packed: TrainerState) -> None:
-        """Save the trainer's state. Raises OutputError; the previous checkpoint then stays."""
-        size = self.metrics.stat().st_size if exists(self.metrics) else 0
+        """Save the trainer's state; where processes divide it, together. Raises OutputError; the previous one stays."""
+        size = self.metrics.stat().st_size if packed.part == 0 and exists(self.metrics) else 0
         try:
             if size:
                 flush(self.metrics)

@@ -459,6 +459,13 @@ def take_from_main_process(make: Callable[[], str]) -> str:
     return found
 
 
+def gather_strings(value: str) -> list[str]:
+    """The values of all processes, by rank, also from outside of torch. All have to call it."""
+    for processes in _joined:
+        return processes.gather(value)
+    return [value]
+
+
 def wait_until_seen(path: Path) -> None:
     """Give a network file system time to show a file that another process has written."""
     ends = time.monotonic() + SEEING_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.adamw import adamw
 
 from epigone.planning.plan import Plan
-from epigone.training.sharding import divide, gather, gather_as, local
+from epigone.training.sharding import divide, gather_as, local, own_parts
 
 Polynomials = tuple[tuple[float, float, float], ...]
 """Coefficients of the first, third and fifth power of polynomials that drive singular values towards 1."""
@@ -166,17 +166,23 @@ def _named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
-def pack_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, torch.Tensor]:
-    """The optimizer's state as tensors named PARAMETER:ENTRY, for example "transformer.wte.weight:exp_avg"."""
-    return {
-        f"{name}:{entry}": gather(value.detach()).cpu().contiguous()
+def pack_state(
+    optimizer: torch.optim.Optimizer, model: nn.Module, *, with_whole: bool = True
+) -> dict[str, torch.Tensor]:
+    """The optimizer's state as tensors named PARAMETER:ENTRY, for example "transformer.wte.weight:exp_avg".
+
+    Of a divided model it is this process's part. `with_whole`: with what all processes have alike.
+    """
+    named = (
+        (f"{name}:{entry}", value)
         for name, parameter in _named_parameters(model)
         for entry, value in optimizer.state[parameter].items()
-    }
+    )
+    return own_parts(named, with_whole=with_whole)
 
 
-def unpack_state(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Restore what `pack_state` returned in an optimizer of the same model."""
+def unpack_state(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Restore what `pack_state` returned, of all parts, in an optimizer of the same model."""
     parameters = dict(_named_parameters(model))
     for key, value in tensors.items():
         name, entry = key.rsplit(":", 1)

@@ -6,7 +6,7 @@ Torch gathers the weights of a layer when they are needed and lets them go again
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -64,9 +64,13 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def gather(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor from the parts of all processes, which all have to call this."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+def own_parts(named: Iterable[tuple[str, torch.Tensor]], *, with_whole: bool) -> dict[str, torch.Tensor]:
+    """What this process has of divided tensors, on the CPU: rows. `with_whole`: also those that all have whole."""
+    return {
+        name: local(tensor.detach()).cpu().contiguous()
+        for name, tensor in named
+        if with_whole or (isinstance(tensor, DTensor) and tensor.dim())
+    }
 
 
 def divide(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

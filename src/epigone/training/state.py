@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,10 +149,13 @@ class Pace:
 class TrainerState:
     """A trainer between two steps, on the CPU. `facts` has only plain values, suitable for JSON."""
 
-    weights: dict[str, torch.Tensor]
-    optimizer: dict[str, torch.Tensor]
-    random: dict[str, torch.Tensor]
+    weights: Mapping[str, torch.Tensor]
+    optimizer: Mapping[str, torch.Tensor]
+    random: Mapping[str, torch.Tensor]
     facts: dict[str, Any]
+    part: int = 0
+    n_parts: int = 1
+    """Where processes divide the model, weights and optimizer are those of one of so many parts: rows, in order."""
 
 
 @dataclass
@@ -191,7 +195,7 @@ class Progress:
     """Duration of the last evaluation, with its samples and checkpoint."""
 
 
-def select_random_state(states: dict[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
+def select_random_state(states: Mapping[str, torch.Tensor], rank: int) -> dict[str, torch.Tensor]:
     """The state of one process in a checkpoint, where "cpu:1" is the second one's "cpu"; empty if there were fewer."""
     ending = f":{rank}" if rank else ""
     return {
@@ -211,7 +215,7 @@ def pack_random_state(device: torch.device) -> dict[str, torch.Tensor]:
     return states
 
 
-def unpack_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+def unpack_random_state(states: Mapping[str, torch.Tensor], device: torch.device) -> None:
     """Restore the generators from `pack_random_state`."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and device.type == "cuda":

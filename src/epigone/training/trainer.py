@@ -40,7 +40,7 @@ from epigone.training.events import (
 from epigone.training.interpolation import WeightInterpolation, find_best_share
 from epigone.training.lr_schedule import LRSchedule
 from epigone.training.optimizer import TIED, make_optimizer, pack_state, unpack_state
-from epigone.training.sharding import divide, gather, gathered, local, shard
+from epigone.training.sharding import divide, gathered, local, own_parts, shard
 from epigone.training.state import (
     Clock,
     Pace,
@@ -87,7 +87,10 @@ BaseWeights = Callable[[], Mapping[str, torch.Tensor]]
 
 
 class Recorder:
-    """Saves what a run produces; this one nothing. Called in the main process only; training waits until it returns."""
+    """Saves what a run produces; this one nothing. Called in the main process only; training waits until it returns.
+
+    Where processes divide the model, `save_checkpoint` is called in all of them, each with its part.
+    """
 
     def record(self, event: Event) -> None:
         """Save an event."""
@@ -327,10 +330,8 @@ class Trainer:
         self._check_weights()
         self.clock.saved_at = self.progress.seconds
         random = gather_random_state(self.accelerator)
-        if self.accelerator.is_main_process or self.plan.is_sharded:  # all have a part of what is packed
-            state = self.pack(random)
-        if self.accelerator.is_main_process:
-            self.recorder.save_checkpoint(self.progress.step, state)
+        if self.accelerator.is_main_process or self.plan.is_sharded:
+            self.recorder.save_checkpoint(self.progress.step, self.pack(random))
         return CheckpointSaved(step=self.progress.step)
 
     # -- evaluation
@@ -453,13 +454,19 @@ class Trainer:
     # -- state for checkpoints
 
     def pack(self, random: dict[str, torch.Tensor] | None = None) -> TrainerState:
-        """Everything that changes during training, as tensors and plain values. `random`: that of all processes."""
+        """Everything that changes during training, as tensors and plain values. `random`: that of all processes.
+
+        Where processes divide the model, it is what this one has.
+        """
         self.progress.losses = self._losses.tolist()
-        scaler = self.accelerator.scaler
-        weights = self.model.state_dict()
+        scaler, is_sharded = self.accelerator.scaler, self.plan.is_sharded
+        part = self.accelerator.process_index if is_sharded else 0
+        weights = ((name, value) for name, value in self.model.state_dict().items() if name != TIED)
         return TrainerState(
-            weights={name: gather(value.detach()).cpu() for name, value in weights.items() if name != TIED},
-            optimizer=pack_state(self.optimizer, self.model),
+            part=part,
+            n_parts=self.accelerator.num_processes if is_sharded else 1,
+            weights=own_parts(weights, with_whole=part == 0),
+            optimizer=pack_state(self.optimizer, self.model, with_whole=part == 0),
             random=random or pack_random_state(self.accelerator.device),
             facts={
                 "progress": asdict(self.progress),
@@ -478,7 +485,10 @@ class Trainer:
                 parameter.copy_(divide(weights[name].to(self.accelerator.device), parameter))
 
     def unpack(self, packed: TrainerState) -> None:
-        """Restore what `pack` returned, for the same model and plan. Raises ValueError, KeyError, RuntimeError."""
+        """Restore what `pack` returned, all parts of it, for the same model and plan.
+
+        Raises ValueError, KeyError, RuntimeError.
+        """
         self._load_weights(packed.weights)
         unpack_state(self.optimizer, self.model, packed.optimizer)
         self.progress = TypeAdapter(Progress).validate_python(packed.facts["progress"])
