@@ -123,7 +123,7 @@ def make_hostile(data: ReportData) -> ReportData:
     """The data with a hostile text wherever someone else's words may stand."""
     return replace(
         data,
-        name=HOSTILE,
+        folder=HOSTILE,
         run=HOSTILE,
         title=HOSTILE,
         events=[sampled(1, (HOSTILE, HOSTILE)), sampled(2, (HOSTILE, HOSTILE)), evaluated(2, 4.0)],

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -28,10 +29,15 @@ N_THREADS = 2
 
 @contextmanager
 def serving(
-    rules: AccessRules | None = None, limits: Limits | None = None, *, plain: bool = False, base_url: str = HERE
+    rules: AccessRules | None = None,
+    limits: Limits | None = None,
+    *,
+    runs: Sequence[Path] = (),
+    plain: bool = False,
+    base_url: str = HERE,
 ) -> Iterator[TestClient]:
-    """A client of a server that has the run of all tests, and nothing else."""
-    library = ModelLibrary(None, [shared_run().path], with_bases=False)
+    """A client of a server that has these runs, or that of all tests, and nothing else."""
+    library = ModelLibrary(None, runs or [shared_run().path], with_bases=False)
     app = make_app(library, rules or AccessRules(), limits or Limits(), engine=Engine(N_THREADS), plain=plain)
     with TestClient(app, base_url=base_url, raise_server_exceptions=False) as client:
         yield client

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 import epigone
+from epigone.evaluation.judge import Author, measure_learning
 from epigone.generation.known_words import choose_words
 from epigone.mixing import open_mixture
 from epigone.model.base_profile import BASES, find_profile, find_root
@@ -56,6 +58,23 @@ def test_a_base_that_was_moved_with_a_run_is_found_beside_it_or_around_it(tmp_pa
     for run, base in ((make_run(tmp_path / "two", "/gone/one"), beside), (around / "voices" / "a", around)):
         assert RunFolder(make_run(run, f"/gone/{base.name}")).read_model_facts().base == str(base)
     assert RunFolder(make_run(tmp_path / "three", "/gone/else")).read_model_facts().base == "/gone/else"
+
+
+def test_what_was_learned_is_compared_with_the_base_and_not_with_a_run_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, record = shared_run(), tmp_path / "run" / "run.json"
+    monkeypatch.setitem(BASES, "theirs", BASES["small"].model_copy(update={"folder": own.path / "model"}))
+    shutil.copytree(own.path, record.parent)
+    manifest = json.loads(record.read_text("utf-8"))
+    manifest["plan"]["model"]["base"] = str(make_run(tmp_path / "between", "theirs"))
+    record.write_text(json.dumps(manifest), "utf-8")
+    folder = RunFolder.open(record.parent)
+    author = Author(name="x", documents=folder.read_documents(), held_out=folder.read_held_out())
+    best = own.best
+    assert best is not None
+    found = measure_learning(folder, author, best.bits_per_byte, 9.9, device="cpu")
+    assert found.base == pytest.approx(best.bits_per_byte, rel=1e-3)
 
 
 def test_a_run_is_tuned_further_and_mixed_with_what_came_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

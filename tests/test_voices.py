@@ -15,6 +15,7 @@ from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
 from epigone.voices import divide_voices, read_voices
 from helpers_front import TINY, command, make_once, shared_run, sonnets
+from helpers_serving import serving
 
 HOW = ("--length", "8", "--words", "any", "--seed", "1", "--quiet")
 
@@ -171,6 +172,45 @@ def test_voices_are_listed_and_named(authors: tuple[Path, Any], monkeypatch: pyt
     assert [line.split()[0] for line in listed.splitlines()[1:]] == ["out", "out/first", "out/second"]
     monkeypatch.chdir(folder.parent)
     assert command("write", "out/first", *HOW).out == command("write", folder, "--voice", "first", *HOW).out
+
+
+def test_a_voice_is_called_by_its_run_and_its_name(authors: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = authors
+    monkeypatch.chdir(folder.parent)
+    refused = command("judge", "out", "--voice", "first")
+    assert refused.code == 2
+    assert "RUN/VOICE" in refused.err
+    for voice in ("out/first", "out"):
+        done = command("write", voice, "--mix", "second:0.5", *HOW)
+        assert done.code == 0, done.err
+    letter = folder.parent / "in" / "second.txt"
+    told = command("attribute", letter, "out", "--json")
+    assert told.code == 0, told.err
+    assert {one["name"] for one in json.loads(told.out)["candidates"]} == {"out/first", "out/second"}
+
+
+def test_pages_and_cards_have_the_names_of_voices_and_no_path(authors: tuple[Path, Any]) -> None:
+    folder, _ = authors
+    for run, title, command_for in (
+        (folder, "First, Second", "out"),
+        (folder / "voices" / "first", "First", "out/first"),
+    ):
+        page, card = (path.read_text("utf-8") for path in (run / "report.html", run / "model" / "README.md"))
+        assert f">{title}<" in page
+        assert f"epigone judge {command_for}<" in page
+        assert f"\n# {title}\n" in card
+        assert str(folder.parent) not in page + card
+    assert "fine-tuned from <code>out</code>, made with" in card  # which was trained from scratch
+
+
+def test_voices_are_served_by_their_names(authors: tuple[Path, Any]) -> None:
+    with serving(runs=[authors[0]]) as client:
+        names = ["out", "out/first", "out/second"]
+        assert [model["id"] for model in client.get("/v1/models").json()["data"]] == names
+        assert client.get("/v1/models/out/first").json()["id"] == "out/first"
+        assert client.get("/api/runs/out%2Fsecond").json()["title"] == "second"
+        asked = {"model": "out/first", "mix": {"out/second": 0.5}, "max_tokens": 3, "prompt": "Shall"}
+        assert client.post("/v1/completions", json=asked).status_code == 200
 
 
 def test_a_run_that_was_moved_with_its_voices_finds_them(authors: tuple[Path, Any], tmp_path: Path) -> None:

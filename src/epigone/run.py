@@ -31,7 +31,7 @@ from epigone.model.decoder import MANY_ROWS, open_decoder
 from epigone.model.gpt2 import read_shape
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.runs.folder import RunFolder
-from epigone.runs.listing import list_voice_folders
+from epigone.runs.listing import list_voice_folders, run_name
 from epigone.runs.model_folder import PathOrName, find_model_folder, no_model_yet
 from epigone.settings import WriteSettings, make_settings
 from epigone.tokens.tokenizer import load_tokenizer
@@ -246,9 +246,10 @@ class Run:
         learning = measure_learning(self.folder, author, best.bits_per_byte, base, others, device=device)
         judge = TextJudge(author, others, critic=asked, seed=seed)
         judgement = judge_model(texts, judge, generator, learning, seed=seed)
-        if facts.base in BASES:  # which are quick enough to be asked as well
+        root = find_root(facts.base)
+        if root in BASES:  # which are quick enough to be asked as well
             by_base = write_with_base(
-                facts.base, facts.start_text, judging_write_settings(max(1, n_characters // 2), seed, device)
+                root, facts.start_text, judging_write_settings(max(1, n_characters // 2), seed, device)
             )
             judgement = add_base_reference(judgement, judge.judge(by_base, UNTOUCHED))
         self.folder.write_judgement(judgement.as_json(), model)
@@ -390,27 +391,28 @@ def attribute(
     if not runs:
         raise SettingsError("attribute() needs a run.", hint="Give the run of each author who may have written it.")
     hardware, bases, candidates = find_hardware(device), dict[str, LanguageModel](), list[Candidate]()
+    alone = [one for run in runs for one in list_voice_folders(Path(run)) or [Path(run)]]
 
     def open_model(folder: Path) -> LanguageModel:
         return LanguageModel(
             open_decoder(folder, "bf16" if hardware.bf16 else "fp32", hardware), load_tokenizer(folder)
         )
 
-    for number, run in enumerate(runs):
-        folder = RunFolder.find(Path(run))
+    for number, run in enumerate(alone):
+        folder = RunFolder.find(run)
         model, base = open_model(find_model_folder(run)), find_root(folder.read_model_facts().base)
         if base != "none" and base not in bases:
             bases[base] = open_model(find_base(base, progress=False).folder)
         candidates.append(
             Candidate(
-                name=Path(run).name,
+                name=run_name(run),
                 documents=folder.read_documents(),
                 held_out="\n\n".join(folder.read_some_held_out()),
                 model=model,
                 base=bases.get(base),
             )
         )
-        on_progress(number + 1, len(runs))
+        on_progress(number + 1, len(alone))
     return attribute(text, candidates)
 
 

@@ -24,7 +24,7 @@ from epigone.corpus.corpus import (
 from epigone.corpus.split import group_spans, split_corpus
 from epigone.errors import RunDamaged, RunExists, SettingsError, TextNotFound
 from epigone.files import exists, make_folder, read_bytes, write_bytes, write_text
-from epigone.runs.listing import VOICES
+from epigone.runs.listing import LEARNED, VOICES
 from epigone.runs.records import Record, read_record
 from epigone.settings import TrainSettings
 from epigone.training.distributed import count_processes
@@ -208,7 +208,7 @@ def _list_runs(record: VoicesRecord, folder: Path) -> Iterator[PlannedRun]:
         changed = plain.model_copy(update={"validation": held_out, "base": base, "minutes": minutes})
         if name:  # what a new model is like is decided in the run of all texts
             changed = changed.model_copy(update={"size": "auto", "vocab_size": "auto"})
-        return PlannedRun(texts=(str(place / TEXTS / "learned" / name),), settings=changed, folder=run)
+        return PlannedRun(texts=(str(place / LEARNED / name),), settings=changed, folder=run)
 
     yield make(folder, "", asked.base, SHARED_TIME)
     for name, n_bytes in record.voices.items():

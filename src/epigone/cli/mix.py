@@ -37,7 +37,8 @@ def mix(run: str, others: Sequence[str], out: Path, *, quiet: bool) -> int:
     from epigone.cli.terminal import open_screen
     from epigone.report.escape import show_name
 
-    folder = mixing.mix(find_model(run), find_mixed(others), out)
+    name = find_model(run)
+    folder = mixing.mix(name, find_mixed(others, name), out)
     with open_screen(quiet=quiet, json=False) as screen:
         screen.show_note(f"The mixture is in {show_name(folder)}. {quote_command('epigone', 'write', folder)}")
     return 0

@@ -124,6 +124,7 @@ UNITS_OF_TIME = {
     **dict.fromkeys(("s", "sec", "seconds"), "s"),
 }
 POINTERS = {
+    "voice": "A voice is a run, which is called RUN/VOICE: authors/austen",
     "do_sample": "epigone always samples. To take the most likely token each time: --temperature 0",
     "greedy": "To take the most likely token each time: --temperature 0",
     "num_beams": "There is no beam search. For safer text: --temperature 0.7",

@@ -13,7 +13,18 @@ import click
 
 from epigone.cli.options import JSON, PATH, Argument, Command
 from epigone.errors import BaseError, RunNotFound, SettingsError, quote_command
-from epigone.runs.listing import RUNS, VOICES, RunOverview, has_model, list_run_folders, list_runs, looks_like_run
+from epigone.runs.listing import (
+    RUNS,
+    VOICES,
+    RunOverview,
+    has_model,
+    is_voice,
+    list_run_folders,
+    list_runs,
+    list_voice_folders,
+    looks_like_run,
+    run_name,
+)
 from epigone.settings import parse_mix
 from epigone.training.events import Grade
 
@@ -128,9 +139,14 @@ def choose_voice(run: str, voice: str) -> str:
     return str(find_voice(Path(run), voice))
 
 
-def find_mixed(mix: Sequence[str]) -> tuple[str, ...]:
-    """The setting `mix` with the runs in runs/ that are meant. Raises RunNotFound, SettingsError."""
-    parts = [(find_model(name), share) for name, share in map(parse_mix, mix)]
+def find_mixed(mix: Sequence[str], run: str) -> tuple[str, ...]:
+    """The setting `mix` with the runs in runs/ that are meant, or the voices of the same run.
+
+    Raises RunNotFound, SettingsError.
+    """
+    around = Path(run).resolve().parent.parent if is_voice(Path(run)) else Path(run)
+    voices = {path.name: str(path) for path in list_voice_folders(around)}
+    parts = [(voices.get(name) or find_model(name), share) for name, share in map(parse_mix, mix)]
     return tuple(name if share is None else f"{name}:{share:g}" for name, share in parts)
 
 
@@ -208,9 +224,8 @@ def describe_run(run: RunOverview) -> tuple[str, ...]:
     trained = {"learning": "is training", "stopped": f"stopped {age}", "finished": age}[run.state]
     said = [VERDICTS[topic, grade] for topic, grade in run.grades.items() if (topic, grade) in VERDICTS]
     verdicts = ", ".join(said) if said else "cannot tell" if run.grades else "not judged" if run.has_model else ""
-    is_voice = run.path.parent.name == VOICES and looks_like_run(run.path.parent.parent)
     return (
-        f"{run.path.parent.parent.name}/{run.path.name}" if is_voice else run.path.name,
+        run_name(run.path),
         trained,
         run.base or "?",
         format_size(run.n_parameters),

@@ -112,7 +112,7 @@ def write(  # noqa: PLR0913  # its arguments are its options
     prompt = choose_prompt(prompt_words, prompt)
     if voice is not None:
         name = choose_voice(name, voice)
-    settings = settings.model_copy(update={"mix": find_mixed(settings.mix)})
+    settings = settings.model_copy(update={"mix": find_mixed(settings.mix, name)})
     _check_writing(out, settings, mode)
     from epigone.cli.terminal import loading, print_piece, print_text, show_progress
 

@@ -26,7 +26,7 @@ from epigone.evaluation.stylometry import load_authors, normalise_for_counting
 from epigone.evaluation.verdict import UNTOUCHED, Judgement, Measure, Reference, Topic, Verdict
 from epigone.generation.known_words import read_words
 from epigone.hardware import find_hardware
-from epigone.model.base_profile import BASES
+from epigone.model.base_profile import BASES, find_root
 from epigone.model.decoder import open_decoder
 from epigone.model.gpt2 import read_shape
 from epigone.model.hub import find_base
@@ -182,12 +182,17 @@ def measure_learning(
     shape, hardware = read_shape(find_base(str(folder.model)).config), find_hardware(device)
     n_time = min(facts.block_size or shape.n_positions, shape.n_positions)
     form = "bf16" if facts.precision == "bf16" and hardware.bf16 else "fp32"  # as `held_out` was measured
-    decoder = open_decoder(folder.model, form, hardware)
+    decoder, root = open_decoder(folder.model, form, hardware), find_root(facts.base)
     n_tokens = min(max(1000, len(tokens.validation.ids)), int(READ_BUDGET / shape.n_parameters), MOST_TOKENS)
     parts = {
         name: encode_beginning(TEXT_SEPARATOR.join(texts), tokenizer, n_tokens)
         for name, texts in (others or {}).items()
     }
+    if root != facts.base:  # what it was tuned from is a run, whose base is meant
+        base = None
+        if root in BASES:
+            unread = slice_part(tokens.validation, 0, n_tokens, tokenizer)
+            base = measure_model(open_decoder(BASES[root].folder, form, hardware), unread, n_time)
     read_again = slice_part(tokens.train, len(tokens.train.ids) // 3, n_tokens, tokenizer)
     learned = read_end(author.documents, TEXT_SEPARATOR, LONGEST_COUNTED).encode("utf-8", "replace")
     unseen = read_beginning(author.held_out, TEXT_SEPARATOR, MOST_HELD_OUT).encode("utf-8", "replace")

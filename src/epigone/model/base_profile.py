@@ -10,7 +10,7 @@ import math
 import tomllib
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -105,6 +105,11 @@ def find_root(base: str) -> str:
         seen.add(base)
         base = read_base_of_run(base) or base
     return base
+
+
+def name_base(base: str) -> str:
+    """A base as people call it: without the folders around one, which say whose machine it lies on."""
+    return PurePath(base).name if PurePath(base).is_absolute() else base
 
 
 def read_base_of_run(base: str) -> str:

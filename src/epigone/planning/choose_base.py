@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from epigone.errors import SettingsError
 from epigone.hardware import Hardware
-from epigone.model.base_profile import BaseProfile, automatic_bases
+from epigone.model.base_profile import BaseProfile, automatic_bases, name_base
 from epigone.planning.choice import Choice, resolve
 from epigone.planning.defaults import choose_vocab_size
 from epigone.settings import TrainSettings, flag_name
@@ -80,7 +80,7 @@ def choose_base(settings: TrainSettings, *, n_bytes: int, fits: BaseFit, hardwar
             f"--vocab-size {settings.vocab_size} needs a new model, but {base.value} brings its own vocabulary.",
             hint="Add --base none, or leave --vocab-size out.",
         )
-    return BaseChoice(base, Choice(0, f"{base.value}'s own"))
+    return BaseChoice(base, Choice(0, f"{name_base(base.value)}'s own"))
 
 
 def _choose_automatically(settings: TrainSettings, n_bytes: int, fits: BaseFit, hardware: Hardware) -> Choice[str]:

@@ -27,6 +27,7 @@ from epigone.errors import quote_command
 from epigone.evaluation.best_sentences import HOW_CHOSEN
 from epigone.evaluation.quiz import Question, describe_outcomes
 from epigone.evaluation.verdict import Judgement, Topic
+from epigone.model.base_profile import BASES
 from epigone.planning.plan import Plan
 from epigone.report.escape import code_markdown, escape_markdown, fence_text, on_one_line, show_controls
 from epigone.report.views import (
@@ -124,10 +125,10 @@ def shorten_text(text: str, most: int) -> str:
 class ReportData:
     """All that the report page shows."""
 
-    name: str
-    """Of the run's folder, without the folders around it."""
+    folder: str
+    """Of the run, without the folders around it; of a voice with that of its run."""
     run: str
-    """The same as a person typed it, for commands: "runs/novel"."""
+    """The same as a person types it, for commands: "runs/novel"."""
     title: str
     """What the text is called."""
     events: Sequence[Event]
@@ -175,8 +176,8 @@ def render_report(data: ReportData) -> str:
         settings=data.settings,
         versions=list(data.versions.items()),
         run=quote_command(PurePath(data.run)),
-        python_name=repr(data.name),
-        python_folder=repr(f"{data.name}/model"),
+        python_name=repr(data.folder),
+        python_folder=repr(f"{data.folder}/model"),
     )
 
 
@@ -185,7 +186,7 @@ def _describe_model(data: ReportData, end: Finished | None) -> str:
     model = data.plan.model
     size, time = format_count(model.n_parameters), "" if end is None else f" in {format_seconds(end.seconds)}"
     learned = f"It learned from {format_bytes(data.n_bytes)} of text{time}."
-    return f"By a GPT-2 with {size} parameters, {describe_origin(data.plan, model.base)}. {learned}"
+    return f"By a GPT-2 with {size} parameters, {describe_origin(data.plan)}. {learned}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -385,8 +386,8 @@ class CardData:
     sources: Sequence[TrainingFile]
     base: str | None = None
     """The model it started from; None for one trained from scratch."""
-    base_included: bool = False
-    """Whether that is one of those that come with epigone."""
+    root: str = "none"
+    """What `base` was tuned from in the end; itself unless that is a run."""
     base_on_hub: bool = False
     """Whether `base` is a name on the Hugging Face hub, to be linked, and not a folder."""
     distilled: bool = False
@@ -416,6 +417,7 @@ def render_card(data: CardData) -> str:
             metadata=Markup(_card_metadata(data, best).to_yaml()),
             size=format_count(data.n_parameters),
             data=data,
+            base_included=data.root in BASES,
             kept="the best epoch" if best is None else describe_weights(best.epoch, best.share),
             columns=tuple(column.name for column in COLUMNS),
             epochs=[_mark_best(row) for row in epoch_table(data.evaluations)],

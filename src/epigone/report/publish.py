@@ -11,7 +11,7 @@ from epigone.errors import OutputError
 from epigone.evaluation.quiz import Question
 from epigone.evaluation.verdict import Judgement
 from epigone.files import exists, read_bytes, write_bytes
-from epigone.model.base_profile import BASES
+from epigone.model.base_profile import find_root, name_base
 from epigone.model.weights import read_temperature
 from epigone.report.pages import (
     GENERATOR,
@@ -32,6 +32,7 @@ from epigone.report.views import (
     name_text,
 )
 from epigone.runs.folder import RunFolder
+from epigone.runs.listing import is_voice, name_voices, run_name
 from epigone.settings import TrainSettings
 from epigone.training.events import (
     Evaluated,
@@ -65,7 +66,7 @@ def publish_curves(folder: RunFolder) -> None:
     if any(isinstance(event, Evaluated) for event in events):
         from epigone.report.curves import draw_curves  # matplotlib takes a second to load
 
-        for picture in draw_curves(events, folder.path, title=name_text(folder.read_receipt())):
+        for picture in draw_curves(events, folder.path, title=_make_title(folder)):
             write_bytes(folder.model / picture.name, picture.read_bytes())
 
 
@@ -79,7 +80,7 @@ def publish_share_card(folder: RunFolder) -> None:
     receipt, n_parameters = folder.read_receipt(), folder.read_manifest().plan.model.n_parameters
     read = format_bytes(receipt.train.n_bytes)
     about = f"written by a model of {format_count(n_parameters)} parameters that read {read}"
-    picture = draw_share_card(showcase.text, name_text(receipt), about)
+    picture = draw_share_card(showcase.text, _make_title(folder), about)
     if picture is not None:
         write_bytes(folder.card, picture)
     else:
@@ -102,7 +103,7 @@ def publish_card(folder: RunFolder) -> None:
     manifest, receipt = folder.read_manifest(), folder.read_receipt()
     plan, model = manifest.plan, manifest.plan.model
     data = CardData(
-        title=name_text(receipt),
+        title=_make_title(folder),
         n_parameters=model.n_parameters,
         evaluations=evaluations,
         sources=[
@@ -115,7 +116,7 @@ def publish_card(folder: RunFolder) -> None:
             for file in receipt.files
         ],
         base=None if model.fresh else model.base if model.base_revision else Path(model.base).resolve().name,
-        base_included=model.base in BASES,
+        root=name_base(find_root(model.base)),
         base_on_hub=bool(model.base_revision),
         distilled=bool(plan.teacher),
         samples=find_samples(events, best),
@@ -173,9 +174,9 @@ def read_report_data(folder: RunFolder) -> ReportData:
     manifest = folder.read_manifest()
     receipt, showcase = folder.read_receipt(), folder.read_showcase()
     return ReportData(
-        name=folder.path.resolve().name,
+        folder=_without_folders_around(folder.path),
         run=name_for_commands(folder.path),
-        title=name_text(receipt),
+        title=_make_title(folder),
         events=events,
         plan=manifest.plan,
         estimate=manifest.estimate,
@@ -195,7 +196,17 @@ def name_for_commands(path: Path) -> str:
     The page must not say where on this machine it was made.
     """
     whole = path.resolve()
-    return f"runs/{whole.name}" if whole.parent.name == "runs" else whole.name
+    around = whole.parents[2] if is_voice(whole) else whole.parent
+    return f"runs/{run_name(whole)}" if around.name == "runs" else run_name(whole)
+
+
+def _without_folders_around(path: Path) -> str:
+    whole = path.resolve()
+    return "/".join(whole.parts[-3:] if is_voice(whole) else whole.parts[-1:])
+
+
+def _make_title(folder: RunFolder) -> str:
+    return name_text(folder.read_receipt(), name_voices(folder.path.resolve()))
 
 
 def read_judgement(folder: RunFolder) -> Judgement | None:
@@ -208,7 +219,8 @@ def read_judgement(folder: RunFolder) -> Judgement | None:
 
 
 def list_changed(settings: TrainSettings) -> list[tuple[str, str]]:
-    """Name and value of the settings that are not the defaults."""
+    """Name and value of the settings that are not the defaults; of a path on this machine only its end."""
     usual = TrainSettings().model_dump()
     changed = {name: value for name, value in settings.model_dump().items() if value != usual[name]}
-    return [(name, json.dumps(value, ensure_ascii=False)) for name, value in changed.items()]
+    shown = {name: name_base(value) if isinstance(value, str) else value for name, value in changed.items()}
+    return [(name, json.dumps(value, ensure_ascii=False)) for name, value in shown.items()]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from epigone.errors import pluralize, quote_command
 from epigone.evaluation.verdict import SENSE_LIMITS, Judgement, Measure, Topic, Verdict, percent, roughly
+from epigone.model.base_profile import find_root, name_base
 from epigone.report.escape import on_one_line
 from epigone.settings import SELF
 from epigone.training.events import (
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 
 NO_NUMBER = "–"
+SHOWN_VOICES = 3
+"""In the name of a text; the others are counted."""
 NOTICEABLE = 0.02
 """Nats per token: a smaller rise of the validation loss is not called overfitting."""
 
@@ -344,7 +347,7 @@ def describe_plan(plan: Plan, estimate: Estimate | None = None) -> list[Row]:
     size = f"{pluralize(model.shape.n_layer, 'layer')}, {model.shape.n_embd} wide: {model.n_parameters:,} parameters"
     rate = f"{optimizer.learning_rate:.3g}, {schedule.name}, {schedule.warmup_ratio:.0%} warm-up"
     values = {
-        "start from": ("random weights" if model.fresh else model.base, "base"),
+        "start from": ("random weights" if model.fresh else describe_base(model.base), "base"),
         "size": (size, "size"),
         "vocabulary": (f"{model.shape.vocab_size:,} tokens", "vocab_size"),
         "block": (f"{plan.batch.block_size:,} tokens", "block_size"),
@@ -389,9 +392,15 @@ def compare_voices(voices: Mapping[str, Sequence[Evaluated]]) -> list[Row]:
     return rows
 
 
-def describe_origin(plan: Plan, base: str) -> str:
+def describe_base(base: str) -> str:
+    """A base and, where that is a run, what it was tuned from: "authors, which was tuned from small"."""
+    root = find_root(base)
+    return name_base(base) + (f", which was tuned from {name_base(root)}" if root not in (base, "none") else "")
+
+
+def describe_origin(plan: Plan) -> str:
     """How the weights came about: "fine-tuned from gpt2 and distilled from another model"."""
-    origin = "trained from scratch" if plan.model.fresh else f"fine-tuned from {base}"
+    origin = "trained from scratch" if plan.model.fresh else f"fine-tuned from {describe_base(plan.model.base)}"
     teacher = "a first run of the same plan" if plan.teacher == SELF else "another model"
     return origin + (f" and distilled from {teacher}" if plan.teacher else "")
 
@@ -435,18 +444,28 @@ def _describe_estimate(estimate: Estimate) -> list[Row]:
     ]
 
 
-def name_text(receipt: Receipt) -> str:
-    """What to call the text of a run: "Persuasion by Jane Austen", "Wilde novel and 2 more"."""
+def name_text(receipt: Receipt, voices: Sequence[str] = ()) -> str:
+    """What to call the text of a run: "Persuasion by Jane Austen", "Wilde novel and 2 more"; of `voices` theirs."""
+    if voices:
+        return on_one_line(", ".join(map(_as_words, voices[:SHOWN_VOICES]))) + _count_more(len(voices) - SHOWN_VOICES)
     first, n_more = receipt.files[0], len(receipt.files) - 1
     title = first.title or SAMPLE_TITLES.get(first.name) or _name_file(first.name)
     title += f" by {first.author}" if first.title and first.author else ""
-    return on_one_line(title) + (f" and {n_more:,} more" if n_more else "")
+    return on_one_line(title) + _count_more(n_more)
+
+
+def _count_more(n_more: int) -> str:
+    return f" and {n_more:,} more" if n_more > 0 else ""
 
 
 def _name_file(name: str) -> str:
     """A file's name without its folder and ending: "Wilde novel" for texts/wilde-novel.txt."""
-    words = re.sub(r"[-_\s]+", " ", PurePath(name.rpartition(":")[2] or name).stem).strip()
-    return words[:1].upper() + words[1:] or "Text"
+    return _as_words(PurePath(name.rpartition(":")[2] or name).stem) or "Text"
+
+
+def _as_words(name: str) -> str:
+    words = re.sub(r"[-_\s]+", " ", name).strip()
+    return words[:1].upper() + words[1:]
 
 
 def describe_receipt(receipt: Receipt) -> list[Row]:

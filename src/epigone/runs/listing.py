@@ -23,8 +23,8 @@ has to take it, and training that starts at that moment would be refused.
 """
 RUNS = Path("runs")
 """Where train puts runs."""
-VOICES = "voices"
-"""Folder in a run of several voices, with the run of each."""
+VOICES, LEARNED = "voices", "texts/learned"
+"""Folder in a run of several voices, with the run of each; and folder in that, with the text that each learned from."""
 MANIFESTS = ("run.json", "plan.json")
 """The second is that of format 1."""
 WEIGHTS = "model/model.safetensors"
@@ -62,6 +62,27 @@ def list_runs(folder: Path) -> list[RunOverview]:
 def list_voice_folders(run: Path) -> list[Path]:
     """The runs of a run's voices, by name."""
     return sorted(list_run_folders(run / VOICES))
+
+
+def is_voice(run: Path) -> bool:
+    """Whether a run is that of a voice."""
+    whole = run.absolute()
+    return whole.parent.name == VOICES and looks_like_run(whole.parent.parent)
+
+
+def run_name(run: Path) -> str:
+    """A run's name for commands: that of its folder, or RUN/VOICE."""
+    whole = run.absolute()
+    return f"{whole.parent.parent.name}/{whole.name}" if is_voice(run) else whole.name
+
+
+def name_voices(run: Path) -> list[str]:
+    """The voices in a run's text: its own where it is that of a voice; none where it is one of no voices."""
+    if is_voice(run):
+        return [run.absolute().name]
+    with suppress(OSError):
+        return sorted(place.name for place in (run / VOICES / LEARNED).iterdir())
+    return []
 
 
 def list_run_folders(folder: Path) -> list[Path]:

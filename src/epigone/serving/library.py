@@ -25,7 +25,7 @@ from epigone.model.decoder import Decoder, FastDecoder, open_decoder
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.run import open_generator, open_run
 from epigone.runs.folder import RunFolder
-from epigone.runs.listing import list_voice_folders
+from epigone.runs.listing import list_voice_folders, run_name
 from epigone.runs.repair import CONFIG_AND_TOKENIZER
 from epigone.serving.answers import ApiError, translate
 from epigone.serving.engine import MOST_ROWS
@@ -187,10 +187,10 @@ class ModelLibrary:
 
     def list_models(self) -> list[ServedModel]:
         """Those that are named, then runs, the newest first, then bases. No two have the same name."""
-        runs = [*self._named, *self._list_runs()]
+        runs = [path for run in [*self._named, *self._list_runs()] for path in (run, *list_voice_folders(run))]
         found: dict[str, ServedModel] = {}
         for folder in dict.fromkeys(path.resolve() for path in runs):
-            name = _choose_name(folder.name, found)
+            name = _choose_name(run_name(folder), found)
             found[name] = ServedModel(name=name, kind="run", folder=folder)
         for base in BASES if self._with_bases else ():
             name = _choose_name(base, found)
@@ -202,8 +202,7 @@ class ModelLibrary:
             return []
         with suppress(OSError):
             found = [path for path in self._runs.iterdir() if path.is_dir() and _is_run(path)]
-            runs = sorted(found, key=_read_time, reverse=True)
-            return [path for run in runs for path in (run, *list_voice_folders(run))]
+            return sorted(found, key=_read_time, reverse=True)
         return []
 
     def find(self, name: str) -> ServedModel:

@@ -17,7 +17,7 @@ from epigone.errors import EpigoneError
 from epigone.model.gpt2 import read_shape
 from epigone.model.weights import read_temperature
 from epigone.runs.folder import RunFolder
-from epigone.runs.listing import QUIET_SECONDS, find_state
+from epigone.runs.listing import QUIET_SECONDS, find_state, name_voices
 from epigone.runs.records import NAME_OF_EVENT, ModelFacts, Receipt, decode_event
 from epigone.serving.library import ServedModel
 from epigone.text_reuse.hashing import locate_characters
@@ -131,7 +131,7 @@ def _make_title(folder: RunFolder) -> str:
     """The names of its first texts, else the name of its folder."""
     with suppress(EpigoneError, OSError):
         receipt: Receipt = folder.read_receipt()
-        names = [PurePath(file.name).stem for file in receipt.files]
+        names = name_voices(folder.path) or [PurePath(file.name).stem for file in receipt.files]
         return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
     return folder.path.name
 
