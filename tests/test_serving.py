@@ -259,6 +259,13 @@ def test_what_is_wrong_is_named_and_harms_nothing(client: TestClient, fields: di
     assert list_texts(complete(client, PROMPT, max_tokens=1))
 
 
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/audio/speech", "/nothing"])
+def test_an_address_that_is_not_there_is_said_so_whatever_the_method(client: TestClient, path: str) -> None:
+    for answer in (client.get(path), client.post(path, json={"input": "x"})):
+        assert answer.status_code == 404 and "nothing at this address" in answer.json()["error"]["message"]
+    assert client.get("/v1/completions").status_code == 405
+
+
 def test_models_are_listed(client: TestClient) -> None:
     listed = client.get("/v1/models").json()
     assert [model["id"] for model in listed["data"]] == ["run"]

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
@@ -224,14 +224,29 @@ async def _answer_no_one(_request: Request, _error: Exception) -> Response:
 
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    status = 404 if request.url.path in NO_CONVERSATION else error.status_code
-    kinds = {404: "There is nothing at this address.", 405: "This address has no such method."}
-    message = kinds.get(status, "The request cannot be answered.")
+    methods = _list_methods(request)
     if request.url.path in NO_CONVERSATION:
         message = "These models continue a text and hold no conversation: ask POST /v1/completions, with a prompt."
+        status = 404
+    elif methods:
+        status, message = 405, f"This address is for {' and '.join(methods)}, not for {request.method}."
+    else:
+        status = 404 if error.status_code == 405 else error.status_code
+        missing = "There is nothing at this address: /openapi.json lists what there is."
+        message = missing if status == 404 else "The request cannot be answered."
     answer = answer_error(ApiError(status, message, kind="not_found_error"))
-    answer.headers.update(error.headers or {})
+    answer.headers.update({**(error.headers or {}), **({"Allow": ", ".join(methods)} if status == 405 else {})})
     return answer
+
+
+def _list_methods(request: Request) -> list[str]:
+    """Those that the request's address has, where its own is none of them."""
+    found = [
+        route
+        for route in list_routes()
+        if isinstance(route, Route) and route.matches(request.scope)[0] == Match.PARTIAL
+    ]
+    return sorted({method for route in found for method in route.methods or ()} - {"HEAD"})
 
 
 async def _answer_crash(_request: Request, _error: Exception) -> Response:
