@@ -191,6 +191,17 @@ def test_words_after_the_run_are_the_prompt() -> None:
     assert "--unit words" in command("write", run, "--length", "100", "words").err
 
 
+def test_a_prompt_may_come_from_standard_input() -> None:
+    run = shared_run().path
+    told = command("write", run, "-p", "From fairest\ncreatures", "-l", "8")
+    for arguments in (["-p", "-"], ["-"]):
+        assert (
+            command("write", run, *arguments, "-l", "8", stdin="\ufeffFrom fairest\r\ncreatures\r\n".encode()) == told
+        )
+    refused = command("write", run, "--prompt", "-", "--interactive")
+    assert refused.code == 2 and "--prompt -" in refused.err
+
+
 @pytest.mark.parametrize("kind", ["interrupt", "memory", "option", "command", "value"])
 def test_every_error_is_json_under_json(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**_: object) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 UNITS = ("tokens", "words", "characters")
 PARTS = ("pages", "page", "chapters", "chapter", "paragraphs", "paragraph", "sentences", "sentence", "lines", "line")
+STANDARD_INPUT = "-"
 CURLY = "“”„"
 """Quotation marks that a shell takes for letters."""
 OutputMode = Literal["text", "json", "interactive", "sources"]
@@ -44,6 +46,7 @@ OutputMode = Literal["text", "json", "interactive", "sources"]
     examples="""
         epigone write                                   with the newest run
         epigone write novel --prompt "It was"
+        epigone write novel --prompt - < chapter.txt    goes on where a file ends
         epigone write novel -n 5 -l 200 --unit words --stop-at paragraph
         epigone write novel --interactive               in turns with the model
         epigone write austen --mix poe:0.4              in two voices at once
@@ -60,7 +63,7 @@ OutputMode = Literal["text", "json", "interactive", "sources"]
     text="Name or folder of a run, folder of a model, or a GPT-2 on the Hugging Face Hub. [default: the newest run]",
 )
 @click.argument("prompt_words", cls=Argument, nargs=-1, metavar="[PROMPT]", text="Short for --prompt.")
-@click.option("-p", "--prompt", cls=Option, metavar="TEXT", help="Text to continue.")
+@click.option("-p", "--prompt", cls=Option, metavar="TEXT", help="Text to continue; - reads it from standard input.")
 @click.option("--voice", cls=Option, metavar="NAME", help="Of a run of several voices, write in this one.")
 @click.option(
     "-b",
@@ -110,6 +113,8 @@ def write(  # noqa: PLR0913  # its arguments are its options
     mode = choose_output_mode(json=as_json, interactive=interactive, show_source=show_source)
     name, prompt_words = choose_model(run, prompt_words, base, quiet=quiet)
     prompt = choose_prompt(prompt_words, prompt)
+    if prompt == STANDARD_INPUT:
+        prompt = read_prompt(mode)
     if voice is not None:
         name = choose_voice(name, voice)
     settings = settings.model_copy(update={"mix": find_mixed(settings.mix, name)})
@@ -191,6 +196,14 @@ def choose_prompt(words: Sequence[str], prompt: str | None) -> str:
             hint=f"If they are one, it needs straight quotation marks: {joined}. Else leave out one of the two.",
         )
     return " ".join(words)
+
+
+def read_prompt(mode: OutputMode) -> str:
+    """The prompt from standard input, without the line end that editors put behind a text. Raises SettingsError."""
+    if mode == "interactive":
+        raise _not_with_interactive("--prompt -")
+    text = sys.stdin.buffer.read().decode("utf-8-sig", "replace").replace("\r\n", "\n")
+    return text.removesuffix("\n")
 
 
 def _check_length(words: Sequence[str], prompt: str | None) -> None:
