@@ -240,7 +240,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 
 def _list_methods(request: Request) -> list[str]:
-    """Those that the request's address has, where its own is none of them."""
+    """Those that the request's address is for, if not for its own."""
     found = [
         route
         for route in list_routes()
