@@ -247,6 +247,27 @@ def test_markdown_gives_its_words(markdown: str, text: str) -> None:
 @pytest.mark.parametrize(
     "matter",
     [
+        'author: "Ann Lee"  # that is me',
+        "author: [Ann Lee]",
+        "Authors:\n  - 'Ann Lee'",
+        "authors:\n- name: Ann Lee\n  url: https://example.org",
+        "author:\n  name: Ann Lee\n  twitter: ann",
+    ],
+    ids=["comment", "list", "lines", "fields", "named"],
+)
+def test_front_matter_names_an_author_in_many_ways(write: Write, matter: str) -> None:
+    path = write("a.md", f"---\ntitle: Rain\n{matter}\ndraft: no\n---\nIt rained.\n")
+    assert read(path).files[0].author == "Ann Lee"
+
+
+def test_several_authors_of_a_post_are_all_named(write: Write) -> None:
+    for number, matter in enumerate(('authors: ["Ann", Ben]', "authors:\n  - Ann\n  - Ben")):
+        assert read(write(f"{number}.md", f"---\n{matter}\n---\nIt rained.\n")).files[0].author == "Ann, Ben"
+
+
+@pytest.mark.parametrize(
+    "matter",
+    [
         '---\ntitle: "Rain"\nauthor: Ann\ndate: 2020-01-02\n---\n',
         "+++\ntitle = 'Rain'\nauthor = 'Ann'\ndate = 2020-01-02\n+++\n",
     ],

@@ -84,6 +84,33 @@ def test_chats_are_divided_by_the_people_that_are_named(tmp_path: Path) -> None:
     assert anna.settings.speaker == ()  # it is not a chat any more
 
 
+def make_documents(folder: Path) -> list[str]:
+    """Two web pages, a post and records, by two authors whose names are spelled in several ways."""
+    text = sonnets(40_000)
+    parts = [text[at : at + 6_000] for at in range(0, 36_000, 6_000)]
+    for name, author, part in zip(("one.html", "two.html"), ("Ann Lee", "Lee, Ann"), parts[:2], strict=True):
+        page = f"<html><head><meta name=author content='{author}'></head><body><p>{part}</p></body></html>"
+        (folder / name).write_text(page, "utf-8")
+    (folder / "post.md").write_text(f"---\nauthor: ben  MARSH\n---\n\n{parts[2]}", "utf-8")
+    by = zip(("Ben Marsh", "ANN LEE", "Ben Marsh"), parts[3:], strict=True)
+    records = [json.dumps({"author": author, "text": part}) for author, part in by]
+    (folder / "all.jsonl").write_text("\n".join(records), "utf-8")
+    return [str(folder / name) for name in ("one.html", "two.html", "post.md", "all.jsonl")]
+
+
+def test_documents_are_divided_by_the_authors_that_they_name(tmp_path: Path) -> None:
+    texts, settings = make_documents(tmp_path), TrainSettings(by="author")
+    found = []
+    for place in ("new", "from the caches"):
+        _, ann, ben = divide_voices(texts, settings, tmp_path / place)
+        assert (ann.folder.name, ben.folder.name) == ("Ann-Lee", "Ben-Marsh")
+        found.append([len(read(*run.texts, str(run.settings.validation))) for run in (ann, ben)])
+    assert found[0] == found[1] == pytest.approx([18_000, 18_000], rel=0.03)
+    (tmp_path / "nameless.md").write_text(sonnets(3_000), "utf-8")
+    with pytest.raises(SettingsError, match=r"nameless.md does not name its author\."):
+        divide_voices([*texts, str(tmp_path / "nameless.md")], settings, tmp_path / "not")
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

@@ -8,12 +8,14 @@ of the voices in its folder `voices`. All are stock models that began from the s
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from epigone.corpus.corpus import (
     Corpus,
+    Document,
     FileReceipt,
     StageCallback,
     ignore_stages,
@@ -160,18 +162,30 @@ def _list_places(texts: Sequence[str]) -> Iterator[Path]:
 
 
 def _divide_by_author(corpus: Corpus) -> Mapping[str, Corpus]:
-    by_author: dict[str, list[int]] = {}
-    for place, document in enumerate(corpus.documents):
-        if not document.receipt.author:
-            raise SettingsError(
-                f"{document.name} does not name its author.",
-                hint="Put the texts of each author into a folder of their own: --by folder.",
-            )
-        by_author.setdefault(_as_name(document.receipt.author), []).append(place)
+    if nameless := list(dict.fromkeys(one.name for one in corpus.documents if not _order_words(one.author))):
+        count = f" (and {len(nameless) - 1:,} more do not)" if len(nameless) > 1 else ""
+        raise SettingsError(
+            f"{nameless[0]} does not name its author{count}.",
+            hint="Put the texts of each author into a folder of their own: --by folder.",
+        )
+    by_author: dict[tuple[str, ...], list[Document]] = {}
+    for document in corpus.documents:
+        by_author.setdefault(_order_words(document.author), []).append(document)
+    named = sorted((_as_name(_choose_spelling(several)), several) for several in by_author.values())
     return {
-        name: make_corpus([corpus.documents[place] for place in places], corpus.skipped if not number else ())
-        for number, (name, places) in enumerate(sorted(by_author.items()))
+        name: make_corpus(several, corpus.skipped if not number else ()) for number, (name, several) in enumerate(named)
     }
+
+
+def _order_words(author: str) -> tuple[str, ...]:
+    """Equal for "Wilde, Oscar" and "OSCAR WILDE"."""
+    return tuple(sorted(re.findall(r"\w+", author.casefold())))
+
+
+def _choose_spelling(documents: Sequence[Document]) -> str:
+    """How an author is most often spelled, with the first name first."""
+    counts = Counter(document.author for document in documents)
+    return max(counts, key=lambda author: ("," not in author, not author.islower(), counts[author], author))
 
 
 def _as_name(text: str) -> str:

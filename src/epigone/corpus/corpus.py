@@ -283,6 +283,8 @@ class Document:
     text: Text
     receipt: FileReceipt
     """Of the file that it is in, which may have more documents in it."""
+    author: str = ""
+    """What it says of itself; the receipt has the author of its file's first document."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -322,7 +324,7 @@ def pack_documents(documents: Sequence[Document]) -> bytes:
     known: list[object] = [getattr(receipt, name) for name in PACKED]
     cuts = [[getattr(cut, name) for name in CUT_FIELDS] for cut in receipt.cuts]
     dropped = [[getattr(part, name) for name in DROPPED_FIELDS] for part in receipt.dropped]
-    found = [known, cuts, dropped, [document.text[:] for document in documents]]
+    found = [known, cuts, dropped, [(document.text[:], document.author) for document in documents]]
     return ENCODER.encode(found).encode("utf-8", "surrogatepass")
 
 
@@ -330,7 +332,7 @@ def restore_documents(entry: bytes, source: Source, spooler: TextSpooler) -> lis
     """The documents that were packed, as if they had been read from this source. Raises OutputError."""
     known, cuts, dropped, found = json.loads(entry.decode("utf-8", "surrogatepass"))
     texts: list[Text] = []
-    for text in found:
+    for text, _ in found:
         spooler.add(text)
         texts.append(spooler.finish())
     given: dict[str, Any] = {
@@ -339,7 +341,10 @@ def restore_documents(entry: bytes, source: Source, spooler: TextSpooler) -> lis
     given["cuts"] = tuple(Cut(**dict(zip(CUT_FIELDS, cut, strict=True))) for cut in cuts)
     given["dropped"] = tuple(Dropped(**dict(zip(DROPPED_FIELDS, part, strict=True))) for part in dropped)
     receipt = FileReceipt(name=source.name, address=source.find_address(), **given)
-    return [Document(name=source.name, text=text, receipt=receipt) for text in texts]
+    return [
+        Document(name=source.name, text=text, receipt=receipt, author=author)
+        for text, (_, author) in zip(texts, found, strict=True)
+    ]
 
 
 def read_corpus(
@@ -465,7 +470,10 @@ def _anonymize_file(documents: Sequence[Document], anonymizer: Anonymizer, spool
         replaced=tuple(Replaced(what, count) for what, count in counts.items() if count),
         **counter.as_counts(),
     )
-    return [Document(name=receipt.name, text=text, receipt=receipt) for text in texts]
+    return [
+        replace(one, name=receipt.name, text=text, receipt=receipt, author=anonymizer.replace(one.author))
+        for one, text in zip(documents, texts, strict=True)
+    ]
 
 
 class _Progress:
@@ -668,12 +676,12 @@ class _Reading:
         )
         furniture = DropLog()  # apart, since the cache keeps what the reader has left out
         receipt = self._start_receipt(furniture if known.name in WITH_PAGES else None, hashes=False)
-        texts, first = list[Text](), None
+        texts, first = list[tuple[Text, str]](), None
         found = parse_cache.parse(known, file, context, sha256) if self.caches else known.read(file, context)
         for parsed in found:
             first = first or (parsed.title, parsed.author, parsed.date)
             if text := self._clean(parsed.text, receipt):
-                texts.append(text)
+                texts.append((text, to_valid(parsed.author)))
         self.progress.add(n_bytes)
         self.speakers.add(speakers)
         self._need_speakers(source, known.title, speakers)
@@ -700,7 +708,7 @@ class _Reading:
             dropped=context.drops.list(),
             notes=tuple(map(to_valid, (*context.notes, *speakers.describe_all()))),
         )
-        return [Document(name=source.name, text=text, receipt=finished) for text in texts]
+        return [Document(name=source.name, text=text, receipt=finished, author=author) for text, author in texts]
 
     def _clean(self, text: str, receipt: ReceiptBuilder) -> Text | None:
         """A document's text without boilerplate and page furniture; None if nothing is left."""

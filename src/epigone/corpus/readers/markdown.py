@@ -17,7 +17,7 @@ FRONT_MATTER = re.compile(
     r"|\+\+\+[ \t]*\n(?=[\w-]+[ \t]*=)(.*?)\n\+\+\+)[ \t]*(?:\n|\Z)",
     re.S,
 )
-FIELD = re.compile(r"^(title|author|date)[ \t]*[:=][ \t]*(\S[^\n]*)$", re.M | re.I)
+FIELD = re.compile(r"^(title|date)[ \t]*[:=][ \t]*(\S[^\n]*)$", re.M | re.I)
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 TEMPLATE_FENCE = re.compile(r"[ \t]*\{(?:%|\{<|\{%)[ \t]*(highlight|high|code|codeblock)\b")
 """Blocks of code as Jekyll and Hugo write them."""
@@ -37,6 +37,9 @@ TABLE_RULE = re.compile(r" {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+\|
 ADDRESS = r"(?:\([^()\n]*(?:\([^()\n]*\)[^()\n]*)?\)|\[[^\[\]\n]*\])"
 COMMENT = re.compile(r"<!--(?:(?!-->|<!--).)*-->", re.S)
 TEMPLATE = re.compile(r"\{%[^{}\n]*%\}|\{\{[^{}\n]*\}\}")
+AUTHORS = re.compile(r"^authors?[ \t]*[:=][ \t]*([^\n]*)((?:\n[ \t]*-[^\n]*|\n[ \t]+[^\n]*)*)", re.M | re.I)
+"""Names in the same line, or in the lines under it, which are a list or have fields of their own."""
+NAME = re.compile(r"^[ \t]*(?:-[ \t]*)?(?:name[ \t]*:)?[ \t]*([^:\n]+)$", re.M | re.I)
 IMAGE = re.compile(rf"!\[([^\[\]\n]*)\]{ADDRESS}|!\[\[([^\[\]\n]+)\]\]")
 LINK = re.compile(rf"(?<!!)\[([^\[\]\n]*(?:\n[^\[\]\n]+)?)\]{ADDRESS}")
 WIKI = re.compile(r"\[\[(?:[^\[\]|\n]+\|)?([^\[\]|\n]+)\]\]")
@@ -59,18 +62,31 @@ def recognise(beginning: Beginning) -> bool:
 def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     """The one document of a file. Its lines stay as they are."""
     text = context.decode(context.limits.read_part(file))
-    fields: dict[str, str] = {}
+    fields, found = dict[str, str](), ""
     if matter := FRONT_MATTER.match(text):
         found = matter[1] or matter[2] or ""
         context.drops.add("front matter", found)
-        fields = {name.lower(): value.strip(" \t\"'[]") for name, value in FIELD.findall(found)}
+        fields = {name.lower(): _without_quotes(value) for name, value in FIELD.findall(found)}
         text = text[matter.end() :]
     yield ParsedDocument(
         text=strip_markdown(text, context.drops, keep_code=context.settings.code == "keep"),
         title=fields.get("title", ""),
-        author=fields.get("author", ""),
+        author=_find_author(found),
         date=fields.get("date", ""),
     )
+
+
+def _find_author(matter: str) -> str:
+    found = AUTHORS.search(matter)
+    if found is None:
+        return ""
+    line, under = found[1].partition(" #")[0].strip(), found[2]
+    names = line[1:].split(",") if line.startswith("[") else [line] if line else NAME.findall(under)
+    return ", ".join(filter(None, map(_without_quotes, names)))
+
+
+def _without_quotes(value: str) -> str:
+    return value.strip(" \t\"'[]")
 
 
 MARKDOWN = Format(

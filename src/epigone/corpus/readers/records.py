@@ -240,7 +240,7 @@ def _make_document(record: Record, fields: Fields, context: ReadContext, *, is_f
         return None
     text = "\n\n".join(found) + "\n"
     if not is_first:  # the receipt has the title of the first one
-        return ParsedDocument(text=text)
+        return ParsedDocument(text=text, author=author)
     return ParsedDocument(
         text=text,
         title=clean_name(read_field(record, fields.title)) if fields.title else "",
