@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import random
+import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
@@ -12,7 +13,9 @@ import pytest
 
 from epigone.corpus.corpus import collecting_seldom
 from epigone.corpus.encoding import DecodedText, decode, read_pieces
-from epigone.corpus.readers import layout
+from epigone.corpus.furniture.contents import find_listings, name_listing
+from epigone.corpus.furniture.spans import Lines
+from epigone.corpus.readers import layout, markdown
 from epigone.corpus.readers.layout import ITALIC, ITALIC_END
 from epigone.corpus.readers.reader import Beginning, find_suffix
 from epigone.errors import TextError, TextUnreadable
@@ -37,6 +40,41 @@ def test_what_is_not_seen_is_removed_as_by_the_regular_expression() -> None:
     texts = [draw(generator, "aé \t\n\r\f\x01\x7f\xa0\xad\u200b\u200e\ufeff\ue001") for _ in range(2_000)]
     for text in texts:
         assert layout.drop_invisible(text) == layout.INVISIBLE.sub("", text), ascii(text)
+
+
+SLOW_PATTERNS = {
+    "LINK": re.compile(rf"(?<!!)\[([^\[\]\n]*(?:\n[^\[\]\n]+)?)\]{markdown.ADDRESS}"),
+    "STRONG": re.compile(
+        r"\*\*(?=\S)((?:[^*\n]|\*(?!\*))+)(?<=\S)\*\*|(?<!\w)__(?=\S)((?:[^_\n]|_(?!_))+)(?<=\S)__(?!\w)"
+    ),
+    "ITALIC": re.compile(r"(?<![*\w\\])\*(?=[^\s*])([^*\n]*(?:\n[^*\n]+)*)(?<=[^\s\\])\*(?![*\w])"),
+    "CODE": re.compile(r"(?<!`)(`{1,3})(?!`)([^`\n]+)(?<!`)\1(?!`)"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "signs"), [("LINK", "ab![]]() \n"), ("STRONG", "a *_\n*_b"), ("ITALIC", "a *\\\n*_"), ("CODE", "a`\n` ")]
+)
+def test_what_markdown_marks_is_found_as_by_patterns_that_look_behind_first(name: str, signs: str) -> None:
+    generator, quick, n_found = random.Random(3), getattr(markdown, name), 0
+    for _ in range(3_000):
+        text = draw(generator, signs, 16)
+        found = [(match.span(), match.groups()) for match in SLOW_PATTERNS[name].finditer(text)]
+        assert found == [(match.span(), match.groups()) for match in quick.finditer(text)], text
+        n_found += len(found)
+    assert n_found > 10
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["CONTENTS", "_Contents._", "Inhaltsverzeichnis", "Table des Matières", "ÍNDICE", "СОДЕРЖАНИЕ", "LIST OF PLATES"],
+)
+@pytest.mark.parametrize("change", ["ss", "sſ", "iİ", "Iı"])
+def test_a_heading_is_looked_at_however_it_is_written(heading: str, change: str) -> None:
+    heading = heading.replace(*change)
+    entries = "".join(f"{number}. Chapter {number} ..... {number * 10}\n" for number in range(1, 9))
+    lines = Lines(f"A Book\n\n{heading}\n\n{entries}\nIt rained.\n")
+    assert bool(name_listing(heading)) == bool(list(find_listings(lines)))
 
 
 def test_a_small_file_is_decoded_as_a_large_one_is() -> None:

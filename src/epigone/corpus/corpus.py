@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import groupby, islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypedDict
 
@@ -321,10 +322,10 @@ def list_files(documents: Iterable[Document]) -> tuple[FileReceipt, ...]:
 def pack_documents(documents: Sequence[Document]) -> bytes:
     """All documents of one file, for the cache of small files."""
     receipt = documents[0].receipt
-    known: list[object] = [getattr(receipt, name) for name in PACKED]
-    cuts = [[getattr(cut, name) for name in CUT_FIELDS] for cut in receipt.cuts]
-    dropped = [[getattr(part, name) for name in DROPPED_FIELDS] for part in receipt.dropped]
-    found = [known, cuts, dropped, [(document.text[:], document.author) for document in documents]]
+    cuts = list(map(attrgetter(*CUT_FIELDS), receipt.cuts))
+    dropped = list(map(attrgetter(*DROPPED_FIELDS), receipt.dropped))
+    texts = [(document.text[:], document.author) for document in documents]
+    found = [attrgetter(*PACKED)(receipt), cuts, dropped, texts]
     return ENCODER.encode(found).encode("utf-8", "surrogatepass")
 
 

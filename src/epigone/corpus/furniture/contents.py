@@ -16,6 +16,19 @@ CONTENTS = re.compile(
     re.I,
 )
 PICTURES = re.compile(r"(?:(?:the )?list of )?(?:illustrations|plates|full[- ]page plates)", re.I)
+WORDS = (
+    "contents",
+    "inhalt",
+    "table des mati",
+    "sommaire",
+    "ndice",
+    "содержание",
+    "оглавление",
+    "illustrations",
+    "plates",
+)
+"""Each has one of them, but for letters in `FOLDED`, which equal others where capitals do not count."""
+FOLDED = "ıİſ"
 LETTERS = frozenset("cCtTiIíÍsSсСоОpPlLfF")
 """Their first ones."""
 LONGEST_NAME = 50
@@ -54,10 +67,14 @@ MOST_MISSES = 2
 
 def find_listings(lines: Lines) -> Iterator[Span]:
     """All tables of contents and lists of pictures."""
+    short = [(number, line) for number, line in enumerate(lines.stripped) if 0 < len(line) <= LONGEST_NAME]
+    shown = "\n".join([line for _, line in short]).lower()
+    if not any(word in shown for word in WORDS) and not any(sign in lines.text for sign in FOLDED):
+        return
     headings: dict[str, list[tuple[str, int]]] | None = None
     n_tried = 0
-    for first, line in enumerate(lines.stripped):
-        what = name_listing(line) if 0 < len(line) <= LONGEST_NAME else ""  # most lines are not looked at
+    for first, line in short:
+        what = name_listing(line)
         if not what or (first and lines.stripped[first - 1] and not RULE.fullmatch(lines.stripped[first - 1])):
             continue  # not such a heading, or the end of a paragraph
         n_tried += 1

@@ -46,6 +46,8 @@ ARTICLES: tuple[Callable[[Element], bool], ...] = (
     lambda element: element.attributes.get("id") == "content",
 )
 """How a page marks its article."""
+MARKED = ("main", "article")
+"""Elements that mark one without attributes."""
 SHARE_OF_ARTICLE = 0.4
 """Of the page's text: an element that is marked as the article and has less is a teaser."""
 SHARE_OF_LINKS, FEWEST_LINKS = 0.7, 3
@@ -69,8 +71,9 @@ class Article:
         """The element that says that it is the article, if it has a good part of the text, else the whole page."""
         body = next(self.page.find("body"), None) or next(self.page.find("html"), None)
         n_all = sum(element.n_text for element in self.page.elements if element.parent is None)
+        perhaps = [element for element in self.page.elements if element.attributes or element.tag in MARKED]
         for is_marked in ARTICLES:
-            found = [element for element in self.page.elements if is_marked(element)]
+            found = [element for element in perhaps if is_marked(element)]
             if len(found) == 1 and found[0].n_text >= SHARE_OF_ARTICLE * n_all:
                 return found[0]
         return body

@@ -42,6 +42,8 @@ ENDS_BEFORE = {
     "body": ("head",),
 }
 """Elements that end before another one of a kind begins."""
+SUPPLIES = BLOCKS | {*ENDS_BEFORE, "a"}
+"""Elements before which others may end."""
 WALLS = frozenset(("td", "th", "table", "ul", "ol", "dl", "html", "body"))
 """Elements that an end tag of something else does not reach out of."""
 MOST_DIGITS = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{7,});?")
@@ -117,10 +119,11 @@ class _Parser:
         self._tag = TAG
 
     def parse(self) -> Page:
-        source, position = self.source, 0
-        while (start := source.find("<", position)) >= 0:
+        source, position, find = self.source, 0, self.source.find
+        while (start := find("<", position)) >= 0:
             if start > position:
-                self._add_text(unescape(source[position:start]))
+                text = source[position:start]
+                self._add_text(unescape(text) if "&" in text else text)
             position = self._read_tag(start)
         self._add_text(unescape(source[position:]))
         while self._open:
@@ -129,13 +132,17 @@ class _Parser:
 
     def _read_tag(self, start: int) -> int:
         """Read what begins with "<", and return where it ends."""
-        if match := self._match_tag(start):
-            name = match[2].lower()
-            if match[1]:
+        match = (self._tag.match(self.source, start) if self._can_end else None) or self._match_tag(start)
+        if match:
+            slash, name, attributes = match.groups()
+            name = name.lower()
+            if slash:
                 self._end(name)
-                return match.end()
-            self._start(name, match[3])
-            return self._read_raw(name, match.end()) if name in RAW else match.end()
+            else:
+                self._start(name, attributes)
+                if name in RAW:
+                    return self._read_raw(name, match.end())
+            return match.end()
         following = self.source[start + 1 : start + 2]
         if following and following in "!?/":
             return self._skip_comment(start)
@@ -176,26 +183,32 @@ class _Parser:
         if not text:
             return
         self.page.steps.append(text)
-        if self._open and self._open[-1].tag not in ("script", "style"):
+        if not self._open or text in (" ", "\n"):
+            return
+        above = self._open[-1]
+        if above.tag not in ("script", "style"):
             n = len(text) - text.count(" ") - text.count("\n") - text.count("\t") - text.count("\r")
-            self._open[-1].n_text += n
+            above.n_text += n
             if self._counts["a"]:
-                self._open[-1].n_linked += n
+                above.n_linked += n
 
     def _start(self, name: str, attributes: str) -> None:
-        self._supply_ends(name)
-        if name not in VOID and len(self._open) >= DEEPEST_ELEMENTS:
+        if name in SUPPLIES:
+            self._supply_ends(name)
+        steps, elements, opened, is_void = self.page.steps, self.page.elements, self._open, name in VOID
+        if not is_void and len(opened) >= DEEPEST_ELEMENTS:
             return  # no text needs more, and it stays a part of what it is in
-        if not len(self.page.elements) % 1024:
+        if not len(elements) % 1024:
             self.limits.check_time()
-        element = Element(name, _read_attributes(attributes), self._open[-1] if self._open else None, 0)
-        self.page.elements.append(element)
-        self.page.steps.append(element)
-        element.first = element.end = len(self.page.steps)
-        if name in VOID:
-            self.page.steps.append(End(element))
+        place = len(steps) + 1
+        found = _read_attributes(attributes) if attributes else {}
+        element = Element(name, found, opened[-1] if opened else None, place, place)
+        elements.append(element)
+        steps.append(element)
+        if is_void:
+            steps.append(End(element))
             return
-        self._open.append(element)
+        opened.append(element)
         self._counts[name] += 1
 
     def _supply_ends(self, name: str) -> None:
@@ -211,6 +224,9 @@ class _Parser:
     def _end(self, name: str, inside: tuple[str, ...] = ()) -> None:
         """End an element of this name, and those in it, unless there is none or it is behind a wall."""
         if not self._counts[name]:
+            return
+        if self._open[-1].tag == name:  # as in most pages always
+            self._end_last()
             return
         for number in range(len(self._open) - 1, -1, -1):
             tag = self._open[number].tag
@@ -247,9 +263,10 @@ def _read_attributes(source: str) -> dict[str, str]:
 def walk(page: Page, root: Element | None, is_left_out: Callable[[Element], bool]) -> Iterator[Step]:
     """The steps of an element, itself included, or of the whole page, without the elements that are left out."""
     number, last = (root.first - 1, root.end + 1) if root else (0, len(page.steps))
+    steps = page.steps
     while number < last:
-        step = page.steps[number]
-        if isinstance(step, Element) and is_left_out(step):
+        step = steps[number]
+        if type(step) is Element and is_left_out(step):
             number = step.end + 1
             continue
         yield step
