@@ -264,3 +264,11 @@ def test_a_huge_tokenizer_takes_moments(base: Path, counting: Counting) -> None:
     with counting("a huge vocabulary") as tries, pytest.raises(BaseUnusable), tries.one():
         load_tokenizer(base)
     assert time.perf_counter() - began < 20
+
+
+def test_a_tokenizer_is_read_once_until_its_files_change(base: Path) -> None:
+    first = load_tokenizer(base)
+    assert load_tokenizer(base) is first
+    spoil_tokenizer(base, lambda values: values["model"].pop("vocab"))
+    with pytest.raises(BaseUnusable):
+        load_tokenizer(base)

@@ -21,7 +21,7 @@ from epigone.generation.known_words import (
     list_words,
     read_words,
 )
-from epigone.generation.sampling import TokenSampler, pick_tokens
+from epigone.generation.sampling import TokenSampler, _Redraw, pick_tokens
 from epigone.generation.whole_characters import CharacterGuard, list_beginnings
 from epigone.model.base_profile import BASES
 from epigone.model.decoder import make_decoder
@@ -279,6 +279,19 @@ def test_one_row_is_drawn_as_among_others(how: dict[str, float]) -> None:
     drawn = [int(pick_tokens(scores[:1], alone.rows)) for _ in range(300)]
     assert drawn == [int(pick_tokens(scores, among.rows)[0]) for _ in range(300)]
     assert len(set(drawn)) > 3
+
+
+@pytest.mark.parametrize("how", [{}, {"top_p": 0.6, "temperature": 1.3}, {"min_p": 0.02}, {"top_k": 40}], ids=str)
+def test_what_is_drawn_in_place_of_forbidden_tokens_is_what_the_others_alone_would_give(how: dict[str, float]) -> None:
+    """Each draw is that of all tokens whose forbidden ones have no score, as if none had been drawn before."""
+    scores, settings = torch.randn(1, 500, generator=torch.Generator().manual_seed(0)) * 3, WriteSettings(**how)
+    again, plain = (TokenSampler(settings, [7], ()).rows[0] for _ in range(2))
+    redraw, left = _Redraw(scores, again), scores.clone()
+    for _ in range(40):
+        token = redraw.draw()
+        assert token == int(pick_tokens(left, [plain]))
+        redraw.remove(token)
+        left[0, token] = -torch.inf
 
 
 def test_only_whole_characters_are_written_and_only_the_author_s_are_begun() -> None:

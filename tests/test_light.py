@@ -14,7 +14,7 @@ HEAVY = {"torch", "transformers", "numpy", "accelerate", "tokenizers", "matplotl
     "starlette",
     "uvicorn",
 }
-ONLY_TO_LEARN = {"transformers.models.gpt2.modeling_gpt2", "torch._dynamo", "scipy", "accelerate"}
+ONLY_TO_LEARN = {"transformers", "transformers.models.gpt2.modeling_gpt2", "torch._dynamo", "scipy", "accelerate"}
 MOST_SECONDS = 0.5
 LOADING = ["-c", "import click; from pydantic import BaseModel"]
 MOST_LOADS = 4

@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 @JSON
 def attribute(text: str, runs: Sequence[str], settings: ScoreOptions, *, as_json: bool) -> int:
     """Who wrote this? One of the authors of these runs, or none of them."""
-    from epigone import run as library
-    from epigone.cli.terminal import print_json, show_progress
-    from epigone.runs.folder import RunFolder
+    from epigone.cli.terminal import loading, print_json, show_progress
+
+    with loading(quiet=as_json):
+        from epigone import run as library
+        from epigone.runs.folder import RunFolder
 
     if Path(text).is_dir() and RunFolder.is_run(Path(text)):
         raise SettingsError(

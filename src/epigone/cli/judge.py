@@ -49,14 +49,17 @@ HELD_OUT = 0.1
 def judge(target: str | None, settings: JudgeSettings, *, as_json: bool) -> int:
     """Does it sound like the author, make sense, copy, or repeat itself? And what was learned?"""
     folder = settings.reference_authors
+    from epigone.cli.terminal import loading, print_json
+
+    with loading(quiet=as_json):
+        import epigone.run  # noqa: F401  # and with it torch
+
     others = _read_others(Path(folder), settings) if folder else None
     if settings.author:
         judgement = _judge_file(_require_text(target, settings.author), settings, others)
     else:
         judgement = _judge_run(target, settings, others)
     if as_json:
-        from epigone.cli.terminal import print_json
-
         print_json(judgement.as_json())
     else:
         _show_judgement(judgement)
@@ -113,8 +116,10 @@ def score(run: str, text: str | None, settings: ScoreOptions, *, as_json: bool) 
         raise SettingsError(
             "The run comes first, then the text.", hint=quote_command("epigone", "score", Path(text), Path(run))
         )
-    from epigone import run as runs
-    from epigone.cli.terminal import print_json
+    from epigone.cli.terminal import loading, print_json
+
+    with loading(quiet=as_json):
+        from epigone import run as runs
 
     name = find_model(run)
     document = read_document(text, settings, like=Path(name))
@@ -140,9 +145,11 @@ def score(run: str, text: str | None, settings: ScoreOptions, *, as_json: bool) 
 @out_option("FILE", "Write to this file instead of report.html in the run's folder.")
 def report(run: Path | None, out: Path | None) -> int:
     """Write one page about a run: curves, samples, verdicts, text and plan."""
-    from epigone.cli.terminal import open_screen
+    from epigone.cli.terminal import loading, open_screen
     from epigone.report.escape import show_name
-    from epigone.run import open_run
+
+    with loading(quiet=False):
+        from epigone.run import open_run
 
     path = open_run(choose_run(run)).report(out)
     with open_screen(quiet=False, json=False, must_show=True) as screen:

@@ -43,11 +43,13 @@ def quiz(run: Path | None, out: Path | None, settings: QuizOptions) -> int:
     """Can you tell the author's held-out text from the model's? A blind test."""
     from epigone.cli.interactive import hold_quiz
     from epigone.cli.runs import choose_run
-    from epigone.cli.terminal import open_screen
+    from epigone.cli.terminal import loading, open_screen
     from epigone.cli.write import use_idle_threads
     from epigone.report.escape import show_name
-    from epigone.report.publish import write_quiz
-    from epigone.run import open_run
+
+    with loading(quiet=False):
+        from epigone.report.publish import write_quiz
+        from epigone.run import open_run
 
     opened = open_run(choose_run(run))
     if out is None and not can_answer():

@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import accumulate
 from pathlib import Path
 
@@ -202,7 +202,7 @@ LEAST_LOOKED_UP = 100
 """With fewer passages of a text looked up, chance alone can make a share."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrainingBooksFilter:
     """Bloom filters of passages of the bases' training books, from which the books cannot be read."""
 
@@ -210,11 +210,12 @@ class TrainingBooksFilter:
     """One of each base. The number of bits is a power of two."""
     n_passages: int
 
-    @property
+    @cached_property
     def false_positive_rate(self) -> float:
         """The probability that a passage which is in none of the books seems to be."""
-        right = (1 - float(np.unpackbits(bits).mean()) ** N_PLACES for bits in self.filters)
-        return 1 - math.prod(right)
+        set_bits = (int.from_bytes(bits.tobytes(), "little").bit_count() for bits in self.filters)
+        filled = [n / (8 * len(bits)) for n, bits in zip(set_bits, self.filters, strict=True)]
+        return 1 - math.prod(1 - share**N_PLACES for share in filled)
 
     def measure_share(self, text: str) -> tuple[float, int]:
         """The share of a text's passages that are in the books, and how many were looked up."""

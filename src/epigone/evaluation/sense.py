@@ -73,16 +73,12 @@ PARAGRAPH_OR_TOKEN = re.compile(rf"\n[^\S\n]*\n|{WORD_OR_MARK.pattern}")
 
 def write_bigram_text(text: str, n_characters: int, rng: np.random.Generator) -> str:
     """About so many characters in which each word or mark follows one that it follows somewhere in the text."""
-    tokens = TOKEN.findall(text)
-    n_tokens = max(1, len(tokens) * n_characters // max(1, len(text)))
-    return "".join(sample_ngram_text(tokens, n_tokens, 1, rng))
+    return "".join(draw_bigrams(TOKEN.findall(text), len(text), n_characters, rng))
 
 
-def write_plain_bigram_text(text: str, n_characters: int, rng: np.random.Generator) -> str:
-    """The same in plain forms, in which fewer words follow each other only once, as the model of sentences reads it."""
-    tokens = _list_tokens(text)
-    n_tokens = max(1, len(tokens) * n_characters // max(1, len(text)))
-    return " ".join(sample_ngram_text(tokens, n_tokens, 1, rng)).replace(" \n ", "\n\n")
+def draw_bigrams(tokens: Sequence[str], n_characters: int, n_wanted: int, rng: np.random.Generator) -> list[str]:
+    """As many tokens as `n_wanted` characters have, by those of a text of `n_characters`: each as it follows there."""
+    return sample_ngram_text(tokens, max(1, len(tokens) * n_wanted // max(1, n_characters)), 1, rng)
 
 
 def shuffle_sentences(text: str, rng: np.random.Generator) -> str:
@@ -111,18 +107,23 @@ class SentenceModel:
 
     @classmethod
     def train(cls, own: str, rng: np.random.Generator) -> SentenceModel:
-        """Learn from the author's text; nonsense counts as much as the text does, a fifth of it shuffled sentences."""
-        common = Counter(_list_tokens(own)).most_common(N_KEPT)
+        """Learn from the author's text; nonsense counts as much as the text does, a fifth of it shuffled sentences.
+
+        The rest is bigrams of plain forms, in which fewer words follow each other only once.
+        """
+        tokens = _list_tokens(own)
+        common = Counter(tokens).most_common(N_KEPT)
         places = {token: place for place, (token, _) in enumerate(common, len(ENDINGS) + 2)}
-        nonsense = write_plain_bigram_text(own, NONSENSE_CHARACTERS, rng), shuffle_sentences(own, rng)
-        found = [_list_patterns(text, places) for text in (own, *nonsense)]
+        bigrams = draw_bigrams(tokens, len(own), NONSENSE_CHARACTERS, rng)
+        shuffled = _list_tokens(shuffle_sentences(own, rng))
+        found = [_list_patterns(several, places) for several in (tokens, bigrams, shuffled)]
         is_own = np.repeat([1.0, -1.0, -1.0], [len(part) for part in found])
         share = np.repeat([0.5, 0.4, 0.1] / np.maximum(1, [len(part) for part in found]), [*map(len, found)])
         return cls(places, _fit_logistic(np.concatenate(found), is_own, share))
 
     def measure(self, text: str) -> Values:
         """For each span of a text the log-odds that it is the author's."""
-        return np.asarray(self.weights[_list_patterns(text, self.places)].sum(1))
+        return np.asarray(self.weights[_list_patterns(_list_tokens(text), self.places)].sum(1))
 
 
 def _fit_logistic(patterns: Places, is_own: Values, share: Values) -> Values:
@@ -144,9 +145,8 @@ def _list_tokens(text: str) -> list[str]:
     return [token if token[0] != "\n" else "\n" for token in found]
 
 
-def _list_patterns(text: str, places: Mapping[str, int]) -> Places:
-    """The hashed patterns of each span: pairs one and two apart, and triples: [span, pattern]."""
-    tokens = _list_tokens(text)
+def _list_patterns(tokens: Sequence[str], places: Mapping[str, int]) -> Places:
+    """The hashed patterns of each span of a text's tokens: pairs one and two apart, and triples: [span, pattern]."""
     numbers = {token: places.get(token, _number_kind(token)) for token in set(tokens)}
     spans = np.array([numbers[token] for token in tokens], np.uint64)[: len(tokens) // SPAN * SPAN].reshape(-1, SPAN)
     size = np.uint64(len(places) + len(ENDINGS) + 2)

@@ -318,6 +318,9 @@ class _Redraw:
         """scores: fp32 [1, vocabulary]."""
         self._row, self._scores = row, scores.detach().cpu().clone()
         self._values = self._scores.numpy()[0]
+        self._is_unsorted = row.kind == "unsorted"
+        if self._is_unsorted:
+            self._scores /= _list_values([row.temperature], self._scores)
         self.n_left = int(np.count_nonzero(self._values > -np.inf))
         """Tokens with a score above -inf."""
 
@@ -338,7 +341,11 @@ class _Redraw:
 
     def draw(self) -> int:
         """A token that is left."""
-        token = int(pick_tokens(self._scores, [self._row]))
+        if self._is_unsorted:  # nine in ten tokens are drawn in vain, so what is the same for all is done once
+            probabilities = self._scores.softmax(-1)
+            token = _pick_one(probabilities, probabilities.cumsum(-1), self._row)
+        else:
+            token = int(pick_tokens(self._scores, [self._row]))
         if not self._values[token] > -np.inf:  # of a damaged model: infinite scores or NaN have no share
             token = int(np.nan_to_num(self._values, nan=-np.inf, posinf=np.inf, neginf=-np.inf).argmax())
         return token
@@ -368,7 +375,7 @@ def _pick_unsorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Te
     probabilities = _find_probabilities(scores, rows)
     sums = probabilities.cumsum(-1)
     if len(rows) == 1 and scores.device.type == "cpu":
-        return _pick_one(probabilities, sums, rows[0])
+        return torch.tensor([_pick_one(probabilities, sums, rows[0])])
     tokens = _draw(sums, rows)
     left = _find_refused(probabilities, tokens, rows)
     for number in range(TRIES + 1):
@@ -381,14 +388,14 @@ def _pick_unsorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Te
     return tokens
 
 
-def _pick_one(probabilities: torch.Tensor, sums: torch.Tensor, row: RowSampler) -> torch.Tensor:
+def _pick_one(probabilities: torch.Tensor, sums: torch.Tensor, row: RowSampler) -> int:
     """The same for a single row on the processor, bit for bit, where calls of torch take longer than what they do."""
     edges = sums.numpy()[0]
     for _ in range(TRIES + 1):
         token = min(int(edges.searchsorted(np.float32(row.random.draw()) * edges[-1], "right")), len(edges) - 1)
         if not _is_refused(probabilities, token, row):
-            return torch.tensor([token])
-    return _pick_among_best(probabilities, [row])
+            return token
+    return int(_pick_among_best(probabilities, [row]))
 
 
 def _is_refused(probabilities: torch.Tensor, token: int, row: RowSampler) -> bool:

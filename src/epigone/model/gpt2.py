@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import GenerationConfig, GPT2Config
-from transformers.utils import logging
 
 from epigone.errors import BaseUnusable, OutputError, RunDamaged, first_line
 from epigone.files import check_room, write_whole
@@ -21,8 +19,8 @@ from epigone.model.size import ModelSpec, Shape
 from epigone.model.weights import TEMPERATURE, UNLOADABLE
 from epigone.tokens.tokenizer import BPETokenizer
 
-if TYPE_CHECKING:
-    from transformers import GPT2LMHeadModel
+if TYPE_CHECKING:  # transformers takes half a second to import, its models one more, and generation needs neither
+    from transformers import GPT2Config, GPT2LMHeadModel
 
 
 def read_shape(config: Mapping[str, Any]) -> Shape:
@@ -48,6 +46,8 @@ def build_model(spec: ModelSpec, base_folder: Path | None, end_of_text: int, *, 
 
 def build_from_config(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
     """A model of the config in a run's `folder`, for weights from one of the run's checkpoints. Raises RunDamaged."""
+    from transformers import GPT2Config
+
     try:
         config = GPT2Config.from_pretrained(folder, local_files_only=True)
         if read_shape(config.to_dict()) != spec.shape:  # checked before memory is allocated
@@ -67,6 +67,8 @@ def build_from_config(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
 
 
 def _build_fresh(spec: ModelSpec, end_of_text: int, seed: int) -> GPT2LMHeadModel:
+    from transformers import GPT2Config
+
     config = GPT2Config(
         vocab_size=spec.shape.vocab_size,
         n_positions=spec.shape.n_positions,
@@ -85,7 +87,7 @@ def _build_fresh(spec: ModelSpec, end_of_text: int, seed: int) -> GPT2LMHeadMode
 
 
 def _make_model(config: GPT2Config) -> GPT2LMHeadModel:
-    from transformers import GPT2LMHeadModel  # takes over a second to import, and generation does not need it
+    from transformers import GPT2LMHeadModel
 
     return GPT2LMHeadModel(config)
 
@@ -93,6 +95,8 @@ def _make_model(config: GPT2Config) -> GPT2LMHeadModel:
 @contextmanager
 def _without_progress_bar() -> Iterator[None]:
     """Hide transformers' progress bar over the tensors of a file, which load in an instant."""
+    from transformers.utils import logging
+
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
@@ -103,6 +107,8 @@ def _without_progress_bar() -> Iterator[None]:
 
 
 def _load_base(spec: ModelSpec, folder: Path) -> GPT2LMHeadModel:
+    from transformers import GPT2Config
+
     try:
         config = GPT2Config.from_pretrained(folder, local_files_only=True, **_dropouts(spec))  # type: ignore[arg-type]
         if config.activation_function == "gelu_new":
@@ -166,6 +172,8 @@ def save_config_and_tokenizer(model: GPT2LMHeadModel, tokenizer: BPETokenizer, f
 
 
 def _save_config_and_tokenizer(model: GPT2LMHeadModel, tokenizer: BPETokenizer, folder: Path) -> None:
+    from transformers import GenerationConfig
+
     folder.mkdir(parents=True, exist_ok=True)
     model.config.architectures = ["GPT2LMHeadModel"]
     model.config.dtype = torch.float32

@@ -32,6 +32,10 @@ LEARNING_CHARACTERS = 100_000_000
 """A tokenizer is trained on at most this much text; more would change few merges and take gigabytes."""
 SAMPLE_CHARACTERS = 1 << 14
 """From a longer text, samples of this size are taken at many places."""
+FILES = ("tokenizer.json", "tokenizer_config.json", "config.json", "vocab.json", "merges.txt")
+"""Of a checkpoint's folder, those that a tokenizer is read from or checked against."""
+MOST_KEPT = 4
+"""Tokenizers that stay in memory: judging a run asks for one six times, 5 to 10 ms each."""
 
 
 class BPETokenizer:
@@ -108,16 +112,31 @@ def _sample_evenly(texts: list[Text]) -> Iterator[Text]:
 
 
 def load_tokenizer(folder: Path) -> BPETokenizer:
-    """Load the tokenizer in a checkpoint's folder. Raises BaseUnusable."""
+    """Load the tokenizer in a checkpoint's folder, once while its files stay the same. Raises BaseUnusable."""
     try:
-        tokenizer = BPETokenizer(_read_tokenizer(folder), _read_end_of_text(folder))
-        _check_ids(tokenizer, _read_n_model(folder))
+        return _load_checked(folder, tuple(map(_identify, (folder / name for name in FILES))))
     except Exception as error:  # noqa: BLE001  # tokenizers raises nothing more specific
         raise BaseUnusable(
             f"{folder} has no complete byte-level BPE tokenizer with an end-of-text token: {first_line(error)}",
             hint="Put the tokenizer.json that belongs to the weights into the same folder.",
         ) from None
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _load_checked(folder: Path, _files: tuple[object, ...]) -> BPETokenizer:
+    """Raises whatever is wrong with the files, which `_files` identifies."""
+    tokenizer = BPETokenizer(_read_tokenizer(folder), _read_end_of_text(folder))
+    _check_ids(tokenizer, _read_n_model(folder))
     return tokenizer
+
+
+def _identify(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written again; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _check_ids(tokenizer: BPETokenizer, n_model: int) -> None:
