@@ -87,7 +87,10 @@ def test_it_writes_before_any_training() -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["runs/a", "--base", "small"]])
-def test_write_needs_a_run_or_a_base_and_not_both(words: list[str]) -> None:
+def test_write_needs_a_run_or_a_base_and_not_both(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the project's own folder has runs after `make demo`
     done = command("write", *words)
     assert done.code == 2 and "error:" in done.err
 
