@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from epigone.corpus.corpus import SMALLEST_CORPUS, FileReceipt, read_corpus, read_document
 from epigone.corpus.sources import Source
 from epigone.errors import TextNotFound, TextTooShort, TextUnreadable
+from epigone.report.views import describe_files
 from epigone.settings import ReadSettings
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
@@ -197,3 +198,18 @@ def test_the_receipt_of_every_available_text_adds_up() -> None:
         assert_adds_up(document.receipt)
         assert document.receipt.n_bytes_kept == len(document.text.encode(document.receipt.encoding))
         assert "*** START OF" not in document.text and "*** END OF" not in document.text
+
+
+def test_a_text_without_line_breaks_is_told_that_it_has_none(tmp_path: Path) -> None:
+    paragraph = "It rained again, and nobody went out. " * 30
+
+    def note(text: str) -> list[str]:
+        (tmp_path / "a.txt").write_text(text, "utf-8")
+        rows = describe_files(read_corpus([str(tmp_path / "a.txt")]).files, ())
+        return [row.value for row in rows if row.name.strip() == "note"]
+
+    assert note(paragraph * 20) == ["hardly any line breaks: one line has 22,800 characters"]
+    assert note((paragraph * 20 + "\n") * 3)  # a chapter is a line
+    assert not note((paragraph + "\n\n") * 20)
+    assert not note(paragraph * 20 + "\n\n" + (paragraph + "\n") * 20)  # one long paragraph
+    assert not note(paragraph * 3)  # a short text

@@ -170,6 +170,38 @@ def test_a_page_with_one_article_gives_the_article(write: Write) -> None:
     assert read_text(write("a.html", page)).startswith("Rain\n\nIt rained.")
 
 
+def test_items_of_lists_keep_their_marks_beside_their_text_and_empty_ones_go(write: Write) -> None:
+    page = (
+        "<html><body><p>Shop:</p><ul><li><img src=a></li><li><p>Salt</p><p>fine</p></li>"
+        "<li><a href=x><img src=b></a> </li><li><ul><li>Oil</li></ul></li></ul><ol><li>One</li><li></li><li><i>Three</i></li></ol></body></html>"
+    )
+    assert read_text(write("a.html", page)) == "Shop:\n\n- Salt\n\nfine\n\n- Oil\n\n1. One\n3. _Three_\n"
+
+
+@pytest.mark.parametrize(
+    "mark", ["class='entry-content'", "itemprop=articleBody", "class='post e-content'", "id=post-body"]
+)
+def test_an_article_that_marks_its_own_text_gives_that(write: Write, mark: str) -> None:
+    page = (
+        "<html><body><article><header><h1>Rain</h1><div>Ann, 4 May, 3 minutes</div></header>"
+        f"<div {mark}><div class='post-meta'>Filed under rain</div><p>It rained for days.</p><p>Then it snowed.</p>"
+        "<div class='jp-relatedposts'><p>You may also like: Snow</p></div></div>"
+        "<div><p>Follow me.</p></div></article></body></html>"
+    )
+    assert read_text(write("a.html", page)) == "It rained for days.\n\nThen it snowed.\n"
+
+
+def test_an_article_whose_mark_is_on_a_part_of_it_is_read_whole(write: Write) -> None:
+    page = "<html><body><article>%s<div class='entry-content'><p>So.</p></div></article></body></html>"
+    long = "<p>It rained for days, and nobody went out.</p>" * 3
+    assert read_text(write("a.html", page % long)).endswith("out.\n\nSo.\n")
+    twice = "<div class='entry-content'><p>It rained.</p></div><div class='entry-content'><p>It snowed.</p></div>"
+    assert (
+        read_text(write("b.html", f"<html><body><article>{twice}</article></body></html>"))
+        == "It rained.\n\nIt snowed.\n"
+    )
+
+
 def test_verse_in_divs_keeps_its_stanzas(write: Write) -> None:
     stanza = "<div class='stanza'><div class='line'>Tyger, tyger</div><div class='line'>burning</div></div>"
     assert read_text(write("a.html", f"<html><body>{stanza * 3}</body></html>")) == "\n".join(

@@ -333,6 +333,8 @@ VOICES_WHY = (
     "one of all texts, which learns what the voices share, and from it one for each, so that they can be mixed; "
     "runs without --by predict each about as well (within 1 %), in half the time"
 )
+FEW_BREAKS = 3_000, 5_000
+"""Characters in a line on average, and in the longest: hardly anybody writes paragraphs like these."""
 MOST_FILES_SHOWN = 8
 MOST_LINES_SHOWN = 5
 SHORTEST_LINE = 16
@@ -510,6 +512,9 @@ def _describe_file(file: FileReceipt) -> list[Row]:
     kept += f" of {file.n_documents:,} documents" if file.n_documents > 1 else ""
     fewer = f"line endings unified, {pluralize(file.n_bytes_newlines, 'byte')} fewer"
     rows.append(Row("  kept", kept, fewer if file.n_bytes_newlines else ""))
+    if file.n_characters >= FEW_BREAKS[0] * max(1, file.n_lines) and file.longest_line >= FEW_BREAKS[1]:
+        why = "the model will write none either; if the text has paragraphs, save it with line breaks"
+        rows.append(Row("  note", f"hardly any line breaks: one line has {file.longest_line:,} characters", why))
     if file.n_end_of_text:
         rows.append(Row("  marks", f"{file.n_end_of_text:,} <|endoftext|>", "read as boundaries between documents"))
     if file.first_lines:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from epigone.corpus.readers.page import Element, Page, Step, walk
 from epigone.corpus.readers.reader import DropLog
@@ -26,11 +26,16 @@ ROLES = {
     "dialog": "dialogs",
 }
 NAMES = {
-    "comments": "comments?|comment-?list|respond|disqus",
+    "comments": "comments?|comment-?(?:list|form|section|area|thread)|respond|disqus",
     "navigation": "nav|navbar|navigation|menu|breadcrumbs?|pager|pagination",
-    "side columns": "sidebar|widget|related|recommended|see-?also",
-    "share buttons": "share|sharing|social|follow-us|newsletter|subscribe|signup",
+    "side columns": (
+        "sidebar|widget|(?:jp-)?related(?:-?(?:posts?|articles?|stories|links?|content|topics?))?|recommended|recommendations?"
+        "|see-?also|read-?(?:next|also)|more-?(?:posts?|articles?|stories|news)|outbrain|taboola|most-?(?:read|popular)"
+        "|(?:recent|latest|popular|trending)-?(?:posts?|articles?|stories|news)"
+    ),
+    "share buttons": "share|sharing|sharedaddy|addthis|social|follow-us|newsletter|subscribe|signup",
     "banners": "cookies?|consent|banner|advert|ads?|promo|sponsor",
+    "bylines": "byline|(?:post|entry|article)-?(?:meta|tags?|date|categories)|author-?(?:bio|box|info|card)|tag-?list",
     "page footers": "footer|site-footer|page-footer|copyright",
     "page headers": "site-header|page-header|masthead|skip-link",
     "tables of contents": "toc|table-of-contents",
@@ -50,6 +55,19 @@ MARKED = ("main", "article")
 """Elements that mark one without attributes."""
 SHARE_OF_ARTICLE = 0.4
 """Of the page's text: an element that is marked as the article and has less is a teaser."""
+BODY = re.compile(
+    r"(?:^|\s)(?:e-content|(?:entry|post|article|story|blog|blog-post|blogpost|gh|news)(?:-|_|__)(?:content|body|text|entry)"
+    r"|(?:entry|post|article|story)(?:Body|Content)|post-?body|available-content)(?:$|\s)",
+    re.I,
+)
+BODIES: tuple[Callable[[Element], bool], ...] = (
+    lambda element: element.attributes.get("itemprop") == "articleBody",
+    lambda element: bool(BODY.search(element.attributes.get("class", ""))),
+    lambda element: bool(BODY.search(element.attributes.get("id", ""))),
+)
+"""How an article marks its own text: by schema.org, microformats, and the names that common programs give it."""
+SHARE_OF_BODY = 0.3
+"""Of the article's text outside links."""
 SHARE_OF_LINKS, FEWEST_LINKS = 0.7, 3
 """A list or table in which so much of the text is links leads elsewhere."""
 LONGEST_PART, SHARE_OF_PART = 2_000, 0.2
@@ -75,8 +93,19 @@ class Article:
         for is_marked in ARTICLES:
             found = [element for element in perhaps if is_marked(element)]
             if len(found) == 1 and found[0].n_text >= SHARE_OF_ARTICLE * n_all:
-                return found[0]
-        return body
+                body = found[0]
+                break
+        return self._choose_inner(body, perhaps) if body else None
+
+    def _choose_inner(self, root: Element, perhaps: Sequence[Element]) -> Element:
+        """The element in it that says that it is the article's text, without title, byline and what follows."""
+        inside = [element for element in perhaps if root.first <= element.first and element.end <= root.end]
+        for is_marked in BODIES:
+            found = [element for element in inside if element is not root and is_marked(element)]
+            outer = [one for one in found if not any(other.first < one.first < other.end for other in found)]
+            if len(outer) == 1 and outer[0].n_text - outer[0].n_linked >= SHARE_OF_BODY * (root.n_text - root.n_linked):
+                return outer[0]
+        return root
 
     def _is_left_out(self, element: Element) -> bool:
         what = self._name(element)

@@ -139,6 +139,8 @@ class MarkupText:
         self._n_preformatted = self._n_italic = self._n_verse = self._n_full = 0
         self._note_start: int | None = None
         self._spaced = False
+        self._bullet = ""
+        """Of an item of a list in which there was no text so far: its first block has it."""
 
     @property
     def depth(self) -> int:
@@ -202,7 +204,7 @@ class MarkupText:
         if tag == "pre":
             self._n_preformatted += 1
         elif tag == "li":
-            self._text.append(self._mark_item())
+            self._bullet = self._mark_item()
         elif tag == "a" and "#" in (attributes.get("href") or ""):
             self._note_start = len(self._text)
 
@@ -236,9 +238,11 @@ class MarkupText:
         tag = element.tag
         if tag in BLOCKS:
             self._end_block(element.spaced, is_paragraph=tag == "p")
-        elif tag == "a" and self._note_start is not None:
+        if tag == "a" and self._note_start is not None:
             self._drop_note_mark(self._note_start)
             self._note_start = None
+        elif tag == "li":
+            self._bullet = ""
         self._n_preformatted -= tag == "pre"
         self._n_verse -= element.is_verse
         if element.italic:
@@ -315,6 +319,7 @@ class MarkupText:
                 owner = element
                 break
         if text.strip(" \xa0\n_"):
+            text, self._bullet = self._bullet + text, ""
             self._add_block(text, owner.style if owner else "", self._is_line(owner))
             self._mark_full()
         elif is_paragraph and owner is not None and owner.n_full == self._n_full:
