@@ -173,7 +173,8 @@ def test_a_page_with_one_article_gives_the_article(write: Write) -> None:
 def test_items_of_lists_keep_their_marks_beside_their_text_and_empty_ones_go(write: Write) -> None:
     page = (
         "<html><body><p>Shop:</p><ul><li><img src=a></li><li><p>Salt</p><p>fine</p></li>"
-        "<li><a href=x><img src=b></a> </li><li><ul><li>Oil</li></ul></li></ul><ol><li>One</li><li></li><li><i>Three</i></li></ol></body></html>"
+        "<li><a href=x><img src=b></a> </li><li><ul><li>Oil</li></ul></li></ul>"
+        "<ol><li>One</li><li></li><li><i>Three</i></li></ol></body></html>"
     )
     assert read_text(write("a.html", page)) == "Shop:\n\n- Salt\n\nfine\n\n- Oil\n\n1. One\n3. _Three_\n"
 
