@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -96,32 +97,23 @@ def run_training(
     are two runs, one after the other. Raises EpigoneError.
     """
     check_launch([*texts, str(settings.validation)])
+    train_before = partial(run_training, should_stop=should_stop, watch=watch, progress=progress)
     if settings.by != "none":
-        yield from _train_voices(texts, settings, out, should_stop=should_stop, watch=watch, progress=progress)
+        shared, *voices = divide_voices(texts, settings, choose_path(texts, out), watch)
+        with _removed_unless_run(shared.folder):
+            yield from train_before(shared.texts, shared.settings, shared.folder)
+        if has_ended(shared.folder):
+            yield from train_voices(voices, should_stop)
         return
-    if settings.teacher == SELF:
-        yield from _run_twice(texts, settings, out, should_stop=should_stop, watch=watch, progress=progress)
-        return
-    with (
-        join_processes(settings.process_timeout),
-        lock_run(create_run(texts, out)) as run,
-        removed_unless_begun(run),
-    ):
-        check_shared(run.processes)
-        agree(list_versions() | settings.model_dump())
-        begin_run(run, settings)
+    with _new_run(texts, settings, out) as run:
+        if settings.teacher == SELF:
+            first = train_before(texts, divide_settings(settings), run.first)
+            yield from finish_two_runs(run, settings, first, should_stop)
+            return
         prepared = prepare(texts, settings, run.tokens, is_shared=True, progress=progress, watch=watch)
         yield write_down(run, texts, prepared)
-        trainer = Trainer(
-            prepared.model,
-            prepared.tokens,
-            prepared.plan,
-            sample=make_sample_checker(prepared.tokenizer, settings, prepared.tokens, prepared.plan),
-            origin=base_weights_loader(prepared.plan),
-            teacher=prepared.teacher,
-            recorder=RunRecorder(run),
-            should_stop=should_stop,
-        )
+        parts = (prepared.tokenizer, prepared.model, prepared.tokens, prepared.plan)
+        trainer = make_trainer(run, settings, *parts, teacher=prepared.teacher, should_stop=should_stop)
         trainer.add_elapsed(prepared.estimate.compile_seconds)
         del prepared  # with the text
         yield from train_to_end(run, trainer)
@@ -149,60 +141,15 @@ def train(
     return Run(folder)
 
 
-def _train_voices(
-    texts: Sequence[str],
-    settings: TrainSettings,
-    out: PathOrName | None,
-    *,
-    should_stop: Stop,
-    watch: StageCallback,
-    progress: bool,
-) -> Iterator[Planned | Event | Stage]:
-    """Train a run of all texts and, from it, one for each voice, in a folder of the first."""
-    path = choose_path(texts, out)
-    shared, *voices = divide_voices(texts, settings, path, watch)
-    try:
-        yield from run_training(
-            shared.texts, shared.settings, path, should_stop=should_stop, watch=watch, progress=progress
-        )
-    finally:
-        if not RunFolder.is_run(path):
-            shutil.rmtree(path / VOICES, ignore_errors=True)
-            with suppress(OSError):  # it holds something else
-                path.rmdir()
-    yield from train_voices(path, voices, should_stop)
-
-
-def train_voices(shared: Path, voices: Sequence[PlannedRun], should_stop: Stop) -> Iterator[Planned | Event | Stage]:
-    """Train the runs of voices that are not there yet, once that of all texts is; ends where one is interrupted."""
-    before = shared
+def train_voices(voices: Sequence[PlannedRun], should_stop: Stop) -> Iterator[Planned | Event | Stage]:
+    """Train the runs of voices that are not there yet; ends where one is interrupted."""
     for voice in voices:
-        if not has_ended(before):
-            return
-        before = voice.folder
-        if RunFolder.is_run(before):
+        if RunFolder.is_run(voice.folder):
             continue
         for event in run_training(voice.texts, voice.settings, voice.folder, should_stop=should_stop):
             yield replace(event, part="voice") if isinstance(event, Planned) else event
-
-
-def _run_twice(
-    texts: Sequence[str],
-    settings: TrainSettings,
-    out: PathOrName | None,
-    *,
-    should_stop: Stop,
-    watch: StageCallback,
-    progress: bool,
-) -> Iterator[Planned | Event | Stage]:
-    """Train a run inside the new run's folder, and then the new run, which also learns what the first one predicts."""
-    with join_processes(settings.process_timeout):
-        check_two_runs(settings, count_processes())
-    with lock_run(create_run(texts, out)) as run, removed_unless_begun(run):
-        begin_run(run, settings)
-        own = divide_settings(settings)
-        first = run_training(texts, own, run.first, should_stop=should_stop, watch=watch, progress=progress)
-        yield from finish_two_runs(run, settings, first, should_stop)
+        if not has_ended(voice.folder):
+            return
 
 
 def finish_two_runs(
@@ -254,16 +201,7 @@ def _begin_second(
     run.check_room(model)
     keep_teacher(first, run)
     planned = _write_down(run, manifest, first.read_receipt(), model, tokenizer)
-    trainer = Trainer(
-        model,
-        tokens,
-        plan,
-        sample=make_sample_checker(tokenizer, settings, tokens, plan),
-        origin=base_weights_loader(plan),
-        teacher=teacher,
-        recorder=RunRecorder(run),
-        should_stop=should_stop,
-    )
+    trainer = make_trainer(run, settings, tokenizer, model, tokens, plan, teacher=teacher, should_stop=should_stop)
     trainer.add_elapsed(estimate.compile_seconds)
     return replace(planned, part="second"), trainer
 
@@ -305,9 +243,35 @@ def lock_run(folder: RunFolder) -> Iterator[RunFolder]:
         yield folder
 
 
-def removed_unless_begun(folder: RunFolder) -> AbstractContextManager[object]:
-    """Leave no trace of a run that ends before its plan is written, such as one of a text that cannot be read."""
-    return folder.removed_unless_begun() if is_main_process() else nullcontext()
+@contextmanager
+def _new_run(texts: Sequence[str], settings: TrainSettings, out: PathOrName | None) -> Iterator[RunFolder]:
+    """A new run's folder, locked, with what the user asked for.
+
+    There is no trace of a run that ends before its plan is written, such as one of a text that cannot be read.
+    """
+    with join_processes(settings.process_timeout):
+        check_two_runs(settings, count_processes())
+        with lock_run(create_run(texts, out)) as run, _removed_unless_begun(run):
+            check_shared(run.processes)
+            agree(list_versions() | settings.model_dump())
+            begin_run(run, settings)
+            yield run
+
+
+def _removed_unless_begun(run: RunFolder) -> AbstractContextManager[object]:
+    return run.removed_unless_begun() if is_main_process() else nullcontext()
+
+
+@contextmanager
+def _removed_unless_run(folder: Path) -> Iterator[None]:
+    """The same of the voices' texts, which are there before their run."""
+    try:
+        yield
+    finally:
+        if not RunFolder.is_run(folder):
+            shutil.rmtree(folder / VOICES, ignore_errors=True)
+            with suppress(OSError):  # it holds something else
+                folder.rmdir()
 
 
 def create_run(texts: Sequence[str], out: PathOrName | None) -> RunFolder:
@@ -414,7 +378,28 @@ def _locate(run: Path, text: str) -> str:
 # -- training
 
 
-def make_sample_checker(
+def make_trainer(
+    run: RunFolder,
+    settings: TrainSettings,
+    tokenizer: BPETokenizer,
+    model: GPT2LMHeadModel,
+    tokens: TokenDataset,
+    plan: Plan,
+    **more: Any,
+) -> Trainer:
+    """What trains a run's model and records it in the run's folder; `more` as in `Trainer`."""
+    return Trainer(
+        model,
+        tokens,
+        plan,
+        sample=_make_sample_checker(tokenizer, settings, tokens, plan),
+        origin=base_weights_loader(plan),
+        recorder=RunRecorder(run),
+        **more,
+    )
+
+
+def _make_sample_checker(
     tokenizer: BPETokenizer, settings: TrainSettings, tokens: TokenDataset, plan: Plan
 ) -> SampleChecker:
     """What writes and checks samples at each evaluation."""

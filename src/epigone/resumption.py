@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ from epigone.model.hub import find_base
 from epigone.pipeline import (
     Planned,
     Stop,
-    base_weights_loader,
     choose_path,
     explain_resuming,
     finish_two_runs,
@@ -41,7 +41,7 @@ from epigone.pipeline import (
     hash_tokens,
     list_versions,
     lock_run,
-    make_sample_checker,
+    make_trainer,
     never,
     run_training,
     train_to_end,
@@ -49,7 +49,6 @@ from epigone.pipeline import (
 )
 from epigone.planning.plan import Plan, adapt_to_machine, adapt_to_processes, extend_plan
 from epigone.report.publish import publish
-from epigone.report.recorder import RunRecorder
 from epigone.run import Run
 from epigone.runs.folder import RunFolder
 from epigone.runs.model_folder import PathOrName
@@ -101,10 +100,13 @@ def resume_training(
     if unfit := sorted(set(changes) - CHANGEABLE):
         raise SettingsError(f"{unfit[0]} cannot change within a run.", hint="Train into another folder.")
     check_launch()
-    if voices := list_planned(Path(path))[1:]:
-        yield from _resume_voices(Path(path), voices, changes, should_stop, on_note)
-        return
-    yield from _resume_one(path, changes, should_stop, on_note)
+    resume_one = partial(_resume_one, changes=changes, should_stop=should_stop, on_note=on_note)
+    if runs := list_planned(Path(path)):
+        example = quote_command("epigone", "resume", runs[1].folder)
+        _check_unchanged(changes, f"{path} has several voices", f"Resume one of them: {example}")
+        yield from _resume_voices(runs, resume_one, should_stop)
+    else:
+        yield from resume_one(path)
 
 
 def _resume_one(
@@ -127,16 +129,9 @@ def _resume_one(
         tokenizer = _load_tokenizer(run)
         with _main_process_first(run):
             tokens = open_tokens(run, tokenizer, on_note)
-        trainer = Trainer(
-            _rebuild_model(run, plan, tokenizer, from_start=state is None),
-            tokens,
-            plan,
-            sample=make_sample_checker(tokenizer, settings, tokens, plan),
-            origin=base_weights_loader(plan),
-            teacher=load_kept_teacher(run) if plan.teacher else None,
-            recorder=RunRecorder(run),
-            should_stop=should_stop,
-        )
+        model = _rebuild_model(run, plan, tokenizer, from_start=state is None)
+        teacher = load_kept_teacher(run) if plan.teacher else None
+        trainer = make_trainer(run, settings, tokenizer, model, tokens, plan, teacher=teacher, should_stop=should_stop)
         _restore(run, trainer, state, tokenizer, on_note)
         if is_main_process():
             run.check_room(trainer.model)
@@ -145,42 +140,40 @@ def _resume_one(
 
 
 def _resume_voices(
-    path: Path,
-    voices: Sequence[PlannedRun],
-    changes: Mapping[str, Any],
-    should_stop: Stop,
-    on_note: Callable[[str], None],
+    runs: Sequence[PlannedRun], resume_one: Callable[[Path], Iterator[Planned | Event | Stage]], should_stop: Stop
 ) -> Iterator[Planned | Event | Stage]:
     """Bring the run of all texts to its end, and then those of the voices."""
-    if unfit := sorted(set(changes) - {"process_timeout"}):
-        raise SettingsError(
-            f"{path} has several voices, in which {unfit[0]} cannot change.",
-            hint=f"Resume one of them: {quote_command('epigone', 'resume', voices[0].folder)}",
-        )
-    if not has_ended(path) or all(RunFolder.is_run(one.folder) and has_ended(one.folder) for one in voices):
-        yield from _resume_one(path, changes, should_stop, on_note)
-    for voice in voices:
-        if has_ended(path) and RunFolder.is_run(voice.folder) and not has_ended(voice.folder):
-            begun = RunFolder.open(voice.folder)
-            yield Planned(folder=begun, receipt=begun.read_receipt(), manifest=begun.read_manifest(), part="voice")
-            yield from _resume_one(voice.folder, changes, should_stop, on_note)
-    yield from train_voices(path, voices, should_stop)
+    shared, *voices = runs
+    begun = [run.folder for run in runs if RunFolder.is_run(run.folder)]
+    unfinished = [folder for folder in begun if not has_ended(folder)]
+    if not unfinished and len(begun) == len(runs):
+        unfinished = [shared.folder]  # to say that it has ended
+    for folder in unfinished:
+        if folder != shared.folder:
+            run = RunFolder.open(folder)
+            yield Planned(folder=run, receipt=run.read_receipt(), manifest=run.read_manifest(), part="voice")
+        yield from resume_one(folder)
+        if not has_ended(folder):
+            return
+    yield from train_voices(voices, should_stop)
 
 
 def _resume_first(
     run: RunFolder, changes: Mapping[str, Any], should_stop: Stop, on_note: Callable[[str], None]
 ) -> Iterator[Planned | Event | Stage]:
     """Go on with the first of two runs, and then make the second."""
-    if unfit := sorted(set(changes) - {"process_timeout"}):
-        raise SettingsError(
-            f"{run.path} is in the first of its two runs, in which {unfit[0]} cannot change.",
-            hint="Resume it without a change. Once the second has begun, that can be changed.",
-        )
+    hint = "Resume it without a change. Once the second has begun, that can be changed."
+    _check_unchanged(changes, f"{run.path} is in the first of its two runs", hint)
     with join_processes(changes.get("process_timeout", PROCESS_TIMEOUT)), lock_run(run):
         settings = run.read_settings()
         check_two_runs(settings, count_processes())
         first = () if has_ended(run.first) else resume_training(run.first, {}, should_stop=should_stop, on_note=on_note)
         yield from finish_two_runs(run, settings, first, should_stop)
+
+
+def _check_unchanged(changes: Mapping[str, Any], where: str, hint: str) -> None:
+    if unfit := sorted(set(changes) - {"process_timeout"}):
+        raise SettingsError(f"{where}, in which {unfit[0]} cannot change.", hint=hint)
 
 
 def train_or_resume(
