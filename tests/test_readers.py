@@ -271,6 +271,29 @@ def strip(text: str) -> str:
         ("a <!-- b\nc -->d", "a d\n"),
         ("    Indented\n  verse", "    Indented\n  verse\n"),
         ("```\nnever closed", "never closed\n"),
+        (
+            "One.\n\n![cat](cat.png)\n\nTwo.\n{{< video a >}}\nThree.\n\n```\nx\n```\n\n<hr/>\n\nFour.",
+            "One.\n\nTwo.\nThree.\n\nFour.\n",
+        ),
+        ("One.\n\n\n[a]: http://x\n\nTwo.\n\n<!-- a -->\n", "One.\n\n\nTwo.\n"),
+        ("A ![cat](cat.png) and a <b>dog</b> {{ x }}.\n- ![cat](a.png)\n- \n1. {{ x }}\n", "A and a dog .\n"),
+        (
+            "It rained.[^1]\n\n[^1]: The note goes\n  on.\n\n    And on.\n\nSo.\n[^2]: Another\nhere.\n\nEnd.",
+            "It rained.\n\nSo.\n\nEnd.\n",
+        ),
+        ("> [!TIP] Rain\n> It *rains*.\n>\n> ```sh\n> x\n> ```\n\n> [!note]-\n> So.\n", "Rain\nIt _rains_.\n\nSo.\n"),
+        ("> | a | b |\n> |---|---|\n> | 1 | 2 |\n>\n> after", "after\n"),
+        ("- [ ] salt\n- [x] oil\n- [y](http://x)\n1. [X] a list[x]", "- salt\n- oil\n- y\n1. a list[x]\n"),
+        (
+            "==marked==, ~~struck\nout~~, a == b, :smile: at 12:30:45 %%remark%% end ^block-1\n#tag #other/one\nnot #1",
+            "marked, struck\nout, a == b, at 12:30:45 end\nnot #1\n",
+        ),
+        (
+            '# One {#one}\n\n[a](http://x){:target="_blank"}\n{: .a}\n:::tip Rain\nSo.\n:::\n!!! b "Rain"\n    Here.',
+            "One\n\na\nRain\nSo.\nRain\n    Here.\n",
+        ),
+        ('import A from "./a.mdx";\n\nimport is a word from here.\n', "import is a word from here.\n"),
+        ('![a [b] (c)](d.png "e (f) + (g)")', ""),
     ],
 )
 def test_markdown_gives_its_words(markdown: str, text: str) -> None:
@@ -318,6 +341,22 @@ def test_a_line_before_a_scene_is_not_front_matter(write: Write) -> None:
 
 def test_no_markdown_takes_quadratic_time() -> None:
     parts = ["<!--", "[", "[a](", "*a", "**a", "__a", "`", "``a", "<a ", "{{", "{%"]
+    parts += [
+        "%%",
+        "%%a",
+        "==a",
+        "~~a",
+        ":a",
+        " ^abcd",
+        "> [!",
+        "[^a]: b",
+        "- [ ] ",
+        "[a](b(c)",
+        "![a[b]",
+        "[a](()",
+        "\ue004",
+        "<b>",
+    ]
     parts += ["![", "[[", "> ", "# ", "\\", "&", "|-|", "* ", "[^"]
     for part in parts:
         for text in (part * (30_000 // len(part)), (part + "\n") * 5_000):

@@ -21,7 +21,7 @@ FEWEST_LINES = 4
 ITALIC, ITALIC_END = "\ue000", "\ue001"
 """Private characters that stand for the marks until a block is complete."""
 MARKS = re.compile(f"[{ITALIC}{ITALIC_END}]")
-INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\ue000-\ue003\x00-\x08\x0b\x0c\x0e-\x1f]")
+INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\ue000-\ue004\x00-\x08\x0b\x0c\x0e-\x1f]")
 """Soft hyphens, zero-width spaces and control characters, which are not seen, and the private characters used here."""
 
 

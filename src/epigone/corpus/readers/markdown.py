@@ -27,22 +27,43 @@ RULE = re.compile(r" {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$"
 QUOTE = re.compile(r"\A {0,3}(?:>[ \t]?)+")
 DEFINITION = re.compile(r" {0,3}\[(?!\^)[^\]\n]{1,200}\]:[ \t]*\S")
 NOTE = re.compile(r" {0,3}\[\^[^\]\n]{1,100}\]:")
-SIGNS = frozenset("=*_->[+#|:")
+SIGNS = frozenset("=*_->[+#|:!?")
 """With one of these, or with a digit, every line begins that is more than words or code."""
 FENCE_SIGNS = frozenset("`~{")
 """With these, code."""
 BLANK_LINES = re.compile(r"\n{4,}")
+GAP = "\ue004"
+"""A private character that stands where something was left out, until it is known whether it was a whole line."""
+BULLETS = ("-", "*", "+")
+TASK = re.compile(r"([ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]+)\[[ xX/-]\][ \t]+")
+CALLOUT = re.compile(r"[ \t]*\[![\w-]{1,30}(?:\|[^\]\n]{0,60})?\][+-]?[ \t]*")
+"""The kind of a box, at the beginning of a quotation, in Obsidian and on GitHub."""
+BOX = re.compile(
+    r" {0,3}(?::{3,}[ \t]*\{?[.\w-]{0,30}\}?[ \t]*\[?([^\[\]\n]*)\]?"
+    r"|(?:!{3}|\?{3}\+?)[ \t]+[\w-]{1,30}(?:[ \t]+\"([^\"\n]*)\")?)[ \t]*$"
+)
+"""The beginning and the end of one, in MkDocs and Docusaurus, and its title."""
+IMPORT = re.compile(r"^import [^\n]{1,200} from [\"'][^\"'\n]+[\"'];?[ \t]*$", re.M)
+"""In MDX, at the beginning."""
+TAGS = re.compile(r"[ \t]*(?:#[^\W\d_][\w/-]*[ \t]*)+$")
+"""A line of Obsidian's tags."""
 TABLE_RULE = re.compile(r" {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+\|?[ \t]*$")
 
 # Of what may be left open, each pattern stops where the next one could begin, so that no text takes quadratic time.
 # Each begins with a character, not with what stands before it: then Python finds where to begin in a tenth of the time.
-ADDRESS = r"(?:\([^()\n]*(?:\([^()\n]*\)[^()\n]*)?\)|\[[^\[\]\n]*\])"
+ADDRESS = r"(?:\([^()\n]*(?:\([^()\n]*\)[^()\n]*){0,4}\)|\[[^\[\]\n]*\])"
 COMMENT = re.compile(r"<!--(?:(?!-->|<!--).)*-->", re.S)
-TEMPLATE = re.compile(r"\{%[^{}\n]*%\}|\{\{[^{}\n]*\}\}")
+TEMPLATE = re.compile(r"\{%[^{}\n]*%\}|\{\{[^{}\n]*\}\}|\{:[^{}\n]*\}|\{#[\w-]+\}")
+"""Jekyll's, Hugo's, and attributes of kramdown and of headings."""
+REMARK = re.compile(r"%%(?:(?!%%).){0,5000}%%", re.S)
+HIGHLIGHT = re.compile(r"==(?=\S)([^=\n]+)(?<=\S)==")
+STRUCK = re.compile(r"~~(?=\S)([^~\n]+(?:\n[^~\n]+)*)(?<=\S)~~")
+EMOJI = re.compile(r":(?<!\S:)[a-z][a-z0-9_+-]{1,30}:(?!\S)")
+BLOCK_ID = re.compile(r"\^(?<=[ \t]\^)[A-Za-z0-9-]{4,40}$", re.M)
 AUTHORS = re.compile(r"^authors?[ \t]*[:=][ \t]*([^\n]*)((?:\n[ \t]*-[^\n]*|\n[ \t]+[^\n]*)*)", re.M | re.I)
 """Names in the same line, or in the lines under it, which are a list or have fields of their own."""
 NAME = re.compile(r"^[ \t]*(?:-[ \t]*)?(?:name[ \t]*:)?[ \t]*([^:\n]+)$", re.M | re.I)
-IMAGE = re.compile(rf"!\[([^\[\]\n]*)\]{ADDRESS}|!\[\[([^\[\]\n]+)\]\]")
+IMAGE = re.compile(rf"!\[([^\[\]\n]*(?:\[[^\[\]\n]*\][^\[\]\n]*){{0,4}})\]{ADDRESS}|!\[\[([^\[\]\n]+)\]\]")
 LINK = re.compile(rf"\[(?<!!\[)([^\[\]\n]*(?:\n[^\[\]\n]+)?)\]{ADDRESS}")
 WIKI = re.compile(r"\[\[(?:[^\[\]|\n]+\|)?([^\[\]|\n]+)\]\]")
 NOTE_MARK = re.compile(r"\[\^[^\[\]\n]+\]")
@@ -104,11 +125,24 @@ def strip_markdown(text: str, drops: DropLog, *, keep_code: bool = False) -> str
     """The words of a Markdown text in the lines that it has, with _italics_ in underscores."""
     text = drop_invisible(text)
     text = _drop(COMMENT, "comments", text, drops) if "<!--" in text else text
+    text = IMPORT.sub(GAP, text) if text.lstrip().startswith("import ") else text
     lines = _Lines(drops, keep_code=keep_code)
     lines.add_all(text.split("\n"))
     text = "\n".join(lines.finish())
+    text = _close_gaps(text) if GAP in text else text
     text = (BLANK_LINES.sub("\n\n\n", text) if "\n\n\n\n" in text else text).strip("\n")
     return text + "\n" if text.strip() else ""
+
+
+def _close_gaps(text: str) -> str:
+    """The text without the marks of lines that were left out, and with the blank lines of one side of each."""
+    found, n_newlines = list[str](), 0
+    for part in text.split(GAP):
+        n_newlines = max(n_newlines, len(part) - len(part.lstrip("\n")))
+        if body := part.strip("\n"):
+            found += "\n" * n_newlines, body
+            n_newlines = len(part) - len(part.rstrip("\n"))
+    return "".join(found)
 
 
 class _Lines:
@@ -119,21 +153,26 @@ class _Lines:
         self.kept: list[str] = []
         self._text: list[str] = []
         self._fence, self._code = "", list[str]()
+        self._is_quoted = self._in_note = False
+        """Whether the code that has begun is in a quotation; whether a footnote may go on."""
         self._table: list[str] | None = None
 
     def add_all(self, lines: Iterable[str]) -> None:
         """The next lines."""
         for line in lines:
-            if (not line or line[0].isalpha()) and not self._fence and self._table is None:
+            if (not line or line[0].isalpha()) and not self._fence and self._table is None and not self._in_note:
                 self._text.append(line)  # most lines
             elif self._fence:
-                self._add_code(line)
-            else:
+                self._add_code(QUOTE.sub("", line, count=1) if self._is_quoted else line)
+            elif not (self._in_note and self._goes_on(line)):
                 self._add(line)
 
-    def _add(self, line: str) -> None:
+    def _add(self, line: str, *, is_quoted: bool = False) -> None:
         first = line.lstrip(" \t")[:1]
-        if first in FENCE_SIGNS and (FENCE.match(line) or TEMPLATE_FENCE.match(line)):
+        if first == ">" and not is_quoted and (bare := QUOTE.sub("", line, count=1)) != line:
+            self._add(CALLOUT.sub("", bare, count=1) or GAP if "[!" in bare else bare, is_quoted=True)
+        elif first in FENCE_SIGNS and (FENCE.match(line) or TEMPLATE_FENCE.match(line)):
+            self._is_quoted = is_quoted
             self._add_code(line)
         elif self._table is not None and "|" in line:
             self._table.append(line)
@@ -143,6 +182,17 @@ class _Lines:
                 self._add_text(line)
             else:
                 self._text.append(line)
+
+    def _goes_on(self, line: str) -> bool:
+        """Whether a line belongs to the footnote before it: directly under it, or indented."""
+        if not line.strip():
+            self._text.append("")
+            return True
+        self._in_note = line.startswith(("  ", "\t")) or (self._text[-1] == GAP and not NOTE.match(line))
+        if self._in_note:
+            self.drops.add("footnotes", line, 0)
+            self._text.append(GAP)
+        return self._in_note
 
     def finish(self) -> list[str]:
         """The lines that are kept, after the last one."""
@@ -155,6 +205,7 @@ class _Lines:
         if not self._fence:
             self._end_table()
             self.kept += self._end_text()
+            self.kept.append(GAP)
             found = FENCE.match(line) or TEMPLATE_FENCE.match(line)
             self._fence = found[1] if found else ""
         elif self._ends_code(line):
@@ -182,25 +233,45 @@ class _Lines:
             return
         elif RULE.match(line):
             self._text.append("")
-        elif DEFINITION.match(line):
-            self.drops.add("addresses of links", line)
-        elif NOTE.match(line):
-            self.drops.add("footnotes", line)
-        elif CONTENTS.match(line):
-            self.drops.add("tables of contents", line)
+        elif what := self._name_dropped(line):
+            self.drops.add(what, line)
+            self._in_note = what == "footnotes"
+            self._text.append(GAP)
+        elif line.lstrip(" ").startswith((":::", "!!!", "???")) and (box := BOX.match(line)):
+            self._text.append(box[1] or box[2] or GAP)
+        elif heading := HEADING.match(line):
+            self._text.append(line[heading.end() :].rstrip(" \t#"))
         else:
-            line = QUOTE.sub("", line, count=1)
-            heading = HEADING.match(line)
-            self._text.append(line[heading.end() :].rstrip(" \t#") if heading else line)
+            self._text.append(TASK.sub(r"\1", line) if "[" in line else GAP if line.strip() in BULLETS else line)
+
+    def _name_dropped(self, line: str) -> str:
+        """What a line is that is left out, in the plural; "" if it is not."""
+        if DEFINITION.match(line):
+            return "addresses of links"
+        if NOTE.match(line):
+            return "footnotes"
+        if CONTENTS.match(line):
+            return "tables of contents"
+        return "tags" if TAGS.match(line) else ""
 
     def _end_table(self) -> None:
         if self._table is not None:
             self.drops.add("tables", "\n".join(self._table))
             self._table = None
+            self._text.append(GAP)
 
     def _end_text(self) -> list[str]:
         text, self._text = "\n".join(self._text), []
-        return [line.rstrip() for line in strip_inline(text, self.drops).split("\n")] if text else []
+        found = strip_inline(text, self.drops) if text else ""
+        lines = [line.rstrip() for line in found.split("\n")] if text else []
+        return [_without_gaps(line) if GAP in line else line for line in lines] if GAP in found else lines
+
+
+def _without_gaps(line: str) -> str:
+    """A line without what was left out in it; the mark alone where nothing else is on it."""
+    rest = line.replace(f" {GAP} ", " ").replace(GAP, "").rstrip()
+    bare = rest.strip()
+    return rest if bare and bare not in BULLETS and not (bare[-1] in ".)" and bare[:-1].isdecimal()) else GAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +288,7 @@ class _Counted:
 
 
 def _drop(pattern: re.Pattern[str], what: str, text: str, drops: DropLog) -> str:
-    return pattern.sub(_Counted(what, drops, lambda match: ""), text)
+    return pattern.sub(_Counted(what, drops, lambda match: GAP), text)
 
 
 def strip_inline(text: str, drops: DropLog) -> str:
@@ -235,7 +306,8 @@ def strip_inline(text: str, drops: DropLog) -> str:
     if "[" in text:  # one character is found in a twentieth of the time that two take
         text = _strip_links(text, drops)
     if "<" in text:
-        text = TAG.sub("", BREAK.sub("\n", AUTOLINK.sub(r"\1", text)))
+        text = TAG.sub(GAP, BREAK.sub("\n", AUTOLINK.sub(r"\1", text)))
+    text = _strip_marks_of_programs(text, drops)
     text = HARD_BREAK.sub("", text) if "  \n" in text or ("\\" in text and "\\\n" in text) else text
     if ("*" in text and "**" in text) or ("_" in text and "__" in text):
         text = STRONG.sub(lambda match: match[1] or match[2], text)
@@ -254,3 +326,16 @@ def _strip_links(text: str, drops: DropLog) -> str:
     if "](" in text or "][" in text:
         text = LINK.sub(_Counted("addresses of links", drops, lambda match: match[1]), text)
     return WIKI.sub(r"\1", text) if "[[" in text else text
+
+
+def _strip_marks_of_programs(text: str, drops: DropLog) -> str:
+    """Text without what Obsidian and GitHub add: remarks, marks of marked and struck words, emoji, names of blocks."""
+    if "%" in text and "%%" in text:
+        text = _drop(REMARK, "comments", text, drops)
+    if ":" in text:
+        text = _drop(EMOJI, "names of emoji", text, drops)
+    if "^" in text:
+        text = BLOCK_ID.sub("", text)
+    if "=" in text and "==" in text:
+        text = HIGHLIGHT.sub(r"\1", text)
+    return STRUCK.sub(r"\1", text) if "~" in text and "~~" in text else text
