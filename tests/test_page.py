@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
@@ -81,8 +84,9 @@ def test_the_page_loads_nothing(data: ReportData) -> None:
     text = render_report(replace(data, judgement=JUDGEMENT))
     page = Reader(text)
     policy = next(attributes["content"] for _, attributes in page.tags if "http-equiv" in attributes)
-    assert str(policy).startswith("default-src 'none'") and "script" not in str(policy)
-    assert page.count("script") == page.count("link") == page.count("iframe") == page.count("svg") == 0
+    assert str(policy).startswith("default-src 'none'") and not re.search("connect|unsafe-eval|https?:", str(policy))
+    assert page.count("script") == 1, "that of the passages to guess"
+    assert page.count("link") == page.count("iframe") == page.count("svg") == 0
     sources = ("href", "src", "srcset")
     places = [str(value) for _, attributes in page.tags for name, value in attributes.items() if name in sources]
     assert places and all(
@@ -118,7 +122,7 @@ def test_the_colours_of_curves_are_those_of_the_page() -> None:
 
 def test_a_hostile_text_changes_nothing_but_words(data: ReportData) -> None:
     hostile = Reader(render_report(make_hostile(data)))
-    assert hostile.faults == [] and hostile.count("script") == 0
+    assert hostile.faults == [] and hostile.count("script") == 1
     assert not any("onload" in attributes for _, attributes in hostile.tags)
     assert hostile.text.count("<script>alert(1)</script>") > 20
     assert not set("\x1b\x00\u202e") & set(hostile.text)
@@ -209,15 +213,59 @@ def test_the_page_of_a_quiz_is_whole_and_harmless() -> None:
 
 def test_the_page_of_a_quiz_knows_what_to_say_for_each_number_of_right_answers() -> None:
     questions = [Question(text=f"Text {n}.", genuine=n % 2 == 0) for n in range(20)]
-    outcomes = re.findall("<li>(.*?)</li>", render_quiz(questions, "quiz"))
-    assert len(outcomes) == 21
+    outcomes, shares = list_lines(render_quiz(questions, "My *novel*"))
+    assert len(outcomes) == len(shares) == 21
+    assert [re.search(r"I got (\d+) of 20 right", line)[1] for line in shares] == list(map(str, range(21)))  # type: ignore[index]
+    assert all("on “My *novel*”, made with epigone" in line and "Text" not in line for line in shares)
     for n_hits, verdict in ((2, "mistook one"), (13, "could not tell"), (15, "could tell them apart")):
         assert outcomes[n_hits].startswith(f"Right: {n_hits} of 20, {5 * n_hits} % (95 % interval:")
         assert verdict in outcomes[n_hits]
 
 
-def test_only_the_script_of_the_quiz_may_run() -> None:
-    text = render_quiz([Question(text="One.", genuine=True)], "quiz")
+def test_a_report_has_a_line_to_share_for_each_number_of_right_answers(data: ReportData) -> None:
+    text = render_report(data)
+    assert data.showcase is not None
+    (shares,) = list_lines(text)
+    assert len(shares) == 1 + len(data.showcase.questions) and all(data.title in line for line in shares)
+    without = render_report(replace(data, showcase=None))
+    assert list_lines(without) == [] and Reader(without).count("script") == 0 and "script-src" not in without
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["quiz", "report"])
+def test_in_a_browser_the_line_to_share_is_that_of_the_first_answers_and_can_be_copied(
+    browser: Any, data: ReportData, tmp_path: Path, kind: str
+) -> None:
+    questions = [Question(text=f"Text {n}.", genuine=n % 2 == 0) for n in range(3)]
+    shown = render_quiz(questions, data.title) if kind == "quiz" else render_report(data)
+    (tmp_path / "page.html").write_text(shown, "utf-8")
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    faults: list[object] = []
+    page.on("pageerror", lambda error: faults.append(error))  # playwright marks what it calls
+    page.goto((tmp_path / "page.html").as_uri())
+    passages, line = page.locator(".question, .guess"), page.locator(".share .line")
+    assert passages.count() == 3 and not line.is_visible()
+    for number in range(3):
+        passages.nth(number).get_by_text("the author", exact=True).click()
+    n_genuine = passages.locator("xpath=self::*[@data-is='author' or contains(@class,'is-author')]").count()
+    passages.nth(0).get_by_text("the model", exact=True).click()
+    assert f"I got {n_genuine} of 3 right in a quiz on “{data.title}”" in str(line.text_content())
+    page.locator(".share button").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == line.text_content() and faults == []
+    context.close()
+
+
+def list_lines(page: str) -> list[list[str]]:
+    """What the page's script may show, for each number of right answers: hidden lists."""
+    lists = re.findall(r'<ol class="(?:outcomes|shares)" hidden>(.*?)</ol>', page, re.S)
+    return [[html.unescape(line) for line in re.findall("<li.*?>(.*?)</li>", one)] for one in lists]
+
+
+@pytest.mark.parametrize("kind", ["quiz", "report"])
+def test_only_the_script_of_the_quiz_may_run(data: ReportData, kind: str) -> None:
+    text = render_quiz([Question(text="One.", genuine=True)], "quiz") if kind == "quiz" else render_report(data)
     policy = next(str(attributes["content"]) for _, attributes in Reader(text).tags if "http-equiv" in attributes)
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.S)
     fingerprint = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

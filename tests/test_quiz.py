@@ -179,6 +179,8 @@ def test_the_quiz_asks_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     right = ["a" if question.genuine else "m" for question in quiz]
     said = hold(monkeypatch, "what?", *right)
     assert f"Right: {len(quiz)} of {len(quiz)}, 100 %" in said and "Type a or m; q quits" in said
+    line = f"I got {len(quiz)} of {len(quiz)} right in a quiz on “Sonnets”, made with epigone."
+    assert f"copy this line:\nWritten by the author or by a model? {line}\n" in said
     assert all(" ".join(question.text.split()) in " ".join(said.split()) for question in quiz)
 
 

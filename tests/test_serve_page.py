@@ -714,6 +714,12 @@ def test_the_quiz_counts_what_was_told_apart(page):
     truths = page.locator("#questions .truth").all_text_contents()
     assert sum("by the author" in truth for truth in truths) == count // 2
     assert sum(truth.startswith("Right") for truth in truths) == count // 2
+    line = page.locator("#quiz-share .line")
+    expect(line).to_contain_text(f"I got {count // 2} of {count} right")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#quiz-share button").click()
+    expect(page.locator("#quiz-share button")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == line.text_content()
     assert_fits(page)
 
 

@@ -304,7 +304,8 @@ def test_a_quiz_is_that_of_epigone_quiz(client: TestClient) -> None:
     assert [(each["text"], each["genuine"]) for each in answer["questions"]] == [
         (each.text, each.genuine) for each in expected
     ]
-    assert len(answer["outcomes"]) == len(expected) + 1
+    assert len(answer["outcomes"]) == len(answer["shares"]) == len(expected) + 1
+    assert all("on “Sonnets”" in line for line in answer["shares"]), answer["shares"][0]
 
 
 def test_copies_are_shown_with_their_place(client: TestClient) -> None:

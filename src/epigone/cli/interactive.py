@@ -11,7 +11,7 @@ from pathlib import Path
 
 from epigone.cli.terminal import WIDEST_TEXT, Screen, WordWrapper, ask_line, complete_lines, print_piece, print_text
 from epigone.errors import EpigoneError, pluralize
-from epigone.evaluation.quiz import Question, Result, describe_result, judge_answers
+from epigone.evaluation.quiz import Question, Result, describe_result, describe_share, judge_answers
 from epigone.generation.session import WritingSession
 from epigone.report.escape import clean_text, on_one_line, show_name
 from epigone.settings import WriteSettings, make_settings
@@ -298,8 +298,11 @@ MAX_END = 72
 # -- the quiz
 
 
-def hold_quiz(questions: Sequence[Question], screen: Screen) -> Result:
-    """Show one passage after another and ask who wrote it; at the end, or when it is broken off, show the result."""
+def hold_quiz(questions: Sequence[Question], screen: Screen, title: str) -> Result:
+    """Show one passage after another and ask who wrote it; at the end, or when it is broken off, show the result.
+
+    `title`: of the text, for the line to share.
+    """
     answers: dict[int, bool] = {}
     screen.show_note(f"{len(questions)} passages: half from the author's held-out text, half written by the model.")
     try:
@@ -314,6 +317,9 @@ def hold_quiz(questions: Sequence[Question], screen: Screen) -> Result:
         print_piece("\n")
     result = judge_answers(questions, answers)
     print_piece("\n" + "\n".join(describe_result(result, questions)) + "\n")
+    if result.n_answers:
+        line = describe_share(result.n_hits, result.n_answers, clean_text(title))
+        print_piece(f"\nTo share it, copy this line:\n{line}\n")
     return result
 
 

@@ -48,7 +48,7 @@ def quiz(run: Path | None, out: Path | None, settings: QuizOptions) -> int:
     from epigone.report.escape import show_name
 
     with loading(quiet=False):
-        from epigone.report.publish import write_quiz
+        from epigone.report.publish import title_run, write_quiz
         from epigone.run import open_run
 
     opened = open_run(choose_run(run))
@@ -58,14 +58,15 @@ def quiz(run: Path | None, out: Path | None, settings: QuizOptions) -> int:
             hint="Make a page for the browser instead: --out quiz.html",
         )
     use_idle_threads()
+    title = title_run(opened.folder)
     questions = opened.quiz(settings.count, settings.length, seed=settings.seed, device=settings.device)
     with open_screen(quiet=False, json=False, must_show=True) as screen:
         if len(questions) < settings.count:
             screen.show_note(f"The held-out text is enough for {pluralize(len(questions), 'passage')}.")
         if out is None:
-            hold_quiz(questions, screen)
+            hold_quiz(questions, screen, title)
         else:
-            screen.show_note(f"The quiz is in {show_name(write_quiz(questions, opened.path.resolve().name, out))}.")
+            screen.show_note(f"The quiz is in {show_name(write_quiz(questions, title, out))}.")
     return 0
 
 

@@ -260,6 +260,19 @@ def describe_outcomes(questions: Sequence[Question]) -> list[str]:
     return [" ".join(describe_result(make_result(n_hits, n_all), questions)) for n_hits in range(n_all + 1)]
 
 
+def describe_share(n_hits: int, n_answers: int, title: str) -> str:
+    """One line for others: how many passages were told right, and in which quiz. Nothing of the text is in it."""
+    return (
+        f"Written by the author or by a model? I got {n_hits} of {n_answers} right in a quiz on “{title}”, "
+        "made with epigone."
+    )
+
+
+def list_shares(n_questions: int, title: str) -> list[str]:
+    """That line for each number of right answers, from 0 on, when all are given."""
+    return [describe_share(n_hits, n_questions, title) for n_hits in range(n_questions + 1)]
+
+
 def judge_rate(result: Result) -> str:
     """What a hit rate means, in one sentence."""
     if result.n_answers < FEWEST_ANSWERS:

@@ -25,7 +25,7 @@ from markupsafe import Markup
 from epigone import __version__
 from epigone.errors import quote_command
 from epigone.evaluation.best_sentences import HOW_CHOSEN
-from epigone.evaluation.quiz import Question, describe_outcomes
+from epigone.evaluation.quiz import Question, describe_outcomes, list_shares
 from epigone.evaluation.verdict import Judgement, Topic
 from epigone.model.base_profile import BASES
 from epigone.planning.plan import Plan
@@ -70,6 +70,8 @@ MOST_EPOCHS = 6
 MOST_PROMPTS = 6
 MOST_MEASURES = 24
 MOST_NOTES = 12
+MOST_TITLE = 120
+"""Characters of a title in a line to share."""
 MOST_WIDGET_PROMPTS = 3
 """What is shown at most: a page stays below 2 MB and readable, however large the run."""
 
@@ -152,15 +154,18 @@ def render_report(data: ReportData) -> str:
     events = effective_history(data.events)
     evaluations = [event for event in events if isinstance(event, Evaluated)]
     best = find_best(evaluations)
+    questions = data.showcase.questions if data.showcase else ()
     headline, *details = describe_learning(evaluations)
     end = next((event for event in reversed(events) if isinstance(event, Finished)), None)
     return _render_page(
         "report.html",
+        ("share.js", "guesses.js") if questions else (),
         title=data.title,
         about=_describe_model(data, end),
         chips=_list_chips(data.judgement, events, best),
         hero=_choose_hero(data.showcase, events, best),
-        questions=data.showcase.questions if data.showcase else (),
+        questions=questions,
+        shares=list_shares(len(questions), shorten_text(data.title, MOST_TITLE)),
         headline=headline,
         details=details,
         status="" if end is None else describe_end(end),
@@ -226,8 +231,12 @@ def _list_chips(judgement: Judgement | None, events: Sequence[Event], best: Eval
     return [] if found is None else list_chips({"copies": found.copying, "repeats": found.repeating})
 
 
-def _render_page(template: str, policy: str = "", **values: Any) -> str:
-    return html_environment().get_template(template).render(version=__version__, policy=policy, **values)
+def _render_page(template: str, scripts: Sequence[str] = (), **values: Any) -> str:
+    """A page on which only these scripts may run, as one, by its hash: files of the templates."""
+    script = "\n".join((TEMPLATES / name).read_text("utf-8") for name in scripts)
+    fingerprint = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    values["script_policy"] = Markup(f"; script-src 'sha256-{fingerprint}'") if script else ""
+    return html_environment().get_template(template).render(version=__version__, script=Markup(script), **values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -349,17 +358,14 @@ def _view_judgement(judgement: Judgement | None) -> dict[str, Any] | None:
 
 
 def render_quiz(questions: Sequence[Question], name: str) -> str:
-    """A page that asks the questions of a quiz and counts the answers. Only its one script may run, by its hash."""
-    script = (TEMPLATES / "quiz.js").read_text("utf-8")
-    fingerprint = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"; script-src 'sha256-{fingerprint}'"
+    """A page that asks the questions of a quiz on the text of this name, and counts the answers."""
     return _render_page(
         "quiz.html",
-        Markup(policy),
+        ("share.js", "quiz.js"),
         name=name,
         questions=questions,
         outcomes=describe_outcomes(questions),
-        script=Markup(script),
+        shares=list_shares(len(questions), shorten_text(on_one_line(name), MOST_TITLE)),
     )
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from epigone.errors import OutputError
+from epigone.errors import OutputError, RunDamaged, RunIncompatible
 from epigone.evaluation.quiz import Question
 from epigone.evaluation.verdict import Judgement
 from epigone.files import exists, read_bytes, write_bytes
@@ -149,7 +149,7 @@ def write_report(folder: RunFolder, out: Path | None = None) -> Path:
 
 
 def write_quiz(questions: Sequence[Question], name: str, path: Path) -> Path:
-    """Write the quiz page and return its path. Raises OutputError as `write_report` does."""
+    """Write the page of a quiz on the text of this name; its path. Raises OutputError as `write_report` does."""
     return _write_page(render_quiz(questions, name), path)
 
 
@@ -203,6 +203,14 @@ def name_for_commands(path: Path) -> str:
 def _without_folders_around(path: Path) -> str:
     whole = path.resolve()
     return "/".join(whole.parts[-3:] if is_voice(whole) else whole.parts[-1:])
+
+
+def title_run(folder: RunFolder) -> str:
+    """What a run's text is called; where its receipt cannot be read, what the run is called."""
+    try:
+        return _make_title(folder)
+    except (RunDamaged, RunIncompatible):
+        return run_name(folder.path.resolve())
 
 
 def _make_title(folder: RunFolder) -> str:

@@ -6,7 +6,8 @@ import random
 from typing import Any
 
 from epigone.errors import EpigoneError
-from epigone.evaluation.quiz import choose_passages, describe_outcomes, make_pair, make_quiz
+from epigone.evaluation.quiz import choose_passages, describe_outcomes, list_shares, make_pair, make_quiz
+from epigone.report.publish import title_run
 from epigone.runs.folder import RunFolder
 from epigone.serving.answers import ApiError, translate
 from epigone.serving.completions import next_event
@@ -27,7 +28,8 @@ class BlindTest:
         settings = make_settings(WriteSettings, {"unit": "words", "length": 3 * query.length})
         self._passages, generator = [], model.generator
         try:
-            held_out = RunFolder.find(model.served.folder).read_some_held_out()
+            folder = RunFolder.find(model.served.folder)
+            self._title, held_out = title_run(folder), folder.read_some_held_out()
             chosen = choose_passages(held_out, generator.documents, query.count // 2, query.length, self._chance)
             self._passages = [passage for passage, _ in chosen]
             seeds = [(query.seed + number) % 2**32 for number in range(len(chosen))]
@@ -51,7 +53,7 @@ class BlindTest:
             engine.cancel(task)
 
     def describe(self) -> dict[str, Any]:
-        """The questions, and what to say for each number of right answers. Raises EpigoneError."""
+        """The questions, and what to say and to share for each number of right answers. Raises EpigoneError."""
         pairs = [
             pair
             for passage, written in zip(self._passages, self._written, strict=True)
@@ -61,4 +63,5 @@ class BlindTest:
         return {
             "questions": [{"text": question.text, "genuine": question.genuine} for question in questions],
             "outcomes": describe_outcomes(questions),
+            "shares": list_shares(len(questions), self._title),
         }

@@ -8,6 +8,7 @@ function show() {
     result.textContent = answers.size + ' of ' + questions.length + ' answered';
     return;
   }
+  offer(questions.filter(question => answers.get(question) === question.dataset.is).length);
   const wrong = questions.flatMap((question, i) => answers.get(question) === question.dataset.is ? [] : [i + 1]);
   const outcome = outcomes[questions.length - wrong.length].textContent;
   result.textContent = outcome + (wrong.length ? ' Wrong: ' + wrong.join(', ') + '.' : '');

@@ -23,6 +23,16 @@ export function tame(name) {
   return String(name).replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '').slice(0, 120) || '(no name)';
 }
 
+/** Put a text on the clipboard; whether it is there. Pages by http from another machine may not. @param {string} text */
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 let timer = 0;
 /** Tell it to a screen reader, when it has said what it is saying. @param {string} words */
 export function say(words) {

@@ -2,7 +2,7 @@
 
 import {Popover} from './alternatives.js';
 import {Compare} from './compare.js';
-import {fillSelect, get, say, sayDuration, showProblem, tame} from './dom.js';
+import {copy, fillSelect, get, say, sayDuration, showProblem, tame} from './dom.js';
 import {findOrder} from './generation.js';
 import {Learning} from './learning.js';
 import {LONGEST_PROMPT, makeFragment, readFragment} from './link.js';
@@ -136,15 +136,6 @@ class Page {
     }
     say('A link was followed: press Control and Enter to repeat its continuations.');
     return true;
-  }
-}
-
-async function copy(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    return false;
   }
 }
 

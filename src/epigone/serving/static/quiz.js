@@ -1,7 +1,7 @@
 // The quiz: passages half by the author and half by the model, and how many were told apart.
 
 import {ask} from './api.js';
-import {get, make, showProblem, tame} from './dom.js';
+import {copy, get, make, say, showProblem, tame} from './dom.js';
 import {makeSeed} from './settings.js';
 
 const N_PASSAGES = 10, N_WORDS = 40;
@@ -9,6 +9,7 @@ const N_PASSAGES = 10, N_WORDS = 40;
 export class Quiz {
   constructor() {
     get('quiz-start').addEventListener('click', () => this.start());
+    get('quiz-share').querySelector('button').addEventListener('click', () => copyLine());
   }
 
   /** @param {import('./models.js').Model|undefined} model */
@@ -25,7 +26,7 @@ export class Quiz {
 
   clear() {
     get('questions').replaceChildren();
-    get('quiz-result').hidden = true;
+    get('quiz-result').hidden = get('quiz-share').hidden = true;
   }
 
   async start() {
@@ -43,9 +44,11 @@ export class Quiz {
     }
   }
 
-  pose({questions, outcomes}) {
+  pose({questions, outcomes, shares}) {
     this.questions = questions;
     this.outcomes = outcomes;
+    this.shares = shares;
+    get('quiz-share').hidden = true;
     /** @type {Map<number, boolean>} */
     this.answers = new Map();
     this.items = questions.map((question, i) => makeQuestion(question, i, genuine => this.answer(i, genuine)));
@@ -70,6 +73,7 @@ export class Quiz {
     }
     const n_right = this.questions.filter((question, i) => question.genuine === this.answers.get(i)).length;
     get('quiz-result').textContent = this.outcomes?.[n_right] ?? `${n_right} of ${n} right; guessing gives ${n / 2}.`;
+    offerLine(this.shares?.[n_right]);
     this.items.forEach((item, i) => reveal(item, this.questions[i], this.answers.get(i)));
   }
 }
@@ -84,6 +88,22 @@ function makeQuestion(question, i, onAnswer) {
   const section = make('section', {class: 'question', 'aria-label': `Passage ${i + 1}`}, make('h3', {}, String(i + 1)),
     make('p', {class: 'written', dir: 'auto', lang: ''}, question.text), ...buttons.map(one => one.button), truth);
   return {section, buttons, truth};
+}
+
+/** Show the line to share. Nothing is sent: who wants to, copies it. @param {string|undefined} line */
+function offerLine(line) {
+  const box = get('quiz-share');
+  box.querySelector('.line').textContent = line ?? '';
+  box.querySelector('button').textContent = 'Copy this line';
+  box.hidden = !line;
+}
+
+async function copyLine() {
+  const line = get('quiz-share').querySelector('.line'), button = get('quiz-share').querySelector('button');
+  const is_copied = await copy(line.textContent);
+  if (!is_copied) getSelection()?.selectAllChildren(line);
+  button.textContent = is_copied ? 'Copied' : 'Now press Ctrl+C';
+  say(button.textContent);
 }
 
 function reveal(item, question, answer) {
