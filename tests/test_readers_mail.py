@@ -13,7 +13,7 @@ from epigone.corpus.readers.mail import parse_sender
 from epigone.corpus.readers.mail_text import strip_mail
 from epigone.corpus.readers.reader import DropLog
 from epigone.errors import TextTooShort
-from helpers_readers import Write, measure_reading, read, read_texts
+from helpers_readers import Write, list_dropped, measure_reading, read, read_text, read_texts
 
 
 def count_dropped(path: str) -> dict[str, int]:
@@ -263,6 +263,42 @@ def test_lines_that_captions_repeat_are_read_once(write: Write) -> None:
     cues = ["so it\nrained", "rained\nall<00:00:03.000><c> night</c>", "all night\nand day"]
     vtt = "WEBVTT\n\n" + "".join(f"00:0{n}.000 --> 00:0{n + 1}.000\n{cue}\n\n" for n, cue in enumerate(cues))
     assert read_texts(write("talk.vtt", vtt)) == ["so it rained all night and day\n"]
+
+
+SCRIPT = """[Script Info]
+Title: Rain
+[V4+ Styles]
+Format: Name, Fontname
+Style: Default,Arial
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Dialogue: 0,0:00:09.00,0:00:10.00,Default,,0,0,0,,Then, it {\\i1}snowed{\\i0}.
+Comment: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,to do
+Dialogue: 0,0:00:01.00,0:00:02.00,Default,Ann,0,0,0,,It rained,\\Nfor days.
+Dialogue: 1,0:00:01.00,0:00:02.00,Default,Ann,0,0,0,,It rained,\\Nfor days.
+Dialogue: 0,0:00:03.00,0:00:04.00,Default,,0,0,0,,{\\p1}m 0 0 l 1 1
+"""
+
+
+def test_scripts_of_subtitles_are_read_in_order_of_time_without_their_commands(write: Write) -> None:
+    path = write("a.ass", SCRIPT)
+    assert read_text(path) == "It rained, for days.\n\nThen, it snowed.\n"
+    assert list_dropped(path) == {"notes": (1, "to do"), "drawings": (1, "{\\p1}m 0 0 l 1 1")}
+    named = SCRIPT.replace("Default,,", "Default,Ben,")
+    assert read_text(write("b.txt", named)) == "Ann: It rained, for days.\n\nBen: Then, it snowed.\n"
+
+
+def test_lyrics_keep_their_lines_stanzas_and_repetitions(write: Write) -> None:
+    text = (
+        "[ti:Rain]\n[ar: Ann Lee]\n[length: 1:00]\n\n[00:01.00][00:31.00]It rained (oh),\n"
+        "[00:05.50]<00:05.50>it <00:06.00>rained\n"
+        "[00:20.00]\n[00:21.00]Then it snowed\n[00:30.00]\n"
+    )
+    path = write("a.lrc", text)
+    assert read_text(path) == "It rained (oh),\nit rained\n\nThen it snowed\n\nIt rained (oh),\n"
+    (file,) = read(path).files
+    assert (file.title, file.author, file.format) == ("Rain", "Ann Lee", "subtitles")
+    assert read(write("b.txt", "[by: Ann]\nA text of hers at 10:30.\n")).files[0].format == "text"
 
 
 def test_a_text_with_numbers_and_times_is_not_subtitles(write: Write) -> None:

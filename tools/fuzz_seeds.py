@@ -182,6 +182,23 @@ ANN: Did it?
 00:00:09,000 --> 00:00:10,000
 [thunder] {\\an8}So.
 """
+ASS = """[Script Info]
+Title: Rain
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Dialogue: 0,0:00:01.00,0:00:02.00,Default,Ann,0,0,0,,{\\i1}It rained{\\i0},\\Nfor days.
+Comment: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,to do
+Dialogue: 0,0:00:03.00,0:00:04.00,Default,Ben,0,0,0,,{\\p1}m 0 0 l 1 1
+Dialogue: 0,0:00:09.00,0:00:10.00,Default,Ben,0,0,0,,Then it snowed.
+"""
+LRC = """[ti:Rain]
+[ar: Ann Lee]
+
+[00:01.00][00:31.00]It rained,
+[00:05.50]<00:05.50>it <00:06.00>rained
+[00:20.00]
+[00:21.00]Then it snowed
+"""
 VTT = """WEBVTT - Rain
 
 NOTE a note
@@ -319,7 +336,7 @@ def make_seeds() -> dict[str, tuple[tuple[str, bytes], ...]]:
         "whatsapp": (("a.txt", WHATSAPP), ("_chat.txt", IOS)),
         "irc": (("a.log", IRC),),
         "mail": (("a.mbox", MAIL), ("a.eml", MAIL.partition("\n")[2])),
-        "subtitles": (("a.srt", SRT), ("a.vtt", VTT)),
+        "subtitles": (("a.srt", SRT), ("a.vtt", VTT), ("a.ass", ASS), ("a.lrc", LRC)),
         "csv": (("a.csv", CSV), ("a.tsv", CSV.replace(",", "\t"))),
         "json": (("a.json", json.dumps(ROWS)), ("b.json", json.dumps([CHAT]))),
         "jsonl": (("a.jsonl", "\n".join(map(json.dumps, ROWS))), ("b.jsonl", f"{json.dumps(CHAT)}\n" * 2)),

@@ -1,15 +1,17 @@
-"""Subtitles (SRT, WebVTT): what is said, in paragraphs that end at pauses, without numbers, times and marks.
+"""Subtitles (SRT, WebVTT, ASS) and lyrics with times (LRC): what is said or sung, without numbers, times and marks.
 
-Where WebVTT names the speakers, or most subtitles begin with a name, it is a conversation. A line of a dialogue, which
-begins with a dash, stays a line. What YouTube's captions repeat of the line before is left out.
+Subtitles become paragraphs that end at pauses; lines of lyrics stay lines. Where WebVTT or ASS names the speakers, or
+most subtitles begin with a name, it is a conversation. A line of a dialogue, which begins with a dash, stays a line.
+What YouTube's captions repeat of the line before is left out.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import BinaryIO
 
 from epigone.corpus.readers.conversation import Message, join_messages
@@ -33,16 +35,35 @@ SHARE_OF_NAMED = 0.6
 BLOCKS = ("NOTE", "STYLE", "REGION", "WEBVTT", "X-TIMESTAMP-MAP", "Kind:", "Language:")
 
 
+SCRIPT = re.compile(r"\s*\[Script Info\]", re.I)
+EVENT_FIELDS = ("layer", "start", "end", "style", "name", "marginl", "marginr", "marginv", "effect", "text")
+OVERRIDE = re.compile(r"\{[^{}\n]*\}")
+DRAWING = re.compile(r"\{[^{}\n]*\\p[1-9]")
+BREAK = re.compile(r"\\[Nn]")
+STAMP = re.compile(r"\[(\d{1,3}):(\d{1,2})(?:[.:](\d{1,3}))?\]")
+FIRST_STAMP = re.compile(r"^\[\d{1,3}:\d\d\.\d{2,3}\]", re.M)
+BLANK_LINES = re.compile(r"\n{3,}")
+ABOUT = re.compile(r"\[(ti|ar|al|au|by|offset|length|re|ve|la)[ \t]*:([^\]\n]{0,200})\][ \t]*$", re.I)
+
+
 def recognise(beginning: Beginning) -> bool:
-    """The word that WebVTT begins with, or a number and two times."""
+    """The words that WebVTT and ASS begin with, a number and two times, or lines that begin with times in brackets."""
+    first = beginning.first_line
+    if first.startswith("[") and (SCRIPT.match(first) or FIRST_STAMP.match(first) or ABOUT.match(first)):
+        return bool(SCRIPT.match(first) or FIRST_STAMP.search(beginning.text))
     text = beginning.text.lstrip("\ufeff")
     return bool(re.match(r"WEBVTT(?:[ \t\n]|$)", text) or FIRST.match(text))
 
 
 def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     """The one document of a file: a text, or a conversation if it says who speaks."""
-    reader = _Reader(context.drops)
-    for line in context.read_lines(file):
+    lines = context.read_lines(file)
+    first = next((line for line in lines if line.strip()), "")
+    if FIRST_STAMP.match(first) or ABOUT.match(first):
+        yield read_lyrics(chain([first], lines))
+        return
+    reader = _ScriptReader(context.drops) if SCRIPT.match(first) else _Reader(context.drops)
+    for line in chain([first], lines):
         reader.add(line)
     cues = reader.finish()
     if any(cue.speaker for cue in cues) or find_named(cues):
@@ -57,8 +78,8 @@ def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
 
 SUBTITLES = Format(
     name="subtitles",
-    title="subtitles (SRT, VTT)",
-    suffixes=(".srt", ".vtt"),
+    title="subtitles (SRT, VTT, ASS, LRC)",
+    suffixes=(".srt", ".vtt", ".ass", ".ssa", ".lrc"),
     recognise=recognise,
     read=read,
 )
@@ -121,6 +142,71 @@ class _Reader:
                 cue.lines.append(text)
         if cue.lines:
             self.cues.append(cue)
+
+
+class _ScriptReader:
+    """Collects subtitles from the events of a script (ASS, SSA), whose fields are named in a line before them."""
+
+    def __init__(self, drops: DropLog) -> None:
+        self.drops = drops
+        self._cues: list[Cue] = []
+        self._fields: tuple[str, ...] = EVENT_FIELDS
+
+    def add(self, line: str) -> None:
+        """The next line."""
+        kind, _, rest = line.partition(":")
+        kind = kind.strip().lower()
+        if kind == "format":
+            self._fields = tuple(name.strip().lower() for name in rest.split(","))
+        elif kind in ("dialogue", "comment"):
+            values = dict(zip(self._fields, rest.split(",", len(self._fields) - 1), strict=False))
+            text = values.get("text", "")
+            if kind == "comment" or DRAWING.search(text):
+                self.drops.add("notes" if kind == "comment" else "drawings", text)
+            else:
+                self._add_cue(values, OVERRIDE.sub("", text))
+
+    def _add_cue(self, values: Mapping[str, str], text: str) -> None:
+        times = (re.fullmatch(CLOCK, values.get(name, "").strip()) for name in ("start", "end"))
+        start, end = (_read_seconds(match.groups()) if match else 0.0 for match in times)
+        found = [clean_line(line, self.drops) for line in BREAK.split(text.replace("\\h", " "))]
+        if lines := [line for line in found if line]:
+            name = values.get("name") or values.get("actor") or ""
+            self._cues.append(Cue(start, end, clean_name(name), lines))
+
+    def finish(self) -> list[Cue]:
+        """All of them in order of time, each once; with the speakers only if most name one."""
+        cues: list[Cue] = []
+        for cue in sorted(self._cues, key=lambda each: each.start):
+            if not cues or cue.lines != cues[-1].lines:  # what is drawn in several layers
+                cues.append(cue)
+        if sum(bool(cue.speaker) for cue in cues) < SHARE_OF_NAMED * len(cues):
+            for cue in cues:
+                cue.speaker = ""
+        return cues
+
+
+def read_lyrics(lines: Iterable[str]) -> ParsedDocument:
+    """Lyrics, each line as often as it has times, in their order; an empty one ends a stanza."""
+    about: dict[str, str] = {}
+    found: list[tuple[float, str]] = []
+    for line in lines:
+        if tag := ABOUT.match(line):
+            about.setdefault(tag[1].lower(), tag[2].strip())
+            continue
+        end, times = 0, list[float]()
+        while stamp := STAMP.match(line, end):
+            end = stamp.end()
+            times.append(_read_seconds((None, *stamp.groups())))
+        text = " ".join(INVISIBLE.sub("", unescape(TAG.sub("", line[end:])).replace("♪", "")).split())
+        if times or text:
+            before = found[-1][0] if found else 0.0
+            found += [(time, text) for time in times or [before]]
+    shown = [text for _, text in sorted(found, key=lambda each: each[0])]
+    text = BLANK_LINES.sub("\n\n", "\n".join(shown)).strip("\n")
+    return ParsedDocument(
+        text=f"{text}\n" if text else "", title=about.get("ti", ""), author=about.get("ar") or about.get("au", "")
+    )
 
 
 def find_named(cues: list[Cue]) -> bool:
