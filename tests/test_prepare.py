@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
+import sys
 import time
 from functools import cache
 from itertools import chain
@@ -21,8 +23,9 @@ from hypothesis import strategies as st
 
 from epigone import TrainSettings, preparation
 from epigone.bulk_preparation import BulkText, make_job, prepare_bulk
+from epigone.corpus import object_store
 from epigone.corpus.split import cap_share
-from epigone.errors import EpigoneError, RunExists, SettingsError
+from epigone.errors import EpigoneError, RunExists, SettingsError, TextNotFound
 from epigone.evaluation.sample_checks import SampleChecker, SampleWriter
 from epigone.generation.generator import WriteDefaults
 from epigone.leases import Leases, _name_host
@@ -203,6 +206,36 @@ def test_texts_in_an_object_store_are_read_as_files_are(tmp_path: Path) -> None:
         (tmp_path / "two" / f"{number}.txt").write_bytes(text.read_bytes())
     assert read_ids(found) == read_ids(prepare_small(tmp_path / "local", tmp_path / "two"))
     assert command("prepare", "memory://bucket/nothing.txt", "--out", tmp_path / "none").err.count("There is no file")
+
+
+def test_a_store_whose_package_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)  # type: ignore[attr-defined]
+    with pytest.raises(TextNotFound, match=r"^s3://web/text\.txt needs another package: [^.]*\.$") as caught:
+        object_store.list_stored("s3://web/text.txt")
+    assert "pip install s3fs" in caught.value.hint
+
+
+def test_one_text_of_many_that_a_store_does_not_give_is_not_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be decoded is skipped; but without a text that the network withholds it would be another text."""
+    files = fsspec.filesystem("memory")
+    for number in (1, 2):
+        files.pipe(f"/withheld/{number}.txt", write_sonnets(tmp_path, 5_000).read_bytes())
+
+    class Lost(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise RuntimeError("The network is down.\nAnd more of it")  # clients have errors of their own
+
+    opened = type(files).open
+    monkeypatch.setattr(
+        type(files), "open", lambda *how, **more: Lost() if how[1].endswith("2.txt") else opened(*how, **more)
+    )
+    found = command("prepare", "memory://withheld/*.txt", "--base", "none", "--out", tmp_path / "out")
+    assert found.code == 2 and found.err.startswith(
+        "error: memory:///withheld/2.txt cannot be read: The network is down.\n"
+    )
 
 
 def test_what_needs_all_texts_together_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ EpigoneError
 ├── TextError              the text
 │   ├── TextNotFound       does not exist, or contains nothing to read
 │   ├── TextUnreadable     not text, or not in the encoding that was asked for
+│   ├── TextUnreachable    a store or a network that does not give it now
 │   └── TextTooShort       too little text
 ├── BaseError              the checkpoint to start from
 │   ├── BaseNotFound       not a folder, not in the cache and not on the hub
@@ -54,6 +55,10 @@ class TextNotFound(TextError):
 
 class TextUnreadable(TextError):
     """The bytes are not text, or not in the encoding that was asked for."""
+
+
+class TextUnreachable(TextError):
+    """A store or a network does not give the text now. It is never skipped: the rest would be another text."""
 
 
 class TextTooShort(TextError):
