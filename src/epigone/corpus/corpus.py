@@ -31,6 +31,7 @@ from epigone.corpus.furniture.cleaner import remove_furniture
 from epigone.corpus.gutenberg import Cut, GutenbergCleaner, ends_near_name
 from epigone.corpus.large_text import Text, TextSpooler, divide_text, read_blocks, read_some
 from epigone.corpus.line_layout import LEAST_CONTINUED, LineJoiner, Wrapping, find_wrapping
+from epigone.corpus.listings import find_listings
 from epigone.corpus.readers.archives import Member, is_archive, read_members
 from epigone.corpus.readers.formats import NEVER_PLAIN, SUFFIXES, find_format
 from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
@@ -368,7 +369,7 @@ def read_corpus(
     if settings.encoding != "auto":
         find_codec(settings.encoding)  # an unknown one fails for every file
     found = find_sources(texts)
-    documents, skipped = list[Document](), list(found.skipped)
+    documents, pages, skipped = list[Document](), list[Document](), list(found.skipped)
     progress = _Progress(watch, sum(source.n_bytes for source in found.sources))
     reading = _Reading(settings, TextSpooler(folder), progress, small=open_small_files(settings))
     reading.speakers.labels = {} if labels is None else labels
@@ -379,11 +380,13 @@ def read_corpus(
             elif result.error is not None:
                 raise result.error
             documents += result.documents
+            pages += _find_pages(result.documents, source)
     if reading.small is not None:
         reading.small.close()
+    documents, listed = _leave_out_listings(documents, pages)
     if settings.speaker and (reading.speakers.counts or not documents):
         reading.speakers.check("these texts")
-    skipped += [*reading.skipped, *name_unread(reading.unread)]
+    skipped += [*reading.skipped, *name_unread(reading.unread), *listed]
     if settings.anonymize:
         documents, skipped = anonymize(documents, skipped, reading.speakers, folder)
     _check_size(documents, skipped, smallest_bytes)
@@ -402,6 +405,24 @@ def collecting_seldom() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
+
+
+def _find_pages(documents: Iterable[Document], source: Source) -> Iterator[Document]:
+    """Web pages that were not named themselves, but found in a folder or an archive."""
+    for document in documents:
+        if document.receipt.format == "html" and (source.listed or document.name != source.name):
+            yield document
+
+
+def _leave_out_listings(documents: list[Document], pages: list[Document]) -> tuple[list[Document], list[str]]:
+    """The documents without those of the pages that only list others, and one line about these."""
+    found = {id(pages[number]) for number in find_listings([page.text for page in pages])}
+    names = [document.name for document in documents if id(document) in found]
+    if not names:
+        return documents, []
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
+    why = f"{pluralize(len(names), 'page')} of beginnings of others: {shown}. To read such a page, name it itself."
+    return [document for document in documents if id(document) not in found], [f"Not read: {why}"]
 
 
 def _read_sources(reading: _Reading, sources: Sequence[Source]) -> Iterator[FileResult]:
