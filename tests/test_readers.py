@@ -271,6 +271,13 @@ def strip(text: str) -> str:
         ("a <!-- b\nc -->d", "a d\n"),
         ("    Indented\n  verse", "    Indented\n  verse\n"),
         ("```\nnever closed", "never closed\n"),
+        ("* TOC\n{:toc}\n\n[TOC]\n\nRain\n: It falls.\n\nThe CSS\n\n*[CSS]: styles\n", "Rain\nIt falls.\n\nThe CSS\n"),
+        (
+            "One.\n\n<script async>\nvar a = '*b*';\n</script>\n<style>p { x: y }</style>\n\n"
+            "<pre>\nverse\n  here</pre>\n\n"
+            '<pre class="a"><code>x = 1\n</code></pre>\n\nTwo <script>never closed',
+            "One.\n\nverse\n  here\n\nTwo never closed\n",
+        ),
         (
             "One.\n\n![cat](cat.png)\n\nTwo.\n{{< video a >}}\nThree.\n\n```\nx\n```\n\n<hr/>\n\nFour.",
             "One.\n\nTwo.\nThree.\n\nFour.\n",

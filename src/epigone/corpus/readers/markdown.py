@@ -26,6 +26,7 @@ UNDERLINE = re.compile(r" {0,3}(?:=+|-{2,})[ \t]*$")
 RULE = re.compile(r" {0,3}(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$")
 QUOTE = re.compile(r"\A {0,3}(?:>[ \t]?)+")
 DEFINITION = re.compile(r" {0,3}\[(?!\^)[^\]\n]{1,200}\]:[ \t]*\S")
+ABBREVIATION = re.compile(r"\*\[[^\[\]\n]{1,60}\]:[ \t]*\S")
 NOTE = re.compile(r" {0,3}\[\^[^\]\n]{1,100}\]:")
 SIGNS = frozenset("=*_->[+#|:!?")
 """With one of these, or with a digit, every line begins that is more than words or code."""
@@ -35,6 +36,11 @@ BLANK_LINES = re.compile(r"\n{4,}")
 GAP = "\ue004"
 """A private character that stands where something was left out, until it is known whether it was a whole line."""
 BULLETS = ("-", "*", "+")
+LIST_OF_CONTENTS = re.compile(r"[ \t]*\{:[ \t]*toc\b")
+"""What kramdown puts in place of the item above it."""
+CONTENTS_HERE = re.compile(r"[ \t]*(?:\[\[?_?toc_?\]\]?|\$\{toc\})[ \t]*$", re.I)
+EXPLANATION = re.compile(r" {0,3}:[ \t]{1,4}(?=\S)")
+"""The mark before what explains the line above it."""
 TASK = re.compile(r"([ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]+)\[[ xX/-]\][ \t]+")
 CALLOUT = re.compile(r"[ \t]*\[![\w-]{1,30}(?:\|[^\]\n]{0,60})?\][+-]?[ \t]*")
 """The kind of a box, at the beginning of a quotation, in Obsidian and on GitHub."""
@@ -52,6 +58,8 @@ TABLE_RULE = re.compile(r" {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)+\|
 # Of what may be left open, each pattern stops where the next one could begin, so that no text takes quadratic time.
 # Each begins with a character, not with what stands before it: then Python finds where to begin in a tenth of the time.
 ADDRESS = r"(?:\([^()\n]*(?:\([^()\n]*\)[^()\n]*){0,4}\)|\[[^\[\]\n]*\])"
+PROGRAM = re.compile(r"<(script|style|pre(?=[^<>]*>\s*<code))\b[^<>]*>(?:(?!</\1|<\1).)*</\1\s*>", re.S | re.I)
+"""Program text in HTML: a script, a style, or code that is shown."""
 COMMENT = re.compile(r"<!--(?:(?!-->|<!--).)*-->", re.S)
 TEMPLATE = re.compile(r"\{%[^{}\n]*%\}|\{\{[^{}\n]*\}\}|\{:[^{}\n]*\}|\{#[\w-]+\}")
 """Jekyll's, Hugo's, and attributes of kramdown and of headings."""
@@ -125,6 +133,8 @@ def strip_markdown(text: str, drops: DropLog, *, keep_code: bool = False) -> str
     """The words of a Markdown text in the lines that it has, with _italics_ in underscores."""
     text = drop_invisible(text)
     text = _drop(COMMENT, "comments", text, drops) if "<!--" in text else text
+    if "<" in text and not keep_code:
+        text = _drop(PROGRAM, "scripts and styles", text, drops)
     text = IMPORT.sub(GAP, text) if text.lstrip().startswith("import ") else text
     lines = _Lines(drops, keep_code=keep_code)
     lines.add_all(text.split("\n"))
@@ -169,7 +179,9 @@ class _Lines:
 
     def _add(self, line: str, *, is_quoted: bool = False) -> None:
         first = line.lstrip(" \t")[:1]
-        if first == ">" and not is_quoted and (bare := QUOTE.sub("", line, count=1)) != line:
+        if first == "{" and LIST_OF_CONTENTS.match(line) and self._text[-1:] and self._text[-1].lstrip()[:1] in BULLETS:
+            self._text[-1] = GAP
+        elif first == ">" and not is_quoted and (bare := QUOTE.sub("", line, count=1)) != line:
             self._add(CALLOUT.sub("", bare, count=1) or GAP if "[!" in bare else bare, is_quoted=True)
         elif first in FENCE_SIGNS and (FENCE.match(line) or TEMPLATE_FENCE.match(line)):
             self._is_quoted = is_quoted
@@ -242,6 +254,7 @@ class _Lines:
         elif heading := HEADING.match(line):
             self._text.append(line[heading.end() :].rstrip(" \t#"))
         else:
+            line = EXPLANATION.sub("", line, count=1) if ":" in line[:4] else line
             self._text.append(TASK.sub(r"\1", line) if "[" in line else GAP if line.strip() in BULLETS else line)
 
     def _name_dropped(self, line: str) -> str:
@@ -250,8 +263,10 @@ class _Lines:
             return "addresses of links"
         if NOTE.match(line):
             return "footnotes"
-        if CONTENTS.match(line):
+        if CONTENTS.match(line) or (line[0] == "[" and CONTENTS_HERE.match(line)):
             return "tables of contents"
+        if line.startswith("*[") and ABBREVIATION.match(line):
+            return "abbreviations"
         return "tags" if TAGS.match(line) else ""
 
     def _end_table(self) -> None:
