@@ -192,6 +192,15 @@ def test_an_article_that_marks_its_own_text_gives_that(write: Write, mark: str) 
     assert read_text(write("a.html", page)) == "It rained for days.\n\nThen it snowed.\n"
 
 
+def test_a_story_is_read_without_its_summary_and_what_is_only_heard(write: Write) -> None:
+    page = (
+        "<html><body><div id=main><h3 class='landmark heading'>Summary</h3><div class=userstuff><p>Of rain.</p></div>"
+        f"<div class='userstuff module'><h3 class='landmark'>Text</h3>{'<p>It rained for days.</p>' * 3}"
+        "<p>So<span class='screen-reader-text'> (a link)</span>.</p></div></div></body></html>"
+    )
+    assert read_text(write("a.html", page)) == "It rained for days.\n\n" * 3 + "So.\n"
+
+
 def test_an_article_whose_mark_is_on_a_part_of_it_is_read_whole(write: Write) -> None:
     page = "<html><body><article>%s<div class='entry-content'><p>So.</p></div></article></body></html>"
     long = "<p>It rained for days, and nobody went out.</p>" * 3

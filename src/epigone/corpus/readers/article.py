@@ -42,6 +42,8 @@ NAMES = {
 }
 NAMED = tuple((what, re.compile(rf"(?:^|[-_\s])(?:{words})(?:$|[-_\s])", re.I)) for what, words in NAMES.items())
 """What a block is by its class or id, as common sites name them."""
+HIDDEN = re.compile(r"(?:^|\s)(?:landmark|sr-only|screen-?reader(?:-text|-only)?|visually-?hidden)(?:$|\s)", re.I)
+"""What is only for those who have pages read to them."""
 NEVER = frozenset(("html", "body", "main", "article", "p", "span", "b", "em", "i", "a"))
 """Elements that are read whatever their class is."""
 ARTICLES: tuple[Callable[[Element], bool], ...] = (
@@ -56,8 +58,8 @@ MARKED = ("main", "article")
 SHARE_OF_ARTICLE = 0.4
 """Of the page's text: an element that is marked as the article and has less is a teaser."""
 BODY = re.compile(
-    r"(?:^|\s)(?:e-content|(?:entry|post|article|story|blog|blog-post|blogpost|gh|news)(?:-|_|__)(?:content|body|text|entry)"
-    r"|(?:entry|post|article|story)(?:Body|Content)|post-?body|available-content)(?:$|\s)",
+    r"(?:^|\s)(?:e-content|(?:entry|post|article|story|chapter|blog|blog-post|blogpost|gh|news)(?:-|_|__)(?:content|body|text|entry)"
+    r"|(?:entry|post|article|story|chapter)(?:Body|Content)|post-?body|available-content|userstuff|storytext)(?:$|\s)",
     re.I,
 )
 BODIES: tuple[Callable[[Element], bool], ...] = (
@@ -68,6 +70,8 @@ BODIES: tuple[Callable[[Element], bool], ...] = (
 """How an article marks its own text: by schema.org, microformats, and the names that common programs give it."""
 SHARE_OF_BODY = 0.3
 """Of the article's text outside links."""
+SHARE_OF_ALIKE = 0.8
+"""Of the text in all elements that are marked so."""
 SHARE_OF_LINKS, FEWEST_LINKS = 0.7, 3
 """A list or table in which so much of the text is links leads elsewhere."""
 LONGEST_PART, SHARE_OF_PART = 2_000, 0.2
@@ -103,8 +107,12 @@ class Article:
         for is_marked in BODIES:
             found = [element for element in inside if element is not root and is_marked(element)]
             outer = [one for one in found if not any(other.first < one.first < other.end for other in found)]
-            if len(outer) == 1 and outer[0].n_text - outer[0].n_linked >= SHARE_OF_BODY * (root.n_text - root.n_linked):
-                return outer[0]
+            best = max(outer, key=lambda one: one.n_text, default=root)
+            is_alone = best.n_text >= SHARE_OF_ALIKE * sum(
+                one.n_text for one in outer
+            )  # others are summaries and notes
+            if outer and is_alone and best.n_text - best.n_linked >= SHARE_OF_BODY * (root.n_text - root.n_linked):
+                return best
         return root
 
     def _is_left_out(self, element: Element) -> bool:
@@ -116,6 +124,8 @@ class Article:
     def _name(self, element: Element) -> str:
         """What an element is that is not part of the article, or ""."""
         tag, attributes = element.tag, element.attributes
+        if attributes and HIDDEN.search(attributes.get("class", "")) and element.n_text <= LONGEST_PART:
+            return "hidden parts"
         if tag in NEVER:
             return ""
         what = FURNITURE.get(tag, "") or ROLES.get(attributes.get("role") or "", "")
