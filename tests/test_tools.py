@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import bench
 import bench_gpu
 import peers
 import recipes
+import step_time
 import trials
 from epigone.settings import TrainSettings
 from helpers_front import sonnets
@@ -98,6 +101,16 @@ def test_trials_that_are_added_while_they_run_are_seen(tmp_path: Path) -> None:
 def test_a_quick_benchmark_says_what_it_ran_on() -> None:
     line = bench.describe_machine()
     assert f"{torch.get_num_threads()} threads" in line and f"torch {version('torch')}" in line
+
+
+def test_a_process_of_the_step_times_takes_as_many_steps_as_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps: list[None] = []
+    monkeypatch.setattr(step_time, "make_step", lambda plan, tokens: lambda: steps.append(None))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("1\n3\n"))
+    step_time.take_turns("2M", torch.get_num_threads(), divided=False)
+    assert len(steps) == 4 and all(float(line) > 0 for line in capsys.readouterr().out.split())
 
 
 def test_a_row_of_the_gpu_bench_names_the_model_and_its_processes() -> None:
