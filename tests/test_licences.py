@@ -54,6 +54,17 @@ def test_a_licence_that_does_not_fit_is_refused_however_far_away(installed, caps
     assert "3 packages, 2 refused" in out
 
 
+def test_a_package_that_only_names_others_needs_no_licence_but_they_do(
+    installed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs = {"root_of_test": ["Requires-Dist: names_of_test"], "names_of_test": ["Requires-Dist: member_of_test"]}
+    installed(**needs, member_of_test=[])
+    (tmp_path / "names_of_test-1.0.dist-info" / "RECORD").write_text("names_of_test-1.0.dist-info/METADATA,,\n")
+    assert licences.main(["--package", "root_of_test"]) == 1
+    out = capsys.readouterr().out
+    assert "refused: member_of_test, needed by names_of_test" in out and "2 packages, 1 refused" in out
+
+
 @pytest.mark.parametrize("licence", ["MIT", "LGPL-3.0-or-later", "MPL-2.0 AND MIT", "BSD License"])
 def test_licences_without_conditions_on_epigone_are_taken(licence: str) -> None:
     assert not licences.Package("a", "1", licence, "b").is_refused

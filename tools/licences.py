@@ -85,7 +85,13 @@ def read_licence(found: Distribution) -> str:
     names = [name for line in classifiers if (name := line.split(" :: ")[-1]) != "OSI Approved"]
     expression, words = ("".join(said.get_all(field) or ()).strip() for field in ("License-Expression", "License"))
     own = words if "\n" not in words else ""  # some put the whole text there
-    return expression or " AND ".join(names) or own or words.partition("\n")[0].strip()
+    return expression or " AND ".join(names) or own or words.partition("\n")[0].strip() or _call_empty(found)
+
+
+def _call_empty(found: Distribution) -> str:
+    """What is said of a package that only names others, such as that of CUDA's libraries."""
+    own = [file for file in found.files or () if not file.parts[0].endswith(".dist-info")]
+    return "holds nothing but the names of others" if found.files and not own else ""
 
 
 if __name__ == "__main__":

@@ -567,10 +567,12 @@ def _holds_something(path: Path) -> bool:
 
 def _resolve(link: Path) -> Path:
     """Where a link leads; one that leads in a circle leads nowhere."""
+    nowhere = Path(link.anchor)
     try:
-        return link.resolve()
+        found = link.resolve()
     except (OSError, RuntimeError):
-        return Path(link.anchor)
+        return nowhere
+    return nowhere if is_link(found) else found  # since Python 3.13 a circle is no error
 
 
 def _identify(path: Path) -> tuple[int, int]:
