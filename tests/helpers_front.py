@@ -161,9 +161,14 @@ def write_sonnets(folder: Path, n_characters: int = 4_000, name: str = "text.txt
 @cache
 def workshop() -> Path:
     """A folder of this process that lives as long as the tests do."""
-    folder = tempfile.TemporaryDirectory(prefix="epigone-tests-")
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
+    folder, owner = Path(tempfile.mkdtemp(prefix="epigone-tests-")), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # since Python 3.13 a fork comes here, too, when it ends
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
 
 
 def make_once(name: str, make: Callable[[Path], object]) -> Path:
