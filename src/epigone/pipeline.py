@@ -392,14 +392,14 @@ def make_trainer(
         model,
         tokens,
         plan,
-        sample=_make_sample_checker(tokenizer, settings, tokens, plan),
+        sample=make_sample_checker(tokenizer, settings, tokens, plan),
         origin=base_weights_loader(plan),
         recorder=RunRecorder(run),
         **more,
     )
 
 
-def _make_sample_checker(
+def make_sample_checker(
     tokenizer: BPETokenizer, settings: TrainSettings, tokens: TokenDataset, plan: Plan
 ) -> SampleChecker:
     """What writes and checks samples at each evaluation."""
