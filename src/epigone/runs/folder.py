@@ -572,7 +572,7 @@ def _resolve(link: Path) -> Path:
         found = link.resolve()
     except (OSError, RuntimeError):
         return nowhere
-    return nowhere if is_link(found) else found  # since Python 3.13 a circle is no error
+    return nowhere if is_link(found) else found  # since Python 3.13 a circle raises nothing
 
 
 def _identify(path: Path) -> tuple[int, int]:
