@@ -280,6 +280,7 @@ def strip(text: str) -> str:
         ("a <!-- b\nc -->d", "a d\n"),
         ("    Indented\n  verse", "    Indented\n  verse\n"),
         ("```\nnever closed", "never closed\n"),
+        ("It was 100%% so.\n%%\nA remark\nof mine\n%%\nAnd 50%% %%here%% so.\n", "It was 100%% so.\nAnd 50%% so.\n"),
         ("* TOC\n{:toc}\n\n[TOC]\n\nRain\n: It falls.\n\nThe CSS\n\n*[CSS]: styles\n", "Rain\nIt falls.\n\nThe CSS\n"),
         (
             "One.\n\n<script async>\nvar a = '*b*';\n</script>\n<style>p { x: y }</style>\n\n"
@@ -352,6 +353,8 @@ def test_front_matter_gives_title_author_and_date(write: Write, matter: str) -> 
 
 
 def test_a_line_before_a_scene_is_not_front_matter(write: Write) -> None:
+    assert read_text(write("a.md", "---\n\nAnn: It rains.\n\n---\n\nBen: So.\n")).startswith("Ann: It rains.")
+    assert read_text(write("c.md", "---\n\ntags: [a]\n\n---\nIt rained.\n")) == "It rained.\n"
     assert read_text(write("b.md", "---\n\nA scene.\n\n---\n\nAnother.\n")) == "A scene.\n\n\nAnother.\n"
 
 

@@ -12,7 +12,8 @@ from epigone.corpus.readers.page import unescape
 from epigone.corpus.readers.reader import Beginning, DropLog, Format, ParsedDocument, ReadContext
 
 FRONT_MATTER = re.compile(
-    r"\A\s*(?:---[ \t]*\n(?=[\w-]+[ \t]*:)(.*?)\n(?:---|\.\.\.)"
+    r"\A\s*(?:---[ \t]*\n(?=[\w-]+[ \t]*:|\s*(?:title|tags|aliases|date|layout|[\w-]+-plugin)[ \t]*:)"
+    r"(.*?)\n(?:---|\.\.\.)"
     r"|\+\+\+[ \t]*\n(?=[\w-]+[ \t]*=)(.*?)\n\+\+\+)[ \t]*(?:\n|\Z)",
     re.S,
 )
@@ -63,7 +64,7 @@ PROGRAM = re.compile(r"<(script|style|pre(?=[^<>]*>\s*<code))\b[^<>]*>(?:(?!</\1
 COMMENT = re.compile(r"<!--(?:(?!-->|<!--).)*-->", re.S)
 TEMPLATE = re.compile(r"\{%[^{}\n]*%\}|\{\{[^{}\n]*\}\}|\{:[^{}\n]*\}|\{#[\w-]+\}")
 """Jekyll's, Hugo's, and attributes of kramdown and of headings."""
-REMARK = re.compile(r"%%(?:(?!%%).){0,5000}%%", re.S)
+REMARK = re.compile(r"%%(?<!\S%%)(?:[^%\n]+|[ \t]*\n(?:[^%]|%(?!%)){0,5000}\n[ \t]*)%%")
 HIGHLIGHT = re.compile(r"==(?=\S)([^=\n]+)(?<=\S)==")
 STRUCK = re.compile(r"~~(?=\S)([^~\n]+(?:\n[^~\n]+)*)(?<=\S)~~")
 EMOJI = re.compile(r":(?<!\S:)[a-z][a-z0-9_+-]{1,30}:(?!\S)")
