@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from epigone.corpus.corpus import read_corpus
 from epigone.corpus.gutenberg import GutenbergCleaner, strip_boilerplate
+from epigone.settings import ReadSettings
 
 DATA = Path(os.environ.get("EPIGONE_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no texts at EPIGONE_TEST_DATA")
@@ -137,6 +139,31 @@ def test_a_header_without_a_licence_is_removed() -> None:
 )
 def test_a_text_that_mentions_project_gutenberg_is_not_touched(text: str) -> None:
     assert strip_boilerplate(text) == (text, ())
+
+
+@pytest.mark.parametrize(
+    ("said", "title", "author"),
+    [
+        ("Title: A Walk\n\n\nAuthor: A. Nobody\n", "A Walk", "A. Nobody"),
+        ("Title: A Walk\n       and  Tales\n\nAuthor: A. Nobody\nTranslator: B.\n", "A Walk and Tales", "A. Nobody"),
+        ("Author: \n\nTitle:\n\nLanguage: English\n", "", ""),
+        ("Title: " + "x" * 300, "x" * 200, ""),
+    ],
+)  # fmt: skip
+def test_the_header_says_what_the_book_is_called_and_whose_it_is(said: str, title: str, author: str) -> None:
+    cleaner = GutenbergCleaner()
+    cleaner.clean(
+        "The Project Gutenberg eBook of A Walk\n\n" + said + "\n\n" + START + "\n\n" + BOOK + "\n\nTitle: no\n"
+    )
+    assert (cleaner.title, cleaner.author) == (title, author)
+
+
+@pytest.mark.parametrize("is_of_gutenberg", [True, False])
+def test_a_run_of_such_a_book_is_called_after_it(tmp_path: Path, *, is_of_gutenberg: bool) -> None:
+    (tmp_path / "pg1.txt").write_text(f"{HEADER}Author: A. Nobody\n\n{START if is_of_gutenberg else ''}\n\n{BOOK * 80}")
+    (document,) = read_corpus([str(tmp_path / "pg1.txt")], ReadSettings()).documents
+    known = ("A Walk", "A. Nobody") if is_of_gutenberg else ("", "")
+    assert (document.receipt.title, document.receipt.author) == known and document.author == known[1]
 
 
 def test_endless_blank_lines_are_searched_quickly() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from epigone.evaluation.style import (
     LEAST,
     Scale,
     ScaleScore,
+    StyleJudge,
     average_scales,
     choose_size,
     decide_grade,
@@ -34,6 +37,8 @@ from epigone.evaluation.stylometry import (
     load_authors,
     normalise_for_counting,
 )
+from epigone.evaluation.verdict import Judgement
+from epigone.report.views import summarise_judgement
 from helpers_front import sonnets
 from helpers_style import LIBRARY, judge, needs_data, needs_library, read_book, write_invented
 
@@ -66,6 +71,19 @@ def test_a_verdict_says_when_there_is_too_little_text() -> None:
     assert verdict.sentence.startswith("Too short to say: ") and f"{LEAST:,} are needed" in verdict.sentence
     little = judge_style(sonnets(30_000), [sonnets(30_000)], "")
     assert little.grade == "unsure" and "the author's own text has" in little.sentence and not little.measures
+
+
+@pytest.mark.parametrize("least", [10_000, LEAST])
+def test_the_text_that_is_said_to_be_needed_is_enough_and_more_than_there_is(least: int) -> None:
+    """Where too little is held out, the author's text is divided into thirds, which takes more of it."""
+    verdict = StyleJudge([sonnets(66_000)], sonnets(74_000)[66_000:], least=least).judge(sonnets(30_000))
+    has, needs = (int(number.replace(",", "")) for number in re.findall(r"(\d+,\d+)", verdict.sentence))
+    assert verdict.grade == "unsure" and has < needs == 75_000
+    judged = StyleJudge([sonnets(76_000)], sonnets(84_000)[76_000:], least=least).judge(sonnets(30_000))
+    assert judged.measures and judged.grade == "fair"
+    assert "but word order cannot be measured with so little text" in summarise_judgement(
+        Judgement(text="a text", against="a novel", n_characters=26_000, verdicts=(judged,))
+    )
 
 
 def test_with_too_little_held_out_each_third_is_compared_with_the_rest() -> None:

@@ -247,6 +247,8 @@ class ReceiptBuilder:
             "reason": self._first.reason,
             "warning": self._first.warning,
             "dropped": self.drops.list() if self.drops is not None else (),
+            "title": to_valid(self.cleaner.title) if self.cleaner else "",
+            "author": to_valid(self.cleaner.author) if self.cleaner else "",
         }
         return FileReceipt(
             name=name,
@@ -679,7 +681,8 @@ class _Reading:
             what = "Project Gutenberg's header and licence" if receipt.cuts else "white space"
             raise TextTooShort(f"{source.name} contains only {what}.", hint="Give a file with text in it.")
         finished = receipt.finish(source.name, source.find_address())
-        return [Document(name=source.name, text=self.spooler.finish(), receipt=finished)]
+        text = self.spooler.finish()
+        return [Document(name=source.name, text=text, receipt=finished, author=finished.author)]
 
     def _read_parsed(self, known: Format, file: BinaryIO, source: Source, outer: Limits | None) -> list[Document]:
         """The documents that a reader finds in a file; empty ones are left out."""

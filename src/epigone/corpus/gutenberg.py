@@ -45,6 +45,11 @@ CREDITS = re.compile(
 LONGEST_CREDIT = 1_500
 """Characters in a paragraph that can be a credit: a longer one is prose."""
 
+FIELD = re.compile(r"^(Title|Author):[ \t]*+(\S[^\n]*(?:\n[ \t]+\S[^\n]*){0,5})", re.M)
+"""A line of a header, which may go on in lines that are indented."""
+LONGEST_FIELD = 200
+"""Characters."""
+
 BLANK_LINES = re.compile(r"(?:[ \t\f]*\n)*")
 PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*\n?(?:[^\n]*\S[^\n]*\n?)*")
 
@@ -68,6 +73,8 @@ class GutenbergCleaner:
     def __init__(self) -> None:
         self.cuts: tuple[Cut, ...] = ()
         """All cuts so far, in reading order."""
+        self.title = self.author = ""
+        """What the header says of the first book."""
         self.at_beginning = True
         self.in_book = False
         """After a header."""
@@ -106,6 +113,8 @@ class GutenbergCleaner:
         self.in_book |= bool(header)
         if header:
             position = _skip_blank_lines(text, header.end())
+            said = {name: " ".join(words.split())[:LONGEST_FIELD] for name, words in FIELD.findall(text, 0, position)}
+            self.title, self.author = said.get("Title", ""), said.get("Author", "")
             yield 0, position, "Project Gutenberg's header", header[0]
         while True:
             for start, end, line in _find_credits(text, position) if header else ():

@@ -37,6 +37,8 @@ from epigone.errors import TextNotFound, TextUnreadable, pluralize
 
 MOST_ENDINGS = 4
 SAMPLES = ("sonnets",)
+A_BOOK = "https://www.gutenberg.org/cache/epub/902/pg902.txt"
+"""Fairy tales by Oscar Wilde, who died in 1900: prose to try a model on, which no bundled base has read."""
 HELD_BYTES = 1 << 25
 """Of standard input; more goes into a temporary file."""
 SMALL_BYTES = 1 << 16
@@ -150,7 +152,10 @@ def _make_sample_source(text: str) -> Source:
     name = text.removeprefix(SAMPLE)
     if name not in SAMPLES:
         known = ", ".join(f"sample:{sample}" for sample in SAMPLES)
-        raise TextNotFound(f'There is no sample "{name}".', hint=f"There is {known}.")
+        raise TextNotFound(
+            f'There is no sample "{name}".',
+            hint=f"There is {known}. For any other text give its file, or the address of a book: {A_BOOK}",
+        )
     file = resources.files("epigone").joinpath("sample", f"{name}.txt")
     return Source(name=text, read=file.read_bytes, key=text)
 

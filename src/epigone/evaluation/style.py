@@ -39,7 +39,7 @@ from epigone.evaluation.stylometry import (
     load_authors,
     normalise_for_counting,
 )
-from epigone.evaluation.verdict import HELD_OUT, Measure, Reference, Verdict
+from epigone.evaluation.verdict import HELD_OUT, WORD_ORDER, Measure, Reference, Verdict
 from epigone.training.events import LEAST_LIKENESS, Grade
 
 Values = NDArray[np.float64]
@@ -57,7 +57,6 @@ WORD_ORDER_TRAINING = 100_000
 PIECE = 2_500
 """Characters that are resampled together, for the band: sentences within them depend on one another."""
 N_DRAWS = 200
-WORD_ORDER = "word order"
 MOST_WINDOWS = 8
 """Windows of a text that are judged; more would say no more."""
 MOST_OWN_WINDOWS = 40
@@ -355,8 +354,8 @@ class StyleJudge:
         Facts: "score", "low" and "high" on the lowest scale, which is "least"; "nearest" of the reference authors,
         "left_out", "n_others", "size_needed" and "notes". Raises TextTooShort if no reference author has enough text.
         """
-        n_characters, n_held = len(normalise_for_counting(text)), min(len(held) for _, held in self.folds)
-        lacking = _describe_lack(n_characters, len(self.folds[0][0]), n_held, self.least)
+        n_characters = len(normalise_for_counting(text))
+        lacking = _describe_lack(n_characters, self.folds, self.least)
         if lacking:
             facts = {"size_needed": self.least, "training_needed": LEAST_TRAINING, "notes": []}
             return Verdict(topic="sounds like", grade="unsure", sentence=lacking, facts=facts)
@@ -416,11 +415,13 @@ def average_scales(scales: Sequence[Scale]) -> Scale:
     )
 
 
-def _describe_lack(n_characters: int, n_own: int, n_held: int, least: int) -> str:
+def _describe_lack(n_characters: int, folds: Folds, least: int) -> str:
     if n_characters < least:
         return f"Too short to say: the text has {n_characters:,} characters, and {least:,} are needed."
+    n_own, n_held = (min(map(len, parts)) for parts in zip(*folds, strict=True))
     if n_own < LEAST_TRAINING or n_held < least:
-        needed = LEAST_TRAINING + least
+        # where too little is held out, two thirds have to be enough, and so has the third
+        needed = LEAST_TRAINING + least if len(folds) == 1 else max(LEAST_TRAINING * N_FOLDS // 2, least * N_FOLDS)
         return f"Too short to say: the author's own text has {n_own + n_held:,} characters, and {needed:,} are needed."
     return ""
 

@@ -14,7 +14,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from epigone.errors import pluralize, quote_command
-from epigone.evaluation.verdict import SENSE_LIMITS, Judgement, Measure, Topic, Verdict, percent, roughly
+from epigone.evaluation.verdict import SENSE_LIMITS, WORD_ORDER, Judgement, Measure, Topic, Verdict, percent, roughly
 from epigone.model.base_profile import find_root, name_base
 from epigone.report.escape import on_one_line
 from epigone.settings import SELF
@@ -734,7 +734,12 @@ def describe_quick_judgement(judgement: Judgement, run: Path) -> list[str]:
 
 def _describe_lowest(verdict: Verdict) -> str:
     score = verdict.facts.get("score")
-    return f" ({format_value(score, 'of 100')})" if isinstance(score, float) and verdict.grade != "unsure" else ""
+    if not isinstance(score, float) or verdict.grade == "unsure":
+        return ""
+    is_partial = verdict.topic == "sounds like" and verdict.grade == "fair"
+    is_partial &= not any(measure.name == WORD_ORDER for measure in verdict.measures)
+    lacking = ", but word order cannot be measured with so little text" if is_partial else ""
+    return f" ({format_value(score, 'of 100')}{lacking})"
 
 
 def view_verdicts(judgement: Judgement) -> list[VerdictView]:
