@@ -238,6 +238,50 @@ def test_a_telegram_chat_is_a_conversation(write: Write) -> None:
     assert "x = 1" in read_text(path, code="keep")
 
 
+def say_on_page(name: str, day: int, inner: str) -> str:
+    """A message of Telegram's pages; without a name, of the same person as the one before."""
+    shown = f'<div class="from_name">\n{name} </div>' if name else ""
+    time = f'<div class="pull_right date details" title="0{day}.05.2024 10:11:12 UTC+01:00">10:11</div>'
+    kind = "default clearfix" if name else "default clearfix joined"
+    picture = '<div class="pull_left userpic_wrap"><div class="initials">A</div></div>'
+    return f'<div class="message {kind}" id="m">{picture}<div class="body">{time}{shown}{inner}</div></div>\n'
+
+
+def test_a_chat_on_telegrams_pages_is_a_conversation(write: Write) -> None:
+    page = (
+        '<!DOCTYPE html><html><head><title>Exported Data</title></head><body><div class="page_wrap">'
+        '<div class="page_header">'
+        '<div class="content"><div class="text bold">\nRain club </div></div></div><div class="history">'
+        '<div class="message service" id="m-1"><div class="body details">\n1 May 2024 </div></div>\n'
+        + say_on_page(
+            "Ann",
+            1,
+            '<div class="text">\nIt <strong>rains</strong> &amp;<br>pours: <a href="x">https://a.b/c</a></div>',
+        )
+        + say_on_page("", 1, '<div class="text">\nStill. </div><span class="reactions">2</span>')
+        + say_on_page(
+            "Ben", 1, '<div class="reply_to details">In reply to <a>this</a></div><div class="text">So.</div>'
+        )
+        + say_on_page(
+            "Ben", 1, '<div class="forwarded body"><div class="from_name">Eve</div><div class="text">News</div></div>'
+        )
+        + say_on_page("Ann", 2, '<div class="media_wrap clearfix"><div class="title bold">Photo</div></div>')
+        + say_on_page("", 2, '<div class="text">Sun!</div>')
+        + "</div></div></body></html>"
+    )
+    path = write("messages.html", page)
+    assert read_text(path) == "Ann: It rains &\npours:\nStill.\n\nBen: So.\n\n\nAnn: Sun!\n"
+    (file,) = read(path).files
+    assert (file.format, file.title, file.date) == ("telegram", "Rain club", "01.05.2024")
+    assert {part.what: part.count for part in file.dropped} == {
+        "notices": 1,
+        "links": 1,
+        "forwarded messages": 1,
+        "media": 1,
+    }
+    assert read_text(path, speaker=("Ben",)) == "So.\n"
+
+
 def test_all_chats_of_a_telegram_account_are_documents(write: Write) -> None:
     channel = make_telegram("News", say("News", "one\n\ntwo"), say("News", "three"))
     account = {

@@ -182,6 +182,16 @@ ANN: Did it?
 00:00:09,000 --> 00:00:10,000
 [thunder] {\\an8}So.
 """
+TELEGRAM_PAGE = (
+    '<!DOCTYPE html><html><body><div class="page_wrap"><div class="page_header"><div class="text bold">Rain</div></div>'
+    '<div class="history"><div class="message service"><div class="body details">1 May 2024</div></div>'
+    '<div class="message default clearfix" id="message1"><div class="body"><div class="pull_right date details" '
+    'title="01.05.2024 10:11:12 UTC+01:00">10:11</div><div class="from_name">Ann</div><div class="text">It <b>rains</b>'
+    '<br>and pours.</div></div></div><div class="message default clearfix joined"><div class="body">'
+    '<div class="media_wrap">Photo</div></div></div><div class="message default">'
+    '<div class="forwarded body"><div class="from_name">Ben</div>'
+    '<div class="text">So.</div></div></div></div></div></body></html>'
+)
 ASS = """[Script Info]
 Title: Rain
 [Events]
@@ -343,6 +353,7 @@ def make_seeds() -> dict[str, tuple[tuple[str, bytes], ...]]:
         "telegram": (
             ("a.json", json.dumps(TELEGRAM)),
             ("b.json", json.dumps({"about": "", "chats": {"list": [TELEGRAM]}})),
+            ("messages.html", TELEGRAM_PAGE),
         ),
         "discord": (("a.json", json.dumps(DISCORD)), ("messages.json", json.dumps(PACKAGE))),
         "tweets": (("tweets.js", f"window.YTD.tweets.part0 = {json.dumps(TWEETS)}"),),
