@@ -254,11 +254,11 @@ def test_the_prompt_is_told_from_what_follows() -> None:
     assert drawn.style == "" and styles == {"  │ ": "dim", "ROMEO:": "dim italic"}
 
 
-def test_the_live_table_has_one_heading_and_marks_the_best() -> None:
+def test_the_live_table_has_one_heading_and_one_mark_for_the_best() -> None:
     text = show_live(EVENTS)
     assert text.count("validation accuracy") == 1
     rows = [line for line in text.split("\n") if " 31.2 %" in line]
-    assert [row[0] for row in rows] == ["*", "*", " "]
+    assert [row[0] for row in rows] == [" ", "*", " "]
     assert "–" in rows[0]
 
 

@@ -27,7 +27,7 @@ from epigone.report.pages import (
     render_quiz,
     render_report,
 )
-from epigone.report.views import Row, describe_receipt
+from epigone.report.views import Row, describe_receipt, name_text
 from epigone.training.events import Event, StepReport
 from helpers_front import shared_run
 from helpers_page import HOSTILE, JUDGEMENT, MOST_BYTES, Reader, data, evaluated, make_hostile, make_showcase, sampled
@@ -200,6 +200,15 @@ def test_every_table_scrolls_in_its_own_box_and_has_headings(data: ReportData) -
 
 
 # -- the page of a quiz
+
+
+@pytest.mark.parametrize(
+    ("n_files", "called"), [(1, "Sonnets"), (3, "Sonnets and 2 more"), (4, "My speeches"), (120, "My speeches")]
+)
+def test_many_texts_are_called_what_their_run_is_called(n_files: int, called: str) -> None:
+    receipt = shared_run().folder.read_receipt()
+    many = receipt.model_copy(update={"files": receipt.files[:1] * n_files})
+    assert name_text(many, run="my_speeches") == called
 
 
 def test_the_page_of_a_quiz_is_whole_and_harmless() -> None:

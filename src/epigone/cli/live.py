@@ -44,6 +44,7 @@ from epigone.training.events import (
     Stage,
     Started,
     StepReport,
+    find_best,
 )
 
 Fact = tuple[str, str, str]
@@ -337,12 +338,13 @@ class TrainingView:
         columns, rows = choose_columns(width), self._evaluations
         if not rows:
             return
+        best = find_best(rows)
         yield draw_headings(columns)
         if len(rows) > MOST_ROWS:
-            yield from (draw_row(row, columns) for row in rows[:2])
+            yield from (draw_row(row, columns, is_best=row is best) for row in rows[:2])
             yield Text(f"  … {len(rows) - MOST_ROWS} more; all are in the report", style="dim")
             rows = rows[-(MOST_ROWS - 2) :]
-        yield from (draw_row(row, columns) for row in rows)
+        yield from (draw_row(row, columns, is_best=row is best) for row in rows)
         yield Text("")
 
 
@@ -375,11 +377,11 @@ class _Rows:
         self._evaluations = evaluations
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns = choose_columns(options.max_width)
+        columns, best = choose_columns(options.max_width), find_best(self._evaluations)
         yield draw_headings(columns)
         room = max(0, (options.height or 8) - 2)
         for event in self._evaluations[-room:] if room else ():
-            yield draw_row(event, columns)
+            yield draw_row(event, columns, is_best=event is best)
 
 
 class _Newest:
@@ -469,11 +471,11 @@ def draw_headings(columns: Sequence[Column]) -> Text:
     return Text(f"  {headings}", style="dim", no_wrap=True)
 
 
-def draw_row(event: Evaluated, columns: Sequence[Column]) -> Text:
-    """One line of the table; the best so far has a star and is green."""
+def draw_row(event: Evaluated, columns: Sequence[Column], *, is_best: bool) -> Text:
+    """One line of the table; the best of all has a star and is green."""
     row = epoch_table([event])[0]
     cells = " ".join(f"{row[column.name]:>{column.width}}" for column in columns)
-    mark, style = ("* ", "green") if event.best else ("  ", "")
+    mark, style = ("* ", "green") if is_best else ("  ", "")
     return Text(mark + cells, style=style, no_wrap=True)
 
 

@@ -102,7 +102,7 @@ def train(
             _show_read(planned.receipt, read_voices(planned.folder.path), screen)
             title = "Plan" if planned.part == "only" else "Plan of the first of two runs"
             screen.show_facts(title, describe_plan(planned.manifest.plan, planned.manifest.estimate))
-            screen.show_run(_make_title(planned.receipt, planned.manifest.plan, planned.part), ())
+            screen.show_run(_make_title(planned.folder.path, planned.receipt, planned.manifest.plan, planned.part), ())
             return _watch(planned.folder, events, screen, as_json)
 
 
@@ -317,12 +317,15 @@ def _show_read(receipt: Receipt, voices: VoicesRecord | None, screen: Screen) ->
         screen.show_facts("Voices", describe_voices(voices.voices))
 
 
-def _make_title(receipt: Receipt, plan: Plan, part: Part = "only") -> str:
-    """What is trained on which text: "novel.docx, from modern, 11.7M parameters"."""
+def _make_title(run: Path, receipt: Receipt, plan: Plan, part: Part = "only") -> str:
+    """What is trained on which text: "novel.docx, from modern, 11.7M parameters"; of many texts the run's name."""
     from epigone.cli.runs import format_size
+    from epigone.report.views import MOST_NAMED
 
     names = [PurePath(file.name.removeprefix("sample:")).name for file in receipt.files]
     text = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
+    if len(names) > MOST_NAMED:
+        text = f"{run.name}: {len(names):,} texts"
     start = "from scratch" if plan.model.fresh else f"from {PurePath(plan.model.base).name}"
     number = f", {part} of two runs" if part in ("first", "second") else ""
     return f"{text}, {start}, {format_size(plan.model.n_parameters)} parameters{number}"
@@ -334,7 +337,8 @@ def _show_past(folder: RunFolder, screen: Screen) -> None:
 
     in_first = RunFolder.is_in_first(folder.path)
     run = RunFolder(folder.first) if in_first else folder
-    title = _make_title(run.read_receipt(), run.read_manifest().plan, "first" if in_first else "only")
+    part: Part = "first" if in_first else "only"
+    title = _make_title(folder.path, run.read_receipt(), run.read_manifest().plan, part)
     screen.show_run(title, run.read_events())
 
 
@@ -388,7 +392,7 @@ def _show_next_run(planned: Planned, title: str, screen: Screen) -> None:
     plan = planned.manifest.plan
     screen.show_note("")
     screen.show_facts(title, describe_plan(plan, planned.manifest.estimate))
-    screen.show_run(_make_title(planned.receipt, plan, planned.part), ())
+    screen.show_run(_make_title(planned.folder.path, planned.receipt, plan, planned.part), ())
 
 
 def _show_voices(folder: RunFolder, screen: Screen) -> None:

@@ -214,7 +214,8 @@ def title_run(folder: RunFolder) -> str:
 
 
 def _make_title(folder: RunFolder) -> str:
-    return name_text(folder.read_receipt(), name_voices(folder.path.resolve()))
+    whole = folder.path.resolve()
+    return name_text(folder.read_receipt(), name_voices(whole), whole.name)
 
 
 def read_judgement(folder: RunFolder) -> Judgement | None:

@@ -446,11 +446,20 @@ def _describe_estimate(estimate: Estimate) -> list[Row]:
     ]
 
 
-def name_text(receipt: Receipt, voices: Sequence[str] = ()) -> str:
-    """What to call the text of a run: "Persuasion by Jane Austen", "Wilde novel and 2 more"; of `voices` theirs."""
+MOST_NAMED = 3
+"""Texts that are called after the first one; more of them are called what their run is called."""
+
+
+def name_text(receipt: Receipt, voices: Sequence[str] = (), run: str = "") -> str:
+    """What to call the text of a run: "Persuasion by Jane Austen", "Wilde novel and 2 more"; of `voices` theirs.
+
+    `run`: the name of the run, which most often is that of the folder of its texts.
+    """
     if voices:
         return on_one_line(", ".join(map(_as_words, voices[:SHOWN_VOICES]))) + _count_more(len(voices) - SHOWN_VOICES)
     first, n_more = receipt.files[0], len(receipt.files) - 1
+    if n_more >= MOST_NAMED and run:
+        return on_one_line(_as_words(run))
     title = first.title or SAMPLE_TITLES.get(first.name) or _name_file(first.name)
     title += f" by {first.author}" if first.title and first.author else ""
     return on_one_line(title) + _count_more(n_more)
