@@ -282,6 +282,37 @@ def test_a_chat_on_telegrams_pages_is_a_conversation(write: Write) -> None:
     assert read_text(path, speaker=("Ben",)) == "So.\n"
 
 
+def group_on_page(name: str, *contents: str, tag: str = "") -> str:
+    """Messages of one person on a page by DiscordChatExporter."""
+    head = (
+        "<div class=chatlog__reply><div class=chatlog__reply-author>Eve</div></div><div class=chatlog__header><span "
+        f'class=chatlog__author title="x">{name}</span>{tag}'
+        "<span class=chatlog__timestamp><a>5/1/2024 10:11 AM</a></span></div>"
+    )
+    shown = (
+        f'<div class="chatlog__content chatlog__markdown"><span class=chatlog__markdown-preserve>{content}</span></div>'
+        for content in contents
+    )
+    return f"<div class=chatlog__message-group>{head}{'<div class=chatlog__message></div>'.join(shown)}</div>"
+
+
+def test_a_channel_on_discords_pages_is_a_conversation(write: Write) -> None:
+    path = write(
+        "rain.html",
+        "<!DOCTYPE html><html><head><style>.chatlog__message{color:red}</style></head><body><div class=preamble>"
+        "<div class=preamble__entry>Club</div><div class=preamble__entry>Rain / talk</div></div><div class=chatlog>"
+        + group_on_page("Ann", "It <strong>rains</strong>\nand pours", 'Still <img class=chatlog__emoji alt="🙂">')
+        + group_on_page("Robot", "beep", tag="<span class=chatlog__author-tag>BOT</span>")
+        + group_on_page("Ben", 'So. <code class="chatlog__markdown-pre chatlog__markdown-pre--multiline">x = 1</code>')
+        + "<span class=chatlog__system-notification-content>joined the server.</span></div></body></html>",
+    )
+    assert read_text(path) == "Ann: It rains\nand pours\nStill 🙂\n\nBen: So.\n"
+    (file,) = read(path).files
+    assert (file.format, file.title, file.date) == ("discord", "Rain / talk", "5/1/2024")
+    assert {part.what for part in file.dropped} == {"messages of bots", "code blocks", "notices"}
+    assert read_text(path, speaker=("ann",)) == "It rains\nand pours\nStill 🙂\n"
+
+
 def test_all_chats_of_a_telegram_account_are_documents(write: Write) -> None:
     channel = make_telegram("News", say("News", "one\n\ntwo"), say("News", "three"))
     account = {

@@ -192,6 +192,15 @@ TELEGRAM_PAGE = (
     '<div class="forwarded body"><div class="from_name">Ben</div>'
     '<div class="text">So.</div></div></div></div></div></body></html>'
 )
+DISCORD_PAGE = (
+    "<!DOCTYPE html><html><head><style>.chatlog__message{color:red}</style></head><body><div class=preamble>"
+    "<div class=preamble__entry>Club</div><div class=preamble__entry>Rain</div></div><div class=chatlog>"
+    "<span class=chatlog__author>Ann</span><span class=chatlog__author-tag>BOT</span><span class=chatlog__timestamp>"
+    "5/1/2024 10:11 AM</span><div class='chatlog__content chatlog__markdown'>It <b>rains</b>\n<img alt=x> <code "
+    "class='chatlog__markdown-pre--multiline'>x = 1</code><span class=chatlog__edited-timestamp>(edited)</span></div>"
+    "<span class=chatlog__author>Ben</span><div class=chatlog__content>So.</div><div class=chatlog__attachment>a</div>"
+    "<span class=chatlog__system-notification-content>joined.</span></div></body></html>"
+)
 ASS = """[Script Info]
 Title: Rain
 [Events]
@@ -355,7 +364,11 @@ def make_seeds() -> dict[str, tuple[tuple[str, bytes], ...]]:
             ("b.json", json.dumps({"about": "", "chats": {"list": [TELEGRAM]}})),
             ("messages.html", TELEGRAM_PAGE),
         ),
-        "discord": (("a.json", json.dumps(DISCORD)), ("messages.json", json.dumps(PACKAGE))),
+        "discord": (
+            ("a.json", json.dumps(DISCORD)),
+            ("messages.json", json.dumps(PACKAGE)),
+            ("rain.html", DISCORD_PAGE),
+        ),
         "tweets": (("tweets.js", f"window.YTD.tweets.part0 = {json.dumps(TWEETS)}"),),
     }
     seeds = {family: tuple((name, text.encode()) for name, text in found) for family, found in texts.items()}

@@ -1,4 +1,4 @@
-"""Chats of Discord: channels exported by DiscordChatExporter as JSON, and the messages in Discord's data package."""
+"""Chats of Discord: channels exported by DiscordChatExporter (JSON or a page), and messages in Discord's package."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from epigone.corpus.readers.chat_pages import is_discord, open_page, read_discord
 from epigone.corpus.readers.conversation import Message, clean_message, join_messages
 from epigone.corpus.readers.json_stream import JsonReader, Path
 from epigone.corpus.readers.reader import Beginning, Format, ParsedDocument, ReadContext
@@ -23,8 +24,10 @@ SPOILER = re.compile(r"\|\|([^|\n]+)\|\|")
 
 
 def recognise(beginning: Beginning) -> bool:
-    """An object that begins with a server, or a list of messages that begin with a number and a time."""
+    """An object that begins with a server, a list of messages that begin with a number and a time, or such a page."""
     text = beginning.text
+    if is_discord(beginning):
+        return True
     if EXPORTED.match(text):
         return '"channel"' in text
     return bool(PACKAGED.match(text)) and '"Contents"' in text
@@ -32,6 +35,9 @@ def recognise(beginning: Beginning) -> bool:
 
 def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     """The one conversation of a channel, in order of time."""
+    if page := open_page(file, context):
+        yield read_discord(page, context)
+        return
     title, messages = "", list[Message]()
     for found in JsonReader(context.decode_pieces(file), context.limits).walk(_is_entered):
         if found.path == ("channel",) and isinstance(found.value, dict):

@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from epigone.corpus.readers.chat_pages import is_telegram, open_page, read_telegram
 from epigone.corpus.readers.conversation import Message, clean_message, join_messages
-from epigone.corpus.readers.html import MOST_PAGE_BYTES
 from epigone.corpus.readers.json_stream import JsonReader, Path
-from epigone.corpus.readers.page import parse_page
 from epigone.corpus.readers.reader import Beginning, Format, ParsedDocument, ReadContext
 from epigone.corpus.readers.speakers import clean_name
-from epigone.corpus.readers.telegram_page import is_page, read_page
 
 KINDS = re.compile(
     r'"type"\s*:\s*"(?:saved_messages|bot_chat|(?:personal|private|public)_(?:chat|group|supergroup|channel))"'
@@ -25,18 +23,15 @@ def recognise(beginning: Beginning) -> bool:
     """An object with the kind of a chat and its messages, or with an account's chats; or a page of messages."""
     text = beginning.text
     if not text.lstrip().startswith("{"):
-        return text.lstrip().startswith("<") and is_page(beginning)
+        return is_telegram(beginning)
     return ('"messages"' in text and bool(KINDS.search(text))) or bool(ACCOUNT.search(text))
 
 
 def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     """A document for each chat."""
-    if file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-        file.seek(0)
-        text = context.decode(context.limits.read_part(file, MOST_PAGE_BYTES))
-        yield read_page(parse_page(text, context.limits), context)
+    if page := open_page(file, context):
+        yield read_telegram(page, context)
         return
-    file.seek(0)
     chat = _Chat(context)
     for found in JsonReader(context.decode_pieces(file), context.limits).walk(_is_entered):
         path = found.path
