@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -136,6 +139,34 @@ def test_its_checkpoint_goes_on_in_as_many_bit_for_bit_and_in_another_number(tmp
         taken_up, ended = load_state(tmp_path / f"{name}-begins"), load_state(tmp_path / name)
         assert are_equal(taken_up.weights, begun.weights) and are_equal(taken_up.optimizer, begun.optimizer)
         assert distance(ended.weights, whole.weights) < 1e-5 and distance(ended.optimizer, whole.optimizer) < 1e-5
+
+
+def measure_saving(rank: int, place: Path) -> None:
+    """Megabytes that a process takes more than it has, at most, while it saves 50 million parameters."""
+
+    def read_megabytes(name: str) -> int:
+        status = Path("/proc/self/status").read_text("utf-8")
+        return int(status.partition(f"{name}:")[2].split()[0]) // 1024
+
+    with join_processes():
+        learner = make_learner(divided(2, "adamw", size="16x512", batch_size=2, shard="on"), make_tokens())
+        learner.step()
+        gc.collect()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # or what was freed before would be used, unseen
+        Path("/proc/self/clear_refs").write_text("5", "utf-8")  # the peak, from here on
+        before = read_megabytes("VmRSS")
+        save_state(learner, place / "saved")
+        (place / f"{rank}.megabytes").write_text(str(read_megabytes("VmHWM") - before), "utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory as Linux shows it")
+def test_no_process_needs_memory_for_the_whole_to_save_it(tmp_path: Path) -> None:
+    """When all gathered it, each took 590 MB more: the weights and AdamW's two averages."""
+    outcomes = run_together(2, tmp_path / "log", measure_saving, tmp_path)
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+    assert sum(path.stat().st_size for path in tmp_path.glob("saved/*/*.safetensors")) > 600_000_000
+    assert all(int((tmp_path / f"{rank}.megabytes").read_text("utf-8")) < 60 for rank in (0, 1))
 
 
 FLAGS = (
