@@ -396,8 +396,7 @@ class _Newest:
             return
         lines: list[Text] = []
         for number, sample in enumerate(self._sampled.samples, 1):
-            before = ", before training" if self._sampled.step == 0 else ""
-            heading = f"{describe_sample(self._sampled, number)}{before}"
+            heading = describe_sample(self._sampled, number)
             lines.append(Text(f"{heading[:1].upper()}{heading[1:]}", style="dim", no_wrap=True, overflow="ellipsis"))
             lines += [*draw_sample(sample, console, options.max_width).split("\n"), Text("")]
         if len(lines) - 1 > room:

@@ -248,7 +248,8 @@ def describe_shortage(event: Finished, evaluations: Sequence[Evaluated], *, fres
 def describe_sample(event: Sampled, number: int) -> str:
     """Which sample this is, and the prompt it continues."""
     prompt = shorten(on_one_line(event.samples[number - 1].prompt), 40, placeholder="…")
-    where = f"sample {number} of {len(event.samples)} at {describe_weights(event.epoch, event.share)}"
+    when = "before training" if event.step == 0 else f"at {describe_weights(event.epoch, event.share)}"
+    where = f"sample {number} of {len(event.samples)} {when}"
     return f'{where}, after "{prompt}"' if prompt else where
 
 
@@ -429,7 +430,8 @@ def _describe_length(schedule: ScheduleSpec, batch: BatchSpec) -> str:
     if schedule.minutes is None:
         return f"{schedule.n_steps:,} in {schedule.epochs:g} epochs"
     epochs = min(schedule.epochs, schedule.n_steps / batch.steps_per_epoch)
-    return f"about {schedule.n_steps:,} in {schedule.minutes:g} minutes: {epochs:.2g} epochs"
+    minutes = "1 minute" if schedule.minutes == 1 else f"{schedule.minutes:g} minutes"
+    return f"about {schedule.n_steps:,} in {minutes}: {epochs:.2g} epochs"
 
 
 def _describe_evaluations(schedule: ScheduleSpec) -> str:
