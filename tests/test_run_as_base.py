@@ -14,7 +14,7 @@ from epigone.generation.known_words import choose_words
 from epigone.mixing import open_mixture
 from epigone.model.base_profile import BASES, find_profile, find_root
 from epigone.model.hub import find_base
-from epigone.planning.defaults import choose_epochs
+from epigone.planning.defaults import PASSES_AGAIN, RATE_AGAIN, choose_epochs
 from epigone.runs.folder import RunFolder
 from helpers_front import command, shared_run, sonnets
 
@@ -75,6 +75,21 @@ def test_what_was_learned_is_compared_with_the_base_and_not_with_a_run_between(
     assert best is not None
     found = measure_learning(folder, author, best.bits_per_byte, 9.9, device="cpu")
     assert found.base == pytest.approx(best.bits_per_byte, rel=1e-3)
+
+
+def test_a_text_that_the_base_has_read_is_learned_more_gently(tmp_path: Path) -> None:
+    run, known, other = shared_run(), tmp_path / "known.txt", tmp_path / "other.txt"
+    known.write_text(sonnets(12_000), "utf-8", newline="")
+    other.write_text(sonnets(13_000), "utf-8", newline="")
+    again, new = (epigone.plan(text, base=str(run.path), samples=0).plan for text in (known, other))
+    before = run.folder.read_manifest().plan.optimizer
+    assert again.optimizer.name == before.name == "muon"
+    assert again.optimizer.learning_rate == pytest.approx(RATE_AGAIN * before.learning_rate)
+    assert again.schedule.epochs == PASSES_AGAIN * new.schedule.epochs
+    assert "has read this text" in again.reasons["learning_rate"]
+    assert new.optimizer.name == "adamw"
+    asked = epigone.plan(known, base=str(run.path), samples=0, learning_rate=1e-4, epochs=9, optimizer="adamw").plan
+    assert (asked.optimizer.name, asked.optimizer.learning_rate, asked.schedule.epochs) == ("adamw", 1e-4, 9)
 
 
 def test_a_run_is_tuned_further_and_mixed_with_what_came_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,12 +33,12 @@ from epigone.bulk_preparation import (
     prepared_key,
     start_from,
 )
-from epigone.corpus.corpus import Corpus, StageCallback, ignore_stages
+from epigone.corpus.corpus import Corpus, FileReceipt, StageCallback, ignore_stages
 from epigone.corpus.large_text import Text, read_blocks, read_some
 from epigone.corpus.line_layout import find_unit
 from epigone.corpus.split import Split, group_spans, read_and_split
 from epigone.distillation import Distillation
-from epigone.errors import first_line
+from epigone.errors import EpigoneError, first_line
 from epigone.evaluation.sample_checks import SampleWriter
 from epigone.generation.generator import WriteDefaults
 from epigone.hardware import Hardware, count_own_cores, find_hardware, find_peak_memory
@@ -46,6 +47,8 @@ from epigone.model.gpt2 import build_model, read_shape
 from epigone.model.hub import find_base, is_cached
 from epigone.planning.choose_base import BaseChoice, BaseFit, BaseTrial, choose_base
 from epigone.planning.plan import Plan, PlanInputs, make_plan, set_length
+from epigone.planning.specs import OptimizerSpec
+from epigone.runs.folder import RunFolder
 from epigone.runs.records import PartReceipt, Receipt, Record, SplitReceipt, read_record
 from epigone.settings import SELF, TrainSettings
 from epigone.starting_point import StartingPoint
@@ -451,10 +454,27 @@ def _gather_inputs(text: EncodedText, hardware: Hardware) -> PlanInputs:
         vocab_size=len(text.tokenizer),
         base_shape=None if base is None else read_shape(base.config),
         base_revision="" if base is None else base.revision,
+        read_before=None if base is None else _find_read_before(Path(start.choice.base.value), text.receipt),
         start_text=text.start_text,
         stop_at=text.stop_at,
         n_processes=count_processes(),
     )
+
+
+def _find_read_before(base: Path, receipt: Receipt) -> OptimizerSpec | None:
+    """How a base was trained, if it is a run that has learned from all of these files, as that of all voices has."""
+    with suppress(EpigoneError):
+        if RunFolder.is_run(base):
+            run = RunFolder.open(base)
+            before, known = run.read_manifest().plan, {_name_file(file) for file in run.read_receipt().files}
+            if before.model.lora is None and known.issuperset(map(_name_file, receipt.files)):
+                return before.optimizer
+    return None
+
+
+def _name_file(file: FileReceipt) -> tuple[str, int]:
+    """By the text that was read of it: of a chat it may be one speaker's."""
+    return file.sha256, file.n_characters
 
 
 def _add_tokenizer_sample(choice: BaseChoice, tokens: TokenDataset) -> BaseChoice:

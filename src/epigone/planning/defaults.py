@@ -25,6 +25,11 @@ FEWEST_TOKENS_PER_PARAMETER = 2
 """A model that would see fewer tokens in the time learns less than a smaller one that sees more."""
 
 
+RATE_AGAIN, PASSES_AGAIN = 0.5, 0.5
+"""For a run that has read the text among others, as those of voices begin: its learning rate as a part of that of the
+run before, and passes as a part of those over a new text (docs/dev/findings.md)."""
+
+
 def choose_vocab_size(n_bytes: int) -> Choice[int]:
     """Entries of the vocabulary."""
     for limit, size in ((20_000, 320), (400_000, 512), (6_000_000, 1024), (20_000_000, 2048)):

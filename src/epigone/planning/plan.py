@@ -14,7 +14,7 @@ from pydantic import Field
 
 from epigone.errors import SettingsError, TextTooShort, pluralize
 from epigone.hardware import Hardware, choose_precision, find_hardware
-from epigone.model.base_profile import BaseProfile, find_profile
+from epigone.model.base_profile import BaseProfile, find_profile, name_base
 from epigone.model.lora import can_adapt
 from epigone.model.loss import Compilation
 from epigone.model.size import Attention, ModelSpec, Shape, make_shape
@@ -57,6 +57,8 @@ class PlanInputs:
     base_shape: Shape | None = None
     """None for a new model."""
     base_revision: str = ""
+    read_before: OptimizerSpec | None = None
+    """How the base was trained, where it is a run that has learned from this very text, and from more."""
     start_text: str = ""
     stop_at: Literal["sentence", "line"] = "sentence"
     n_processes: int = 1
@@ -170,8 +172,10 @@ def _choose_block_size(settings: TrainSettings, inputs: PlanInputs) -> Choice[in
 
 def _choose_epochs(settings: TrainSettings, inputs: PlanInputs) -> Choice[float]:
     timed = "at most, if the minutes allow: " if settings.minutes != "none" else ""
-    best = defaults.choose_epochs(inputs.base, inputs.n_bytes)
-    return resolve(settings.epochs, Choice(best, f"{timed}about right for {inputs.n_bytes:,} bytes"))
+    best, why = defaults.choose_epochs(inputs.base, inputs.n_bytes), f"about right for {inputs.n_bytes:,} bytes"
+    if inputs.read_before is not None:
+        best, why = max(1.0, round(defaults.PASSES_AGAIN * best)), f"few: {name_base(inputs.base)} has read this text"
+    return resolve(settings.epochs, Choice(best, timed + why))
 
 
 def _choose_shape(settings: TrainSettings, inputs: PlanInputs, block_size: int, epochs: float) -> Choice[Shape]:
@@ -191,7 +195,18 @@ def _choose_shape(settings: TrainSettings, inputs: PlanInputs, block_size: int, 
 
 def _find_defaults(settings: TrainSettings, inputs: PlanInputs, shape: Shape, epochs: float) -> TrainingDefaults:
     passes, lora = min(epochs, _guess_passes(settings, inputs, shape)), settings.lora != "none"
-    return defaults.choose_defaults(inputs.base, shape, inputs.n_bytes, epochs=epochs, passes=passes, lora=lora)
+    best = defaults.choose_defaults(inputs.base, shape, inputs.n_bytes, epochs=epochs, passes=passes, lora=lora)
+    if inputs.read_before is None or lora:
+        return best
+    name, rate = inputs.read_before.name, defaults.RATE_AGAIN * inputs.read_before.learning_rate
+    return best._replace(
+        optimizer=Choice(name, f"{name_base(inputs.base)} was trained with it"),
+        rates=best.rates | {name: rate},
+        rate_reason=f"{defaults.RATE_AGAIN:.0%} of that of {name_base(inputs.base)}, which has read this text",
+        beta2=inputs.read_before.beta2,
+        momentum=inputs.read_before.momentum,
+        embedding_share=inputs.read_before.embedding_share,
+    )
 
 
 def _guess_passes(settings: TrainSettings, inputs: PlanInputs, shape: Shape) -> float:
