@@ -1,0 +1,164 @@
+"""Measure mixtures of two authors' runs: how near to each the text is that they write, and how well they predict each.
+
+It takes a file or a folder of each author, trains a run on a part of each by `epigone.train`, and mixes the runs of
+each pair by shares. Of each author the last characters are held out. A line of JSON for each measurement goes to
+`--results`, where what is there is not measured again; the table comes last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import torch
+
+import epigone
+from epigone.corpus.corpus import read_corpus, unwrap_corpus
+from epigone.evaluation.style import StyleScales, make_author_scales
+from epigone.evaluation.stylometry import normalise_for_counting
+from epigone.mixing import mix
+from epigone.model.gpt2 import load_model
+from epigone.model.hub import find_base
+from epigone.settings import ReadSettings
+from epigone.tokens.tokenizer import load_tokenizer
+from voices import measure_bits, read_results, write
+
+HELD_OUT, REPORTED = 40_000, 24_000
+"""Characters at the end of each text that are 100 on the style scales, and those of them that bits are measured of."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+TEXTS, LENGTH = 24, 1_200
+"""What each mixture writes: texts, and characters of each."""
+FREQUENCIES = ("words", "character n-grams")
+"""The scales that the table has the mean of: on the others any author's prose is near 100."""
+WIDTH = 72
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Author:
+    """A text, of which the end is held out."""
+
+    name: str
+    text: str
+
+    @property
+    def reported(self) -> str:
+        """What bits are measured of."""
+        return self.text[-REPORTED:]
+
+    def make_scales(self) -> StyleScales:
+        """The style scales of the author, by all their text."""
+        own, held_out = (normalise_for_counting(one) for one in (self.text[:-HELD_OUT], self.text[-HELD_OUT:]))
+        return make_author_scales([(own, held_out)], TEXTS * LENGTH)
+
+    def train(self, base: str, kilobytes: int, folder: Path) -> Path:
+        """A run of this author, unless it is there."""
+        run = folder / self.name
+        if not run.exists():
+            learned = write(folder / f"{self.name}.txt", self.text[-HELD_OUT - 1000 * kilobytes : -HELD_OUT])
+            epigone.train(learned, out=run, base=base, samples=0)
+        return run
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("texts", type=Path, nargs="+")
+    parser.add_argument("--pairs", nargs="+", metavar="A,B", required=True, help="by the names of files, to a dash")
+    parser.add_argument("--base", default="small")
+    parser.add_argument("--kilobytes", type=int, default=50, help="that are learned of each author")
+    parser.add_argument("--results", type=Path, default=Path("mixtures.jsonl"))
+    parser.add_argument("--runs", type=Path, help="folder of the runs, to keep them")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    authors = {author.name: author for author in map(read_author, asked.texts)}
+    with tempfile.TemporaryDirectory() as folder:
+        runs = asked.runs or Path(folder)
+        for pair in asked.pairs:
+            both = [authors[name] for name in pair.split(",")]
+            for author in both:
+                author.train(asked.base, asked.kilobytes, runs)
+            measure_pair(both, asked.base, runs, asked.results)
+    print("\n".join(make_table(read_results(asked.results))))
+
+
+def read_author(path: Path) -> Author:
+    """The texts in a file or a folder as epigone reads them."""
+    corpus = unwrap_corpus(read_corpus([str(path)], ReadSettings()), "auto")
+    return Author(path.stem.partition("-")[0], "\n\n".join(str(document.text) for document in corpus.documents))
+
+
+# -- measuring
+
+
+def measure_pair(both: Sequence[Author], base: str, runs: Path, results: Path) -> None:
+    """Append what the base and each mixture of two authors' runs reach, unless it is there."""
+    pair = ",".join(author.name for author in both)
+    done = {(row["pair"], row["share"]) for row in read_results(results)}
+    scales: list[StyleScales] = []
+    for share in ("base", *SHARES):
+        if (pair, share) in done:
+            continue
+        if isinstance(share, str):
+            row = measure_base(both, base)
+        else:
+            scales = scales or [author.make_scales() for author in both]
+            row = measure_mixture(both, share, scales, runs)
+        with results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"pair": pair, "share": share} | row) + "\n")
+        print(pair, share, row, flush=True)
+
+
+def measure_base(both: Sequence[Author], base: str) -> Result:
+    """Bits a byte of both authors by the base: of whole paragraphs, and of lines as they are in its own books."""
+    wrapped = ["\n".join(fill(line, WIDTH) for line in author.reported.split("\n")) for author in both]
+    folder = find_base(base).folder
+    return {
+        "bits": _measure_all(folder, [author.reported for author in both]),
+        "bits_wrapped": _measure_all(folder, wrapped),
+    }
+
+
+def measure_mixture(both: Sequence[Author], share: float, scales: Sequence[StyleScales], runs: Path) -> Result:
+    """Bits a byte of both authors by the mixed weights, and the style of what they write on both authors' scales."""
+    first, second = (runs / author.name for author in both)
+    run = epigone.open_run(first)
+    texts = run.write(mix=f"{second}:{share}", count=TEXTS, length=LENGTH, unit="characters")
+    text = normalise_for_counting("\n\n".join(texts))
+    with tempfile.TemporaryDirectory() as folder:
+        bits = _measure_all(mix(first, {str(second): share}, folder), [author.reported for author in both])
+    styles = [{name: round(one.score, 1) for name, one in scale.score(text).items()} for scale in scales]
+    return {"bits": bits, "styles": styles}
+
+
+def _measure_all(folder: Path, texts: Sequence[str]) -> list[float]:
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    return [measure_bits(model, tokenizer, text) for text in texts]
+
+
+# -- the table
+
+
+def make_table(results: Sequence[Result]) -> Iterator[str]:
+    """The results in Markdown."""
+    yield "| pair | share of the second | bits of the first | of the second | style of the first | of the second |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for row in results:
+        bits = [f"{one:.3f}" for one in row["bits"]]
+        styles = ["", ""]
+        if row["share"] == "base":
+            bits = [f"{one} ({wrapped:.3f})" for one, wrapped in zip(bits, row["bits_wrapped"], strict=True)]
+        else:
+            styles = [f"{sum(one[name] for name in FREQUENCIES) / len(FREQUENCIES):.0f}" for one in row["styles"]]
+        pair = ", ".join(name.capitalize() for name in row["pair"].split(","))
+        yield f"| {' | '.join([pair, str(row['share']), *bits, *styles])} |"
+
+
+if __name__ == "__main__":
+    main()
