@@ -19,7 +19,7 @@ from epigone.cli.terminal import (
     open_screen,
     show_stages,
 )
-from epigone.report.views import describe_shortage
+from epigone.report.views import describe_end, describe_shortage
 from epigone.training.events import (
     CheckpointSaved,
     Evaluated,
@@ -299,6 +299,13 @@ def test_a_run_that_was_too_short_says_so_and_how_long_would_do(
     told = describe_shortage(end, [evaluated(0, 4.1)], fresh=fresh)
     assert said in told and bool(told) == bool(said)
     assert describe_shortage(replace(end, reason="interrupted"), [evaluated(0, 4.1)], fresh=fresh) == ""
+
+
+def test_a_run_whose_time_was_over_before_the_first_step_says_that_nothing_was_learned() -> None:
+    end = Finished(step=0, epoch=0.0, reason="time", best_step=0, best_epoch=0.0, best_loss=3.9, seconds=81.0)
+    assert describe_shortage(end, [evaluated(0, 3.9)], fresh=False).endswith("--minutes 6")
+    assert "Nothing was learned" in describe_end(end) and "Kept" not in describe_end(end)
+    assert "Kept epoch 0 of 0.1" in describe_end(replace(end, step=4, epoch=0.1))
 
 
 def test_a_log_stays_short_and_a_slow_run_gives_a_sign_of_life() -> None:

@@ -37,8 +37,9 @@ from epigone.evaluation.stylometry import (
     load_authors,
     normalise_for_counting,
 )
-from epigone.evaluation.verdict import Judgement
+from epigone.evaluation.verdict import Judgement, Verdict
 from epigone.report.views import summarise_judgement
+from epigone.training.events import Grade
 from helpers_front import sonnets
 from helpers_style import LIBRARY, judge, needs_data, needs_library, read_book, write_invented
 
@@ -71,6 +72,20 @@ def test_a_verdict_says_when_there_is_too_little_text() -> None:
     assert verdict.sentence.startswith("Too short to say: ") and f"{LEAST:,} are needed" in verdict.sentence
     little = judge_style(sonnets(30_000), [sonnets(30_000)], "")
     assert little.grade == "unsure" and "the author's own text has" in little.sentence and not little.measures
+
+
+@pytest.mark.parametrize(
+    ("score", "grade", "said"),
+    [
+        (15.0, "fair", "it may not sound like"),
+        (70.0, "fair", "it sounds somewhat like"),
+        (15.0, "bad", "it does not sound"),
+    ],
+)
+def test_in_short_a_low_score_is_not_called_somewhat_like_the_author(score: float, grade: Grade, said: str) -> None:
+    """With little text the band is wide, and a low score is only called bad where all of it is low."""
+    verdict = Verdict(topic="sounds like", grade=grade, sentence="", facts={"score": score})
+    assert said in summarise_judgement(Judgement(text="t", against="a", n_characters=1, verdicts=(verdict,)))
 
 
 @pytest.mark.parametrize("least", [10_000, LEAST])

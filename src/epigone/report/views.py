@@ -19,6 +19,7 @@ from epigone.model.base_profile import find_root, name_base
 from epigone.report.escape import on_one_line
 from epigone.settings import SELF
 from epigone.training.events import (
+    LEAST_LIKENESS,
     BatchSplit,
     Estimate,
     Evaluated,
@@ -222,6 +223,8 @@ def describe_end(event: Finished) -> str:
     why = WHY_ENDED[event.reason].format(time=format_seconds(event.seconds))
     if not math.isfinite(event.best_loss):
         return f"{why} Nothing was kept: no evaluation gave a number."
+    if event.step == 0 and event.best_epoch == 0:
+        return f"{why} Nothing was learned: the model is as it was, with a validation loss of {event.best_loss:.3f}."
     kept = describe_weights(event.best_epoch, event.best_share)
     of_all = f" of {format_epoch(event.epoch)}" if event.best_share == 1 else ""
     return f"{why} Kept {kept}{of_all}: validation loss {event.best_loss:.3f}, the best."
@@ -229,10 +232,15 @@ def describe_end(event: Finished) -> str:
 
 FEW_STEPS = 50
 """Below these a model has hardly moved."""
+GETTING_READY = 4
+"""Times what came before the first step are enough to learn something."""
 
 
 def describe_shortage(event: Finished, evaluations: Sequence[Evaluated], *, fresh: bool) -> str:
     """That the time was too short to learn much, and how long one reading of the text takes; "" where it was not."""
+    if event.reason == "time" and event.step == 0:  # getting ready and the first samples took all of it
+        minutes = math.ceil(GETTING_READY * event.seconds / 60)
+        return f"The time was over before the first step. Give it more: --minutes {minutes}"
     if event.reason not in ("time", "done") or event.epoch >= 1 or event.epoch <= 0 or not evaluations:
         return ""
     gain = 0.0 if fresh else evaluations[0].loss - event.best_loss
@@ -725,7 +733,7 @@ _IN_SHORT: dict[Topic, dict[Grade, str]] = {
 def summarise_judgement(judgement: Judgement) -> str:
     """One sentence on how the text sounds, whether it makes sense, copies and repeats itself; empty without any."""
     found = [
-        _IN_SHORT[verdict.topic][verdict.grade] + _describe_lowest(verdict)
+        _say_in_short(verdict) + _describe_lowest(verdict)
         for verdict in judgement.verdicts
         if verdict.topic in _IN_SHORT
     ]
@@ -741,6 +749,13 @@ def describe_quick_judgement(judgement: Judgement, run: Path) -> list[str]:
         return [describe_judgement(judgement), found]
     found = found.replace("In short", f"Judged quickly, by {judgement.n_characters:,} characters", 1)
     return [found, f"To judge it thoroughly: {quote_command('epigone', 'judge', run)}"]
+
+
+def _say_in_short(verdict: Verdict) -> str:
+    score, is_fair = verdict.facts.get("score"), verdict.grade == "fair"
+    if verdict.topic == "sounds like" and is_fair and isinstance(score, float) and score < LEAST_LIKENESS:
+        return "it may not sound like the author"  # bad, if that were certain
+    return _IN_SHORT[verdict.topic][verdict.grade]
 
 
 def _describe_lowest(verdict: Verdict) -> str:
