@@ -16,6 +16,8 @@ from epigone.model.base_profile import BASES, find_profile, find_root
 from epigone.model.hub import find_base
 from epigone.planning.defaults import PASSES_AGAIN, RATE_AGAIN, choose_epochs
 from epigone.runs.folder import RunFolder
+from epigone.serving.library import ServedModel
+from epigone.serving.overview import describe_model
 from helpers_front import command, shared_run, sonnets
 
 
@@ -75,6 +77,14 @@ def test_what_was_learned_is_compared_with_the_base_and_not_with_a_run_between(
     assert best is not None
     found = measure_learning(folder, author, best.bits_per_byte, 9.9, device="cpu")
     assert found.base == pytest.approx(best.bits_per_byte, rel=1e-3)
+
+
+def test_runs_of_one_base_can_be_mixed_on_the_page(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "first", "small")
+    assert {
+        describe_model(ServedModel(name="x", kind="run", folder=run))["base"]
+        for run in (first, make_run(tmp_path / "second", str(first)))
+    } == {"small"}
 
 
 def test_a_text_that_the_base_has_read_is_learned_more_gently(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from epigone.errors import EpigoneError
+from epigone.model.base_profile import find_root
 from epigone.model.gpt2 import read_shape
 from epigone.model.weights import read_temperature
 from epigone.runs.folder import RunFolder
@@ -109,10 +110,16 @@ def _read_digest(path: Path, _signature: tuple[tuple[int, int, int] | None, ...]
     return RunDigest(
         last=tuple(events[-1:]),
         title=_make_title(folder),
-        base=facts.base if facts.base == "none" else PurePath(facts.base).name,
+        base=_name_root(facts.base),
         stop_at=facts.stop_at,
         best=None if best is None else clean(asdict(best)),
     )
+
+
+def _name_root(base: str) -> str:
+    """The base that a run was tuned from in the end, since runs of one can be mixed; "none" for random weights."""
+    root = find_root(base)
+    return PurePath(base if root == "none" else root).name
 
 
 def _read_facts(folder: RunFolder) -> ModelFacts:
