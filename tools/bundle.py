@@ -62,7 +62,7 @@ shares 13 words in a row with a text that the project tests with.
 ## How it was made
 
 By `tools/base_texts.py` and `tools/base.py`: {tokens} tokens ({passes} passes), {hours} hours of one processor core, of
-which the last {decayed} steps with a falling rate.
+which the last {decayed} steps with a falling rate. The table has the times when it was finished like this.
 
 | tokens | core hours | held-out books, bits per byte | modern texts |
 | ---: | ---: | ---: | ---: |
