@@ -168,10 +168,11 @@ def test_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 class RoundedGelu(nn.Module):
-    """GELU as llama.cpp looks it up: from x and to values in 16 bits (GGML_GELU_FP16 in ggml)."""
+    """GELU as llama.cpp looks it up: from x and to values in 16 bits between -10 and 10 (GGML_GELU_FP16 in ggml)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
+        found = nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
+        return torch.where(x.abs() < 10, found, x.clamp(min=0))
 
 
 @needs_llama
