@@ -207,6 +207,16 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture
+def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of entries of an empty cache of parsed documents."""
+    from epigone.corpus import parse_cache
+
+    monkeypatch.setenv("EPIGONE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(parse_cache._state, "broken", 0)
+    return tmp_path / "cache" / "parsed"
+
+
+@pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, str | bytes], str]:
     """Write a file and return its path."""
 

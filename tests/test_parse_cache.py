@@ -21,14 +21,6 @@ CHANGED = "<p>It was another day.</p>" * 1_500
 
 
 @pytest.fixture
-def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of entries of an empty cache."""
-    monkeypatch.setenv("EPIGONE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(parse_cache._state, "broken", 0)
-    return tmp_path / "cache" / "parsed"
-
-
-@pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that were parsed."""
     names: list[str] = []

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 UNITS = ("tokens", "words", "characters")
 PARTS = ("pages", "page", "chapters", "chapter", "paragraphs", "paragraph", "sentences", "sentence", "lines", "line")
-STANDARD_INPUT = "-"
 CURLY = "“”„"
 """Quotation marks that a shell takes for letters."""
 OutputMode = Literal["text", "json", "interactive", "sources"]
@@ -113,8 +112,7 @@ def write(  # noqa: PLR0913  # its arguments are its options
     mode = choose_output_mode(json=as_json, interactive=interactive, show_source=show_source)
     name, prompt_words = choose_model(run, prompt_words, base, quiet=quiet)
     prompt = choose_prompt(prompt_words, prompt)
-    if prompt == STANDARD_INPUT:
-        prompt = read_prompt(mode)
+    prompt = read_piped(prompt, mode)
     if voice is not None:
         name = choose_voice(name, voice)
     settings = settings.model_copy(update={"mix": find_mixed(settings.mix, name)})
@@ -198,8 +196,15 @@ def choose_prompt(words: Sequence[str], prompt: str | None) -> str:
     return " ".join(words)
 
 
-def read_prompt(mode: OutputMode) -> str:
-    """The prompt from standard input, without the line end that editors put behind a text. Raises SettingsError."""
+def read_piped(prompt: str, mode: OutputMode) -> str:
+    """The prompt, or where it is "-" that from standard input, without the line end that editors put behind a text.
+
+    Raises SettingsError.
+    """
+    from epigone.corpus.sources import PIPE
+
+    if prompt != PIPE:
+        return prompt
     if mode == "interactive":
         raise _not_with_interactive("--prompt -")
     text = sys.stdin.buffer.read().decode("utf-8-sig", "replace").replace("\r\n", "\n")

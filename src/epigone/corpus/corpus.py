@@ -31,14 +31,14 @@ from epigone.corpus.furniture.cleaner import remove_furniture
 from epigone.corpus.gutenberg import Cut, GutenbergCleaner, ends_near_name
 from epigone.corpus.large_text import Text, TextSpooler, divide_text, read_blocks, read_some
 from epigone.corpus.line_layout import LEAST_CONTINUED, LineJoiner, Wrapping, find_wrapping
-from epigone.corpus.listings import find_listings
+from epigone.corpus.overview_pages import find_overview_pages
 from epigone.corpus.readers.archives import Member, is_archive, read_members
 from epigone.corpus.readers.formats import NEVER_PLAIN, SUFFIXES, find_format
 from epigone.corpus.readers.limits import DEEPEST_ARCHIVES, Limits
 from epigone.corpus.readers.reader import Beginning, DropLog, Dropped, Format, ReadContext, find_suffix, to_valid
 from epigone.corpus.readers.speakers import FOR_SPEAKERS, Speakers
 from epigone.corpus.reading_pool import FileResult, read_all
-from epigone.corpus.small_files import LARGEST_BYTES, SmallFileCache
+from epigone.corpus.small_file_cache import LARGEST_BYTES, SmallFileCache
 from epigone.corpus.sources import Source, find_sources, name_skipped, name_unread, unreadable
 from epigone.errors import EpigoneError, TextNotFound, TextTooShort, TextUnreadable, pluralize
 from epigone.settings import ReadSettings
@@ -385,7 +385,7 @@ def read_corpus(
             pages += _find_pages(result.documents, source)
     if reading.small is not None:
         reading.small.close()
-    documents, listed = _leave_out_listings(documents, pages)
+    documents, listed = _leave_out_overview_pages(documents, pages)
     if settings.speaker and (reading.speakers.counts or not documents):
         reading.speakers.check("these texts")
     skipped += [*reading.skipped, *name_unread(reading.unread), *listed]
@@ -416,9 +416,9 @@ def _find_pages(documents: Iterable[Document], source: Source) -> Iterator[Docum
             yield document
 
 
-def _leave_out_listings(documents: list[Document], pages: list[Document]) -> tuple[list[Document], list[str]]:
+def _leave_out_overview_pages(documents: list[Document], pages: list[Document]) -> tuple[list[Document], list[str]]:
     """The documents without those of the pages that only list others, and one line about these."""
-    found = {id(pages[number]) for number in find_listings([page.text for page in pages])}
+    found = {id(pages[number]) for number in find_overview_pages([page.text for page in pages])}
     names = [document.name for document in documents if id(document) in found]
     if not names:
         return documents, []

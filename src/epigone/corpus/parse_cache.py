@@ -26,7 +26,7 @@ from epigone.corpus.readers.reader import Dropped, Format, ParsedDocument, ReadC
 from epigone.files import cache_folder, remove
 
 SMALLEST_BYTES = 1 << 15
-"""Of a file: smaller ones are many, and kept together, in `small_files.py`."""
+"""Of a file: smaller ones are many, and kept together, in `small_file_cache.py`."""
 MOST_BYTES = 1 << 26
 """Of an entry's texts."""
 MOST_CACHED_BYTES, KEPT_BYTES = 1 << 29, 3 << 27

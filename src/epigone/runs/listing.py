@@ -77,7 +77,7 @@ def run_name(run: Path) -> str:
 
 
 def name_voices(run: Path) -> list[str]:
-    """The voices in a run's text: its own where it is that of a voice; none where it is one of no voices."""
+    """The voices in a run's text: its own where it is that of a voice; empty where it was not divided by voice."""
     if is_voice(run):
         return [run.absolute().name]
     with suppress(OSError):

@@ -243,7 +243,7 @@ def _list_methods(request: Request) -> list[str]:
     """Those that the request's address is for, if not for its own."""
     found = [
         route
-        for route in list_routes()
+        for route in request.app.routes
         if isinstance(route, Route) and route.matches(request.scope)[0] == Match.PARTIAL
     ]
     return sorted({method for route in found for method in route.methods or ()} - {"HEAD"})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epigone.corpus.listings import find_listings
+from epigone.corpus.overview_pages import find_overview_pages
 from helpers_readers import read
 
 
@@ -32,17 +32,17 @@ PAGES = list(map(join, POSTS))
 
 def test_overviews_and_archives_are_left_out() -> None:
     overview, archive = join([cut(post) for post in POSTS[:5]]), join([post[0] for post in POSTS[3:]])
-    assert find_listings([overview, *PAGES, archive]) == [0, 9]
-    assert find_listings(PAGES) == []
-    assert find_listings([join([cut(POSTS[0])]), *PAGES]) == [0]  # the page of a word with one post
-    assert find_listings([]) == []
+    assert find_overview_pages([overview, *PAGES, archive]) == [0, 9]
+    assert find_overview_pages(PAGES) == []
+    assert find_overview_pages([join([cut(POSTS[0])]), *PAGES]) == [0]  # the page of a word with one post
+    assert find_overview_pages([]) == []
 
 
 def test_what_only_overviews_have_stays_in_one_of_them() -> None:
     overview = join([post[0] for post in POSTS])
     by_word = [join([post[0] for post in POSTS[:4]]), join([post[0] for post in POSTS[4:]])]
-    assert len(find_listings([overview, *by_word])) < 3
-    assert find_listings([overview, *PAGES[:4]]) == []  # half of it is nowhere else
+    assert len(find_overview_pages([overview, *by_word])) < 3
+    assert find_overview_pages([overview, *PAGES[:4]]) == []  # half of it is nowhere else
 
 
 def test_short_posts_and_what_all_pages_repeat_are_kept() -> None:
@@ -50,9 +50,9 @@ def test_short_posts_and_what_all_pages_repeat_are_kept() -> None:
         f"{number}. Ann Lee writes about rain, and about the days on which it did not rain." for number in range(3)
     ]
     short = [join([write_post(number, 1)[0], *about]) for number in range(8)]
-    assert find_listings(short) == []
+    assert find_overview_pages(short) == []
     overview = join([write_post(number, 1)[0] for number in range(8)])
-    assert find_listings([overview, *[join(write_post(number, 1)) for number in range(8)]]) == [0]
+    assert find_overview_pages([overview, *[join(write_post(number, 1)) for number in range(8)]]) == [0]
 
 
 @pytest.mark.parametrize("named", [False, True])

@@ -22,7 +22,7 @@ LONGEST_PAGE = 1 << 20
 """Characters: a longer one does not list others."""
 
 
-def find_listings(pages: Sequence[Text]) -> list[int]:
+def find_overview_pages(pages: Sequence[Text]) -> list[int]:
     """The numbers of the pages that list others. What only such pages have stays in one of them."""
     beginnings = [_list_beginnings(page) for page in pages]
     owners: dict[str, set[int]] = defaultdict(set)

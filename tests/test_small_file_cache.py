@@ -7,19 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from epigone.corpus import parse_cache, reading_pool, small_files
+from epigone.corpus import parse_cache, reading_pool, small_file_cache
 from epigone.corpus.corpus import Corpus, _Reading, read_corpus
 from epigone.settings import ReadSettings
 
 CHAT = "12/9/20, 23:55 - Ann: It rains.\n12/9/20, 23:56 - Bob: Again.\n12/9/20, 23:57 - Ann: Still.\n" * 4
-
-
-@pytest.fixture
-def entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of entries of an empty cache."""
-    monkeypatch.setenv("EPIGONE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setitem(parse_cache._state, "broken", 0)
-    return tmp_path / "cache" / "parsed"
 
 
 @pytest.fixture
@@ -90,7 +82,7 @@ def test_other_settings_and_other_code_read_again(
 ) -> None:
     read(blog)
     read(blog, code="keep")
-    monkeypatch.setattr(small_files, "hash_code", lambda *libraries: "changed")
+    monkeypatch.setattr(small_file_cache, "hash_code", lambda *libraries: "changed")
     read(blog)
     assert len(were_read) == 30
     (blog / "2020" / "1.md").write_text("```\nx\n```\nAt 12 ann@example.org wrote.\n", "utf-8")
@@ -132,8 +124,8 @@ def test_many_runs_leave_few_files(
         (blog / "new.md").write_text(f"It rained {number} times.\n", "utf-8")
         read(blog)
     assert len(list(entries.iterdir())) == 1
-    monkeypatch.setattr(small_files, "HELD_BYTES", 1_000)
-    monkeypatch.setattr(small_files, "JOINED_BYTES", 10)
+    monkeypatch.setattr(small_file_cache, "HELD_BYTES", 1_000)
+    monkeypatch.setattr(small_file_cache, "JOINED_BYTES", 10)
     for number in range(40):
         (blog / f"{number}.md").write_text(f"It rained {number} times.\n", "utf-8")
     read(blog)
