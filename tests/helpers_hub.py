@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,18 @@ def copy(standin: Path, tmp_path: Path) -> Path:
 def hub(standin: Path, tmp_path: Path) -> Iterator[HubServer]:
     shutil.copytree(standin, tmp_path / "hub" / "gpt2")
     with HubServer(tmp_path / "hub") as server:
+        yield server
+
+
+@contextmanager
+def publishing_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """An empty hub in a new folder, to which this process publishes as its user."""
+    folder.mkdir()
+    with HubServer(folder) as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setenv("HF_TOKEN", server.token)
+        # A loopback server has no Xet storage, which the client's Rust part speaks to; LFS is the other way.
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
         yield server
 
 

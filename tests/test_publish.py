@@ -17,7 +17,7 @@ from epigone.export.publication import (
 )
 from epigone.runs.folder import RunFolder
 from helpers_front import Outcome, command, finish, shared_run, start
-from helpers_hub import closed_url
+from helpers_hub import closed_url, publishing_to
 from hub_server import HubServer
 
 # by the client to itself, where it uploads by LFS
@@ -33,12 +33,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    (tmp_path / "hub").mkdir()
-    with HubServer(tmp_path / "hub") as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        monkeypatch.setenv("HF_TOKEN", server.token)
-        # A loopback server has no Xet storage, which the client's Rust part speaks to; LFS is the other way.
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    with publishing_to(tmp_path / "hub", monkeypatch) as server:
         yield server
 
 

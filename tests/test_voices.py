@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoTokenizer, GPT2LMHeadModel
 
 import epigone
+from epigone.cli.write import describe_source
 from epigone.errors import RunExists, SettingsError, TextTooShort
+from epigone.evaluation.judge import TextJudge
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
 from epigone.voices import divide_voices, read_voices
 from helpers_front import TINY, command, make_once, shared_run, sonnets
+from helpers_hub import publishing_to
 from helpers_serving import serving
 
+TEXT = "Shall I compare thee to a summer's day"
 HOW = ("--length", "8", "--words", "any", "--seed", "1", "--quiet")
 
 
@@ -267,3 +273,65 @@ def test_the_plan_names_the_voices(tmp_path: Path) -> None:
     assert "3 runs" in done.out
     assert "in half the time" in " ".join(done.out.split())
     assert "second" in done.out
+
+
+def copy_voices(authors: Path, place: Path) -> Path:
+    """A copy of the run with its voices, where it can be changed; returns that of the first voice."""
+    shutil.copytree(authors, place)
+    first = place / "voices" / "first"
+    record = first / "run.json"
+    record.write_text(record.read_text("utf-8").replace(str(authors), str(place)), "utf-8")
+    return first
+
+
+def test_copies_are_looked_for_in_the_texts_of_all_voices(authors: tuple[Path, Any], tmp_path: Path) -> None:
+    voice = epigone.open_run(copy_voices(authors[0], tmp_path / "out"))
+    other = epigone.open_run(tmp_path / "out" / "voices" / "second").folder.read_documents()
+    passage = str(other[0])[100:300]
+    generator = voice.open_generator()
+    assert passage not in "".join(map(str, generator.documents))
+    found = generator.find_source(f"x {passage} x")
+    assert found is not None
+    assert found.n_characters >= 150
+    assert "that the run it was tuned from has read" in describe_source(found, len(generator.documents))
+    judged = TextJudge(voice._read_author()).judge(passage * 10, "x")
+    assert next(verdict for verdict in judged.verdicts if verdict.topic == "copies").grade == "bad"
+    own = voice.folder.read_documents()
+    assert voice.folder.read_before(own) == other  # each text once
+    shutil.rmtree(tmp_path / "out" / "tokens")
+    assert voice.folder.read_before(own) == []
+
+
+def test_the_card_of_a_voice_names_what_else_its_model_has_read(authors: tuple[Path, Any]) -> None:
+    read = "\nThe model that it was fine-tuned from has also read these"
+    both, first = (
+        (run / "model" / "README.md").read_text("utf-8") for run in (authors[0], authors[0] / "voices/first")
+    )
+    assert read not in both
+    own, before = first.split(read)
+    assert "first-0001.txt" in own
+    assert "second" in before
+    assert "first-0001.txt" not in before
+
+
+# by the client to itself, where it uploads by LFS
+@pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")
+def test_a_voice_is_published_as_a_model_that_transformers_loads(
+    authors: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(authors[0].parent)
+    with publishing_to(tmp_path / "hub", monkeypatch):
+        done = command("publish", "out/first", "jane/first", "--licence", "mit", "--language", "en", "--yes")
+    assert done.code == 0, done.err
+    shown = " ".join((done.out + done.err).split())
+    assert "names your text: first-0001.txt, first-0002.txt, second/second-0001.txt." in shown
+    published, run = tmp_path / "hub" / "jane" / "first", authors[0] / "voices" / "first"
+    assert not list(published.rglob("*.txt"))
+    assert "license: mit" in (published / "README.md").read_text("utf-8")
+    model, tokenizer = GPT2LMHeadModel.from_pretrained(published), AutoTokenizer.from_pretrained(published)
+    assert len(tokenizer) == model.config.vocab_size  # no token stands for a voice
+    ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer(TEXT).input_ids]])
+    theirs = model(ids, labels=ids).loss.item() * (ids.shape[1] - 1)
+    assert theirs == pytest.approx(epigone.open_run(run).score(TEXT).nats, rel=1e-4)
+    assert theirs != pytest.approx(epigone.open_run(authors[0]).score(TEXT).nats, rel=1e-4)
+    assert model.generate(ids, max_new_tokens=5, do_sample=True).shape[1] == ids.shape[1] + 5

@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -52,17 +54,24 @@ class Author:
         """What bits are measured of."""
         return self.text[-REPORTED:]
 
-    def make_scales(self) -> StyleScales:
+    @cache  # noqa: B019  # there are few, and they are needed to the end
+    def measure_by(self, base: str) -> list[float]:
+        """Bits a byte by the base, of whole paragraphs and of lines."""
+        wrapped = "\n".join(fill(line, WIDTH) for line in self.reported.split("\n"))
+        return _measure_all(find_base(base).folder, [self.reported, wrapped])
+
+    @cached_property
+    def scales(self) -> StyleScales:
         """The style scales of the author, by all their text."""
         own, held_out = (normalise_for_counting(one) for one in (self.text[:-HELD_OUT], self.text[-HELD_OUT:]))
         return make_author_scales([(own, held_out)], TEXTS * LENGTH)
 
-    def train(self, base: str, kilobytes: int, folder: Path) -> Path:
+    def train(self, base: str, kilobytes: int, passes: float | None, folder: Path) -> Path:
         """A run of this author, unless it is there."""
         run = folder / self.name
         if not run.exists():
             learned = write(folder / f"{self.name}.txt", self.text[-HELD_OUT - 1000 * kilobytes : -HELD_OUT])
-            epigone.train(learned, out=run, base=base, samples=0)
+            epigone.train(learned, out=run, base=base, epochs=passes or "auto", samples=0)
         return run
 
 
@@ -73,6 +82,8 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="+", metavar="A,B", required=True, help="by the names of files, to a dash")
     parser.add_argument("--base", default="small")
     parser.add_argument("--kilobytes", type=int, default=50, help="that are learned of each author")
+    parser.add_argument("--passes", type=float, help="over each text; those of the plan, if not given")
+    parser.add_argument("--sets", type=int, default=1, help="of texts, by each mixture; how far they differ is noise")
     parser.add_argument("--results", type=Path, default=Path("mixtures.jsonl"))
     parser.add_argument("--runs", type=Path, help="folder of the runs, to keep them")
     asked = parser.parse_args()
@@ -83,8 +94,8 @@ def main() -> None:
         for pair in asked.pairs:
             both = [authors[name] for name in pair.split(",")]
             for author in both:
-                author.train(asked.base, asked.kilobytes, runs)
-            measure_pair(both, asked.base, runs, asked.results)
+                author.train(asked.base, asked.kilobytes, asked.passes, runs)
+            measure_pair(both, asked.base, runs, asked.sets, asked.results)
     print("\n".join(make_table(read_results(asked.results))))
 
 
@@ -97,19 +108,16 @@ def read_author(path: Path) -> Author:
 # -- measuring
 
 
-def measure_pair(both: Sequence[Author], base: str, runs: Path, results: Path) -> None:
+def measure_pair(both: Sequence[Author], base: str, runs: Path, sets: int, results: Path) -> None:
     """Append what the base and each mixture of two authors' runs reach, unless it is there."""
     pair = ",".join(author.name for author in both)
     done = {(row["pair"], row["share"]) for row in read_results(results)}
-    scales: list[StyleScales] = []
     for share in ("base", *SHARES):
         if (pair, share) in done:
             continue
-        if isinstance(share, str):
-            row = measure_base(both, base)
-        else:
-            scales = scales or [author.make_scales() for author in both]
-            row = measure_mixture(both, share, scales, runs)
+        began = time.process_time()
+        row = measure_base(both, base) if isinstance(share, str) else measure_mixture(both, share, runs, sets)
+        row |= {"seconds": round(time.process_time() - began, 1)}
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"pair": pair, "share": share} | row) + "\n")
         print(pair, share, row, flush=True)
@@ -117,24 +125,24 @@ def measure_pair(both: Sequence[Author], base: str, runs: Path, results: Path) -
 
 def measure_base(both: Sequence[Author], base: str) -> Result:
     """Bits a byte of both authors by the base: of whole paragraphs, and of lines as they are in its own books."""
-    wrapped = ["\n".join(fill(line, WIDTH) for line in author.reported.split("\n")) for author in both]
-    folder = find_base(base).folder
-    return {
-        "bits": _measure_all(folder, [author.reported for author in both]),
-        "bits_wrapped": _measure_all(folder, wrapped),
-    }
+    bits, wrapped = zip(*(author.measure_by(base) for author in both), strict=True)
+    return {"bits": bits, "bits_wrapped": wrapped}
 
 
-def measure_mixture(both: Sequence[Author], share: float, scales: Sequence[StyleScales], runs: Path) -> Result:
+def measure_mixture(both: Sequence[Author], share: float, runs: Path, sets: int) -> Result:
     """Bits a byte of both authors by the mixed weights, and the style of what they write on both authors' scales."""
     first, second = (runs / author.name for author in both)
-    run = epigone.open_run(first)
-    texts = run.write(mix=f"{second}:{share}", count=TEXTS, length=LENGTH, unit="characters")
-    text = normalise_for_counting("\n\n".join(texts))
+    styles = [measure_style(both, first, f"{second}:{share}", seed=1000 * number) for number in range(sets)]
     with tempfile.TemporaryDirectory() as folder:
         bits = _measure_all(mix(first, {str(second): share}, folder), [author.reported for author in both])
-    styles = [{name: round(one.score, 1) for name, one in scale.score(text).items()} for scale in scales]
     return {"bits": bits, "styles": styles}
+
+
+def measure_style(both: Sequence[Author], run: Path, mix: str, seed: int) -> list[dict[str, float]]:
+    """Where one set of texts is on the scales of both authors."""
+    texts = epigone.open_run(run).write(mix=mix, count=TEXTS, length=LENGTH, unit="characters", seed=seed)
+    text = normalise_for_counting("\n\n".join(texts))
+    return [{name: round(one.score, 1) for name, one in author.scales.score(text).items()} for author in both]
 
 
 def _measure_all(folder: Path, texts: Sequence[str]) -> list[float]:
@@ -155,9 +163,14 @@ def make_table(results: Sequence[Result]) -> Iterator[str]:
         if row["share"] == "base":
             bits = [f"{one} ({wrapped:.3f})" for one, wrapped in zip(bits, row["bits_wrapped"], strict=True)]
         else:
-            styles = [f"{sum(one[name] for name in FREQUENCIES) / len(FREQUENCIES):.0f}" for one in row["styles"]]
+            styles = [" and ".join(f"{average(one):.0f}" for one in sets) for sets in zip(*row["styles"], strict=True)]
         pair = ", ".join(name.capitalize() for name in row["pair"].split(","))
         yield f"| {' | '.join([pair, str(row['share']), *bits, *styles])} |"
+
+
+def average(scores: Mapping[str, float]) -> float:
+    """The mean of the scales of frequencies."""
+    return sum(scores[name] for name in FREQUENCIES) / len(FREQUENCIES)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,16 @@ class Mixture:
         """The training texts of all runs. Raises RunDamaged, OutputError."""
         return [document for run in self.runs for document in run.read_documents()]
 
+    def read_learned(self) -> list[Text]:
+        """The training texts of all runs, and after them those of the runs that they were tuned from.
+
+        Raises RunDamaged, OutputError.
+        """
+        texts = self.read_documents()
+        for run in self.runs:
+            texts += run.read_before(texts)
+        return texts
+
     def open_decoder(self, precision: str, hardware: Hardware) -> Decoder:
         """One model of the mixed weights, where they began from the same ones, else all of them side by side.
 

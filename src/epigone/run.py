@@ -179,7 +179,8 @@ class Run:
 
         lengths, documents = sorted(map(count_style_characters, texts)), self.folder.read_documents()
         style = measure_author(documents, self.folder.read_held_out(), max(1, lengths[len(lengths) // 2]))
-        return CandidateRanking(documents, -self.best.loss if self.best else 0.0, style)
+        learned = [*documents, *self.folder.read_before(documents)]
+        return CandidateRanking(learned, -self.best.loss if self.best else 0.0, style)
 
     def score(self, text: str, device: str = "auto") -> Score:
         """How well the best model predicts a text: loss, perplexity, bits per byte, and each line and token of it.
@@ -283,7 +284,7 @@ class Run:
         judge = TextJudge(author, least_style=QUICK_STYLE)
         judgement = replace(judge.judge(texts, name_written(texts)), quick=True)
         style = None if judge.style.scales is None else measure_spread(judge.style.scales, texts)
-        ranking = CandidateRanking(author.documents, -best.loss, style)
+        ranking = CandidateRanking([*author.documents, *author.before], -best.loss, style)
         language = "en" if judge.sense.words else ""
         showcase = make_showcase(records, ranking, self.folder.read_some_held_out(), model, language=language)
         self.folder.write_showcase(showcase)
@@ -295,10 +296,12 @@ class Run:
     def _read_author(self) -> Author:
         from epigone.evaluation.judge import Author
 
+        documents = self.folder.read_documents()
         return Author(
             name=", ".join(file.name for file in self.folder.read_receipt().files[:3]),
-            documents=self.folder.read_documents(),
+            documents=documents,
             held_out=self.folder.read_held_out(),
+            before=self.folder.read_before(documents),
         )
 
     def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], TextGenerator]:
@@ -441,6 +444,7 @@ def open_generator(name: PathOrName, settings: WriteSettings | None = None, *, p
             stop_at=leading.facts.stop_at,
         ),
         read_documents=mixture.read_documents if mixture.runs else None,
+        read_learned=mixture.read_learned if mixture.runs else None,
         read_words=partial(_read_words, mixture) if mixture.runs or words == "known" else None,
     )
 

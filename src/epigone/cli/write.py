@@ -268,10 +268,13 @@ def _write_with_sources(
 
 
 def describe_source(found: Match | None, n_documents: int) -> str:
-    """The longest passage that a text shares with the training text, and where it is."""
+    """The longest passage that a text shares with the training text, and where it is; what comes after the first
+    `n_documents` was read by the run that the model was tuned from."""
     if found is None:
         return "It shares nothing with the training text."
     text = f"text {found.document + 1} as it was read" if n_documents > 1 else "the text as it was read"
+    if found.document >= n_documents:
+        text = "a text that the run it was tuned from has read"
     where = f"line {found.line:,} of {text}"  # in the file it may be another: lines were joined, parts left out
     passage = " ".join(found.passage.split())
     length = pluralize(found.n_characters, "character")

@@ -63,8 +63,10 @@ class Author:
     """The training text; for a text of unknown origin, other text by the author."""
     held_out: Sequence[Text] = ()
     """Text by the author that was not trained on."""
+    before: Sequence[Text] = ()
+    """Other texts, which the model has read before: copies are searched for there, too."""
     searched: Sequence[Text] | None = None
-    """Where copies are searched for, if not in `documents`."""
+    """Where copies are searched for, if not in `documents` and `before`."""
 
 
 def judge_text(
@@ -106,7 +108,7 @@ class TextJudge:
         texts, author = [text] if isinstance(text, str) else text, self.author
         text = TEXT_SEPARATOR.join(texts)
         style = self.style.judge(text)
-        searched = author.documents if author.searched is None else author.searched
+        searched = [*author.documents, *author.before] if author.searched is None else author.searched
         verdicts = (
             style,
             self.sense.judge(text),

@@ -92,12 +92,13 @@ def prepare_publication(
     ]
     if samples:
         files += [_list_one(model, f"samples/{path.name}", "samples") for path in sorted(model.glob("samples/*.txt"))]
+    read = (*run.read_receipt().files, *run.list_files_before())
     sampled = _find_samples(run)
     copying, is_judged = _find_copying(run, sampled)
     return Publication(
         files=tuple(files),
         samples=_list_shown(run) + (sampled.samples if sampled else ()),
-        sources=tuple(file.name for file in run.read_receipt().files),
+        sources=tuple(file.name for file in read if file.sha256.encode() in card),
         copying=copying,
         is_judged=is_judged,
     )

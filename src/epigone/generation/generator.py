@@ -73,16 +73,20 @@ class TextGenerator:
         defaults: WriteDefaults = WriteDefaults(),
         *,
         read_documents: Callable[[], list[Text]] | None = None,
+        read_learned: Callable[[], list[Text]] | None = None,
         read_words: Callable[[], KnownWords] | None = None,
     ) -> None:
-        """`read_documents` gives the training text, `read_words` the words of that and of the base's, where known."""
+        """`read_documents` gives the training text, `read_learned` that and, after it, what else was read before, and
+        `read_words` the words of the training text and of the base's, where known."""
         self.decoder, self.defaults = decoder, defaults
         self.tokenizer = tokenizer
         self.end_of_text = tokenizer.end_of_text_id
         self.token_bytes = list_token_bytes(tokenizer)
         self.start = encode(defaults.start_text, tokenizer) or [self.end_of_text]
         self._read_documents, self._read_words = read_documents, read_words
+        self._read_learned = read_learned
         self._documents: list[Text] | None = None
+        self._learned: list[Text] | None = None
         self._words: KnownWords | None = None
         self._indices: dict[int, CopyIndex] = {}
         self._lock = RLock()
@@ -282,9 +286,17 @@ class TextGenerator:
                 self._documents = self._read_documents()
         return self._documents
 
+    @property
+    def learned(self) -> list[Text]:
+        """All that it could copy: the training text, and after it what it read before. Raises as `documents` does."""
+        with self._lock:
+            if self._learned is None:
+                self._learned = self._read_learned() if self._read_learned else self.documents
+        return self._learned
+
     def find_source(self, text: str) -> Match | None:
-        """The longest passage that the text shares with the training text. Raises what `documents` does."""
-        return find_longest_shared(text, self.documents)
+        """The longest passage that the text shares with what was learned. Raises what `documents` does."""
+        return find_longest_shared(text, self.learned)
 
     @property
     def known_words(self) -> KnownWords:
@@ -318,7 +330,7 @@ class TextGenerator:
     def _index_passages(self, n_characters: int) -> CopyIndex:
         with self._lock:
             if n_characters not in self._indices:
-                self._indices[n_characters] = CopyIndex(self.documents, n_characters)
+                self._indices[n_characters] = CopyIndex(self.learned, n_characters)
             return self._indices[n_characters]
 
     def _make_guards(self, settings: WriteSettings, prompt: str, count: int) -> list[list[Guard]]:

@@ -390,6 +390,8 @@ class CardData:
     n_parameters: int
     evaluations: Sequence[Evaluated]
     sources: Sequence[TrainingFile]
+    before: Sequence[TrainingFile] = ()
+    """What the runs that it was tuned from have read besides."""
     base: str | None = None
     """The model it started from; None for one trained from scratch."""
     root: str = "none"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from epigone.corpus.corpus import FileReceipt
 from epigone.errors import OutputError, RunDamaged, RunIncompatible
 from epigone.evaluation.quiz import Question
 from epigone.evaluation.verdict import Judgement
@@ -100,21 +101,14 @@ def publish_card(folder: RunFolder) -> None:
     best = find_best(evaluations)
     if best is None:
         return
-    manifest, receipt = folder.read_manifest(), folder.read_receipt()
+    manifest = folder.read_manifest()
     plan, model = manifest.plan, manifest.plan.model
     data = CardData(
         title=_make_title(folder),
         n_parameters=model.n_parameters,
         evaluations=evaluations,
-        sources=[
-            TrainingFile(
-                name=file.name,
-                size_bytes=file.n_bytes,
-                n_characters=file.n_characters,
-                sha256=file.sha256,
-            )
-            for file in receipt.files
-        ],
+        sources=list(map(_describe_file, folder.read_receipt().files)),
+        before=list(map(_describe_file, folder.list_files_before())),
         base=None if model.fresh else model.base if model.base_revision else Path(model.base).resolve().name,
         root=name_base(find_root(model.base)),
         base_on_hub=bool(model.base_revision),
@@ -128,6 +122,10 @@ def publish_card(folder: RunFolder) -> None:
         judgement=read_judgement(folder),
     )
     write_bytes(folder.model / "README.md", render_card(data).encode("utf-8", "replace"))
+
+
+def _describe_file(file: FileReceipt) -> TrainingFile:
+    return TrainingFile(name=file.name, size_bytes=file.n_bytes, n_characters=file.n_characters, sha256=file.sha256)
 
 
 def _copy(path: Path, place: Path) -> None:

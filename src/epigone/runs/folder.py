@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +18,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from epigone.corpus.large_text import Text
 from epigone.errors import (
+    BaseError,
     FileUnreadable,
     OutputError,
     RunDamaged,
@@ -84,6 +85,8 @@ from epigone.training.state import TrainerState
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
+
+    from epigone.corpus.corpus import FileReceipt
 
 
 OWN = {".lock", ".processes", "sums.json", "samples", VOICES}
@@ -488,6 +491,39 @@ class RunFolder:
     def read_documents(self) -> list[Text]:
         """The training texts. Raises RunDamaged, OutputError."""
         return decode_documents(self.load_tokens().train, load_tokenizer(self.model))
+
+    def read_before(self, own: Sequence[Text]) -> list[Text]:
+        """The training texts of the runs that it was tuned from, without its own: it could copy them, too.
+
+        What is missing or damaged of those runs is left out. Raises OutputError.
+        """
+        texts: list[Text] = []
+        for run in self.list_before():
+            with suppress(RunDamaged, BaseError, FileUnreadable):
+                texts += [text for text in run.read_documents() if text not in own and text not in texts]
+        return texts
+
+    def list_files_before(self) -> list[FileReceipt]:
+        """The files that the runs it was tuned from have read, without its own. Raises RunDamaged."""
+        known = {file.sha256 for file in self.read_receipt().files}
+        files: list[FileReceipt] = []
+        for run in self.list_before():
+            with suppress(RunDamaged, RunIncompatible, FileUnreadable):
+                files += [file for file in run.read_receipt().files if file.sha256 not in known]
+                known.update(file.sha256 for file in files)
+        return files
+
+    def list_before(self) -> list[RunFolder]:
+        """The runs that it was tuned from, the nearest first, as far as they are on this machine."""
+        found = [self]
+        with suppress(RunDamaged, RunNotFound, FileUnreadable):
+            while True:
+                base = Path(found[-1].read_model_facts().base)
+                base = base.parent if base.name == "model" and self.is_run(base.parent) else base
+                if not base.is_absolute() or any(base == run.path for run in found):
+                    break
+                found.append(self.find(base))
+        return found[1:]
 
     def read_held_out(self) -> list[Text]:
         """The held-out texts. Raises RunDamaged, OutputError."""

@@ -534,8 +534,9 @@ async def show_copies(request: Request) -> Response:
 
 
 def _find_copies(model: LoadedModel, query: CopiesQuery) -> list[dict[str, Any]]:
-    documents = model.generator.documents
-    return find_copies(documents, list_names(model.served, len(documents)), query.text, query.min_characters)
+    generator = model.generator
+    names = list_names(model.served, len(generator.documents))
+    return find_copies(generator.learned, names, query.text, query.min_characters)
 
 
 async def ask_quiz(request: Request) -> Response:
