@@ -34,7 +34,7 @@ from epigone.planning.choose_base import BaseChoice
 from epigone.preparation import describe_ends
 from epigone.run import open_run
 from epigone.starting_point import StartingPoint
-from epigone.tokens import dataset
+from epigone.tokens import dataset, shards
 from epigone.tokens.bulk import BulkFolder, encode_all
 from epigone.tokens.dataset import Batches, Permutation, load_tokens
 from epigone.tokens.encoder import TextEncoder, _is_alike
@@ -136,11 +136,46 @@ def test_what_a_lost_process_left_is_done_again(tmp_path: Path) -> None:
     found = folder.read_record(2)
     for shard in filter(None, (found.train, found.validation)):
         (folder.ids / shard.name).write_bytes((tmp_path / "alone" / "ids" / shard.name).read_bytes())
-    (folder.ids / ".epigone-0123456789abcdef.tmp").write_bytes(b"half")
+    half = folder.ids / ".epigone-0000000123456789.tmp"
+    half.write_bytes(b"half")
     gone = {"host": _name_host(), "pid": 2**22 + 1, "began": 0.0}
     (folder.work / "portion-000001.lease").write_text(json.dumps(gone), "utf-8")
     assert read_ids(prepare_small(tmp_path / "lost", text)) == read_ids(alone)
-    assert not list(folder.work.glob("*.lease"))
+    assert not list(folder.work.glob("*.lease")) and not half.exists()
+    assert hash_tree(folder.ids) == hash_tree(tmp_path / "alone" / "ids")
+
+
+def test_what_a_process_is_writing_stays(tmp_path: Path) -> None:
+    """It is at work on another host, where nobody can ask for it."""
+    left, leases = tmp_path / "left.tmp", Leases(tmp_path)
+    left.touch()
+    (tmp_path / "a.lease").write_text('{"host": "another", "pid": 1, "began": 0}', "utf-8")
+    with leases.claim("a", lambda: [left]) as is_ours:
+        assert not is_ours and left.exists()
+    (tmp_path / "a.lease").write_text(json.dumps({"host": _name_host(), "pid": 2**22 + 1, "began": 0.0}), "utf-8")
+    with leases.claim("a", lambda: [left]) as is_ours:
+        assert is_ours and leases.holds("a") and not left.exists()
+
+
+def test_one_that_was_taken_for_lost_leaves_the_portion_to_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was suspended for longer than a minute; meanwhile another process has begun the portion anew."""
+    text = write_sonnets(tmp_path, 20_000)
+    alone = prepare_small(tmp_path / "alone", text)
+    folder = begin_as(tmp_path / "slow", tmp_path / "alone", text)
+    flush = shards.flush
+
+    def wake_up(path: Path) -> None:
+        monkeypatch.setattr(shards, "flush", flush)
+        path.unlink()
+        theirs = folder.work / f"portion-{int(path.name[9:17], 16):06d}.lease"
+        theirs.write_text(json.dumps({"host": _name_host(), "pid": os.getppid(), "began": 0.0}), "utf-8")
+        flush(path)
+
+    monkeypatch.setattr(shards, "flush", wake_up)
+    assert read_ids(prepare_small(folder.path, text)) == read_ids(alone), "and that one was lost, too"
+    assert hash_tree(folder.ids) == hash_tree(tmp_path / "alone" / "ids")
 
 
 @pytest.mark.slow

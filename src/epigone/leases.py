@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,6 +27,11 @@ POLL_SECONDS = 0.5
 ENDING = ".lease"
 
 
+def find_nothing() -> Iterable[Path]:
+    """What a lost process has left where tasks leave nothing."""
+    return ()
+
+
 class Leases:
     """The claims of this process in a folder."""
 
@@ -36,10 +41,14 @@ class Leases:
         """When a claim of another was last touched, and since when it has been so."""
 
     @contextmanager
-    def claim(self, name: str) -> Iterator[bool]:
-        """Within it, the task is this process's; False where another one has it. Raises OSError."""
+    def claim(self, name: str, find_left: Callable[[], Iterable[Path]] = find_nothing) -> Iterator[bool]:
+        """Within it, the task is this process's; False where another one has it.
+
+        Where it is taken over from a lost process, what `find_left` says that it left of the task is deleted.
+        Raises OSError.
+        """
         path = self.folder / f"{name}{ENDING}"
-        if not self._take(path):
+        if not self._take(path, find_left):
             yield False
             return
         stopped = threading.Event()
@@ -50,20 +59,29 @@ class Leases:
         finally:
             stopped.set()
             toucher.join()
-            path.unlink(missing_ok=True)
+            if self.holds(name):
+                path.unlink(missing_ok=True)
 
-    def _take(self, path: Path) -> bool:
+    def holds(self, name: str) -> bool:
+        """Whether this process has the task still: one that was suspended for long may have been taken for lost."""
+        with suppress(OSError):
+            return (self.folder / f"{name}{ENDING}").read_text("utf-8") == _describe_self()
+        return False
+
+    def _take(self, path: Path, find_left: Callable[[], Iterable[Path]]) -> bool:
         for _ in range(2):
             with suppress(FileExistsError):
                 with path.open("x", encoding="utf-8") as file:
-                    json.dump(_name_self(), file)
+                    file.write(_describe_self())
                 return True
-            if not self._is_stale(path):
+            left = list(find_left()) if self._is_stale(path) else []
+            if not self._is_stale(path):  # looked at again: nothing of one that was faster is among what is left
                 return False
             aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
             with suppress(FileNotFoundError):  # another one was faster
                 path.replace(aside)
-                aside.unlink(missing_ok=True)
+                for lost in (*left, aside):
+                    lost.unlink(missing_ok=True)
         return False
 
     def _is_stale(self, path: Path) -> bool:
@@ -86,8 +104,8 @@ def _keep_touching(path: Path, stopped: threading.Event) -> None:
             os.utime(path)
 
 
-def _name_self() -> dict[str, str | int | float]:
-    return {"host": _name_host(), "pid": os.getpid(), "began": psutil.Process().create_time()}
+def _describe_self() -> str:
+    return json.dumps({"host": _name_host(), "pid": os.getpid(), "began": psutil.Process().create_time()})
 
 
 def _name_host() -> str:

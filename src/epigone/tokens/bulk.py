@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -32,7 +33,7 @@ from epigone.files import CANNOT_WRITE, list_names, make_folder, name_temporary,
 from epigone.leases import ENDING, POLL_SECONDS, Leases
 from epigone.settings import ReadSettings
 from epigone.tokens.encoder import TextEncoder
-from epigone.tokens.shards import IDS, Shard, write_shard
+from epigone.tokens.shards import IDS, Shard, find_unfinished, write_shard
 from epigone.tokens.tokenizer import BPETokenizer, cut_into_blocks
 
 WORK = "work"
@@ -210,7 +211,8 @@ def encode_portion(job: Job, number: int, folder: BulkFolder, encoder: TextEncod
     goes_on = job.portions[number].goes_on
     try:
         train, validation = (
-            _write_spans(corpus, spans, folder.ids, encoder, goes_on=goes_on and spans is parts[0]) for spans in parts
+            _write_spans(corpus, spans, folder.ids, number, encoder, goes_on=goes_on and spans is parts[0])
+            for spans in parts
         )
     except OSError as error:
         raise OutputError(f"{folder.ids} cannot be written: {error.strerror}.", hint=CANNOT_WRITE) from None
@@ -218,10 +220,10 @@ def encode_portion(job: Job, number: int, folder: BulkFolder, encoder: TextEncod
 
 
 def _write_spans(
-    corpus: Corpus, spans: Sequence[Span], folder: Path, encoder: TextEncoder, *, goes_on: bool
+    corpus: Corpus, spans: Sequence[Span], folder: Path, number: int, encoder: TextEncoder, *, goes_on: bool
 ) -> Shard | None:
     last = 0 if goes_on else -1
-    with write_shard(folder, encoder.dtype) as (writer, found):
+    with write_shard(folder, encoder.dtype, number) as (writer, found):
         for span in spans:
             if span.document != last:
                 writer.begin_document(encoder.tokenizer.end_of_text_id)
@@ -262,10 +264,16 @@ def _encode_one(job: Job, number: int, folder: BulkFolder, encoder: TextEncoder,
     path = folder.name_record(number)
     if path.exists():
         return False
-    with leases.claim(path.stem) as is_ours:
+    with leases.claim(path.stem, partial(find_unfinished, folder.ids, number)) as is_ours:
         if not is_ours or path.exists():
             return False
-        write_bytes(path, _encode(encode_portion(job, number, folder, encoder)))
+        try:
+            record = encode_portion(job, number, folder, encoder)
+        except OutputError:
+            if leases.holds(path.stem):
+                raise
+            return False  # this process was taken for lost, and its files were deleted
+        write_bytes(path, _encode(record))
         return True
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import secrets
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from epigone.files import flush, make_folder, name_temporary, open_new, reading
+from epigone.files import flush, list_names, make_folder, open_new, reading
 
 IdArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 DTYPES = np.dtype(np.uint16), np.dtype(np.uint32)
@@ -128,11 +129,19 @@ class ShardWriter:
         )
 
 
+def find_unfinished(folder: Path, number: int) -> list[Path]:
+    """Files of shards that a process has begun for a task, and not finished. Raises FileUnreadable."""
+    return [folder / name for name in list_names(folder) if name.startswith(f".epigone-{number:08x}")]
+
+
 @contextmanager
-def write_shard(folder: Path, dtype: np.dtype[Any]) -> Iterator[tuple[ShardWriter, list[Shard]]]:
-    """A writer; once it is done, the shard, unless it is empty, is in `folder` and in the list. Raises OSError."""
+def write_shard(folder: Path, dtype: np.dtype[Any], number: int) -> Iterator[tuple[ShardWriter, list[Shard]]]:
+    """A writer; once it is done, the shard, unless it is empty, is in `folder` and in the list.
+
+    `number`: of the task, by which the file is found if this process is lost before. Raises OSError.
+    """
     make_folder(folder)
-    beside = name_temporary(folder)
+    beside = folder / f".epigone-{number:08x}{secrets.token_hex(4)}.tmp"
     found: list[Shard] = []
     try:
         with open_new(beside) as file:
