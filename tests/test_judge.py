@@ -160,6 +160,21 @@ def test_all_of_the_author_s_text_is_searched_for_copies(tmp_path: Path, capsys:
         assert 0 < found["share"] < 0.2
 
 
+def test_of_a_very_long_training_text_a_part_is_searched_and_a_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = shared_run()
+    whole, train = run.folder.read_documents(), run.folder.load_tokens().train
+    assert run.folder.read_searched() == (whole, 1.0)
+    monkeypatch.setattr("epigone.runs.folder.MOST_SEARCHED", 400)
+    monkeypatch.setattr("epigone.tokens.dataset.STRETCH_TOKENS", 100)
+    author = run._read_author()
+    places = [whole[0][:].find(str(text)) for text in author.documents]
+    assert len(places) == 4 and places == sorted(places) and places[0] == 0, "stretches of it, from its beginning on"
+    assert whole[0][:].endswith(str(author.documents[-1]))
+    assert author.share == pytest.approx(400 / len(train.ids), rel=0.02)
+    notes = judge_text(sonnets(3_000), "a text", author).notes
+    assert notes[0].startswith(f"The training text is very long: {author.share:.1%} of it was searched")
+
+
 def test_other_authors_may_be_given(tmp_path: Path) -> None:
     words, source = sonnets(90_000).split(), random.Random(0)
     for name in ("one", "two"):

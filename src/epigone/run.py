@@ -296,12 +296,13 @@ class Run:
     def _read_author(self) -> Author:
         from epigone.evaluation.judge import Author
 
-        documents = self.folder.read_documents()
+        documents, share = self.folder.read_searched()
         return Author(
             name=", ".join(file.name for file in self.folder.read_receipt().files[:3]),
             documents=documents,
             held_out=self.folder.read_held_out(),
             before=self.folder.read_before(documents),
+            share=share,
         )
 
     def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], TextGenerator]:

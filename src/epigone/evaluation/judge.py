@@ -67,6 +67,8 @@ class Author:
     """Other texts, which the model has read before: copies are searched for there, too."""
     searched: Sequence[Text] | None = None
     """Where copies are searched for, if not in `documents` and `before`."""
+    share: float = 1.0
+    """Of the training text, what `documents` are: a very long one is not read whole."""
 
 
 def judge_text(
@@ -115,8 +117,14 @@ class TextJudge:
             judge_copying(COPY_BARRIER.join(texts), searched, author.held_out if author.searched is None else ()),
             judge_repetition(text, self._range),
         )
-        notes = tuple(style.facts.get("notes", ()))
+        notes = (*_say_share(author.share), *style.facts.get("notes", ()))
         return Judgement(text=name, against=author.name, n_characters=len(text), verdicts=verdicts, notes=notes)
+
+
+def _say_share(share: float) -> tuple[str, ...]:
+    if share == 1:
+        return ()
+    return (f"The training text is very long: {share:.1%} of it was searched for copies, in stretches all over it.",)
 
 
 def list_language(own: Sequence[str]) -> tuple[str, ...]:

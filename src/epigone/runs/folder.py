@@ -78,7 +78,7 @@ from epigone.runs.records import (
 )
 from epigone.runs.repair import Checksums, list_copied, repair
 from epigone.settings import TrainSettings, make_settings, read_settings, write_toml
-from epigone.tokens.dataset import TokenDataset, decode_documents, decode_sample, load_tokens
+from epigone.tokens.dataset import TokenDataset, decode_documents, decode_sample, load_tokens, spread_part
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 from epigone.training.events import Evaluated, Event, Sampled
 from epigone.training.state import TrainerState
@@ -91,6 +91,8 @@ if TYPE_CHECKING:
 
 OWN = {".lock", ".processes", "sums.json", "samples", VOICES}
 """Files that may exist before the settings are written."""
+MOST_SEARCHED = 1 << 26
+"""Tokens of a training text that a judgement searches for copies, about 250 MB."""
 NAMES = (
     *(
         ".lock",
@@ -491,6 +493,15 @@ class RunFolder:
     def read_documents(self) -> list[Text]:
         """The training texts. Raises RunDamaged, OutputError."""
         return decode_documents(self.load_tokens().train, load_tokenizer(self.model))
+
+    def read_searched(self) -> tuple[list[Text], float]:
+        """The training texts or, of very long ones, stretches at even distances; and which share of them that is.
+
+        Raises RunDamaged, OutputError.
+        """
+        train, tokenizer = self.load_tokens().train, load_tokenizer(self.model)
+        spread = spread_part(train, tokenizer.end_of_text_id, MOST_SEARCHED)
+        return decode_documents(spread, tokenizer), min(1.0, len(spread.ids) / len(train.ids))
 
     def read_before(self, own: Sequence[Text]) -> list[Text]:
         """The training texts of the runs that it was tuned from, without its own: it could copy them, too.

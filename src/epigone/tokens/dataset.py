@@ -61,6 +61,8 @@ PIECE_TOKENS, OVERLAP_TOKENS = 1 << 18, 256
 """Tokens that are decoded at once, and by how much consecutive pieces overlap."""
 MOST_DECODED, PLACE_TOKENS = 1 << 20, 1 << 16
 """Tokens from which an author's style is measured, and from each place; more would be noticeably slow."""
+STRETCH_TOKENS = 1 << 20
+"""In one place of a text of which a part is searched for copies."""
 INVALID = (EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 """What reading a file of facts may raise that holds something else."""
 LONGEST_TOKEN = 16
@@ -358,6 +360,22 @@ def decode_sample(part: TokenSplit, tokenizer: BPETokenizer, n_most: int = MOST_
     starts = [(len(part.ids) - n_each) * number // max(1, n_places - 1) for number in range(n_places)]
     raw = (b"".join(map(token_bytes.__getitem__, part.ids[start : start + n_each].tolist())) for start in starts)
     return [text.decode("utf-8", "replace") for text in raw]
+
+
+def spread_part(part: TokenSplit, end_of_text_id: int, n_most: int) -> TokenSplit:
+    """The part or, of one with more than `n_most` tokens, so many in stretches at even distances, a document each.
+
+    The counts of what is returned are those of the whole part.
+    """
+    if len(part.ids) <= n_most:
+        return part
+    n_places = max(2, n_most // STRETCH_TOKENS)
+    n_each = n_most // n_places
+    starts = [(len(part.ids) - n_each) * number // (n_places - 1) for number in range(n_places)]
+    pieces = [part.ids[start : start + n_each] for start in starts]
+    end = np.array([end_of_text_id], part.ids.dtype)
+    begun = [piece if piece[0] == end else np.concatenate([end, piece]) for piece in pieces]
+    return replace(part, ids=np.concatenate(begun))
 
 
 # -- batches
