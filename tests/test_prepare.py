@@ -146,7 +146,7 @@ def test_what_a_lost_process_left_is_done_again(tmp_path: Path) -> None:
 
 
 def test_what_a_process_is_writing_stays(tmp_path: Path) -> None:
-    """It is at work on another host, where nobody can ask for it."""
+    """It is at work on another host, where this one cannot see whether it lives."""
     left, leases = tmp_path / "left.tmp", Leases(tmp_path)
     left.touch()
     (tmp_path / "a.lease").write_text('{"host": "another", "pid": 1, "began": 0}', "utf-8")
@@ -160,7 +160,7 @@ def test_what_a_process_is_writing_stays(tmp_path: Path) -> None:
 def test_one_that_was_taken_for_lost_leaves_the_portion_to_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was suspended for longer than a minute; meanwhile another process has begun the portion anew."""
+    """It was suspended for longer than a minute; meanwhile another process has begun the portion once more."""
     text = write_sonnets(tmp_path, 20_000)
     alone = prepare_small(tmp_path / "alone", text)
     folder = begin_as(tmp_path / "slow", tmp_path / "alone", text)
