@@ -34,7 +34,7 @@ from epigone.planning.choose_base import BaseChoice
 from epigone.preparation import describe_ends
 from epigone.run import open_run
 from epigone.starting_point import StartingPoint
-from epigone.tokens import dataset, shards
+from epigone.tokens import bulk, dataset, shards
 from epigone.tokens.bulk import BulkFolder, encode_all
 from epigone.tokens.dataset import Batches, Permutation, load_tokens
 from epigone.tokens.encoder import TextEncoder, _is_alike
@@ -176,6 +176,29 @@ def test_one_that_was_taken_for_lost_leaves_the_portion_to_the_other(
     monkeypatch.setattr(shards, "flush", wake_up)
     assert read_ids(prepare_small(folder.path, text)) == read_ids(alone), "and that one was lost, too"
     assert hash_tree(folder.ids) == hash_tree(tmp_path / "alone" / "ids")
+
+
+def test_what_others_have_read_of_the_sample_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, asked = write_sonnets(tmp_path, 20_000), TrainSettings(base="none")
+    seen, alone = list[tuple[str, ...]](), list[tuple[str, ...]]()
+
+    def look_at(found: list[tuple[str, ...]]) -> Any:
+        return lambda texts, n_bytes: found.append(tuple(texts)) or choose(asked)(texts, n_bytes)
+
+    job = make_job([str(text)], asked, SMALL)
+    prepare_bulk(job, tmp_path / "alone", look_at(alone), describe_ends)
+    folder = BulkFolder(tmp_path / "shared")
+    folder.begin(job)
+    bulk.sample_all(folder)
+    assert len(list(folder.work.glob("sample-*"))) == len(job.portions) == 5
+    folder.name_sample(3).unlink()
+    read, asked_for = bulk.read_parts, list[int]()
+    monkeypatch.setattr(bulk, "read_parts", lambda job, number, at: asked_for.append(number) or read(job, number, at))
+    prepare_bulk(job, folder.path, look_at(seen), describe_ends)
+    assert asked_for[0] == 3 and sorted(asked_for[1:]) == list(range(5)), "one to sample it, all to encode them"
+    assert seen == alone and len(alone[0]) >= 5
+    assert hash_tree(folder.ids) == hash_tree(tmp_path / "alone" / "ids")
+    assert not list(folder.work.glob("sample-*"))
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Preparation of large texts, once and for any number of runs: by all processes of all hosts, none of which waits.
 
 `epigone prepare` and the first part of `epigone train` come here. What is chosen for the whole text (the base, whose
-tokenizer is used, or a new tokenizer) is chosen by one process from a sample, while the others wait for its file; then
+tokenizer is used, or a new tokenizer) is chosen by one process from a sample that all read, while the others wait; then
 all encode (tokens/bulk.py), and the first one that finds everything done joins the shards in a manifest.
 """
 
@@ -29,16 +29,24 @@ from epigone.planning.choose_base import BaseChoice
 from epigone.runs.records import PartReceipt, Receipt, SplitReceipt, read_record
 from epigone.settings import ReadSettings, TrainSettings, flag_name
 from epigone.starting_point import StartingPoint
-from epigone.tokens.bulk import BulkFolder, Job, JobStart, PortionRecord, encode_all, helped, read_parts, sample_text
+from epigone.tokens.bulk import (
+    BulkFolder,
+    Job,
+    JobStart,
+    PortionRecord,
+    encode_all,
+    helped,
+    read_sample,
+    remove_sample,
+    sample_all,
+)
 from epigone.tokens.dataset import FACTS, TokenDataset, load_tokens
 from epigone.tokens.encoder import TextEncoder
 from epigone.tokens.shards import Shard, ShardManifest, find_damaged
-from epigone.tokens.tokenizer import LEARNING_CHARACTERS, BPETokenizer, train_tokenizer
+from epigone.tokens.tokenizer import BPETokenizer, train_tokenizer
 
 LARGE_BYTES = 200_000_000
 """From here on `train` prepares a text in shards. A shorter one is read whole, by one process, in a minute or two."""
-SAMPLED_PORTIONS = 64
-"""From which the base is chosen and a tokenizer is learned, at even distances."""
 LOOKED_AT = 1 << 24
 """Characters of these from which the base is chosen."""
 RECEIPT = "receipt.json"
@@ -146,10 +154,10 @@ def prepare_bulk(
     folder = BulkFolder(path)
     folder.begin(job)
     if not (path / FACTS).exists():
-        _make_start(folder, job, choose, describe, watch)
         n_helpers = min(n_helpers, len(job.portions) - 1)
         first = int.from_bytes(os.urandom(4)) % len(job.portions) if n_helpers == 0 else 0
         with helped(folder, n_helpers):
+            _make_start(folder, job, choose, describe, watch)
             encode_all(folder, partial(watch, "Encoding"), first=first)
         _join(folder, job)
     return open_bulk(path)
@@ -198,6 +206,7 @@ def _make_start(
     """Choose where to start, unless another process does."""
     leases = Leases(folder.work)
     while folder.find_start() is None:
+        sample_all(folder, partial(watch, "Reading a sample"))
         with leases.claim("start") as is_ours:
             if is_ours and folder.find_start() is None:
                 _choose(folder, job, choose, describe, watch)
@@ -207,7 +216,9 @@ def _make_start(
 
 
 def _choose(folder: BulkFolder, job: Job, choose: ChooseStart, describe: DescribeEnds, watch: StageCallback) -> None:
-    sample, n_documents = _read_sample(folder, job, watch)
+    sample, n_documents = read_sample(folder, job)
+    if not sample:
+        raise TextTooShort("The text is too short to learn from.", hint="Give more text.")
     start = choose(_take(sample, LOOKED_AT), job.n_bytes)
     tokenizer = start.load_tokenizer()
     if tokenizer is None:
@@ -234,29 +245,12 @@ def _take(texts: Sequence[str], n_most: int) -> list[str]:
     return [text[: max(1, int(share * len(text)))] for text in texts]
 
 
-def _read_sample(folder: BulkFolder, job: Job, watch: StageCallback) -> tuple[list[str], int]:
-    """Training text from portions at even distances, nothing of what is held out; and documents, about, in all."""
-    numbers = [number for number, portion in enumerate(job.portions) if portion.part == "train"]
-    count = min(SAMPLED_PORTIONS, len(numbers))
-    chosen = [numbers[number * len(numbers) // count] for number in range(count)]
-    found, n_documents, n_done = list[str](), 0, 0
-    n_all = sum(job.portions[number].n_bytes for number in chosen)
-    for number in chosen:
-        corpus, train, _ = read_parts(job, number, folder.work)
-        n_documents += len(corpus.documents)
-        found += sample_text(corpus, train, LEARNING_CHARACTERS // count)
-        n_done += job.portions[number].n_bytes
-        watch("Reading a sample", n_done, n_all)
-    if not found:
-        raise TextTooShort("The text is too short to learn from.", hint="Give more text.")
-    return found, n_documents * len(numbers) // count
-
-
 # -- joining
 
 
 def _join(folder: BulkFolder, job: Job) -> None:
     """Write the receipt and then the manifest; two processes that do it at once write the same."""
+    remove_sample(folder, job)
     records = [folder.read_record(number) for number in range(len(job.portions))]
     train, validation = ([one for one in parts if one] for parts in _list_parts(records))
     if not train or not validation:

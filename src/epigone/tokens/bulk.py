@@ -2,7 +2,8 @@
 
 The folder has the job (what is to be done), the tokenizer, and for each portion that is done a record. A process looks
 for a portion that has neither a record nor a claim, encodes it, and writes its record last. What a lost process left
-half done has no record and is done again, with the same result.
+half done has no record and is done again, with the same result. Before, in the same way, a sample of the text is read,
+from which one process chooses the tokenizer.
 
 As a program, `python -m epigone.tokens.bulk FOLDER`, it helps with the job in a folder until that is done or its
 standard input is closed. Needs no torch.
@@ -10,6 +11,7 @@ standard input is closed. Needs no torch.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -29,15 +31,17 @@ from epigone.corpus.large_text import slice_text
 from epigone.corpus.portions import HowToSplit, Portion, read_portion, split_portion
 from epigone.corpus.split import Span, read_span
 from epigone.errors import EpigoneError, OutputError, RunDamaged, RunExists
-from epigone.files import CANNOT_WRITE, list_names, make_folder, name_temporary, write_bytes
+from epigone.files import CANNOT_WRITE, list_names, make_folder, name_temporary, remove, write_bytes
 from epigone.leases import ENDING, POLL_SECONDS, Leases
 from epigone.settings import ReadSettings
 from epigone.tokens.encoder import TextEncoder
 from epigone.tokens.shards import IDS, Shard, find_unfinished, write_shard
-from epigone.tokens.tokenizer import BPETokenizer, cut_into_blocks
+from epigone.tokens.tokenizer import LEARNING_CHARACTERS, BPETokenizer, cut_into_blocks
 
 WORK = "work"
 JOB, START, TOKENIZER = "job.json", "start.json", "tokenizer.json"
+SAMPLED_PORTIONS = 64
+"""From which the base is chosen and a tokenizer is learned, at even distances."""
 SAMPLE_CHARACTERS = 1 << 16
 """In one place of a sample."""
 MANY = 1_000
@@ -165,6 +169,10 @@ class BulkFolder:
         """Raises RunDamaged."""
         return _read(PortionRecord, self.name_record(number))
 
+    def name_sample(self, number: int) -> Path:
+        """Where the sample of a portion is until everything is done."""
+        return self.work / f"sample-{number:06d}.json"
+
 
 def _put_unless_there(beside: Path, path: Path) -> None:
     """Give a whole file its name unless another process was first; some file systems have no links. Raises OSError."""
@@ -192,6 +200,67 @@ def _read(kind: type[M], path: Path) -> M:
     except (OSError, ValidationError) as error:
         why = str(error).partition("\n")[0]
         raise RunDamaged(f"{path} cannot be read: {why}.", hint="Prepare the text again, in another folder.") from None
+
+
+# -- the sample
+
+
+def list_sampled(job: Job) -> list[int]:
+    """The portions that are sampled."""
+    numbers = [number for number, portion in enumerate(job.portions) if portion.part == "train"]
+    count = min(SAMPLED_PORTIONS, len(numbers))
+    return [numbers[number * len(numbers) // count] for number in range(count)]
+
+
+def sample_all(folder: BulkFolder, watch: WatchBytes = lambda n_done, n_all: None) -> None:
+    """Read what no other process does of the sample, until it is there or something was chosen from it.
+
+    Raises the error of a portion that cannot be read.
+    """
+    job, leases = folder.read_job(), Leases(folder.work)
+    chosen = list_sampled(job)
+    n_all = sum(job.portions[number].n_bytes for number in chosen)
+    while folder.find_start() is None:
+        names = set(list_names(folder.work))
+        missing = [number for number in chosen if folder.name_sample(number).name not in names]
+        watch(n_all - sum(job.portions[number].n_bytes for number in missing), n_all)
+        if not missing:
+            return
+        free = [number for number in missing if f"{folder.name_sample(number).stem}{ENDING}" not in names]
+        if not _sample_one(job, (free or missing)[0], folder, leases):
+            time.sleep(POLL_SECONDS)
+
+
+def _sample_one(job: Job, number: int, folder: BulkFolder, leases: Leases) -> bool:
+    """Whether this process has read the sample of a portion: training text, nothing of what is held out."""
+    path = folder.name_sample(number)
+    with leases.claim(path.stem) as is_ours:
+        if not is_ours or path.exists() or folder.find_start() is not None:
+            return False
+        corpus, train, _ = read_parts(job, number, folder.work)
+        texts = sample_text(corpus, train, LEARNING_CHARACTERS // len(list_sampled(job)))
+        found = json.dumps([len(corpus.documents), texts], ensure_ascii=False)
+        write_bytes(path, found.encode("utf-8", "surrogatepass"))
+        return True
+
+
+def read_sample(folder: BulkFolder, job: Job) -> tuple[list[str], int]:
+    """The sample, which is there, and the number of documents, about, in all. Raises RunDamaged."""
+    found, n_documents, chosen = list[str](), 0, list_sampled(job)
+    for path in map(folder.name_sample, chosen):
+        try:
+            n_own, texts = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+        except (OSError, ValueError) as error:
+            raise RunDamaged(f"{path} cannot be read: {error}.", hint="Prepare the text again.") from None
+        n_documents, found = n_documents + n_own, found + texts
+    n_train = sum(portion.part == "train" for portion in job.portions)
+    return found, n_documents * n_train // max(1, len(chosen))
+
+
+def remove_sample(folder: BulkFolder, job: Job) -> None:
+    """Delete it, also what a process has read of it too late."""
+    for path in map(folder.name_sample, list_sampled(job)):
+        remove(path)
 
 
 # -- encoding
@@ -317,6 +386,9 @@ def _help(path: str, number: int, n_processes: int) -> None:
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     folder = BulkFolder(Path(path))
     with suppress(EpigoneError, KeyboardInterrupt):
+        sample_all(folder)
+        while folder.find_start() is None:
+            time.sleep(POLL_SECONDS)
         encode_all(folder, first=number * len(folder.read_job().portions) // n_processes)
 
 
