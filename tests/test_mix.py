@@ -23,7 +23,7 @@ from epigone.run import open_generator
 from epigone.serving.app import Limits, make_app
 from epigone.serving.guard import AccessRules
 from epigone.serving.library import ModelLibrary
-from epigone.settings import WriteSettings, make_settings
+from epigone.settings import WriteSettings, make_settings, parse_mix
 from epigone.tokens.tokenizer import train_tokenizer
 from helpers_front import command, shared_run
 from helpers_serving import complete, list_texts
@@ -71,7 +71,7 @@ def test_what_is_left_goes_to_the_first_run_and_to_those_without_a_share() -> No
 
 @pytest.mark.parametrize("mix", [["b:0.7", "c:0.4"], ["b:0.2", "b:0.2"], ["a:0.5"]])
 def test_shares_that_are_more_than_one_and_runs_that_are_named_twice_are_refused(mix: list[str]) -> None:
-    with pytest.raises(SettingsError, match="--mix"):
+    with pytest.raises(SettingsError, match="in the mixture"):
         divide_shares("a", mix)
 
 
@@ -79,6 +79,29 @@ def test_shares_that_are_more_than_one_and_runs_that_are_named_twice_are_refused
 def test_a_share_is_from_0_to_1(mix: str) -> None:
     with pytest.raises(SettingsError, match="a run and its share"):
         make_settings(WriteSettings, {"mix": mix})
+
+
+@pytest.mark.parametrize("mix", ["runs/poe:0.4", "runs/poe:0,4", "runs/poe:40%", "runs/poe:.4"])
+def test_a_share_may_be_written_as_people_write_it(mix: str) -> None:
+    assert parse_mix(mix) == ("runs/poe", 0.4)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("b:1.4", "--out", "both"), "a run and its share, from 0 to 1"),
+        (("b:0.4",), "mix needs --out FOLDER."),
+        (("--out", "both"), "mix needs RUN:SHARE."),
+        (("no/such/run:0.4", "--out", "both"), "There is no folder no/such/run"),
+    ],
+    ids=str,
+)
+def test_the_command_mix_says_what_is_wrong(given: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    done = command("mix", shared_run().path, *given)
+    assert done.code == 2
+    assert says in done.err
+    assert "--mix" not in done.err
+    assert "--base" not in done.err
 
 
 def test_python_takes_a_mapping_a_text_or_a_list() -> None:

@@ -601,6 +601,7 @@ def test_two_voices_of_one_base_are_mixed(opener):
         page.select_option("#mix", "other")
         page.locator("#share").fill("0.3")
         expect(page.locator("#share-value")).to_have_text("30 %")
+        expect(page.locator("#mix-help")).to_contain_text("70 % of ")
         asked = requests_of(page, "/v1/completions")
         write(page, START)
         go_on(page)

@@ -139,11 +139,12 @@ def divide_shares(name: str, mix: Sequence[str]) -> list[tuple[str, float]]:
     parts = [(name, None), *map(parse_mix, mix)]
     names = [one for one, _ in parts]
     if twice := next((one for one in names if names.count(one) > 1), None):
-        raise SettingsError(f"--mix: {twice} is named twice.", hint="Give each run once, with its share.")
+        raise SettingsError(f"{twice} is named twice in the mixture.", hint="Give each run once, with its share.")
     given = math.fsum(share for _, share in parts if share is not None)
     if given > MOST_TOGETHER:
         raise SettingsError(
-            f"--mix: the shares add up to {given:g}, which is more than 1.", hint=f"{name} has the rest."
+            f"The shares in the mixture add up to {given:g}, which is more than 1.",
+            hint=f"What they leave of 1 is the share of {name}.",
         )
     rest = max(0.0, 1 - given) / sum(share is None for _, share in parts)
     return [(one, rest if share is None else share) for one, share in parts]
@@ -192,3 +193,4 @@ def _describe(mixture: Mixture) -> Iterator[str]:
     yield "# A mixture of voices\n\nThe weights of these models, by their shares (made by epigone mix):\n\n"
     for part in mixture.parts:
         yield f"- {part.share:.4g} of {json.dumps(Path(part.name).name, ensure_ascii=False)}\n"
+    yield "\nIt is a GPT-2: epigone, transformers and everything else that loads one can write with it.\n"

@@ -109,11 +109,11 @@ def as_mix(value: object) -> object:
 
 
 def parse_mix(text: str) -> tuple[str, float | None]:
-    """The name and the share of "runs/poe:0.4" or "runs/poe:40%"; no share where there is none. Raises ValueError."""
-    found = re.fullmatch(r"(.+):(-?[0-9]*\.?[0-9]+(?:e-?[0-9]+)?) ?(%?)", text, re.DOTALL)
+    """The name and the share of "runs/poe:0.4", "…:0,4" or "…:40%"; no share where there is none. Raises ValueError."""
+    found = re.fullmatch(r"(.+):(-?[0-9]*[.,]?[0-9]+(?:e-?[0-9]+)?) ?(%?)", text, re.DOTALL)
     if found is None:
         return text, None
-    share = float(found[2]) / (100 if found[3] else 1)
+    share = float(found[2].replace(",", ".")) / (100 if found[3] else 1)
     if not 0 <= share <= 1:
         raise ValueError("a run and its share, from 0 to 1, such as runs/poe:0.4")
     return found[1], share

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from epigone.cli.options import QUIET, Argument, Command, complete_runs, out_option
-from epigone.cli.runs import find_mixed, find_model
-from epigone.errors import quote_command
+from epigone.cli.runs import find_mixed, find_model, using_model
+from epigone.errors import SettingsError, quote_command
+from epigone.settings import parse_mix
 
 
 @click.command(cls=Command, examples="epigone mix austen poe:0.4 --out models/both")
@@ -37,8 +38,16 @@ def mix(run: str, others: Sequence[str], out: Path, *, quiet: bool) -> int:
     from epigone.cli.terminal import open_screen
     from epigone.report.escape import show_name
 
-    name = find_model(run)
-    folder = mixing.mix(name, find_mixed(others, name), out)
+    for other in others:
+        try:
+            parse_mix(other)
+        except ValueError as error:
+            raise SettingsError(f"{other} is not {error}.") from None
+    with using_model():
+        name = find_model(run)
+        folder = mixing.mix(name, find_mixed(others, name), out)
     with open_screen(quiet=quiet, json=False) as screen:
-        screen.show_note(f"The mixture is in {show_name(folder)}. {quote_command('epigone', 'write', folder)}")
+        screen.show_note(
+            f"The mixture is in {show_name(folder)}. To write with it: {quote_command('epigone', 'write', folder)}"
+        )
     return 0

@@ -534,7 +534,9 @@ def explain_usage(error: click.UsageError, command: click.Command) -> SettingsEr
         hint = hint or _name_owners(name, error.ctx) or _suggest_option(name, known)
         return SettingsError(f"{command.name} has no option {error.option_name}.", hint=hint or f"See: {see}")
     if isinstance(error, click.MissingParameter) and error.param is not None:
-        what = error.param.make_metavar(error.ctx).strip("[].") if error.ctx else error.param.name
+        what = error.param.make_metavar(error.ctx).strip("[].…") if error.ctx else error.param.name
+        if isinstance(error.param, click.Option):
+            what = f"{next(name for name in error.param.opts if name.startswith('--'))} {what}"
         return SettingsError(f"{command.name} needs {what}.", hint=f"{_explain_need(command, what)}See: {see}")
     if isinstance(error, click.BadOptionUsage):
         takes_none = "not take" in error.message

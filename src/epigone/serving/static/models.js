@@ -99,7 +99,9 @@ export function fillModels(select, models, chosen = select.value) {
 /** What kind of model it is, in a sentence. @param {Model|undefined} model */
 export function describeModel(model) {
   if (!model) return 'There is no model here yet. Train one: epigone train TEXT';
-  const size = model.parameters ? `, ${count(Math.round(model.parameters / 1e5) / 10, 'million parameter')}` : '';
+  const {parameters = 0} = model, thousands = count(Math.round(parameters / 1e3), 'thousand parameter');
+  const millions = count(Math.round(parameters / 1e5) / 10, 'million parameter');
+  const size = parameters ? `, ${parameters < 1e6 ? thousands : millions}` : '';
   if (model.kind === 'base') return `A general model that has not learned from a text of yours${size}.`;
   const title = tame(model.title), isNew = model.base === 'none' || !model.base;
   const from = isNew ? 'Learned from nothing but ' : `Tuned from ${tame(model.base)} on `;

@@ -125,8 +125,8 @@ export class Settings {
     get('share').value = share;
     get('share').setAttribute('aria-valuetext', `${percent} % ${tame(other)}`);
     get('share-value').textContent = other ? `${percent} %` : '';
-    get('mix-help').textContent = mixable.length
-      ? 'Another voice of the same base, and how much of it.'
+    get('mix-help').textContent = other ? `${100 - percent} % of ${tame(this.model?.name ?? '')}, ${percent} % of ${tame(other)}.`
+      : mixable.length ? 'Another voice of the same base, and how much of it.'
       : 'Only with other models that were tuned from the same base.';
   }
 
