@@ -21,7 +21,7 @@ from epigone.generation.known_words import (
     list_words,
     read_words,
 )
-from epigone.generation.sampling import TokenSampler, _Redraw, pick_tokens
+from epigone.generation.sampling import TokenSampler, _pick_one_by_one, _pick_together, _Redraw, pick_tokens
 from epigone.generation.whole_characters import CharacterGuard, list_beginnings
 from epigone.model.base_profile import BASES
 from epigone.model.decoder import make_decoder
@@ -202,7 +202,7 @@ def test_scores_of_a_damaged_model_keep_no_guard_asking_for_ever(temperature: fl
         scores[0, :n_wrong] = wrong
         for allowed in (3, 7, 99):
             sampler = TokenSampler(settings, [0], [], [[_ForbidsAllBut(allowed)]])
-            token = int(sampler.sample(scores.clone(), torch.zeros(1, 0, dtype=torch.int64))[0])
+            [token] = sampler.sample(scores.clone(), torch.zeros(1, 0, dtype=torch.int64))
             assert 0 <= token < 8 and (token == allowed or allowed == 99 or n_wrong > allowed)
 
 
@@ -213,7 +213,7 @@ def test_where_guards_forbid_everything_together_the_last_one_is_kept(temperatur
     for allowed in range(4):
         for guards in ([_ForbidsAllBut(9), _ForbidsAllBut(allowed)], [*map(_ForbidsAllBut, (9, 3 - allowed, allowed))]):
             sampler = TokenSampler(settings, [0], [], [guards])
-            assert int(sampler.sample(torch.zeros(1, 4), nothing)[0]) == allowed
+            assert sampler.sample(torch.zeros(1, 4), nothing) == [allowed]
 
 
 def test_what_is_remembered_does_not_change_what_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,14 +271,14 @@ def test_all_tokens_are_looked_at_at_once_as_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("how", [{}, {"top_p": 0.5}, {"min_p": 0.05}, {"top_p": 1.0}, {"top_p": 0.9, "min_p": 0.01}])
-def test_one_row_is_drawn_as_among_others(how: dict[str, float]) -> None:
-    """The short way for a single row gives the same tokens from the same random numbers."""
-    scores = 3 * torch.randn(2, 500, generator=torch.Generator().manual_seed(1))
-    alone = TokenSampler(WriteSettings(**how), [7], [])
-    among = TokenSampler(WriteSettings(**how), [7, 8], [])
-    drawn = [int(pick_tokens(scores[:1], alone.rows)) for _ in range(300)]
-    assert drawn == [int(pick_tokens(scores, among.rows)[0]) for _ in range(300)]
-    assert len(set(drawn)) > 3
+def test_rows_are_drawn_one_by_one_as_together_and_alone_as_among_others(how: dict[str, float]) -> None:
+    """The ways for processors and for GPUs give the same tokens from the same random numbers."""
+    probabilities = (3 * torch.randn(3, 500, generator=torch.Generator().manual_seed(1))).softmax(-1)
+    one, other, alone = (TokenSampler(WriteSettings(**how), seeds, []) for seeds in ([7, 8, 9], [7, 8, 9], [7]))
+    drawn = [_pick_one_by_one(probabilities, one.rows) for _ in range(300)]
+    assert drawn == [_pick_together(probabilities, other.rows) for _ in range(300)]
+    assert [tokens[0] for tokens in drawn] == [_pick_together(probabilities[:1], alone.rows)[0] for _ in range(300)]
+    assert len({tokens[0] for tokens in drawn}) > 3
 
 
 @pytest.mark.parametrize("how", [{}, {"top_p": 0.6, "temperature": 1.3}, {"min_p": 0.02}, {"top_k": 40}], ids=str)
@@ -289,7 +289,7 @@ def test_what_is_drawn_in_place_of_forbidden_tokens_is_what_the_others_alone_wou
     redraw, left = _Redraw(scores, again), scores.clone()
     for _ in range(40):
         token = redraw.draw()
-        assert token == int(pick_tokens(left, [plain]))
+        assert [token] == pick_tokens(left, [plain])
         redraw.remove(token)
         left[0, token] = -torch.inf
 

@@ -125,7 +125,7 @@ def test_the_probabilities_are_those_of_transformers(
     n_draws = 4_000
     sampler = make_sampler(range(n_draws), **how)
     drawn = sampler.sample(logits.expand(n_draws, -1).contiguous(), written.expand(n_draws, -1))
-    counts = torch.bincount(drawn, minlength=len(theirs))
+    counts = torch.bincount(torch.tensor(drawn), minlength=len(theirs))
     assert not counts[theirs == 0].any()
     often = theirs * n_draws >= 5
     seen, expected = (torch.cat([one[often], one[~often].sum()[None]]) for one in (counts, theirs * n_draws))
@@ -143,7 +143,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     n_draws = 6_000
     sampler = make_sampler(range(n_draws), temperature=1, top_p=1)
     drawn = sampler.sample(probabilities.log().expand(n_draws, -1), torch.zeros(n_draws, 1, dtype=torch.long))
-    counts = torch.bincount(drawn, minlength=len(probabilities))
+    counts = torch.bincount(torch.tensor(drawn), minlength=len(probabilities))
     assert chisquare(counts, probabilities.double() / probabilities.double().sum() * n_draws).pvalue > 0.01
 
 
@@ -151,7 +151,7 @@ def test_draws_of_one_seed_do_not_hang_together() -> None:
     """The next token of a sequence is as independent of its last as another sequence's is."""
     sampler = make_sampler([5], temperature=1, top_p=1)
     written = torch.zeros(1, 1, dtype=torch.long)
-    drawn = [int(sampler.sample(torch.zeros(1, 4), written)[0]) for _ in range(4_000)]
+    drawn = [sampler.sample(torch.zeros(1, 4), written)[0] for _ in range(4_000)]
     pairs = torch.bincount(torch.tensor([4 * a + b for a, b in pairwise(drawn)]), minlength=16)
     assert chisquare(pairs).pvalue > 0.01
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 import torch
 
-from epigone.generation.batch import Generation, GenerationBatch
+from epigone.generation.batch import DrawnToken, Generation, GenerationBatch
 from epigone.model import kernel
 from epigone.serving.engine import Engine, EngineCounts, Task, TextStep
 from epigone.serving.library import LoadedModel, ModelLibrary
@@ -51,12 +51,12 @@ async def collect(engine: Engine, task: Task) -> list[Any]:
     """All that is told of a task, without its end. Fails where anything is told after that."""
     engine.submit(task)
     told = []
-    while (event := await task.events.get()) is not None:
+    while (event := await task.take()) is not None:
         told.append(event)
         if isinstance(event, BaseException):
             break
     await asyncio.sleep(0.05)
-    assert task.events.empty() or isinstance(told[-1], BaseException)
+    assert not task.has_more or isinstance(told[-1], BaseException)
     return told
 
 
@@ -65,7 +65,7 @@ def join(told: list[Any], count: int) -> list[str]:
     texts = [""] * count
     for step in told:
         assert isinstance(step, TextStep)
-        texts[step.generation] += "".join(piece.text for piece in step.pieces)
+        texts[step.generation] += step.text
     return texts
 
 
@@ -134,11 +134,31 @@ def test_what_is_told_is_complete_and_its_end_comes_last(model: LoadedModel, n_t
         return await asyncio.gather(*(collect(engine, task) for task in tasks))
 
     for told, count in zip(run(engine, ask), (1, 2, 3, 4, 5) * 3, strict=True):
-        steps = [(step.generation, len(step.drawn), step.done) for step in told]
         for number in range(count):
-            assert sum(n for other, n, _ in steps if other == number) == 12
-            assert [done for other, _, done in steps if other == number] == [False] * 11 + [True]
+            steps = [step for step in told if step.generation == number]
+            assert sum(len(step.drawn) for step in steps) == 12
+            *before, last = [step.done for step in steps]
+            assert last and not any(before)
     assert engine.n_rows == engine.n_waiting == 0
+
+
+def test_steps_of_a_text_that_wait_together_become_one_and_nothing_else_does() -> None:
+    task, slices = Task(), [[1], [2], [3]]
+    steps = [TextStep(number, [DrawnToken(0, token, 0.0, ())], text, done) for number, token, text, done in (
+        (0, 5, "a", False), (1, 6, "x", False), (0, 7, "b", True), (1, 8, "y", False)
+    )]  # fmt: skip
+
+    async def take_all() -> list[Any]:
+        for event in (*slices, *steps, None):
+            task.put(event)
+        first = await task.take()
+        task.put(steps[1])
+        return [first, *[await task.take() for _ in range(5)]]
+
+    *found, one, other, end = asyncio.run(take_all())
+    assert found == slices and end is None and not task.has_more
+    assert (one.text, one.done, [each.token for each in one.drawn]) == ("ab", True, [5, 7])
+    assert (other.text, other.done, [each.token for each in other.drawn]) == ("xyx", False, [6, 8, 6])
 
 
 def test_texts_wait_where_more_are_asked_for_than_are_decoded_at_once(model: LoadedModel, steps: Steps) -> None:

@@ -14,6 +14,7 @@ from epigone.generation.sampling import Guard, TokenSampler, pick_tokens
 from epigone.generation.stopping import StopDetector, count_most_tokens
 from epigone.model.decoder import Decoder, DecoderState
 
+NONE_LIKELIEST: list[tuple[tuple[int, float], ...]] = [()]
 MOST_LEFT = 0.75
 """Of the rows of a decoder's state: then the others are moved together, which takes a part of a step's time."""
 
@@ -65,7 +66,7 @@ class Generation:
     ) -> None:
         """The texts with these numbers; `sampler` has a row, and the settings, for each of them.
 
-        prompt_ids: int64 [time], one at least, on the decoder's device; `token_bytes` as from `list_token_bytes`.
+        prompt_ids: int64 [time], one at least; `token_bytes` as from `list_token_bytes`.
         `n_likeliest`: log-probabilities are kept, and of so many of the likeliest tokens of each step.
         """
         self.numbers, self.sampler = numbers, sampler
@@ -77,15 +78,15 @@ class Generation:
         """Tokens after which every text has ended."""
         self._token_bytes, self._end_of_text = token_bytes, end_of_text
         self._n_prompt = self._end = len(prompt_ids)
-        self._ids = prompt_ids.new_empty(len(numbers), self._end + self.n_most)
-        self._ids[:, : self._end] = prompt_ids
+        self._ids = torch.empty(len(numbers), self._end + self.n_most, dtype=torch.int64)
+        self._ids[:, : self._end] = torch.as_tensor(prompt_ids)
         self._n_likeliest = n_likeliest
         self.healing: Healing | None = None
         """With what the first token of each text has to begin; it belongs to the prompt and not to the text."""
         self._known: torch.Tensor | None = None
         self._sums = [0.0] * len(numbers)
-        self.next_ids = self._ids[:, self._end - 1]
-        """Each row's last token: int64 [count]."""
+        self.next_ids: list[int] = self._ids[:, self._end - 1].tolist()
+        """Each row's last token."""
         self.tokens: list[int] = []
         """What the last step has drawn for each text, the end of text for one that is decoded no more, and ..."""
         self.pieces: list[StreamedText] = []
@@ -106,7 +107,7 @@ class Generation:
     @property
     def is_done(self) -> bool:
         """Whether all its texts have ended."""
-        return self._end == self._ids.shape[1] or all(detector.stopped for detector in self.detectors)
+        return self._end == self._n_prompt + self.n_most or all(detector.stopped for detector in self.detectors)
 
     def drop_ended(self, most_left: float = 1.0) -> list[int] | None:
         """Decode no more the texts that have ended, where no more than this share of the rows are left.
@@ -117,14 +118,14 @@ class Generation:
         if len(left) == self.count or len(left) > most_left * self.count or not self.sampler.keep(left):
             return None
         self._rows = [self._rows[place] for place in left]
-        self._ids, self.next_ids = self._ids[left], self.next_ids[left]
+        self._ids, self.next_ids = self._ids[left], [self.next_ids[place] for place in left]
         return left
 
     def begin(self, decoder: Decoder) -> DecoderState:
         """Let a decoder read the texts so far, or as much of their end as half its context holds where that is full."""
         half = max(1, decoder.n_positions // 2)
         start = 0 if self._end < decoder.n_positions else self._end - half
-        ids = self._ids[:, start : self._end]
+        ids = self._ids[:, start : self._end].to(decoder.device)
         return decoder.begin(ids[:1] if self._is_first else ids, self._ids.shape[1] - start, self.count)
 
     def begins_like(self, other: Generation) -> bool:
@@ -151,13 +152,12 @@ class Generation:
             logits[:, self._end_of_text].fill_(-torch.inf)  # a text has the length that was asked for
         return self.sampler.process(logits, self._ids[:, : self._end])
 
-    def take(self, drawn: torch.Tensor, scores: torch.Tensor) -> None:
-        """The second half: what was drawn from these scores, int64 [count]."""
+    def take(self, drawn: Sequence[int], scores: torch.Tensor) -> None:
+        """The second half: what was drawn for each row from these scores."""
         beginning = self.healing.beginning if self.healing and self._is_first else b""
-        self.next_ids = self.sampler.take(drawn, scores)
-        self._ids[:, self._end].copy_(self.next_ids)
+        self.next_ids = tokens = self.sampler.take(drawn, scores)
+        self._ids.numpy()[:, self._end] = tokens  # of calls of torch each takes longer than all the rest of this
         self._end += 1
-        tokens = self.next_ids.tolist()
         self.tokens = [self._end_of_text] * len(self.numbers)
         for row, token in zip(self._rows, tokens, strict=True):
             self.tokens[row] = token
@@ -166,9 +166,9 @@ class Generation:
 
     def _describe_tokens(self, known: torch.Tensor | None, tokens: Sequence[int]) -> Iterator[DrawnToken]:
         """known: log-probabilities under the model, [count, vocabulary], where they were asked for."""
-        own, best = [math.nan] * self.count, list_likeliest(self._ids, 0)
+        own, best = [math.nan] * self.count, NONE_LIKELIEST * self.count
         if known is not None:
-            own = known.gather(1, self.next_ids[:, None])[:, 0].tolist()
+            own = known[range(self.count), tokens].tolist()
             best = list_likeliest(known, self._n_likeliest or 0)
         for row, token, log_probability, likeliest in zip(self._rows, tokens, own, best, strict=True):
             if not self.detectors[row].stopped:
@@ -195,7 +195,7 @@ class Generation:
 def list_likeliest(log_probabilities: torch.Tensor, count: int) -> list[tuple[tuple[int, float], ...]]:
     """For each row of [rows, vocabulary] the likeliest tokens, the best first."""
     if not count:
-        return [()] * len(log_probabilities)
+        return NONE_LIKELIEST * len(log_probabilities)
     values, tokens = log_probabilities.topk(min(count, log_probabilities.shape[1]))
     return [tuple(zip(*pair, strict=True)) for pair in zip(tokens.tolist(), values.tolist(), strict=True)]
 
@@ -258,16 +258,15 @@ class GenerationBatch:
             generation.advance(self._states[generation].logits)
 
     def _advance(self, states: Mapping[Generation, DecoderState]) -> None:
-        if len(states) == 1:
-            ((generation, state),) = states.items()
-            generation.advance(state.step(generation.next_ids))
-            return
-        ids = torch.cat([generation.next_ids for generation in states])
-        logits = self._decoder.step_together(list(states.values()), ids)
-        counts = [generation.count for generation in states]
-        scores = [
-            generation.process(rows) for generation, rows in zip(states, torch.split(logits, counts), strict=True)
-        ]
-        tokens = pick_tokens(torch.cat(scores), [row for generation in states for row in generation.sampler.rows])
-        for generation, own, drawn in zip(states, scores, torch.split(tokens, counts), strict=True):
-            generation.take(drawn, own)
+        ids = [token for generation in states for token in generation.next_ids]
+        logits = self._decoder.step_together(list(states.values()), torch.tensor(ids, device=self._decoder.device))
+        places, end = dict[Generation, slice](), 0
+        for generation in states:
+            places[generation] = slice(end, end := end + generation.count)
+            rows = logits[places[generation]]
+            scores = generation.process(rows)
+            if scores is not rows:
+                rows.copy_(scores)
+        tokens = pick_tokens(logits, [row for generation in states for row in generation.sampler.rows])
+        for generation, place in places.items():
+            generation.take(tokens[place], logits[place])

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from epigone.generation.known_words import Tokens, WordGuard
 from epigone.model.weights import TEMPERATURE
@@ -21,8 +22,12 @@ TRIES = 8
 DRAWS = 256
 """Forbidden tokens that are drawn for a text before all of them are found at once, which takes as long. Not sooner: the
 allowed tokens that are left then are the unlikely ones too, and after 4 draws a text was 15 % worse (findings)."""
+Row = NDArray[np.float32]
+"""What belongs to each token, [vocabulary]."""
 LogitsProcessor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Ids so far, int64 [count, time], and logits, fp32 [count, vocabulary], to logits: transformers' own interface."""
+"""Ids so far, int64 [count, time] on the processor, and logits, fp32 [count, vocabulary], to logits: transformers' own
+
+interface, but for where the ids are."""
 DRAWN_AT_ONCE = 64
 LARGEST_DRAWN = 1 - 2**-22
 LONGEST_LOOP, SHORTEST_LOOP, ROUNDS = 64, 6, 3
@@ -75,7 +80,7 @@ class StatelessProcessor:
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """What the processor makes of the scores."""
-        return self._processor(input_ids, scores)
+        return self._processor(input_ids.to(scores.device), scores)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Nothing is remembered of the others."""
@@ -119,7 +124,7 @@ class LoopGuard:
         if not self._recent:
             self._begin(input_ids[:, -LONGEST_LOOP - 1 : -1].tolist())
         struck = []
-        for row, (*before, token) in enumerate(input_ids[:, -2:].tolist()):
+        for row, (*before, token) in enumerate(input_ids.numpy()[:, -2:].tolist()):
             recent = self._recent[row]
             if self._is_word(before, token):
                 self._take(row, self._words[token])
@@ -254,8 +259,8 @@ class TokenSampler:
         self.guards = [self.guards[row] for row in rows] if self.guards else ()
         return True
 
-    def sample(self, logits: torch.Tensor, written: torch.Tensor) -> torch.Tensor:
-        """The next token of each text: int64 [count].
+    def sample(self, logits: torch.Tensor, written: torch.Tensor) -> list[int]:
+        """The next token of each text.
 
         logits: fp32 [count, vocabulary]; written: int64 [count, time].
         """
@@ -268,9 +273,10 @@ class TokenSampler:
             logits = processor(written, logits)
         return logits
 
-    def take(self, tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """The tokens that were drawn, with others in place of forbidden ones. tokens: int64 [count], is changed."""
-        for row, (guards, token) in enumerate(zip(self.guards, tokens.tolist(), strict=False)):
+    def take(self, drawn: Sequence[int], scores: torch.Tensor) -> list[int]:
+        """The tokens that were drawn for each text, with others in place of forbidden ones."""
+        tokens = list(drawn)
+        for row, (guards, token) in enumerate(zip(self.guards, drawn, strict=False)):
             if _is_forbidden(token, guards):
                 tokens[row] = token = self._avoid(scores[row : row + 1], token, row)
             for guard in guards:
@@ -343,39 +349,44 @@ class _Redraw:
         """A token that is left."""
         if self._is_unsorted:  # nine in ten tokens are drawn in vain, so what is the same for all is done once
             probabilities = self._scores.softmax(-1)
-            token = _pick_one(probabilities, probabilities.cumsum(-1), self._row)
+            [token] = _pick_one_by_one(probabilities, [self._row])
         else:
-            token = int(pick_tokens(self._scores, [self._row]))
+            [token] = pick_tokens(self._scores, [self._row])
         if not self._values[token] > -np.inf:  # of a damaged model: infinite scores or NaN have no share
             token = int(np.nan_to_num(self._values, nan=-np.inf, posinf=np.inf, neginf=-np.inf).argmax())
         return token
 
 
-def pick_tokens(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
-    """A token for each row, int64 [rows], from scores, fp32 [rows, vocabulary]. They may be of several samplers."""
+def pick_tokens(scores: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
+    """A token for each row from scores, fp32 [rows, vocabulary]. They may be of several samplers."""
     kinds = [row.kind for row in rows]
     if len(set(kinds)) == 1:
         return PICK[kinds[0]](scores, rows)
-    tokens = torch.empty(len(rows), dtype=torch.int64, device=scores.device)
+    tokens = [0] * len(rows)
     for kind in set(kinds):
         places = [place for place, other in enumerate(kinds) if other == kind]
-        tokens[places] = PICK[kind](scores[places], [rows[place] for place in places])
+        for place, token in zip(places, PICK[kind](scores[places], [rows[place] for place in places]), strict=True):
+            tokens[place] = token
     return tokens
 
 
-def _pick_likeliest(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
-    return scores.argmax(-1)
+def _pick_likeliest(scores: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
+    tokens: list[int] = scores.argmax(-1).tolist()
+    return tokens
 
 
-def _pick_unsorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
+def _pick_unsorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
     """Rejection sampling: draw from all tokens, and again where the token is not among the allowed ones.
 
     The distribution is that of top-p and min-p sampling, and nothing needs sorting.
     """
     probabilities = _find_probabilities(scores, rows)
+    return (_pick_one_by_one if scores.device.type == "cpu" else _pick_together)(probabilities, rows)
+
+
+def _pick_together(probabilities: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
+    """On a GPU, where each call takes long, however many rows it is for."""
     sums = probabilities.cumsum(-1)
-    if len(rows) == 1 and scores.device.type == "cpu":
-        return torch.tensor([_pick_one(probabilities, sums, rows[0])])
     tokens = _draw(sums, rows)
     left = _find_refused(probabilities, tokens, rows)
     for number in range(TRIES + 1):
@@ -385,37 +396,48 @@ def _pick_unsorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Te
         last = number == TRIES
         tokens[left] = _pick_among_best(rest, their_rows) if last else _draw(sums[left], their_rows)
         left = [left[place] for place in _find_refused(rest, tokens[left], their_rows)]
+    found: list[int] = tokens.tolist()
+    return found
+
+
+def _pick_one_by_one(probabilities: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
+    """On the processor, where calls of torch take longer than what they do. The tokens are the same."""
+    values, sums = probabilities.numpy(), probabilities.cumsum(-1).numpy()
+    tokens = []
+    for place, row in enumerate(rows):
+        token = _pick_one(values[place], sums[place], row)
+        tokens.append(int(_pick_among_best(probabilities[place : place + 1], [row])) if token is None else token)
     return tokens
 
 
-def _pick_one(probabilities: torch.Tensor, sums: torch.Tensor, row: RowSampler) -> int:
-    """The same for a single row on the processor, bit for bit, where calls of torch take longer than what they do."""
-    edges = sums.numpy()[0]
+def _pick_one(probabilities: Row, sums: Row, row: RowSampler) -> int | None:
+    """A token by its probability; None where none was allowed in so many tries."""
     for _ in range(TRIES + 1):
-        token = min(int(edges.searchsorted(np.float32(row.random.draw()) * edges[-1], "right")), len(edges) - 1)
+        token = min(int(sums.searchsorted(np.float32(row.random.draw()) * sums[-1], "right")), len(sums) - 1)
         if not _is_refused(probabilities, token, row):
             return token
-    return int(_pick_among_best(probabilities, [row]))
+    return None
 
 
-def _is_refused(probabilities: torch.Tensor, token: int, row: RowSampler) -> bool:
+def _is_refused(probabilities: Row, token: int, row: RowSampler) -> bool:
     """What `_find_refused` says of a single row."""
-    own = probabilities[:, token : token + 1]
+    own = probabilities[token]
     if not row.min_p and (row.top_p == 1 or own.item() > 1 - row.top_p):
         return False
-    refused = (probabilities * (probabilities > own)).sum(-1, keepdim=True) >= row.top_p
-    if row.min_p:
-        refused |= own < row.min_p * probabilities.amax(-1, keepdim=True)
-    return bool(refused)
+    if probabilities[probabilities > own].sum() >= np.float32(row.top_p):
+        return True
+    return bool(own < np.float32(row.min_p) * probabilities.max())
 
 
-def _pick_sorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> torch.Tensor:
+def _pick_sorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
     """The same from the tokens sorted by probability, which top_k needs."""
     probabilities = _find_probabilities(scores, rows)
-    tokens = torch.empty(len(rows), dtype=torch.int64, device=scores.device)
+    tokens = [0] * len(rows)
     for top_k in {row.top_k for row in rows}:  # so that no row depends on the others
         places = [place for place, row in enumerate(rows) if row.top_k == top_k]
-        tokens[places] = _pick_among_best(probabilities[places], [rows[place] for place in places])
+        found = _pick_among_best(probabilities[places], [rows[place] for place in places]).tolist()
+        for place, token in zip(places, found, strict=True):
+            tokens[place] = token
     return tokens
 
 

@@ -29,6 +29,8 @@ class CharacterGuard:
     def forbids(self, token: int) -> bool:
         """Whether the bytes would be no character, or the beginning of one that the author never uses."""
         piece = self._token_bytes[token]
+        if not self._pending and piece.isascii():
+            return False
         text, pending = decode(self._pending + piece)
         if text.count(WRONG) > piece.count(WRONG.encode()):  # the author may have written one
             return True
@@ -47,4 +49,6 @@ class CharacterGuard:
 
     def advance(self, token: int) -> None:
         """Append this token to the text, forbidden or not."""
-        self._pending = decode(self._pending + self._token_bytes[token])[1]
+        piece = self._token_bytes[token]
+        if self._pending or not piece.isascii():
+            self._pending = decode(self._pending + piece)[1]

@@ -115,7 +115,7 @@ class Service:
 
     async def load(self, name: str, mix: Mapping[str, float] = MappingProxyType({})) -> LoadedModel:
         """The model of a name, in memory, with others mixed in by their names. Raises ApiError."""
-        return await self.work(self.library.load, *await self.work(self.library.find_mixed, name, mix))
+        return await self.work(lambda: self.library.load(*self.library.find_mixed(name, mix)))
 
     def close(self) -> None:
         """End all threads."""
@@ -329,9 +329,12 @@ async def complete(request: Request) -> Response:
 
 
 async def _prepare(service: Service, query: CompletionQuery) -> Completion:
-    model = await service.load(query.model, query.mix)
-    deadline = time.monotonic() + service.limits.seconds
-    return await service.work(lambda: Completion(query, model, plain=service.plain, deadline=deadline))
+    def prepare() -> Completion:  # in one go, as each change of threads takes a while
+        model = service.library.load(*service.library.find_mixed(query.model, query.mix))
+        deadline = time.monotonic() + service.limits.seconds
+        return Completion(query, model, plain=service.plain, deadline=deadline)
+
+    return await service.work(prepare)
 
 
 async def _stream_completion(service: Service, completion: Completion) -> AsyncGenerator[bytes]:

@@ -48,7 +48,7 @@ class BlindTest:
         engine.submit(task)
         try:
             while isinstance(step := await next_event(task), TextStep):
-                self._written[step.generation] += "".join(piece.text for piece in step.pieces)
+                self._written[step.generation] += step.text
         finally:
             engine.cancel(task)
 

@@ -71,22 +71,20 @@ class ChoiceText:
         self.sum = 0.0
         """Of the tokens' log-probabilities."""
 
-    def take(self, drawn: DrawnToken | None, text: str) -> Iterator[Piece]:
-        """What is certain after a token more and the text that became certain with it."""
-        self._certain += text
-        self._n_certain += len(text)
-        if drawn is not None:
-            self.n_tokens += 1
-            self.sum += drawn.log_probability
-            if self._by_token:
-                n_taken, self._n_taken = self._n_taken, 0
-                self._n_decoded += len(self._decoder.decode(self._token_bytes[drawn.token][n_taken:]))
-                info = TokenInfo(drawn.token, drawn.log_probability, drawn.likeliest, n_taken)
-                self._held.append((info, self._n_decoded))
+    def take(self, drawn: Sequence[DrawnToken], text: str) -> Iterator[Piece]:
+        """What is certain after more tokens and the text that became certain with them."""
+        self.n_tokens += len(drawn)
+        self.sum += sum(one.log_probability for one in drawn)
         if not self._by_token:
             if text:
                 yield Piece(text)
             return
+        self._certain += text
+        self._n_certain += len(text)
+        for one in drawn:
+            n_taken, self._n_taken = self._n_taken, 0
+            self._n_decoded += len(self._decoder.decode(self._token_bytes[one.token][n_taken:]))
+            self._held.append((TokenInfo(one.token, one.log_probability, one.likeliest, n_taken), self._n_decoded))
         while self._held and self._held[0][1] <= self._n_certain:
             yield self._give(*self._held.pop(0))
 
@@ -266,15 +264,12 @@ class Completion:
     @property
     def has_more(self) -> bool:
         """Whether more has come already."""
-        return self._task is not None and not self._task.events.empty()
+        return self._task is not None and self._task.has_more
 
     def _take(self, step: TextStep) -> Iterator[tuple[Choice, Piece | None]]:
         choice, generation = self.choices[step.generation], self.generations[step.generation]
-        text = "".join(piece.text for piece in step.pieces)
-        drawn_tokens: list[DrawnToken | None] = [*step.drawn] or [None]
-        for drawn in drawn_tokens:
-            for piece in choice.text.take(drawn, text):
-                yield choice, piece
+        for piece in choice.text.take(step.drawn, step.text):
+            yield choice, piece
         if step.done:
             detector = generation.detectors[0]
             choice.reason = "stop" if detector.stopped and not detector.reached_length else "length"
@@ -384,7 +379,7 @@ class Completion:
 
 async def next_event(task: Task) -> object:
     """What the model threads say next. Raises ApiError where it failed."""
-    event = await task.events.get()
+    event = await task.take()
     if isinstance(event, EpigoneError):
         raise translate(event)
     if isinstance(event, TimeoutError):

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from epigone.generation.batch import DrawnToken, Generation, GenerationBatch, StreamedText
+from epigone.generation.batch import DrawnToken, Generation, GenerationBatch
 from epigone.hardware import find_hardware
 from epigone.model.decoder import Decoder
 from epigone.model.kernel import load_kernel, use_threads
@@ -42,11 +42,11 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TextStep:
-    """What one step gave a request: tokens, text, and whether this generation has ended."""
+    """What one step, or several, gave a request: tokens, text, and whether this generation has ended."""
 
     generation: int
     drawn: list[DrawnToken]
-    pieces: list[StreamedText]
+    text: str
     done: bool
 
 
@@ -62,11 +62,36 @@ class Task:
     ) -> None:
         """`deadline`: of `time.monotonic`; texts then end where they are, and what has not begun fails."""
         self.decoder, self.generations, self.slices = decoder, list(generations), slices
-        self.events: asyncio.Queue[TextStep | BaseException | object] = asyncio.Queue()
-        """What the model threads have done, in order; None is the end, an exception a failure."""
+        self._events: dict[object, object] = {}
+        """What the model threads have done and was not taken, in order: for a text by its number."""
+        self._arrived = asyncio.Event()
         self.waiting = deque(enumerate(self.generations))
         self.n_left = len(self.generations)
         self.deadline, self.cancelled, self.was_told = deadline, False, False
+
+    # -- for the event loop
+
+    def put(self, event: object) -> None:
+        """Let something be taken. Steps of a text that wait together become one: each that is taken costs time."""
+        key: object = object()
+        if isinstance(event, TextStep):
+            key, before = event.generation, self._events.get(event.generation)
+            if isinstance(before, TextStep):
+                event = TextStep(event.generation, before.drawn + event.drawn, before.text + event.text, event.done)
+        self._events[key] = event
+        self._arrived.set()
+
+    async def take(self) -> object:
+        """What the model threads have done, as it comes: steps or slices; None is the end, an exception a failure."""
+        while not self._events:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._events.pop(next(iter(self._events)))
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something waits to be taken."""
+        return bool(self._events)
 
 
 @dataclass(slots=True)
@@ -171,7 +196,8 @@ class ModelThread(Thread):
             task, number = self.owners[generation]
             done = generation.is_done or task.deadline < time.monotonic()
             pieces = generation.pieces + (list(generation.finish()) if done else [])
-            outgoing.append((task, TextStep(number, generation.drawn, pieces, done)))
+            text = "".join(piece.text for piece in pieces)
+            outgoing.append((task, TextStep(number, generation.drawn, text, done)))
             if done:
                 self._remove(generation, task)
         self._engine.count(began, time.perf_counter(), sum(len(step.drawn) for _, step in outgoing))
@@ -306,6 +332,8 @@ class Engine:
 
     def drop_late(self) -> list[tuple[Task, Any]]:
         """Forget what waits and was given up, and give up tasks of which something waits when their time is over."""
+        if not (self._new or self._slicing):
+            return []
         now = time.monotonic()
         with self._condition:
             waiting = [task for task in (*self._new, *self._slicing) if not task.cancelled]
@@ -345,11 +373,12 @@ class Engine:
 
     def put_back(self, thread: ModelThread) -> None:
         """Let other work go on, in any thread: only now, as what was done of it has been told."""
+        if thread.slicing is None:
+            return
         with self._condition:
-            if thread.slicing is not None:
-                self._slicing.append(thread.slicing)
-                thread.slicing = None
-                self._condition.notify_all()
+            self._slicing.append(thread.slicing)
+            thread.slicing = None
+            self._condition.notify_all()
 
     def count(self, began: float, ended: float, n_tokens: int) -> None:
         """One step of a thread more."""
@@ -394,4 +423,4 @@ def has_kernel() -> bool:
 
 def _deliver(outgoing: list[tuple[Task, Any]]) -> None:
     for task, event in outgoing:
-        task.events.put_nowait(event)
+        task.put(event)
