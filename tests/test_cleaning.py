@@ -113,6 +113,15 @@ def test_joined_books_are_cleaned_of_what_is_between_them() -> None:
     ]
 
 
+def test_a_text_without_a_header_goes_on_behind_the_licence_of_the_one_before() -> None:
+    second = "A SAIL\n\n" + "It was blowing.\n\n" * 400
+    text, (_, licence) = strip_boilerplate(whole() + "\n" + second)
+    assert text == BOOK + second
+    assert licence.n_characters == len(END + LICENCE) + 4
+    third = "\n\n".join((second + END + LICENCE, second))
+    assert strip_boilerplate(whole() + "\n" + third)[0] == BOOK + second[:-1] + second
+
+
 def test_a_licence_without_a_header_is_removed() -> None:
     assert strip_boilerplate(BOOK + "\n\n" + END + LICENCE)[0] == BOOK
     assert strip_boilerplate(BOOK + "\n\n" + END + "\n")[0] == BOOK
@@ -179,6 +188,8 @@ def test_a_real_file_begins_with_its_title_and_ends_with_its_last_sentence() -> 
     assert kept.startswith("THE DEVIL'S DICTIONARY\n\nby Ambrose Bierce\n")
     assert kept.endswith("every two years.\n")
     assert "Gutenberg" not in kept
+    following = "It was raining. I went out.\n\n" * 100
+    assert strip_boilerplate(f"{text}\n{following}")[0] == kept + following  # as `cat` joins several
 
 
 @needs_data

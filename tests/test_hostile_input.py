@@ -99,8 +99,8 @@ def test_a_text_with_a_wrong_encoding_is_read_or_refused(tmp_path: Path, countin
     [
         START + sonnets(90_000) * 3 + END,
         (START + sonnets(90_000) * 3 + END) * 3,
-        sonnets(90_000) * 3 + END + "and this is cut as well\n" * 40_000,
-        START + sonnets(90_000) * 2 + END + "and this is cut as well\n" * 40_000,
+        sonnets(90_000) * 3 + END + "and this goes on behind it\n" * 40_000,
+        START + sonnets(90_000) * 2 + END + "and this goes on behind it\n" * 40_000,
         sonnets(90_000) * 4,
     ],
 )

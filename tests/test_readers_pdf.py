@@ -154,6 +154,16 @@ def test_numbers_that_count_no_pages_and_lines_that_repeat_in_the_text_stay() ->
     assert read_pages(*refrain).count("And the sea came in again.") == 3
 
 
+def test_a_short_line_of_dialogue_at_the_edge_of_pages_is_no_running_head() -> None:
+    answer, drops = "“Yes, sir.”", DropLog()
+    pages = [
+        typeset_lines(wrap("A SUITOR", *PROSE[:number], answer, answer, answer, indent="", gap=True), y=TOP + 40)
+        for number in (1, 2, 3)
+    ]
+    assert read_pages(*pages, drops=drops).count(answer) == 9
+    assert list_dropped(drops) == {"running heads": (3, "A SUITOR")}
+
+
 def test_footnotes_and_their_marks_are_dropped_and_counted() -> None:
     drops, lines = DropLog(), typeset_lines(wrap(*PROSE))
     end = next(run for run in lines if run.text.endswith("letter. There was,") or "letter." in run.text)

@@ -1,7 +1,8 @@
 """Removes Project Gutenberg's headers, licences and volunteers' notes from a text; each cut is counted and quoted.
 
 Only whole lines that stand alone are taken for its marks, so a novel that mentions Project Gutenberg in a sentence is
-left whole. If several of its files were joined, what lies between the books is removed too.
+left whole. If several of its files were joined, what lies between the books is removed too, and no more: behind a
+licence a text may go on that has neither header nor licence.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ HEADER_CHARACTERS = 60_000
 """The longest header that is looked for; the longest one seen has 20,000."""
 NEAR_CHARACTERS = 100_000
 """A text that comes in pieces is not divided this close after Project Gutenberg's name."""
-REST = "the rest of a licence"
+LICENCE_GAP = 3_000
+"""Characters: a licence names Project Gutenberg again and again, in the current one at most 2,281 apart."""
+SHORTEST_BOOK = 2_000
+"""Characters: less than this behind a licence belongs to it."""
 
 NAME = re.compile("P(?:roject Gutenberg|ROJECT GUTENBERG)")
+ANY_NAME = re.compile(r"project\s+gutenberg", re.I)
 WORK = r"(?:THE|THIS) PROJECT GUTENBERG E-?(?:BOOK|TEXT)\b"
 TO_STARS = r"[^*\n]*(?:\n[^*\n]+){0,2}\*\*\*[ \t]*$"
 """The rest of a mark: a long title takes up to three lines, to the closing stars and no further."""
@@ -50,6 +55,7 @@ FIELD = re.compile(r"^(Title|Author):[ \t]*+(\S[^\n]*(?:\n[ \t]+\S[^\n]*){0,5})"
 LONGEST_FIELD = 200
 """Characters."""
 
+BLANK_LINE = re.compile(r"\n[ \t\f]*\n")
 BLANK_LINES = re.compile(r"(?:[ \t\f]*\n)*")
 PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*\n?(?:[^\n]*\S[^\n]*\n?)*")
 
@@ -78,8 +84,6 @@ class GutenbergCleaner:
         self.at_beginning = True
         self.in_book = False
         """After a header."""
-        self.in_licence = False
-        """After a licence that no further book has followed."""
 
     def clean(self, text: str, count_bytes: Callable[[int, int], int] | None = None) -> str:
         """What is left of the next piece. `count_bytes(start, end)` gives the size of whole lines `text[start:end]` in
@@ -98,14 +102,11 @@ class GutenbergCleaner:
                 )
             )
             position = end
-        self.cuts = _join_cuts(self.cuts, cuts)
+        self.cuts = (*self.cuts, *cuts)
         return "".join((*kept, text[position:])) if cuts else text
 
     def _find_boilerplate(self, text: str) -> Iterator[tuple[int, int, str, str]]:
         """Start, end, name and identifying line of each part to cut; the parts do not overlap."""
-        if self.in_licence:
-            yield 0, len(text), REST, ""
-            return
         at_beginning, self.at_beginning = self.at_beginning, False
         if not NAME.search(text):
             return
@@ -125,8 +126,8 @@ class GutenbergCleaner:
                 return
             start = _skip_blank_lines_back(text, licence.start(), position)
             header = _find_header(text, licence.end())
-            self.in_book, self.in_licence = bool(header), not header
-            position = _skip_blank_lines(text, header.end()) if header else len(text)
+            self.in_book = bool(header)
+            position = _skip_blank_lines(text, header.end()) if header else _find_licence_end(text, licence.end())
             what = "Project Gutenberg's licence" + (" and the next book's header" if header else "")
             yield start, position, what, licence[0]
 
@@ -140,17 +141,6 @@ def strip_boilerplate(text: str) -> tuple[str, tuple[Cut, ...]]:
 def ends_near_name(text: str) -> bool:
     """Whether a header or licence may continue after the end of this piece."""
     return bool(NAME.search(text, max(0, len(text) - NEAR_CHARACTERS)))
-
-
-def _join_cuts(cuts: Sequence[Cut], more: Sequence[Cut]) -> tuple[Cut, ...]:
-    """The cuts of a text and of its next piece, which may continue the licence that the former ended in."""
-    if not more or more[0].what != REST:
-        return (*cuts, *more)
-    *before, last = cuts
-    longer = replace(
-        last, n_characters=last.n_characters + more[0].n_characters, n_bytes=last.n_bytes + more[0].n_bytes
-    )
-    return (*before, longer, *more[1:])
 
 
 # -- finding the marks
@@ -181,6 +171,17 @@ def _find_licence(text: str, position: int, *, in_book: bool) -> re.Match[str] |
         if NAME.search(text, mark.end(), mark.end() + 2_000) or (is_last and (in_book or mark[0][0] == "*")):
             return mark
     return None
+
+
+def _find_licence_end(text: str, position: int) -> int:
+    """The end of the licence that begins at `position`: of the paragraph that names Project Gutenberg last, or of the
+    text, if no book follows."""
+    last = position
+    while name := ANY_NAME.search(text, last, last + LICENCE_GAP):
+        last = name.end()
+    blank = BLANK_LINE.search(text, last, last + LICENCE_GAP)
+    end = _skip_blank_lines(text, blank.end() if blank else text.find("\n", last) + 1)
+    return end if 0 < end <= len(text) - SHORTEST_BOOK else len(text)
 
 
 def _find_credits(text: str, position: int) -> Iterator[tuple[int, int, str]]:

@@ -371,13 +371,17 @@ def _drop_heads(pages: list[list[Line]], drops: DropLog) -> None:
         (is_top, number, line, is_apart, _strip_numbers(line)) for is_top, number, line, is_apart in _list_edges(pages)
     ]
     texts = Counter((is_top, words) for is_top, _, _, is_apart, words in edges if is_apart and words)
+    at_edges = {id(line) for _, _, line, _, _ in edges}
+    within = Counter(_strip_numbers(line) for lines in pages for line in lines if id(line) not in at_edges)
     places: dict[tuple[bool, int, int], list[bool]] = defaultdict(list)
     for is_top, _, line, _, words in edges:
         places[is_top, round(line.y / 2), round(2 * line.size)].append(texts[is_top, words] >= FEWEST_PAGES)
     for is_top, number, line, is_apart, words in edges:
         here = places[is_top, round(line.y / 2), round(2 * line.size)]
         in_place = is_apart and len(here) >= FEWEST_PAGES and sum(here) > len(here) / 2
-        is_repeated = bool(words) and is_apart and texts[is_top, words] >= FEWEST_PAGES
+        n_edges = texts[is_top, words]
+        # “Yes, sir.” stands at the edge of some pages of a novel, and within many more
+        is_repeated = bool(words) and is_apart and n_edges >= FEWEST_PAGES and n_edges > within[words]
         if (in_place or is_repeated) and line in pages[number]:
             drops.add("running heads" if is_top else "running feet", line.plain)
             pages[number].remove(line)
