@@ -14,6 +14,9 @@ from helpers_writing import Parrot, bytes_only, make_random_model, random_tokeni
 
 NOVEL = "\n\n".join(f'"I saw {n} of them," he said. "And you?" (He knew.)' for n in range(12))
 POEM = "\n\n".join(f"And she said “my {n} sisters,\nwhere are they?” and then\nno more [of this]." for n in range(12))
+ITALIC = "\n\n".join(
+    f"He had _{n}_ of them, or so “_she_ said”—_la belle, le beau_—and “_no more_”." for n in range(12)
+)
 CARELESS = "\n\n".join(f'a 5" board, and {n}) "so' for n in range(12))
 
 
@@ -31,6 +34,11 @@ CARELESS = "\n\n".join(f'a 5" board, and {n}) "so' for n in range(12))
         ("« Oui », dit-il", "«»", True),
         ("a (b) c", "()", True),
         ("a) b", "()", False),
+        ("He _never_ came to the _rue de Rivoli_.", "__", True),
+        ("“_Never!_” he said—_bon_—and “oh, _no_”.", "__", True),
+        ("the word __Tour de Bain_", "__", False),
+        ("the _rue de Rivoli. She went.", "__", False),
+        ("the rue de Rivoli_. She went.", "__", False),
     ],
 )
 def test_pairs_are_told_from_marks_that_are_alone(text: str, pair: str, expected: bool) -> None:
@@ -40,6 +48,8 @@ def test_pairs_are_told_from_marks_that_are_alone(text: str, pair: str, expected
 def test_the_author_s_text_says_what_stands_in_pairs() -> None:
     assert find_pairings([NOVEL]) == (Pairing('"', '"', "line"), Pairing("(", ")", "line"))
     assert find_pairings([POEM]) == (Pairing("“", "”", "paragraph"), Pairing("[", "]", "line"))
+    assert find_pairings([ITALIC]) == (Pairing("“", "”", "line"), Pairing("_", "_", "line"))
+    assert find_pairings(["\n\n".join(f"def find_{n}_all_one: pass" for n in range(12))]) == ()
     assert find_pairings([CARELESS]) == find_pairings([NOVEL[:200]]) == find_pairings([]) == ()
 
 
@@ -58,6 +68,13 @@ def test_a_quotation_is_closed_before_its_paragraph_ends(bytes_only: BPETokenize
     assert written.startswith('He said, "I know."') and "\n\n" not in written[:18]
     assert say('He said, "I know.\n\nShe', NOVEL, bytes_only, marks="any") == 'He said, "I know.\n\nShe'
     assert say('He said, "I know.\n\nShe', CARELESS, bytes_only) == 'He said, "I know.\n\nShe'
+
+
+def test_italics_are_not_begun_twice_and_end_before_their_paragraph(bytes_only: BPETokenizer) -> None:  # noqa: F811
+    written = say("He saw __Le Bain_. ", ITALIC, bytes_only)
+    assert "__" not in written and is_paired(written, "_", "_")
+    written = say("He saw _Le Bain.\n\nShe went.\n\n", ITALIC, bytes_only)
+    assert written.startswith("He saw _Le Bain._") and is_paired(written.split("\n\n")[0], "_", "_")
 
 
 def test_words_are_finished_before_a_quotation_is_closed(bytes_only: BPETokenizer) -> None:  # noqa: F811

@@ -8,8 +8,8 @@ licence a text may go on that has neither header nor licence.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 HEADER_CHARACTERS = 60_000
 """The longest header that is looked for; the longest one seen has 20,000."""

@@ -1,4 +1,4 @@
-"""Keeps the quotation marks and brackets of a generated text in pairs, as far as the author does.
+"""Keeps the quotation marks, brackets and _marks of italics_ of a generated text in pairs, as far as the author does.
 
 A small model forgets within a paragraph whether someone is speaking. So a mark that closes is not written where none is
 open, nor one that opens within its own kind; and where a paragraph would end with one open, it is closed first. Which
@@ -16,14 +16,17 @@ from typing import Literal, NamedTuple
 
 from epigone.generation.known_words import Tokens, decode
 
-PAIRS = (('"', '"'), ("“", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("»", "«"), ("(", ")"), ("[", "]"))
+PAIRS = (('"', '"'), ("“", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("»", "«"), ("(", ")"), ("[", "]"), ("_", "_"))
 """The mark that opens and the one that closes. Single quotation marks are left out: most of them are apostrophes."""
 QUOTATION_MARKS = frozenset('"“”„«»')
 PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n")
 OPENS_AFTER = re.compile(r"[\s(\[{<]")
-"""What a straight quotation mark that opens stands behind."""
+"""What a mark that both opens and closes stands behind when it opens."""
 EITHER_AFTER = re.compile(r"['’‘*_—–…/=|\\-]")
 """Behind these a straight quotation mark may open or close."""
+ITALIC = "_"
+ITALIC_EITHER_AFTER = re.compile(r"""["“”„«»'’‘*—–…/=|\\-]""")
+"""Behind these italics may begin or end: a word of a quotation is in italics as often as the whole of it."""
 FEWEST = 10
 """Paragraphs with such a mark; fewer say little."""
 LEAST_PAIRED = 0.9
@@ -90,9 +93,12 @@ def is_paired(text: str, opening: str, closing: str) -> bool:
 
 def _place(opening: str, closing: str, mark: str, last: str, is_open: bool) -> tuple[bool, bool]:
     """Whether a mark may stand behind this character, "" at the beginning, and whether the pair is open then."""
+    either_after = ITALIC_EITHER_AFTER if mark == ITALIC else EITHER_AFTER
+    if mark == last == ITALIC:
+        return False, is_open  # italics of nothing
     if opening != closing:
         opens = mark == opening
-    elif EITHER_AFTER.match(last):
+    elif either_after.match(last):
         opens = not is_open
     else:
         opens = not last or OPENS_AFTER.match(last) is not None
