@@ -154,7 +154,7 @@ def test_numbers_that_count_no_pages_and_lines_that_repeat_in_the_text_stay() ->
     assert read_pages(*refrain).count("And the sea came in again.") == 3
 
 
-def test_a_short_line_of_dialogue_at_the_edge_of_pages_is_no_running_head() -> None:
+def test_a_short_line_of_dialogue_at_the_edge_of_pages_stays() -> None:
     answer, drops = "“Yes, sir.”", DropLog()
     pages = [
         typeset_lines(wrap("A SUITOR", *PROSE[:number], answer, answer, answer, indent="", gap=True), y=TOP + 40)

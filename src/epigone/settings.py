@@ -188,11 +188,14 @@ FormatName = Literal[
     "irc",
     "mail",
     "subtitles",
+    "blog",
+    "feed",
     "parquet",
     "jsonl",
     "json",
     "html",
     "markdown",
+    "xml",
     "csv",
 ]
 """What a file may be read as; `corpus/readers/formats.py` has a reader for each."""

@@ -31,11 +31,11 @@ from epigone.training.events import Grade
 NO_RUN = "To make one: epigone train TEXT"
 VERDICTS: Mapping[tuple[str, Grade], str] = {
     ("sounds_like", "good"): "sounds like the author",
-    ("sounds_like", "fair"): "sounds a little like the author",
+    ("sounds_like", "fair"): "sounds somewhat like the author",
     ("sounds_like", "bad"): "does not sound like the author",
-    ("makes_sense", "good"): "makes sense",
-    ("makes_sense", "fair"): "makes some sense",
-    ("makes_sense", "bad"): "makes no sense",
+    ("makes_sense", "good"): "sentences make sense",
+    ("makes_sense", "fair"): "sentences partly make sense",
+    ("makes_sense", "bad"): "hardly makes sense",
     ("copies", "good"): "does not copy",
     ("copies", "fair"): "copies a little",
     ("copies", "bad"): "copies",

@@ -9,6 +9,7 @@ from epigone.corpus.readers.discord import DISCORD
 from epigone.corpus.readers.docx import DOCX
 from epigone.corpus.readers.epub import EPUB
 from epigone.corpus.readers.fb2 import FB2
+from epigone.corpus.readers.feeds import EXPORT, FEED
 from epigone.corpus.readers.html import HTML
 from epigone.corpus.readers.irc import IRC
 from epigone.corpus.readers.json_data import JSON, JSON_LINES
@@ -24,13 +25,15 @@ from epigone.corpus.readers.table import CSV
 from epigone.corpus.readers.telegram import TELEGRAM
 from epigone.corpus.readers.tweets import TWEETS
 from epigone.corpus.readers.whatsapp import WHATSAPP
+from epigone.corpus.readers.xml_text import XML
 from epigone.errors import SettingsError
 
 FORMATS: tuple[Format, ...] = (
     *(PDF, EPUB, DOCX, ODT, FODT, RTF, FB2),
     *(WHATSAPP, TELEGRAM, DISCORD, TWEETS, IRC, MAIL, SUBTITLES),
+    *(EXPORT, FEED),
     *(PARQUET, JSON_LINES, JSON),
-    *(HTML, MARKDOWN, CSV),
+    *(HTML, MARKDOWN, XML, CSV),
 )
 """In the order in which they are tried: those that are certain come first."""
 PLAIN_SUFFIXES = (".txt", ".text", "")
