@@ -221,6 +221,14 @@ def test_a_book_on_one_page_loses_its_title_page_and_notes_and_nothing_else(tmp_
     assert list_dropped(corpus) == {"line numbers": 1, "title pages": 1, "footnotes": 1}
 
 
+def test_each_chapter_of_a_book_looks_as_its_own_style_sheets_say(tmp_path: Path) -> None:
+    said = "<body><p class='x'>It rained.</p></body>"
+    link, style = "<link rel='stylesheet' href='s.css'/>", "<style>.x { font-style: normal }</style>"
+    pages = {"a.xhtml": link + said, "b.xhtml": said, "c.xhtml": link + style + said, "d.xhtml": link + said}
+    book = make_epub(pages, **{"O/s.css": ".x { font-style: italic }"})
+    assert read_text(tmp_path, book) == "_It rained._\n\n\nIt rained.\n\n\nIt rained.\n\n\n_It rained._\n"
+
+
 def test_a_style_sheet_is_read_in_linear_time() -> None:
     start = time.process_time()
     StyleSheet.parse("p" * 300_000)

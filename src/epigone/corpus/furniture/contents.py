@@ -67,14 +67,10 @@ MOST_MISSES = 2
 
 def find_listings(lines: Lines) -> Iterator[Span]:
     """All tables of contents and lists of pictures."""
-    short = [(number, line) for number, line in enumerate(lines.stripped) if 0 < len(line) <= LONGEST_NAME]
-    shown = "\n".join([line for _, line in short]).lower()
-    if not any(word in shown for word in WORDS) and not any(sign in lines.text for sign in FOLDED):
-        return
     headings: dict[str, list[tuple[str, int]]] | None = None
     n_tried = 0
-    for first, line in short:
-        what = name_listing(line)
+    for first in _find_candidates(lines):
+        what = name_listing(lines.stripped[first])
         if not what or (first and lines.stripped[first - 1] and not RULE.fullmatch(lines.stripped[first - 1])):
             continue  # not such a heading, or the end of a paragraph
         n_tried += 1
@@ -84,6 +80,22 @@ def find_listings(lines: Lines) -> Iterator[Span]:
         last = Listing(lines, headings, first).find_last()
         if last is not None:
             yield lines.span(first, last, what)
+
+
+def _find_candidates(lines: Lines) -> list[int]:
+    """Short lines with one of the words."""
+    short = [number for number, line in enumerate(lines.stripped) if 0 < len(line) <= LONGEST_NAME]
+    if any(sign in lines.text for sign in FOLDED):
+        return short
+    shown = "\n".join([lines.stripped[number] for number in short]).lower()
+    found = set[int]()
+    for word in WORDS:
+        start = n_before = 0
+        while (place := shown.find(word, start)) >= 0:
+            n_before += shown.count("\n", start, place)
+            found.add(short[n_before])
+            start = place + 1
+    return sorted(found)
 
 
 def name_listing(line: str) -> str:

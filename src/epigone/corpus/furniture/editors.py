@@ -39,9 +39,7 @@ EDGE = 0.04
 def find_transcribers_notes(lines: Lines) -> Iterator[Span]:
     """Notes under a heading that says so: to the end where they are at the end, else paragraphs about transcription."""
     n_all = len(lines.text)
-    if "ranscriber" not in lines.text and "RANSCRIBER" not in lines.text:
-        return
-    for heading in HEADING.finditer(lines.text):
+    for heading in _find_headings(lines.text):
         first = lines.find(heading.start())
         if n_all - heading.start() <= END and heading.start() > n_all // 2 and _is_about(lines.text[heading.end() :]):
             yield lines.span(first, len(lines.all) - 1, "transcribers' notes")
@@ -57,6 +55,15 @@ def find_transcribers_notes(lines: Lines) -> Iterator[Span]:
             last = end
         if last > first or heading["rest"].strip(" .:*_"):
             yield lines.span(first, last, "transcribers' notes")
+
+
+def _find_headings(text: str) -> Iterator[re.Match[str]]:
+    """Headings of such notes at the beginning and at the end of a text."""
+    begins = max(0, text.find("\n", BEGINNING)) or len(text)
+    ends = max(begins, text.rfind("\n", 0, max(0, len(text) - END)))
+    for start, end in ((0, begins), (ends, len(text))):
+        if text.find("ranscriber", start, end) >= 0 or text.find("RANSCRIBER", start, end) >= 0:
+            yield from HEADING.finditer(text, start, end)
 
 
 def _is_about(text: str) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
-from epigone.corpus.readers.markup import ITALIC_STYLE, Look
+from epigone.corpus.readers.markup import ITALIC_STYLE, Look, Looks
 
 MOST_CHARACTERS = 1 << 20
 BRACE = re.compile(r"[{}]")
@@ -29,11 +28,12 @@ LINES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class StyleSheet:
+class StyleSheet(Looks):
     """Looks by simple selectors: "p", ".verse" or "p.verse"; others are not understood."""
 
-    looks: Mapping[str, Look] = field(default_factory=dict)
+    def __init__(self, looks: Mapping[str, Look]) -> None:
+        super().__init__()
+        self.looks = looks
 
     @classmethod
     def parse(cls, source: str) -> StyleSheet:
@@ -53,10 +53,12 @@ class StyleSheet:
         """Both sheets; the later one wins."""
         if not self.looks:
             return later
+        if not later.looks:
+            return self
         return StyleSheet({**self.looks, **{s: _combine(self.looks.get(s, Look()), k) for s, k in later.looks.items()}})
 
-    def find_look(self, tag: str, attributes: Mapping[str, str]) -> Look:
-        """How an element looks."""
+    def find(self, tag: str, attributes: Mapping[str, str]) -> Look:
+        """What an element looks like."""
         look = self.looks.get(tag, Look()) if self.looks else Look()
         if self.looks and (names := attributes.get("class")):
             for name in names.split():

@@ -137,7 +137,9 @@ class _Book:
 
     def __init__(self, parts: ZippedParts, context: ReadContext) -> None:
         self.parts, self.context, self.package = parts, context, Package()
-        self._sheets: dict[str, StyleSheet] = {}
+        self._no_sheet = StyleSheet({})
+        self._sheets: dict[tuple[StyleSheet, str], StyleSheet] = {}
+        """By what came before each and by its name: pages with the same ones share what is known of their elements."""
         finder = _Finder()
         self._parse(CONTAINER, finder)
         self.path = posixpath.normpath(finder.path) if finder.path else next(self._find(".opf"), "")
@@ -182,11 +184,11 @@ class _Book:
 
     def _read_page(self, name: str, what: str, *, is_outer: bool) -> list[Block]:
         """The blocks of a page; none if it is left out, which is noted."""
-        page = _PageReader(self.context, lambda reference: self._load_sheet(resolve(name, reference)))
+        page = _PageReader(self.context, self._no_sheet, lambda one, link: self._add_sheet(one, resolve(name, link)))
         try:
             parse_xml(self.parts.stream(name), page, self.context.limits)
         except XmlDamaged:
-            page = _PageReader(self.context, page.load_sheet)
+            page = _PageReader(self.context, self._no_sheet, page.add_sheet)
             source = decode_page(self.parts.read(name), self.context)
             page.add_page(parse_page(source, self.context.limits))
         blocks = page.finish()
@@ -201,33 +203,35 @@ class _Book:
         blocks = page.leave_out(blocks)
         return [Block(""), *blocks] if blocks else []
 
-    def _load_sheet(self, name: str) -> StyleSheet:
-        if name not in self._sheets:
+    def _add_sheet(self, before: StyleSheet, name: str) -> StyleSheet:
+        """A page's style sheets so far, and the next one."""
+        if (before, name) not in self._sheets:
             text = self.parts.read(name).decode("utf-8", "replace") if name in self.parts else ""
-            self._sheets[name] = StyleSheet.parse(text)
-        return self._sheets[name]
+            self._sheets[before, name] = before.join(StyleSheet.parse(text))
+        return self._sheets[before, name]
 
 
 class _PageReader:
     """Reads one page of a book: style sheets in its head, then the text of its body."""
 
-    def __init__(self, context: ReadContext, load_sheet: Callable[[str], StyleSheet]) -> None:
-        self.load_sheet = load_sheet
+    def __init__(
+        self, context: ReadContext, sheet: StyleSheet, add_sheet: Callable[[StyleSheet, str], StyleSheet]
+    ) -> None:
+        """`add_sheet` joins what came before with a sheet that the page links to."""
+        self.sheet, self.add_sheet = sheet, add_sheet
         self.context = ReadContext(name=context.name, settings=context.settings, limits=context.limits)
         self._outer = context
         self._open: list[tuple[int, str, int]] = []
         """Parts that will be left out: how deep they are, what they are, and where they begin among the blocks."""
         self._parts: list[tuple[str, int, int]] = []
-        self.sheet = StyleSheet()
-        self._markup = MarkupText(self.context, lambda tag, attributes: self.sheet.find_look(tag, attributes))
+        self._markup = MarkupText(self.context, sheet)
         self._style_start = 0
         self.data = self._markup.data
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """An element begins."""
         if tag == "link" and "stylesheet" in attributes.get("rel", "") and attributes.get("href"):
-            self.sheet = self.sheet.join(self.load_sheet(attributes["href"]))
-            self._markup.forget_looks()
+            self._change_sheet(self.add_sheet(self.sheet, attributes["href"]))
         self._markup.start(tag, attributes)
         if tag == "style":
             self._style_start = len(self._markup.skipped)
@@ -240,13 +244,19 @@ class _PageReader:
     def end(self, tag: str) -> None:
         """An element ends."""
         if tag == "style":
-            self.sheet = self.sheet.join(StyleSheet.parse("".join(self._markup.skipped[self._style_start :])))
-            self._markup.forget_looks()
+            rules = "".join(self._markup.skipped[self._style_start :])
+            self._change_sheet(self.sheet.join(StyleSheet.parse(rules)))
+        if not self._open:  # as in nearly all pages always
+            self._markup.end(tag)
+            return
         depth = self._markup.depth
         self._markup.end(tag)
-        if self._open and self._open[-1][0] == depth > self._markup.depth:
+        if self._open[-1][0] == depth > self._markup.depth:
             _, what, start = self._open.pop()
             self._parts.append((what, start, len(self._markup.blocks)))
+
+    def _change_sheet(self, sheet: StyleSheet) -> None:
+        self.sheet = self._markup.looks = sheet
 
     def add_page(self, page: Page) -> None:
         """All of a page that is not XML."""
@@ -269,7 +279,7 @@ class _PageReader:
             if text:
                 self._outer.drops.add(what, text)
             blocks = [*blocks[:start], *blocks[end:]]
-        return blocks if _join_text(blocks) else []
+        return blocks if any(block.text.strip() for block in blocks) else []
 
     def note_drops(self) -> None:
         """Note what was left out inside the page, for the page itself is read."""

@@ -49,20 +49,18 @@ def join_blocks(blocks: Sequence[Block]) -> str:
     """
     lines = set(find_line_styles(blocks))
     parts: list[str] = []
-    before: Block | None = None
     n_empty, spaced, was_line = 0, False, False
     for block in blocks:
-        spaced |= block.spaced
-        if not block.text.strip():
+        text, spaced = block.text, spaced or block.spaced
+        if not text or text.isspace():
             n_empty += 1
             continue
         is_line = block.is_line or block.style in lines
-        if before is not None:
+        if parts:
             together = not spaced and was_line and is_line
             parts.append("\n" * min(3, (1 if together else 2) + n_empty))
-        keeps_indent = is_line or "\n" in block.text
-        parts.append(block.text.rstrip() if keeps_indent else block.text.strip())
-        before, n_empty, spaced, was_line = block, 0, False, is_line
+        parts.append(text.rstrip() if is_line or "\n" in text else text.strip())  # a line keeps its indent
+        n_empty, spaced, was_line = 0, False, is_line
     return "".join([*parts, "\n"]) if parts else ""
 
 
@@ -72,8 +70,8 @@ def find_line_styles(blocks: Iterable[Block]) -> Iterator[str]:
     n_together, n_apart = Counter[str](), Counter[str]()
     before, was_empty, spaced = "", False, True
     for block in blocks:
-        spaced |= block.spaced
-        if not block.text.strip():
+        spaced = spaced or block.spaced
+        if not block.text or block.text.isspace():
             was_empty = True
             continue
         if not spaced:
@@ -90,7 +88,7 @@ def find_line_styles(blocks: Iterable[Block]) -> Iterator[str]:
 # -- the text of one block
 
 
-SPACES = re.compile(r"[ \t\r\n\f\v\x85\u2028\u2029]+")
+OTHER_SPACES = re.compile(r"[\t\r\f\v\x85\u2028\u2029]")
 MISPLACED = re.compile(
     f"  |[^\\S ]|[\x1c-\x1f]|{ITALIC}[ {ITALIC_END}]|[ ]{ITALIC_END}|{ITALIC_END}[ ]?{ITALIC}"
     f"|^ *{ITALIC_END}|{ITALIC} *$"
@@ -107,11 +105,12 @@ def drop_invisible(text: str) -> str:
     return text if text.replace("\n", "").replace("\t", "").isprintable() else INVISIBLE.sub("", text)
 
 
-def collapse(text: str) -> str:
-    """Text without what is not seen, and with single spaces. Regular expressions see only what needs them."""
-    if not text.isprintable():  # a line break is not printable either
-        return SPACES.sub(" ", INVISIBLE.sub("", text))
-    return _halve_spaces(text) if "  " in text else text
+def straighten(text: str) -> str:
+    """Text without what is not seen, with a space for a line end or a tab. `clean_block` makes single ones of them."""
+    if text.isprintable():  # a line end is not
+        return text
+    text = text.replace("\n", " ")
+    return text if text.isprintable() else OTHER_SPACES.sub(" ", INVISIBLE.sub("", text))
 
 
 def _halve_spaces(text: str) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block, collapse
+from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block, straighten
 from epigone.corpus.readers.limits import DEEPEST_ELEMENTS
 from epigone.corpus.readers.page import BLOCKS, SPACED, VOID, Element, End, Step
 from epigone.corpus.readers.reader import ReadContext
@@ -77,6 +77,12 @@ CLASSES = {
 """What an element is by one of its classes, as common programs write them."""
 ITALIC_STYLE = re.compile(r"font-style:\s*(?:italic|oblique)", re.I)
 LINES = frozenset(("li", "dt", "dd", "tr"))
+TELLING = frozenset(("style", "epub:type", "role", "hidden"))
+"""Attributes besides the class that say what an element is."""
+MOST_KINDS, LONGEST_CLASS = 10_000, 200
+"""Of kinds that are kept: a page can have any number, of any length."""
+SPECIAL = frozenset(("pre", "code", "li", "a", "td", "th"))
+"""Elements at whose beginning or end more is done than at those of any block."""
 NOTE_MARK = re.compile(r"[\[(]?(?:\d{1,4}|[a-z]|[ivxlc]{1,6}|[*†‡§¶]{1,3}|↩\ufe0e?)[\])]?", re.I)
 VERSE = re.compile(r"\b(?:poem|poetry|verse|stanza|strophe|lg|linegroup|line-block|lineblock)\b", re.I)
 
@@ -90,29 +96,67 @@ class Look:
     italic: bool | None = None
 
 
-def read_style(tag: str, attributes: Attributes) -> Look:
-    """What the style attribute of an element says."""
-    style = attributes.get("style")
-    return Look(italic=True if ITALIC_STYLE.search(style) else None) if style else Look()
+@dataclass(slots=True)
+class Kind:
+    """What elements of one name and one class have in common."""
+
+    tag: str
+    dropped: str | None = None
+    """What they are left out as."""
+    style: str = ""
+    spaced: bool = False
+    italic: bool = False
+    is_verse: bool = False
+    is_block: bool = False
+    is_special: bool = False
+    """Whether more is done at their beginning and end than at those of any block."""
 
 
 @dataclass(slots=True)
-class _Open:
-    """An element that has begun."""
+class _OpenBlock:
+    """A block that has begun."""
 
-    tag: str
-    style: str
-    spaced: bool
-    italic: bool
-    is_verse: bool = False
-    n_full: int = 0
+    kind: Kind
+    n_full: int
     """How much had been found when it began: a paragraph at whose end it is the same is empty."""
     n_items: int = 0
     """Of a list: so far."""
 
 
-_Kind = tuple[str | None, str, bool, bool, bool]
-"""What an element is left out as, its style, and whether it is spaced, in italics, and verse."""
+class Looks:
+    """What elements are and look like: here by their names and classes, and by their style attribute."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[tuple[str, str], Kind] = {}
+        """By names and classes, of elements that say nothing else of themselves."""
+
+    def find(self, tag: str, attributes: Attributes) -> Look:
+        """What an element looks like."""
+        style = attributes.get("style")
+        return Look(italic=True if ITALIC_STYLE.search(style) else None) if style else Look()
+
+    def find_kind(self, tag: str, attributes: Attributes) -> Kind:
+        """What an element is. Most say it by name and class alone, so that it is kept for others like it."""
+        look, name, dropped = self.find(tag, attributes), attributes.get("class", ""), find_dropped(tag, attributes)
+        italic = tag in ITALICS if look.italic is None else look.italic
+        is_verse = bool(tag in BLOCKS and VERSE.search(name))
+        kind = Kind(
+            tag,
+            dropped,
+            style=f"{tag}.{name}",
+            spaced=look.spaced if look.spaced is not None else is_spaced(tag, attributes),
+            italic=italic,
+            is_verse=is_verse,
+            is_block=dropped is None and tag in BLOCKS,
+            is_special=italic or is_verse or tag in SPECIAL,
+        )
+        if TELLING.isdisjoint(attributes) and len(self.kinds) < MOST_KINDS and len(name) <= LONGEST_CLASS:
+            self.kinds[tag, name] = kind
+        return kind
+
+
+WITHOUT_SHEET = Looks()
+"""Of all pages that have none."""
 
 
 @dataclass(slots=True)
@@ -127,15 +171,14 @@ class _Skipped:
 class MarkupText:
     """Collects blocks from start tags, text and end tags, and notes what it leaves out."""
 
-    def __init__(self, context: ReadContext, find_look: Callable[[str, Attributes], Look] = read_style) -> None:
-        """`find_look` says what an element looks like, as far as that is known."""
-        self.context, self.find_look = context, find_look
+    def __init__(self, context: ReadContext, looks: Looks = WITHOUT_SHEET) -> None:
+        self.context, self.looks = context, looks
         self.blocks: list[Block] = []
         self._text: list[str] = []
-        self._open: list[_Open] = []
+        self._open: list[Kind] = []
+        self._blocks: list[_OpenBlock] = []
+        """Those of the open elements that are blocks."""
         self._skipped: _Skipped | None = None
-        self._kinds: dict[tuple[str, str | None], _Kind] = {}
-        """What elements are whose only attribute is a class, for most have no other."""
         self._n_preformatted = self._n_italic = self._n_verse = self._n_full = 0
         self._note_start: int | None = None
         self._spaced = False
@@ -161,43 +204,30 @@ class MarkupText:
                 self._add_void(tag, attributes)
             return
         if self._skipped is not None:
-            self._open.append(_Open(tag, "", False, False))
+            self._open.append(Kind(tag))
             return
-        name = attributes.get("class") if attributes else ""
-        if name is not None and len(attributes) < 2:  # most elements: what they are depends on name and class alone
-            kind = self._kinds.get((tag, name)) or self._kinds.setdefault((tag, name), self._find_kind(tag, attributes))
-        else:
-            kind = self._find_kind(tag, attributes)
-        what, style, spaced, italic, is_verse = kind
-        element = _Open(tag, style, spaced, italic, is_verse, self._n_full)
-        if what is None and tag == "code" and self._n_preformatted and self.context.settings.code == "drop":
-            what = "code blocks"
-        if what is None and tag in BLOCKS:
-            self._end_block(spaced)
-        self._open.append(element)
-        if what is not None:
-            self._skipped = _Skipped(what, len(self._open), [])
-        else:
-            self._begin(element, attributes)
+        kind = self.looks.kinds.get((tag, attributes.get("class", ""))) if TELLING.isdisjoint(attributes) else None
+        kind = kind or self.looks.find_kind(tag, attributes)
+        if kind.is_block:
+            block = _OpenBlock(kind, self._n_full)
+            if self._text:
+                self._end_block(kind.spaced)
+            else:
+                self._spaced = self._spaced or kind.spaced
+            self._blocks.append(block)
+        self._open.append(kind)
+        if kind.dropped is not None:
+            self._skipped = _Skipped(kind.dropped, len(self._open), [])
+        elif kind.is_special:
+            self._begin(kind, attributes)
 
-    def _find_kind(self, tag: str, attributes: Attributes) -> _Kind:
-        look, name = self.find_look(tag, attributes), attributes.get("class") or ""
-        return (
-            find_dropped(tag, attributes),
-            f"{tag}.{name}",
-            look.spaced if look.spaced is not None else is_spaced(tag, attributes),
-            tag in ITALICS if look.italic is None else look.italic,
-            bool(tag in BLOCKS and VERSE.search(name)),
-        )
-
-    def forget_looks(self) -> None:
-        """The style sheet has changed."""
-        self._kinds.clear()
-
-    def _begin(self, element: _Open, attributes: Attributes) -> None:
-        tag = element.tag
-        self._n_verse += element.is_verse
-        if element.italic:
+    def _begin(self, kind: Kind, attributes: Attributes) -> None:
+        tag = kind.tag
+        if tag == "code" and self._n_preformatted and self.context.settings.code == "drop":
+            self._skipped = _Skipped("code blocks", len(self._open), [])
+            return
+        self._n_verse += kind.is_verse
+        if kind.italic:
             self._n_italic += 1
             if self._n_italic == 1:
                 self._text.append(ITALIC)
@@ -205,12 +235,12 @@ class MarkupText:
             self._n_preformatted += 1
         elif tag == "li":
             self._bullet = self._mark_item()
-        elif tag == "a" and "#" in (attributes.get("href") or ""):
+        elif tag == "a" and "#" in attributes.get("href", ""):
             self._note_start = len(self._text)
 
     def _mark_item(self) -> str:
-        above = next((element for element in reversed(self._open[:-1]) if element.tag in ("ul", "ol")), None)
-        if above is None or above.tag == "ul":
+        above = next((block for block in reversed(self._blocks) if block.kind.tag in ("ul", "ol")), None)
+        if above is None or above.kind.tag == "ul":
             return "- "
         above.n_items += 1
         return f"{above.n_items}. "
@@ -234,24 +264,29 @@ class MarkupText:
                 self._skipped = None
             self._open.pop()
             return
-        element = self._open[-1]
-        tag = element.tag
-        if tag in BLOCKS:
-            self._end_block(element.spaced, is_paragraph=tag == "p")
+        kind = self._open[-1]
+        if kind.is_block:
+            self._end_block(kind.spaced, is_paragraph=kind.tag == "p")
+            self._blocks.pop()
+        if kind.is_special:
+            self._finish(kind)
+        self._open.pop()
+
+    def _finish(self, kind: Kind) -> None:
+        tag = kind.tag
         if tag == "a" and self._note_start is not None:
             self._drop_note_mark(self._note_start)
             self._note_start = None
         elif tag == "li":
             self._bullet = ""
         self._n_preformatted -= tag == "pre"
-        self._n_verse -= element.is_verse
-        if element.italic:
+        self._n_verse -= kind.is_verse
+        if kind.italic:
             self._n_italic -= 1
             if self._n_italic == 0:
                 self._text.append(ITALIC_END)
         if tag in ("td", "th"):
             self._text.append(" ")
-        self._open.pop()
 
     def data(self, text: str) -> None:
         """Characters between tags."""
@@ -261,7 +296,7 @@ class MarkupText:
         if self._n_preformatted:
             self._text.append(INVISIBLE.sub("", text).expandtabs(4).replace(" ", "\xa0"))
         elif self._text or text.strip(" \n\t\r\f"):
-            self._text.append(collapse(text))
+            self._text.append(straighten(text))
 
     def add_all(self, steps: Iterable[Step]) -> None:
         """Everything that was found in a page, in reading order."""
@@ -290,13 +325,9 @@ class MarkupText:
             self._add_block("", "hr")
         elif tag == "img":
             self.context.drops.add("images", attributes.get("alt") or "")
-            self._mark_full()
+            self._n_full += 1  # a paragraph with a picture in it is not an empty line
         elif what := find_dropped(tag, attributes):
             self.context.drops.add(what)
-
-    def _mark_full(self) -> None:
-        """A paragraph with a picture in it is not an empty line."""
-        self._n_full += 1
 
     def _drop_note_mark(self, start: int) -> None:
         """A link to a place in a text that is only a number or a star leads to a note."""
@@ -313,21 +344,15 @@ class MarkupText:
         if not text and not is_paragraph:
             self._spaced |= spaced
             return
-        owner = None
-        for element in reversed(self._open):
-            if element.tag in BLOCKS:
-                owner = element
-                break
+        owner = self._blocks[-1] if self._blocks else None
+        style = owner.kind.style if owner else ""
         if text.strip(" \xa0\n_"):
             text, self._bullet = self._bullet + text, ""
-            self._add_block(text, owner.style if owner else "", self._is_line(owner))
-            self._mark_full()
+            self._add_block(text, style, self._n_verse > 0 or (owner is not None and owner.kind.tag in LINES))
+            self._n_full += 1
         elif is_paragraph and owner is not None and owner.n_full == self._n_full:
-            self._add_block("", owner.style)
+            self._add_block("", style)
         self._spaced |= spaced
-
-    def _is_line(self, owner: _Open | None) -> bool:
-        return self._n_verse > 0 or (owner is not None and owner.tag in LINES)
 
     def _add_block(self, text: str, style: str, is_line: bool = False) -> None:
         self.blocks.append(Block(text, style, self._spaced, is_line))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epigone.corpus.readers.layout import ITALIC, ITALIC_END, Block, clean_block, collapse
+from epigone.corpus.readers.layout import ITALIC, ITALIC_END, Block, clean_block, straighten
 from epigone.corpus.readers.reader import ReadContext
 
 SMALLEST_SPACE = 0.35
@@ -39,7 +39,7 @@ class ParagraphText:
     def add(self, text: str) -> None:
         """Characters."""
         if text:
-            self._text.append(collapse(text))
+            self._text.append(straighten(text))
 
     def add_spaces(self, count: int) -> None:
         """Spaces that stay, up to a line of them."""

@@ -38,7 +38,8 @@ PREFIXES = {
     "http://www.w3.org/1999/xlink": "xlink:",
 }
 """Short prefixes of the namespaces that are read, whatever a file calls them; others keep their address."""
-MOST_NAMES = 10_000
+MOST_NAMES, LONGEST_NAME = 10_000, 200
+"""Of names that are kept."""
 MOST_TOKEN_BYTES = 1 << 24
 """A tag or a comment without an end would otherwise be searched for its end again and again."""
 
@@ -79,15 +80,19 @@ class _Names(dict[str, str]):
     def __missing__(self, name: str) -> str:
         space, _, local = name.rpartition(" ")
         short = PREFIXES.get(space, f"{space}:" if space else "") + local
-        if len(self) < MOST_NAMES:
+        if len(self) < MOST_NAMES and len(name) <= LONGEST_NAME:
             self[name] = short
         return short
+
+
+NAMES = _Names()
+"""Of all files, which have the same few."""
 
 
 class _Parser:
     def __init__(self, handler: Handler, limits: Limits) -> None:
         self.handler, self.limits, self.depth = handler, limits, 0
-        self._tell_start, self._tell_end, self._names = handler.start, handler.end, _Names()
+        self._tell_start, self._tell_end, self._names = handler.start, handler.end, NAMES
         self._parser = parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
         parser.StartElementHandler, parser.EndElementHandler = self._start, self._end

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import BinaryIO
 
-from epigone.corpus.readers.layout import VERSE_CHARACTERS, Block, clean_block, collapse, join_blocks
+from epigone.corpus.readers.layout import VERSE_CHARACTERS, Block, clean_block, join_blocks, straighten
 from epigone.corpus.readers.paragraphs import Skipper
 from epigone.corpus.readers.reader import Beginning, Format, ParsedDocument, ReadContext
 from epigone.corpus.readers.xml import parse_file
@@ -72,7 +72,7 @@ class _Elements:
         if name.lower() == "title" and not self.title:
             self.title = " ".join(text.split())[:LONGEST_TITLE]
         if element.has_text or not element.blocks:
-            words = clean_block(collapse(text))
+            words = clean_block(straighten(text))
             element.blocks = [Block(words, name, spaced=False)] if words else []
         outer, is_group = self._open[-1], len(element.blocks) > 1
         if element.leaves and median(len(one.text) for one in element.leaves) <= VERSE_CHARACTERS:
