@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from epigone.cli.interactive import MAX_END, InteractiveSession, find_end
+from epigone.cli.interactive import MAX_END, InteractiveSession, _draw_choice, find_end
 from epigone.cli.terminal import PlainScreen
 from epigone.errors import OutputError
 from epigone.generation.generator import StreamedText
@@ -157,7 +157,21 @@ def test_enter_offers_three_continuations_and_a_number_takes_one() -> None:
     assert whole(outcome) == first + continuation(first, 3)
     shown = " ".join(outcome.out.split())
     for number in range(3):
-        assert f"{number + 1} … {' '.join(continuation('Thou', number).split())}".rstrip() in shown
+        assert " ".join(f"{number + 1} …{continuation('Thou', number)}".split()) in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "shown"),
+    [
+        (" came in.", "Jeeves", "1  … came in."),
+        (", sir.", "Yes", "1  …, sir."),
+        ("ful day", "A wonder", "1  …ful day"),
+        ("\n\nShe went.", "He came.", "1  She went."),
+        ("Once", "", "1  Once"),
+    ],
+)
+def test_a_continuation_is_shown_as_it_follows(text: str, before: str, shown: str) -> None:
+    assert _draw_choice(1, text, before) == f"\n{shown}\n"
 
 
 def test_enter_again_offers_others_and_so_does_the_command() -> None:

@@ -243,7 +243,7 @@ class InteractiveSession:
         lines = "".join(WordWrapper(_width()).wrap([clean_text(self.session.text.rstrip("\n"))])).split("\n")
         shown = lines[-LINES_OF_END:]
         if len(lines) > LINES_OF_END:
-            shown[0] = f"… {shown[0]}"
+            shown[0] = f"… {shown[0]}".rstrip()
         print_piece("\n".join(shown) + "\n", dim=True)
 
     def _say_goodbye(self) -> None:
@@ -280,7 +280,7 @@ def _draw_choice(number: int, text: str, before: str) -> str:
     """A continuation with its number, wrapped and indented; it begins with a mark where it goes on within a line."""
     text = clean_text(text)
     goes_on = bool(before) and not before.endswith("\n") and not text.startswith("\n")
-    shown = ("… " if goes_on else "") + text.strip()
+    shown = "…" + text.rstrip() if goes_on else text.strip()  # its own space, if a word and no comma follows
     lines = "".join(WordWrapper(max(_width() - 4, 20)).wrap([shown])).split("\n")
     return f"\n{number}  " + "\n   ".join(lines) + "\n"
 
