@@ -1,7 +1,13 @@
-"""Clients that others wrote, unmodified, get what they expect from the server: openai, langchain-openai and llm."""
+"""Clients that others wrote, unmodified, get what they expect from the server: openai, langchain-openai and llm.
+
+And what others send that are not installed here: HTTP as curl, Go's and old clients write it.
+"""
 
 from __future__ import annotations
 
+import inspect
+import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,16 +15,88 @@ from typing import Any
 import pytest
 
 from helpers_front import shared_run
-from helpers_serving import live
+from helpers_serving import Live, live, read_events
 
 PROMPT = "From fairest creatures"
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def server() -> Iterator[Live]:
+    with live() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def address(server: Live) -> str:
     """Of the API."""
-    with live() as server:
-        yield f"{server.url}/v1"
+    return f"{server.url}/v1"
+
+
+# -- HTTP
+
+BODY = json.dumps({"prompt": PROMPT, "max_tokens": 4, "seed": 4}).encode()
+LENGTH = f"Content-Length: {len(BODY)}\r\n"
+CHUNKS = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (BODY[:5], BODY[5:])) + b"0\r\n\r\n"
+
+
+def send(server: Live, *parts: bytes) -> bytes:
+    """All that the server says to these parts, one after another, until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        for part in parts:
+            connection.sendall(part)
+        connection.settimeout(30)
+        received = b""
+        while data := connection.recv(1 << 16):
+            received += data
+    return received
+
+
+def head(*lines: str, version: str = "1.1", host: str = "Host: 127.0.0.1") -> bytes:
+    all_lines = [f"POST /v1/completions HTTP/{version}", host, "content-type: application/json", *lines]
+    return ("\r\n".join(all_lines) + "\r\n").encode()
+
+
+@pytest.mark.parametrize(
+    ("parts", "n_answers"),
+    [
+        ([head("connection: close"), LENGTH.encode(), b"\r\n", BODY], 1),
+        ([head("transfer-encoding: chunked", "connection: close", ""), CHUNKS], 1),
+        ([head("Connection: close", "Expect: 100-continue"), LENGTH.encode(), b"\r\n", BODY], 1),
+        ([head(version="1.0"), LENGTH.encode(), b"\r\n", BODY], 1),
+        ([head() + LENGTH.encode() + b"\r\n" + BODY, head("connection: close") + LENGTH.encode() + b"\r\n" + BODY], 2),
+    ],
+    ids=["in parts", "chunked", "expect", "1.0", "two on one connection"],
+)
+def test_http_may_be_written_in_every_way(server: Live, parts: list[bytes], n_answers: int) -> None:
+    whole = server.post(prompt=PROMPT, max_tokens=4, seed=4).json()["choices"]
+    received = send(server, *parts)
+    assert received.count(b"HTTP/1.1 200 OK") == n_answers
+    answers = [part for part in received.split(b"\r\n\r\n") if part.startswith(b"{")]
+    found = [json.JSONDecoder().raw_decode(part.decode())[0]["choices"] for part in answers]
+    assert found == [whole] * n_answers
+
+
+def test_a_client_of_http_1_0_gets_a_stream_without_chunks(server: Live) -> None:
+    body = BODY[:-1] + b', "stream": true}'
+    received = send(server, head(f"Content-Length: {len(body)}", "", version="1.0"), body)
+    start, _, events = received.decode().partition("\r\n\r\n")
+    assert "chunked" not in start.lower() and read_events(events)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/chat/completions", "/v1/responses", "/v1/messages", "/api/chat"]
+)
+def test_a_client_that_holds_conversations_is_told_what_to_ask_for(server: Live, path: str) -> None:
+    answer = server.post(path, messages=[{"role": "user", "content": "hello"}])
+    assert answer.status_code == 404 and "POST /v1/completions, with a prompt" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/completions", "/v1/v1/completions", "/v1/completions/", "/api/generate", "/completion"]
+)
+def test_a_client_with_another_base_url_is_told_the_right_one(server: Live, path: str) -> None:
+    answer = server.post(path, prompt=PROMPT)
+    assert answer.status_code == 404 and "base URL" in answer.json()["error"]["message"]
 
 
 # -- openai
@@ -46,6 +124,25 @@ def test_openai_gets_a_stream(openai: Any) -> None:
     *chunks, last = openai.completions.create(**how, stream=True, stream_options={"include_usage": True})
     assert "".join(chunk.choices[0].text for chunk in chunks) == whole and len(chunks) > 1
     assert last.usage.completion_tokens == 20 and last.choices == []
+
+
+def test_openai_may_use_every_parameter_that_it_has(openai: Any) -> None:
+    how: dict[str, Any] = {
+        "model": "run", "prompt": [PROMPT, "Thou"], "max_tokens": 8, "n": 2, "best_of": 2, "seed": 4, "echo": True,
+        "stop": ["Zq", "Zr"], "temperature": 0.7, "top_p": 0.9, "presence_penalty": 0.5, "frequency_penalty": 0.5,
+        "logit_bias": {"50": -100}, "logprobs": 3, "user": "me", "suffix": None,
+        "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    ours = {"extra_headers", "extra_query", "extra_body", "timeout", "stream"}
+    assert set(inspect.signature(openai.completions.create).parameters) - ours == set(how)
+    whole = openai.completions.with_raw_response.create(**how)
+    assert "x-epigone-ignored" not in whole.headers
+    texts = {choice.index: choice.text for choice in whole.parse().choices}
+    streamed = dict.fromkeys(texts, "")
+    for chunk in openai.completions.create(**how, stream=True):
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.text
+    assert streamed == texts and len(texts) == 4
 
 
 def test_openai_gets_log_probabilities_of_prompts(openai: Any) -> None:

@@ -59,8 +59,12 @@ STATIC = Path(str(files("epigone") / "serving" / "static"))
 BODY_SECONDS = 30.0
 """In which the body of a request has to come."""
 EVENT_STREAM = "text/event-stream"
-NO_CONVERSATION = ("/v1/chat/completions", "/v1/responses")
-"""What many clients ask first, unless they are told that a model completes."""
+NO_CONVERSATION = ("/chat/completions", "/responses", "/messages", "/api/chat")
+"""Ends of addresses that many clients ask first, unless they are told that a model completes."""
+NOTHING_HERE = (
+    "There is nothing at this address. The base URL for clients of OpenAI's API ends with /v1, after the port; "
+    "/openapi.json lists what there is."
+)
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -225,15 +229,14 @@ async def _answer_no_one(_request: Request, _error: Exception) -> Response:
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     methods = _list_methods(request)
-    if request.url.path in NO_CONVERSATION:
+    if request.url.path.endswith(NO_CONVERSATION):
         message = "These models continue a text and hold no conversation: ask POST /v1/completions, with a prompt."
         status = 404
     elif methods:
         status, message = 405, f"This address is for {' and '.join(methods)}, not for {request.method}."
     else:
         status = 404 if error.status_code == 405 else error.status_code
-        missing = "There is nothing at this address: /openapi.json lists what there is."
-        message = missing if status == 404 else "The request cannot be answered."
+        message = NOTHING_HERE if status == 404 else "The request cannot be answered."
     answer = answer_error(ApiError(status, message, kind="not_found_error"))
     answer.headers.update({**(error.headers or {}), **({"Allow": ", ".join(methods)} if status == 405 else {})})
     return answer
