@@ -1,4 +1,4 @@
-"""Clients that others wrote, unmodified, get what they expect from the server: openai, langchain-openai and llm.
+"""Clients that others wrote, unmodified, get what they expect from the server: openai, langchain-openai, llm, lm-eval.
 
 And what others send that are not installed here: HTTP as curl, Go's and old clients write it.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from helpers_front import shared_run
 from helpers_serving import Live, live, read_events
@@ -215,3 +216,44 @@ def llm(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_llm_gets_texts(llm: Any, stream: bool) -> None:
     text = llm.prompt(PROMPT, stream=stream, max_tokens=12, seed=3, temperature=0.7).text()
     assert text == llm.prompt(PROMPT, stream=False, max_tokens=12, seed=3, temperature=0.7).text() and text
+
+
+# -- EleutherAI's evaluation harness
+
+
+@pytest.fixture(params=[True, False], ids=["tokens", "texts"])
+def harness(address: str, request: pytest.FixtureRequest) -> Any:
+    module = pytest.importorskip("lm_eval.models.openai_completions")
+    how = {"tokenizer": str(shared_run().path / "model"), "max_length": 48, "tokenized_requests": request.param}
+    return module.LocalCompletionsAPI(base_url=f"{address}/completions", model="run", batch_size=2, **how)
+
+
+def test_the_harness_gets_transformers_log_probabilities(harness: Any) -> None:
+    from lm_eval.api.instance import Instance
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = shared_run().path / "model"
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(folder),
+    )
+
+    def sum_nats(before: list[int], ids: list[int]) -> float:
+        with torch.no_grad():
+            found = model(torch.tensor([before + ids])[:, :-1]).logits[0].log_softmax(-1)[-len(ids) :]
+        return float(found.gather(1, torch.tensor(ids)[:, None]).sum())
+
+    def ask(kind: str, *arguments: tuple[Any, ...]) -> list[Any]:
+        asked = [Instance(request_type=kind, doc={}, arguments=each, idx=0) for each in arguments]
+        return list(getattr(harness, kind)(asked))
+
+    pairs = [(PROMPT, " we desire increase"), ("Thou", " art"), ("When forty winters", " shall besiege thy brow,\n")]
+    for (before, after), (found, _) in zip(pairs, ask("loglikelihood", *pairs), strict=True):
+        ids = tokenizer(before)["input_ids"]
+        assert found == pytest.approx(sum_nats(ids, tokenizer(before + after)["input_ids"][len(ids) :]), abs=1e-4)
+    [rolling] = ask("loglikelihood_rolling", ("Thou art more lovely and more temperate:",))
+    whole = tokenizer("Thou art more lovely and more temperate:")["input_ids"]
+    assert rolling == pytest.approx(sum_nats([tokenizer.eos_token_id], whole), abs=1e-4)
+    written = ask("generate_until", (PROMPT, {"until": ["\n\n"], "max_gen_toks": 12, "do_sample": False}))
+    [text] = shared_run().write(PROMPT, length=12, temperature=0, stop_at="document")
+    assert written == [text.split("\n\n")[0]]
