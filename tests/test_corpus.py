@@ -213,3 +213,12 @@ def test_a_text_without_line_breaks_is_told_that_it_has_none(tmp_path: Path) -> 
     assert not note((paragraph + "\n\n") * 20)
     assert not note(paragraph * 20 + "\n\n" + (paragraph + "\n") * 20)  # one long paragraph
     assert not note(paragraph * 3)  # a short text
+
+
+def test_a_folder_of_programs_is_told_the_pattern_that_reads_them(write: Write, tmp_path: Path) -> None:
+    for name in ("a.py", "b.py", "c.js"):
+        write(name, "x = 1\n" * 1_000)
+    with pytest.raises(TextNotFound) as error:
+        read_corpus([str(tmp_path)], ReadSettings())
+    assert error.value.hint.endswith(f'or all of them: "{tmp_path}/**/*.py".')
+    assert [one.name for one in read_corpus([f"{tmp_path}/**/*.py"], ReadSettings()).documents] == ["a.py", "b.py"]

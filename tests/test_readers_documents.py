@@ -312,3 +312,13 @@ def test_a_document_that_expands_far_beyond_its_size_is_refused_at_once(
 def test_elements_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TextUnreadable, match="nested"):
         read(tmp_path, make_docx("<w:p>" * 5_000 + "</w:p>" * 5_000))
+
+
+def test_a_line_that_is_drawn_in_rtf_counts_for_nothing_and_a_text_box_shows_its_text(tmp_path: Path) -> None:
+    shape = r"{\shp{\*\shpinst\shpleft0{\sp{\sn shapeType}{\sv 1}}{\sp{\sn lineColor}{\sv 0}}%s}}"
+    line, box = shape % "", shape % r"{\shptxt A box.}"
+    body = rf"{{\rtf1\ansi One.\par {line}\par Two.\par {box}\par Three.\par}}"
+    corpus = read(tmp_path, body.encode(), "x.rtf")
+    assert str(corpus.documents[0].text).split() == ["One.", "Two.", "Three."]
+    (dropped,) = corpus.documents[0].receipt.dropped
+    assert (dropped.what, dropped.count, dropped.example) == ("text boxes", 1, "A box.")

@@ -65,7 +65,12 @@ def test_each_record_is_a_document(name: str, write: Write) -> None:
     path = write(name, FILES[name])
     assert read_texts(path) == EXPECTED
     (file,) = read(path).files
-    assert file.n_documents == 5 and (file.title == "Day 0") == (name.startswith(("posts", "nested", "semi", "tabs")))
+    assert file.n_documents == 5
+
+
+def test_a_file_has_the_title_of_its_only_record_and_none_of_several(write: Write) -> None:
+    assert read(write("one.jsonl", make_lines(POSTS[0]))).files[0].title == "Day 0"
+    assert read(write("posts.jsonl", make_lines(*POSTS))).files[0].title == ""
 
 
 def test_the_receipt_says_which_field_it_was(write: Write) -> None:

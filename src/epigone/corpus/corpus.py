@@ -701,22 +701,23 @@ class _Reading:
         )
         furniture = DropLog()  # apart, since the cache keeps what the reader has left out
         receipt = self._start_receipt(furniture if known.name in WITH_PAGES else None, hashes=False)
-        texts, first = list[tuple[Text, str]](), None
+        texts, shared = list[tuple[Text, str]](), None
         found = parse_cache.parse(known, file, context, sha256) if self.caches else known.read(file, context)
         for parsed in found:
-            first = first or (parsed.title, parsed.author, parsed.date)
+            about = (parsed.title, parsed.author, parsed.date)
+            shared = about if shared is None else _keep_equal(shared, about)
             if text := self._clean(parsed.text, receipt):
                 texts.append((text, to_valid(parsed.author)))
         self.progress.add(n_bytes)
         self.speakers.add(speakers)
         self._need_speakers(source, known.title, speakers)
-        if first is None or not texts:
+        if shared is None or not texts:
             what = f"{source.name} is {known.title} with no text in it."
             raise TextTooShort(what, hint="Give a file with text in it.")
         decoded = context.decoded[0] if context.decoded else None
         for part in furniture.list():
             context.drops.add_counted(part)
-        title, author, date = first
+        title, author, date = shared
         finished = receipt.finish(
             source.name,
             source.find_address(),
@@ -805,6 +806,12 @@ class _Reading:
     def _start_receipt(self, drops: DropLog | None, *, hashes: bool = True) -> ReceiptBuilder:
         cleaner = None if self.settings.keep_boilerplate else GutenbergCleaner()
         return ReceiptBuilder(cleaner, drops if self.settings.furniture == "drop" else None, hashes=hashes)
+
+
+def _keep_equal(about: tuple[str, str, str], other: tuple[str, str, str]) -> tuple[str, str, str]:
+    """Title, author and date that two documents of a file share: the first post's title is not the blog's."""
+    title, author, date = (one if one == same else "" for one, same in zip(about, other, strict=True))
+    return title, author, date
 
 
 def _hash(file: BinaryIO, start: int, end: int) -> str:

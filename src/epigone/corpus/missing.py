@@ -173,6 +173,13 @@ def _may_be_text(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES or path.is_dir()
 
 
+def _find_pattern(folder: str, names: Sequence[str]) -> str:
+    """A pattern for the programs in a folder, to be given instead of it; empty if most of its files are none."""
+    programs = Counter(PurePosixPath(name).suffix for name in names if _find_kind(name) == "program files")
+    suffix = programs.most_common(1)[0][0] if programs.total() > len(names) / 2 else ""
+    return f'"{folder.rstrip("/")}/**/*{suffix}"' if suffix else ""
+
+
 def explain_folder(folder: str, names: Sequence[str]) -> TextNotFound:
     """The error for a folder that has files and no text."""
     if not names:
@@ -184,7 +191,8 @@ def explain_folder(folder: str, names: Sequence[str]) -> TextNotFound:
     other = next((name for name in names if _find_kind(name) not in KINDS), "")
     if not advice:
         read = ", ".join((*sorted(filter(None, PLAIN_SUFFIXES)), ".md, .docx, .epub, .html and others"))
-        example = f", for example {other}" if other else ""
+        pattern = _find_pattern(folder, names)
+        example = f", for example {other}" if other else f", or all of them: {pattern}" if pattern else ""
         advice = f"Texts end in {read}. To read another file as text, name it itself{example}."
     return TextNotFound(f"The folder {folder} has no text in it, only {shown}.", hint=advice)
 

@@ -239,7 +239,7 @@ def _make_document(record: Record, fields: Fields, context: ReadContext, *, is_f
     if not is_wanted:
         return None
     text = "\n\n".join(found) + "\n"
-    if not is_first:  # the receipt has the title of the first one
+    if not is_first:  # of several the receipt has no title
         return ParsedDocument(text=text, author=author)
     return ParsedDocument(
         text=text,

@@ -15,6 +15,7 @@ from epigone.corpus.readers.reader import Beginning, Format, ParsedDocument, Rea
 TOKEN = re.compile(
     rb"\\([a-zA-Z]{1,32})(-?[0-9]{1,9})? ?|\\'([0-9a-fA-F]{2})|\\([^a-zA-Z'])|([{}])|[\r\n]+|([^\\{}\r\n]+)|\\'?", re.S
 )
+TEXT_BOXES = "text boxes"
 SKIPPED = {
     "fonttbl": "",
     "colortbl": "",
@@ -29,7 +30,7 @@ SKIPPED = {
     "object": "images",
     "shppict": "images",
     "nonshppict": "",
-    "shp": "text boxes",
+    "shp": TEXT_BOXES,
     "header": "running heads",
     "headerl": "running heads",
     "headerr": "running heads",
@@ -202,8 +203,9 @@ class _Body:
         if inner.field_name and not self._group.field_name:
             self.about.setdefault(inner.field_name, " ".join("".join(self._skipped_text).split())[:200])
         if inner.skipped is not None and self._group.skipped is None:
-            if inner.skipped:
-                self.context.drops.add(inner.skipped, "".join(self._skipped_text))
+            text = "".join(self._skipped_text)
+            if inner.skipped and (text.strip() or inner.skipped != TEXT_BOXES):  # a line that was drawn has no text
+                self.context.drops.add(inner.skipped, text)
             self._in_fonts, self._skipped_text = False, []
         if self._group.skipped is None:
             self.paragraphs.set_italic(self._group.italic)
@@ -221,6 +223,8 @@ class _Body:
         self._flush()
         if word in ABOUT and self._group.skipped == "" and not self._group.field_name:
             self._group.field_name, self._skipped_text = word, []
+        elif word == "sp" and self._group.skipped:
+            self._group.skipped = ""  # a property of a shape, not its text
         elif word in SKIPPED or self._is_optional:
             self._in_fonts |= word == "fonttbl" and self._group.skipped is None
             if self._group.skipped is None:
@@ -332,7 +336,8 @@ class _Body:
 
     def _add_text(self, text: str) -> None:
         if self._group.skipped is not None:
-            self._skipped_text.append(text)
+            if self._group.skipped or self._group.field_name:
+                self._skipped_text.append(text)
         elif self._group.hidden or self._group.deleted:
             self.context.drops.add("hidden parts" if self._group.hidden else "deleted text", text)
         else:
