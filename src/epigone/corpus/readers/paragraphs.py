@@ -89,33 +89,29 @@ class Skipper:
 
     def __init__(self, context: ReadContext) -> None:
         self.context = context
-        self._what, self._depth = "", 0
+        self._what, self.depth = "", 0
+        """How many elements are open that are left out."""
         self._text: list[str] = []
-
-    @property
-    def is_on(self) -> bool:
-        """Whether something is being left out."""
-        return self._depth > 0
 
     def start(self, what: str | None) -> bool:
         """An element begins that is left out as `what` ("" is not counted), or None. True if it is left out."""
-        if self._depth:
-            self._depth += 1
+        if self.depth:
+            self.depth += 1
         elif what is not None:
-            self._what, self._depth, self._text = what, 1, []
-        return self._depth > 0
+            self._what, self.depth, self._text = what, 1, []
+        return self.depth > 0
 
     def end(self) -> bool:
         """An element ends; True if it was left out."""
-        if not self._depth:
+        if not self.depth:
             return False
-        self._depth -= 1
-        if not self._depth and self._what:
+        self.depth -= 1
+        if not self.depth and self._what:
             self.context.drops.add(self._what, "".join(self._text))
         return True
 
     def data(self, text: str) -> bool:
         """Characters; True if they are left out."""
-        if self._depth:
+        if self.depth:
             self._text.append(text)
-        return self._depth > 0
+        return self.depth > 0

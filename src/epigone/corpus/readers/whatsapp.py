@@ -100,7 +100,7 @@ WAITING = re.compile(
     r"[^\n]{0,80}",
     re.I,
 )
-ABOUT = re.compile("|".join(f"(?:{each.pattern})" for each in (DELETED, WAITING, CALL)), re.I)
+ABOUT = re.compile("|".join(f"(?:{each.pattern})" for each in (OMITTED, DELETED, WAITING, CALL)), re.I)
 """Any of these, to look once."""
 EDITED = re.compile(
     r"[ \n]*\u200e?<(?:this message was edited|diese nachricht wurde bearbeitet|ce message a été modifié"
@@ -200,6 +200,8 @@ class _Reader:
     _name: str | None = None
     """Of its speaker; None if it is a notice."""
     _day: str = ""
+    _names: dict[str, str | None] = field(default_factory=dict)
+    """Of speakers, by what stands before the colon; None where it is not a name."""
 
     def add(self, line: str) -> None:
         """The next line."""
@@ -208,10 +210,14 @@ class _Reader:
             return
         self._end()
         self._day = found["day"]
-        rest = line[found.end() :]
-        named = NAMED.match(rest)
-        self._name = clean_name(named["name"]) if named and not QUOTED.search(named["name"]) else None
-        self._lines = [rest[named.end() :] if named and self._name is not None else rest]
+        named = NAMED.match(line, found.end())
+        self._name = self._find_name(named["name"]) if named else None
+        self._lines = [line[named.end() if named and self._name is not None else found.end() :]]
+
+    def _find_name(self, shown: str) -> str | None:
+        if shown not in self._names:
+            self._names[shown] = None if QUOTED.search(shown) else clean_name(shown)
+        return self._names[shown]
 
     def finish(self) -> list[Message]:
         """The messages, after the last line."""
@@ -274,10 +280,12 @@ def _classify(plain: str) -> str:
         return "media"
     if plain.startswith("<") and PLACEHOLDER.fullmatch(plain) and (" " in plain.strip("<> ") or not plain.isascii()):
         return "media"
-    if OMITTED.fullmatch(plain) or ("://" in plain and PLACE.fullmatch(plain)):
+    if "://" in plain and PLACE.fullmatch(plain):
         return "media"
     if not ABOUT.match(plain):
         return ""
+    if OMITTED.fullmatch(plain):
+        return "media"
     if DELETED.fullmatch(plain):
         return "deleted messages"
     if WAITING.fullmatch(plain):

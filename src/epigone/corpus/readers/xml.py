@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html.entities
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import BinaryIO, Protocol
 from xml.parsers import expat
 
@@ -61,9 +61,12 @@ class XmlDamaged(ValueError):
     """A part is not XML. Its text says where."""
 
 
-def parse_xml(pieces: Iterable[bytes], handler: Handler, limits: Limits) -> None:
-    """Tell `handler` of everything in a part. Raises XmlDamaged, or TextUnreadable for what is beyond the limits."""
-    _Parser(handler, limits).parse(pieces)
+def parse_xml(pieces: Iterable[bytes], handler: Handler, limits: Limits, wanted: Container[str] | None = None) -> None:
+    """Tell `handler` of everything in a part. Raises XmlDamaged, or TextUnreadable for what is beyond the limits.
+
+    `wanted`: the only elements whose beginnings and ends it is told of.
+    """
+    _Parser(handler, limits, wanted).parse(pieces)
 
 
 def parse_file(file: BinaryIO, handler: Handler, context: ReadContext) -> None:
@@ -90,8 +93,8 @@ NAMES = _Names()
 
 
 class _Parser:
-    def __init__(self, handler: Handler, limits: Limits) -> None:
-        self.handler, self.limits, self.depth = handler, limits, 0
+    def __init__(self, handler: Handler, limits: Limits, wanted: Container[str] | None) -> None:
+        self.handler, self.limits, self.wanted, self.depth = handler, limits, wanted, 0
         self._tell_start, self._tell_end, self._names = handler.start, handler.end, NAMES
         self._parser = parser = expat.ParserCreate(namespace_separator=" ")
         parser.buffer_text = True
@@ -126,11 +129,15 @@ class _Parser:
         if self.depth > DEEPEST_ELEMENTS:
             self.limits.check_depth(self.depth)
         names = self._names
-        self._tell_start(names[name], {names[key]: value for key, value in attributes.items()} if attributes else {})
+        tag = names[name]
+        if self.wanted is None or tag in self.wanted:
+            self._tell_start(tag, {names[key]: value for key, value in attributes.items()} if attributes else {})
 
     def _end(self, name: str) -> None:
         self.depth -= 1
-        self._tell_end(self._names[name])
+        tag = self._names[name]
+        if self.wanted is None or tag in self.wanted:
+            self._tell_end(tag)
 
     def _check_doctype(self, name: str, system: str | None, public: str | None, has_subset: int) -> None:
         if has_subset:
