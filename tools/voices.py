@@ -276,12 +276,17 @@ def add_tokens(model: GPT2LMHeadModel, count: int, like: int) -> None:
     embeddings[size:] = embeddings[like]
 
 
+def cut_blocks(text: str, tokenizer: BPETokenizer) -> Batch:
+    """What a model reads of a text, in blocks that do not overlap, and what comes next."""
+    ids = torch.tensor([tokenizer.end_of_text_id, *encode(text, tokenizer)])
+    n = (len(ids) - 1) // BLOCK * BLOCK
+    return ids[:n].view(-1, BLOCK).clone(), ids[1 : n + 1].view(-1, BLOCK)
+
+
 @torch.inference_mode()
 def measure_bits(model: GPT2LMHeadModel, tokenizer: BPETokenizer, text: str, voice: int | None = None) -> float:
     """Bits per byte in blocks that do not overlap; `voice` takes the place of the first token of each."""
-    ids = torch.tensor([tokenizer.end_of_text_id, *encode(text, tokenizer)])
-    n = (len(ids) - 1) // BLOCK * BLOCK
-    inputs, targets = ids[:n].view(-1, BLOCK).clone(), ids[1 : n + 1].view(-1, BLOCK)
+    inputs, targets = cut_blocks(text, tokenizer)
     if voice is not None:
         inputs[:, 0] = voice
     nats = 0.0
