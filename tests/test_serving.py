@@ -240,6 +240,7 @@ WRONG = [
     ({"top_p": 1.1}, "top_p"),
     ({"logprobs": 21}, "logprobs"),
     ({"suffix": "end"}, "suffix"),
+    ({"messages": [{"role": "user", "content": "hello"}]}, "messages"),
     ({"stop": ["x"] * 17}, "stop"),
     ({"logit_bias": {"x": 1}}, "logit_bias"),
     ({"logit_bias": {"99999999": 1}}, "logit_bias"),
@@ -277,6 +278,12 @@ def test_models_are_listed(client: TestClient) -> None:
 def test_a_text_may_be_longer_than_the_context(client: TestClient) -> None:
     written = shared_run().write(PROMPT * 30, length=90, seed=1, stop_at="anywhere")
     assert list_texts(complete(client, PROMPT * 30, max_tokens=90, seed=1, stop_at="anywhere")) == written
+
+
+def test_with_a_seed_of_minus_one_another_is_chosen_each_time(client: TestClient) -> None:
+    """Programs for many servers send it when none was chosen: two answers that are alike would be an accident."""
+    seeds = {complete(client, PROMPT, max_tokens=1, seed=-1)["choices"][0]["seed"] for _ in range(2)}
+    assert len(seeds) == 2 and 2**32 - 1 not in seeds
 
 
 def test_the_same_seed_gives_the_same_text_beside_other_requests(client: TestClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -462,7 +463,7 @@ async def _score(service: Service, query: ScoreQuery) -> dict[str, Any]:
         "model": model.served.name,
         "nats": nats,
         "loss": nats / len(ids),
-        "bits_per_byte": nats / 0.6931471805599453 / n_bytes,
+        "bits_per_byte": nats / math.log(2) / n_bytes,
         "logprobs": describe_tokens(model, tokens, query.logprobs),
         "token_ids": ids,
         "usage": {"prompt_tokens": len(ids), "completion_tokens": 0, "total_tokens": len(ids)},

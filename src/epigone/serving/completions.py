@@ -23,7 +23,7 @@ from epigone.run import open_run
 from epigone.serving.answers import ApiError, clip, encode_event, encode_json, translate
 from epigone.serving.engine import Engine, Task, TextStep
 from epigone.serving.library import LoadedModel, make_seed
-from epigone.serving.schemas import CompletionQuery
+from epigone.serving.schemas import ANY_SEED, CompletionQuery
 from epigone.tokens.tokenizer import encode
 
 LONGEST_NGRAM_PROMPT = 4_096
@@ -156,7 +156,7 @@ class Completion:
         """
         self.query, self.model, self.deadline = query, model, deadline
         self.id, self.created = f"cmpl-{token_hex(12)}", int(time.time())
-        seed = make_seed() if query.seed is None else query.seed % 2**32
+        seed = make_seed() if query.seed is None or query.seed == ANY_SEED else query.seed % 2**32
         self.settings = query.make_settings(seed, plain=plain)
         try:
             self.prompts = [self._read_prompt(prompt) for prompt in query.prompts]

@@ -22,6 +22,8 @@ MOST_LIKELIEST = 20
 MOST_BIASES = 1024
 MOST_MIXED = 4
 LEAST_TOP_P = 1e-9
+ANY_SEED = -1
+"""As in llama.cpp and vLLM: the same as no seed. Programs for many servers send it unless told otherwise."""
 MOST_DEPTH = 64
 NAME_CHARACTERS = 256
 TEXT_CHARACTERS = 200_000
@@ -96,9 +98,11 @@ class CompletionQuery(Query):
     stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] = Field(default_factory=list)
     """End a text before this string, or before any of these."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64), Integer] | None = None
-    """Seed of all random numbers, modulo 2^32; the same seed gives the same text. Chosen at random if absent."""
+    """Seed of all random numbers, modulo 2^32; the same seed gives the same text. Chosen at random if absent or -1."""
     suffix: Annotated[str, Field(max_length=0)] = ""
     """These models cannot fill in."""
+    messages: Annotated[list[Any], Field(max_length=0)] = Field(default_factory=list)
+    """These models hold no conversation."""
 
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     """0 always takes the likeliest token. Without it: the value tuned for the model."""
@@ -277,6 +281,12 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
+IMPOSSIBLE = {
+    "suffix": "these models cannot fill in",
+    "messages": "these models continue a text and hold no conversation; send a prompt",
+}
+
+
 def _explain(error: ValidationError) -> ApiError:
     """pydantic's first error as one of ours; the same field may have one error for each of its types."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -285,8 +295,8 @@ def _explain(error: ValidationError) -> ApiError:
         name, _, message = message.partition(": ")
         return ApiError(400, f"{name} {message}.", param=name)
     name = str(first["loc"][0])
-    if name == "suffix":
-        message = "is not possible: these models cannot fill in"
+    if name in IMPOSSIBLE:
+        message = f"is not possible: {IMPOSSIBLE[name]}"
     elif first["type"] == "missing":
         message = "is missing"
     else:

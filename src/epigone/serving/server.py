@@ -162,6 +162,8 @@ class Server(uvicorn.Server):
         )
         self.service: Service = app.state.service
         self._drain_seconds = drain_seconds
+        self._asked = False
+        """Whether it has been asked to end."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -183,8 +185,6 @@ class Server(uvicorn.Server):
         if self.should_exit and sig == signal.SIGTERM and self._asked:
             self.force_exit = True
         self._asked = True
-
-    _asked = False
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what is in progress in time."""
