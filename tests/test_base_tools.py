@@ -313,3 +313,9 @@ def test_words_of_several_documents_are_listed(tmp_path: Path) -> None:
     shared.write_text("oil\nthe\nwhale")
     bundle.write_words(documents, place)
     assert not (place / "words.txt").exists() and read_words(place) == ("oil", "the", "whale")
+
+
+def test_a_short_word_is_listed_if_it_is_common_by_itself(tmp_path: Path) -> None:
+    common, rare = ["We'll see it: a TV, the 4th n, e.g. x, in-or-ut"] * 20, ["pqr uv"] * 5
+    bundle.write_words([*common, *rare, *["longer"] * 6_000], tmp_path)
+    assert read_words(tmp_path) == ("a", "it", "ll", "longer", "see", "the", "we")

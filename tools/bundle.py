@@ -33,6 +33,13 @@ WEIGHTS, POSITIONS = "model.safetensors", "transformer.wpe.weight"
 PARTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", WEIGHTS)
 FEWEST_DOCUMENTS, LONGEST_WORD = 5, 30
 """Of the documents that a word has to be in, and letters."""
+SHARES_FOR_SHORT = {1: 1.0, 2: 0.003, 3: 0.001}
+"""Of the documents, in which so few letters have to stand by themselves: in five of 20,000 nearly every pair of letters
+does, as an abbreviation, a variable or a part of a formula."""
+PARTS_OF_WORDS = frozenset(("a", "d", "i", "ll", "m", "o", "re", "s", "t", "ve"))
+"""Short words, and what follows an apostrophe, that are known anyway."""
+SHORT_WORD = re.compile(r"(?<![\w'’.&/@-])([A-Z]?[a-z]{1,2}|[a-z]{3})(?![\w.&/@-])", re.ASCII)
+"""One to three letters by themselves, not all capitals, and no part of an abbreviation, an address or a number."""
 JUDGED = 25_000
 """Characters: half of what a tuned model writes to be judged."""
 STARTS = ("", "\n")
@@ -153,13 +160,25 @@ def write_words(documents: Iterable[str], place: Path) -> None:
 
     They go into the base's folder unless the list beside it, which serves the other bases, has the same.
     """
-    counts = Counter(word for text in documents for word in list_words(text) if len(word) <= LONGEST_WORD)
-    words = sorted(word for word, n_documents in counts.items() if n_documents >= FEWEST_DOCUMENTS)
+    counts, short = Counter[str](), Counter[str]()
+    n_texts = 0
+    for text in documents:
+        n_texts += 1
+        counts.update(word for word in list_words(text) if len(word) <= LONGEST_WORD)
+        short.update(set(map(str.casefold, SHORT_WORD.findall(text))))
+    words = sorted(word for word in counts if is_common(word, counts[word], short[word], n_texts))
     content, shared = "\n".join(words).encode(), place.parent / WORDS
     if shared.exists() and shared.read_bytes() == content:
         (place / WORDS).unlink(missing_ok=True)
     else:
         write_bytes(place / WORDS, content)
+
+
+def is_common(word: str, n_documents: int, n_alone: int, n_texts: int) -> bool:
+    """Whether a case-folded word that is in so many of the texts, in `n_alone` of them by itself, is to be known."""
+    if word.isascii() and len(word) in SHARES_FOR_SHORT and word not in PARTS_OF_WORDS:
+        return n_alone >= max(FEWEST_DOCUMENTS, SHARES_FOR_SHORT[len(word)] * n_texts)
+    return n_documents >= FEWEST_DOCUMENTS
 
 
 def write_untouched(place: Path) -> None:
