@@ -259,6 +259,11 @@ def test_time_grows_with_length_only(part: str, count: int) -> None:
     assert twice < 4 * once + 0.2 and twice < 3
 
 
+def test_a_line_of_many_signs_below_contents_takes_no_longer() -> None:
+    contents = "CONTENTS\n\nI. One 1\nII. Two 2\n\n"
+    assert measure(f"{contents}{'-->' * 600}a\n\nI. One\n\nIt rained.\n\nII. Two\n\nIt stopped.\n") < 1
+
+
 def test_a_long_text_is_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = make_prose(300)
     text = put_on_pages(lines, lambda n, page: [*page, "", str(n), ""])

@@ -40,7 +40,9 @@ NUMBER = re.compile(
     re.I,
 )
 WEAK = re.compile(
-    r"\W*(?:page|pages|chapter|chap|part|book|letter|no|to face p(?:age)?|facing page|[ivxlcdm]+|\d+)?\W*\d*\W*", re.I
+    r"\W*+(?:(?:page|pages|chapter|chap|part|book|letter|no|to face p(?:age)?|facing page|[ivxlcdm]++|\d++)\W*+)?"
+    r"(?:\d++\W*+)?",
+    re.I,
 )
 NO_LETTERS = re.compile(r"[\W_]+")
 SIGNS = {code: None for code in range(128) if not chr(code).isalnum()}
