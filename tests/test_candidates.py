@@ -66,9 +66,10 @@ def test_the_reason_is_one_line_with_the_figures() -> None:
 
 def test_the_best_is_one_of_the_texts_that_the_seeds_give() -> None:
     how = {"length": 30, "temperature": 1.2, "seed": 5}
-    alone = shared_run().write("The ", count=6, **how)
+    alone = shared_run().write("The ", count=6, **how | {"seed": 15})
     first, second = shared_run().write("The ", count=2, best_of=3, **how)
     assert first in alone[:3] and second in alone[3:]
+    assert shared_run().write("The ", best_of=3, **how | {"seed": 6}) == [second]  # the next seed, none of the same
     with pytest.raises(SettingsError, match="known at the end"):
         next(iter(shared_run().stream("The ", best_of=2)))
 
@@ -79,7 +80,7 @@ def test_json_has_all_scores_and_the_screen_the_reason(tmp_path: Path) -> None:
     (text,) = json.loads(shown.out)["texts"]
     scores = [candidate["score"] for candidate in text["candidates"]]
     assert len(scores) == 3 and scores == sorted(scores, reverse=True)
-    assert text["text"] == text["candidates"][0]["text"] and text["seed"] in (5, 6, 7)
+    assert text["text"] == text["candidates"][0]["text"] and text["seed"] in (15, 16, 17)
     plain = command(*asked)
     assert plain.out == text["text"] + "\n" and "Best of 3: " in plain.err
     out = tmp_path / "a.jsonl"
@@ -87,7 +88,7 @@ def test_json_has_all_scores_and_the_screen_the_reason(tmp_path: Path) -> None:
         assert command(*asked, "--count", str(count), "--out", out).code == 0
     first, second = (json.loads(line) for line in out.read_text("utf-8").splitlines())
     assert {name: first[name] for name in text} == text and "settings" in first
-    assert second["seed"] in (8, 9, 10) and len(second["candidates"]) == 3
+    assert second["seed"] in (18, 19, 20) and len(second["candidates"]) == 3
 
 
 def test_best_of_needs_a_run_and_whole_texts() -> None:

@@ -155,7 +155,8 @@ class Run:
     ) -> Iterator[BestText]:
         """For each text from number `first` on the best of `settings.best_of` candidates, with all their scores.
 
-        Candidate k of text n is drawn with seed + n * best_of + k. Raises what `write` does.
+        Candidate k of text n is drawn with (seed + n) * best_of + k, so that no two seeds share one.
+        Raises what `write` does.
         """
         if self.best is None:
             raise no_model_yet(self.path)
@@ -163,7 +164,7 @@ class Run:
             raise SettingsError("--best-of is the nearest to one author, and --mix is of several.", hint=ONE_OF_TWO)
         generator, ranking, n_each = self.open_generator(settings), None, settings.best_of
         for number in range(first, settings.count):
-            seed = (settings.seed + number * n_each) % 2**32
+            seed = (settings.seed + number) * n_each % 2**32
             asked = settings.model_copy(update={"count": n_each, "seed": seed})
 
             def report(n_done: int, n_most: int, number: int = number) -> None:

@@ -237,7 +237,7 @@ class TextSettings(ReadSettings):
     """
     split: Literal["auto", "spread", "tail", "documents"] = "auto"
     """What is held out. "spread": several passages across each file. "tail": the end of the text. "documents": whole
-    files. "auto": documents if there are ten files or more, otherwise spread."""
+    texts. "auto": documents if there are ten texts or more, otherwise spread."""
 
     base: str = "auto"
     """Model to start from: "modern" or "small" (included), "gpt2" or another GPT-2 on the Hugging Face Hub, a folder, a

@@ -112,7 +112,7 @@ def split_corpus(
         part = sum(len(corpus.documents[i].text) for i in chosen) / max(1, corpus.n_characters)
         if how == "documents" or share / 2 <= part <= share * 2:
             whole = [_whole(corpus, i) for i in chosen]
-            return _make_split(corpus, whole, "documents", f"whole files: {len(chosen):,} of {len(corpus.documents):,}")
+            return _make_split(corpus, whole, "documents", f"whole texts: {len(chosen):,} of {len(corpus.documents):,}")
     if how == "tail":
         return _make_split(corpus, _take_tail(corpus, share), "tail", "the end of the text")
     spans = _take_spread(corpus, share)

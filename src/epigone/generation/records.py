@@ -69,8 +69,8 @@ def count_written(out: Path, prompt: str, settings: WriteSettings) -> int:
         raise _not_records(out)
     asked = settings.model_copy(update={"count": 1})
     for number, line in enumerate(lines):
-        seeds = range(settings.seed + number * settings.best_of, settings.seed + (number + 1) * settings.best_of)
-        if (line.prompt, line.settings) != (prompt, asked) or line.seed not in seeds:
+        candidate = (line.seed - (settings.seed + number) * settings.best_of) % 2**32
+        if (line.prompt, line.settings) != (prompt, asked) or candidate >= settings.best_of:
             raise OutputError(
                 f"{out} contains texts that were written with other settings.", hint="Choose another name with --out."
             )
