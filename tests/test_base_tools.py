@@ -219,6 +219,25 @@ def test_a_copy_is_finished_beside_the_run_and_is_a_stock_model(data: Path, tmp_
     assert set(measured) == {"books", "fiction", "modern"} and 2 < measured["books"] < 9
 
 
+def test_the_mean_of_two_finished_models_is_a_finished_model(data: Path, tmp_path: Path) -> None:
+    asked = begin(data, tmp_path / "run")
+    go_on(asked, 2)
+    for name in ("first", "second"):
+        base.finish(base.open_run(asked.run, compile="off"), 0.02, tmp_path / name)
+    with torch.no_grad():
+        second = AutoModelForCausalLM.from_pretrained(tmp_path / "second")
+        second.transformer.ln_f.weight.fill_(3)
+        second.save_pretrained(tmp_path / "second")
+    base.average(tmp_path / "second", tmp_path / "first", data, tmp_path / "mean")
+    scales = [
+        AutoModelForCausalLM.from_pretrained(tmp_path / name).transformer.ln_f.weight for name in ("first", "mean")
+    ]
+    assert torch.allclose(scales[1], (scales[0] + 3) / 2, atol=0.02)
+    facts = [json.loads((tmp_path / name / "facts.json").read_text("utf-8")) for name in ("first", "mean")]
+    assert facts[1]["averaged_with"] == facts[0]["n_tokens"]
+    assert facts[1]["bits_per_byte"] == base.evaluate_model(tmp_path / "mean", data)
+
+
 def test_bits_per_byte_of_a_model_that_knows_nothing_are_those_of_a_uniform_guess(data: Path, tmp_path: Path) -> None:
     run = base.open_run(begin(data, tmp_path / "run").run, compile="off")
     for parameter in run.model.parameters():

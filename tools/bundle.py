@@ -69,7 +69,8 @@ shares 13 words in a row with a text that the project tests with.
 ## How it was made
 
 By `tools/base_texts.py` and `tools/base.py`: {tokens} tokens ({passes} passes), {hours} hours of one processor core, of
-which the last {decayed} steps with a falling rate. The table has the times when it was finished like this.
+which the last {decayed} steps with a falling rate.{averaged}
+The table has the times when it was finished like this.
 
 | tokens | core hours | held-out books, bits per byte | modern texts |
 | ---: | ---: | ---: | ---: |
@@ -222,6 +223,7 @@ def describe(asked: argparse.Namespace) -> str:
     config = json.loads((asked.model / "config.json").read_text("utf-8"))
     data = json.loads((Path(facts["settings"]["data"]) / "data.json").read_text("utf-8"))
     points = [json.loads(line) for line in asked.curve.read_text("utf-8").splitlines()]
+    earlier = facts.get("averaged_with")
     return CARD.format(
         name=asked.name,
         layers=config["n_layer"],
@@ -235,6 +237,7 @@ def describe(asked: argparse.Namespace) -> str:
         passes=round(facts["n_tokens"] / data["n_tokens"], 2),
         hours=round(facts["core_seconds"] / 3600, 1),
         decayed=f"{facts['step'] - facts['decayed_from_step']:,}",
+        averaged=f" The weights are the mean of these and of those after {earlier:,} tokens." if earlier else "",
         curve="\n".join(map(_describe_point, points[:: max(1, len(points) // 12)])),
         rows="\n".join(f"| {kind} | {value:.3f} |" for kind, value in facts["bits_per_byte"].items()),
         copies=describe_copying(BASES_FOLDER / asked.name, read_learned(asked.documents)),
