@@ -46,7 +46,7 @@ TASK = re.compile(r"([ \t]*(?:[-*+]|\d{1,9}[.)])[ \t]+)\[[ xX/-]\][ \t]+")
 CALLOUT = re.compile(r"[ \t]*\[![\w-]{1,30}(?:\|[^\]\n]{0,60})?\][+-]?[ \t]*")
 """The kind of a box, at the beginning of a quotation, in Obsidian and on GitHub."""
 BOX = re.compile(
-    r" {0,3}(?::{3,}[ \t]*\{?[.\w-]{0,30}\}?[ \t]*\[?([^\[\]\n]*)\]?"
+    r" {0,3}(?::{3,}+[ \t]*+\{?+[.\w-]{0,30}+\}?+[ \t]*+\[?+([^\[\]\n]*+)\]?+"
     r"|(?:!{3}|\?{3}\+?)[ \t]+[\w-]{1,30}(?:[ \t]+\"([^\"\n]*)\")?)[ \t]*$"
 )
 """The beginning and the end of one, in MkDocs and Docusaurus, and its title."""
@@ -71,7 +71,7 @@ EMOJI = re.compile(r":(?<!\S:)[a-z][a-z0-9_+-]{1,30}:(?!\S)")
 BLOCK_ID = re.compile(r"\^(?<=[ \t]\^)[A-Za-z0-9-]{4,40}$", re.M)
 AUTHORS = re.compile(r"^authors?[ \t]*[:=][ \t]*([^\n]*)((?:\n[ \t]*-[^\n]*|\n[ \t]+[^\n]*)*)", re.M | re.I)
 """Names in the same line, or in the lines under it, which are a list or have fields of their own."""
-NAME = re.compile(r"^[ \t]*(?:-[ \t]*)?(?:name[ \t]*:)?[ \t]*([^:\n]+)$", re.M | re.I)
+NAME = re.compile(r"^[ \t]*+(?:-[ \t]*+)?+(?:name[ \t]*+:)?[ \t]*+([^:\n]+)$", re.M | re.I)
 IMAGE = re.compile(rf"!\[([^\[\]\n]*(?:\[[^\[\]\n]*\][^\[\]\n]*){{0,4}})\]{ADDRESS}|!\[\[([^\[\]\n]+)\]\]")
 LINK = re.compile(rf"\[(?<!!\[)([^\[\]\n]*(?:\n[^\[\]\n]+)?)\]{ADDRESS}")
 WIKI = re.compile(r"\[\[(?:[^\[\]|\n]+\|)?([^\[\]|\n]+)\]\]")
