@@ -264,6 +264,10 @@ def test_a_line_of_many_signs_below_contents_takes_no_longer() -> None:
     assert measure(f"{contents}{'-->' * 600}a\n\nI. One\n\nIt rained.\n\nII. Two\n\nIt stopped.\n") < 1
 
 
+def test_many_lines_that_begin_alike_below_contents_take_no_longer() -> None:
+    assert measure("CONTENTS\n\nI. One 1\nII. Two 2\n\n" + "From a@b.c\n" * 16_000 + "\nII. Two\n\nIt rained.\n") < 3
+
+
 def test_a_long_text_is_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = make_prose(300)
     text = put_on_pages(lines, lambda n, page: [*page, "", str(n), ""])

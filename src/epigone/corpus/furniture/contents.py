@@ -55,7 +55,8 @@ RULE = re.compile(r"[\W_]*|\W*\d{1,4}\W*|\[.*\]|pg-\w+")
 LONGEST_LINE, LONGEST_HEADING = 110, 110
 KEY = 10
 """Letters by which headings are looked up."""
-MOST_LINES, MOST_LISTINGS = 1_500, 100
+MOST_LINES, MOST_LISTINGS, MOST_ALIKE = 1_500, 100, 500
+"""Of a table, tables of a text, and headings that begin alike: where more lines do, they are no headings."""
 FEWEST_ENTRIES = 3
 AT_END = 0.85
 """Of the lines: a table after these has its headings before it."""
@@ -115,8 +116,8 @@ def _index_headings(lines: Lines) -> dict[str, list[tuple[str, int]]]:
     for number, line in enumerate(lines.stripped):
         if line and len(line) <= LONGEST_HEADING and (not before or len(before) < 40):
             key = make_key(ILLUSTRATION.sub("", line))
-            if key:
-                found[key[:KEY]].append((key, number))
+            if key and len(alike := found[key[:KEY]]) < MOST_ALIKE:
+                alike.append((key, number))
         before = line
     return found
 
