@@ -55,6 +55,13 @@ def test_an_export_of_wordpress_gives_its_posts_and_nothing_else(tmp_path: Path)
     assert {part.what for part in file.dropped} == {"marks of pictures and players", "pictures and files", "drafts"}
 
 
+@pytest.mark.parametrize("year", ["99999999999", "0", "x"])
+def test_a_date_that_cannot_be_is_no_obstacle(year: str, tmp_path: Path) -> None:
+    item = make_item("It rained.").replace("2012", year)
+    corpus = read(tmp_path, f"<rss version='2.0' {NAMES}><channel>{item}</channel></rss>")
+    assert str(corpus.documents[0].text) == "It rained.\n"
+
+
 def test_a_feed_of_atom_is_read_as_markup_and_as_escaped_text(tmp_path: Path) -> None:
     page = '<div xmlns="http://www.w3.org/1999/xhtml"><p>A &lt; B &amp; <em>C</em>.</p><p>Next.</p></div>'
     entries = f"<entry><title>Hi</title><author><name>Ben</name></author><content type='xhtml'>{page}</content></entry>"

@@ -297,6 +297,24 @@ TWEETS = [
     {"tweet": {"id_str": "2", "full_text": "RT @b: no", "in_reply_to_status_id_str": "1"}},
 ]
 
+WORDPRESS = """<?xml version="1.0"?>
+<rss version="2.0" xmlns:content="http://purl.org/rss/1.0/modules/content/" xmlns:wp="http://wordpress.org/export/1.2/"
+ xmlns:dc="http://purl.org/dc/elements/1.1/"><channel><title>B</title><item><title>A &amp; b</title>
+<pubDate>Mon, 05 Mar 2012 10:11:12 +0000</pubDate><dc:creator>ann</dc:creator><description></description>
+<content:encoded><![CDATA[It <em>rained</em>.
+
+[gallery ids="1,2"]
+
+<!-- wp:paragraph --><p>And so on.</p><!-- /wp:paragraph -->]]></content:encoded><wp:status>publish</wp:status>
+<wp:post_type>post</wp:post_type><category domain="category"><![CDATA[x]]></category></item></channel></rss>"""
+ATOM = """<feed xmlns="http://www.w3.org/2005/Atom"><title>B</title><entry><title>One</title><author><name>Ben</name></author>
+<category scheme="http://schemas.google.com/g/2005#kind" term="http://schemas.google.com/blogger/2008/kind#post"/>
+<content type="html">&lt;p&gt;It &amp;amp; rained.&lt;/p&gt;</content></entry><entry><content type="xhtml">
+<div xmlns="http://www.w3.org/1999/xhtml"><p>A <em>b</em>.</p></div></content></entry></feed>"""
+PLAY = """<?xml version="1.0"?><!DOCTYPE PLAY SYSTEM "play.dtd">
+<PLAY><TITLE>Rain</TITLE><ACT><SCENE><STAGEDIR>A room.</STAGEDIR>
+<SPEECH><SPEAKER>ANN</SPEAKER><LINE>It rains.</LINE><LINE>All day &#8212; so.</LINE></SPEECH></SCENE></ACT></PLAY>"""
+
 
 def store(parts: Mapping[str, bytes]) -> bytes:
     """A zip archive with parts that are not compressed: in a tenth of the time that `zipfile` takes."""
@@ -348,6 +366,7 @@ def make_seeds() -> dict[str, tuple[tuple[str, bytes], ...]]:
         "rtf": (("a.rtf", RTF),),
         "fb2": (("a.fb2", FB2),),
         "html": (("a.html", PAGE),),
+        "xml": (("a.xml", WORDPRESS), ("feed.xml", ATOM), ("play.xml", PLAY)),
         "markdown": (("a.md", MARKDOWN),),
         "text": (
             ("a.txt", f"CONTENTS\n\nI. One 1\nII. Two 2\n\n[Illustration: x]\n\n12\n\n{MARKDOWN}[1] A note.\f\n\n" * 3),

@@ -141,6 +141,6 @@ class _Feed:
 
 def _find_date(fields: dict[str, str]) -> str:
     date = next((" ".join(fields[name].split()) for name in DATES if fields.get(name)), "")
-    with suppress(ValueError, TypeError, IndexError):
+    with suppress(ValueError, TypeError, IndexError, OverflowError):
         return parsedate_to_datetime(date).date().isoformat()
     return date[:10]
