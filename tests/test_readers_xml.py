@@ -56,7 +56,7 @@ def test_an_export_of_wordpress_gives_its_posts_and_nothing_else(tmp_path: Path)
 
 
 @pytest.mark.parametrize("year", ["99999999999", "0", "x"])
-def test_a_date_that_cannot_be_is_no_obstacle(year: str, tmp_path: Path) -> None:
+def test_an_impossible_date_is_left_as_it_is(year: str, tmp_path: Path) -> None:
     item = make_item("It rained.").replace("2012", year)
     corpus = read(tmp_path, f"<rss version='2.0' {NAMES}><channel>{item}</channel></rss>")
     assert str(corpus.documents[0].text) == "It rained.\n"

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import epigone
 from conftest import Reliability, keeping
 from epigone import Run, TrainSettings, WriteSettings
 from epigone.errors import OutOfMemory
-from epigone.model.decoder import FastState
+from epigone.model.decoder import FastDecoder, KVCache
 from epigone.pipeline import run_training
 from epigone.preparation import prepare
 from epigone.report.publish import read_report_data
@@ -162,15 +163,15 @@ def test_wherever_else_memory_runs_out_it_is_one_error(kind: str, monkeypatch: p
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """[texts that can be written at once, times that it was too many]."""
-    limits, step = [1_000, 0], FastState.step
+    limits, step = [1_000, 0], FastDecoder.step_caches
 
-    def step_or_fail(state: FastState, ids: torch.Tensor) -> torch.Tensor:
+    def step_or_fail(decoder: FastDecoder, caches: Sequence[KVCache], ids: torch.Tensor) -> torch.Tensor:
         if len(ids) > limits[0]:
             limits[1] += 1
             raise ERRORS["cuda"]()
-        return step(state, ids)
+        return step(decoder, caches, ids)
 
-    monkeypatch.setattr(FastState, "step", step_or_fail)
+    monkeypatch.setattr(FastDecoder, "step_caches", step_or_fail)
     return limits
 
 

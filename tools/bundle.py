@@ -167,7 +167,8 @@ def write_words(documents: Iterable[str], place: Path) -> None:
         n_texts += 1
         counts.update(word for word in list_words(text) if len(word) <= LONGEST_WORD)
         short.update(set(map(str.casefold, SHORT_WORD.findall(text))))
-    words = sorted(word for word in counts if is_common(word, counts[word], short[word], n_texts))
+    whole = (word for word in counts if list_words(word) == {word})  # not all are, once their capitals are small
+    words = sorted(word for word in whole if is_common(word, counts[word], short[word], n_texts))
     content, shared = "\n".join(words).encode(), place.parent / WORDS
     if shared.exists() and shared.read_bytes() == content:
         (place / WORDS).unlink(missing_ok=True)
