@@ -88,7 +88,8 @@ The table has the times when it was finished like this.
 
 ## Words
 
-`../words.txt` lists words that are in at least five of the documents. A run that started from this base writes these
+`../words.txt` lists words that are in at least five of the documents; of one to three letters only those that stand by
+themselves in more of them. A run that started from this base writes these
 words and those of its own text (`--words`).
 
 ## Sources and licences

@@ -129,14 +129,16 @@ class _Feed:
 
     def _read_page(self, source: str) -> str:
         """The text of a post, which is HTML, or WordPress's form of it, in which blank lines divide paragraphs."""
-        for found in SHORTCODE.findall(source):
-            self.context.drops.add("marks of pictures and players", found)
-        source = SHORTCODE.sub("", source)
+        source = SHORTCODE.sub(self._drop_shortcode, source)
         if not PARAGRAPH.search(source):
             source = "<p>" + re.sub(r"\n[ \t]*\n\s*", "<p>", source.strip()).replace("\n", "<br>")
         page, markup = parse_page(source, self.context.limits), MarkupText(self.context)
         markup.add_all(walk(page, None, lambda element: False))
         return join_blocks(markup.finish())
+
+    def _drop_shortcode(self, found: re.Match[str]) -> str:
+        self.context.drops.add("marks of pictures and players", found[0])
+        return ""
 
 
 def _find_date(fields: dict[str, str]) -> str:
