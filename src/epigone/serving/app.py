@@ -120,7 +120,11 @@ class Service:
 
     async def load(self, name: str, mix: Mapping[str, float] = MappingProxyType({})) -> LoadedModel:
         """The model of a name, in memory, with others mixed in by their names. Raises ApiError."""
-        return await self.work(lambda: self.library.load(*self.library.find_mixed(name, mix)))
+        return await self.work(self.load_here, name, mix)
+
+    def load_here(self, name: str, mix: Mapping[str, float]) -> LoadedModel:
+        """The same in the thread that calls this. Raises EpigoneError."""
+        return self.library.load(*self.library.find_mixed(name, mix))
 
     def close(self) -> None:
         """End all threads."""
@@ -334,7 +338,7 @@ async def complete(request: Request) -> Response:
 
 async def _prepare(service: Service, query: CompletionQuery) -> Completion:
     def prepare() -> Completion:  # in one go, as each change of threads takes a while
-        model = service.library.load(*service.library.find_mixed(query.model, query.mix))
+        model = service.load_here(query.model, query.mix)
         deadline = time.monotonic() + service.limits.seconds
         return Completion(query, model, plain=service.plain, deadline=deadline)
 
