@@ -515,6 +515,11 @@ def test_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert receipt.validation.n_characters < 2_000
 
 
+def test_of_a_text_of_unknown_size_some_is_held_out(tmp_path: Path) -> None:
+    receipt = prepare_small(tmp_path / "out", "sample:sonnets").receipt
+    assert 0.05 < receipt.validation.n_characters / receipt.n_characters < 0.2
+
+
 def test_prepare_texts_is_the_command(tmp_path: Path) -> None:
     asked = TrainSettings(base="none", vocab_size=300)
     found = preparation.prepare_texts([str(write_sonnets(tmp_path, 9_000))], asked, tmp_path / "out", n_workers=1)

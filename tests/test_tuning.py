@@ -12,7 +12,14 @@ import pytest
 from epigone import WriteSettings
 from epigone.evaluation import sample_checks
 from epigone.evaluation.repetition import AuthorRange, Repetition
-from epigone.evaluation.sample_checks import LEAST_REPEATED, TEMPERATURES, TemperatureChoice, choose_temperature
+from epigone.evaluation.sample_checks import (
+    COOLEST,
+    HOTTEST,
+    LEAST_REPEATED,
+    TEMPERATURES,
+    TemperatureChoice,
+    choose_temperature,
+)
 from epigone.hardware import find_hardware
 from epigone.model.decoder import open_decoder
 from epigone.model.weights import keep_temperature, read_temperature
@@ -49,7 +56,7 @@ def choose(folder: RunFolder, held_out: str) -> TemperatureChoice | None:
 
 @pytest.mark.parametrize(
     ("dull_below", "repeats_below", "chosen"),
-    [(0.84, 0.0, 0.85), (0.6, 0.0, 0.6), (0.6, 0.97, 1.0), (0.0, 0.0, TEMPERATURES[0]), (9.0, 0.0, TEMPERATURES[-1])],
+    [(0.84, 0.0, 0.84), (0.7, 0.0, 0.7), (0.6, 0.97, 0.97), (0.0, 0.0, COOLEST), (9.0, 0.0, HOTTEST)],
 )
 def test_the_lowest_temperature_in_the_authors_range_is_found(
     monkeypatch: pytest.MonkeyPatch, dull_below: float, repeats_below: float, chosen: float

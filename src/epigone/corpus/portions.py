@@ -116,7 +116,8 @@ def _divide_source(source: Source, settings: ReadSettings, n_bytes: int) -> list
     place = source.key if source.path is None else str(source.path.absolute())
     if source.path is None and source.opener is not None and not is_stored(place):
         raise TextUnreadable(f"{source.name} cannot be divided between processes.", hint="Save it in a file.")
-    whole = Piece(place=place, name=source.name, n_bytes=source.n_bytes, named=source.named, listed=source.listed)
+    size = source.n_bytes or _count_bytes(source)
+    whole = Piece(place=place, name=source.name, n_bytes=size, named=source.named, listed=source.listed)
     if source.n_bytes <= n_bytes * 3 // 2:
         return [whole]
     with source.open() as file:
@@ -142,6 +143,11 @@ def _divide_source(source: Source, settings: ReadSettings, n_bytes: int) -> list
         )
         for number in range(count)
     ]
+
+
+def _count_bytes(source: Source) -> int:
+    """The size of a text that has to be read for it: one at an address, or that comes with the package."""
+    return 0 if source.path is not None else len(source.read())
 
 
 def _is_utf8(head: bytes) -> bool:

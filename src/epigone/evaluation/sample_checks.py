@@ -46,9 +46,11 @@ MOST_OWN_TOKENS = 1 << 22
 """Training tokens from which the author's style is measured."""
 LENGTH, COUNT = 2_600, 10
 """Characters and number of the texts that are written to measure style."""
-TEMPERATURES, TEMPERATURE_STEP = (0.5, 0.7, 0.9, 1.1), 0.05
-"""Those that are tried, and what the choice is rounded up to."""
-TEMPERATURE_TEXTS, TEMPERATURE_TOKENS = 3, 256
+TEMPERATURES = 0.8, 0.95, 1.1
+"""Those that are tried: near the choice, since far below it repetition grows faster than a line predicts."""
+COOLEST, HOTTEST = 0.6, 1.1
+"""The lowest and highest that can be chosen."""
+TEMPERATURE_TEXTS, TEMPERATURE_TOKENS = 4, 256
 """Texts, and tokens of each, that are written at each of them. Ten times as many hardly choose better (findings)."""
 LEAST_REPEATED = 1 / WINDOW_UNITS
 """One passage in a window recurs by chance, even where none of the author's few windows has one."""
@@ -226,7 +228,7 @@ def choose_temperature(
         _find_fall([trial.repeated + LEAST_REPEATED for trial in trials], most_repeated + LEAST_REPEATED),
     )
     return TemperatureChoice(
-        temperature=round(math.ceil(round(lowest / TEMPERATURE_STEP, 6)) * TEMPERATURE_STEP, 2),
+        temperature=round(lowest, 2),
         most_compression=usual.compression[1],
         most_repeated=most_repeated,
         trials=tuple(trials),
@@ -253,13 +255,12 @@ def _write_at_temperatures(decoder: Decoder, tokenizer: BPETokenizer, start_text
 def _find_fall(values: Sequence[float], most: float) -> float:
     """The temperature from which on positive values, one for each of TEMPERATURES, are `most` or less.
 
-    Their logarithms fall nearly as the inverse square of the temperature. A line through all four varies a third
-    as much from seed to seed as one between the nearest two (findings).
+    Their logarithms fall nearly as the inverse square of the temperature. A line through all of them varies less
+    from seed to seed than one between the nearest two (findings).
     """
-    if max(values) <= most:
-        return TEMPERATURES[0]
-    squares = [temperature**-2 for temperature in TEMPERATURES]
-    slope, end = linear_regression(squares, [math.log(value) for value in values])
-    if slope <= 0 or math.log(most) <= end:
-        return TEMPERATURES[-1]
-    return min(max(math.sqrt(slope / (math.log(most) - end)), TEMPERATURES[0]), TEMPERATURES[-1])
+    slope, end = linear_regression([temperature**-2 for temperature in TEMPERATURES], [math.log(one) for one in values])
+    if slope <= 0:
+        return COOLEST if max(values) <= most else HOTTEST
+    if math.log(most) <= end:
+        return HOTTEST
+    return min(max(math.sqrt(slope / (math.log(most) - end)), COOLEST), HOTTEST)
