@@ -104,6 +104,25 @@ def test_a_row_has_the_same_bits_in_any_company_and_with_any_number_of_threads(f
 
 
 @NEEDS_COMPILER
+@pytest.mark.parametrize("form", kernel.FORMATS)
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_prompt_is_read_at_once_as_token_by_token(form: Any, n_threads: int) -> None:
+    decoder, ids = make_fast(make_model(n_embd=192, n_head=4), form), make_ids(2, 20)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(n_threads)
+        with torch.inference_mode():
+            slowly = decoder.begin(ids[:1, :1], 20, 1)
+            for place in range(1, 11):
+                logits = slowly.step(ids[:1, place])
+            quickly = decoder.begin(ids[:1, :11], 20, 2)
+            assert torch.equal(quickly.logits, logits.repeat(2, 1))
+            assert torch.equal(quickly.step(ids[:, 12])[:1], slowly.step(ids[:1, 12]))
+    finally:
+        torch.set_num_threads(before)
+
+
+@NEEDS_COMPILER
 def test_many_rows_that_have_to_be_alike_are_all_computed_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, ids = make_fast(make_model(), "int8"), make_ids(decoders.MANY_ROWS + 4, 3)
     decoder.make_rows_alike(len(ids))

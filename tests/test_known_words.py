@@ -25,11 +25,14 @@ from epigone.generation.sampling import TokenSampler, _pick_one_by_one, _pick_to
 from epigone.generation.whole_characters import CharacterGuard, list_beginnings
 from epigone.model.base_profile import BASES
 from epigone.model.decoder import make_decoder
+from epigone.model.kernel import load_kernel
 from epigone.run import open_generator
 from epigone.settings import WriteSettings
 from epigone.tokens.tokenizer import list_token_bytes, load_tokenizer
 from helpers_front import shared_run
 from helpers_writing import random_model, random_tokenizer
+
+NEEDS_COMPILER = pytest.mark.skipif(load_kernel() is None, reason="there is no C compiler here")
 
 __all__ = ["random_model", "random_tokenizer"]
 
@@ -279,6 +282,40 @@ def test_rows_are_drawn_one_by_one_as_together_and_alone_as_among_others(how: di
     assert drawn == [_pick_together(probabilities, other.rows) for _ in range(300)]
     assert [tokens[0] for tokens in drawn] == [_pick_together(probabilities[:1], alone.rows)[0] for _ in range(300)]
     assert len({tokens[0] for tokens in drawn}) > 3
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    "how", [{}, {"top_p": 0.5, "temperature": 0.7}, {"min_p": 0.05}, {"top_p": 1.0}, {"top_p": 0.9, "min_p": 0.01}]
+)
+@pytest.mark.parametrize("n_tokens", [3, 64, 500])
+def test_the_kernel_draws_the_same_tokens(how: dict[str, float], n_tokens: int) -> None:
+    scores = 3 * torch.randn(3, n_tokens, generator=torch.Generator().manual_seed(1))
+    scores[1, 1:3] = -torch.inf
+    ours, theirs = (TokenSampler(WriteSettings(**how), [7, 8, 9], []).rows for _ in range(2))
+    probabilities = (scores / ours[0].temperature).softmax(-1)
+    for _ in range(300):
+        assert pick_tokens(scores, ours) == _pick_one_by_one(probabilities, theirs)
+
+
+@NEEDS_COMPILER
+def test_where_no_number_gives_an_allowed_token_the_best_ones_are_sorted() -> None:
+    """One token in a thousand is allowed, so that nearly always all tries fail."""
+    scores, how = torch.arange(1000, 0, -1)[None] * 1e-6, WriteSettings(top_p=0.001, temperature=1)
+    ours, theirs = (TokenSampler(how, [7], []).rows for _ in range(2))
+    drawn = [pick_tokens(scores, ours) for _ in range(50)]
+    assert drawn == [_pick_one_by_one(scores.softmax(-1), theirs) for _ in range(50)] and drawn[0] == [0]
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("spoilt", [torch.nan, torch.inf, -torch.inf])
+def test_scores_without_probabilities_are_no_crash_and_no_other_row_s_matter(spoilt: float) -> None:
+    scores = torch.randn(3, 70, generator=torch.Generator().manual_seed(1))
+    scores[1] = spoilt
+    ours, theirs = (TokenSampler(WriteSettings(), [7, 8, 9], []).rows for _ in range(2))
+    drawn = [pick_tokens(scores, ours) for _ in range(40)]
+    left = [pick_tokens(scores[[0, 2]], [theirs[0], theirs[2]]) for _ in range(40)]
+    assert [[tokens[0], tokens[2]] for tokens in drawn] == left and all(0 <= tokens[1] < 70 for tokens in drawn)
 
 
 @pytest.mark.parametrize("how", [{}, {"top_p": 0.6, "temperature": 1.3}, {"min_p": 0.02}, {"top_k": 40}], ids=str)

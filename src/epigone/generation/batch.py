@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from epigone.generation.sampling import Guard, TokenSampler, pick_tokens
@@ -149,7 +150,7 @@ class Generation:
             logits[:, : len(others)].masked_fill_(others, -torch.inf)
         self._known = None if self._n_likeliest is None else logits.log_softmax(-1)
         if self.sampler.settings.stop_at != "document":
-            logits[:, self._end_of_text].fill_(-torch.inf)  # a text has the length that was asked for
+            _forbid(logits, self._end_of_text)  # a text has the length that was asked for
         return self.sampler.process(logits, self._ids[:, : self._end])
 
     def take(self, drawn: Sequence[int], scores: torch.Tensor) -> None:
@@ -198,6 +199,13 @@ def list_likeliest(log_probabilities: torch.Tensor, count: int) -> list[tuple[tu
         return NONE_LIKELIEST * len(log_probabilities)
     values, tokens = log_probabilities.topk(min(count, log_probabilities.shape[1]))
     return [tuple(zip(*pair, strict=True)) for pair in zip(tokens.tolist(), values.tolist(), strict=True)]
+
+
+def _forbid(logits: torch.Tensor, token: int) -> None:
+    if logits.device.type == "cpu":  # a call of torch gives Python's lock away, and another thread may keep it for long
+        logits.numpy()[:, token] = -np.inf
+    else:
+        logits[:, token].fill_(-torch.inf)
 
 
 def _may_end(guards: Sequence[Guard]) -> bool:
@@ -259,14 +267,16 @@ class GenerationBatch:
 
     def _advance(self, states: Mapping[Generation, DecoderState]) -> None:
         ids = [token for generation in states for token in generation.next_ids]
-        logits = self._decoder.step_together(list(states.values()), torch.tensor(ids, device=self._decoder.device))
-        places, end = dict[Generation, slice](), 0
+        last = torch.from_numpy(np.array(ids, np.int64)).to(self._decoder.device)
+        logits = self._decoder.step_together(list(states.values()), last)
+        parts, end = list[tuple[Generation, slice, torch.Tensor]](), 0
         for generation in states:
-            places[generation] = slice(end, end := end + generation.count)
-            rows = logits[places[generation]]
+            place = slice(end, end := end + generation.count)
+            rows = logits[place]
             scores = generation.process(rows)
             if scores is not rows:
                 rows.copy_(scores)
+            parts.append((generation, place, rows))
         tokens = pick_tokens(logits, [row for generation in states for row in generation.sampler.rows])
-        for generation, place in places.items():
-            generation.take(tokens[place], logits[place])
+        for generation, place, rows in parts:
+            generation.take(tokens[place], rows)

@@ -6,6 +6,7 @@ Each text of a batch has its own random numbers, so that what it gets does not d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from ctypes import CDLL
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from epigone.generation.known_words import Tokens, WordGuard
+from epigone.model.kernel import draw_tokens, load_kernel
 from epigone.model.weights import TEMPERATURE
 from epigone.settings import WriteSettings
 
@@ -113,7 +115,7 @@ class LoopGuard:
 
     def __init__(self, token_bytes: Sequence[bytes]) -> None:
         """`token_bytes` as of `list_token_bytes`."""
-        self._words = [piece.strip() if piece else None for piece in token_bytes]
+        self._token_bytes = token_bytes
         self._recent: list[list[bytes | None]] = []
         """Each text's last words: its tokens, but for the first one of white space that follows another."""
         self._runs: list[dict[int, int]] = []
@@ -127,13 +129,14 @@ class LoopGuard:
         for row, (*before, token) in enumerate(input_ids.numpy()[:, -2:].tolist()):
             recent = self._recent[row]
             if self._is_word(before, token):
-                self._take(row, self._words[token])
+                self._take(row, self._find_word(token))
             struck += [(row, recent[-distance]) for distance, run in self._runs[row].items() if _is_loop(distance, run)]
         if not struck:
             return scores
         scores = scores.clone()
         for row, word in struck:
-            scores[row, [token for token, other in enumerate(self._words) if other == word]] = -torch.inf
+            same = [token for token in range(len(self._token_bytes)) if self._find_word(token) == word]
+            scores[row, same] = -torch.inf
         return scores
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -144,12 +147,17 @@ class LoopGuard:
     def _begin(self, prompts: list[list[int]]) -> None:
         self._runs = [{} for _ in prompts]
         self._recent = [
-            [self._words[token] for place, token in enumerate(ids) if self._is_word(ids[:place], token)]
+            [self._find_word(token) for place, token in enumerate(ids) if self._is_word(ids[:place], token)]
             for ids in prompts
         ]
 
     def _is_word(self, before: list[int], token: int) -> bool:
-        return bool(self._words[token]) or not before or not self._words[before[-1]]
+        return bool(self._find_word(token)) or not before or not self._find_word(before[-1])
+
+    def _find_word(self, token: int) -> bytes | None:
+        """A token's word, empty for white space; None for a special token."""
+        piece = self._token_bytes[token]
+        return piece.strip() if piece else None
 
     def _take(self, row: int, word: bytes | None) -> None:
         recent, runs = self._recent[row], self._runs[row]
@@ -172,14 +180,28 @@ class RowRandom:
 
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
-        self._drawn: list[float] = []
+        self._numbers = np.empty(0)
+        self._start = self._place = 0
+        """Where they lie in memory, and how many of them were taken."""
 
     def draw(self) -> float:
         """The next number, at least 0 and so far below 1 that in fp32 no product with it is rounded up to the whole."""
-        if not self._drawn:
-            drawn = torch.rand(DRAWN_AT_ONCE, generator=self._generator, dtype=torch.float64)
-            self._drawn = drawn.clamp_(max=LARGEST_DRAWN).tolist()[::-1]
-        return self._drawn.pop()
+        self.find(1)
+        self._place += 1
+        return float(self._numbers[self._place - 1])
+
+    def find(self, count: int) -> int:
+        """Where in memory the next `count` numbers are, fp64; they are valid until more are asked for."""
+        if self._place + count > len(self._numbers):
+            more = torch.rand(DRAWN_AT_ONCE, generator=self._generator, dtype=torch.float64)
+            more.clamp_(max=LARGEST_DRAWN)
+            self._numbers = np.concatenate((self._numbers[self._place :], more.numpy()))
+            self._start, self._place = self._numbers.ctypes.data, 0
+        return self._start + 8 * self._place
+
+    def skip(self, count: int) -> None:
+        """So many of those that were found are taken."""
+        self._place += count
 
 
 class CountPenalty:
@@ -322,11 +344,8 @@ class _Redraw:
 
     def __init__(self, scores: torch.Tensor, row: RowSampler) -> None:
         """scores: fp32 [1, vocabulary]."""
-        self._row, self._scores = row, scores.detach().cpu().clone()
-        self._values = self._scores.numpy()[0]
-        self._is_unsorted = row.kind == "unsorted"
-        if self._is_unsorted:
-            self._scores /= _list_values([row.temperature], self._scores)
+        self._row, copied = row, scores.detach().cpu().numpy().copy()
+        self._scores, self._values = torch.from_numpy(copied), copied[0]
         self.n_left = int(np.count_nonzero(self._values > -np.inf))
         """Tokens with a score above -inf."""
 
@@ -347,11 +366,7 @@ class _Redraw:
 
     def draw(self) -> int:
         """A token that is left."""
-        if self._is_unsorted:  # nine in ten tokens are drawn in vain, so what is the same for all is done once
-            probabilities = self._scores.softmax(-1)
-            [token] = _pick_one_by_one(probabilities, [self._row])
-        else:
-            [token] = pick_tokens(self._scores, [self._row])
+        [token] = pick_tokens(self._scores, [self._row])
         if not self._values[token] > -np.inf:  # of a damaged model: infinite scores or NaN have no share
             token = int(np.nan_to_num(self._values, nan=-np.inf, posinf=np.inf, neginf=-np.inf).argmax())
         return token
@@ -380,8 +395,25 @@ def _pick_unsorted(scores: torch.Tensor, rows: Sequence[RowSampler]) -> list[int
 
     The distribution is that of top-p and min-p sampling, and nothing needs sorting.
     """
-    probabilities = _find_probabilities(scores, rows)
-    return (_pick_one_by_one if scores.device.type == "cpu" else _pick_together)(probabilities, rows)
+    if scores.device.type != "cpu":
+        return _pick_together(_find_probabilities(scores, rows), rows)
+    library = load_kernel()
+    if library is None:
+        return _pick_one_by_one(_find_probabilities(scores, rows), rows)
+    return _pick_by_kernel(library, scores, rows)
+
+
+def _pick_by_kernel(library: CDLL, scores: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
+    """In one call for all rows. The tokens are those of the other ways, but for the rounding of sums."""
+    how = [(row.temperature, row.top_p, row.min_p) for row in rows]
+    tokens, used = draw_tokens(library, scores, how, [row.random.find(TRIES + 1) for row in rows], TRIES + 1)
+    for place, (row, n_used) in enumerate(zip(rows, used, strict=True)):
+        row.random.skip(n_used)
+        if tokens[place] < 0:
+            probabilities = _find_probabilities(scores[place : place + 1], [row])
+            pick = _pick_among_best if n_used else _pick_one_by_one
+            tokens[place] = int(pick(probabilities, [row])[0])
+    return tokens
 
 
 def _pick_together(probabilities: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:

@@ -172,13 +172,19 @@ class FastDecoder:
         """See `Decoder`."""
         cache = self.make_cache(len(ids), max(1, min(room, self.n_positions)))
         if self._compiled and ids.numel() <= self._most_compiled_rows:
-            logits = [self.step_caches([cache], column) for column in ids.unbind(1)][-1]
+            logits = self._read_few(ids, cache)
         else:
             logits = self.predict(self.read(ids, cache)[:, -1])
         if len(ids) != count:
             cache.repeat(count)
             logits = logits.repeat(count, 1)
         return FastState(self, cache, logits)
+
+    def _read_few(self, ids: torch.Tensor, cache: KVCache) -> torch.Tensor:
+        """What `begin` does, by the kernel."""
+        if self._compiled and len(ids) == 1:
+            return self._compiled.read(Slots(cache.tensor, cache.take_slots(ids.shape[1])[0]), ids[0])
+        return [self.step_caches([cache], column) for column in ids.unbind(1)][-1]
 
     def step_together(self, states: Sequence[FastState], ids: torch.Tensor) -> torch.Tensor:
         """See `Decoder`."""

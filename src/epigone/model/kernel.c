@@ -1,4 +1,4 @@
-/* A decoding step of GPT-2 in one call: each text's next token in, its logits out.
+/* A decoding step of GPT-2 in one call: each text's next token in, its logits out. And the draw of the tokens after that.
 
    Weights are int8 with a scale for each output, or bf16; all sums are fp32. An output is always summed in the order
    of its inputs, so a row's bits depend neither on the rows beside it nor on the number of threads. Written for GCC and
@@ -200,14 +200,20 @@ static void normalise(const float *x, const float *gain, const float *shift, int
     for (int i = 0; i < width; i++) to[i] = (x[i] - mean) * scale * gain[i] + shift[i];
 }
 
-/* One head's attention over all slots up to the row's own. `qkv` has the row's queries, keys and values; `weights` room
-   for as many floats as there are slots, and LANES more. */
+/* Put a head's key and value into the row's slot. `qkv` has the row's queries, keys and values. */
+static void keep(const Model *model, const Row *row, int layer, int head, const float *qkv) {
+    const int size = model->width / model->n_head;
+    float *key = row->cache + layer * row->layer_step + head * row->head_step + row->slot * row->slot_step;
+    memcpy(key, qkv + model->width + head * size, (size_t)size * sizeof(float));
+    memcpy(key + row->pair_step, qkv + 2 * model->width + head * size, (size_t)size * sizeof(float));
+}
+
+/* One head's attention over all slots up to the row's own, whose key and value are kept. `weights` has room for as many
+   floats as there are slots, and LANES more. */
 static void attend(const Model *model, const Row *row, int layer, int head, const float *qkv, float *weights, float *to) {
     const int size = model->width / model->n_head, n_slots = (int)row->slot + 1;
-    float *keys = row->cache + layer * row->layer_step + head * row->head_step, *values = keys + row->pair_step;
+    const float *keys = row->cache + layer * row->layer_step + head * row->head_step, *values = keys + row->pair_step;
     const float *query = qkv + head * size;
-    memcpy(keys + row->slot * row->slot_step, query + model->width, (size_t)size * sizeof(float));
-    memcpy(values + row->slot * row->slot_step, query + 2 * model->width, (size_t)size * sizeof(float));
     const float scale = 1 / sqrtf((float)size);
     const int whole = size - size % LANES;
     float most = -INFINITY;
@@ -255,10 +261,11 @@ int64_t epigone_count_scratch(const Model *model, int32_t rows, int64_t most_slo
     return rows * per_row + (int64_t)n_threads * ((int64_t)rows * model->width + most_slots + 2 * LANES);
 }
 
-/* Read a token of each row and put the logits that follow into `logits`, [rows, vocabulary]. Returns 1, and reads
+/* Read a token of each row and put the logits that follow into `logits`, [rows, vocabulary]. With `is_one_text` the rows
+   are tokens of one text that follow each other, and only the last one's logits are computed. Returns 1, and reads
    nothing, where a token is unknown. */
 int32_t epigone_step(const Model *model, const Row *rows, const int64_t *tokens, int32_t n_rows, float *logits,
-                     float *scratch, int64_t most_slots, int32_t n_threads) {
+                     float *scratch, int64_t most_slots, int32_t n_threads, int32_t is_one_text) {
     for (int row = 0; row < n_rows; row++)
         if (tokens[row] < 0 || tokens[row] >= model->n_tokens) return 1;
     const int width = model->width;
@@ -285,10 +292,17 @@ int32_t epigone_step(const Model *model, const Row *rows, const int64_t *tokens,
                 normalise(x + row * width, layer->norm_1, layer->shift_1, width, model->epsilon, normal + row * width);
             multiply(&layer->attention, normal, n_rows, qkv, 3 * width, STORE, thread, n_all);
 #pragma omp barrier
+            if (is_one_text) {
+                for (int pair = thread; pair < n_rows * model->n_head; pair += n_all) {
+                    const int row = pair / model->n_head;
+                    keep(model, rows + row, number, pair % model->n_head, qkv + row * 3 * width);
+                }
+#pragma omp barrier
+            }
             for (int pair = thread; pair < n_rows * model->n_head; pair += n_all) {
-                const int row = pair / model->n_head;
-                attend(model, rows + row, number, pair % model->n_head, qkv + row * 3 * width, weights,
-                       heads + row * width);
+                const int row = pair / model->n_head, head = pair % model->n_head;
+                if (!is_one_text) keep(model, rows + row, number, head, qkv + row * 3 * width);
+                attend(model, rows + row, number, head, qkv + row * 3 * width, weights, heads + row * width);
             }
 #pragma omp barrier
             multiply(&layer->out, heads, n_rows, x, width, ADD, thread, n_all);
@@ -300,9 +314,88 @@ int32_t epigone_step(const Model *model, const Row *rows, const int64_t *tokens,
             multiply(&layer->narrow, inner, n_rows, x, width, ADD, thread, n_all);
 #pragma omp barrier
         }
-        for (int row = 0; row < n_rows; row++)
+        const int first = is_one_text ? n_rows - 1 : 0;
+        for (int row = first; row < n_rows; row++)
             normalise(x + row * width, model->norm, model->shift, width, model->epsilon, normal + row * width);
-        multiply(&model->head, normal, n_rows, logits, model->head.n_out, STORE, thread, n_all);
+        multiply(&model->head, normal + first * width, n_rows - first, logits, model->head.n_out, STORE, thread, n_all);
     }
     return 0;
+}
+
+/* What a score is worth at a temperature, as a share of the likeliest one's, in `shares`, filled up with zeros to whole
+   blocks, and the sum of each block in `sums`. Returns the sum of all; not a positive number where that cannot be told. */
+static double share_out(const float *scores, int64_t n_tokens, float temperature, float *shares, float *sums) {
+    const int64_t n_blocks = (n_tokens + BLOCK - 1) / BLOCK;
+    for (int64_t i = n_tokens; i < n_blocks * BLOCK; i++) shares[i] = -INFINITY;
+    memcpy(shares, scores, (size_t)n_tokens * sizeof(float));
+    vfloat largest = (vfloat){0} - INFINITY;
+    for (int64_t i = 0; i < n_blocks * BLOCK; i += LANES) {
+        const vfloat x = load(shares + i);
+        largest = choose(x > largest, x, largest);
+    }
+    float most = -INFINITY;
+    for (int i = 0; i < LANES; i++) most = largest[i] > most ? largest[i] : most;
+    const float scale = 1 / temperature;
+    double total = 0;
+    for (int64_t block = 0; block < n_blocks; block++) {
+        vfloat sum = {0};
+        for (int64_t i = block * BLOCK; i < (block + 1) * BLOCK; i += LANES) {
+            const vfloat x = (load(shares + i) - most) * scale;
+            const vfloat share = choose(x < -87.3f, (vfloat){0}, exponential(x));
+            store(shares + i, share);
+            sum += share;
+        }
+        total += sums[block] = add_up(sum);
+    }
+    return total;
+}
+
+/* The token at this place of all shares one after another; it has a share. */
+static int64_t find_token(const float *shares, const float *sums, int64_t n_blocks, double place) {
+    double before = 0;
+    int64_t block = 0;
+    while (block < n_blocks - 1 && before + sums[block] <= place) before += sums[block++];
+    int64_t token = block * BLOCK;
+    for (int i = 0; i < BLOCK; i++) {
+        const float share = shares[block * BLOCK + i];
+        if (share <= 0) continue;
+        token = block * BLOCK + i;
+        before += share;
+        if (before > place) break;
+    }
+    return token;
+}
+
+static float sum_above(const float *shares, int64_t n_blocks, float least) {
+    vfloat sums = {0};
+    for (int64_t i = 0; i < n_blocks * BLOCK; i += LANES) {
+        const vfloat share = load(shares + i);
+        sums += choose(share > least, share, (vfloat){0});
+    }
+    return add_up(sums);
+}
+
+/* A token for each row of scores, [rows, vocabulary]: drawn again where the likelier ones together have top_p of all
+   probability, or where it has less than min_p of the likeliest one's. `how` has temperature, top_p and min_p of each
+   row, `numbers` its next random numbers, of which `n_used` were; `shares` is room for the vocabulary and two blocks,
+   and a 64th of it. A row whose numbers were not enough gets -1, and one without probabilities too, of whose numbers
+   none were used. */
+void epigone_draw(const float *scores, int32_t n_rows, int64_t n_tokens, const float *how, const double *const *numbers,
+                  int32_t n_numbers, float *shares, int32_t *tokens, int32_t *n_used) {
+    const int64_t n_blocks = (n_tokens + BLOCK - 1) / BLOCK;
+    float *sums = shares + n_blocks * BLOCK;
+    for (int row = 0; row < n_rows; row++) {
+        const float top_p = how[3 * row + 1], min_p = how[3 * row + 2];
+        const double total = share_out(scores + row * n_tokens, n_tokens, how[3 * row], shares, sums);
+        tokens[row] = -1;
+        n_used[row] = 0;
+        if (!(total > 0 && total < INFINITY)) continue;
+        while (tokens[row] < 0 && n_used[row] < n_numbers) {
+            const int64_t token = find_token(shares, sums, n_blocks, numbers[row][n_used[row]++] * total);
+            const float own = shares[token];
+            const int is_likely = top_p == 1 || own > (1 - top_p) * total;
+            if (own >= min_p && (is_likely || sum_above(shares, n_blocks, own) < top_p * total))
+                tokens[row] = (int32_t)token;
+        }
+    }
 }

@@ -1,7 +1,8 @@
 """The C kernel of a decoding step (`kernel.c`): compiled once by the machine's own compiler, cached, called by ctypes.
 
 At the sizes of the bundled bases the calls of a step cost more than its arithmetic; one call for all of it takes a
-quarter of the time (docs/dev/findings.md). Where there is no compiler, torch computes the same.
+quarter of the time (docs/dev/findings.md). So are the draws of all texts' tokens. Where there is no compiler, torch
+computes the same.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from threading import local
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -119,15 +121,25 @@ class CompiledModel:
         ids: int64 [rows]. Keys and values are put into the caches. A row's bits do not depend on the rows beside it.
         Raises IndexError where a token is not in the vocabulary.
         """
-        rows = (_Row * len(ids))(*_list_rows(texts))
+        return self._compute((_Row * len(ids))(*_list_rows(texts)), ids, max(text.slot for text in texts) + 1)
+
+    def read(self, text: Slots, ids: torch.Tensor) -> torch.Tensor:
+        """Read tokens of one text from its slot on: the logits of the next, [1, vocabulary]. As one after another."""
+        texts = [Slots(text.cache, text.slot + place) for place in range(len(ids))]
+        return self._compute((_Row * len(ids))(*_list_rows(texts)), ids, text.slot + len(ids), is_one_text=True)
+
+    def _compute(
+        self, rows: ctypes.Array[_Row], ids: torch.Tensor, most_slots: int, *, is_one_text: bool = False
+    ) -> torch.Tensor:
         n_threads = _share.n_threads or torch.get_num_threads()
-        most_slots = max(text.slot for text in texts) + 1
-        n_scratch = self._library.epigone_count_scratch(ctypes.byref(self._model), len(ids), most_slots, n_threads)
-        scratch, logits = torch.empty(n_scratch), torch.empty(len(ids), self.n_vocabulary)
+        model = ctypes.byref(self._model)
+        n_scratch = self._library.epigone_count_scratch(model, len(ids), most_slots, n_threads)
+        # numpy's memory: torch's calls give Python's lock away, and other threads may keep it for long
+        scratch = np.empty(n_scratch, np.float32)
+        logits = torch.from_numpy(np.empty((1 if is_one_text else len(ids), self.n_vocabulary), np.float32))
         ids = ids.contiguous()
-        pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (logits, scratch))
-        model, tokens = ctypes.byref(self._model), ctypes.c_void_p(ids.data_ptr())
-        if self._library.epigone_step(model, rows, tokens, len(ids), *pointers, most_slots, n_threads):
+        room = logits.data_ptr(), scratch.ctypes.data, most_slots
+        if self._library.epigone_step(model, rows, ids.data_ptr(), len(ids), *room, n_threads, is_one_text):
             raise IndexError(f"A token of {ids.tolist()} is not in a vocabulary of {self._model.n_tokens:,}.")
         return logits
 
@@ -149,6 +161,30 @@ class CompiledModel:
         tensor = tensor.detach().contiguous()
         self._kept.append(tensor)
         return tensor.data_ptr()
+
+
+def draw_tokens(
+    library: ctypes.CDLL,
+    scores: torch.Tensor,
+    how: Sequence[tuple[float, float, float]],
+    numbers: Sequence[int],
+    most: int,
+) -> tuple[list[int], list[int]]:
+    """A token for each row of scores, fp32 [rows, vocabulary], and how many of its random numbers were used for it.
+
+    `how`: temperature, top_p and min_p of each row; `numbers`: where its random numbers lie in memory, fp64 [`most`].
+    -1 in place of a token: all of them were used in vain, or none where there are no probabilities.
+    """
+    n_rows, n_tokens = scores.shape
+    room = np.empty(n_tokens + 2 * BLOCK + n_tokens // BLOCK, np.float32)
+    found = (ctypes.c_int32 * (2 * n_rows))()
+    settings = (ctypes.c_float * (3 * n_rows))(*(value for row in how for value in row))
+    places = (ctypes.c_void_p * n_rows)(*numbers)
+    start = ctypes.addressof(found)
+    scores = scores.contiguous()  # kept until the end of the call
+    given = scores.data_ptr(), n_rows, n_tokens, settings, places, most
+    library.epigone_draw(*given, room.ctypes.data, start, start + 4 * n_rows)
+    return found[:n_rows], found[n_rows:]
 
 
 def pack_matrix(weight: torch.Tensor, form: PackedFormat) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -264,5 +300,7 @@ def _load(path: Path) -> ctypes.CDLL:
     library.epigone_count_scratch.restype = ctypes.c_int64
     pointer, whole, long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     library.epigone_count_scratch.argtypes = [pointer, whole, long, whole]
-    library.epigone_step.argtypes = [pointer, pointer, pointer, whole, pointer, pointer, long, whole]
+    library.epigone_step.argtypes = [pointer, pointer, pointer, whole, pointer, pointer, long, whole, whole]
+    library.epigone_draw.argtypes = [pointer, whole, long, pointer, pointer, whole, pointer, pointer, pointer]
+    library.epigone_draw.restype = None
     return library

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Condition, Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -40,8 +40,7 @@ RECENT = 50
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class TextStep:
+class TextStep(NamedTuple):
     """What one step, or several, gave a request: tokens, text, and whether this generation has ended."""
 
     generation: int
@@ -144,6 +143,8 @@ class ModelThread(Thread):
     @torch.inference_mode()
     def run(self) -> None:
         """Compute until the engine is closed."""
+        if self._engine.n_threads > 1:
+            torch.set_num_threads(1)  # of this thread, for what tokens are drawn from, which is small
         while self._engine.wait_for_work(self):
             try:
                 outgoing = self._compute()
@@ -255,6 +256,11 @@ class Engine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads = [ModelThread(self, number) for number in range(n_threads)]
 
+    @property
+    def n_threads(self) -> int:
+        """That compute."""
+        return len(self._threads)
+
     def start(self) -> None:
         """Begin to compute, for tasks of the event loop that is running."""
         self._loop = asyncio.get_running_loop()
@@ -315,8 +321,7 @@ class Engine:
                 self._condition.wait()
             thread.is_busy = True
             n_busy = sum(each.is_busy for each in self._threads)
-        if len(self._threads) > 1:
-            torch.set_num_threads(1)  # of this thread, for what tokens are drawn from, which is small
+        if self.n_threads > 1:
             use_threads(max(1, self._n_cores // n_busy))
         return not self._closing
 
@@ -346,6 +351,8 @@ class Engine:
 
     def admit(self, thread: ModelThread) -> None:
         """Let texts join a thread's, one of each request in turn, while it has room and no other has fewer."""
+        if not self._new:
+            return
         with self._condition:
             for _ in range(MOST_PER_STEP):
                 if not self._new or not self._has_room(thread):
