@@ -13,11 +13,12 @@ from transformers import AutoTokenizer, GPT2LMHeadModel
 
 import epigone
 from epigone.cli.write import describe_source
-from epigone.errors import RunExists, SettingsError, TextTooShort
+from epigone.errors import RunExists, SettingsError, TextNotFound, TextTooShort
 from epigone.evaluation.judge import TextJudge
+from epigone.report.views import compare_voices
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
-from epigone.voices import divide_voices, read_voices
+from epigone.voices import divide_voices, measure_held_out, read_voices
 from helpers_front import TINY, command, make_once, shared_run, sonnets
 from helpers_hub import publishing_to
 from helpers_serving import serving
@@ -75,17 +76,22 @@ def test_minutes_are_divided(tmp_path: Path) -> None:
     assert sum(others) == pytest.approx(4)
 
 
-def test_chats_are_divided_by_the_people_that_are_named(tmp_path: Path) -> None:
+def write_chat(folder: Path) -> Path:
+    """A chat of two people, who say a line in turn."""
     words = [line.strip() for line in sonnets(20_000).split("\n") if line.strip()]
     lines = [
         f"[{1 + n // 500:02}/02/2024, {10 + n // 60 % 10}:{n % 60:02}:00] {('Anna', 'Ben')[n % 2]}: {line} {n}"
         for n, line in enumerate(words)
     ]
-    (tmp_path / "chat.txt").write_text("\n".join(lines), "utf-8")
+    (folder / "chat.txt").write_text("\n".join(lines), "utf-8")
+    return folder / "chat.txt"
+
+
+def test_chats_are_divided_by_the_people_that_are_named(tmp_path: Path) -> None:
     settings = TrainSettings(by="speaker", speaker=("Anna", "Ben"))
-    _, anna, ben = divide_voices([str(tmp_path / "chat.txt")], settings, tmp_path / "out")
+    _, anna, ben = divide_voices([str(write_chat(tmp_path))], settings, tmp_path / "out")
     assert (anna.folder.name, ben.folder.name) == ("Anna", "Ben")
-    assert f"{words[0]} 0" in read(*anna.texts, str(anna.settings.validation))
+    assert f"{sonnets(100).strip().splitlines()[0].strip()} 0" in read(*anna.texts, str(anna.settings.validation))
     assert not set(read(*anna.texts).split("\n")) & set(read(*ben.texts).split("\n")) - {""}
     assert anna.settings.speaker == ()  # it is not a chat any more
 
@@ -145,6 +151,87 @@ def test_a_file_one_voice_and_a_folder_in_use_are_refused(tmp_path: Path) -> Non
         divide_voices([str(authors / "first")], settings, tmp_path / "out")
 
 
+def make_named(folder: Path, *names: str) -> Path:
+    """A folder for each author with these names."""
+    text = sonnets(4_000 * len(names))
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "text.txt").write_text(text[4_000 * number :][:4_000], "utf-8")
+    return folder
+
+
+def list_voices(folder: Path, out: Path, **more: Any) -> list[str]:
+    """What the voices of these authors are called."""
+    _, *voices = divide_voices([str(folder)], TrainSettings(by="folder", **more), out)
+    return [run.folder.name for run in voices]
+
+
+def test_names_keep_their_letters_and_marks(tmp_path: Path) -> None:
+    names = ("Jane  Austen", "Zoe\u0308 \u00dcnal \U0001f98a", "प्रेमचंद", "O'Brien, J. (ed.)", "\u2764\ufe0f")
+    voices = list_voices(make_named(tmp_path / "in", *names), tmp_path / "out")
+    assert sorted(voices) == sorted(["Jane-Austen", "Zo\u00eb-\u00dcnal", "प्रेमचंद", "O-Brien-J.-ed", "voice"])
+
+
+def test_names_that_differ_in_capitals_or_signs_only_are_refused(tmp_path: Path) -> None:
+    """On some machines they would be one folder."""
+    for number, (one, other) in enumerate((("Austen", "austen.d"), ("A B", "a-b"), ("Zo\u00eb", "Zoe\u0308!"))):
+        place = make_named(tmp_path / str(number), one, other)
+        if other == "austen.d":
+            (place / other).rename(place / "rest")
+            (place / "austen.txt").write_text(sonnets(4_000), "utf-8")
+        with pytest.raises(SettingsError, match=r"would be called .* and ") as refused:
+            list_voices(place, tmp_path / "out")
+        assert str(place / one) in str(refused.value)
+        assert "Rename one of them" in refused.value.hint
+    settings = TrainSettings(by="speaker", speaker=("Anna", "anna "))
+    with pytest.raises(SettingsError, match="Anna and anna"):
+        divide_voices([str(place)], settings, tmp_path / "out")
+
+
+def test_a_voice_without_enough_text_is_named(tmp_path: Path) -> None:
+    place = make_named(tmp_path / "in", "full", "other")
+    (place / "empty").mkdir()
+    with pytest.raises(TextNotFound, match="empty") as refused:
+        list_voices(place, tmp_path / "out")
+    assert f"move it out of {place}" in refused.value.hint
+
+
+def test_authors_with_next_to_nothing_are_left_out_and_named(tmp_path: Path) -> None:
+    records = [{"author": name, "text": sonnets(9_000)[:length]} for name, length in (("Ann", 9_000), ("Ben", 900))]
+    records.append({"author": "Cid", "text": sonnets(5_000)})
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
+    settings = TrainSettings(by="author")
+    made = divide_voices([str(tmp_path / "all.jsonl")], settings, tmp_path / "out")
+    assert [run.folder.name for run in made[1:]] == ["Ann", "Cid"]
+    record = read_voices(tmp_path / "out")
+    assert record is not None
+    assert [line for line in record.skipped if line.startswith("Ben: 9")]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, records[:2])), "utf-8")
+    with pytest.raises(TextTooShort, match=r"found 1 voice with enough text\. Ben: 9"):
+        divide_voices([str(tmp_path / "all.jsonl")], settings, tmp_path / "not")
+
+
+def test_each_speakers_files_have_their_name(tmp_path: Path) -> None:
+    _, first, second = divide_voices(
+        [str(write_chat(tmp_path))], TrainSettings(by="speaker", speaker=("Anna", "Ben")), tmp_path / "out"
+    )
+    record = read_voices(tmp_path / "out")
+    assert record is not None
+    assert [file.name for file in record.files] == ["chat.txt, Anna", "chat.txt, Ben"]
+    assert {first.folder.name, second.folder.name} == {"Anna", "Ben"}
+
+
+def test_authors_are_one_with_and_without_accents_and_long_names_stay_apart(tmp_path: Path) -> None:
+    text, long = sonnets(20_000), "The Society for the Publication of Letters and Diaries, Volume"
+    names = ("Emily Brontë", "Bronte, Emily", f"{long} One", f"{long} Two", "Emily Bronte\u0308")
+    records = [{"author": name, "text": text[4_000 * at :][:4_000]} for at, name in enumerate(names)]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
+    made = divide_voices([str(tmp_path / "all.jsonl")], TrainSettings(by="author"), tmp_path / "out")
+    sizes = {run.folder.name: len(read(*run.texts, str(run.settings.validation))) for run in made[1:]}
+    assert [name[:20] for name in sizes] == ["Emily-Brontë", "The-Society-for-the-", "The-Society-for-the-"]
+    assert list(sizes.values()) == pytest.approx([12_000, 4_000, 4_000], rel=0.03)
+
+
 def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path) -> None:
     authors = make_authors(tmp_path / "in")
     with pytest.raises(SettingsError):
@@ -196,6 +283,8 @@ def test_a_voice_writes_and_is_mixed_and_turned_up(authors: tuple[Path, Any]) ->
     one, both = (command("write", folder, "--voice", "first", *HOW), command("write", folder, *HOW))
     assert one.out != both.out
     assert "first, second" in command("write", folder, "--voice", "third", *HOW).err
+    assert "Did you mean second? Its voices" in command("write", folder, "--voice", "second one", *HOW).err
+    assert one.out == command("write", folder, "--voice", "FIRST", *HOW).out
     assert "has no voices" in command("write", shared_run().path, "--voice", "first", *HOW).err
 
 
@@ -273,6 +362,18 @@ def test_the_plan_names_the_voices(tmp_path: Path) -> None:
     assert "3 runs" in done.out
     assert "in half the time" in " ".join(done.out.split())
     assert "second" in done.out
+    assert "Plan of the run of all texts" in done.out
+    assert "up to as long again" in done.out
+
+
+def test_bits_of_little_text_are_called_a_guess(authors: tuple[Path, Any]) -> None:
+    seen = epigone.open_run(authors[0]).evaluations
+    (row,) = compare_voices({"anna": seen}, {"anna": 240})
+    assert row.reason.endswith("by the run of all texts, of 240 bytes: a guess")
+    (row,) = compare_voices({"anna": seen}, {"anna": 24_000})
+    assert row.reason.endswith("by the run of all texts")
+    held_out = sum(path.stat().st_size for path in (authors[0] / "voices/texts/held-out/second").iterdir())
+    assert measure_held_out(authors[0], "second") == held_out > 0
 
 
 def copy_voices(authors: Path, place: Path) -> Path:

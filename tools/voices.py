@@ -49,13 +49,15 @@ def main() -> None:
     parser.add_argument("--base", default="small")
     parser.add_argument("--kilobytes", type=int, nargs="+", default=[5, 50, 250], help="of each author")
     parser.add_argument("--passes", type=float, nargs="+", default=[7, 3, 1.5], help="over the text, for each size")
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS), metavar="LAYOUT")
     parser.add_argument("--results", type=Path, default=Path("voices.jsonl"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         authors = [read_author(path, Path(folder)) for path in asked.texts]
         for kilobytes, passes in zip(asked.kilobytes, asked.passes, strict=True):
-            measure_layouts(Experiment(authors, asked.base, kilobytes, passes, Path(folder)), asked.results)
+            experiment = Experiment(authors, asked.base, kilobytes, passes, Path(folder))
+            measure_layouts(experiment, asked.layouts, asked.results)
     print("\n".join(make_table(read_results(asked.results))))
 
 
@@ -112,15 +114,15 @@ class Experiment:
         return learn(self.list_texts(authors), held_out, base, passes, self.folder, voiced=voiced)
 
 
-def measure_layouts(experiment: Experiment, results: Path) -> None:
-    """Append what each layout reaches to the results, unless it is there."""
+def measure_layouts(experiment: Experiment, layouts: Sequence[str], results: Path) -> None:
+    """Append what each of these layouts reaches to the results, unless it is there."""
     done = {(row["kilobytes"], row["layout"]) for row in read_results(results)}
-    for name, layout in LAYOUTS.items():
+    for name in layouts:
         if (experiment.kilobytes, name) in done:
             continue
         began = time.process_time()
         row = {"kilobytes": experiment.kilobytes, "passes": experiment.passes, "layout": name}
-        row |= {"bits": layout(experiment)}
+        row |= {"bits": LAYOUTS[name](experiment)}
         row |= {"seconds": round(time.process_time() - began)}
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -7,10 +7,14 @@ of the voices in its folder `voices`. All are stock models that began from the s
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from epigone.corpus.corpus import (
@@ -24,7 +28,7 @@ from epigone.corpus.corpus import (
     unwrap_corpus,
 )
 from epigone.corpus.split import group_spans, split_corpus
-from epigone.errors import RunDamaged, RunExists, SettingsError, TextNotFound
+from epigone.errors import RunDamaged, RunExists, SettingsError, TextError, TextNotFound, TextTooShort, pluralize
 from epigone.files import exists, make_folder, read_bytes, write_bytes, write_text
 from epigone.runs.listing import LEARNED, VOICES
 from epigone.runs.records import Record, read_record
@@ -36,7 +40,13 @@ TEXTS, FACTS = "texts", "voices.json"
 SHARED_TIME = 0.5
 """Of the minutes, for the run of all texts; the others divide the rest by the length of their texts."""
 FEWEST = 2
+LEAST_CHARACTERS = 2_000
+"""Of an author who is found among others; one with less is left out."""
 NAME_CHARACTERS = 60
+ACCENTS = re.compile("[\u0300-\u036f]")
+"""Behind the letters that they belong to, in NFD."""
+VARIANTS = re.compile("[\ufe00-\ufe0f]")
+"""Marks that choose how the sign before them looks, such as an emoji in colour."""
 
 
 class VoicesRecord(Record):
@@ -76,8 +86,8 @@ def divide_voices(
             f"--by {settings.by} found one voice: {', '.join(voices)}.", hint="For one voice, leave --by out."
         )
     sizes = {name: _write_texts(corpus, settings, folder / VOICES / TEXTS, name) for name, corpus in voices.items()}
-    files = tuple(file for corpus in voices.values() for file in corpus.files)
-    skipped = tuple(line for corpus in voices.values() for line in corpus.skipped)
+    files = tuple(file for name, corpus in voices.items() for file in _list_files(corpus, name, settings))
+    skipped = tuple(dict.fromkeys(line for corpus in voices.values() for line in corpus.skipped))
     record = VoicesRecord(voices=sizes, settings=settings, files=files, skipped=skipped)
     write_bytes(folder / VOICES / FACTS, record.encode())
     return list(_list_runs(record, folder))
@@ -105,9 +115,29 @@ def find_voice(folder: Path, name: str) -> Path:
     record = read_voices(folder)
     if record is None:
         raise SettingsError(f"{folder} has no voices.", hint="epigone train FOLDER --by-folder makes some.")
-    if name not in record.voices:
-        raise SettingsError(f"{folder} has no voice {name}.", hint=f"Its voices: {', '.join(record.voices)}.")
-    return folder / VOICES / name
+    meant = match_voice(name, record.voices)
+    if meant is None:
+        alike = difflib.get_close_matches(fold_name(name), {fold_name(voice): voice for voice in record.voices}, n=1)
+        suggestion = [f"Did you mean {voice}? " for voice in record.voices if fold_name(voice) in alike]
+        hint = f"{''.join(suggestion[:1])}Its voices: {', '.join(record.voices)}."
+        raise SettingsError(f"{folder} has no voice {name}.", hint=hint)
+    return folder / VOICES / meant
+
+
+def measure_held_out(folder: Path, voice: str) -> int:
+    """Bytes of what is held out of a voice's run."""
+    return sum(path.stat().st_size for path in (folder / VOICES / TEXTS / "held-out" / voice).glob("*.txt"))
+
+
+def match_voice(name: str, voices: Iterable[str]) -> str | None:
+    """The voice that is meant by a name as people write it: "Jane Austen" is Jane-Austen, as jane-austen is."""
+    known = list(voices)
+    return name if name in known else {fold_name(voice): voice for voice in known}.get(fold_name(name))
+
+
+def fold_name(text: str) -> str:
+    """Equal for names that could not be told apart as folders everywhere."""
+    return unicodedata.normalize("NFC", _as_name(text).casefold())
 
 
 def _check(settings: TrainSettings) -> None:
@@ -134,16 +164,36 @@ def _read_voices(texts: Sequence[str], settings: TrainSettings, watch: StageCall
     if settings.by == "author":
         return _divide_by_author(read(texts, settings))
     if settings.by == "speaker":
-        named = [(one, texts, settings.model_copy(update={"speaker": (one,)})) for one in settings.speaker]
-    else:
-        places = _list_places(texts)
-        named = [(one.name if one.is_dir() else one.stem, [str(one)], settings) for one in places]
-    found: dict[str, Corpus] = {}
-    for name, own, asked in named:
-        if _as_name(name) in found:
-            raise SettingsError(f"Two voices are called {_as_name(name)}.", hint="Rename one of them.")
-        found[_as_name(name)] = read(own, asked)
-    return found
+        _check_names([(one, one) for one in settings.speaker], "Give that speaker's name once.")
+        asked = {_as_name(one): settings.model_copy(update={"speaker": (one,)}) for one in settings.speaker}
+        return {name: read(texts, changed) for name, changed in asked.items()}
+    places = [(one.name if one.is_dir() else one.stem, one) for one in _list_places(texts)]
+    _check_names([(name, str(place)) for name, place in places], "Rename one of them, or put both into one folder.")
+    return {_as_name(name): _read_place(place, partial(read, asked=settings)) for name, place in places}
+
+
+def _read_place(place: Path, read: Callable[[Sequence[str]], Corpus]) -> Corpus:
+    """The texts of a folder or file that is a voice. Raises TextError."""
+    try:
+        return read([str(place)])
+    except TextError as error:
+        error.hint += f" Or move it out of {place.parent}, where each folder and each file is a voice."
+        raise
+
+
+def _check_names(named: Iterable[tuple[str, str]], hint: str) -> None:
+    """Raise SettingsError where two voices would have one name. `named`: names, and what has them."""
+    known: dict[str, str] = {}
+    for name, what in named:
+        if other := known.get(fold_name(name)):
+            raise SettingsError(f"Two voices would be called {_as_name(name)}: {other} and {what}.", hint=hint)
+        known[fold_name(name)] = what
+
+
+def _list_files(corpus: Corpus, voice: str, settings: TrainSettings) -> Iterator[FileReceipt]:
+    """The files of a voice; where all voices are from the same ones, with its name behind theirs."""
+    behind = f", {voice}" if settings.by == "speaker" else ""
+    yield from (replace(file, name=f"{file.name}{behind}") for file in corpus.files)
 
 
 def _list_places(texts: Sequence[str]) -> Iterator[Path]:
@@ -171,15 +221,36 @@ def _divide_by_author(corpus: Corpus) -> Mapping[str, Corpus]:
     by_author: dict[tuple[str, ...], list[Document]] = {}
     for document in corpus.documents:
         by_author.setdefault(_order_words(document.author), []).append(document)
-    named = sorted((_as_name(_choose_spelling(several)), several) for several in by_author.values())
-    return {
-        name: make_corpus(several, corpus.skipped if not number else ()) for number, (name, several) in enumerate(named)
-    }
+    found: dict[str, list[Document]] = {}
+    skipped = list(corpus.skipped)
+    for several in sorted(by_author.values(), key=_choose_spelling):
+        name = _choose_spelling(several)
+        length = sum(len(one.text) for one in several)
+        if length < LEAST_CHARACTERS:
+            skipped.append(f"{name}: {pluralize(length, 'character')}; a voice needs {LEAST_CHARACTERS:,}")
+        else:
+            found[_number(_as_name(name), found)] = several
+    if len(found) < FEWEST:
+        raise TextTooShort(
+            f"--by author found {pluralize(len(found), 'voice')} with enough text. {' '.join(skipped[:3])}".strip(),
+            hint="Give more text by each author; for one voice, leave --by out.",
+        )
+    corpora = {name: make_corpus(several) for name, several in found.items()}
+    first = next(iter(corpora))
+    return corpora | {first: replace(corpora[first], skipped=tuple(skipped))}
+
+
+def _number(name: str, taken: Iterable[str]) -> str:
+    """The name, with a number if it is taken, as long names that begin alike may be."""
+    folded = {fold_name(one) for one in taken}
+    numbered = (f"{name[: NAME_CHARACTERS - 6]}-{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if fold_name(one) not in folded)
 
 
 def _order_words(author: str) -> tuple[str, ...]:
-    """Equal for "Wilde, Oscar" and "OSCAR WILDE"."""
-    return tuple(sorted(re.findall(r"\w+", author.casefold())))
+    """Equal for "Wilde, Oscar" and "OSCAR WILDE", and for "Brontë" and "Bronte"."""
+    plain = ACCENTS.sub("", unicodedata.normalize("NFD", author)).casefold()
+    return tuple(sorted(re.findall(r"\w+", unicodedata.normalize("NFC", plain))))
 
 
 def _choose_spelling(documents: Sequence[Document]) -> str:
@@ -189,9 +260,13 @@ def _choose_spelling(documents: Sequence[Document]) -> str:
 
 
 def _as_name(text: str) -> str:
-    """A name for a folder: letters, digits, dots and dashes."""
-    name = re.sub(r"[^\w.-]+", "-", text).strip(".-")[:NAME_CHARACTERS] or "voice"
-    return f"{name}-" if name in (TEXTS, FACTS) else name
+    """A name for a folder: letters with their marks, digits, dots and dashes."""
+    name = ""
+    for one in unicodedata.normalize("NFC", text):
+        is_mark = unicodedata.category(one) in ("Mn", "Mc") and not VARIANTS.match(one)
+        name += one if one.isalnum() or one in "_.-" or (is_mark and name[-1:] not in ("", *"_.-")) else "-"
+    name = re.sub("--+", "-", name).strip(".-")[:NAME_CHARACTERS] or "voice"
+    return f"{name}-" if name.casefold() in (TEXTS, FACTS) else name
 
 
 def _write_texts(corpus: Corpus, settings: TrainSettings, folder: Path, name: str) -> int:

@@ -144,9 +144,13 @@ def find_mixed(mix: Sequence[str], run: str) -> tuple[str, ...]:
 
     Raises RunNotFound, SettingsError.
     """
+    from epigone.voices import match_voice
+
     around = Path(run).resolve().parent.parent if is_voice(Path(run)) else Path(run)
     voices = {path.name: str(path) for path in list_voice_folders(around)}
-    parts = [(voices.get(name) or find_model(name), share) for name, share in map(parse_mix, mix)]
+    parts = [
+        (voices.get(match_voice(name, voices) or "") or find_model(name), share) for name, share in map(parse_mix, mix)
+    ]
     return tuple(name if share is None else f"{name}:{share:g}" for name, share in parts)
 
 

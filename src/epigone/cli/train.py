@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from epigone.voices import VoicesRecord
 
 INTERRUPTED = 130
+PLAN_OF_ALL = "Plan of the run of all texts"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HANGUPS = tuple(signal.Signals[name] for name in ("SIGHUP", "SIGBREAK") if name in signal.Signals.__members__)
 """Sent when a terminal is closed or a connection drops, often more than once; on Windows the second."""
@@ -99,8 +100,9 @@ def train(
             )
             planned = next(item for item in events if isinstance(item, Planned))
         with stop.caught():
-            _show_read(planned.receipt, read_voices(planned.folder.path), screen)
-            title = "Plan" if planned.part == "only" else "Plan of the first of two runs"
+            voices = read_voices(planned.folder.path)
+            _show_read(planned.receipt, voices, screen)
+            title = {"first": "Plan of the first of two runs"}.get(planned.part, PLAN_OF_ALL if voices else "Plan")
             screen.show_facts(title, describe_plan(planned.manifest.plan, planned.manifest.estimate))
             screen.show_run(_make_title(planned.folder.path, planned.receipt, planned.manifest.plan, planned.part), ())
             return _watch(planned.folder, events, screen, as_json)
@@ -181,7 +183,9 @@ def plan(text: Sequence[str], settings: TrainSettings, *, shows_text: bool, by_f
         with show_stages(quiet=False) as watch:
             found = pipeline.plan(*names, settings=settings, watch=watch)
         _show_read(found.receipt, found.voices, screen)
-        screen.show_facts("Plan", describe_plan(found.plan, found.estimate))
+        screen.show_facts(PLAN_OF_ALL if found.voices else "Plan", describe_plan(found.plan, found.estimate))
+        if found.voices and settings.minutes == "none":
+            screen.show_note("The runs of the voices, all together, take up to as long again.")
     if as_json:
         print_json({"plan": asdict(found.plan), "estimate": asdict(found.estimate), "receipt": found.receipt.as_json()})
     return 0
@@ -313,7 +317,7 @@ def _show_read(receipt: Receipt, voices: VoicesRecord | None, screen: Screen) ->
     if voices is None:
         screen.show_facts("Read", describe_receipt(receipt))
     else:
-        screen.show_facts("Read", describe_files(voices.files, voices.skipped))
+        screen.show_facts("Read", describe_files(voices.files, voices.skipped, "voices/voices.json"))
         screen.show_facts("Voices", describe_voices(voices.voices))
 
 
@@ -400,10 +404,12 @@ def _show_voices(folder: RunFolder, screen: Screen) -> None:
     from epigone.report.views import compare_voices
     from epigone.run import open_run
     from epigone.runs.listing import list_voice_folders
+    from epigone.voices import measure_held_out
 
     voices = {path.name: open_run(path).evaluations for path in list_voice_folders(folder.path)}
     if voices:
-        screen.show_facts("Bits per byte of each voice's held-out text", compare_voices(voices))
+        rows = compare_voices(voices, {name: measure_held_out(folder.path, name) for name in voices})
+        screen.show_facts("Bits per byte of each voice's held-out text", rows)
         example = quote_command("epigone", "write", folder.path, "--voice", next(iter(voices)))
         screen.show_note(f"To write in one voice: {example}")
 

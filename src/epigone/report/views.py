@@ -342,6 +342,8 @@ VOICES_WHY = (
     "one of all texts, which learns what the voices share, and from it one for each, so that they can be mixed; "
     "runs without --by predict each about as well (within 1 %), in half the time"
 )
+FEW_BYTES = 2_000
+"""Of held-out text: bits per byte of less than this are hardly more than chance."""
 FEW_BREAKS = 3_000, 5_000
 """Characters in a line on average, and in the longest: hardly anybody writes paragraphs like these."""
 MOST_FILES_SHOWN = 8
@@ -392,14 +394,18 @@ def describe_voices(sizes: Mapping[str, int]) -> list[Row]:
     return [*rows, Row("trained as", f"{1 + len(sizes)} runs", VOICES_WHY)]
 
 
-def compare_voices(voices: Mapping[str, Sequence[Evaluated]]) -> list[Row]:
-    """How well each voice's own run predicts its held-out text, and how well the run of all texts did."""
+def compare_voices(voices: Mapping[str, Sequence[Evaluated]], held_out: Mapping[str, int]) -> list[Row]:
+    """How well each voice's own run predicts its held-out text, and how well the run of all texts did.
+
+    `held_out`: bytes of that text.
+    """
     rows = []
     for name, evaluations in voices.items():
         best = find_best(evaluations)
         if best is not None:
             before = evaluations[0].bits_per_byte
-            rows.append(Row(name, f"{best.bits_per_byte:.3f}", f"{before:.3f} by the run of all texts"))
+            few = f", of {held_out[name]:,} bytes: a guess" if held_out.get(name, FEW_BYTES) < FEW_BYTES else ""
+            rows.append(Row(name, f"{best.bits_per_byte:.3f}", f"{before:.3f} by the run of all texts{few}"))
     return rows
 
 
@@ -501,12 +507,12 @@ def describe_receipt(receipt: Receipt) -> list[Row]:
     return rows
 
 
-def describe_files(files: Sequence[FileReceipt], skipped: Sequence[str]) -> list[Row]:
-    """What was read from each file, and what was not read."""
+def describe_files(files: Sequence[FileReceipt], skipped: Sequence[str], listed_in: str = "receipt.json") -> list[Row]:
+    """What was read from each file, and what was not read. `listed_in`: the file that has all of them."""
     rows = [row for file in files[:MOST_FILES_SHOWN] for row in _describe_file(file)]
     if len(files) > MOST_FILES_SHOWN:
         n_more = len(files) - MOST_FILES_SHOWN
-        rows.append(Row("…", pluralize(n_more, "more file"), "receipt.json lists them all"))
+        rows.append(Row("…", pluralize(n_more, "more file"), f"{listed_in} lists them all"))
     return rows + [Row("skipped", reason) for reason in skipped[:MOST_FILES_SHOWN]]
 
 
