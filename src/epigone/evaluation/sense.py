@@ -26,6 +26,8 @@ from torch.nn import functional
 from epigone.corpus.words import SENTENCE_END, WORD_OR_MARK
 from epigone.evaluation.ngram_model import ENDINGS, sample_ngram_text, shuffle
 from epigone.evaluation.style import (
+    BAD,
+    GOOD,
     PIECE,
     Folds,
     Scale,
@@ -36,7 +38,6 @@ from epigone.evaluation.style import (
     describe_score,
     divide_in_folds,
     draw_text_sample,
-    grade_score,
     measure_scale,
 )
 from epigone.evaluation.stylometry import PLAIN_FORMS, cut_evenly
@@ -44,6 +45,7 @@ from epigone.evaluation.verdict import SENSE_LIMITS, Verdict
 from epigone.generation.known_words import LETTERS, KnownWords, list_words
 from epigone.model.decoder import Decoder
 from epigone.tokens.tokenizer import BPETokenizer, encode
+from epigone.training.events import Grade
 
 Values = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -260,8 +262,10 @@ def average_folds(
 _SENTENCES = {
     "good": "Its words and sentences are built like the author's",
     "fair": "Its words and sentences are built somewhat like the author's",
-    "bad": "It hardly makes sense",
+    "bad": "Its words and sentences are not built like the author's",
 }
+_OTHERWISE = "A text that makes sense but is written in another way can score as low."
+_UNCERTAIN = "Too little text to say: its words and sentences may be built like the author's, or like nonsense: {}."
 _ALIKE = (
     "Too short to say: measured by sentences, the author's own held-out text is not certainly better than nonsense."
 )
@@ -306,7 +310,9 @@ class SenseJudge:
             self._made = average_folds(self.folds, len(text), self.words, self.critic, self.seed)
         scales, size = self._made
         sample = draw_text_sample(text[:MOST_READ], size, np.random.default_rng(self.seed))
-        return _decide_grade(scales, {one.name: _cap(one.score(sample)) for one in scales if one.is_reliable}, facts)
+        n_pieces = len(sample.pieces)
+        scores = {one.name: _cap(_widen(one.score(sample), n_pieces)) for one in scales if one.is_reliable}
+        return _decide_grade(scales, scores, facts)
 
 
 def _decide_grade(scales: Sequence[Scale], scores: Mapping[str, ScaleScore], facts: dict[str, Any]) -> Verdict:
@@ -315,13 +321,22 @@ def _decide_grade(scales: Sequence[Scale], scores: Mapping[str, ScaleScore], fac
         return Verdict(topic="makes sense", grade="unsure", sentence=_ALIKE, facts=facts)
     least = min(scores, key=lambda name: scores[name].score)
     score = scores[least]
-    grade = grade_score(score)
-    is_anything = score.low <= 0 and score.high >= 100
-    if is_anything or (SENTENCES not in scores and grade != "bad"):
-        return Verdict(topic="makes sense", grade="unsure", sentence=_ALIKE, measures=measures, facts=facts)
+    grade, described = _grade_score(score), describe_score(score, least)
+    if grade == "unsure" or (SENTENCES not in scores and grade != "bad"):
+        sentence = _UNCERTAIN.format(described) if SENTENCES in scores else _ALIKE
+        return Verdict(topic="makes sense", grade="unsure", sentence=sentence, measures=measures, facts=facts)
     facts |= {"least": least, "score": score.score, "low": score.low, "high": score.high}
-    sentence = f"{_SENTENCES[grade]}: {describe_score(score, least)}. {SENSE_LIMITS}"
+    sentence = f"{_SENTENCES[grade]}: {described}. {_OTHERWISE if grade == 'bad' else SENSE_LIMITS}"
     return Verdict(topic="makes sense", grade=grade, sentence=sentence, measures=measures, facts=facts)
+
+
+def _grade_score(score: ScaleScore) -> Grade:
+    """The grade for a score on the lowest scale: of a short text the band is wide, and only all of it can be bad."""
+    if score.high < BAD:
+        return "bad"
+    if score.low >= GOOD:
+        return "good"
+    return "unsure" if score.low <= 0 else "fair"
 
 
 def _describe_lack(n_characters: int, folds: Folds) -> str:
@@ -334,6 +349,17 @@ def _describe_lack(n_characters: int, folds: Folds) -> str:
             f"Too short to say: the author's own text has {len(own) + len(held):,} characters; {needed:,} are needed."
         )
     return ""
+
+
+def _widen(score: ScaleScore, n_pieces: int) -> ScaleScore:
+    """The band as wide as it should be where so few pieces were resampled: five of them show two thirds of the spread.
+
+    By sqrt(n / (n - 1)), and about the quantile of Student's t next to that of the normal distribution.
+    """
+    free = max(1, n_pieces - 1)
+    factor = math.sqrt(1 + 1 / free) * (1 + 1.2 / free + 1.8 / free**2)
+    low, high = (score.score + factor * (end - score.score) for end in (score.low, score.high))
+    return ScaleScore(score.score, low, high)
 
 
 def _cap(score: ScaleScore) -> ScaleScore:
