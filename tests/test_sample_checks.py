@@ -20,7 +20,7 @@ from epigone.settings import TrainSettings
 from epigone.tokens.dataset import DecodedPieces, TokenDataset, decode_documents
 from epigone.tokens.tokenizer import load_tokenizer
 from epigone.training.events import Event, Finished, Sample, Sampled, SampleStats
-from helpers_front import Path, shared_run, sonnets
+from helpers_front import Path, command, shared_run, sonnets
 
 
 def read_tokens() -> TokenDataset:
@@ -52,11 +52,32 @@ def test_samples_from_the_training_text_are_copied_and_others_are_not() -> None:
     assert other.copied == 0.0 and other.longest_copied < 30 and other.copying == "unsure"
 
 
+def test_samples_from_what_the_model_has_read_before_are_copied() -> None:
+    before = "So many years ago the lamp upon the landing was lit for her alone, and nobody ever asked her why. " * 3
+
+    _, found = SampleChecker(FixedSamples(before), read_tokens(), read_before=lambda own: [before])(None)  # type: ignore[arg-type]
+    assert found is not None and found.copied > 0.99 and found.longest_copied > 250
+    assert check(before).copied == 0.0
+
+
+def test_a_run_that_is_tuned_from_a_run_knows_what_that_one_has_read(tmp_path: Path) -> None:
+    first, text = shared_run(), tmp_path / "text.txt"
+    text.write_text(sonnets(40_000)[25_000:], "utf-8")
+    done = command("train", text, "--base", first.path, "--epochs", "0.1", "--out", tmp_path / "run", "--quiet")
+    assert done.code == 0, done.err
+    run, settings = epigone.open_run(tmp_path / "run").folder, TrainSettings()
+    tokens, tokenizer, plan = run.load_tokens(), load_tokenizer(run.model), run.read_manifest().plan
+    checker = make_sample_checker(run, tokenizer, settings, tokens, plan)
+    checker.sampler = FixedSamples(str(first.folder.read_documents()[0])[500:900])
+    _, found = checker(load_model(run.model))
+    assert found is not None and found.copied > 0.99
+
+
 def test_samples_are_what_write_would_write_with_the_model_of_the_run() -> None:
     """The tiny model spells as it likes, begins lines with numbers, and would end anywhere."""
     run, settings = shared_run(), TrainSettings(samples=3, sample_length=60, sample_prompt=("From", ""), seed=4)
     plan, tokenizer = run.folder.read_manifest().plan, load_tokenizer(run.folder.model)
-    checker = make_sample_checker(tokenizer, settings, read_tokens(), plan)
+    checker = make_sample_checker(run.folder, tokenizer, settings, read_tokens(), plan)
     samples, _ = checker(load_model(run.folder.model))
     how = {"length": 60, "count": 3, "seed": 4, "temperature": 0.8, "precision": "fp32"}
     assert [sample.text for sample in samples] == [text for prompt in ("From", "") for text in run.write(prompt, **how)]

@@ -392,7 +392,7 @@ def make_trainer(
         model,
         tokens,
         plan,
-        sample=make_sample_checker(tokenizer, settings, tokens, plan),
+        sample=make_sample_checker(run, tokenizer, settings, tokens, plan),
         origin=base_weights_loader(plan),
         recorder=RunRecorder(run),
         **more,
@@ -400,14 +400,14 @@ def make_trainer(
 
 
 def make_sample_checker(
-    tokenizer: BPETokenizer, settings: TrainSettings, tokens: TokenDataset, plan: Plan
+    run: RunFolder, tokenizer: BPETokenizer, settings: TrainSettings, tokens: TokenDataset, plan: Plan
 ) -> SampleChecker:
     """What writes and checks samples at each evaluation."""
     n_tokens_between = plan.batch.n_blocks * plan.batch.block_size / plan.schedule.evaluations_per_epoch
     base = plan.model.base
     defaults = WriteDefaults(start_text=plan.start_text, words=choose_words(base), stop_at=plan.stop_at)
     sampler = SampleWriter(tokenizer, settings, defaults, tokens.train, base)
-    return SampleChecker(sampler, tokens, n_tokens_between=n_tokens_between)
+    return SampleChecker(sampler, tokens, n_tokens_between, run.read_before if run.list_before() else None)
 
 
 def base_weights_loader(plan: Plan) -> BaseWeights | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import linear_regression
@@ -30,7 +30,7 @@ from epigone.generation.generator import TextGenerator, WriteDefaults
 from epigone.generation.known_words import KnownWords, gather_words
 from epigone.model.decoder import Decoder, make_decoder
 from epigone.settings import TrainSettings, WriteSettings
-from epigone.tokens.dataset import DecodedPieces, TokenDataset, TokenSplit, decode_sample
+from epigone.tokens.dataset import DecodedPieces, TokenDataset, TokenSplit, decode_documents, decode_sample
 from epigone.tokens.tokenizer import BPETokenizer
 from epigone.training.events import Sample, SampleStats
 
@@ -124,9 +124,17 @@ class SampleWriter:
 class SampleChecker:
     """Writes the samples of an evaluation and checks them for copying, repetition and, if there is time, style."""
 
-    def __init__(self, sampler: SampleWriter, tokens: TokenDataset, n_tokens_between: float = 0.0) -> None:
-        """`n_tokens_between` two evaluations decide whether there is time to write enough text to measure style."""
+    def __init__(
+        self,
+        sampler: SampleWriter,
+        tokens: TokenDataset,
+        n_tokens_between: float = 0.0,
+        read_before: Callable[[Sequence[Text]], Sequence[Text]] | None = None,
+    ) -> None:
+        """`n_tokens_between` two evaluations decide whether there is time to write enough text to measure style.
+        `read_before` gives the texts that the model has read before, without those of this run: it could copy them."""
         self.sampler, self.tokens, self.tokenizer = sampler, tokens, sampler.tokenizer
+        self._read_before = read_before
         n_written = LENGTH * COUNT * tokens.train.n_tokens / max(1, tokens.train.n_characters)
         self.measures_style = n_tokens_between >= TOKENS_BETWEEN * n_written
 
@@ -138,7 +146,7 @@ class SampleChecker:
     def _measure_samples(self, model: GPT2LMHeadModel, samples: tuple[Sample, ...]) -> SampleStats:
         more = self._write(model) if self.measures_style and self._style_scales else ""
         text = COPY_BARRIER.join(filter(None, [*(sample.text for sample in samples), more]))
-        copied = find_copied(text, DecodedPieces(self._compared, self.tokenizer))
+        copied = find_copied(text, self._searched)
         repeated, repeating = check_repetition(text, self._usual)
         return SampleStats(
             n_characters=len(text),
@@ -151,10 +159,14 @@ class SampleChecker:
         )
 
     @cached_property
-    def _compared(self) -> TokenSplit:
-        """The training text that samples are compared with: of a very long one, its beginning."""
+    def _searched(self) -> Sequence[Text]:
+        """What samples could copy: the training text, of a very long one its beginning, and what was read before."""
         train = self.tokens.train
-        return train if len(train.ids) <= MOST_COMPARED else replace(train, ids=train.ids[:MOST_COMPARED])
+        train = train if len(train.ids) <= MOST_COMPARED else replace(train, ids=train.ids[:MOST_COMPARED])
+        if self._read_before is None:
+            return DecodedPieces(train, self.tokenizer)
+        own = decode_documents(train, self.tokenizer)
+        return [*own, *self._read_before(own)]
 
     @cached_property
     def _usual(self) -> AuthorRange:
