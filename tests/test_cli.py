@@ -7,6 +7,7 @@ import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -89,6 +90,18 @@ def test_a_pipe_sees_what_was_read_planned_and_learned() -> None:
     assert re.search(r"training text +[\d,]+ characters, [\d,]+ tokens", out)
     assert len(re.findall(r"^epoch .* validation loss ", out, re.M)) == len(shared_run().evaluations)
     assert f"epigone write {shared_run().path}" in out
+
+
+def test_the_end_says_how_long_the_whole_took_beside_training(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter((1_000.0, 1_125.0, 2_000.0, 2_070.0))
+    monkeypatch.setattr("epigone.cli.train.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    said = command("train", text, *TINY, "--out", tmp_path / "run").out
+    assert re.search(r"^Trained for \d+ s\. ", said, re.M)
+    assert "\nIn all it took 2 min 05 s, with loading, reading and judging.\n" in said
+    said = command("resume", tmp_path / "run", "--epochs", "0.6").out
+    assert "\nThis time it took 1 min 10 s, with loading, reading and judging.\n" in said
 
 
 def test_a_prompt_is_printed_before_what_follows_it() -> None:

@@ -21,6 +21,7 @@ from epigone.report import curves
 from epigone.report import publish as publishing
 from epigone.report.pages import ReportData
 from epigone.report.publish import publish
+from epigone.report.views import view_verdicts
 from epigone.run import Run, open_run
 from epigone.runs.folder import RunFolder
 from epigone.tokens.dataset import decode_documents, slice_part
@@ -128,6 +129,14 @@ def test_the_page_and_the_card_show_the_judgement(judged: Run) -> None:
     assert "In short: " in card
     passage = " ".join(kept["copies"]["passage"].split())
     assert passage in unescape(page) and "in the author" in page
+
+
+def test_a_passage_is_found_by_its_line_and_of_several_texts_by_its_text_too() -> None:
+    text = sonnets(12_000)
+    for documents, where in (([text], "(line 1)"), ([sonnets(30_000)[14_000:], text], "(line 1 of text 2)")):
+        judgement = judge_text(text[:600], "known", Author(name="Shakespeare", documents=documents))
+        rows = next(view.passages for view in view_verdicts(judgement) if view.question == "Does it copy?")
+        assert rows[1].name.endswith(where), rows
 
 
 def test_training_text_is_a_copy_and_unseen_text_is_not() -> None:

@@ -201,7 +201,7 @@ def test_a_run_leaves_its_page_and_says_where() -> None:
     run, outcome = train_once()
     page = (run.path / "report.html").read_text("utf-8")
     assert f"the report in {run.path / 'report.html'}." in outcome.out
-    assert "Done in" in page, "it was written when training was over"
+    assert "Trained for" in page, "it was written when training was over"
     assert str(run.path.parent) not in page, "it names no folder of this machine"
     assert "sonnets.txt" in page
 

@@ -223,7 +223,7 @@ def test_a_terminal_sees_progress_and_is_left_as_it_was(tmp_path: Path) -> None:
     code, got, sane = watch_in_terminal("train", text(), *FLAGS, "--out", tmp_path / "run")
     assert code == 0 and sane and is_cursor_visible(got)
     assert re.search(r"\d+ %.*step [\d,]+ of \d+", got) and "tokens/s" in got
-    assert "\x1b[?25l" in got and "Done in" in got and "\x1b[?1049h" not in got
+    assert "\x1b[?25l" in got and "Trained for" in got and "\x1b[?1049h" not in got
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", got)
     assert all(len(line) <= 100 for part in plain.split("\n") for line in part.split("\r"))
 

@@ -152,7 +152,7 @@ def test_two_processes_make_one_run_and_only_the_first_speaks() -> None:
     run, (first, second) = trained()
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert second.out == second.err == first.err == ""
-    for line in ("Read\n", "Plan\n", "Training: ", "Done in "):
+    for line in ("Read\n", "Plan\n", "Training: ", "Trained for "):
         assert first.out.count(line) == 1, line
     assert "4 blocks, 2 of them in each of 2 processes" in first.out
     steps = [item.step for item in run.evaluations]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -77,7 +78,7 @@ def train(
 
     Reads the text, plans the training, trains with samples and validation as it goes, and keeps the best model.
     """
-    names, settings = _require_text(text), _choose_voices(settings, by_folder=by_folder)
+    names, settings, began = _require_text(text), _choose_voices(settings, by_folder=by_folder), time.monotonic()
     from epigone.cli.terminal import loading, show_stages
 
     with loading(quiet=quiet):
@@ -105,7 +106,7 @@ def train(
             title = {"first": "Plan of the first of two runs"}.get(planned.part, PLAN_OF_ALL if voices else "Plan")
             screen.show_facts(title, describe_plan(planned.manifest.plan, planned.manifest.estimate))
             screen.show_run(_make_title(planned.folder.path, planned.receipt, planned.manifest.plan, planned.part), ())
-            return _watch(planned.folder, events, screen, as_json)
+            return _watch(planned.folder, events, screen, began, as_json=as_json)
 
 
 @click.command(
@@ -246,6 +247,7 @@ class ResumeOptions(Frozen):
 def resume(run: Path | None, settings: ResumeOptions, *, quiet: bool, as_json: bool) -> int:
     """Continue a run after a crash or Ctrl-C, or train it for longer."""
     _require_docstrings()
+    began = time.monotonic()
     from epigone.cli.runs import choose_run
     from epigone.cli.terminal import loading, show_stages
 
@@ -268,7 +270,7 @@ def resume(run: Path | None, settings: ResumeOptions, *, quiet: bool, as_json: b
         with stop.caught():
             with suppress(EpigoneError):
                 _show_past(RunFolder(run), screen)
-            return _watch(RunFolder(run), chain([started], events), screen, as_json)
+            return _watch(RunFolder(run), chain([started], events), screen, began, resumed=True, as_json=as_json)
 
 
 # -- showing
@@ -346,11 +348,22 @@ def _show_past(folder: RunFolder, screen: Screen) -> None:
     screen.show_run(title, run.read_events())
 
 
-def _watch(folder: RunFolder, events: Iterator[Planned | Event | Stage], screen: Screen, as_json: bool) -> int:
-    """Show the events, then where the results are; with `as_json` print everything as JSON. Returns the exit code."""
+def _watch(
+    folder: RunFolder,
+    events: Iterator[Planned | Event | Stage],
+    screen: Screen,
+    began: float,
+    *,
+    resumed: bool = False,
+    as_json: bool,
+) -> int:
+    """Show the events, then where the results are; with `as_json` print everything as JSON. Returns the exit code.
+
+    `began`: when the command did, by time.monotonic.
+    """
     from epigone.cli.terminal import print_json
     from epigone.pipeline import Planned
-    from epigone.report.views import describe_shortage
+    from epigone.report.views import describe_shortage, describe_wait
     from epigone.training.distributed import is_main_process
     from epigone.training.events import Evaluated, Finished
 
@@ -379,6 +392,7 @@ def _watch(folder: RunFolder, events: Iterator[Planned | Event | Stage], screen:
             finished = event
     reason = finished.reason if finished else ""
     if finished and reason != "interrupted":
+        screen.show_note(describe_wait(time.monotonic() - began, resumed=resumed))
         fresh = current.read_manifest().plan.model.fresh
         if shortage := describe_shortage(finished, seen, fresh=fresh):
             screen.show_warning(shortage)

@@ -91,7 +91,11 @@ def judge_copying(text: str, documents: Iterable[Text], held_out: Sequence[Text]
         grade=max(grade, others_books.grade, key=WORSE.index),
         sentence=" ".join(filter(None, sentences)),
         measures=(*_list_measures(report, floor), *others_books.measures),
-        facts=_list_facts(report, floor) | {"library_share": others_books.share},
+        facts=_list_facts(report, floor)
+        | {
+            "n_documents": len(documents) if isinstance(documents, Sequence) else None,
+            "library_share": others_books.share,
+        },
     )
 
 

@@ -211,11 +211,17 @@ COPYING_WARNING = (
 )
 
 WHY_ENDED = {
-    "done": "Done in {time}.",
-    "time": "Time was up after {time}.",
-    "patience": "Stopped after {time}: it no longer got better.",
-    "interrupted": "Interrupted after {time}.",
+    "done": "Trained for {time}.",
+    "time": "Time was up after {time} of training.",
+    "patience": "Stopped after {time} of training: it no longer got better.",
+    "interrupted": "Interrupted after {time} of training.",
 }
+
+
+def describe_wait(seconds: float, *, resumed: bool) -> str:
+    """How long the whole command took, training and all that is done before and after it."""
+    whole = "This time it took" if resumed else "In all it took"
+    return f"{whole} {format_seconds(seconds)}, with loading, reading and judging."
 
 
 def describe_end(event: Finished) -> str:
@@ -629,7 +635,10 @@ class Chip:
 
 _CHIPS: dict[Topic, tuple[str, dict[Grade, str]]] = {
     "sounds like": ("Sounds like the author:", {"good": "yes", "fair": "somewhat", "bad": "no"}),
-    "makes sense": ("Makes sense:", {"good": "within a sentence", "fair": "partly", "bad": "hardly"}),
+    "makes sense": (
+        "Sentences like the author's:",
+        {"good": "yes", "fair": "somewhat", "bad": "no"},
+    ),
     "copies": ("Copies:", {"good": "no", "fair": "a little", "bad": "yes"}),
     "repeats": ("Repeats itself:", {"good": "no", "fair": "a little", "bad": "yes"}),
 }
@@ -718,7 +727,7 @@ _IN_SHORT: dict[Topic, dict[Grade, str]] = {
     "makes sense": {
         "good": "its words and sentences are built as well as the author's",
         "fair": "its words and sentences are not certainly built as well as the author's",
-        "bad": "it hardly makes sense",
+        "bad": "its words and sentences are not built like the author's",
         "unsure": "whether it makes sense cannot be told",
     },
     "copies": {
@@ -842,5 +851,6 @@ def _find_passages(facts: Mapping[str, Any]) -> list[Row]:
     line, document = facts.get("line"), facts.get("document")
     where = "its text"
     if isinstance(line, int) and isinstance(document, int):
-        where = f"line {line:,} of text {document + 1:,}"
+        is_only = facts.get("n_documents") == 1
+        where = f"line {line:,}" if is_only else f"line {line:,} of text {document + 1:,}"
     return [Row("longest, in what was judged", ours), Row(f"the same in the author's text ({where})", theirs)]
