@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -233,7 +235,7 @@ WRONG = [
     ({"n": True}, "n"),
     ({"n": 3, "best_of": 2}, "best_of"),
     ({"best_of": 2, "stream": True}, "best_of"),
-    ({"max_tokens": -1}, "max_tokens"),
+    ({"max_tokens": -2}, "max_tokens"),
     ({"max_tokens": 10**30}, "max_tokens"),
     ({"temperature": -1}, "temperature"),
     ({"temperature": "hot"}, "temperature"),
@@ -241,7 +243,7 @@ WRONG = [
     ({"logprobs": 21}, "logprobs"),
     ({"suffix": "end"}, "suffix"),
     ({"messages": [{"role": "user", "content": "hello"}]}, "messages"),
-    ({"stop": ["x"] * 17}, "stop"),
+    ({"stop": ["x"] * 65}, "stop"),
     ({"logit_bias": {"x": 1}}, "logit_bias"),
     ({"logit_bias": {"99999999": 1}}, "logit_bias"),
     ({"prompt": [99999999]}, "prompt"),
@@ -267,8 +269,54 @@ def test_an_address_that_is_not_there_is_said_so_whatever_the_method(client: Tes
     assert client.get("/v1/completions").status_code == 405
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b'{"prompt": "a",\n}', "line 2, column 1"),
+        (b'{"temperature": NaN}', "(NaN)"),
+        (b'{"prompt": "\xe4"}', "not in UTF-8"),
+        (b'{"max_tokens": ' + b"9" * 9_000 + b"}", "not valid JSON."),
+        (b"[" * 100_000, "not valid JSON."),
+        (b"null", "not a JSON object"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_is_wrong_with_a_body_is_said(client: TestClient, body: bytes, said: str) -> None:
+    answer = client.post("/v1/completions", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400 and said in answer.json()["error"]["message"]
+
+
+def test_a_body_that_is_compressed_is_told_apart_from_one_that_is_broken(client: TestClient) -> None:
+    body, headers = gzip.compress(b'{"prompt": "a"}'), {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = client.post("/v1/completions", content=body, headers=headers)
+    assert answer.status_code == 415 and "compressed" in answer.json()["error"]["message"]
+
+
+def test_a_byte_order_mark_does_not_matter(client: TestClient) -> None:
+    body = '\ufeff{"prompt": "Thou", "max_tokens": 1}'.encode()
+    assert client.post("/v1/completions", content=body, headers={"Content-Type": "application/json"}).status_code == 200
+
+
+def test_with_a_length_of_minus_one_a_text_goes_on_until_it_is_stopped(client: TestClient) -> None:
+    """As llama.cpp and LM Studio have it."""
+    (choice,) = complete(client, PROMPT, max_tokens=-1, seed=4, stop=["th", "e"])["choices"]
+    whole = complete(client, PROMPT, max_tokens=300, seed=4)["choices"][0]["text"]
+    assert choice["finish_reason"] == "stop" and choice["text"] == re.split("th|e", whole)[0]
+
+
+def test_names_and_forms_of_other_programs_are_understood(client: TestClient) -> None:
+    """Those of text-generation-webui, which SillyTavern sends beside OpenAI's, and an empty list where nothing is."""
+    theirs = {"max_new_tokens": 9, "stopping_strings": ["\nYou:", "q"], "ban_eos_token": True, "logit_bias": []}
+    answer = client.post("/v1/completions", json={"prompt": PROMPT, "seed": 4, **theirs})
+    ours = complete(client, PROMPT, seed=4, max_tokens=9, stop=["\nYou:", "q"], ignore_eos=True)
+    assert list_texts(answer.json()) == list_texts(ours) and "x-epigone-ignored" not in answer.headers
+
+
 def test_models_are_listed(client: TestClient) -> None:
     listed = client.get("/v1/models").json()
+    assert client.get("/v1/models/").json() == listed
     assert [model["id"] for model in listed["data"]] == ["run"]
     assert client.get("/v1/models/run").json() == listed["data"][0]
     missing = client.post("/v1/completions", json={"model": "../run"})

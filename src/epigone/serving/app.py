@@ -194,6 +194,7 @@ def list_routes() -> list[Route | Mount]:
         Route("/metrics", show_metrics, methods=get),
         Route("/openapi.json", show_openapi, methods=get),
         Route("/v1/models", list_models, methods=get),
+        Route("/v1/models/", list_models, methods=get),
         Route("/v1/models/{name:path}", show_model, methods=get),
         Route("/v1/completions", complete, methods=post),
         Route("/v1/score", score_text, methods=post),
@@ -275,6 +276,8 @@ async def read_query(request: Request, kind: type[Q]) -> tuple[Q, dict[str, str]
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise ApiError(415, "The body has to be JSON, with Content-Type: application/json.")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise ApiError(415, "The body is compressed (Content-Encoding): send it as it is.")
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await _read_body(request, get_service(request).limits.most_body_bytes)

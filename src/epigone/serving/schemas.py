@@ -17,7 +17,7 @@ MOST_CHOICES, MOST_PROMPTS, MOST_TEXTS = 16, 32, 64
 """Of one prompt, of one request, and texts in all that a request may ask for."""
 MOST_TOKENS = 8192
 MOST_IDS = 100_000
-MOST_STOPS, MOST_STOP_CHARACTERS = 16, 256
+MOST_STOPS, MOST_STOP_CHARACTERS = 64, 256
 MOST_LIKELIEST = 20
 MOST_BIASES = 1024
 MOST_MIXED = 4
@@ -32,6 +32,11 @@ TEXT_CHARACTERS = 200_000
 def _as_integer(value: object) -> object:
     """JSON has no integers of its own: 3.0 is one."""
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**63 else value
+
+
+def _as_object(value: object) -> object:
+    """Programs in languages where an empty object is an empty list write it so."""
+    return {} if value == [] else value
 
 
 Integer = BeforeValidator(_as_integer)
@@ -75,13 +80,16 @@ class CompletionQuery(Query):
         "num_samples": "n",
         "n_probs": "logprobs",
         "stop_strings": "stop",
+        "stopping_strings": "stop",
+        "ban_eos_token": "ignore_eos",
     }
     no_effect: ClassVar[frozenset[str]] = frozenset({"user"})
 
     prompt: str | list[str] | list[TokenId] | list[Ids] = ""
     """Text to continue, or its token ids, or a list of either. Empty or absent: the model begins by itself."""
-    max_tokens: Annotated[int, Field(ge=0, le=MOST_TOKENS), Integer] = 16
-    """Length of each text. With `stop_at` sentence, line, paragraph or speech it goes on to the next end."""
+    max_tokens: Annotated[int, Field(ge=-1, le=MOST_TOKENS), Integer] = 16
+    """Length of each text; -1 for as much as possible. With `stop_at` sentence, line, paragraph or speech it goes on to
+    the next end."""
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES), Integer] = 1
     """Texts for each prompt. Text number i is drawn with seed + i."""
     best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES), Integer] | None = None
@@ -119,6 +127,7 @@ class CompletionQuery(Query):
     logit_bias: Annotated[
         dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
         Field(max_length=MOST_BIASES),
+        BeforeValidator(_as_object),
     ] = Field(default_factory=dict)
     """Added to the logits of tokens, by id."""
     repetition_penalty: Annotated[float, Field(ge=1, le=100)] = 1.0
@@ -186,7 +195,7 @@ class CompletionQuery(Query):
             {"temperature": 1.0, "top_p": 1.0, "loop_guard": "off", "words": "any"} if plain else {}
         )
         own: dict[str, Any] = {
-            "length": max(1, self.max_tokens),
+            "length": MOST_TOKENS if self.max_tokens < 0 else max(1, self.max_tokens),
             "unit": self.unit,
             "stop_at": "anywhere" if self.ignore_eos and self.stop_at == "document" else self.stop_at,
             "count": self.n_candidates,
@@ -268,13 +277,25 @@ def parse(kind: type[Q], body: bytes) -> tuple[Q, list[str]]:
 
 
 def _read_object(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        raise ApiError(400, "The body is empty: send a JSON object.")
     try:
-        values = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise ApiError(400, "The body is not valid JSON.") from None
+        values = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise ApiError(400, f"The body is not valid JSON ({place}).") from None
+    except UnicodeDecodeError:
+        raise ApiError(400, "The body is not valid JSON (it is not in UTF-8).") from None
+    except (ValueError, RecursionError) as error:
+        name = f" ({error})" if str(error) in NO_NUMBERS else ""
+        raise ApiError(400, f"The body is not valid JSON{name}.") from None
     if not isinstance(values, dict):
         raise ApiError(400, "The body is not a JSON object.")
     return values
+
+
+NO_NUMBERS = {"NaN", "Infinity", "-Infinity"}
+"""Which Python writes and reads, and JSON does not have."""
 
 
 def _refuse_constant(name: str) -> None:
