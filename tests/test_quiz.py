@@ -18,6 +18,7 @@ from epigone.evaluation.quiz import (
     count_words,
     describe_result,
     find_contexts,
+    find_quoted,
     judge_answers,
     list_starts,
     make_pair,
@@ -86,6 +87,44 @@ def test_genuine_passages_are_whole_and_separate_and_as_long_as_asked() -> None:
         assert passage.startswith("Sentence") and passage.endswith("thing.") and 30 <= count_words(passage) <= 50
     ordered = sorted(spans)
     assert all(one.end <= other.start for one, other in pairwise(ordered))
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("“One. Two.” Three. Four.", ["Two"]),
+        ('"One. Two." Three. "Four," said I, "five. Six."', ["Two", "Six"]),
+        ("‘It’s one. The boys’ two.’ Three. It’s four.", ["The"]),
+        ("„Eins. Zwei.“ Drei. »Vier. Fünf.« Sechs. „Sieben. Acht.” Neun.", ["Zwei", "Fünf", "Acht"]),
+        ("« Un. Deux. » Trois. « Quatre. « Cinq.\n\nSix.", ["Deux", "» Trois", "« Cinq"]),
+        ("“One. Two.\n\nThree. “Four. ‘Five. Six.’ Seven.” Eight.", ["Two", "‘Five", "Six", "Seven"]),
+        ("He said—“one. Two”—and went. 5 o’clock. Three.", ["Two"]),
+        ("It is 6'2\" high. One. Two.", []),
+    ],
+)
+def test_sentences_within_a_quotation_are_known(text: str, quoted: list[str]) -> None:
+    places = find_quoted(text, list_starts(text))
+    assert sorted(places) == [text.index(word) for word in quoted]
+
+
+def test_passages_begin_outside_quotations_where_there_is_a_sentence_outside() -> None:
+    text = " ".join(
+        f"Number {n} is told. “I know it of {n}. So do I. And I of number {n}.” So it is." for n in range(90)
+    )
+    spans = choose_author_passages([text], [], 6, 20, random.Random(1))
+    passages = [text[span.start : span.end] for span in spans]
+    assert len(passages) == 6 and all(one.startswith(("Number", "“I", "So it")) for one in passages)
+    assert all(one.count("“") == one.count("”") for one in passages)
+    only_speech = "“" + " ".join(f"I have said {n} things to a friend of mine." for n in range(90)) + "”"
+    assert len(choose_author_passages([only_speech], [], 3, 20, random.Random(1))) == 3
+
+
+def test_what_the_model_wrote_begins_outside_a_quotation_too() -> None:
+    written = (
+        "and so on. “He came. He saw the town of old. He won it.” It was a long day and an old one. " + "It went. " * 9
+    )
+    pair = make_pair("A day that was long. It went. It came to an end.", written, 12)
+    assert pair is not None and pair[1].startswith(("“He came", "It was"))
 
 
 def test_no_genuine_passage_is_in_the_training_text() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -32,6 +33,12 @@ FEWEST_ANSWERS = 10
 Z95 = 1.959963984540054
 """95 % of the normal distribution lie between minus and plus this."""
 CUT = " …"
+CLOSING = {'"': '"', "“": "”", "„": "“”", "«": "»", "»": "«", "‘": "’", "「": "」", "『": "』"}
+"""Quotation marks that open, and what closes each; the straight single one is an apostrophe nearly always."""
+MARKS = re.compile(r"\n[^\S\n]*\n|[\"“”„«»‘「」『』]|’(?!\w)")
+"""Those, and the ends of paragraphs, with which quotations end."""
+OPENS_AFTER = re.compile(r"[\s(\[{—–=*_-]")
+"""What a straight mark that opens stands behind."""
 
 
 class WordSpan(NamedTuple):
@@ -83,6 +90,21 @@ def list_starts(text: str) -> list[int]:
     return sorted({start for end in ends if (start := _skip_space(text, end)) < len(text)})
 
 
+def find_quoted(text: str, places: Iterable[int], start: int = 0) -> set[int]:
+    """Those of these places that lie within a quotation, seen from `start`, which lies in none."""
+    left, quoted, closing = deque(sorted(places)), set[int](), ""
+    for mark in MARKS.finditer(text, start, max(left, default=start)):
+        while left and left[0] <= mark.start():
+            place = left.popleft()
+            quoted |= {place} if closing else set()
+        found = mark[0]
+        if closing:
+            closing = "" if found in closing or found.isspace() else closing
+        elif found != '"' or mark.start() == start or OPENS_AFTER.match(text[mark.start() - 1]):
+            closing = CLOSING.get(found, "")
+    return quoted | (set(left) if closing else set())
+
+
 def _skip_space(text: str, place: int) -> int:
     """The place of the first character from here on that is not white space."""
     while place < len(text) and text[place].isspace():
@@ -96,12 +118,13 @@ def count_words(text: str) -> int:
 
 
 def find_passage_end(text: str, start: int, n_words: int) -> int | None:
-    """The sentence end closest to `n_words` after the start; None if none is close."""
+    """The sentence end closest to `n_words` after the start, outside a quotation if possible; None if none is close."""
     words = [match.end() for match in SPACED_WORD.finditer(text, start, start + 40 * n_words + 400)]
     boundaries = SENTENCE_END.finditer(text, start, start + 40 * n_words + 400)
     ends = {match.end(): sum(word <= match.end() for word in words) for match in boundaries}
     near = [end for end, count in ends.items() if abs(count - n_words) <= UNEVEN * n_words]
-    return min(near, key=lambda end: abs(ends[end] - n_words), default=None)
+    quoted = find_quoted(text, near, start)
+    return min(near, key=lambda end: (end in quoted, abs(ends[end] - n_words)), default=None)
 
 
 def cut_words(text: str, n_words: int) -> str:
@@ -115,10 +138,10 @@ def choose_author_passages(
 ) -> list[WordSpan]:
     """At most `count` held-out passages of about `n_words` words that do not overlap.
 
-    Each begins with a sentence, and shares no long sentence with the training text.
+    Each begins with a sentence, and shares no long sentence with the training text. Those that begin within a
+    quotation, whose first mark is then missing, are taken where there are no others.
     """
-    starts = [(number, start) for number, text in enumerate(documents) for start in list_starts(text)]
-    generator.shuffle(starts)
+    starts = _list_all_starts(documents, generator)
     spans: list[WordSpan] = []
     n_each = max(1, CANDIDATES * count)
     for first in range(0, len(starts), n_each):
@@ -131,6 +154,15 @@ def choose_author_passages(
         if len(spans) == count:
             break
     return spans
+
+
+def _list_all_starts(documents: Sequence[str], generator: random.Random) -> list[tuple[int, int]]:
+    """The document and place of each beginning of a sentence, in random order, those within quotations at the end."""
+    found = [list_starts(text) for text in documents]
+    quoted = [find_quoted(text, starts) for text, starts in zip(documents, found, strict=True)]
+    all_starts = [(number, start) for number, starts in enumerate(found) for start in starts]
+    generator.shuffle(all_starts)
+    return sorted(all_starts, key=lambda place: place[1] in quoted[place[0]])
 
 
 def _cut_span(documents: Sequence[str], number: int, start: int, n_words: int) -> WordSpan | None:
@@ -169,13 +201,11 @@ def find_contexts(
     Empty strings if there is no room for any; the model then begins by itself.
     """
     free: list[str] = []
-    for number, text in enumerate(documents):
+    for number, end in _list_all_starts(documents, generator):
         taken = [span for span in shown if span.document == number]
-        for end in list_starts(text):
-            start = max(0, end - CONTEXT_CHARACTERS)
-            if end - start >= CONTEXT_CHARACTERS // 3 and not any(s.start < end and start < s.end for s in taken):
-                free.append(text[start:end])
-    generator.shuffle(free)
+        start = max(0, end - CONTEXT_CHARACTERS)
+        if end - start >= CONTEXT_CHARACTERS // 3 and not any(s.start < end and start < s.end for s in taken):
+            free.append(documents[number][start:end])
     return [free[number % len(free)] if free else "" for number in range(count)]
 
 
@@ -195,7 +225,8 @@ def choose_passages(
 def make_pair(genuine: str, written: str, n_words: int) -> tuple[str, str] | None:
     """The author's passage and one of the model's, equally long; None if the model wrote too little."""
     starts = [start for start in list_starts(written) if start < len(written) // 2]
-    for start in starts[1:] + starts[:1]:
+    quoted = find_quoted(written, starts)
+    for start in sorted(starts[1:], key=lambda start: start in quoted) + starts[:1]:
         end = find_passage_end(written, start, count_words(genuine))
         if end is not None and genuine.rstrip()[-1:] in ".!?…。！？\"'”’»)]" and not written[start].islower():
             return genuine.strip(), written[start:end].strip()
