@@ -360,7 +360,7 @@ def test_the_plan_names_the_voices(tmp_path: Path) -> None:
     done = command("plan", make_authors(tmp_path / "in"), "--by-folder", *TINY)
     assert done.code == 0, done.err
     assert "3 runs" in done.out
-    assert "in half the time" in " ".join(done.out.split())
+    assert "(within 1 %), in less time" in " ".join(done.out.split())
     assert "second" in done.out
     assert "Plan of the run of all texts" in done.out
     assert "up to as long again" in done.out

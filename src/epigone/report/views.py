@@ -346,7 +346,7 @@ SAMPLE_TITLES = {"sample:sonnets": "Shakespeare’s sonnets"}
 """Of the texts that come with the package."""
 VOICES_WHY = (
     "one of all texts, which learns what the voices share, and from it one for each, so that they can be mixed; "
-    "runs without --by predict each about as well (within 1 %), in half the time"
+    "runs without --by predict each about as well (within 1 %), in less time"
 )
 FEW_BYTES = 2_000
 """Of held-out text: bits per byte of less than this are hardly more than chance."""
