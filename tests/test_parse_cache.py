@@ -31,10 +31,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         yield from real(file, context)
 
     noted = replace(html.HTML, read=note)
-    monkeypatch.setattr(
-        "epigone.corpus.readers.formats.FORMATS",
-        (noted,),
-    )
+    monkeypatch.setattr("epigone.corpus.readers.formats._list_possible", lambda sign, listed: (noted,))
     return names
 
 

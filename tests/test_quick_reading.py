@@ -15,10 +15,13 @@ from epigone.corpus.corpus import collecting_seldom
 from epigone.corpus.encoding import DecodedText, decode, read_pieces
 from epigone.corpus.furniture.contents import find_listings, name_listing
 from epigone.corpus.furniture.spans import Lines
-from epigone.corpus.readers import layout, markdown
+from epigone.corpus.readers import formats, layout, markdown
+from epigone.corpus.readers.formats import FORMATS, find_format
 from epigone.corpus.readers.layout import ITALIC, ITALIC_END
+from epigone.corpus.readers.markdown import MARKDOWN
 from epigone.corpus.readers.reader import Beginning, find_suffix
 from epigone.errors import TextError, TextUnreadable
+from fuzz_seeds import make_seeds
 
 
 def draw(generator: random.Random, signs: str, length: int = 12) -> str:
@@ -112,6 +115,24 @@ def test_the_ending_of_a_name_is_that_of_its_path(name: str) -> None:
 def test_the_first_line_is_the_first_of_the_lines(text: str) -> None:
     beginning = Beginning(io.BytesIO(text.encode()), "x")
     assert [beginning.first_line] == (beginning.lines[:1] or [""])
+
+
+def test_the_format_is_found_that_is_found_if_all_are_tried() -> None:
+    n_found = n_passed = 0
+    for name, data in (document for found in make_seeds().values() for document in found):
+        for before in (b"", b"\n \t", b"\xef\xbb\xbf"):
+            beginning = Beginning(io.BytesIO(before + data), name)
+            first = next((one for one in FORMATS if one.recognise(beginning)), None)
+            assert find_format(io.BytesIO(before + data), name) is first, (name, before)
+            n_found += first is not None
+            n_passed += len(FORMATS) - len(formats._list_possible(beginning.first_sign, False))
+    assert n_found > 60 and n_passed > 1_000
+
+
+def test_a_post_about_a_format_is_a_post() -> None:
+    about = b"The first part of every book says application/epub+zip, and this one has a <FictionBook> in it.\n" * 9
+    assert find_format(io.BytesIO(about), "about.md") is MARKDOWN
+    assert find_format(io.BytesIO(about), "about.txt") is None
 
 
 @pytest.mark.parametrize("threshold", [0, 700, 50_000])

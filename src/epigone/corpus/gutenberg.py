@@ -108,7 +108,7 @@ class GutenbergCleaner:
     def _find_boilerplate(self, text: str) -> Iterator[tuple[int, int, str, str]]:
         """Start, end, name and identifying line of each part to cut; the parts do not overlap."""
         at_beginning, self.at_beginning = self.at_beginning, False
-        if not NAME.search(text):
+        if not _has_name(text):
             return
         position, header = 0, _find_header(text, 0) if at_beginning else None
         self.in_book |= bool(header)
@@ -140,7 +140,14 @@ def strip_boilerplate(text: str) -> tuple[str, tuple[Cut, ...]]:
 
 def ends_near_name(text: str) -> bool:
     """Whether a header or licence may continue after the end of this piece."""
-    return bool(NAME.search(text, max(0, len(text) - NEAR_CHARACTERS)))
+    return _has_name(text, max(0, len(text) - NEAR_CHARACTERS))
+
+
+def _has_name(text: str, start: int = 0) -> bool:
+    """Whether the name is there. Nearly all texts have no part of it, which is said in a tenth of the time."""
+    if text.find("utenberg", start) < 0 and text.find("UTENBERG", start) < 0:
+        return False
+    return bool(NAME.search(text, start))
 
 
 # -- finding the marks

@@ -33,13 +33,14 @@ class Message:
 
 def clean_message(text: str, drops: DropLog) -> str:
     """What a message says: without links, which are counted, and with single spaces."""
-    if not text.isprintable():  # all that is removed here is not, nor is any space but the usual one
+    was_printable = text.isprintable()
+    if not was_printable:  # all that is removed here is not, nor is any space but the usual one
         text = INVISIBLE.sub("", DIRECTIONS.sub("", LINE_ENDS.sub("\n", text)))
     if "://" in text or "www." in text:
         for link in LINK.findall(text):
             drops.add("links", link)
         text = LINK.sub("", text)
-    if "  " in text or not text.isprintable():
+    if "  " in text or not (was_printable or text.isprintable()):
         text = SPACES.sub(" ", text)
     return "\n".join(line.strip() for line in text.split("\n")).strip() if "\n" in text else text.strip()
 

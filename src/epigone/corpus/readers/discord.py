@@ -55,6 +55,7 @@ DISCORD = Format(
     name="discord",
     title="a Discord export",
     suffixes=(".json",),
+    begins="{[<",
     recognise=recognise,
     read=read,
 )

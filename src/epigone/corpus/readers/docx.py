@@ -65,6 +65,7 @@ DOCX = Format(
     name="docx",
     title="a Word document (docx)",
     suffixes=(".docx", ".docm", ".dotx"),
+    begins="p",
     recognise=recognise,
     read=read,
 )

@@ -51,6 +51,8 @@ LONGEST_IMPRINT = 4_000
 """Characters of a page that says whose the rights are and is nothing else."""
 PARTS = ("body", "section", "div", "aside", "article")
 """Elements that are left out by their epub:type or role."""
+LOOKED_AT = frozenset(("link", "style", *PARTS))
+"""Elements with which more is done than with those of any page."""
 PROTECTED = "META-INF/encryption.xml"
 FONTS = re.compile(rb"(?:idpf\.org/2008/embedding|ns\.adobe\.com/pdf/enc)")
 
@@ -71,7 +73,7 @@ def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
         yield _Book(parts, context).read()
 
 
-EPUB = Format(name="epub", title="an e-book (EPUB)", suffixes=(".epub",), recognise=recognise, read=read)
+EPUB = Format(name="epub", title="an e-book (EPUB)", suffixes=(".epub",), begins="p", recognise=recognise, read=read)
 
 
 @dataclass(slots=True)
@@ -226,10 +228,13 @@ class _PageReader:
         self._parts: list[tuple[str, int, int]] = []
         self._markup = MarkupText(self.context, sheet)
         self._style_start = 0
-        self.data = self._markup.data
+        self.data, self._start, self._end = self._markup.data, self._markup.start, self._markup.end
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """An element begins."""
+        if tag not in LOOKED_AT:  # as nearly all
+            self._start(tag, attributes)
+            return
         if tag == "link" and "stylesheet" in attributes.get("rel", "") and attributes.get("href"):
             self._change_sheet(self.add_sheet(self.sheet, attributes["href"]))
         self._markup.start(tag, attributes)
@@ -247,7 +252,7 @@ class _PageReader:
             rules = "".join(self._markup.skipped[self._style_start :])
             self._change_sheet(self.sheet.join(StyleSheet.parse(rules)))
         if not self._open:  # as in nearly all pages always
-            self._markup.end(tag)
+            self._end(tag)
             return
         depth = self._markup.depth
         self._markup.end(tag)

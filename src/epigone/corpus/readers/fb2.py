@@ -30,7 +30,14 @@ def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     yield ParsedDocument(text=join_blocks(book.blocks), title=book.title, author=book.author, date=book.date)
 
 
-FB2 = Format(name="fb2", title="an e-book (FictionBook)", suffixes=(".fb2",), recognise=recognise, read=read)
+FB2 = Format(
+    name="fb2",
+    title="an e-book (FictionBook)",
+    suffixes=(".fb2",),
+    begins="<",
+    recognise=recognise,
+    read=read,
+)
 
 
 class _Book:

@@ -53,6 +53,7 @@ EXPORT = Format(
     name="blog",
     title="a blog exported by WordPress or Blogger",
     suffixes=(".xml", ".atom"),
+    begins="<",
     recognise=recognise_export,
     read=read,
 )
@@ -60,6 +61,7 @@ FEED = Format(
     name="feed",
     title="a feed (RSS or Atom)",
     suffixes=(".rss", ".atom"),
+    begins="<",
     recognise=recognise_feed,
     read=read,
     only_named=True,  # of a site's folder, whose pages have the same posts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import BinaryIO
 
 from epigone.corpus.readers.archives import ENDINGS as ARCHIVES
@@ -56,7 +57,17 @@ def find_format(file: BinaryIO, name: str, wanted: str = "auto", *, listed: bool
             raise SettingsError(f'There is no format "{wanted}".', hint=f"There is {', '.join(list_formats())}.")
         return found
     beginning = Beginning(file, name)
-    return next((one for one in FORMATS if not (listed and one.only_named) and one.recognise(beginning)), None)
+    for known in _list_possible(beginning.first_sign, listed):
+        if known.recognise(beginning):
+            return known
+    return None
+
+
+@cache
+def _list_possible(first_sign: str, listed: bool) -> tuple[Format, ...]:
+    """The formats of which a file may begin with this sign: of most texts, hardly one."""
+    possible = (one for one in FORMATS if not first_sign or not one.begins or first_sign in one.begins)
+    return tuple(one for one in possible if not (listed and one.only_named))
 
 
 def list_formats() -> list[str]:

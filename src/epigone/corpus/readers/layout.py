@@ -126,14 +126,19 @@ def clean_block(text: str) -> str:
     `ITALIC` and `ITALIC_END` in it stand for the marks. Spaces that do not break become spaces and stay where they
     are, for they indent lines of verse.
     """
-    if text.isprintable():  # one line, and no spaces or marks of other kinds
-        return _halve_spaces(text).strip(" ") if "  " in text else text.strip(" ")
+    if text.isprintable():
+        return clean_line(text)
     if _is_well_placed(text):  # one line with italics
         return MARKS.sub("_", text.strip(" "))
     text = "\n".join(INNER_SPACES.sub(" ", line).strip(" ") for line in text.split("\n"))
     if ITALIC in text:
         text = place_marks(text)
     return "\n".join(line.rstrip() for line in text.replace("\xa0", " ").strip("\n").split("\n"))
+
+
+def clean_line(text: str) -> str:
+    """The same of a text that is printable: one line, and no spaces or marks of other kinds."""
+    return _halve_spaces(text).strip(" ") if "  " in text else text.strip(" ")
 
 
 def _is_well_placed(text: str) -> bool:

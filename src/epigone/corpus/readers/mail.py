@@ -77,6 +77,7 @@ MAIL = Format(
     name="mail",
     title="mail (mbox, .eml)",
     suffixes=(".eml", ".mbox"),
+    begins="abcdefghijklmnopqrstuvwxyz",
     recognise=recognise,
     read=read,
 )

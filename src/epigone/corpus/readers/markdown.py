@@ -171,7 +171,7 @@ class _Lines:
     def add_all(self, lines: Iterable[str]) -> None:
         """The next lines."""
         for line in lines:
-            if (not line or line[0].isalpha()) and not self._fence and self._table is None and not self._in_note:
+            if (not line or line[0].isalpha()) and not (self._fence or self._table or self._in_note):
                 self._text.append(line)  # most lines
             elif self._fence:
                 self._add_code(QUOTE.sub("", line, count=1) if self._is_quoted else line)
@@ -192,7 +192,7 @@ class _Lines:
         else:
             self._end_table()
             if first in SIGNS or first.isdecimal():
-                self._add_text(line)
+                self._add_text(line, first)
             else:
                 self._text.append(line)
 
@@ -238,37 +238,40 @@ class _Lines:
             )
         return shown.startswith(self._fence) and not shown.strip(self._fence[0])
 
-    def _add_text(self, line: str) -> None:
+    def _add_text(self, line: str, first: str) -> None:
+        """The next line, which begins with this sign: what it may be is looked for only where it begins so."""
         above = self._text[-1] if self._text else ""
-        if TABLE_RULE.match(line) and "|" in above:
+        if "|" in above and TABLE_RULE.match(line):
             self._table = [self._text.pop(), line]
-        elif UNDERLINE.match(line) and above.strip():
+        elif first in "=-" and UNDERLINE.match(line) and above.strip():
             return
-        elif RULE.match(line):
+        elif first in "*-_" and RULE.match(line):
             self._text.append("")
-        elif what := self._name_dropped(line):
+        elif what := self._name_dropped(line, first):
             self.drops.add(what, line)
             self._in_note = what == "footnotes"
             self._text.append(GAP)
-        elif line.lstrip(" ").startswith((":::", "!!!", "???")) and (box := BOX.match(line)):
+        elif first in ":!?" and line.lstrip(" ").startswith((":::", "!!!", "???")) and (box := BOX.match(line)):
             self._text.append(box[1] or box[2] or GAP)
-        elif heading := HEADING.match(line):
+        elif first == "#" and (heading := HEADING.match(line)):
             self._text.append(line[heading.end() :].rstrip(" \t#"))
         else:
             line = EXPLANATION.sub("", line, count=1) if ":" in line[:4] else line
             self._text.append(TASK.sub(r"\1", line) if "[" in line else GAP if line.strip() in BULLETS else line)
 
-    def _name_dropped(self, line: str) -> str:
-        """What a line is that is left out, in the plural; "" if it is not."""
-        if DEFINITION.match(line):
-            return "addresses of links"
-        if NOTE.match(line):
-            return "footnotes"
-        if CONTENTS.match(line) or (line[0] == "[" and CONTENTS_HERE.match(line)):
+    def _name_dropped(self, line: str, first: str) -> str:
+        """What a line is that is left out, in the plural; "" if it is not. `first`: the sign that it begins with."""
+        if first == "[":
+            if DEFINITION.match(line):
+                return "addresses of links"
+            if NOTE.match(line):
+                return "footnotes"
+            return "tables of contents" if line[0] == "[" and CONTENTS_HERE.match(line) else ""
+        if "](#" in line and CONTENTS.match(line):
             return "tables of contents"
-        if line.startswith("*[") and ABBREVIATION.match(line):
+        if first == "*" and line.startswith("*[") and ABBREVIATION.match(line):
             return "abbreviations"
-        return "tags" if TAGS.match(line) else ""
+        return "tags" if first == "#" and TAGS.match(line) else ""
 
     def _end_table(self) -> None:
         if self._table is not None:

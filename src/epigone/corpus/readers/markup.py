@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block, straighten
+from epigone.corpus.readers.layout import INVISIBLE, ITALIC, ITALIC_END, Block, clean_block, clean_line, straighten
 from epigone.corpus.readers.limits import DEEPEST_ELEMENTS
 from epigone.corpus.readers.page import BLOCKS, SPACED, VOID, Element, End, Step
 from epigone.corpus.readers.reader import ReadContext
@@ -182,6 +182,8 @@ class MarkupText:
         self._n_preformatted = self._n_italic = self._n_verse = self._n_full = 0
         self._note_start: int | None = None
         self._spaced = False
+        self._is_plain = True
+        """Whether the block's text is printable so far, with nothing in it that stands for a mark or a line end."""
         self._bullet = ""
         """Of an item of a list in which there was no text so far: its first block has it."""
 
@@ -199,15 +201,16 @@ class MarkupText:
         """An element begins. One that is always empty, such as br, has no end."""
         if len(self._open) > DEEPEST_ELEMENTS:
             self.context.limits.check_depth(len(self._open))
-        if tag in VOID:
-            if self._skipped is None:
-                self._add_void(tag, attributes)
-            return
         if self._skipped is not None:
-            self._open.append(Kind(tag))
+            if tag not in VOID:
+                self._open.append(Kind(tag))
             return
         kind = self.looks.kinds.get((tag, attributes.get("class", ""))) if TELLING.isdisjoint(attributes) else None
-        kind = kind or self.looks.find_kind(tag, attributes)
+        if kind is None:
+            if tag in VOID:  # which are no kind
+                self._add_void(tag, attributes)
+                return
+            kind = self.looks.find_kind(tag, attributes)
         if kind.is_block:
             block = _OpenBlock(kind, self._n_full)
             if self._text:
@@ -231,6 +234,7 @@ class MarkupText:
             self._n_italic += 1
             if self._n_italic == 1:
                 self._text.append(ITALIC)
+                self._is_plain = False
         if tag == "pre":
             self._n_preformatted += 1
         elif tag == "li":
@@ -247,8 +251,16 @@ class MarkupText:
 
     def end(self, tag: str) -> None:
         """An element ends; those in it that have not ended end too, and one that never began is ignored."""
-        if self._open and self._open[-1].tag == tag:
-            self._end_last()
+        opened = self._open
+        if opened and opened[-1].tag == tag:
+            kind = opened[-1]
+            if self._skipped is not None or kind.is_special:
+                self._end_last()
+                return
+            if kind.is_block:
+                self._end_block(kind.spaced, is_paragraph=tag == "p")
+                self._blocks.pop()
+            opened.pop()
             return
         if tag in VOID or all(element.tag != tag for element in self._open):
             return
@@ -285,6 +297,7 @@ class MarkupText:
             self._n_italic -= 1
             if self._n_italic == 0:
                 self._text.append(ITALIC_END)
+                self._is_plain = False
         if tag in ("td", "th"):
             self._text.append(" ")
 
@@ -294,9 +307,14 @@ class MarkupText:
             self._skipped.text.append(text)
             return
         if self._n_preformatted:
+            self._is_plain = False
             self._text.append(INVISIBLE.sub("", text).expandtabs(4).replace(" ", "\xa0"))
         elif self._text or text.strip(" \n\t\r\f"):
-            self._text.append(straighten(text))
+            if not text.isprintable():  # as what has a line end in it is not
+                text = text.replace("\n", " ")
+                if not text.isprintable():
+                    text, self._is_plain = straighten(text), False
+            self._text.append(text)
 
     def add_all(self, steps: Iterable[Step]) -> None:
         """Everything that was found in a page, in reading order."""
@@ -320,6 +338,7 @@ class MarkupText:
     def _add_void(self, tag: str, attributes: Attributes) -> None:
         if tag == "br":
             self._text.append("\n")
+            self._is_plain = False
         elif tag == "hr":
             self._end_block(True)
             self._add_block("", "hr")
@@ -338,9 +357,15 @@ class MarkupText:
 
     def _end_block(self, spaced: bool, *, is_paragraph: bool = False) -> None:
         """End the line at a boundary that has space, or none."""
-        marks = [ITALIC_END] if self._n_italic else []
-        text = clean_block("".join([*self._text, *marks])) if self._text else ""
-        self._text = [ITALIC] if self._n_italic else []
+        if self._n_italic:
+            text = clean_block("".join([*self._text, ITALIC_END])) if self._text else ""
+            self._text, self._is_plain = [ITALIC], False
+        elif self._text:
+            text = "".join(self._text)
+            text = clean_line(text) if self._is_plain else clean_block(text)
+            self._text, self._is_plain = [], True
+        else:
+            text = ""
         if not text and not is_paragraph:
             self._spaced |= spaced
             return

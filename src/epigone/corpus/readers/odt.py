@@ -72,6 +72,7 @@ ODT = Format(
     name="odt",
     title="an OpenDocument text (odt)",
     suffixes=(".odt", ".ott", ".sxw"),
+    begins="p",
     recognise=recognise,
     read=read,
 )
@@ -93,6 +94,7 @@ FODT = Format(
     name="fodt",
     title="a flat OpenDocument text (fodt)",
     suffixes=(".fodt",),
+    begins="<",
     recognise=recognise_flat,
     read=read_flat,
 )

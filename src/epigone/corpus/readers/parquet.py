@@ -88,6 +88,7 @@ PARQUET = Format(
     name="parquet",
     title="a Parquet table",
     suffixes=(".parquet",),
+    begins="p",
     recognise=recognise,
     read=read,
     only_named=True,

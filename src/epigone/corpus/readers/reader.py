@@ -159,6 +159,12 @@ class Beginning:
         return self.head[:4096].removeprefix(b"\xef\xbb\xbf").replace(b"\0", b"").lstrip(b"\xff\xfe \t\r\n").lower()
 
     @cached_property
+    def first_sign(self) -> str:
+        """The first character after white space, in lower case; "" if it is not in ASCII, or if there is none."""
+        sign = self.markup[:1]
+        return sign.decode() if b" " < sign < b"\x7f" else ""
+
+    @cached_property
     def text(self) -> str:
         """The first kilobytes as text, with "\ufffd" for what is not valid in UTF-8 or, if its mark says so, UTF-16."""
         is_wide = self.head.startswith((b"\xff\xfe", b"\xfe\xff"))
@@ -206,6 +212,8 @@ class Format:
     """Endings, in lower case with the point, that are taken in a folder."""
     recognise: Callable[[Beginning], bool]
     read: ReadFunction
+    begins: str = ""
+    """Small letters and signs, of which one is the first in every such file, after white space; "" if any may be."""
     only_named: bool = False
     """Whether a file of a folder or an archive is read as it only if the format was asked for: not all data is text."""
     version: int = 1

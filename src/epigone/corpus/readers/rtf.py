@@ -113,7 +113,7 @@ def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     )
 
 
-RTF = Format(name="rtf", title="an RTF document", suffixes=(".rtf",), recognise=recognise, read=read)
+RTF = Format(name="rtf", title="an RTF document", suffixes=(".rtf",), begins="{", recognise=recognise, read=read)
 
 
 @dataclass(slots=True)

@@ -80,6 +80,7 @@ SUBTITLES = Format(
     name="subtitles",
     title="subtitles (SRT, VTT, ASS, LRC)",
     suffixes=(".srt", ".vtt", ".ass", ".ssa", ".lrc"),
+    begins="[0123456789w",
     recognise=recognise,
     read=read,
 )

@@ -49,6 +49,7 @@ TELEGRAM = Format(
     name="telegram",
     title="a Telegram export",
     suffixes=(".json",),
+    begins="{<",
     recognise=recognise,
     read=read,
 )

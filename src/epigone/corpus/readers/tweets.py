@@ -42,6 +42,7 @@ TWEETS = Format(
     name="tweets",
     title="an archive of X (Twitter)",
     suffixes=(),  # scripts in a folder are programs; an archive is known by its files, see list_posts
+    begins="wp",
     recognise=recognise,
     read=read,
 )

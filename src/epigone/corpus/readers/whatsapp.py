@@ -162,6 +162,7 @@ WHATSAPP = Format(
     name="whatsapp",
     title="a WhatsApp chat",
     suffixes=(".txt",),
+    begins="[0123456789p",
     recognise=recognise,
     read=read,
 )

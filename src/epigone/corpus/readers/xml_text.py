@@ -29,7 +29,15 @@ def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     yield ParsedDocument(text=join_blocks(elements.blocks), title=elements.title)
 
 
-XML = Format(name="xml", title="XML", suffixes=(".xml",), recognise=recognise, read=read, only_named=True)
+XML = Format(
+    name="xml",
+    title="XML",
+    suffixes=(".xml",),
+    begins="<",
+    recognise=recognise,
+    read=read,
+    only_named=True,
+)
 
 
 @dataclass(slots=True)
