@@ -6,7 +6,7 @@ import {EventParser} from './api.js';
 import {findTicks} from './curves.js';
 import {findOrder, Generation} from './generation.js';
 import {LONGEST_PROMPT, makeFragment, readFragment} from './link.js';
-import {applyPatch, divide, findPassageEnd, findPatch, findSpan, patchSpans, placeTokens} from './spans.js';
+import {applyPatch, divide, findCaret, findPassageEnd, findPatch, findSpan, patchSpans, placeTokens} from './spans.js';
 import {findLevel} from './surprise.js';
 import {nameText, StorageError, Texts} from './texts.js';
 import {convertPlaces, findTail, isText, percent, readTokens, show} from './tokens.js';
@@ -42,6 +42,17 @@ test('a patch makes one text of the other, whatever they are', () => {
     const [before, after] = [make(), make()], patch = findPatch(before, after);
     assert.equal(applyPatch(before, patch), after);
   }
+});
+
+test('after a step back the cursor is where something went, forward at the end of what came', () => {
+  const short = 'He came to me.', long = 'He came to me. It took a minute me.';
+  assert.equal(findCaret(long, short), short.length, 'and not within the word that both end with');
+  assert.equal(findCaret(short, long), long.length);
+  assert.equal(findCaret('one two three', 'one three'), 4, 'and not behind the t that both have');
+  assert.equal(findCaret('one three', 'one two three'), 8);
+  assert.equal(findCaret('abcd', 'abXcd'), 3, 'within a word where the change was');
+  assert.equal(findCaret('abXcd', 'abcd'), 2);
+  assert.equal(findCaret('', ''), 0);
 });
 
 test('spans hold their words through any edit, or go', () => {

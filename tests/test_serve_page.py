@@ -433,6 +433,8 @@ def test_the_likeliest_words_are_shown_for_a_word_of_a_continuation_and_one_can_
     rows = page.locator("#popover .tokens li")
     expect(rows.first).to_be_visible()
     assert 10 <= rows.count() <= 11
+    bars = [bar.bounding_box()["width"] for bar in page.locator("#popover .share i").all()]
+    assert bars[0] > 40 and bars == sorted(bars, reverse=True) and bars[-1] < bars[0], "as long as the word is likely"
     numbers = page.locator("#popover .number").all_text_contents()
     shares = [float(text.removesuffix(" %").removeprefix("below ")) for text in numbers]
     assert shares == sorted(shares, reverse=True) and sum(shares) <= 101

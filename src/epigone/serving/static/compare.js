@@ -33,8 +33,8 @@ export class Compare {
   /** @param {string} prompt the text up to the cursor */
   show(prompt) {
     this.fill();
-    const end = prompt.slice(-SHOWN);
-    get('compare-prompt').textContent = prompt ? (end.length < prompt.length ? '… ' : '') + end : '(nothing: the models begin)';
+    const end = prompt.length > SHOWN ? `… ${prompt.slice(-SHOWN).replace(/^\S{0,40}\s+/u, '')}` : prompt;
+    get('compare-prompt').textContent = end || '(nothing: the models begin)';
   }
 
   async start() {

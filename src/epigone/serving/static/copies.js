@@ -49,7 +49,7 @@ export class CopyFinder {
 export function describePlace(passage) {
   const {before, original, after} = passage;
   const text = make('p', {class: 'written place', dir: 'auto', lang: ''},
-    before && `…${before}`, make('mark', {}, original), after && `${after}…`);
+    before.trim() && `…${before.trimStart()}`, make('mark', {}, original), after.trim() && `${after.trimEnd()}…`);
   const where = passage.name ? ['In ', make('bdi', {}, passage.name), ':'] : ['In the training text:'];
   const length = `${count(passage.characters, 'character')} stand in the training text.`;
   return [make('p', {class: 'quiet'}, length), make('p', {class: 'quiet'}, ...where), text];

@@ -129,13 +129,13 @@ export class Learning {
   /** The newest first. */
   showSamples() {
     const prompt = get('sample-prompt').value, best = findBest(this.run.evaluations);
-    const cards = this.run.samples.flatMap(one => one.samples.filter(sample => sample.prompt === prompt).map(sample => {
-      const title = describeTime(one);
-      const kept = best && one.step === best.step && one.share === best.share;
-      return make('div', {class: `text${kept ? ' kept' : ''}`}, make('h4', {}, kept ? `${title}: the best` : title),
-        make('p', {class: 'written', dir: 'auto', lang: ''}, make('span', {class: 'prompt'}, sample.prompt), sample.text));
-    }));
-    get('samples').replaceChildren(...cards.reverse());
+    const cards = this.run.samples.toReversed().flatMap(one => {
+      const kept = best && one.step === best.step && one.share === best.share, title = describeTime(one) + (kept ? ': the best' : '');
+      return one.samples.filter(sample => sample.prompt === prompt).map((sample, i, {length}) =>
+        make('div', {class: `text${kept ? ' kept' : ''}`}, make('h4', {}, length > 1 ? `${title}, text ${i + 1}` : title),
+          make('p', {class: 'written', dir: 'auto', lang: ''}, make('span', {class: 'prompt'}, sample.prompt), sample.text)));
+    });
+    get('samples').replaceChildren(...cards);
   }
 }
 

@@ -19,6 +19,17 @@ export function findPatch(before, after) {
   return {at, del: before.length - at - end, ins: after.slice(at, after.length - end)};
 }
 
+/** Where the cursor goes when one text becomes another: to the end of what is new, or to where something went. */
+export function findCaret(before, after) {
+  const {at, del, ins} = findPatch(before, after), longer = del ? before : after, size = del || ins.length;
+  let back = 0;  // what stands on both sides of a change may belong to either: no word is cut
+  const isWithinWord = () => /^\p{L}\p{L}$/u.test(after.slice(at + ins.length - back - 1, at + ins.length - back + 1));
+  if (!del || !ins) {
+    while (back < at && isWithinWord() && longer[at - back - 1] === longer[at - back + size - 1]) back += 1;
+  }
+  return at + ins.length - (isWithinWord() ? 0 : back);
+}
+
 /**
  * The spans after a patch: those that it touches go, those behind it move, those of its own tokens come.
  * @param {Span[]} spans @param {Patch} patch @param {import('./tokens.js').Token[]} tokens of `patch.ins`

@@ -7,7 +7,7 @@ import {Editor} from './editor.js';
 import {findOrder} from './generation.js';
 import {showHistory} from './history.js';
 import {makeSeed} from './settings.js';
-import {findPassageEnd, findSpan} from './spans.js';
+import {findCaret, findPassageEnd, findSpan} from './spans.js';
 import {score, showLegend} from './surprise.js';
 
 const N_CANDIDATES = 3;
@@ -52,7 +52,10 @@ export class Writing {
     field.addEventListener('blur', () => { this.escaped = false; });
     document.addEventListener('keydown', event => this.pressAnywhere(event));
     new ResizeObserver(() => this.candidates.isOpen && this.editor.reveal(this.order.at)).observe(get('candidates'));
-    get('history').addEventListener('toggle', () => showHistory(this.tree, id => this.travel(() => this.tree.goTo(id))));
+    get('history').addEventListener('toggle', () => {
+      showHistory(this.tree, id => this.travel(() => this.tree.goTo(id)));
+      if (get('history').open) get('history').scrollIntoView({block: 'nearest'});
+    });
     for (const id of ['show-model', 'show-copies', 'show-surprise']) get(id).addEventListener('change', () => this.findMarks());
   }
 
@@ -295,11 +298,4 @@ export class Writing {
     if (!passage || start <= passage.start || start >= passage.end) return;
     this.popover.open(piece.element, 'Where it stands', describePlace(passage));
   }
-}
-
-/** Where the cursor goes when one text becomes another: to the end of what is new. */
-function findCaret(before, after) {
-  let end = 0;
-  while (end < Math.min(before.length, after.length) && before.at(-1 - end) === after.at(-1 - end)) end += 1;
-  return after.length - end;
 }
