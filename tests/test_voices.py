@@ -18,7 +18,7 @@ from epigone.evaluation.judge import TextJudge
 from epigone.report.views import compare_voices
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
-from epigone.voices import divide_voices, measure_held_out, read_voices
+from epigone.voices import divide_voices, match_voice, measure_held_out, read_voices
 from helpers_front import TINY, command, make_once, shared_run, sonnets
 from helpers_hub import publishing_to
 from helpers_serving import serving
@@ -172,6 +172,15 @@ def test_names_keep_their_letters_and_marks(tmp_path: Path) -> None:
     assert sorted(voices) == sorted(["Jane-Austen", "Zo\u00eb-\u00dcnal", "प्रेमचंद", "O-Brien-J.-ed", "voice"])
 
 
+def test_a_voice_is_found_by_its_name_as_people_write_it() -> None:
+    voices = ("Zoë-Ünal", "Jane-Austen", "Bjorn", "Björn")
+    for name in ("zoë ünal", "Zoe Unal", "ZOE\u0308-U\u0308NAL"):
+        assert match_voice(name, voices) == "Zoë-Ünal"
+    assert match_voice("jane  austen", voices) == "Jane-Austen"
+    assert (match_voice("bjorn", voices), match_voice("björn", voices)) == ("Bjorn", "Björn")
+    assert match_voice("Jane", voices) is None
+
+
 def test_names_that_differ_in_capitals_or_signs_only_are_refused(tmp_path: Path) -> None:
     """On some machines they would be one folder."""
     for number, (one, other) in enumerate((("Austen", "austen.d"), ("A B", "a-b"), ("Zo\u00eb", "Zoe\u0308!"))):
@@ -302,6 +311,13 @@ def test_a_voice_is_called_by_its_run_and_its_name(authors: tuple[Path, Any], mo
     refused = command("judge", "out", "--voice", "first")
     assert refused.code == 2
     assert "RUN/VOICE" in refused.err
+    assert command("write", "out/FIRST", *HOW).out == command("write", "out/first", *HOW).out
+    refused = command("write", "out/third one", *HOW)
+    assert refused.code == 2  # not taken for a prompt
+    assert "no voice third one" in refused.err
+    refused = command("write", "out/first", "--mix", "third:0.5", *HOW)
+    assert "no run or voice third to mix" in refused.err
+    assert "first, second" in refused.err
     for voice in ("out/first", "out"):
         done = command("write", voice, "--mix", "second:0.5", *HOW)
         assert done.code == 0, done.err

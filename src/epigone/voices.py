@@ -130,9 +130,15 @@ def measure_held_out(folder: Path, voice: str) -> int:
 
 
 def match_voice(name: str, voices: Iterable[str]) -> str | None:
-    """The voice that is meant by a name as people write it: "Jane Austen" is Jane-Austen, as jane-austen is."""
+    """The voice that is meant by a name as people write it: "jane austen" is Jane-Austen, "zoe" is Zoë."""
     known = list(voices)
-    return name if name in known else {fold_name(voice): voice for voice in known}.get(fold_name(name))
+    if name in known:
+        return name
+    for fold in (fold_name, lambda text: drop_accents(fold_name(text))):
+        alike = [voice for voice in known if fold(voice) == fold(name)]
+        if alike:
+            return alike[0] if len(alike) == 1 else None
+    return None
 
 
 def fold_name(text: str) -> str:
@@ -249,8 +255,12 @@ def _number(name: str, taken: Iterable[str]) -> str:
 
 def _order_words(author: str) -> tuple[str, ...]:
     """Equal for "Wilde, Oscar" and "OSCAR WILDE", and for "Brontë" and "Bronte"."""
-    plain = ACCENTS.sub("", unicodedata.normalize("NFD", author)).casefold()
-    return tuple(sorted(re.findall(r"\w+", unicodedata.normalize("NFC", plain))))
+    return tuple(sorted(re.findall(r"\w+", drop_accents(author).casefold())))
+
+
+def drop_accents(text: str) -> str:
+    """The text with plain letters: "Bronte" for "Brontë"."""
+    return unicodedata.normalize("NFC", ACCENTS.sub("", unicodedata.normalize("NFD", text)))
 
 
 def _choose_spelling(documents: Sequence[Document]) -> str:

@@ -129,7 +129,16 @@ def _find_run(name: Path) -> Path | None:
 
     named = RUNS / name
     places = (named, name.parent / VOICES / name.name, named.parent / VOICES / name.name)
-    return next((place for place in places if RunFolder.is_run(place)), None)
+    found = next((place for place in places if RunFolder.is_run(place)), None)
+    run = None if found else find_run_of_voice(name)
+    return found if run is None else Path(choose_voice(str(run), name.name))
+
+
+def find_run_of_voice(name: Path) -> Path | None:
+    """The run whose voice a name such as RUN/VOICE asks for, whether it has such a voice or not; None for any other."""
+    if name.parent == Path() or name.exists() or (RUNS / name).exists():
+        return None
+    return next((run for run in (RUNS / name.parent, name.parent) if list_voice_folders(run)), None)
 
 
 def choose_voice(run: str, voice: str) -> str:
@@ -144,13 +153,18 @@ def find_mixed(mix: Sequence[str], run: str) -> tuple[str, ...]:
 
     Raises RunNotFound, SettingsError.
     """
+    from epigone.model.base_profile import BASES
+    from epigone.model.hub import WELL_KNOWN
     from epigone.voices import match_voice
 
     around = Path(run).resolve().parent.parent if is_voice(Path(run)) else Path(run)
     voices = {path.name: str(path) for path in list_voice_folders(around)}
-    parts = [
-        (voices.get(match_voice(name, voices) or "") or find_model(name), share) for name, share in map(parse_mix, mix)
-    ]
+    parts = []
+    for name, share in map(parse_mix, mix):
+        meant = voices.get(match_voice(name, voices) or "") or find_model(name)
+        if voices and "/" not in meant and not (Path(meant).exists() or meant in (*BASES, *WELL_KNOWN)):
+            raise RunNotFound(f"There is no run or voice {name} to mix.", hint=f"Voices: {', '.join(voices)}.")
+        parts.append((meant, share))
     return tuple(name if share is None else f"{name}:{share:g}" for name, share in parts)
 
 

@@ -21,7 +21,15 @@ from epigone.cli.options import (
     complete_runs,
     out_option,
 )
-from epigone.cli.runs import choose_run, choose_voice, find_alike, find_mixed, find_model, using_model
+from epigone.cli.runs import (
+    choose_run,
+    choose_voice,
+    find_alike,
+    find_mixed,
+    find_model,
+    find_run_of_voice,
+    using_model,
+)
 from epigone.errors import OutputError, RunNotFound, SettingsError, pluralize
 from epigone.runs.listing import RUNS
 from epigone.settings import WriteSettings
@@ -178,6 +186,8 @@ def is_prompt(name: str, words: Sequence[str], *, follows_base: bool = False) ->
     from epigone.model.hub import WELL_KNOWN
 
     if Path(name).exists() or (RUNS / name).exists() or name in (*BASES, *WELL_KNOWN) or find_alike(name):
+        return False
+    if find_run_of_voice(Path(name)):
         return False
     return " " in name.strip() or ("/" not in name and (bool(words) or follows_base))
 
