@@ -15,6 +15,7 @@ from epigone.evaluation.attribution import find_probabilities, measure_styles, w
 from epigone.evaluation.stylometry import load_authors
 from epigone.hardware import find_hardware
 from epigone.model.decoder import open_decoder
+from epigone.report.views import describe_attribution, summarise_attribution
 from epigone.run import score
 from epigone.tokens.tokenizer import load_tokenizer
 from helpers_front import command, shared_run, sonnets
@@ -89,6 +90,37 @@ def test_a_text_in_a_language_of_no_reference_author_has_no_style() -> None:
     assert load_authors().shares_language(sonnets(3_000).casefold())
 
 
+# -- in words
+
+
+def found(*probabilities: float, style: float = 1.0) -> attribution.Attribution:
+    """What is found of candidates with these probabilities."""
+    candidates = tuple(
+        attribution.CandidateEvidence(
+            name=f"run{number}", probability=one, bits_per_byte=1.5, gain=0.1, own_gain=0.1, style=style
+        )
+        for number, one in enumerate(probabilities)
+    )
+    return attribution.Attribution(candidates=candidates, none=1 - sum(probabilities), n_characters=5_000)
+
+
+def test_only_what_is_likely_is_called_so() -> None:
+    assert summarise_attribution(found(0.8, 0.1)).startswith("It is likely to be by the author of run0: 80")
+    assert summarise_attribution(found(0.2, 0.1)).startswith("It is likely to be by none of these: 70")
+    assert summarise_attribution(found(0.4, 0.3)).startswith("It cannot be told. First is the author of run0, with 40")
+
+
+def test_nothing_is_called_certain_or_impossible() -> None:
+    assert summarise_attribution(found(0.99999, 0)) == "It is likely to be by the author of run0: over 99.9 %."
+    values = [row.value for row in describe_attribution(found(0.99999, 0))]
+    assert values == ["over 99.9 %", "under 0.1 %", "under 0.1 %"]
+
+
+def test_a_style_that_is_far_is_called_far() -> None:
+    (row, _) = describe_attribution(found(0.1, style=-1.3))
+    assert "1.3 standard deviations farther than other authors" in row.reason
+
+
 # -- the command
 
 
@@ -105,12 +137,17 @@ def test_attribute_names_the_author_of_a_run_or_none(tmp_path: Path) -> None:
     assert one["probability"] + answer["none"] == pytest.approx(1)
 
 
-def test_attribute_says_what_it_needs(tmp_path: Path) -> None:
+def test_attribute_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = tmp_path / "text.txt"
     text.write_text(sonnets(3_000), "utf-8")
     run = shared_run().path
     assert "text comes first" in command("attribute", run, run).err
     assert "not a run" in command("attribute", text, run / "model").err
+    named = tmp_path / "runs" / "mine"
+    named.parent.mkdir()
+    named.symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    assert "epigone attribute text.txt mine" in command("attribute", "mine", "text.txt").err
     (tmp_path / "short.txt").write_text("Shall I compare thee to a summer's day?", "utf-8")
     assert "1,000 are needed" in command("attribute", tmp_path / "short.txt", run).err
     with pytest.raises(SettingsError, match="needs a run"):

@@ -12,6 +12,7 @@ from epigone.cli.judge import ScoreOptions, read_document
 from epigone.cli.options import JSON, Argument, Command, complete_runs
 from epigone.cli.runs import find_model, using_model
 from epigone.errors import RunNotFound, SettingsError, quote_command
+from epigone.runs.listing import RUNS
 
 if TYPE_CHECKING:
     from epigone.evaluation.attribution import Attribution
@@ -40,10 +41,14 @@ def attribute(text: str, runs: Sequence[str], settings: ScoreOptions, *, as_json
         from epigone import run as library
         from epigone.runs.folder import RunFolder
 
-    if Path(text).is_dir() and RunFolder.is_run(Path(text)):
+    if not Path(text).is_file() and any(RunFolder.is_run(place) for place in (Path(text), RUNS / text)):
+        files = [run for run in runs if Path(run).is_file()]
+        rest = [run for run in runs if run not in files]
         raise SettingsError(
             "The text comes first, then the runs.",
-            hint=quote_command("epigone", "attribute", "TEXT", Path(text), *map(Path, runs)),
+            hint=quote_command(
+                "epigone", "attribute", *(map(Path, files[:1]) if files else ["TEXT"]), Path(text), *map(Path, rest)
+            ),
         )
     folders = [find_model(run) for run in runs]
     if other := next((folder for folder in folders if not RunFolder.is_run(Path(folder))), None):

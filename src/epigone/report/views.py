@@ -596,19 +596,32 @@ def describe_worst_lines(score: Score) -> list[Row]:
 
 # -- who wrote a text
 
+HALF, SURE = 0.5, 0.001
+"""Probabilities: below the one nothing is likely, and what is nearer than the other to 0 or 1 is not told apart."""
+
 
 def summarise_attribution(found: Attribution) -> str:
     """Who wrote it, as a sentence."""
-    best = found.best
-    if best is None:
-        return f"It is likely to be by none of these: {percent(found.none)}."
-    return f"It is likely to be by the author of {best.name}: {percent(best.probability)}."
+    best, none = found.best, found.none
+    probability = none if best is None else best.probability
+    if probability < HALF:
+        first = found.candidates[0]
+        return f"It cannot be told. First is the author of {first.name}, with {_percent_of_sure(first.probability)}."
+    who = "none of these" if best is None else f"the author of {best.name}"
+    return f"It is likely to be by {who}: {_percent_of_sure(probability)}."
+
+
+def _percent_of_sure(probability: float) -> str:
+    """A probability that is never called 0 or 1."""
+    if probability < SURE:
+        return f"under {percent(SURE)}"
+    return f"over {percent(1 - SURE)}" if probability > 1 - SURE else percent(probability)
 
 
 def describe_attribution(found: Attribution) -> list[Row]:
     """The candidates with what speaks for them, and "none of these"."""
-    rows = [Row(one.name, percent(one.probability), _describe_evidence(one)) for one in found.candidates]
-    return [*rows, Row("none of these", percent(found.none), f"{found.n_characters:,} characters were given")]
+    rows = [Row(one.name, _percent_of_sure(one.probability), _describe_evidence(one)) for one in found.candidates]
+    return [*rows, Row("none of these", _percent_of_sure(found.none), f"{found.n_characters:,} characters were given")]
 
 
 def _describe_evidence(one: CandidateEvidence) -> str:
@@ -617,7 +630,8 @@ def _describe_evidence(one: CandidateEvidence) -> str:
         own = "" if one.own_gain is None else f" (of its own author's held-out text: {one.own_gain:.3f} fewer)"
         parts.append(f"{abs(one.gain):.3f} {'fewer' if one.gain > 0 else 'more'} than its base{own}")
     if one.style is not None:
-        parts.append(f"style: {one.style:+.1f} standard deviations nearer than other authors")
+        way = "nearer" if one.style > 0 else "farther"
+        parts.append(f"style: {abs(one.style):.1f} standard deviations {way} than other authors")
     return "; ".join(parts)
 
 
