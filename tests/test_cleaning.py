@@ -122,6 +122,19 @@ def test_a_text_without_a_header_goes_on_behind_the_licence_of_the_one_before() 
     assert strip_boilerplate(whole() + "\n" + third)[0] == BOOK + second[:-1] + second
 
 
+@pytest.mark.parametrize("after", ["", "\n\n" + whole(), "\nA SAIL\n\n" + "It was blowing.\n\n" * 400])
+def test_a_licence_that_the_end_of_a_piece_divides_is_removed_whole(after: str) -> None:
+    long = LICENCE + "".join(f"\nOf Project Gutenberg, paragraph {n},\nin two lines.\n" for n in range(9))
+    text = whole().removesuffix(LICENCE) + long + after
+    expected = strip_boilerplate(text)[0]
+    place = text.index(END) + len(END) + 1
+    while place < text.index(long) + len(long):
+        cleaner = GutenbergCleaner()
+        assert cleaner.clean(text[:place]) + cleaner.clean(text[place:]) == expected, text[place - 40 : place]
+        assert sum(cut.n_characters for cut in cleaner.cuts) == len(text) - len(expected)
+        place = text.find("\n", place) + 1 or len(text)
+
+
 def test_a_licence_without_a_header_is_removed() -> None:
     assert strip_boilerplate(BOOK + "\n\n" + END + LICENCE)[0] == BOOK
     assert strip_boilerplate(BOOK + "\n\n" + END + "\n")[0] == BOOK

@@ -666,3 +666,61 @@ def test_time_grows_with_length_only(start: str, part: str, write: Write) -> Non
 
     short, long = measure(2_000), measure(20_000)
     assert long < 30 * short + 0.3
+
+
+# -- Messenger and Instagram
+
+
+def test_a_short_chat_of_messenger_is_known_by_its_content_and_mended(write: Write, tmp_path: Path) -> None:
+    messages = [
+        {"sender_name": "Zo\u00c3\u00ab", "timestamp_ms": 1_700_090_000_000, "content": "sp\u00c3\u00a4t"},
+        {
+            "sender_name": "Ben",
+            "timestamp_ms": 1_700_000_090_000,
+            "content": "Reacted \u00e2\u009d\u00a4 to your message ",
+        },
+        {
+            "sender_name": "Ben",
+            "timestamp_ms": 1_700_000_080_000,
+            "content": "Ben sent a photo.",
+            "photos": [{"uri": "a"}],
+        },
+        {"sender_name": "Ben", "timestamp_ms": 1_700_000_070_000, "call_duration": 0, "content": "Ben called you."},
+        {"sender_name": "Zo\u00c3\u00ab", "timestamp_ms": 1_700_000_060_000, "content": "?"},
+        {"sender_name": "Ben", "timestamp_ms": 1_700_000_001_000, "content": "I left a note. You called me."},
+        {"sender_name": "Ben", "timestamp_ms": 1_700_000_000_000, "content": "hm"},
+    ]
+    chat = {
+        "participants": [{"name": "Ben"}],
+        "messages": messages,
+        "title": "Zo\u00c3\u00ab",
+        "thread_path": "inbox/x",
+    }
+    path = write("inbox/message_1.json", json.dumps(chat))
+    assert read_text(path) == "Ben: hm\nI left a note. You called me.\n\nZoë: ?\n\n\nZoë: spät\n"
+    assert (file := read(str(tmp_path / "inbox")).files[0]).format == "messenger"  # a folder takes it too
+    assert (file.title, file.date) == ("Zoë", "2023-11-14")
+    assert {what: count for what, (count, _) in list_dropped(path).items()} == {"notices": 3, "media": 1}
+
+
+def test_messengers_newer_form_is_read_in_order_of_time(write: Write) -> None:
+    messages = [
+        {"senderName": "Ann", "text": "Ça va?", "timestamp": 1_700_000_000_000, "isUnsent": False, "media": []},
+        {"senderName": "Ben", "text": "gone", "timestamp": 1_700_000_001_000, "isUnsent": True, "media": []},
+        {
+            "senderName": "Ben",
+            "text": "Oui.",
+            "timestamp": 1_700_000_002_000,
+            "isUnsent": False,
+            "media": [{"uri": "a"}],
+        },
+    ]
+    path = write(
+        "Ann_1.json", json.dumps({"participants": ["Ann", "Ben"], "threadName": "Ann_1", "messages": messages})
+    )
+    assert read_text(path) == "Ann: Ça va?\n\nBen: Oui.\n"
+    assert list_dropped(path)["deleted messages"] == (1, "gone")
+    damaged = write(
+        "b.json", json.dumps({"participants": [], "messages": [{"senderName": "A", "text": "x", "timestamp": 1e300}]})
+    )
+    assert read_text(damaged) == "x\n"

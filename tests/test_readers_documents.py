@@ -314,6 +314,28 @@ def test_elements_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None
         read(tmp_path, make_docx("<w:p>" * 5_000 + "</w:p>" * 5_000))
 
 
+def test_a_text_box_of_word_is_read_once_behind_the_paragraph_that_it_is_in(tmp_path: Path) -> None:
+    box = "<w:txbxContent>" + p("In the box.") + p("Still in it.") + "</w:txbxContent>"
+    modern = (
+        '<w:r><mc:AlternateContent xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006">'
+        f"<mc:Choice><w:drawing>{box}</w:drawing></mc:Choice><mc:Fallback><w:pict>{box}</w:pict></mc:Fallback>"
+        "</mc:AlternateContent></w:r>"
+    )
+    old = f"<w:r><w:pict>{box}</w:pict></w:r>"
+    around = "<w:p><w:r><w:t>One </w:t></w:r>%s<w:r><w:t>and two.</w:t></w:r></w:p>" + p("Three.")
+    expected = "One and two.\n\nIn the box.\n\nStill in it.\n\nThree.\n"
+    for made in (modern, old):
+        corpus = read(tmp_path, make_docx(around % made))
+        assert str(corpus.documents[0].text) == expected
+        assert not corpus.files[0].dropped
+    alone = read(tmp_path, make_docx(p("One.") + f"<w:p>{modern}</w:p>" + p("Two.")))
+    assert str(alone.documents[0].text) == "One.\n\nIn the box.\n\nStill in it.\n\nTwo.\n"
+    inner = f"<w:txbxContent>{p('Deep.')}<w:p>{old}</w:p></w:txbxContent>"
+    nested = read(tmp_path, make_docx(f"<w:p><w:r><w:pict>{inner}</w:pict><w:drawing/></w:r></w:p>" + p("End.")))
+    assert str(nested.documents[0].text) == "Deep.\n\nIn the box.\n\nStill in it.\n\nEnd.\n"
+    assert [(part.what, part.count) for part in nested.files[0].dropped] == [("images", 1)]
+
+
 def test_a_line_that_is_drawn_in_rtf_counts_for_nothing_and_a_text_box_shows_its_text(tmp_path: Path) -> None:
     shape = r"{\shp{\*\shpinst\shpleft0{\sp{\sn shapeType}{\sv 1}}{\sp{\sn lineColor}{\sv 0}}%s}}"
     line, box = shape % "", shape % r"{\shptxt A box.}"

@@ -56,6 +56,30 @@ Two
 [^1]: A note.
 [a]: https://a.b
 """
+ORG = """#+TITLE: Rain
+#+DATE: <2020-01-02 Thu>
+
+* TODO [#A] One [1/2]   :a:b:
+  SCHEDULED: <2020-01-02 Thu>
+  :PROPERTIES:
+  :ID: 1
+  :END:
+It /rained/ *all* day, =code=, ~x~ +no+ [fn:1] [[https://a.b][a link]] [[file:b.png]] {{{x}}} @@html:b@@ <<t>> \\\\
+
+- [X] item
+- term :: words
+| a | b |
+: x = 1
+#+BEGIN_SRC python
+x = 1
+#+END_SRC
+#+begin_quote
+Quoted.
+#+end_quote
+** COMMENT Two
+-----
+[fn:1] A note.
+"""
 RTF = (
     r"{\rtf1\ansi\ansicpg1252\uc1{\fonttbl{\f0\fcharset204 Arial;}}{\stylesheet{\s1\sb240 heading 1;}}"
     r"{\info{\title Rain}{\author Ann}}{\header Head\par}\pard\s1 One\par\pard\sa120 It {\i rained} \'e9\u8212?"
@@ -359,6 +383,27 @@ def make_parquet() -> bytes:
     return file.getvalue()
 
 
+MESSENGER = {
+    "participants": [{"name": "Ann"}],
+    "messages": [
+        {"sender_name": "Zo\u00c3\u00ab", "timestamp_ms": 1_700_000_060_000, "content": "sp\u00c3\u00a4t"},
+        {
+            "sender_name": "Ann",
+            "timestamp_ms": 1_700_000_000_000,
+            "content": "Ann sent a photo.",
+            "photos": [{"uri": "a"}],
+        },
+        {"sender_name": "Ann", "timestamp_ms": 1_700_000_000_000, "call_duration": 0},
+    ],
+    "title": "Ann",
+}
+MESSENGER_NEW = {
+    "participants": ["Ann", "Ben"],
+    "threadName": "Ann_1",
+    "messages": [{"senderName": "Ann", "text": "Hi.", "timestamp": 1_700_000_000_000, "isUnsent": False, "media": []}],
+}
+
+
 def make_seeds() -> dict[str, tuple[tuple[str, bytes], ...]]:
     """For each family documents with their names."""
     texts = {
@@ -368,6 +413,7 @@ def make_seeds() -> dict[str, tuple[tuple[str, bytes], ...]]:
         "html": (("a.html", PAGE),),
         "xml": (("a.xml", WORDPRESS), ("feed.xml", ATOM), ("play.xml", PLAY)),
         "markdown": (("a.md", MARKDOWN),),
+        "org": (("a.org", ORG),),
         "text": (
             ("a.txt", f"CONTENTS\n\nI. One 1\nII. Two 2\n\n[Illustration: x]\n\n12\n\n{MARKDOWN}[1] A note.\f\n\n" * 3),
         ),
@@ -383,6 +429,7 @@ def make_seeds() -> dict[str, tuple[tuple[str, bytes], ...]]:
             ("b.json", json.dumps({"about": "", "chats": {"list": [TELEGRAM]}})),
             ("messages.html", TELEGRAM_PAGE),
         ),
+        "messenger": (("message_1.json", json.dumps(MESSENGER)), ("Ann_1.json", json.dumps(MESSENGER_NEW))),
         "discord": (
             ("a.json", json.dumps(DISCORD)),
             ("messages.json", json.dumps(PACKAGE)),

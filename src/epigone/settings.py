@@ -183,6 +183,7 @@ FormatName = Literal[
     "fb2",
     "whatsapp",
     "telegram",
+    "messenger",
     "discord",
     "tweets",
     "irc",
@@ -195,6 +196,7 @@ FormatName = Literal[
     "json",
     "html",
     "markdown",
+    "org",
     "xml",
     "csv",
 ]

@@ -50,9 +50,9 @@ MOST_GATHERED_CHARACTERS = 1 << 25
 """A text in which Project Gutenberg's name is everywhere is divided near it all the same."""
 LAYOUT_CHARACTERS = 1 << 20
 """Of a text, they show whether it is wrapped."""
-WRAPPED_FORMATS = ("text", "markdown", "mail")
+WRAPPED_FORMATS = ("text", "markdown", "org", "mail")
 """In others a line ends where its author wanted it to."""
-WITH_PAGES = ("markdown", "html", "epub", "docx", "odt", "fodt", "rtf", "fb2", "pdf", "scrivener")
+WITH_PAGES = ("markdown", "org", "html", "epub", "docx", "odt", "fodt", "rtf", "fb2", "pdf", "scrivener")
 """Besides plain text: in these there may be page numbers, notes and contents that their readers do not know as such."""
 NEVER_SPOOLED = 1 << 62
 PART_CHARACTERS = 1 << 22

@@ -84,6 +84,10 @@ class GutenbergCleaner:
         self.at_beginning = True
         self.in_book = False
         """After a header."""
+        self._licence = ""
+        """The line that began a licence, which reaches to the end of the piece, and may go on in the next one."""
+        self._ends_within = False
+        """Whether that piece ends within a paragraph."""
 
     def clean(self, text: str, count_bytes: Callable[[int, int], int] | None = None) -> str:
         """What is left of the next piece. `count_bytes(start, end)` gives the size of whole lines `text[start:end]` in
@@ -108,11 +112,17 @@ class GutenbergCleaner:
     def _find_boilerplate(self, text: str) -> Iterator[tuple[int, int, str, str]]:
         """Start, end, name and identifying line of each part to cut; the parts do not overlap."""
         at_beginning, self.at_beginning = self.at_beginning, False
+        line, self._licence = self._licence, ""
+        position, header = 0, None
+        if line and (found := self._find_rest(text)):
+            position, header = found
+            self._licence = line if position == len(text) else ""
+            yield 0, position, _name_licence(header), line
         if not _has_name(text):
             return
-        position, header = 0, _find_header(text, 0) if at_beginning else None
+        header = _find_header(text, 0) if at_beginning else header
         self.in_book |= bool(header)
-        if header:
+        if header and at_beginning:
             position = _skip_blank_lines(text, header.end())
             said = {name: " ".join(words.split())[:LONGEST_FIELD] for name, words in FIELD.findall(text, 0, position)}
             self.title, self.author = said.get("Title", ""), said.get("Author", "")
@@ -128,8 +138,23 @@ class GutenbergCleaner:
             header = _find_header(text, licence.end())
             self.in_book = bool(header)
             position = _skip_blank_lines(text, header.end()) if header else _find_licence_end(text, licence.end())
-            what = "Project Gutenberg's licence" + (" and the next book's header" if header else "")
-            yield start, position, what, licence[0]
+            if position == len(text):
+                self._licence, self._ends_within = licence[0], not text.endswith("\n\n")
+            yield start, position, _name_licence(header), licence[0]
+
+    def _find_rest(self, text: str) -> tuple[int, re.Match[str] | None] | None:
+        """Where a licence ends that began in the piece before, and the header that follows it; None if it had ended."""
+        if header := _find_header(text, 0):
+            return _skip_blank_lines(text, header.end()), header
+        if ANY_NAME.search(text, 0, LICENCE_GAP):
+            return _find_licence_end(text, 0), None
+        if self._ends_within and (blank := BLANK_LINE.search(text, 0, LICENCE_GAP)):
+            return blank.end(), None
+        return (len(text), None) if self._ends_within and len(text) < LICENCE_GAP else None
+
+
+def _name_licence(header: re.Match[str] | None) -> str:
+    return "Project Gutenberg's licence" + (" and the next book's header" if header else "")
 
 
 def strip_boilerplate(text: str) -> tuple[str, tuple[Cut, ...]]:

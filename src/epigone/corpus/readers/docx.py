@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-from epigone.corpus.readers.layout import join_blocks
+from epigone.corpus.readers.layout import Block, join_blocks
 from epigone.corpus.readers.metadata import read_metadata
 from epigone.corpus.readers.paragraphs import ParagraphLook, ParagraphText, Skipper
 from epigone.corpus.readers.reader import Beginning, Format, ParsedDocument, ReadContext
@@ -18,7 +18,6 @@ TWIPS_PER_LINE = 240
 LEFT_OUT = {
     "w:del": "deleted text",
     "w:moveFrom": "deleted text",
-    "w:txbxContent": "text boxes",
     "w:footnoteReference": "footnote marks",
     "w:endnoteReference": "footnote marks",
     "mc:Fallback": "",
@@ -27,12 +26,15 @@ LEFT_OUT = {
     "m:oMath": "formulas",
     "m:oMathPara": "formulas",
 }
+TEXT_BOX = "w:txbxContent"
+"""It is in the paragraph that it is anchored to, and a second time in mc:Fallback."""
+PICTURES = ("w:drawing", "w:pict")
 READ = frozenset(
     (
         *LEFT_OUT,
         *("w:p", "w:pStyle", "w:numId", "w:spacing", "w:contextualSpacing"),
         *("w:r", "w:rStyle", "w:i", "w:vanish", "w:webHidden"),
-        *("w:t", "w:br", "w:cr", "w:tab", "w:noBreakHyphen", "w:drawing", "w:pict"),
+        *("w:t", "w:br", "w:cr", "w:tab", "w:noBreakHyphen", "w:drawing", "w:pict", TEXT_BOX),
     )
 )
 """Elements of a body that say anything of its text: about half of all."""
@@ -202,6 +204,17 @@ def _measure(twips: str | None) -> float | None:
         return None
 
 
+class _Place(NamedTuple):
+    """Where a text box is: the paragraphs around it, and what is known of the one that it is in."""
+
+    paragraphs: ParagraphText
+    own: _Style
+    run: _Style
+    style: str
+    is_item: bool
+    boxes: list[Block]
+
+
 class _Body:
     """Reads the body of a document."""
 
@@ -211,6 +224,13 @@ class _Body:
         self._own, self._run = _Style(), _Style()
         self._style, self._is_text, self._is_hidden, self._in_run, self._is_item = "", False, False, False, False
         self._looks: dict[str, _Style] = {}
+        self._outer: list[_Place] = []
+        """Where the text boxes that are open begin."""
+        self._boxes: list[Block] = []
+        """Of text boxes in the paragraph that is open: they follow it."""
+        self._pictures: list[int] = []
+        """How many text boxes there were when each open drawing began: those with a box in them are not pictures."""
+        self._n_boxes = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """An element begins."""
@@ -244,8 +264,12 @@ class _Body:
             self.paragraphs.add_tab()
         elif tag == "w:noBreakHyphen":
             self.paragraphs.add("-")
-        elif tag in ("w:drawing", "w:pict"):
-            self.context.drops.add("images")
+        elif tag in PICTURES:
+            self._pictures.append(self._n_boxes)
+        elif tag == TEXT_BOX:
+            self._n_boxes += 1
+            self._outer.append(_Place(self.paragraphs, self._own, self._run, self._style, self._is_item, self._boxes))
+            self.paragraphs, self._boxes, self._in_run = ParagraphText(), [], False
 
     def end(self, tag: str) -> None:
         """An element ends."""
@@ -257,6 +281,18 @@ class _Body:
             self._in_run = False
         elif tag == "w:p":
             self._end_paragraph()
+        elif tag in PICTURES and self._pictures:
+            if self._pictures.pop() == self._n_boxes:
+                self.context.drops.add("images")
+        elif tag == TEXT_BOX and self._outer:
+            self._end_box(self._outer.pop())
+
+    def _end_box(self, outer: _Place) -> None:
+        """Go on with the paragraph that a text box is in."""
+        blocks = self.paragraphs.blocks
+        self.paragraphs, self._own, self._run, self._style, self._is_item, self._boxes = outer
+        self._boxes += blocks
+        self._in_run, self._is_hidden = True, False
 
     def data(self, text: str) -> None:
         """Characters."""
@@ -277,6 +313,11 @@ class _Body:
         if look.name.startswith(("toc ", "contents ", "table of ")):
             self.context.drops.add("tables of contents", self.paragraphs.take())
             return
+        boxes, self._boxes = self._boxes, []
+        if boxes and not self.paragraphs.has_text():  # it is there only to have the box in it
+            self.paragraphs.take()
+            self.paragraphs.add_blocks(boxes)
+            return
         self.paragraphs.end(
             ParagraphLook(
                 style=self._style,
@@ -286,3 +327,5 @@ class _Body:
                 is_item=self._is_item and not look.name.startswith("heading"),
             )
         )
+        if boxes:
+            self.paragraphs.add_blocks(boxes)

@@ -16,7 +16,9 @@ from epigone.corpus.readers.irc import IRC
 from epigone.corpus.readers.json_data import JSON, JSON_LINES
 from epigone.corpus.readers.mail import MAIL
 from epigone.corpus.readers.markdown import MARKDOWN
+from epigone.corpus.readers.messenger import MESSENGER
 from epigone.corpus.readers.odt import FODT, ODT
+from epigone.corpus.readers.org import ORG
 from epigone.corpus.readers.parquet import PARQUET
 from epigone.corpus.readers.pdf import PDF
 from epigone.corpus.readers.reader import Beginning, Format
@@ -31,10 +33,10 @@ from epigone.errors import SettingsError
 
 FORMATS: tuple[Format, ...] = (
     *(PDF, EPUB, DOCX, ODT, FODT, RTF, FB2),
-    *(WHATSAPP, TELEGRAM, DISCORD, TWEETS, IRC, MAIL, SUBTITLES),
+    *(WHATSAPP, TELEGRAM, MESSENGER, DISCORD, TWEETS, IRC, MAIL, SUBTITLES),
     *(EXPORT, FEED),
     *(PARQUET, JSON_LINES, JSON),
-    *(HTML, MARKDOWN, XML, CSV),
+    *(HTML, MARKDOWN, ORG, XML, CSV),
 )
 """In the order in which they are tried: those that are certain come first."""
 PLAIN_SUFFIXES = (".txt", ".text", "")

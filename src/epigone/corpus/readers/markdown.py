@@ -140,12 +140,12 @@ def strip_markdown(text: str, drops: DropLog, *, keep_code: bool = False) -> str
     lines = _Lines(drops, keep_code=keep_code)
     lines.add_all(text.split("\n"))
     text = "\n".join(lines.finish())
-    text = _close_gaps(text) if GAP in text else text
+    text = close_gaps(text) if GAP in text else text
     text = (BLANK_LINES.sub("\n\n\n", text) if "\n\n\n\n" in text else text).strip("\n")
     return text + "\n" if text.strip() else ""
 
 
-def _close_gaps(text: str) -> str:
+def close_gaps(text: str) -> str:
     """The text without the marks of lines that were left out, and with the blank lines of one side of each."""
     found, n_newlines = list[str](), 0
     for part in text.split(GAP):

@@ -35,6 +35,8 @@ class ParagraphText:
         self._text: list[str] = []
         self._italic = False
         self._last: ParagraphLook | None = None
+        self._is_apart = False
+        """Whether there is space before the next paragraph, whatever it looks like."""
 
     def add(self, text: str) -> None:
         """Characters."""
@@ -77,11 +79,18 @@ class ParagraphText:
             text = ""
         elif look.is_item:
             text = f"- {text.strip()}"
-        spaced, last = False, self._last
+        spaced, last = self._is_apart, self._last
+        self._is_apart = False
         if last is not None and not (look.joins_like and last.joins_like and look.style == last.style):
-            spaced = max(last.after, look.before) >= SMALLEST_SPACE
+            spaced = spaced or max(last.after, look.before) >= SMALLEST_SPACE
         self.blocks.append(Block(text, look.style, spaced, look.is_line or look.is_item))
         self._last = look
+
+    def add_blocks(self, blocks: list[Block]) -> None:
+        """Finished blocks that stand apart, with space around them."""
+        if blocks:
+            blocks[0].spaced = self._is_apart = True
+            self.blocks += blocks
 
 
 class Skipper:
