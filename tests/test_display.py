@@ -301,6 +301,14 @@ def test_a_run_that_was_too_short_says_so_and_how_long_would_do(
     assert describe_shortage(replace(end, reason="interrupted"), [evaluated(0, 4.1)], fresh=fresh) == ""
 
 
+def test_what_comes_once_is_not_counted_for_each_part_of_the_text() -> None:
+    """20 s before the first step, 27 s for a twentieth of the text, 11 s after the last step."""
+    end = Finished(step=3, epoch=0.05, reason="time", best_step=3, best_epoch=0.05, best_loss=4.0, seconds=58.0)
+    seen = [replace(evaluated(0, 4.1), seconds=20.0), replace(evaluated(3, 4.0), seconds=47.0)]
+    told = describe_shortage(end, [*seen, replace(seen[-1], seconds=57.0, share=0.7)], fresh=False)
+    assert told.endswith("takes about 10 min: --minutes 10")
+
+
 def test_a_run_whose_time_was_over_before_the_first_step_says_that_nothing_was_learned() -> None:
     end = Finished(step=0, epoch=0.0, reason="time", best_step=0, best_epoch=0.0, best_loss=3.9, seconds=81.0)
     assert describe_shortage(end, [evaluated(0, 3.9)], fresh=False).endswith("--minutes 6")

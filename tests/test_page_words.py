@@ -20,6 +20,7 @@ from epigone.report.publish import list_changed, publish
 from epigone.report.views import describe_learning, format_value, place_on_scale
 from epigone.runs.folder import RunFolder
 from epigone.settings import TrainSettings
+from epigone.training.events import Finished
 from helpers_front import TINY, command, shared_run, train_once, write_sonnets
 from helpers_page import JUDGEMENT, Reader, data, evaluated, sampled
 
@@ -187,6 +188,13 @@ def test_a_number_that_is_not_finite_is_left_out(data: ReportData) -> None:
         and "nan" not in page.text
         and "share of copied" not in page.text
     )
+
+
+def test_the_page_says_which_part_of_a_text_was_read(data: ReportData) -> None:
+    end = next(event for event in data.events if isinstance(event, Finished))
+    page = render_report(replace(data, events=[*data.events, replace(end, epoch=0.05, seconds=58.0)]))
+    assert "It learned from 11 KB of text" in render_report(data)
+    assert "It read 5 % of 11 KB of text in 58 s." in page and "It learned from" not in page
 
 
 def test_only_settings_that_were_changed_are_listed() -> None:

@@ -17,6 +17,7 @@ from epigone.evaluation.style import (
     Scale,
     ScaleScore,
     StyleJudge,
+    StyleScales,
     average_scales,
     choose_size,
     decide_grade,
@@ -77,15 +78,25 @@ def test_a_verdict_says_when_there_is_too_little_text() -> None:
 @pytest.mark.parametrize(
     ("score", "grade", "said"),
     [
-        (15.0, "fair", "it may not sound like"),
-        (70.0, "fair", "it sounds somewhat like"),
-        (15.0, "bad", "it does not sound"),
+        (15.0, "unsure", "it may not sound like the author (15 of 100)"),
+        (70.0, "fair", "it sounds somewhat like the author (70 of 100"),
+        (15.0, "bad", "it does not sound like the author (15 of 100)"),
+        (70.0, "unsure", "whether it sounds like the author cannot be told."),
     ],
 )
 def test_in_short_a_low_score_is_not_called_somewhat_like_the_author(score: float, grade: Grade, said: str) -> None:
     """With little text the band is wide, and a low score is only called bad where all of it is low."""
     verdict = Verdict(topic="sounds like", grade=grade, sentence="", facts={"score": score})
     assert said in summarise_judgement(Judgement(text="t", against="a", n_characters=1, verdicts=(verdict,)))
+
+
+@pytest.mark.parametrize(("high", "grade"), [(60.0, "unsure"), (30.0, "bad")])
+def test_of_little_text_a_low_score_is_bad_only_where_the_whole_band_is(high: float, grade: Grade) -> None:
+    scale = Scale("words", "others", 1.0, np.zeros(201), lambda sample: np.zeros(201))
+    scales, score = StyleScales((scale,), 10_000, {}, (), ()), {"words": ScaleScore(11.0, -20.0, high)}
+    assert decide_grade(scales, score).grade == "bad"
+    verdict = decide_grade(scales, score, must_be_certain=True)
+    assert verdict.grade == grade and "somewhat" not in verdict.sentence and "11 of 100" in verdict.sentence
 
 
 @pytest.mark.parametrize("least", [10_000, LEAST])

@@ -431,6 +431,7 @@ _SENTENCES = {
     "fair": "It sounds somewhat like the author: {}.",
     "bad": "It does not sound like the author: {}.",
 }
+_DOUBTFUL = "It may not sound like the author, but there is too little text to say: {}."
 _UNRELIABLE = (
     "Too short to say: measured by {}, even the author's own held-out text is not certainly closer to the author than "
     "others are."
@@ -444,7 +445,7 @@ def decide_grade(
     *,
     must_be_certain: bool = False,
 ) -> Verdict:
-    """The verdict for a text with these scores; `must_be_certain`: bad only where the whole band is."""
+    """The verdict for a text with these scores; `must_be_certain`: bad only where the whole band is, else unsure."""
     measures = tuple(measure_scale(scale, scores[scale.name]) for scale in scales.scales if scale.is_reliable)
     unreliable = [scale.name for scale in scales.scales if not scale.is_reliable]
     facts = _list_facts(scales, notes)
@@ -454,8 +455,9 @@ def decide_grade(
     least = min(measures, key=lambda measure: measure.value).name
     score = scores[least]
     grade = grade_score(score)
-    grade = "fair" if must_be_certain and grade == "bad" and score.high >= BAD else grade
-    if unreliable == [WORD_ORDER] and grade != "bad":
+    if must_be_certain and grade == "bad" and score.high >= BAD:
+        grade, sentence = "unsure", _DOUBTFUL.format(describe_score(score, least))
+    elif unreliable == [WORD_ORDER] and grade != "bad":
         grade, sentence = "fair", f"{_SENTENCES[grade].format(describe_score(score, least))} {NO_WORD_ORDER}"
     elif unreliable and grade != "bad":
         grade, sentence = "unsure", _UNRELIABLE.format(" and ".join(unreliable))

@@ -95,6 +95,6 @@ What to know:
 - The temperature, {source.temperature:g}, and the other values above are those with which `epigone write` writes.
   The file holds them as well; programs that have defaults of their own, such as a penalty for repetitions, need them
   as options.
-- What else `epigone write` does is not in the file: no guard against copies, unknown words and single quotation
+- What else `epigone write` does is not in the file: no guard against copies, unknown words and unpaired quotation
   marks, and no end at the end of a sentence.
 """

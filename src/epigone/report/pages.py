@@ -26,7 +26,7 @@ from epigone import __version__
 from epigone.errors import quote_command
 from epigone.evaluation.best_sentences import HOW_CHOSEN
 from epigone.evaluation.quiz import Question, describe_outcomes, list_shares
-from epigone.evaluation.verdict import Judgement, Topic
+from epigone.evaluation.verdict import Judgement, Topic, percent
 from epigone.model.base_profile import BASES
 from epigone.planning.plan import Plan
 from epigone.report.escape import code_markdown, escape_markdown, fence_text, on_one_line, show_controls
@@ -190,7 +190,10 @@ def _describe_model(data: ReportData, end: Finished | None) -> str:
     """What wrote what the page shows, in a sentence."""
     model = data.plan.model
     size, time = format_count(model.n_parameters), "" if end is None else f" in {format_seconds(end.seconds)}"
-    learned = f"It learned from {format_bytes(data.n_bytes)} of text{time}."
+    text = f"{format_bytes(data.n_bytes)} of text"
+    learned = f"It learned from {text}{time}."
+    if end is not None and 0 < end.epoch < 1:
+        learned = f"It read {percent(end.epoch, 0)} of {text}{time}."
     return f"By a GPT-2 with {size} parameters, {describe_origin(data.plan)}. {learned}"
 
 

@@ -252,11 +252,18 @@ def describe_shortage(event: Finished, evaluations: Sequence[Evaluated], *, fres
     gain = 0.0 if fresh else evaluations[0].loss - event.best_loss
     if event.step >= FEW_STEPS and (fresh or gain >= NOTICEABLE):
         return ""
-    minutes = math.ceil(event.seconds / event.epoch / 60)
+    minutes = math.ceil(_estimate_reading(event, evaluations) / 60)
     return (
         f"This was too short to learn much: the model has read {percent(event.epoch, 0)} of the text, in "
         f"{pluralize(event.step, 'step')}. To read it once takes about {minutes} min: --minutes {minutes}"
     )
+
+
+def _estimate_reading(event: Finished, evaluations: Sequence[Evaluated]) -> float:
+    """Seconds that one reading of the text takes: what comes before the first step and after the last comes once."""
+    start, end = evaluations[0].seconds, max(one.seconds for one in evaluations if one.share == 1)
+    start, end = (start, end) if start < end else (0.0, event.seconds)
+    return start + (end - start) / event.epoch + event.seconds - end
 
 
 def describe_sample(event: Sampled, number: int) -> str:
@@ -780,16 +787,22 @@ def describe_quick_judgement(judgement: Judgement, run: Path) -> list[str]:
     return [found, f"To judge it thoroughly: {quote_command('epigone', 'judge', run)}"]
 
 
+def _is_doubtful(verdict: Verdict) -> bool:
+    """Whether it would be bad, were there text enough to be certain."""
+    score = verdict.facts.get("score")
+    is_open = verdict.topic == "sounds like" and verdict.grade == "unsure"
+    return is_open and isinstance(score, float) and score < LEAST_LIKENESS
+
+
 def _say_in_short(verdict: Verdict) -> str:
-    score, is_fair = verdict.facts.get("score"), verdict.grade == "fair"
-    if verdict.topic == "sounds like" and is_fair and isinstance(score, float) and score < LEAST_LIKENESS:
-        return "it may not sound like the author"  # bad, if that were certain
+    if _is_doubtful(verdict):
+        return "it may not sound like the author"
     return _IN_SHORT[verdict.topic][verdict.grade]
 
 
 def _describe_lowest(verdict: Verdict) -> str:
     score = verdict.facts.get("score")
-    if not isinstance(score, float) or verdict.grade == "unsure":
+    if not isinstance(score, float) or (verdict.grade == "unsure" and not _is_doubtful(verdict)):
         return ""
     is_partial = verdict.topic == "sounds like" and verdict.grade == "fair"
     is_partial &= not any(measure.name == WORD_ORDER for measure in verdict.measures)
