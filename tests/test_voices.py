@@ -147,7 +147,7 @@ def test_a_file_one_voice_and_a_folder_in_use_are_refused(tmp_path: Path) -> Non
     with pytest.raises(RunExists):
         divide_voices([str(authors)], settings, authors)
     (authors / "first" / "b.txt").unlink()
-    with pytest.raises(SettingsError, match="one voice: a"):
+    with pytest.raises(SettingsError, match="found 1 voice with enough text: a"):
         divide_voices([str(authors / "first")], settings, tmp_path / "out")
 
 
@@ -203,6 +203,18 @@ def test_a_voice_without_enough_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(TextNotFound, match="empty") as refused:
         list_voices(place, tmp_path / "out")
     assert f"move it out of {place}" in refused.value.hint
+    (place / "empty" / "a.txt").write_text(sonnets(2_100), "utf-8")  # enough, but for what is held out
+    with pytest.raises(TextTooShort, match=r"The voice empty has 1,\d\d\d characters to learn from"):
+        list_voices(place, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_authors_first_name_comes_first_and_capitals_last(tmp_path: Path) -> None:
+    names = ("Wilde, Oscar", "OSCAR WILDE", "Ann Lee, Ben Marsh", "Ben Marsh, Ann Lee")
+    records = [{"author": name, "text": sonnets(20_000)[4_000 * at :][:4_000]} for at, name in enumerate(names)]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
+    made = divide_voices([str(tmp_path / "all.jsonl")], TrainSettings(by="author"), tmp_path / "out")
+    assert [run.folder.name for run in made[1:]] == ["Ben-Marsh-Ann-Lee", "Oscar-Wilde"]
 
 
 def test_authors_with_next_to_nothing_are_left_out_and_named(tmp_path: Path) -> None:
@@ -214,9 +226,9 @@ def test_authors_with_next_to_nothing_are_left_out_and_named(tmp_path: Path) -> 
     assert [run.folder.name for run in made[1:]] == ["Ann", "Cid"]
     record = read_voices(tmp_path / "out")
     assert record is not None
-    assert [line for line in record.skipped if line.startswith("Ben: 9")]
+    assert [line for line in record.skipped if line.startswith("Ben: 8")]
     (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, records[:2])), "utf-8")
-    with pytest.raises(TextTooShort, match=r"found 1 voice with enough text\. Ben: 9"):
+    with pytest.raises(SettingsError, match=r"found 1 voice with enough text: Ann\. Ben: 8"):
         divide_voices([str(tmp_path / "all.jsonl")], settings, tmp_path / "not")
 
 
@@ -237,6 +249,9 @@ def test_authors_are_one_with_and_without_accents_and_long_names_stay_apart(tmp_
     (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
     made = divide_voices([str(tmp_path / "all.jsonl")], TrainSettings(by="author"), tmp_path / "out")
     sizes = {run.folder.name: len(read(*run.texts, str(run.settings.validation))) for run in made[1:]}
+    record = read_voices(tmp_path / "out")
+    assert record is not None
+    assert [file.name for file in record.files] == ["all.jsonl"]  # once, though it is of three voices
     assert [name[:20] for name in sizes] == ["Emily-Brontë", "The-Society-for-the-", "The-Society-for-the-"]
     assert list(sizes.values()) == pytest.approx([12_000, 4_000, 4_000], rel=0.03)
 

@@ -27,7 +27,7 @@ from epigone.corpus.corpus import (
     read_corpus,
     unwrap_corpus,
 )
-from epigone.corpus.split import group_spans, split_corpus
+from epigone.corpus.split import Split, group_spans, split_corpus
 from epigone.errors import RunDamaged, RunExists, SettingsError, TextError, TextNotFound, TextTooShort, pluralize
 from epigone.files import exists, make_folder, read_bytes, write_bytes, write_text
 from epigone.runs.listing import LEARNED, VOICES
@@ -40,11 +40,13 @@ TEXTS, FACTS = "texts", "voices.json"
 SHARED_TIME = 0.5
 """Of the minutes, for the run of all texts; the others divide the rest by the length of their texts."""
 FEWEST = 2
-LEAST_CHARACTERS = 2_000
-"""Of an author who is found among others; one with less is left out."""
+LEAST_LEARNED = 2_000
+"""Characters of a voice that are learned."""
 NAME_CHARACTERS = 60
 ACCENTS = re.compile("[\u0300-\u036f]")
 """Behind the letters that they belong to, in NFD."""
+FAMILY_FIRST = re.compile(r"^\s*(\w+),\s*([^,]+?)\s*$")
+"""As in "Wilde, Oscar"; two authors with a comma between them have more words before it."""
 VARIANTS = re.compile("[\ufe00-\ufe0f]")
 """Marks that choose how the sign before them looks, such as an emoji in colour."""
 
@@ -81,13 +83,11 @@ def divide_voices(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunExists(f"{folder} already holds something.", hint="Choose another folder with --out.")
     voices = _read_voices(texts, settings, watch)
-    if len(voices) < FEWEST:
-        raise SettingsError(
-            f"--by {settings.by} found one voice: {', '.join(voices)}.", hint="For one voice, leave --by out."
-        )
-    sizes = {name: _write_texts(corpus, settings, folder / VOICES / TEXTS, name) for name, corpus in voices.items()}
-    files = tuple(file for name, corpus in voices.items() for file in _list_files(corpus, name, settings))
-    skipped = tuple(dict.fromkeys(line for corpus in voices.values() for line in corpus.skipped))
+    splits, left_out = _split_voices(voices, settings)
+    places = folder / VOICES / TEXTS
+    sizes = {name: _write_texts(voices[name], split, places, name) for name, split in splits.items()}
+    files = tuple(dict.fromkeys(file for name in splits for file in _list_files(voices[name], name, settings)))
+    skipped = tuple(dict.fromkeys([*(line for corpus in voices.values() for line in corpus.skipped), *left_out]))
     record = VoicesRecord(voices=sizes, settings=settings, files=files, skipped=skipped)
     write_bytes(folder / VOICES / FACTS, record.encode())
     return list(_list_runs(record, folder))
@@ -227,23 +227,11 @@ def _divide_by_author(corpus: Corpus) -> Mapping[str, Corpus]:
     by_author: dict[tuple[str, ...], list[Document]] = {}
     for document in corpus.documents:
         by_author.setdefault(_order_words(document.author), []).append(document)
-    found: dict[str, list[Document]] = {}
-    skipped = list(corpus.skipped)
+    found: dict[str, Corpus] = {}
     for several in sorted(by_author.values(), key=_choose_spelling):
-        name = _choose_spelling(several)
-        length = sum(len(one.text) for one in several)
-        if length < LEAST_CHARACTERS:
-            skipped.append(f"{name}: {pluralize(length, 'character')}; a voice needs {LEAST_CHARACTERS:,}")
-        else:
-            found[_number(_as_name(name), found)] = several
-    if len(found) < FEWEST:
-        raise TextTooShort(
-            f"--by author found {pluralize(len(found), 'voice')} with enough text. {' '.join(skipped[:3])}".strip(),
-            hint="Give more text by each author; for one voice, leave --by out.",
-        )
-    corpora = {name: make_corpus(several) for name, several in found.items()}
-    first = next(iter(corpora))
-    return corpora | {first: replace(corpora[first], skipped=tuple(skipped))}
+        name = _number(_as_name(_choose_spelling(several)), found)
+        found[name] = make_corpus(several, () if found else corpus.skipped)
+    return found
 
 
 def _number(name: str, taken: Iterable[str]) -> str:
@@ -264,9 +252,9 @@ def drop_accents(text: str) -> str:
 
 
 def _choose_spelling(documents: Sequence[Document]) -> str:
-    """How an author is most often spelled, with the first name first."""
-    counts = Counter(document.author for document in documents)
-    return max(counts, key=lambda author: ("," not in author, not author.islower(), counts[author], author))
+    """How an author is most often spelled, with the first name first and not in capitals only."""
+    counts = Counter(FAMILY_FIRST.sub(r"\2 \1", document.author) for document in documents)
+    return max(counts, key=lambda author: (not author.isupper(), not author.islower(), counts[author], author))
 
 
 def _as_name(text: str) -> str:
@@ -279,10 +267,33 @@ def _as_name(text: str) -> str:
     return f"{name}-" if name.casefold() in (TEXTS, FACTS) else name
 
 
-def _write_texts(corpus: Corpus, settings: TrainSettings, folder: Path, name: str) -> int:
-    """Divide an author's text into what is learned and what is held out; returns its bytes. Raises TextTooShort."""
+def _split_voices(voices: Mapping[str, Corpus], settings: TrainSettings) -> tuple[Mapping[str, Split], Sequence[str]]:
+    """What is learned and what is held out of each voice, and what is left out. Raises TextTooShort.
+
+    Of the authors of documents, who are found and not named, those with too little text are left out.
+    """
     share = settings.validation if isinstance(settings.validation, float) else 0.0
-    split = split_corpus(corpus, how=settings.split, share=share, seed=settings.seed)
+    splits: dict[str, Split] = {}
+    left_out = []
+    for name, corpus in voices.items():
+        split = split_corpus(corpus, how=settings.split, share=share, seed=settings.seed)
+        n_learned = sum(map(len, split.train))
+        if n_learned >= LEAST_LEARNED:
+            splits[name] = split
+            continue
+        why = f"{pluralize(n_learned, 'character')} to learn from; a voice needs {LEAST_LEARNED:,}"
+        if settings.by != "author":
+            raise TextTooShort(f"The voice {name} has {why}.", hint="Give more of its text, or leave it out.")
+        left_out.append(f"{name}: {why}")
+    if len(splits) < FEWEST:
+        found = f"--by {settings.by} found {pluralize(len(splits), 'voice')} with enough text: {', '.join(splits)}"
+        hint = "For one voice, leave --by out."
+        raise SettingsError(". ".join([found.rstrip(": "), *left_out[:3], ""]).strip(), hint=hint)
+    return splits, left_out
+
+
+def _write_texts(corpus: Corpus, split: Split, folder: Path, name: str) -> int:
+    """Write what is learned of a voice and what is held out; returns the bytes."""
     n_bytes = 0
     for part, spans in (("learned", split.train), ("held-out", split.validation)):
         make_folder(folder / part / name)
