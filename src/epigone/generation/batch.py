@@ -267,7 +267,9 @@ class GenerationBatch:
 
     def _advance(self, states: Mapping[Generation, DecoderState]) -> None:
         ids = [token for generation in states for token in generation.next_ids]
-        last = torch.from_numpy(np.array(ids, np.int64)).to(self._decoder.device)
+        last = torch.from_numpy(np.array(ids, np.int64))
+        if self._decoder.device.type != "cpu":
+            last = last.to(self._decoder.device)
         logits = self._decoder.step_together(list(states.values()), last)
         parts, end = list[tuple[Generation, slice, torch.Tensor]](), 0
         for generation in states:

@@ -168,7 +168,11 @@ class LoopGuard:
 
 def _find_distances(recent: list[bytes | None], word: bytes | None) -> list[int]:
     """How far before the word that follows the same one stands, each time."""
-    return [len(recent) - place for place, other in enumerate(recent) if other == word]
+    found, place = list[int](), -1
+    for _ in range(recent.count(word)):
+        place = recent.index(word, place + 1)
+        found.append(len(recent) - place)
+    return found
 
 
 def _is_loop(distance: int, run: int) -> bool:

@@ -39,6 +39,9 @@ VARIANTS = (("-march=native", "-fopenmp"), ("-march=native",), ("-mcpu=native",)
 """Options that not every compiler knows; the first ones that work are taken."""
 SECONDS = 60
 """For the compiler; it takes about one."""
+MOST_HELD = 1 << 16
+"""Scores from which tokens are drawn, some 40 µs, while Python's lock is kept: another thread that got it meanwhile
+would keep it for longer, and two threads that each give it away once a step, for the model, seldom wait for it."""
 
 
 class _Share(local):
@@ -183,8 +186,17 @@ def draw_tokens(
     start = ctypes.addressof(found)
     scores = scores.contiguous()  # kept until the end of the call
     given = scores.data_ptr(), n_rows, n_tokens, settings, places, most
-    library.epigone_draw(*given, room.ctypes.data, start, start + 4 * n_rows)
+    draw = (_hold(library) if n_rows * n_tokens <= MOST_HELD else library).epigone_draw
+    draw(*given, room.ctypes.data, start, start + 4 * n_rows)
     return found[:n_rows], found[n_rows:]
+
+
+@cache
+def _hold(library: ctypes.CDLL) -> ctypes.PyDLL:
+    """The same library, whose calls keep Python's lock."""
+    held = ctypes.PyDLL(library._name)
+    _declare(held)
+    return held
 
 
 def pack_matrix(weight: torch.Tensor, form: PackedFormat) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -297,10 +309,15 @@ def _is_own(path: Path) -> bool:
 
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
+    _declare(library)
+    return library
+
+
+def _declare(library: ctypes.CDLL) -> None:
+    """Say what its functions take and return."""
     library.epigone_count_scratch.restype = ctypes.c_int64
     pointer, whole, long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     library.epigone_count_scratch.argtypes = [pointer, whole, long, whole]
     library.epigone_step.argtypes = [pointer, pointer, pointer, whole, pointer, pointer, long, whole, whole]
     library.epigone_draw.argtypes = [pointer, whole, long, pointer, pointer, whole, pointer, pointer, pointer]
     library.epigone_draw.restype = None
-    return library
