@@ -19,7 +19,7 @@ from epigone.corpus.readers.markdown import strip_markdown
 from epigone.corpus.readers.reader import DropLog
 from epigone.errors import SettingsError, TextTooShort, TextUnreadable
 from epigone.settings import FormatName, ReadSettings
-from helpers_readers import Write, list_dropped, read, read_text
+from helpers_readers import Write, list_dropped, measure_reading, read, read_text
 
 # -- the seam
 
@@ -403,3 +403,18 @@ def test_excerpts_show_the_beginning_the_end_and_places_between(write: Write) ->
     assert found[0].text.startswith("Line 0 of") and found[-1].text.endswith("Line 999 of the text.")
     assert all(excerpt.text.startswith("Line") for excerpt in found)
     assert [excerpt.text for excerpt in choose_excerpts(read(write("b.txt", "One.")))] == ["One."]
+
+
+def test_comments_in_an_article_go_however_long_they_are_where_there_is_an_article(write: Write) -> None:
+    story = "<p>It rained, and nobody went out that day.</p>" * 30
+    comment = "<li id='comment-%d'><p>" + "I was there, and it did not rain at all. " * 200 + "</p></li>"
+    comments = "<div id='comments'><h2>Comments</h2><ol>" + "".join(comment % n for n in range(3)) + "</ol></div>"
+    page = "<!doctype html><html><body><article>%s</article></body></html>"
+    path = write("a.html", page % (story + comments))
+    assert "I was there" not in read_text(path) and read_text(path).count("It rained") == 30
+    assert list_dropped(path)["comments"][0] == 1
+    assert "I was there" in read_text(write("b.html", page % ("<p>What do you say?</p>" + comments)))
+    about = "<div class='comments'>" + "<p>Some comments on the weather, which is a long story.</p>" * 90 + "</div>"
+    assert "Some comments" in read_text(write("c.html", page % (story + about)))
+    nested = "<div class='comments'>" * 300 + comments * 40
+    assert measure_reading(write("d.html", page % (story + nested))) < 3

@@ -78,12 +78,24 @@ LONGEST_PART, SHARE_OF_PART = 2_000, 0.2
 """Characters, and share of the page: a block with more than both is text, whatever its class."""
 
 
+COMMENT = re.compile(
+    r"(?:^|\s)(?:[\w-]{1,20}[-_])?comment(?:[-_]?\d{1,12}|[-_](?:body|content|text|item|entry))?(?:$|\s)", re.I
+)
+"""One comment, by its class or id."""
+FEWEST_COMMENTS, SHORTEST_TEXT = 2, 500
+"""In an element of comments, and characters before it without white space: on a page with less they are its text."""
+MOST_TRIED, MOST_ABOVE = 5, 20
+"""Of a page, so that one of many such elements in each other takes no time."""
+
+
 class Article:
     """The article of a page, and what is left out around it and in it."""
 
     def __init__(self, page: Page, drops: DropLog) -> None:
         self.page, self.drops = page, drops
         self.root = self._choose()
+        self._n_tried = 0
+        """Elements that were looked at for comments in them."""
 
     def walk(self) -> Iterator[Step]:
         """What is in it, in reading order."""
@@ -140,7 +152,36 @@ class Article:
     def _name_by_class(self, element: Element, words: str) -> str:
         what = next((what for what, pattern in NAMED if pattern.search(words)), "")
         most = max(LONGEST_PART, SHARE_OF_PART * (self.root.n_text if self.root else 0))
-        return what if what and element.n_text <= most else ""
+        if not what or element.n_text <= most:
+            return what
+        return what if what == "comments" and self._are_comments(element) else ""
+
+    def _are_comments(self, element: Element) -> bool:
+        """Whether several comments are in an element, however long, and a text that they may be about before it."""
+        self._n_tried += 1
+        if self._n_tried > MOST_TRIED or self.root is None:
+            return False
+        n_before, inner = 0, element
+        for above in _list_above(element, self.root):
+            beside = (one for one in self.page.elements if one.parent is above and one.end < inner.first)
+            n_before, inner = n_before + sum(one.n_text for one in beside), above
+        if n_before < SHORTEST_TEXT:
+            return False
+        inside = (one.attributes for one in self.page.elements if element.first <= one.first and one.end < element.end)
+        names = (f"{one.get('class', '')} {one.get('id', '')}" for one in inside if one)
+        return sum(bool(COMMENT.search(name)) for name in names) >= FEWEST_COMMENTS
+
+
+def _list_above(element: Element, root: Element) -> Iterator[Element]:
+    """The elements around one, the innermost first, up to the root or to as many as pages have."""
+    above = element.parent
+    for _ in range(MOST_ABOVE):
+        if above is None:
+            return
+        yield above
+        if above is root:
+            return
+        above = above.parent
 
 
 def _is_links(element: Element) -> bool:
@@ -150,7 +191,7 @@ def _is_links(element: Element) -> bool:
 
 def _is_in_article(element: Element) -> bool:
     above = element.parent
-    for _ in range(20):
+    for _ in range(MOST_ABOVE):
         if above is None:
             return False
         if above.tag in ("article", "main"):
