@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from transformers import GPT2LMHeadModel
 
 import epigone
 from epigone import pipeline
-from epigone.distillation import can_teach, check_two_runs
+from epigone.distillation import can_teach, check_two_runs, plan_second
 from epigone.errors import SettingsError
 from epigone.model.loss import TEACHER_SHARE, NextTokenLoss
+from epigone.model.size import Shape, make_shape
+from epigone.planning.defaults import choose_dropout, choose_larger
 from epigone.runs.folder import RunFolder
 from epigone.tokens.tokenizer import load_tokenizer
 from epigone.training.events import Finished
@@ -268,7 +270,7 @@ def test_both_runs_are_shown_and_reported() -> None:
     assert "Plan of the second of two runs, which learns from the first" in outcome.out
     for page in (outcome.out, (run / "report.html").read_text("utf-8")):
         assert f"its first run, in first/, reached {bits:.3f} bits per byte" in " ".join(page.split())
-    assert "distilled from a first run of the same plan" in " ".join((run / "report.html").read_text("utf-8").split())
+    assert "distilled from a first run on the same text" in " ".join((run / "report.html").read_text("utf-8").split())
     assert RunFolder(run).read_settings().teacher == "self" and read_plan(run).teacher == "self"
     assert "To write with it: epigone write" in outcome.out and f"{run / 'first'} --prompt" not in outcome.out
     plan = command("plan", text(), "--teacher", "self", "--base", "none", "--samples", "0")
@@ -314,6 +316,58 @@ def test_the_minutes_are_for_both(tmp_path: Path) -> None:
     assert second == pytest.approx(max(0.02 - seconds / 60, 0.02 * 2 / 7))
     assert command("resume", tmp_path / "run", "--epochs", "4001").code == 0
     assert read_plan(tmp_path / "run").schedule.minutes == second
+
+
+def plan_both(**asked: Any) -> tuple[Any, Any]:
+    """The plans of two runs over 100 KB, of which the first took six seconds; the tokens are those of a short text."""
+    settings = epigone.TrainSettings(teacher="self", base="none", block_size=32, **asked)
+    first = pipeline.plan(text(), base="none", block_size=32, samples=0, **{"epochs": 20.0, **asked}).plan
+    return first, plan_second(first, settings, 100_000, 6.0, 2.0)
+
+
+def test_the_second_is_larger_where_the_text_is_read_often() -> None:
+    first, second = plan_both()
+    assert (first.model.shape.n_embd, second.model.shape.n_embd) == (64, 128)
+    larger = choose_dropout(20, second.model.n_parameters / 100_000).value
+    assert second.model.dropout == pytest.approx(larger / 2, abs=0.006) and larger > 0.1
+    assert "larger than its teacher" in second.reasons["size"] and second.batch == first.batch
+    assert second.model.shape.vocab_size == first.model.shape.vocab_size
+
+
+def test_the_second_is_as_large_as_the_first_where_that_was_asked_for_or_passes_are_few() -> None:
+    for asked in ({"size": "2x64"}, {"epochs": 10.0}):
+        first, second = plan_both(**asked)
+        assert first.model.shape == second.model.shape
+
+
+def test_a_larger_size_is_the_next_one_unless_it_would_overfit() -> None:
+    def choose(size: str, n_bytes: int, passes: float) -> Shape | None:
+        return choose_larger(make_shape(size, block_size=64, vocab_size=512), n_bytes, passes)
+
+    assert choose("2x64", 100_000, 36) == make_shape("2x128", block_size=64, vocab_size=512)
+    assert choose("6x256", 1_000_000, 16) == make_shape("6x384", block_size=64, vocab_size=512)
+    assert choose("2x64", 50_000, 36) is choose("2x64", 100_000, 60) is None
+    assert choose("6x384", 9_000_000, 15) is choose("3x96", 9_000_000, 15) is None
+
+
+def test_it_is_larger_only_where_the_minutes_are_enough() -> None:
+    first, asked = plan_both()[0], epigone.TrainSettings(teacher="self", base="none", minutes=10.0)
+    for seconds, width, minutes in ((60.0, 128, 9.0), (240.0, 64, 6.0), (599.0, 64, 20 / 7)):
+        second = plan_second(first, asked, 100_000, seconds, 2.0)
+        assert (second.model.shape.n_embd, second.schedule.minutes) == (width, pytest.approx(minutes))
+
+
+@pytest.mark.slow
+def test_a_larger_second_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    how = {"teacher": "self", "base": "none", "block_size": 32, "epochs": 15.0, "samples": 0, "precision": "fp32"}
+    asked, sonnets = epigone.TrainSettings(**how), write_sonnets(tmp_path, 40_000)
+    for name, n_steps in (("whole", 10_000), ("stopped", 190)):
+        stops = iter([False] * n_steps + [True] * 9)
+        *_, last = pipeline.run_training([str(sonnets)], asked, tmp_path / name, should_stop=partial(next, stops))
+    assert isinstance(last, Finished) and last.reason == "interrupted" and (tmp_path / "stopped" / "run.json").exists()
+    assert command("resume", tmp_path / "stopped").code == 0
+    assert read_plan(tmp_path / "stopped").model.shape.n_embd == 128
+    assert weights_of(tmp_path / "stopped") == weights_of(tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 A model that is trained on the text and on a teacher's predictions ends better than the teacher (docs/dev/findings.md;
 Furlanello et al. 2018, "Born-again neural networks"). With `--teacher self` one command makes both: the first run, in a
-folder of its own inside the second's, then the second one, by the same plan and from the same tokens.
+folder of its own inside the second's, then the second one, from the same tokens and by the same plan, but that a longer
+text is then learned by a larger model: one that would overfit alone does not with a teacher.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from epigone.errors import OutputError, RunDamaged, SettingsError, quote_command
 from epigone.files import check_room, make_folder
 from epigone.model.gpt2 import load_model
 from epigone.model.hub import CONFIG, WEIGHTS
-from epigone.planning.choice import Choice
+from epigone.model.size import Shape
+from epigone.planning.choice import Choice, resolve
 from epigone.planning.choose_base import BaseChoice
+from epigone.planning.defaults import choose_dropout, choose_larger
 from epigone.planning.plan import Plan
 from epigone.runs.folder import RunFolder
 from epigone.runs.records import Receipt
@@ -34,6 +37,8 @@ PASSES = 15
 """Over the text. With 16 and more passes a teacher lowered the loss by 1.9 % at least."""
 FIRST_SHARE = 3 / 7
 """Of the minutes for both runs: a step with a teacher takes a third longer, so both make equally many."""
+TEACHER_TIME = 1 / 3
+"""Of a step of a model of the teacher's size, what the teacher adds to a step."""
 DROPOUT_FACTOR = 0.5
 """Dropout with a teacher, as a part of the best dropout without one."""
 
@@ -154,14 +159,42 @@ def divide_settings(asked: TrainSettings) -> TrainSettings:
     return asked.model_copy(update={"teacher": "none", "minutes": minutes})
 
 
-def plan_second(first: Plan, asked: TrainSettings, seconds: float, bits_per_byte: float) -> Plan:
-    """The plan of the second of two runs, whose first one took so many seconds and came to so many bits per byte."""
+def plan_second(first: Plan, asked: TrainSettings, n_bytes: int, seconds: float, bits_per_byte: float) -> Plan:
+    """The plan of the second of two runs over `n_bytes` of text.
+
+    The first one took so many seconds, and came to so many bits per byte.
+    """
     why = f"its first run, in first/, reached {bits_per_byte:.3f} bits per byte; its predictions count as the text does"
-    plan = _with_teacher(first, asked, first.seed, why)
-    if asked.minutes == "none":
+    left = None
+    if asked.minutes != "none":
+        left = max(asked.minutes - seconds / 60, (1 - FIRST_SHARE) * asked.minutes / 2)
+    first = replace(first, schedule=replace(first.schedule, minutes=left))
+    return _with_teacher(_enlarge(first, asked, n_bytes, seconds), asked, first.seed, why)
+
+
+def _enlarge(plan: Plan, asked: TrainSettings, n_bytes: int, seconds: float) -> Plan:
+    """The plan with the next size and its dropout, where a teacher and the minutes allow them.
+
+    `seconds` is what the first run took, which had the same plan but for the minutes.
+    """
+    passes = plan.schedule.n_steps / plan.batch.steps_per_epoch
+    if not plan.model.fresh or asked.size != "auto" or round(passes) < PASSES:
         return plan
-    left = max(asked.minutes - seconds / 60, (1 - FIRST_SHARE) * asked.minutes / 2)
-    return replace(plan, schedule=replace(plan.schedule, minutes=left))
+    shape = choose_larger(plan.model.shape, n_bytes, passes)
+    if shape is None or not _has_time(plan, shape, seconds / passes):
+        return plan
+    dropout = resolve(asked.dropout, choose_dropout(passes, shape.n_parameters / n_bytes))
+    reasons = {"size": "larger than its teacher, which keeps it from overfitting", "dropout": dropout.reason}
+    model = replace(plan.model, shape=shape, dropout=dropout.value)
+    return replace(plan, model=model, reasons=plan.reasons | reasons)
+
+
+def _has_time(plan: Plan, larger: Shape, seconds_per_pass: float) -> bool:
+    """Whether the minutes are enough for a larger model. `seconds_per_pass`: of the planned one without a teacher."""
+    if plan.schedule.minutes is None:
+        return True
+    flops, before = (shape.count_flops(plan.batch.block_size) for shape in (larger, plan.model.shape))
+    return PASSES * seconds_per_pass * (flops / before + TEACHER_TIME) <= 60 * plan.schedule.minutes
 
 
 def _check_settings(asked: TrainSettings, plan: Plan) -> None:

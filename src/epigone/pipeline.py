@@ -188,7 +188,8 @@ def _begin_second(
         raise RunDamaged(f"{first.path}: {fault}.", hint=f"{quote_command('epigone', 'resume', first.path)} mends it.")
     before, tokenizer, best = first.read_manifest(), load_tokenizer(first.model), Run(first).best
     tokens = copy_tokens(first.tokens / before.tokens, run.tokens)
-    plan = plan_second(before.plan, settings, ended.seconds, best.bits_per_byte if best else math.inf)
+    n_bytes, bits = tokens.train.n_bytes, best.bits_per_byte if best else math.inf
+    plan = plan_second(before.plan, settings, n_bytes, ended.seconds, bits)
     base = None if plan.model.fresh else find_base(plan.model.base).folder
     model, teacher = build_model(plan.model, base, tokenizer.end_of_text_id, seed=plan.seed), load_model(first.model)
     plan, estimate = fit_to_clock(plan, settings, model, tokenizer, tokens, teacher)
@@ -226,7 +227,9 @@ def plan(
         found = replace(found, voices=voices)
     if asked.teacher != SELF:
         return found
-    why = {"teacher": "this is the plan of the first of two runs; the second learns from it, by the same plan"}
+    second = plan_second(found.plan, asked, found.tokens.train.n_bytes, found.estimate.seconds, math.inf).model.shape
+    size = "of the same size" if second == found.plan.model.shape else f"{second.n_layer}x{second.n_embd}"
+    why = {"teacher": f"this is the plan of the first of two runs; the second, {size}, learns from it"}
     return replace(found, plan=replace(found.plan, teacher=SELF, reasons=found.plan.reasons | why))
 
 

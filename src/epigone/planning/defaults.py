@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from epigone.model.base_profile import BaseProfile, find_profile
-from epigone.model.size import Shape
+from epigone.model.size import Shape, make_shape
 from epigone.planning.choice import Choice
 from epigone.planning.specs import OptimizerName
+from epigone.settings import parse_size
 
 SIZES_BY_BYTES = {
     True: (("2x64", "2x128", "2x192", "4x192", "6x256", "6x384"), (100_000, 500_000, 800_000, 2_500_000, 20_000_000)),
@@ -24,7 +26,8 @@ SECONDS_FOR_LONG_BLOCKS = 360
 FEWEST_TOKENS_PER_PARAMETER = 2
 """A model that would see fewer tokens in the time learns less than a smaller one that sees more."""
 
-
+MOST_WITH_TEACHER = 100
+"""Passes times the root of the parameters for each byte, above which a model overfits though it has a teacher."""
 RATE_AGAIN, PASSES_AGAIN = 0.5, 0.5
 """For a run that has read the text among others, as those of voices begin: its learning rate as a part of that of the
 run before, and passes as a part of those over a new text (docs/dev/findings.md)."""
@@ -58,6 +61,19 @@ def choose_size(n_bytes: int, on_processor: bool, count_tokens: Callable[[str], 
         place -= 1
         reason = "a larger one would see too few tokens for its parameters in the time"
     return Choice(sizes[place], reason)
+
+
+def choose_larger(shape: Shape, n_bytes: int, passes: float) -> Shape | None:
+    """The next size, for a model with a teacher of this shape; None where there is none, or it would overfit.
+
+    The sizes are those for a processor: the steps between those for GPUs were not tried.
+    """
+    for size, larger in pairwise(SIZES_BY_BYTES[True][0]):
+        if parse_size(size) == (shape.n_layer, shape.n_embd):
+            found = make_shape(larger, block_size=shape.n_positions, vocab_size=shape.vocab_size)
+            fits = passes * math.sqrt(found.n_parameters / n_bytes) <= MOST_WITH_TEACHER
+            return found if fits else None
+    return None
 
 
 def choose_epochs_from_scratch(n_bytes: int) -> float:

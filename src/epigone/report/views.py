@@ -431,7 +431,7 @@ def describe_base(base: str) -> str:
 def describe_origin(plan: Plan) -> str:
     """How the weights came about: "fine-tuned from gpt2 and distilled from another model"."""
     origin = "trained from scratch" if plan.model.fresh else f"fine-tuned from {describe_base(plan.model.base)}"
-    teacher = "a first run of the same plan" if plan.teacher == SELF else "another model"
+    teacher = "a first run on the same text" if plan.teacher == SELF else "another model"
     return origin + (f" and distilled from {teacher}" if plan.teacher else "")
 
 
