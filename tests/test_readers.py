@@ -418,3 +418,13 @@ def test_comments_in_an_article_go_however_long_they_are_where_there_is_an_artic
     assert "Some comments" in read_text(write("c.html", page % (story + about)))
     nested = "<div class='comments'>" * 300 + comments * 40
     assert measure_reading(write("d.html", page % (story + nested))) < 3
+
+
+def test_the_source_of_a_latex_document_is_an_error_that_says_what_to_do(write: Write) -> None:
+    source = "% My thesis\n\\documentclass{book}\n\\begin{document}\nIt rained.\n\\end{document}\n"
+    path = write("thesis.tex", source)
+    with pytest.raises(TextUnreadable, match="LaTeX") as error:
+        read(path)
+    assert "pandoc thesis.tex" in error.value.hint
+    assert read_text(path, format="text") == source
+    assert read_text(write("plain.tex", "It rained.\n")) == "It rained.\n"

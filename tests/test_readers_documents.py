@@ -344,3 +344,17 @@ def test_a_line_that_is_drawn_in_rtf_counts_for_nothing_and_a_text_box_shows_its
     assert str(corpus.documents[0].text).split() == ["One.", "Two.", "Three."]
     (dropped,) = corpus.documents[0].receipt.dropped
     assert (dropped.what, dropped.count, dropped.example) == ("text boxes", 1, "A box.")
+
+
+def test_notes_as_calibre_and_libreoffice_write_them_are_left_out(tmp_path: Path) -> None:
+    note = "<dl id='note_1' class='footnote'><dt>[<a href='a.xhtml#b'>\u21901</a>]</dt><dd><p>A note.</p></dd></dl>"
+    chapter = "<p>One.<a href='b.xhtml#note_1' class='footnote'>1</a></p><p class='x'>Two.</p>"
+    book = read(tmp_path, make_epub({"a.xhtml": chapter, "b.xhtml": f"<h1>Notes</h1>{note}"}), "x.epub")
+    assert str(book.documents[0].text) == "One.\n\nTwo.\n"
+    assert {part.what: part.count for part in book.files[0].dropped} == {"footnote marks": 1, "footnotes": 2}
+    page = (
+        "<!DOCTYPE html><html><body><div title='header'><p>1</p></div><p>One.</p><p>Notes</p>"
+        "<div id='sdfootnote1'><p class='sdfootnote'>1 A note.</p></div><div title='so'><p>Two.</p></div></body></html>"
+    )
+    made = read(tmp_path, page.encode(), "x.html")
+    assert str(made.documents[0].text) == "One.\n\nNotes\n\nTwo.\n"

@@ -333,3 +333,22 @@ def test_parquet_without_its_package_names_the_extra(write: Write, monkeypatch: 
     with pytest.raises(TextUnreadable, match="needs the package pyarrow") as error:
         read(write("a.parquet", b"PAR1 and so on"))
     assert error.value.hint == 'Install it: pip install "epigone[parquet]"'
+
+
+# -- notebooks
+
+
+def test_a_notebook_gives_the_text_of_its_cells(write: Write, tmp_path: Path) -> None:
+    cells = [
+        {"cell_type": "markdown", "metadata": {}, "source": ["# One\n", "\n", "It *rained*, see [this](https://a.b)."]},
+        {"cell_type": "code", "source": "x = 1", "outputs": [{"text": ["1"]}]},
+        {"cell_type": "markdown", "source": "Two.\n"},
+    ]
+    path = write("all/a.ipynb", json.dumps({"cells": cells, "nbformat": 4}))
+    assert read_texts(path) == ["One\n\nIt _rained_, see this.\n\nTwo.\n"]
+    assert read_texts(path, code="keep") == ["One\n\nIt _rained_, see this.\n\nx = 1\n\nTwo.\n"]
+    (file,) = read(str(tmp_path / "all")).files  # a folder takes it too
+    assert file.format == "notebook"
+    assert [(part.what, part.count) for part in file.dropped][-2:] == [("outputs of code", 1), ("code blocks", 1)]
+    with pytest.raises(TextTooShort):
+        read(write("b.ipynb", json.dumps({"cells": [{"cell_type": "code", "source": None}], "nbformat": 4})))

@@ -383,6 +383,14 @@ def make_parquet() -> bytes:
     return file.getvalue()
 
 
+NOTEBOOK = {
+    "cells": [
+        {"cell_type": "markdown", "metadata": {}, "source": ["# One\n", "It *rained* `x` [a](b).\n"]},
+        {"cell_type": "code", "source": "x = 1", "outputs": [{"output_type": "stream", "text": ["1\n"]}]},
+        {"cell_type": "raw", "source": []},
+    ],
+    "nbformat": 4,
+}
 MESSENGER = {
     "participants": [{"name": "Ann"}],
     "messages": [
@@ -423,6 +431,7 @@ def make_seeds() -> dict[str, tuple[tuple[str, bytes], ...]]:
         "subtitles": (("a.srt", SRT), ("a.vtt", VTT), ("a.ass", ASS), ("a.lrc", LRC)),
         "csv": (("a.csv", CSV), ("a.tsv", CSV.replace(",", "\t"))),
         "json": (("a.json", json.dumps(ROWS)), ("b.json", json.dumps([CHAT]))),
+        "notebook": (("a.ipynb", json.dumps(NOTEBOOK)),),
         "jsonl": (("a.jsonl", "\n".join(map(json.dumps, ROWS))), ("b.jsonl", f"{json.dumps(CHAT)}\n" * 2)),
         "telegram": (
             ("a.json", json.dumps(TELEGRAM)),

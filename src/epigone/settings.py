@@ -192,6 +192,7 @@ FormatName = Literal[
     "blog",
     "feed",
     "parquet",
+    "notebook",
     "jsonl",
     "json",
     "html",

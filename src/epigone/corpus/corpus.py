@@ -6,6 +6,7 @@ import gc
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,9 @@ LAYOUT_CHARACTERS = 1 << 20
 """Of a text, they show whether it is wrapped."""
 WRAPPED_FORMATS = ("text", "markdown", "org", "mail")
 """In others a line ends where its author wanted it to."""
+LATEX = re.compile(rb"\\(?:documentclass|usepackage|begin|chapter|section|input)\b")
+LATEX_SUFFIXES = (".tex", ".ltx", ".latex")
+"""Files so named that have such commands are no plain text."""
 WITH_PAGES = ("markdown", "org", "html", "epub", "docx", "odt", "fodt", "rtf", "fb2", "pdf", "scrivener")
 """Besides plain text: in these there may be page numbers, notes and contents that their readers do not know as such."""
 NEVER_SPOOLED = 1 << 62
@@ -646,6 +650,12 @@ class _Reading:
             return []
         if self.settings.format == "auto" and is_archive(beginning):
             return self._read_archive(file, beginning, source, outer)
+        if self.settings.format == "auto" and beginning.suffix in LATEX_SUFFIXES and LATEX.search(beginning.head):
+            raise TextUnreadable(
+                f"{source.name} is not read: it is the source of a LaTeX document.",
+                hint=f"Make its text with pandoc: pandoc {source.name} -t plain --wrap=none -o text.txt. "
+                "--format text reads it with all its commands.",
+            )
         return self._read_plain(file, source)
 
     def _read_small(self, file: BinaryIO, source: Source, outer: Limits | None) -> list[Document] | None:

@@ -49,6 +49,8 @@ LEFT_OUT = {
 IMPRINT = re.compile(r"(?:all rights reserved|\bISBN\b|©|copyright (?:©|\(c\)|\d{4}))", re.I)
 LONGEST_IMPRINT = 4_000
 """Characters of a page that says whose the rights are and is nothing else."""
+NOTES_HEADING = re.compile(r"\W*(?:(?:foot|end)?notes?|anmerkungen|fußnoten|notas|примечания)\W*", re.I)
+LONGEST_HEADING = 60
 PARTS = ("body", "section", "div", "aside", "article")
 """Elements that are left out by their epub:type or role."""
 LOOKED_AT = frozenset(("link", "style", *PARTS))
@@ -196,6 +198,9 @@ class _Book:
         blocks = page.finish()
         text = _join_text(blocks)
         what = what or _find_imprint(text)
+        if not what and page.has_only_notes(text):
+            page.note_drops()
+            what = "footnotes"
         if not what and is_outer and not text:
             what = "covers"
         if what and (text or what == "covers"):
@@ -285,6 +290,11 @@ class _PageReader:
                 self._outer.drops.add(what, text)
             blocks = [*blocks[:start], *blocks[end:]]
         return blocks if any(block.text.strip() for block in blocks) else []
+
+    def has_only_notes(self, text: str) -> bool:
+        """Whether nothing but a heading is left of a page of notes, which were left out."""
+        is_heading = len(text) <= LONGEST_HEADING and NOTES_HEADING.fullmatch(text)
+        return bool(is_heading) and any(part.what == "footnotes" for part in self.context.drops.list())
 
     def note_drops(self) -> None:
         """Note what was left out inside the page, for the page itself is read."""

@@ -17,6 +17,7 @@ from epigone.corpus.readers.json_data import JSON, JSON_LINES
 from epigone.corpus.readers.mail import MAIL
 from epigone.corpus.readers.markdown import MARKDOWN
 from epigone.corpus.readers.messenger import MESSENGER
+from epigone.corpus.readers.notebook import NOTEBOOK
 from epigone.corpus.readers.odt import FODT, ODT
 from epigone.corpus.readers.org import ORG
 from epigone.corpus.readers.parquet import PARQUET
@@ -35,7 +36,7 @@ FORMATS: tuple[Format, ...] = (
     *(PDF, EPUB, DOCX, ODT, FODT, RTF, FB2),
     *(WHATSAPP, TELEGRAM, MESSENGER, DISCORD, TWEETS, IRC, MAIL, SUBTITLES),
     *(EXPORT, FEED),
-    *(PARQUET, JSON_LINES, JSON),
+    *(PARQUET, NOTEBOOK, JSON_LINES, JSON),
     *(HTML, MARKDOWN, ORG, XML, CSV),
 )
 """In the order in which they are tried: those that are certain come first."""

@@ -75,9 +75,13 @@ CLASSES = {
     "toc": "tables of contents",
 }
 """What an element is by one of its classes, as common programs write them."""
+NOTES = frozenset(("footnote", "endnote", "sdfootnote", "sdendnote"))
+"""Classes of notes as Calibre and LibreOffice write them. A link of one is a mark."""
+SHEET_EDGES = frozenset(("header", "footer"))
+"""Titles of the parts of a page that LibreOffice made, which stood on each sheet."""
 ITALIC_STYLE = re.compile(r"font-style:\s*(?:italic|oblique)", re.I)
 LINES = frozenset(("li", "dt", "dd", "tr"))
-TELLING = frozenset(("style", "epub:type", "role", "hidden"))
+TELLING = frozenset(("style", "epub:type", "role", "hidden", "title"))
 """Attributes besides the class that say what an element is."""
 MOST_KINDS, LONGEST_CLASS = 10_000, 200
 """Of kinds that are kept: a page can have any number, of any length."""
@@ -400,6 +404,10 @@ def find_dropped(tag: str, attributes: Attributes) -> str | None:
     for word in (attributes.get("class") or "").lower().split():
         if word in CLASSES:
             return CLASSES[word]
+        if word in NOTES and tag in BLOCKS:
+            return "footnotes"
+    if tag == "div" and attributes.get("title") in SHEET_EDGES:
+        return "running heads"
     if "hidden" in attributes or "display:none" in (attributes.get("style") or "").replace(" ", ""):
         return "hidden parts"
     return None
