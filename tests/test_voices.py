@@ -242,6 +242,18 @@ def test_each_speakers_files_have_their_name(tmp_path: Path) -> None:
     assert {first.folder.name, second.folder.name} == {"Anna", "Ben"}
 
 
+def test_a_picture_beside_the_authors_is_passed_over(tmp_path: Path) -> None:
+    place = make_named(tmp_path / "in", "first", "second")
+    (place / "cover.jpg").write_bytes(b"\xff\xd8\xff\xe0\0")
+    assert list_voices(place, tmp_path / "out") == ["first", "second"]
+    record = read_voices(tmp_path / "out")
+    assert record is not None
+    assert record.skipped == ("cover.jpg is not read: it is of no known kind.",)
+    with pytest.raises(TextNotFound, match="There is no folder") as refused:
+        list_voices(tmp_path / "inn", tmp_path / "not")
+    assert "Did you mean" in refused.value.hint
+
+
 def test_authors_are_one_with_and_without_accents_and_long_names_stay_apart(tmp_path: Path) -> None:
     text, long = sonnets(20_000), "The Society for the Publication of Letters and Diaries, Volume"
     names = ("Emily Brontë", "Bronte, Emily", f"{long} One", f"{long} Two", "Emily Bronte\u0308")

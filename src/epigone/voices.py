@@ -27,6 +27,10 @@ from epigone.corpus.corpus import (
     read_corpus,
     unwrap_corpus,
 )
+from epigone.corpus.missing import suggest
+from epigone.corpus.readers.formats import SUFFIXES
+from epigone.corpus.readers.reader import find_suffix
+from epigone.corpus.sources import name_skipped
 from epigone.corpus.split import Split, group_spans, split_corpus
 from epigone.errors import RunDamaged, RunExists, SettingsError, TextError, TextNotFound, TextTooShort, pluralize
 from epigone.files import exists, make_folder, read_bytes, write_bytes, write_text
@@ -173,9 +177,11 @@ def _read_voices(texts: Sequence[str], settings: TrainSettings, watch: StageCall
         _check_names([(one, one) for one in settings.speaker], "Give that speaker's name once.")
         asked = {_as_name(one): settings.model_copy(update={"speaker": (one,)}) for one in settings.speaker}
         return {name: read(texts, changed) for name, changed in asked.items()}
-    places = [(one.name if one.is_dir() else one.stem, one) for one in _list_places(texts)]
+    listed, skipped = _list_places(texts)
+    places = [(one.name if one.is_dir() else one.stem, one) for one in listed]
     _check_names([(name, str(place)) for name, place in places], "Rename one of them, or put both into one folder.")
-    return {_as_name(name): _read_place(place, partial(read, asked=settings)) for name, place in places}
+    found = {_as_name(name): _read_place(place, partial(read, asked=settings)) for name, place in places}
+    return {name: replace(corpus, skipped=(*corpus.skipped, *skipped)) for name, corpus in found.items()}
 
 
 def _read_place(place: Path, read: Callable[[Sequence[str]], Corpus]) -> Corpus:
@@ -202,10 +208,13 @@ def _list_files(corpus: Corpus, voice: str, settings: TrainSettings) -> Iterator
     yield from (replace(file, name=f"{file.name}{behind}") for file in corpus.files)
 
 
-def _list_places(texts: Sequence[str]) -> Iterator[Path]:
-    """The folders and files in the folders that were named."""
+def _list_places(texts: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The folders and files in the folders that were named, and what is said of files that no text is read from."""
+    found, skipped = list[Path](), list[str]()
     for text in texts:
         folder = Path(text).expanduser()
+        if not folder.exists():
+            raise TextNotFound(f"There is no folder {text}.", hint=suggest(folder, folders=True))
         if not folder.is_dir():
             raise SettingsError(
                 f"--by folder needs a folder with a folder or a file for each author; {text} is not a folder.",
@@ -214,7 +223,9 @@ def _list_places(texts: Sequence[str]) -> Iterator[Path]:
         places = sorted(place for place in folder.iterdir() if not place.name.startswith("."))
         if not places:
             raise TextNotFound(f"{folder} is empty.", hint="It needs a folder or a file for each author.")
-        yield from places
+        found += [place for place in places if place.is_dir() or find_suffix(place.name) in SUFFIXES]
+        skipped += name_skipped(text, [place.name for place in places if place not in found])
+    return found, skipped
 
 
 def _divide_by_author(corpus: Corpus) -> Mapping[str, Corpus]:
