@@ -89,9 +89,9 @@ def _name_model(folder: Path) -> str:
 
 ONE_OF_TWO = "Leave out one of the two."
 QUICK_TEXTS, FEW_QUICK_TEXTS, QUICK_CHARACTERS = 10, 4, 1_200
-"""Texts, and characters of each, that are written for the quick judgement; few by a model of more parameters than"""
+"""Texts, few by a large model, and characters of each that are written for the quick judgement."""
 QUICK_PARAMETERS, MOST_PARAMETERS = 30_000_000, 200_000_000
-"""these. A model that has more than the second takes longer than a quick judgement is worth."""
+"""Models of more parameters are large; of more than the second, one takes longer than a quick judgement is worth."""
 QUICK_STYLE = 10_000
 """Characters from which on it says whether they sound like the author; with so few the bands are wide."""
 LONGEST_JUDGED = 2_000

@@ -39,8 +39,9 @@ from epigone.evaluation.style import (
     divide_in_folds,
     draw_text_sample,
     measure_scale,
+    measure_whole,
 )
-from epigone.evaluation.stylometry import PLAIN_FORMS, cut_evenly
+from epigone.evaluation.stylometry import PLAIN_FORMS
 from epigone.evaluation.verdict import SENSE_LIMITS, Verdict
 from epigone.generation.known_words import LETTERS, KnownWords, list_words
 from epigone.model.decoder import Decoder
@@ -225,9 +226,7 @@ def make_sense_scales(
 def _make_scale(
     name: str, floor_name: str, distance: Callable[[TextSample], Values], nonsense: str, held: TextSample
 ) -> Scale:
-    pieces = tuple(cut_evenly(nonsense, PIECE))
-    floor = float(distance(TextSample(pieces, np.ones((1, 1, len(pieces)))))[0])
-    return Scale(name, floor_name, floor, distance(held), distance)
+    return Scale(name, floor_name, measure_whole(distance, nonsense), distance(held), distance)
 
 
 def _ask_critic(critic: Critic) -> Callable[[TextSample], Values]:

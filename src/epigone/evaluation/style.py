@@ -121,6 +121,12 @@ def draw_text_sample(text: str, size: int, rng: np.random.Generator) -> TextSamp
     return TextSample(pieces, draws)
 
 
+def measure_whole(distance: Callable[[TextSample], Values], text: str) -> float:
+    """The distance of a text as a whole, without a band."""
+    pieces = tuple(cut_evenly(text, PIECE))
+    return float(distance(TextSample(pieces, np.ones((1, 1, len(pieces)))))[0])
+
+
 @dataclass(frozen=True, slots=True)
 class ScaleScore:
     """A text's score on a scale, with its 95 % band."""
@@ -152,9 +158,8 @@ class Scale:
 
     def place(self, text: str) -> float:
         """The score of a whole text, without its band."""
-        pieces = tuple(cut_evenly(text, PIECE))
-        distance = self.distance(TextSample(pieces, np.ones((1, 1, len(pieces)))))
-        return float(100 * (self.floor - distance[0]) / (self.floor - self.ceilings[0]))
+        distance = measure_whole(self.distance, text)
+        return float(100 * (self.floor - distance) / (self.floor - self.ceilings[0]))
 
     def score(self, sample: TextSample) -> ScaleScore:
         """The sample's score; the band covers the chance in the sample and in the held-out text."""
@@ -201,10 +206,10 @@ def make_compression_scale(train: str, held_out: TextSample, others: Texts, rng:
         return sample.average(np.array(bits), np.array([len(piece) for piece in sample.pieces]))
 
     if others:
-        floor = float(np.median([_measure_whole(distance, "\n".join(texts)) for texts in others.values()]))
+        floor = float(np.median([_measure_floor(distance, "\n".join(texts)) for texts in others.values()]))
         return Scale("compression", "other authors' median", floor, distance(held_out), distance)
     words = shuffle(split_words("\n".join(held_out.pieces)), rng)
-    floor = _measure_whole(distance, " ".join(words))
+    floor = _measure_floor(distance, " ".join(words))
     return Scale("compression", "the author's words shuffled", floor, distance(held_out), distance)
 
 
@@ -219,7 +224,7 @@ def make_word_order_scale(train: str, held_out: TextSample, size: int, rng: np.r
         return sample.average(worse, np.array([piece.shape[1] for piece in bits]))
 
     n_words = max(1, len(words) * size // len(train))
-    floor = _measure_whole(distance, " ".join(sample_ngram_text(words, n_words, 1, rng)))
+    floor = _measure_floor(distance, " ".join(sample_ngram_text(words, n_words, 1, rng)))
     return Scale(WORD_ORDER, "a bigram model of the author", floor, distance(held_out), distance)
 
 
@@ -236,9 +241,8 @@ def _train_word_order_model(train: str) -> tuple[list[str], FunctionWordMask, Ng
     return words, mask, NgramModel(mask.number(words), 3, mask.n_symbols)
 
 
-def _measure_whole(distance: Callable[[TextSample], Values], text: str) -> float:
-    pieces = tuple(cut_evenly(normalise_for_counting(text)[:FLOOR_CHARACTERS], PIECE))
-    return float(distance(TextSample(pieces, np.ones((1, 1, len(pieces)))))[0])
+def _measure_floor(distance: Callable[[TextSample], Values], text: str) -> float:
+    return measure_whole(distance, normalise_for_counting(text)[:FLOOR_CHARACTERS])
 
 
 # -- all scales for one author

@@ -15,9 +15,9 @@ Topic = Literal["sounds like", "makes sense", "copies", "repeats", "learned"]
 UNTOUCHED = "the untouched base"
 SENSE_LIMITS = "Whether one sentence follows from another is not measured."
 HELD_OUT = "the author's own held-out text"
+"""The name of a reference that many measures have."""
 WORD_ORDER = "word order"
 """The style scale that needs the most text."""
-"""The name of a reference that many measures have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from epigone.generation.sampling import Guard, TokenSampler, pick_tokens
+from epigone.generation.guard import Guard
+from epigone.generation.sampling import TokenSampler, pick_tokens
 from epigone.generation.stopping import StopDetector, count_most_tokens
 from epigone.model.decoder import Decoder, DecoderState
 
@@ -51,7 +52,7 @@ class Generation:
     """The continuations of one prompt by one set of settings, and everything that decides their next tokens.
 
     It knows no model: `advance` takes the logits of its rows and gives their tokens. Its random numbers, logits
-    processors, copy guards and stop conditions are its own, so what it says does not depend on what is decoded beside
+    processors, guards and stop conditions are its own, so what it says does not depend on what is decoded beside
     it, but for the rounding of sums in another order.
     """
 
@@ -89,9 +90,9 @@ class Generation:
         self.next_ids: list[int] = self._ids[:, self._end - 1].tolist()
         """Each row's last token."""
         self.tokens: list[int] = []
-        """What the last step has drawn for each text, the end of text for one that is decoded no more, and ..."""
+        """What the last step has drawn for each text, the end of text for one that is decoded no more."""
         self.pieces: list[StreamedText] = []
-        """... the text that is certain since then."""
+        """The text that is certain since that step."""
         self.drawn: list[DrawnToken] = []
         """The tokens of the last step that belong to a text: one that had ended before gets none."""
 
@@ -189,7 +190,7 @@ class Generation:
                 yield StreamedText(number, text)
 
     def sum_log_probabilities(self) -> list[float]:
-        """Of each text's tokens under the model alone, in nats, where its sampler was asked for them."""
+        """Of each text's tokens under the model alone, in nats, where `n_likeliest` was given."""
         return list(self._sums)
 
 

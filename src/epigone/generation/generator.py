@@ -18,11 +18,12 @@ import torch
 from epigone.corpus.large_text import Text, read_some
 from epigone.errors import SettingsError
 from epigone.generation.batch import Generation, GenerationBatch, Healing, StreamedText
+from epigone.generation.guard import Guard
 from epigone.generation.known_words import KnownWords, WordGuard, WordStates
 from epigone.generation.lone_numbers import LoneNumberGuard, Numbering, find_numbering
 from epigone.generation.paired_marks import MarkGuard, MarkUse, find_mark_use
 from epigone.generation.records import GeneratedText
-from epigone.generation.sampling import Guard, LogitsProcessor, TokenSampler, make_processors
+from epigone.generation.sampling import LogitsProcessor, TokenSampler, make_processors
 from epigone.generation.whole_characters import CharacterGuard, list_beginnings
 from epigone.hardware import find_free_bytes, with_smaller_batches
 from epigone.model.decoder import Decoder

@@ -6,7 +6,6 @@ known word begins with the letters that it would make: the distribution is that 
 
 from __future__ import annotations
 
-import codecs
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epigone.corpus.words import KANA_AND_HAN_ALL
+from epigone.generation.guard import Guard, Tokens, decode
 from epigone.model.base_profile import BASES, find_profile, find_root
 
 LETTERS = re.compile(r"[^\W\d_]+")
@@ -42,7 +42,6 @@ a list of its own, beside the folders for all others."""
 
 
 Mask = NDArray[np.bool_]
-Tokens = NDArray[np.int64]
 
 
 def list_words(text: str) -> set[str]:
@@ -290,7 +289,7 @@ def _is_letter(character: str) -> bool:
     return character.isalpha() and not UNSPACED.match(character)
 
 
-class WordGuard:
+class WordGuard(Guard):
     """For one text, which tokens would make letters that neither are a known word nor begin one.
 
     Scripts without spaces between words are not looked at.
@@ -309,21 +308,7 @@ class WordGuard:
         """Those of these tokens that make words."""
         return tokens[self._states.find_allowed(self._state)[tokens]]
 
-    def refuse(self, token: int) -> None:
-        """Nothing is learned from a token that was drawn and forbidden."""
-
-    def may_end(self) -> bool:
-        """The text may end anywhere."""
-        return True
-
     def advance(self, token: int) -> None:
         """Append this token to the text, forbidden or not."""
         self._state = self._states.look(self._state, self._steps, token)[1]
         self._steps = self._states.find_steps(self._state)
-
-
-@lru_cache(maxsize=1 << 16)
-def decode(data: bytes) -> tuple[str, bytes]:
-    """The text of bytes, and the bytes of an incomplete character at their end."""
-    text, n_read = codecs.utf_8_decode(data, "replace", False)
-    return text, data[n_read:]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from epigone.generation.known_words import Tokens, decode
+from epigone.generation.guard import Guard, decode
 
 ARABIC, ROMAN = r"[0-9]{1,4}", r"(?=[IVXLC])C{0,3}(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
 LONE = re.compile(rf"^[ \t]*(?:({ARABIC})|{ROMAN})\.?[ \t]*$", re.M)
@@ -41,7 +41,7 @@ def find_numbering(texts: Iterable[str]) -> Numbering:
     return Numbering(n_arabic >= max(FEWEST, LEAST_ALONE * n_digits), n_roman >= FEWEST)
 
 
-class LoneNumberGuard:
+class LoneNumberGuard(Guard):
     """For one text, which tokens would put a number alone on a line, or begin to."""
 
     def __init__(self, numbering: Numbering, token_bytes: Sequence[bytes], prompt: str = "") -> None:
@@ -58,17 +58,6 @@ class LoneNumberGuard:
         first, *more = ((self._line or "") + text).split("\n")
         lines = [*([] if self._line is None else [first]), *more]
         return any(map(self._is_number, lines[:-1])) or (bool(lines) and self._begins_number(lines[-1]))
-
-    def select(self, tokens: Tokens) -> Tokens:
-        """Those of these tokens that make no such line."""
-        return tokens[[not self.forbids(token) for token in tokens.tolist()]]
-
-    def refuse(self, token: int) -> None:
-        """Nothing is learned from a token that was drawn and forbidden."""
-
-    def may_end(self) -> bool:
-        """The text may end anywhere."""
-        return True
 
     def advance(self, token: int) -> None:
         """Append this token to the text, forbidden or not."""

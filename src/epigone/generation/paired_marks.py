@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from epigone.generation.known_words import Tokens, decode
+from epigone.generation.guard import Guard, decode
 
 PAIRS = (('"', '"'), ("“", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("»", "«"), ("(", ")"), ("[", "]"), ("_", "_"))
 """The mark that opens and the one that closes. Single quotation marks are left out: most of them are apostrophes."""
@@ -105,7 +105,7 @@ def _place(opening: str, closing: str, mark: str, last: str, is_open: bool) -> t
     return opens != is_open, opens
 
 
-class MarkGuard:
+class MarkGuard(Guard):
     """For one text, which tokens would leave its marks without their other half."""
 
     def __init__(self, use: MarkUse, token_bytes: Sequence[bytes], prompt: str = "") -> None:
@@ -132,10 +132,6 @@ class MarkGuard:
             begins = closing.encode().startswith(pending) if pending and not text else text.startswith(closing)
             return fault is not None or not begins
         return fault is not None
-
-    def select(self, tokens: Tokens) -> Tokens:
-        """Those of these tokens that leave no mark alone."""
-        return tokens[[not self.forbids(token) for token in tokens.tolist()]]
 
     def refuse(self, token: int) -> None:
         """Note that this token was drawn and forbidden: the paragraph was to end, so what is open is closed now."""

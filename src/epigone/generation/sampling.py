@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from epigone.generation.known_words import Tokens, WordGuard
+from epigone.generation.guard import Guard
+from epigone.generation.known_words import WordGuard
 from epigone.model.kernel import draw_tokens, load_kernel
 from epigone.model.weights import TEMPERATURE
 from epigone.settings import WriteSettings
@@ -27,9 +28,10 @@ allowed tokens that are left then are the unlikely ones too, and after 4 draws a
 Row = NDArray[np.float32]
 """What belongs to each token, [vocabulary]."""
 LogitsProcessor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Ids so far, int64 [count, time] on the processor, and logits, fp32 [count, vocabulary], to logits: transformers' own
+"""Ids so far, int64 [count, time] on the processor, and logits, fp32 [count, vocabulary], to logits.
 
-interface, but for where the ids are."""
+That is transformers' own interface, but for where the ids are.
+"""
 DRAWN_AT_ONCE = 64
 LARGEST_DRAWN = 1 - 2**-22
 LONGEST_LOOP, SHORTEST_LOOP, ROUNDS = 64, 6, 3
@@ -86,25 +88,6 @@ class StatelessProcessor:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Nothing is remembered of the others."""
-
-
-class Guard(Protocol):
-    """Follows one text and may forbid a token that was drawn for it; another one is then drawn."""
-
-    def forbids(self, token: int) -> bool:
-        """Whether this token must not follow."""
-
-    def select(self, tokens: Tokens) -> Tokens:
-        """Those of these tokens that may follow."""
-
-    def refuse(self, token: int) -> None:
-        """Note that this token was drawn, and forbidden by one of the text's guards."""
-
-    def may_end(self) -> bool:
-        """Whether the text may end here."""
-
-    def advance(self, token: int) -> None:
-        """Append this token to the text, forbidden or not."""
 
 
 class LoopGuard:
@@ -209,9 +192,9 @@ class RowRandom:
 
 
 class CountPenalty:
-    """A logits processor: tokens that the text has, those of its prompt aside, get less likely the more often it has
+    """A logits processor: tokens get less likely the more often the text, without its prompt, has them.
 
-    them. Both penalties are subtracted from logits, as OpenAI defines them. Made for one call; it sees every token.
+    Both penalties are subtracted from logits, as OpenAI defines them. Made for one call; it sees every token.
     """
 
     def __init__(self, presence: float, frequency: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from epigone.generation.known_words import Tokens, decode
+from epigone.generation.guard import Guard, decode
 
 WRONG = "\ufffd"
 
@@ -19,7 +19,7 @@ def list_beginnings(texts: Iterable[str]) -> frozenset[bytes]:
     return frozenset(whole[:end] for whole in characters for end in range(1, len(whole)))
 
 
-class CharacterGuard:
+class CharacterGuard(Guard):
     """For one text, which tokens are no character with the bytes before them, or begin none of the author's."""
 
     def __init__(self, beginnings: frozenset[bytes] | None, token_bytes: Sequence[bytes]) -> None:
@@ -35,13 +35,6 @@ class CharacterGuard:
         if text.count(WRONG) > piece.count(WRONG.encode()):  # the author may have written one
             return True
         return bool(pending) and self._beginnings is not None and pending not in self._beginnings
-
-    def select(self, tokens: Tokens) -> Tokens:
-        """Those of these tokens that leave no character broken."""
-        return tokens[[not self.forbids(token) for token in tokens.tolist()]]
-
-    def refuse(self, token: int) -> None:
-        """Nothing is learned from a token that was drawn and forbidden."""
 
     def may_end(self) -> bool:
         """Whether no character is unfinished."""

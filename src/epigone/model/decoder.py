@@ -274,9 +274,9 @@ class KVCache:
     def __init__(
         self, shape: Sequence[int], dtype: torch.dtype, device: torch.device, *, by_slot: bool = False
     ) -> None:
-        """In memory each head of a text has its slots side by side; with `by_slot` all that belongs to a slot lies
+        """In memory each head of a text has its slots side by side, with `by_slot` all that belongs to a slot.
 
-        together: faster for a single text where torch computes, slower in the kernel (docs/dev/findings.md).
+        That is faster for a single text where torch computes, and slower in the kernel (docs/dev/findings.md).
         """
         order = (0, 2, 4, 1, 3, 5) if by_slot else range(6)
         tensor = torch.empty([shape[place] for place in order], dtype=dtype, device=device)

@@ -238,9 +238,10 @@ class Completion:
     # -- running it
 
     async def run(self, engine: Engine) -> AsyncGenerator[tuple[Choice, Piece | None]]:
-        """What its choices get, in the order in which it comes: the prompt first where it is asked for; None at the end
+        """What its choices get, in the order in which it comes; None at the end of a text.
 
-        of a text. Where the caller goes away, nothing more is computed. Raises ApiError.
+        The prompt comes first where it is asked for. Where the caller goes away, nothing more is computed. Raises
+        ApiError.
         """
         if self.query.echo:
             await self._score_prompts(engine)
