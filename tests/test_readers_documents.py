@@ -358,3 +358,25 @@ def test_notes_as_calibre_and_libreoffice_write_them_are_left_out(tmp_path: Path
     )
     made = read(tmp_path, page.encode(), "x.html")
     assert str(made.documents[0].text) == "One.\n\nNotes\n\nTwo.\n"
+
+
+def test_a_row_of_a_table_is_a_line_and_a_cell_with_a_text_in_it_is_that_text(tmp_path: Path) -> None:
+    def row(*cells: str) -> str:
+        return "<w:tr>" + "".join(f"<w:tc>{cell}</w:tc>" for cell in cells) + "</w:tr>"
+
+    table = f"<w:tbl>{row(p('Name'), p('Age'))}{row(p('Ann'), p('3'))}{row(p(''), p(''))}</w:tbl>"
+    long = [
+        "It rained on the left. " * 9,
+        "It rained some more. " * 9,
+        "It rained on the right. " * 9,
+        "It ended. " * 9,
+    ]
+    laid_out = f"<w:tbl>{row(p(long[0]) + p(long[1]), p(long[2]))}</w:tbl>"
+    made = read(tmp_path, make_docx(p("One.") + table + p("Two.") + laid_out + p(long[3])))
+    expected = ["One.", "Name Age\nAnn 3", "Two.", *(text.strip() for text in long)]
+    assert str(made.documents[0].text) == "\n\n".join(expected) + "\n"
+    cells = "".join(f"<table:table-cell><text:p>{text}</text:p></table:table-cell>" for text in ("Ann", "3"))
+    space = "xmlns:table='urn:oasis:names:tc:opendocument:xmlns:table:1.0'"
+    table = f"<table:table {space}><table:table-row>{cells}</table:table-row></table:table>"
+    body = f"<text:p>One.</text:p>{table}<text:p>Two.</text:p>"
+    assert str(read(tmp_path, make_odt(body), "x.odt").documents[0].text) == "One.\n\nAnn 3\n\nTwo.\n"

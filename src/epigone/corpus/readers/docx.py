@@ -35,6 +35,7 @@ READ = frozenset(
         *("w:p", "w:pStyle", "w:numId", "w:spacing", "w:contextualSpacing"),
         *("w:r", "w:rStyle", "w:i", "w:vanish", "w:webHidden"),
         *("w:t", "w:br", "w:cr", "w:tab", "w:noBreakHyphen", "w:drawing", "w:pict", TEXT_BOX),
+        *("w:tr", "w:tc"),
     )
 )
 """Elements of a body that say anything of its text: about half of all."""
@@ -264,6 +265,8 @@ class _Body:
             self.paragraphs.add_tab()
         elif tag == "w:noBreakHyphen":
             self.paragraphs.add("-")
+        elif tag == "w:tr":
+            self.paragraphs.start_row()
         elif tag in PICTURES:
             self._pictures.append(self._n_boxes)
         elif tag == TEXT_BOX:
@@ -281,6 +284,15 @@ class _Body:
             self._in_run = False
         elif tag == "w:p":
             self._end_paragraph()
+        else:
+            self._end_group(tag)
+
+    def _end_group(self, tag: str) -> None:
+        """A part of a table, a drawing or a text box ends."""
+        if tag == "w:tc":
+            self.paragraphs.end_cell()
+        elif tag == "w:tr":
+            self.paragraphs.end_row()
         elif tag in PICTURES and self._pictures:
             if self._pictures.pop() == self._n_boxes:
                 self.context.drops.add("images")

@@ -194,6 +194,8 @@ class _Body:
             italic = self._look(name).italic if name else None
             self._italics.append(bool(self._italics and self._italics[-1]) if italic is None else italic)
             self.paragraphs.set_italic(self._italics[-1])
+        elif tag == "table:table-row":
+            self.paragraphs.start_row()
         elif tag == "text:list-item":
             self._n_lists, self._is_first = self._n_lists + 1, True
         else:
@@ -232,6 +234,10 @@ class _Body:
             self.paragraphs.set_italic(bool(self._italics and self._italics[-1]))
         elif tag == "text:list-item":
             self._n_lists -= 1
+        elif tag == "table:table-cell":
+            self.paragraphs.end_cell()
+        elif tag == "table:table-row":
+            self.paragraphs.end_row()
 
     def data(self, text: str) -> None:
         """Characters."""

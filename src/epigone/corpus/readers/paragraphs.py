@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from epigone.corpus.readers.layout import ITALIC, ITALIC_END, Block, clean_block, straighten
 from epigone.corpus.readers.reader import ReadContext
 
 SMALLEST_SPACE = 0.35
 """In lines: less does not look like a blank line."""
+LONGEST_ROW = 200
+"""Characters of a table's row that becomes a line."""
 TAB = "\xa0" * 4
 
 
@@ -37,6 +40,10 @@ class ParagraphText:
         self._last: ParagraphLook | None = None
         self._is_apart = False
         """Whether there is space before the next paragraph, whatever it looks like."""
+        self._rows: list[tuple[int, list[int]]] = []
+        """Of each row of a table that is open: where it begins among the blocks, and where its cells end."""
+        self._row_end = -1
+        """Where the last row ended that became a line."""
 
     def add(self, text: str) -> None:
         """Characters."""
@@ -91,6 +98,28 @@ class ParagraphText:
         if blocks:
             blocks[0].spaced = self._is_apart = True
             self.blocks += blocks
+
+    def start_row(self) -> None:
+        """A row of a table begins."""
+        self._rows.append((len(self.blocks), []))
+
+    def end_cell(self) -> None:
+        """A cell ends."""
+        if self._rows:
+            self._rows[-1][1].append(len(self.blocks))
+
+    def end_row(self) -> None:
+        """A row ends. It is one line if its cells are short; what is longer stands in a table for the layout's sake."""
+        if not self._rows:
+            return
+        start, ends = self._rows.pop()
+        cells = [[one.text for one in self.blocks[a:b] if one.text] for a, b in pairwise([start, *ends])]
+        texts = [text.strip() for cell in cells for text in cell]
+        if len(cells) < 2 or max(map(len, cells)) > 1 or len(line := " ".join(texts)) > LONGEST_ROW or "\n" in line:
+            return
+        follows = start == self._row_end
+        self.blocks[start:] = [Block(line, "row", not follows, True)] if line else []
+        self._row_end, self._is_apart = len(self.blocks), True
 
 
 class Skipper:
