@@ -158,6 +158,11 @@ def test_a_bundled_base_takes_less_than_a_byte_and_a_half_a_parameter(name: str,
     assert export_page(source, tmp_path / "page.html").stat().st_size < 1.5 * source.weights.n_parameters
 
 
+def test_a_page_goes_into_the_folder_that_is_given(tmp_path: Path) -> None:
+    page = export_page(open_model("standin"), tmp_path)
+    assert page.parent == tmp_path and page.suffix == ".html" and Reader(page.read_text("utf-8")).faults == []
+
+
 def test_the_command_replaces_its_own_page_and_no_other_file(tmp_path: Path):
     out = tmp_path / "ghost.html"
     for _ in range(2):

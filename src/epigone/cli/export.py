@@ -50,7 +50,7 @@ class ExportOptions(Frozen):
     text="Name or folder of a run, folder of a model, modern or small (included), or a GPT-2 on the Hugging Face Hub. "
     "[default: the newest run]",
 )
-@out_option("PATH", "Folder for a GGUF file, or file for a page. [default: export/ in the run's folder]")
+@out_option("PATH", "Folder, or a file's name: .gguf or, for a page, .html. [default: export/ in the run's folder]")
 def export(run: str | None, out: Path | None, settings: ExportOptions) -> int:
     """Take a model elsewhere: to llama.cpp and Ollama, or as one HTML file that writes."""
     if not settings.to:

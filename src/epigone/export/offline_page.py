@@ -41,9 +41,14 @@ MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
 
 def export_page(source: SourceModel, out: Path | None = None) -> Path:
-    """Write the page of a model and return its path. Raises SettingsError, OutputError."""
+    """Write the page of a model, in a folder or as the file that `out` names, and return its path.
+
+    Raises SettingsError, OutputError.
+    """
     check_size(source)
-    path = out or make_place(source.place) / f"{source.file_name}.html"
+    path = make_place(source.place) if out is None else out
+    if path.is_dir():
+        path /= f"{source.file_name}.html"
     check_may_replace(path, [GENERATOR.encode()])
     return write_bytes(path, render_page(source).encode("utf-8", "replace"))
 
