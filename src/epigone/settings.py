@@ -458,7 +458,7 @@ class WriteSettings(Frozen):
     """Leave loops: a passage that was written three times in a row is not started a fourth time."""
     max_copy: Annotated[int, Field(ge=1)] | Off = "none"
     """Copy no passage longer than this many characters from the training text, ignoring case and white space. 50 is
-    usual."""
+    usual; below about 12 hardly any words are left."""
     words: Literal["auto", "known", "any"] = "auto"
     """Which words may be written. "known": those of the training text and of the prompt and, if the run started from a
     base that is included, of that base's list; numbers alone on a line, as of pages and poems, are then left

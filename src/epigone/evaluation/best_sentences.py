@@ -17,7 +17,7 @@ FEWEST_WORDS, MOST_WORDS = 6, 30
 LONGEST_COPY = 50
 """Characters in a row that no sentence may share with the training text."""
 HOW_CHOSEN = (
-    f"Complete sentences of {FEWEST_WORDS} to {MOST_WORDS} words from the samples of the kept model. None shares "
+    f"Complete sentences of {FEWEST_WORDS} to {MOST_WORDS} words from what the kept model wrote. None shares "
     f"{LONGEST_COPY} characters in a row with the training text, and none repeats itself. Those with the fewest words "
     "that do not occur in the training text come first, and among them those with rarer words."
 )

@@ -141,6 +141,8 @@ N_KEPT = {0: 20, 90_000: 80}
 Of 10 to 150 these separate held-out text best from a bigram model's.
 """
 ENDINGS = ("ing", "ed", "ly", "s")
+N_KINDS = len(ENDINGS) + 2
+"""Words by their endings, other words, and marks."""
 
 
 class FunctionWordMask:
@@ -149,16 +151,17 @@ class FunctionWordMask:
     def __init__(self, words: Sequence[str]) -> None:
         n_kept = max(n for least, n in N_KEPT.items() if len(words) >= least)
         common = (word for word, _ in Counter(words).most_common(n_kept))
-        self.places = {word: place for place, word in enumerate(common, len(ENDINGS) + 2)}
-        self.n_symbols = len(self.places) + len(ENDINGS) + 2
+        self.places = {word: place for place, word in enumerate(common, N_KINDS)}
+        self.n_symbols = len(self.places) + N_KINDS
 
     def number(self, words: Sequence[str]) -> Symbols:
         """One symbol for each word."""
-        known = {word: self.places.get(word, _number_kind(word)) for word in set(words)}
+        known = {word: self.places.get(word, number_kind(word)) for word in set(words)}
         return np.array([known[word] for word in words], np.int64)
 
 
-def _number_kind(word: str) -> int:
+def number_kind(word: str) -> int:
+    """The kind of a word or mark that does not keep its identity, below `N_KINDS`."""
     if not word[0].isalnum():
         return 1
     return next((kind for kind, ending in enumerate(ENDINGS, 2) if word.endswith(ending)), 0)

@@ -202,10 +202,9 @@ def find_contexts(
     """
     free: list[str] = []
     for number, end in _list_all_starts(documents, generator):
-        taken = [span for span in shown if span.document == number]
-        start = max(0, end - CONTEXT_CHARACTERS)
-        if end - start >= CONTEXT_CHARACTERS // 3 and not any(s.start < end and start < s.end for s in taken):
-            free.append(documents[number][start:end])
+        span = WordSpan(number, max(0, end - CONTEXT_CHARACTERS), end)
+        if end - span.start >= CONTEXT_CHARACTERS // 3 and not any(map(span.overlaps, shown)):
+            free.append(documents[number][span.start : end])
     return [free[number % len(free)] if free else "" for number in range(count)]
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from epigone.corpus.words import SENTENCE_END, WORD_OR_MARK
-from epigone.evaluation.ngram_model import ENDINGS, sample_ngram_text, shuffle
+from epigone.evaluation.ngram_model import N_KINDS, number_kind, sample_ngram_text, shuffle
 from epigone.evaluation.style import (
     BAD,
     GOOD,
@@ -116,7 +116,7 @@ class SentenceModel:
         """
         tokens = _list_tokens(own)
         common = Counter(tokens).most_common(N_KEPT)
-        places = {token: place for place, (token, _) in enumerate(common, len(ENDINGS) + 2)}
+        places = {token: place for place, (token, _) in enumerate(common, N_KINDS)}
         bigrams = draw_bigrams(tokens, len(own), NONSENSE_CHARACTERS, rng)
         shuffled = _list_tokens(shuffle_sentences(own, rng))
         found = [_list_patterns(several, places) for several in (tokens, bigrams, shuffled)]
@@ -150,21 +150,15 @@ def _list_tokens(text: str) -> list[str]:
 
 def _list_patterns(tokens: Sequence[str], places: Mapping[str, int]) -> Places:
     """The hashed patterns of each span of a text's tokens: pairs one and two apart, and triples: [span, pattern]."""
-    numbers = {token: places.get(token, _number_kind(token)) for token in set(tokens)}
+    numbers = {token: places.get(token, number_kind(token)) for token in set(tokens)}
     spans = np.array([numbers[token] for token in tokens], np.uint64)[: len(tokens) // SPAN * SPAN].reshape(-1, SPAN)
-    size = np.uint64(len(places) + len(ENDINGS) + 2)
+    size = np.uint64(len(places) + N_KINDS)
     apart = spans[:, :-2] * size + spans[:, 2:]
     triples = (spans[:, :-2] * size + spans[:, 1:-1]) * size + spans[:, 2:]
     farther = spans[:, :-3] * size + spans[:, 3:]
     codes = [codes * np.uint64(3) + np.uint64(kind) for kind, codes in enumerate((apart, triples, farther))]
     hashed = np.concatenate(codes, 1) * np.uint64(0x9E3779B97F4A7C15)
     return np.asarray(hashed >> np.uint64(64 - N_COLUMNS.bit_length() + 1)).astype(np.int64)
-
-
-def _number_kind(token: str) -> int:
-    if not token[0].isalnum():
-        return 1
-    return next((kind for kind, ending in enumerate(ENDINGS, 2) if token.endswith(ending)), 0)
 
 
 # -- the critic
