@@ -55,6 +55,14 @@ def test_a_text_far_from_all_models_and_styles_is_by_none() -> None:
     assert none < 0.1 < shares[0]
 
 
+def test_a_text_that_is_near_to_all_candidates_may_be_by_another_author_of_their_time() -> None:
+    """The reference authors are of other times: of people who all write blogs today, everyone is nearer than those."""
+    alike = {"bits": np.array([1.9, 1.9, 1.9]), "gains": np.zeros(3), "own": np.full(3, 0.1)}
+    _, near_to_all = find_probabilities(25_000, styles=np.array([5.0, 4.8, 4.7]), **alike)
+    _, near_to_one = find_probabilities(25_000, styles=np.array([5.0, 0.5, 0.4]), **alike)
+    assert near_to_one < 0.2 < 0.6 < near_to_all
+
+
 def test_without_any_evidence_of_other_authors_nothing_is_said_of_them() -> None:
     shares, none = find_probabilities(25_000, np.array([1.9, 2.5]), NONE, NONE, None)
     assert none == 0.5
