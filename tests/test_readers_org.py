@@ -81,7 +81,7 @@ def test_an_org_file_is_read_as_its_author_would_show_it(write: Write) -> None:
     path = write("a.org", POST)
     assert read_text(path) == READ
     (file,) = read(path).files
-    assert (file.format, file.title, file.author, file.date) == ("org", "A _rainy_ Day", "Ann Lee", "2024-05-01 Wed")
+    assert (file.format, file.title, file.author, file.date) == ("org", "A _rainy_ Day", "Ann Lee", "2024-05-01")
     dropped = list_dropped(path)
     assert dropped["code blocks"] == (2, "x = 1")
     assert dropped["drawers"] == (1, "PROPERTIES :ID: abc")
@@ -98,6 +98,7 @@ def test_an_org_file_is_read_as_its_author_would_show_it(write: Write) -> None:
         ("/two\nlines/ here", "_two\nlines_ here"),
         ("=a *b* /c/= and ~[[x][y]]~", "a *b* /c/ and [[x][y]]"),
         ("*/both/*", "_both_"),
+        ("see [[#a][what\nis\nlong]].", "see what\nis\nlong."),
         ("[[https://a.b/x/y/z]] <https://c.d/e/>", "https://a.b/x/y/z https://c.d/e/"),
         ("[[*A heading][=there=]]", "there"),
         ("a {{{date}}} b @@html:<b>@@c", "a \ue004 b \ue004c"),

@@ -27,6 +27,7 @@ PLANNING = re.compile(r"[ \t]*(?:(?:SCHEDULED|DEADLINE|CLOSED):[ \t]*[<\[]|CLOCK
 STAMP = re.compile(
     r"[ \t]*[<\[]\d{4}-\d\d-\d\d[^<>\[\]\n]{0,40}[>\]](?:--?[<\[]\d{4}-\d\d-\d\d[^<>\[\]\n]{0,40}[>\]])?[ \t]*$"
 )
+DAY = re.compile(r"^[^\d\n]{0,20}(\d{4}-\d\d-\d\d).*")
 RULE = re.compile(r"[ \t]*-{5,}[ \t]*$")
 TASK = re.compile(r"([ \t]*(?:[-+*]|\d{1,9}[.)])[ \t]+)\[[ X-]\][ \t]+")
 COUNTER = re.compile(r"[ \t]*\[(?:\d{0,9}/\d{0,9}|\d{0,3}%)\]")
@@ -37,7 +38,7 @@ PICTURE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp|bmp|tiff?|pdf|mp[34]|webm|ogg
 
 # As for Markdown, each pattern stops where the next one could begin, and begins with a character.
 INLINE_NOTE = re.compile(r"[ \t]?\[fn:[\w-]{0,60}:[^\[\]\n]{0,2000}\]|[ \t]?\[fn:[\w-]{1,60}\]")
-LINK = re.compile(r"\[\[([^\[\]\n]{1,2000})\](?:\[([^\[\]\n]{1,2000}(?:\n[^\[\]\n]{1,2000})?)\])?\]")
+LINK = re.compile(r"\[\[([^\[\]\n]{1,2000})\](?:\[([^\[\]\n]{1,2000}(?:\n[^\[\]\n]{1,2000}){0,5})\])?\]")
 ANGLE = re.compile(r"<((?:https?|mailto):[^<>\s]{1,2000})>")
 TARGET = re.compile(r"<<<?[^<>\n]{1,200}>>>?")
 MACRO = re.compile(r"\{\{\{[^{}\n]{1,500}\}\}\}|@@\w{1,20}:[^@\n]{0,500}@@")
@@ -70,7 +71,7 @@ def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
         text=lines.finish(),
         title=strip_inline(about.get("title", ""), DropLog()),
         author=about.get("author", ""),
-        date=about.get("date", "").strip("<>[]"),
+        date=DAY.sub(r"\1", about.get("date", ""), count=1),
     )
 
 
