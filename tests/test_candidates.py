@@ -58,7 +58,8 @@ def test_a_copy_is_not_chosen_however_well_it_sounds() -> None:
 
 def test_the_reason_is_one_line_with_the_figures() -> None:
     found = ranking().choose([record(OWN), record(OWN, likelihood=-4.0)])
-    assert "\n" not in found.why and found.why.startswith("Best of 2: likelihood -3.00 nats a token (the author's text")
+    assert "\n" not in found.why
+    assert found.why.startswith("Best of 2: a token's chance is 1 in 20 (in the author's text 1 in")
     assert "nothing copied" in found.why and "style" in found.why
     assert measure_author([OWN], [OWN], 1_000) is None
     assert "style" not in CandidateRanking([OWN], LIKELIHOOD, None).choose([record(OWN)]).why

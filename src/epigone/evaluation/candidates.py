@@ -6,6 +6,7 @@ compared with that of the author's held-out text, and both too likely and too un
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -97,7 +98,8 @@ class CandidateRanking:
 
     def _explain(self, ranked: Sequence[Candidate]) -> str:
         best, others = ranked[0], ranked[1:]
-        facts = [f"likelihood {best.likelihood:.2f} nats a token (the author's text {self.likelihood:.2f})"]
+        chance, usual = (math.exp(-likelihood) for likelihood in (best.likelihood, self.likelihood))
+        facts = [f"a token's chance is 1 in {chance:,.0f} (in the author's text 1 in {usual:,.0f})"]
         if best.style is not None:
             facts.append(f"style {max(0, min(100, best.style)):.0f} of 100")
         facts.append(f"{percent(best.copied, 0)} copied" if best.copied else "nothing copied")
