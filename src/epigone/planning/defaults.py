@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from epigone.model.base_profile import BaseProfile, find_profile
@@ -64,16 +63,11 @@ def choose_size(n_bytes: int, on_processor: bool, count_tokens: Callable[[str], 
 
 
 def choose_larger(shape: Shape, n_bytes: int, passes: float) -> Shape | None:
-    """The next size, for a model with a teacher of this shape; None where there is none, or it would overfit.
-
-    The sizes are those for a processor: the steps between those for GPUs were not tried.
-    """
-    for size, larger in pairwise(SIZES_BY_BYTES[True][0]):
-        if parse_size(size) == (shape.n_layer, shape.n_embd):
-            found = make_shape(larger, block_size=shape.n_positions, vocab_size=shape.vocab_size)
-            fits = passes * math.sqrt(found.n_parameters / n_bytes) <= MOST_WITH_TEACHER
-            return found if fits else None
-    return None
+    """The shape for a model whose teacher has this one; None where a larger one brought nothing, or would overfit."""
+    if (shape.n_layer, shape.n_embd) != parse_size("2x64"):
+        return None
+    found = make_shape("2x128", block_size=shape.n_positions, vocab_size=shape.vocab_size)
+    return found if passes * math.sqrt(found.n_parameters / n_bytes) <= MOST_WITH_TEACHER else None
 
 
 def choose_epochs_from_scratch(n_bytes: int) -> float:
