@@ -17,6 +17,8 @@ START = re.compile(r'\A\s*\{\s*"(?:participants|messages|threadName)"\s*:')
 SENDER = re.compile(r'"(?:sender_name|senderName)"\s*:\s*"')
 MEDIA = ("photos", "videos", "audio_files", "gifs", "files", "sticker", "media")
 CALLS = ("Call", "Subscribe", "Unsubscribe", "call")
+LATEST = 1e15
+"""Milliseconds since 1970 that are still a time, tens of thousands of years away."""
 GENERATED = re.compile(
     r"Reacted .{1,12} to your message|Liked a message|You sent an attachment\."
     r"|You missed a (?:video )?call from .{1,60}\.|.{1,120} (?:are|is) now connected on Messenger\."
@@ -84,8 +86,7 @@ class _Chat:
         elif "call_duration" in found or found.get("type") in CALLS or _is_generated(text, sender):
             drops.add("notices", text)
         elif text:
-            time = found.get("timestamp_ms", found.get("timestamp", 0))
-            seconds = time / 1000 if isinstance(time, int | float) and not isinstance(time, bool) else 0.0
+            seconds = _read_seconds(found.get("timestamp_ms", found.get("timestamp", 0)))
             self._timed.append((seconds, Message(sender, text, _name_day(seconds))))
 
     def finish(self) -> ParsedDocument:
@@ -104,6 +105,13 @@ class _Chat:
 def _is_generated(text: str, sender: str) -> bool:
     before = f"{sender} "
     return bool(GENERATED.fullmatch(text) or (text.startswith(before) and BY_SENDER.fullmatch(text, len(before))))
+
+
+def _read_seconds(milliseconds: object) -> float:
+    """0 for what is not a time."""
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
+        return 0.0
+    return milliseconds / 1000 if abs(milliseconds) < LATEST else 0.0
 
 
 def _name_day(seconds: float) -> str:
