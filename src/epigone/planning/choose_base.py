@@ -113,7 +113,7 @@ def _describe_trial(trial: BaseTrial) -> str:
     seconds = "a few seconds of training" if trial.compared else "training"
     found = f"{when} {seconds} the base {trial.best} needs {bits[trial.best]:.2f} bits per byte of this text{others}"
     if bits[trial.best] > min(bits.values()):
-        found += ", but a smaller base gains more afterwards"
+        found += f", but a {'smaller' if trial.best == list(bits)[-1] else 'larger'} base gains more afterwards"
     if not trial.tuned:
         return found
     tuned = f"in a longer trial {trial.best} reached {trial.tuned:.2f}"
