@@ -2,8 +2,8 @@
 
 A model that is trained on the text and on a teacher's predictions ends better than the teacher (docs/dev/findings.md;
 Furlanello et al. 2018, "Born-again neural networks"). With `--teacher self` one command makes both: the first run, in a
-folder of its own inside the second's, then the second one, from the same tokens and by the same plan, but that a longer
-text is then learned by a larger model: one that would overfit alone does not with a teacher.
+folder of its own inside the second's, then the second one, from the same tokens and by the same plan. Of some lengths
+of text the second model is larger: one that would overfit alone does not with a teacher.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The C kernel of a decoding step (`kernel.c`): compiled once by the machine's own compiler, cached, called by ctypes.
 
 At the sizes of the bundled bases the calls of a step cost more than its arithmetic; one call for all of it takes a
-quarter of the time (docs/dev/findings.md). So are the draws of all texts' tokens. Where there is no compiler, torch
-computes the same.
+quarter of the time (docs/dev/findings.md). The draws of all texts' tokens are one call, too. Where there is no
+compiler, torch computes the same.
 """
 
 from __future__ import annotations
