@@ -19,7 +19,6 @@ from epigone import files, pipeline
 from epigone.files import write_bytes
 from epigone.report import curves, publish
 from epigone.resumption import resume_training
-from epigone.run import Run
 from epigone.runs import checkpoints
 from epigone.runs import folder as folder_module
 from epigone.runs.checkpoints import find_fault, list_checkpoints
@@ -135,11 +134,6 @@ def list_numbers(run: Path) -> list[dict[str, Any]]:
 def list_sound(run: Path) -> list[str]:
     """The names of the sound checkpoints, the newest first."""
     return [one.name for one in list_checkpoints(run / "checkpoints") if find_fault(one) is None]
-
-
-def can_write(run: Path) -> bool:
-    """Whether the best model writes."""
-    return len(Run(RunFolder.open(run)).write(length=3)) == 1
 
 
 # -- operations on files

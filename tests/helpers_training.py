@@ -77,8 +77,7 @@ def plan_for(
     settings = TrainSettings(**usual | more)
     facts = PlanInputs(
         tokens=tokens,
-        hardware=hardware
-        or Hardware(device="cpu", name="one processor core", n_threads=1, memory_bytes=2**33, bf16=False),
+        hardware=hardware or ONE_CORE,
         chosen=BaseChoice(Choice(settings.base, "as asked"), Choice(VOCABULARY, "small")),
         vocab_size=VOCABULARY,
         n_processes=n_processes,

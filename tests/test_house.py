@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +86,32 @@ def test_what_is_public_can_be_imported():
     missing = [name for name in epigone.__all__ if not hasattr(epigone, name)]
     assert not missing
     assert not hasattr(epigone, "no_such_name")
+
+
+MADE = re.compile(r"^([A-Z][A-Z0-9_]+(?:, [A-Z0-9_]+)*)(?:: [^=\n]+)? = |^(?:async )?(?:def|class) (\w+)", re.MULTILINE)
+
+
+def find_unused(sources: dict[str, str]) -> set[str]:
+    """Constants, functions and classes of modules whose name stands nowhere but where they are made."""
+    n_places = Counter(name for source in sources.values() for name in re.findall(r"\w+", source))
+    modules = [source for path, source in sources.items() if path.endswith(".py")]
+    made = {name for source in modules for names in MADE.findall(source) for name in re.findall(r"\w+", "".join(names))}
+    return {name for name in made if n_places[name] == 1}
+
+
+def test_every_constant_function_and_class_is_used():
+    files = [path for folder in ("src", "tests", "tools") for path in (ROOT / folder).rglob("*")]
+    sources = {str(path): path.read_text("utf-8") for path in files if path.suffix in (".py", ".html")}
+    others = re.compile(
+        r"on_\w+|pytest_\w+|__getattr__|test_\w+|(?<=autouse=True\)\ndef )\w+"
+    )  # mkdocs and pytest call
+    called_by_others = {name for source in sources.values() for name in others.findall(source)}
+    assert find_unused(sources) - called_by_others == set()
+
+
+def test_what_is_not_used_would_be_found():
+    sources = {"a.py": "MOST, LEAST = 1, 2\ndef use(): return MOST\nclass Thing: ...\n", "b.py": "use()"}
+    assert find_unused(sources) == {"LEAST", "Thing"}
 
 
 OWN_PLACES = re.compile(r"/(?:work|home|Users|root)/|\b[A-Z]:\\Users\b")

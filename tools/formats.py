@@ -175,15 +175,11 @@ def compare(expected: str, found: str) -> Comparison:
             i, j = i + 1, j + 1
         elif sign == "-":
             n_missing += 1
-            differences.append(
-                f"missing: {' '.join(words[max(0, i - 3) : i])} >{words[i]}< {' '.join(words[i + 1 : i + 4])}"
-            )
+            differences.append(f"missing: {show_around(words, i)}")
             i += 1
         else:
             n_added += 1
-            differences.append(
-                f"added: {' '.join(own_words[max(0, j - 3) : j])} >{own_words[j]}< {' '.join(own_words[j + 1 : j + 4])}"
-            )
+            differences.append(f"added: {show_around(own_words, j)}")
             j += 1
     return Comparison(len(words), n_missing, n_added, n_breaks, n_wrong, differences)
 

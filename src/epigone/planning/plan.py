@@ -395,9 +395,9 @@ def _plan_compute(
 
 STATE_BYTES = 16
 """For each parameter: weight, gradient and two averages of AdamW, in fp32."""
-LAYER_BYTES, CHECKPOINT_BYTES, HEAD_BYTES = 40, 8, 10
-"""Of each token: for each layer and its width, what is kept for the gradient (with bf16), or if it is computed again;
-and for each entry of the vocabulary, the logits and their gradient."""
+LAYER_BYTES, HEAD_BYTES = 40, 10
+"""Of each token: for each layer and its width, what is kept for the gradient (with bf16); and for each entry of the
+vocabulary, the logits and their gradient."""
 FITS = "memory is enough, as far as is known"
 USABLE = 0.9
 """Of a device's memory."""

@@ -24,7 +24,6 @@ MOST_MIXED = 4
 LEAST_TOP_P = 1e-9
 ANY_SEED = -1
 """As in llama.cpp and vLLM: the same as no seed. Programs for many servers send it unless told otherwise."""
-MOST_DEPTH = 64
 NAME_CHARACTERS = 256
 TEXT_CHARACTERS = 200_000
 

@@ -32,7 +32,7 @@ class JsonReader:
 
     def __init__(self, pieces: Iterator[str], limits: Limits) -> None:
         self.pieces, self.limits = pieces, limits
-        self.text, self.position, self.is_complete = "", 0, False
+        self.text, self.position = "", 0
 
     def skip_to(self, mark: str) -> None:
         """Skip what stands before a mark, and the mark, if it is near."""
