@@ -41,6 +41,22 @@ def test_training_returns_the_run_that_opening_finds(text: Path, tmp_path: Path)
     assert epigone.open_run(str(run.path)).best == run.best is not None
 
 
+def test_a_run_says_which_it_is_and_what_is_public_is_listed() -> None:
+    assert repr(shared_run()) == f"Run({str(shared_run().path)!r})"
+    assert set(epigone.__all__) <= set(dir(epigone)), "what is completed after epigone."
+
+
+def test_a_run_that_the_command_would_find_by_its_name_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "novel").symlink_to(shared_run().path.resolve())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunNotFound) as caught:
+        epigone.open_run("novel")
+    assert caught.value.hint == f"Did you mean {Path('runs', 'novel')}?"
+
+
 def test_resuming_for_longer_adds_epochs(text: Path, tmp_path: Path) -> None:
     run = epigone.train(text, out=tmp_path / "run", settings=QUICK)
     before, events = run.evaluations, list[Event]()

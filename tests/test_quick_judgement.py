@@ -48,6 +48,9 @@ def test_what_is_shown_is_the_best_of_what_was_written() -> None:
     showcase = shared_run().folder.read_showcase()
     assert showcase is not None and showcase.n_candidates == QUICK_TEXTS
     assert len(showcase.text) >= QUICK_CHARACTERS and f"Best of {QUICK_TEXTS}" in showcase.why
+    _, outcome = train_once()
+    shown = outcome.out.partition("From the best of 10 texts that it wrote without a prompt:")[2]
+    assert shown.split()[:6] == showcase.text.split()[:6]
     page = shared_run().folder.report.read_text("utf-8")
     assert "The best of 10 texts" in page and page.index('class="hero"') < page.index('id="training"')
 

@@ -41,7 +41,8 @@ for one in verdict.verdicts:
 ```
 
 `epigone.TrainSettings` and `epigone.WriteSettings` have every setting as a typed field;
-[settings](settings.md) lists them.
+[settings](settings.md) lists them. Both are pydantic models: one that is made with a wrong value raises pydantic's
+`ValidationError`; the functions here, which take settings by name, raise `SettingsError`.
 The small scripts in [`examples/`](../examples/README.md) are run by the tests, and so is the notebook beside them."""
 
 

@@ -107,6 +107,9 @@ class Run:
         self._lock = Lock()
         """Held while a model is loaded, so that threads load it once."""
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
     @property
     def path(self) -> Path:
         """The run's folder."""

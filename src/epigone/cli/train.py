@@ -437,6 +437,7 @@ def _show_next_steps(folder: RunFolder, reason: str, screen: Screen) -> None:
         return
     for line in _describe_judgement(folder):
         screen.show_note(line)
+    _show_best_text(folder, screen)
     screen.show_note(f"The model is in {show_name(folder.model)}, the report in {show_name(folder.report)}.")
     _show_voices(folder, screen)
     screen.show_note(f'To write with it: {quote_command("epigone", "write", folder.path)} --prompt "…"')
@@ -453,6 +454,15 @@ def _describe_judgement(folder: RunFolder) -> list[str]:
 
     judgement = read_judgement(folder)
     return [] if judgement is None else describe_quick_judgement(judgement, folder.path)
+
+
+def _show_best_text(folder: RunFolder, screen: Screen) -> None:
+    """The beginning of the text that was chosen for show, if one was; the report has the whole."""
+    from epigone.report.share_card import cut_quotation
+
+    if showcase := folder.read_showcase():
+        screen.show_note(f"\nFrom the best of {showcase.n_candidates} texts that it wrote without a prompt:\n")
+        screen.show_note(cut_quotation(showcase.text) + "\n")
 
 
 class StopSignals:

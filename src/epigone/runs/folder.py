@@ -59,7 +59,7 @@ from epigone.runs.checkpoints import (
     read_step,
     save_checkpoint,
 )
-from epigone.runs.listing import VOICES
+from epigone.runs.listing import RUNS, VOICES
 from epigone.runs.records import (
     FORMAT,
     Manifest,
@@ -203,7 +203,8 @@ class RunFolder:
         folder = cls(path)
         if not cls.is_run(path):
             what = "holds no run" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
-            hint = f"Use the run itself: {path.parent}" if cls.is_run(path.parent) else NEW_RUN
+            hint = f"Did you mean {RUNS / path}?" if cls.is_run(RUNS / path) else NEW_RUN
+            hint = f"Use the run itself: {path.parent}" if cls.is_run(path.parent) else hint
             raise RunNotFound(f"{path} {what}.", hint=hint)
         folder._check_stays_inside()
         return folder
