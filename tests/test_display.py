@@ -312,6 +312,8 @@ def test_what_comes_once_is_not_counted_for_each_part_of_the_text() -> None:
 def test_a_run_whose_time_was_over_before_the_first_step_says_that_nothing_was_learned() -> None:
     end = Finished(step=0, epoch=0.0, reason="time", best_step=0, best_epoch=0.0, best_loss=3.9, seconds=81.0)
     assert describe_shortage(end, [evaluated(0, 3.9)], fresh=False).endswith("--minutes 6")
+    of_a_voice = describe_shortage(end, [evaluated(0, 3.9)], fresh=False, share=0.2)
+    assert of_a_voice.endswith("--minutes 27"), "what the command has to be given for all of them"
     assert "Nothing was learned" in describe_end(end) and "Kept" not in describe_end(end)
     assert "Kept epoch 0 of 0.1" in describe_end(replace(end, step=4, epoch=0.1))
 

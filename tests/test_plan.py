@@ -18,6 +18,7 @@ from epigone import TrainSettings
 from epigone.errors import RunDamaged, SettingsError, TextTooShort
 from epigone.model.size import Shape
 from epigone.planning.plan import Plan
+from epigone.report.views import describe_plan
 from epigone.runs.folder import RunFolder
 from helpers_plan import find_value
 from helpers_tokens import GPT2_SMALL, SMALL_BASE, make_hardware, plan_for
@@ -210,6 +211,17 @@ def test_the_small_base_is_tuned_as_it_was_made_and_faster_the_shorter_the_text(
     assert rates == sorted(rates, reverse=True) and rates[0] > rates[-1] and epochs == sorted(epochs, reverse=True)
     other = plan_for(15_000, base="owner/other", base_shape=SMALL_BASE)
     assert (other.optimizer.name, other.model.dropout, other.optimizer.learning_rate) == ("adamw", 0.1, 5e-5)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"),
+    [(1.0, "in 1 minute: "), (3.0, "in 3 minutes: "), (0.12195, "in 7 s: "), (90.5, "in 1 h 30 min: ")],
+)
+def test_a_time_is_written_as_people_say_it(minutes: float, said: str) -> None:
+    """That of a voice is a share of what was given, such as 0.12195 minutes."""
+    plan = plan_for(15_000, base="small", base_shape=SMALL_BASE, minutes=minutes)
+    _, length, reason = next(row for row in describe_plan(plan, manifest_for(plan).estimate) if row[0] == "steps")
+    assert said in length and reason.startswith(f"at most {plan.schedule.epochs:g} epochs, if the minutes allow: about")
 
 
 def test_only_what_muon_teaches_from_scratch_has_quick_embeddings() -> None:

@@ -15,7 +15,7 @@ from epigone.corpus.readers import limits, pdf
 from epigone.corpus.readers.layout import ITALIC, ITALIC_END, join_blocks
 from epigone.corpus.readers.print_layout import Run, build_lines, drop_furniture, join_pages
 from epigone.corpus.readers.reader import DropLog
-from epigone.errors import TextUnreadable
+from epigone.errors import TextUnreadable, quote_command
 from epigone.settings import ReadSettings
 
 needs_pdf = pytest.mark.skipif(find_spec("pypdfium2") is None, reason="pypdfium2 is not installed")
@@ -66,6 +66,16 @@ def read_pages(*pages: Sequence[Run], drops: DropLog | None = None) -> str:
 
 def list_dropped(drops: DropLog) -> dict[str, tuple[int, str]]:
     return {part.what: (part.count, part.example) for part in drops.list()}
+
+
+def test_without_the_package_it_says_how_to_read_this_very_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdf, "find_spec", lambda name: None)
+    (tmp_path / "my book.pdf").write_bytes(b"%PDF-1.4\n" + b"1 0 obj\n" * 400)
+    with pytest.raises(TextUnreadable) as caught:
+        read_corpus([str(tmp_path / "my book.pdf")], ReadSettings())
+    assert caught.value.hint.endswith(quote_command("pdftotext", "my book.pdf"))
 
 
 # -- lines to paragraphs and verse

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 import epigone
+from epigone.cli.train import _find_share
 from epigone.cli.write import describe_source
 from epigone.errors import RunExists, SettingsError, TextNotFound, TextTooShort
 from epigone.evaluation.judge import TextJudge
@@ -22,6 +23,7 @@ from epigone.voices import divide_voices, match_voice, measure_held_out, read_vo
 from helpers_front import TINY, command, make_once, shared_run, sonnets
 from helpers_hub import publishing_to
 from helpers_serving import serving
+from helpers_training import make_tokens, manifest_for, plan_for
 
 TEXT = "Shall I compare thee to a summer's day"
 HOW = ("--length", "8", "--words", "any", "--seed", "1", "--quiet")
@@ -74,6 +76,15 @@ def test_minutes_are_divided(tmp_path: Path) -> None:
     first, *others = (run.settings.minutes for run in made if run.settings.minutes != "none")
     assert first == 4
     assert sum(others) == pytest.approx(4)
+
+
+def test_how_long_a_voice_needs_is_said_by_the_time_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TrainSettings(by="folder", minutes=8.0)
+    run = divide_voices([str(make_authors(tmp_path / "in"))], settings, tmp_path / "out")[1]
+    manifest = manifest_for(plan_for(make_tokens(), minutes=run.settings.minutes, n_steps_in_time=5))
+    monkeypatch.setattr(RunFolder, "read_manifest", lambda folder: manifest)
+    assert _find_share(RunFolder(tmp_path / "out"), RunFolder(run.folder)) == run.settings.minutes / 8
+    assert _find_share(RunFolder(run.folder), RunFolder(run.folder)) == 1, "of a run alone"
 
 
 def write_chat(folder: Path) -> Path:

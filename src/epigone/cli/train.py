@@ -393,14 +393,23 @@ def _watch(
     reason = finished.reason if finished else ""
     if finished and reason != "interrupted":
         screen.show_note(describe_wait(time.monotonic() - began, resumed=resumed))
-        fresh = current.read_manifest().plan.model.fresh
-        if shortage := describe_shortage(finished, seen, fresh=fresh):
+        fresh, share = current.read_manifest().plan.model.fresh, _find_share(folder, current)
+        if shortage := describe_shortage(finished, seen, fresh=fresh, share=share):
             screen.show_warning(shortage)
     _show_next_steps(folder, reason, screen)
     if as_json and is_main_process():
         found = {"run": str(folder.path), "reason": reason, **first, "evaluations": of_run}
         print_json(found | {"judgement": folder.read_judgement()} | ({"voices": voices} if voices else {}))
     return INTERRUPTED if reason == "interrupted" else 0
+
+
+def _find_share(folder: RunFolder, run: RunFolder) -> float:
+    """Of the minutes that were given, the share of one of the runs of several voices; 1 of a run alone."""
+    from epigone.voices import read_voices
+
+    record, own = read_voices(folder.path), run.read_manifest().plan.schedule.minutes
+    given = record.settings.minutes if record is not None else "none"
+    return 1.0 if given == "none" or own is None else min(1.0, own / given)
 
 
 def _show_next_run(planned: Planned, title: str, screen: Screen) -> None:

@@ -171,10 +171,10 @@ def _choose_block_size(settings: TrainSettings, inputs: PlanInputs) -> Choice[in
 
 
 def _choose_epochs(settings: TrainSettings, inputs: PlanInputs) -> Choice[float]:
-    timed = "at most, if the minutes allow: " if settings.minutes != "none" else ""
     best, why = defaults.choose_epochs(inputs.base, inputs.n_bytes), f"about right for {inputs.n_bytes:,} bytes"
     if inputs.read_before is not None:
         best, why = max(1.0, round(defaults.PASSES_AGAIN * best)), f"few: {name_base(inputs.base)} has read this text"
+    timed = f"at most {best:g} epochs, if the minutes allow: " if settings.minutes != "none" else ""
     return resolve(settings.epochs, Choice(best, timed + why))
 
 

@@ -242,20 +242,25 @@ GETTING_READY = 4
 """Times what came before the first step are enough to learn something."""
 
 
-def describe_shortage(event: Finished, evaluations: Sequence[Evaluated], *, fresh: bool) -> str:
-    """That the time was too short to learn much, and how long one reading of the text takes; "" where it was not."""
+def describe_shortage(event: Finished, evaluations: Sequence[Evaluated], *, fresh: bool, share: float = 1.0) -> str:
+    """That the time was too short to learn much, and how long one reading of the text takes; "" where it was not.
+
+    `share`: of the minutes that were given, what this run had; that of a voice is below 1.
+    """
     if event.reason == "time" and event.step == 0:  # getting ready and the first samples took all of it
-        minutes = math.ceil(GETTING_READY * event.seconds / 60)
+        minutes = math.ceil(GETTING_READY * event.seconds / 60 / share)
         return f"The time was over before the first step. Give it more: --minutes {minutes}"
     if event.reason not in ("time", "done") or event.epoch >= 1 or event.epoch <= 0 or not evaluations:
         return ""
     gain = 0.0 if fresh else evaluations[0].loss - event.best_loss
     if event.step >= FEW_STEPS and (fresh or gain >= NOTICEABLE):
         return ""
-    minutes = math.ceil(_estimate_reading(event, evaluations) / 60)
+    seconds = _estimate_reading(event, evaluations)
+    minutes, in_all = math.ceil(seconds / 60), math.ceil(seconds / 60 / share)
+    voices = " (each voice has a share of the time)" if share < 1 else ""
     return (
         f"This was too short to learn much: the model has read {percent(event.epoch, 0)} of the text, in "
-        f"{pluralize(event.step, 'step')}. To read it once takes about {minutes} min: --minutes {minutes}"
+        f"{pluralize(event.step, 'step')}. To read it once takes about {minutes} min{voices}: --minutes {in_all}"
     )
 
 
@@ -457,8 +462,9 @@ def _describe_length(schedule: ScheduleSpec, batch: BatchSpec) -> str:
     if schedule.minutes is None:
         return f"{schedule.n_steps:,} in {schedule.epochs:g} epochs"
     epochs = min(schedule.epochs, schedule.n_steps / batch.steps_per_epoch)
-    minutes = "1 minute" if schedule.minutes == 1 else f"{schedule.minutes:g} minutes"
-    return f"about {schedule.n_steps:,} in {minutes}: {epochs:.2g} epochs"
+    whole = schedule.minutes.is_integer() and schedule.minutes < 60  # a voice has a share of the minutes
+    time = pluralize(int(schedule.minutes), "minute") if whole else format_seconds(60 * schedule.minutes)
+    return f"about {schedule.n_steps:,} in {time}: {epochs:.2g} epochs"
 
 
 def _describe_evaluations(schedule: ScheduleSpec) -> str:

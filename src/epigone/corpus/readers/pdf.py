@@ -19,7 +19,7 @@ from epigone.corpus.readers.limits import PIECE_BYTES
 from epigone.corpus.readers.print_layout import Line, Run, build_lines, drop_furniture, join_pages
 from epigone.corpus.readers.reader import Beginning, Format, ParsedDocument, ReadContext
 from epigone.corpus.readers.zipped import CHECK_FILE
-from epigone.errors import TextUnreadable
+from epigone.errors import TextUnreadable, quote_command
 
 WORKER = Path(__file__).with_name("pdf_worker.py")
 MARK = b"%PDF-"
@@ -52,7 +52,8 @@ def read(file: BinaryIO, context: ReadContext) -> Iterator[ParsedDocument]:
     if find_spec("pypdfium2") is None:
         raise TextUnreadable(
             f"{context.name} is a PDF, which needs an extra to be read.",
-            hint="Install it: pip install 'epigone[pdf]'. Or save the text as .txt: pdftotext novel.pdf",
+            hint="Install it: pip install 'epigone[pdf]'. Or save the text as .txt: "
+            + quote_command("pdftotext", context.name),
         )
     reader = _PdfReader(context)
     with _start_worker(file, context) as answers:
