@@ -11,62 +11,138 @@ import pytest
 import epigone
 from epigone.errors import SettingsError, TextTooShort
 from epigone.evaluation import attribution
-from epigone.evaluation.attribution import find_probabilities, measure_styles, wrap
+from epigone.evaluation.attribution import (
+    Candidate,
+    Evidence,
+    compare_words,
+    find_probabilities,
+    fit_offsets,
+    measure_gain_shares,
+    measure_styles,
+    number_words,
+    read_with_all,
+    wrap,
+)
 from epigone.evaluation.stylometry import load_authors
 from epigone.hardware import find_hardware
+from epigone.model.base_profile import BASES
 from epigone.model.decoder import open_decoder
 from epigone.report.views import describe_attribution, summarise_attribution
 from epigone.run import score
 from epigone.tokens.tokenizer import load_tokenizer
 from helpers_front import command, shared_run, sonnets
 
-NONE = np.array([np.nan, np.nan])
+NONE = np.array([np.nan, np.nan, np.nan])
+
+
+def weigh(
+    n_characters: int,
+    leads: list[float] | None = None,
+    gains: list[float] | None = None,
+    styles: list[float] | None = None,
+) -> tuple[np.ndarray, float]:
+    """The probabilities of three candidates, or as many as there are gains."""
+    return find_probabilities(
+        n_characters,
+        Evidence(
+            leads=None if leads is None else np.array(leads),
+            gains=NONE if gains is None else np.array(gains),
+            styles=None if styles is None else np.array(styles),
+        ),
+    )
 
 
 # -- from evidence to probabilities
 
 
-def test_the_probabilities_of_all_candidates_and_of_none_add_up_to_1() -> None:
-    shares, none = find_probabilities(
-        5_000, np.array([1.9, 2.0]), np.array([0.2, 0.1]), np.array([0.2, 0.2]), np.array([3.0, 1.0])
-    )
+@pytest.mark.parametrize("kind", ["lead", "style", "both", "all"])
+def test_the_probabilities_of_all_candidates_and_of_none_add_up_to_1(kind: str) -> None:
+    leads = [0.01, -0.02, -0.02] if kind != "style" else [0.0, 0.0, 0.0]
+    gains = [0.9, 0.1, 0.0] if kind == "all" else None
+    shares, none = weigh(5_000, leads, gains, None if kind == "lead" else [3.0, 1.0, 0.0])
     assert shares.sum() + none == pytest.approx(1)
     assert shares[0] > shares[1]
 
 
-@pytest.mark.parametrize("kind", ["model", "style", "both"])
+@pytest.mark.parametrize("kind", ["lead", "style", "both"])
 def test_more_text_makes_it_more_certain(kind: str) -> None:
-    gains = NONE if kind == "style" else np.array([0.2, 0.17])
-    own = NONE if kind == "style" else np.array([0.2, 0.2])
-    styles = None if kind == "model" else np.array([3.0, 2.7])
+    leads = [0.0, 0.0, 0.0] if kind == "style" else [0.001, 0.0, -0.002]
+    styles = None if kind == "lead" else [3.0, 2.7, 1.0]
     ratios = []
     for length in (2_000, 5_000, 25_000, 50_000):
-        shares, _ = find_probabilities(length, np.array([1.9, 1.9]), gains, own, styles)
+        shares, _ = weigh(length, leads, [0.5, 0.5, 0.5], styles)
         ratios.append(shares[0] / shares[1])
     assert ratios == sorted(ratios)
     assert ratios[2] == ratios[3]  # lengths for which the weights were not fitted are not more certain
 
 
 def test_a_text_far_from_all_models_and_styles_is_by_none() -> None:
-    alike = {"bits": np.array([1.9, 1.9]), "own": np.array([0.2, 0.2])}
-    shares, none = find_probabilities(25_000, gains=np.array([-0.05, -0.1]), styles=np.array([-1.0, -1.0]), **alike)
+    shares, none = weigh(25_000, [-0.02, -0.02, -0.021], [0.0, 0.0, 0.0], [-1.0, -1.0, -1.2])
     assert none > 0.9 > shares.sum()
-    shares, none = find_probabilities(25_000, gains=np.array([0.2, 0.0]), styles=np.array([5.0, 0.0]), **alike)
+    shares, none = weigh(25_000, [0.005, -0.02, -0.02], [0.5, 0.0, 0.0], [5.0, 0.0, 0.0])
     assert none < 0.1 < shares[0]
+
+
+@pytest.mark.parametrize("gains", [[0.8], [0.8, 0.0], [0.8, 0.0, 0.0]])
+def test_of_any_number_of_candidates_one_who_gains_as_on_their_own_text_is_likely(gains: list[float]) -> None:
+    leads = None if len(gains) == 1 else [0.005, -0.02, -0.02][: len(gains)]
+    _, none = weigh(25_000, leads, gains, [4.0, 0.5, 0.5][: len(gains)])
+    assert none < 0.2
+    leads = None if len(gains) == 1 else [-0.019, -0.02, -0.02][: len(gains)]
+    _, none = weigh(25_000, leads, [-0.8, 0.0, 0.0][: len(gains)], [0.5, 0.4, 0.4][: len(gains)])
+    assert none > 0.8
 
 
 def test_a_text_that_is_near_to_all_candidates_may_be_by_another_author_of_their_time() -> None:
     """The reference authors are of other times: of people who all write blogs today, everyone is nearer than those."""
-    alike = {"bits": np.array([1.9, 1.9, 1.9]), "gains": np.zeros(3), "own": np.full(3, 0.1)}
-    _, near_to_all = find_probabilities(25_000, styles=np.array([5.0, 4.8, 4.7]), **alike)
-    _, near_to_one = find_probabilities(25_000, styles=np.array([5.0, 0.5, 0.4]), **alike)
-    assert near_to_one < 0.2 < 0.6 < near_to_all
+    leads, gains = [-0.01, -0.02, -0.02], [0.4, 0.4, 0.4]
+    _, near_to_all = weigh(25_000, leads, gains, [5.0, 4.8, 4.7])
+    _, near_to_one = weigh(25_000, leads, gains, [5.0, 0.5, 0.4])
+    assert near_to_one < 0.2 < 0.4 < near_to_all
 
 
 def test_without_any_evidence_of_other_authors_nothing_is_said_of_them() -> None:
-    shares, none = find_probabilities(25_000, np.array([1.9, 2.5]), NONE, NONE, None)
+    shares, none = weigh(25_000, [0.02, -0.02], [np.nan, np.nan])
     assert none == 0.5
     assert shares[0] > shares[1]
+    assert weigh(25_000, None, [np.nan])[1] == 0.5
+
+
+# -- how models are compared
+
+
+def test_no_word_counts_for_more_than_the_limit() -> None:
+    """A name that one of the models knows is not the evidence of a whole page."""
+    alike = np.full((3, 100), 5.0)
+    name = alike.copy()
+    name[0, 7] = 0.1
+    ahead = compare_words(name)
+    assert ahead[0] == pytest.approx(attribution.WORD_LIMIT / np.log(2))
+    steady = alike.copy()
+    steady[1] -= 0.1
+    assert compare_words(steady)[1] > 5 * ahead[0]
+    assert compare_words(alike) == pytest.approx(np.zeros(3))
+
+
+def test_a_model_that_predicts_all_texts_badly_is_not_further_from_its_author() -> None:
+    offsets, texts = np.array([0.02, 0.0, -0.05, 0.03]), np.array([0.1, -0.3, 0.0, 0.2])
+    table = offsets + texts[:, None]
+    table[np.diag_indices(4)] += 0.4  # what a model gains on its own author's text says nothing of the others'
+    assert fit_offsets(table) == pytest.approx(offsets - offsets.mean(), abs=1e-3)
+    table[1] = np.nan  # a candidate without held-out text
+    assert fit_offsets(table) == pytest.approx(offsets - offsets.mean(), abs=1e-3)
+    assert fit_offsets(np.full((3, 3), np.nan)).tolist() == [0, 0, 0]
+    two = np.array([[0.3, -0.08], [-0.02, 0.3]])
+    assert fit_offsets(two) == pytest.approx([0.03, -0.03], abs=1e-3)
+
+
+@pytest.mark.parametrize("of_base", [0.0, -0.03])
+def test_a_gain_counts_from_what_is_gained_on_others_text_to_that_on_ones_own(of_base: float) -> None:
+    """Of a base that has read the text, every model gains less."""
+    table = np.array([[0.08, -0.02, -0.02], [-0.02, 0.08, -0.02], [-0.02, -0.02, 0.08], [0.08, 0.03, -0.02]]) + of_base
+    assert measure_gain_shares(table) == pytest.approx([1.0, 0.5, 0.0])
+    assert np.isnan(measure_gain_shares(table * np.nan)).all()
+    assert measure_gain_shares(np.array([[0.1], [0.05]])) == pytest.approx([0.5])  # alone: from 0
 
 
 # -- evidence
@@ -87,6 +163,38 @@ def test_every_token_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert model.measure_bits(text) == pytest.approx(bits, rel=1e-6)
 
 
+def test_words_are_the_same_with_any_tokenizer() -> None:
+    """So models of different bases can be compared by them; each byte belongs to one."""
+    text = "One,  two\n\nthrée\t four-five… "
+    numbers = number_words(text)
+    pieces = [bytes(np.frombuffer(text.encode(), np.uint8)[numbers == number]) for number in range(numbers[-1] + 1)]
+    assert b"".join(pieces) == text.encode()
+    assert [piece.decode() for piece in pieces] == ["One,", "  two", "\n\nthrée", "\t four-five…", " "]
+    folder, text = shared_run().path / "model", sonnets(1_000)
+    ours = attribution.LanguageModel(open_decoder(folder, "fp32", find_hardware("cpu")), load_tokenizer(folder))
+    base = BASES["small"].folder
+    theirs = attribution.LanguageModel(open_decoder(base, "fp32", find_hardware("cpu")), load_tokenizer(base))
+    mine, other = ours.measure_words(text), theirs.measure_words(text)
+    assert len(mine) == len(other) == len(text.split())
+    assert (mine > 0).all() and (other > 0).all()
+    assert np.corrcoef(mine, other)[0, 1] > 0.5  # long and rare words are hard for both
+
+
+def test_every_model_reads_every_candidates_held_out_text() -> None:
+    folder, base = shared_run().path / "model", BASES["small"].folder
+    tuned, root = (
+        attribution.LanguageModel(open_decoder(one, "fp32", find_hardware("cpu")), load_tokenizer(one))
+        for one in (folder, base)
+    )
+    with_base = Candidate(name="a", documents=[], held_out=sonnets(600), model=tuned, base=root)
+    without = Candidate(name="b", documents=[], held_out="", model=root, base=None)
+    readings = read_with_all(sonnets(2_000)[1_000:], [with_base, without])
+    assert np.isfinite(readings.leads).tolist() == [[True, True], [False, False], [True, True]]
+    assert np.isfinite(readings.gains).tolist() == [[True, False], [False, False], [True, False]]
+    assert readings.gains[-1, 0] == pytest.approx(readings.bits[1] - readings.bits[0], abs=0.3)
+    assert np.sign(readings.leads[-1, 0]) == np.sign(readings.bits[1] - readings.bits[0])
+
+
 def test_wrapping_changes_white_space_only() -> None:
     text = "One paragraph " * 20 + "\n\n" + "and another-one " * 20
     assert wrap(text).split() == text.split()
@@ -105,7 +213,7 @@ def found(*probabilities: float, style: float = 1.0) -> attribution.Attribution:
     """What is found of candidates with these probabilities."""
     candidates = tuple(
         attribution.CandidateEvidence(
-            name=f"run{number}", probability=one, bits_per_byte=1.5, gain=0.1, own_gain=0.1, style=style
+            name=f"run{number}", probability=one, bits_per_byte=1.5, lead=0.01, gain=0.1, own_gain=0.1, style=style
         )
         for number, one in enumerate(probabilities)
     )

@@ -1,11 +1,13 @@
 """Who wrote a text? The probability of each candidate, by their model's likelihood and by stylometry, and of none.
 
-A candidate's model says how much better it predicts the text than the base that it was tuned from did; stylometry says
-how near the text's words and character n-grams are to what the candidate wrote. Both become one score, and the scores
-probabilities, with weights that were fitted to passages of known authors (docs/dev/findings.md). "None of these" is
-likely where the best candidate's model gains less than it does on its own author's text, and where the text is not
-nearer to them than to the other candidates or to the reference authors. Before the text is read, it counts as likely as
-all candidates together.
+The candidates' models are compared word by word with the mean of them all, and each with how it predicts the other
+candidates' held-out text (score normalisation, as in speaker recognition): a run that has learned long or badly
+predicts the text of any author worse, and what a run gains on its base depends on what the base has read.
+Stylometry says how near the text's words and character n-grams are to what the candidate wrote. Both become one score,
+and the scores probabilities, with weights that were fitted to passages of known authors (docs/dev/findings.md). "None
+of these" is likely where the first candidate's model is hardly ahead of the others', where it gains little more on its
+base than on text by others, and where the text is not nearer to them than to the other candidates or to the reference
+authors. Before the text is read, it counts as likely as all candidates together.
 """
 
 from __future__ import annotations
@@ -43,23 +45,28 @@ FULL = 25_000
 """Characters from which on more text counts as no more evidence: the weights were fitted to texts up to this length."""
 MOST_READ = 50_000
 """Characters of a long text that are read, in pieces taken evenly from it."""
-OWN_READ = 20_000
-"""Characters of a candidate's held-out text that say what their model gains on it."""
+HELD_READ = 40_000
+"""Characters of held-out text, of all candidates together, that say how each model predicts other authors' text."""
+LEAST_HELD_READ, MOST_HELD_READ = 4_000, 20_000
+"""Of each candidate."""
 MOST_OWN_WINDOWS = 40
-LEAST_GAIN = 0.02
-"""Bits a byte; a model that gains less on its own author's text has learned too little to compare with."""
+WORD_LIMIT = 0.5
+"""Nats; no word counts for more, so that names and phrases which one of the models happens to know do not decide."""
+LEAST_GAIN = 0.03
+"""Bits a byte; a model that gains less on its own author's text than on others' is taken to gain this much."""
 WRAP = 72
 """Characters of the lines in which a base may have read books: one that knows only wrapped lines would otherwise seem
 to be beaten by any model that has seen whole paragraphs."""
 ROWS = 16
 """Blocks that are read at once."""
+WHITE = b" \t\n\r\v\f"
 
 
 class Weights(NamedTuple):
     """Weights of the evidence for a text of `FULL` characters; they grow with the root of its length."""
 
-    gain: float
-    """Of a bit a byte that a candidate's model gains over its base."""
+    lead: float
+    """Of a bit a byte by which a candidate's model is ahead of them all."""
     style: float
     """Of a standard deviation of the reference authors' distances."""
 
@@ -67,19 +74,57 @@ class Weights(NamedTuple):
 class NoneWeights(NamedTuple):
     """Weights of the evidence that one of the candidates is the author, whatever the length of the text."""
 
-    constant: float
-    gain: float
-    """Of the best candidate's gain, as a part of that on their own text."""
-    style: float
+    constant: float = 0.0
+    lead: float = 0.0
+    """Of a bit a byte by which the first candidate's model is ahead of the others' mean."""
+    gain: float = 0.0
+    """Of the first candidate's gain, as a part of that on their own text."""
+    style: float = 0.0
+    """Of a standard deviation by which the text is nearer to the first candidate than to the others."""
 
 
-CHOICE = Weights(gain=250.0, style=3.6)
-"""Fitted to passages of 2,000 to 25,000 characters by twelve novelists and bloggers, from works that their runs had not
-learned, with both bundled bases (findings)."""
-BY_BOTH = NoneWeights(constant=-1.4, gain=4.35, style=1.06)
-BY_MODEL = NoneWeights(constant=0.5, gain=4.7, style=0.0)
-BY_STYLE = NoneWeights(constant=-1.2, gain=0.0, style=0.85)
-"""Fitted to the same passages with and without their authors' runs, and to passages by authors without a run."""
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """All weights for a number of candidates.
+
+    Fitted to passages of 2,000 to 25,000 characters by twelve novelists and bloggers, from works that their runs had
+    not learned, with and without these runs, and to passages by authors without a run; of novelists with both bundled
+    bases. Rules fitted without an author hold for this author's passages as well (docs/dev/findings.md).
+    """
+
+    choice: Weights
+    by_both: NoneWeights
+    by_gain: NoneWeights
+    """In a language that the reference authors do not write."""
+    by_style: NoneWeights
+    """Of models without a base."""
+    by_lead: NoneWeights
+    """With neither."""
+
+
+ALONE = Rule(
+    choice=Weights(lead=0.0, style=0.0),
+    by_both=NoneWeights(constant=-0.07, gain=5.47, style=0.39),
+    by_gain=NoneWeights(constant=1.22, gain=5.81),
+    by_style=NoneWeights(constant=-1.42, style=0.45),
+    by_lead=NoneWeights(),
+)
+"""One candidate: their model's gain is compared with none, since there is no text by others."""
+OF_TWO = Rule(
+    choice=Weights(lead=164.5, style=3.35),
+    by_both=NoneWeights(constant=-2.24, gain=4.86, style=1.01),
+    by_gain=NoneWeights(constant=-1.01, gain=4.38),
+    by_style=NoneWeights(constant=-1.24, style=1.08),
+    by_lead=NoneWeights(),
+)
+"""Of two models it cannot be told whether one is weak or the other's text is difficult: a lead says less."""
+OF_MORE = Rule(
+    choice=Weights(lead=881.0, style=2.01),
+    by_both=NoneWeights(constant=-3.83, lead=123.8, gain=5.68, style=0.8),
+    by_gain=NoneWeights(constant=-3.28, lead=154.1, gain=5.82),
+    by_style=NoneWeights(constant=-3.24, lead=171.5, style=0.85),
+    by_lead=NoneWeights(constant=-2.63, lead=201.7),
+)
 
 
 class LanguageModel(NamedTuple):
@@ -89,19 +134,48 @@ class LanguageModel(NamedTuple):
     tokenizer: BPETokenizer
 
     @torch.inference_mode()
-    def measure_bits(self, text: str) -> float:
-        """Bits a byte of a text, read in blocks of the context that do not overlap."""
-        ids = torch.tensor([self.tokenizer.end_of_text_id, *encode(text, self.tokenizer)], device=self.decoder.device)
-        length, n_targets = self.decoder.n_positions, len(ids) - 1
-        nats = 0.0
+    def measure_words(self, text: str) -> Values:
+        """Nats of each word of a text with the white space before it, read in blocks that do not overlap.
+
+        Words are what tokenizers agree on: all use GPT-2's pattern, which ends a token where white space begins.
+        """
+        ids = [self.tokenizer.end_of_text_id, *encode(text, self.tokenizer)]
+        sizes = [len(self.tokenizer.backend.id_to_token(number) or "") for number in ids[1:]]  # a character is a byte
+        words = number_words(text)
+        starts = np.minimum(np.cumsum([0, *sizes[:-1]]), len(words) - 1)
+        nats = self._measure_tokens(torch.tensor(ids))
+        return np.asarray(np.bincount(words[starts], weights=nats, minlength=int(words[-1]) + 1), dtype=np.float64)
+
+    def _measure_tokens(self, ids: torch.Tensor) -> Values:
+        """Nats of each token but the first."""
+        ids, length, n_targets = ids.to(self.decoder.device), self.decoder.n_positions, len(ids) - 1
+        found: list[Values] = []
         for start in range(0, n_targets, length * ROWS):
             end = min(start + length * ROWS, n_targets)
             n_whole = (end - start) // length * length
             for first, last, size in ((start, start + n_whole, length), (start + n_whole, end, end - start - n_whole)):
                 if last > first:
                     logits = self.decoder.read_all(ids[first:last].view(-1, size))
-                    nats += functional.cross_entropy(logits, ids[first + 1 : last + 1], reduction="sum").item()
-        return nats / math.log(2) / len(text.encode())
+                    nats = functional.cross_entropy(logits, ids[first + 1 : last + 1], reduction="none")
+                    found.append(nats.double().cpu().numpy())
+        return np.concatenate(found)
+
+    def measure_bits(self, text: str) -> float:
+        """Bits a byte of a text."""
+        return float(to_bits(self.measure_words(text), text))
+
+
+def number_words(text: str) -> NDArray[np.int64]:
+    """The number of the word that each byte of a text belongs to; a word begins with the white space before it."""
+    white = np.isin(np.frombuffer(text.encode(), np.uint8), np.frombuffer(WHITE, np.uint8))
+    begins = white & ~np.roll(white, 1)
+    begins[0] = False
+    return np.cumsum(begins)
+
+
+def to_bits(nats: Values, text: str) -> Values:
+    """Bits a byte of a text whose words have these nats."""
+    return np.asarray(nats.sum(-1) / math.log(2) / len(text.encode()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +200,10 @@ class CandidateEvidence(BaseModel):
     probability: float
     bits_per_byte: float
     """Of the text, under the candidate's model."""
+    lead: float | None
+    """Bits a byte by which that model is ahead of the mean of all, beyond what it is on text by the other candidates,
+    where no word counts for much. A mean of models predicts well, so this is about 0 for a text's author and below for
+    others. None for one candidate alone."""
     gain: float | None
     """Bits a byte by which that is less than under its base; None without one."""
     own_gain: float | None
@@ -159,22 +237,23 @@ def attribute(text: str, candidates: Sequence[Candidate]) -> Attribution:
             f"The text has {len(text):,} characters; {LEAST:,} are needed to tell its author.", hint="Give more of it."
         )
     read = "\n".join(map(str, read_some([text], MOST_READ)))
-    bits = np.array([candidate.model.measure_bits(read) for candidate in candidates])
-    gains, own = measure_gains(read, candidates, bits)
+    readings = read_with_all(read, candidates)
     styles = measure_styles(read, candidates)
-    notes = [] if styles is not None else [OTHER_LANGUAGE]
-    probabilities, none = find_probabilities(len(read), bits, gains, own, styles)
+    evidence = Evidence(leads=measure_leads(readings), gains=measure_gain_shares(readings.gains), styles=styles)
+    probabilities, none = find_probabilities(len(read), evidence)
     found = [
         CandidateEvidence(
             name=candidate.name,
             probability=float(probabilities[place]),
-            bits_per_byte=float(bits[place]),
-            gain=_or_none(gains[place]),
-            own_gain=_or_none(own[place]),
+            bits_per_byte=float(readings.bits[place]),
+            lead=None if evidence.leads is None else float(evidence.leads[place]),
+            gain=_or_none(readings.gains[-1, place]),
+            own_gain=_or_none(readings.gains[place, place]),
             style=None if styles is None else float(styles[place]),
         )
         for place, candidate in enumerate(candidates)
     ]
+    notes = [] if styles is not None else [OTHER_LANGUAGE]
     if len(read) < 5_000:
         notes.append(SHORT)
     found.sort(key=lambda one: -one.probability)
@@ -195,25 +274,78 @@ def wrap(text: str) -> str:
     return "\n".join(textwrap.fill(line, WRAP, break_long_words=False, break_on_hyphens=False) for line in lines)
 
 
-def measure_gains(text: str, candidates: Sequence[Candidate], bits: Values) -> tuple[Values, Values]:
-    """Bits a byte that each model gains over its base, on the text and on its author's own; NaN without a base."""
-    known: dict[tuple[int, str], float] = {}
+@dataclass(frozen=True, kw_only=True)
+class Readings:
+    """How the candidates' models predict each candidate's held-out text and, last, the text that is asked of.
 
-    def measure_base(base: LanguageModel, one: str) -> float:
-        key = (id(base.decoder), one)
-        if key not in known:
-            known[key] = min(base.measure_bits(one), base.measure_bits(wrap(one)))
-        return known[key]
+    A row for each text, NaN where a candidate has none; a column for each model.
+    """
 
-    gains, own = np.full((2, len(candidates)), np.nan)
-    for place, candidate in enumerate(candidates):
-        if candidate.base is not None:
-            gains[place] = measure_base(candidate.base, text) - bits[place]
-            held_out = candidate.held_out[:OWN_READ]
-            if held_out:
-                gain = measure_base(candidate.base, held_out) - candidate.model.measure_bits(held_out)
-                own[place] = gain if gain >= LEAST_GAIN else np.nan
-    return gains, own
+    bits: Values
+    """Bits a byte of the text that is asked of."""
+    leads: Values
+    """`compare_words` of each text."""
+    gains: Values
+    """Bits a byte of each text by which a model is ahead of its base; NaN without one."""
+
+
+def read_with_all(text: str, candidates: Sequence[Candidate]) -> Readings:
+    """Read the text and the candidates' held-out texts with each of their models and bases."""
+    n_each = min(MOST_HELD_READ, max(LEAST_HELD_READ, HELD_READ // len(candidates)))
+    texts = [*(candidate.held_out[:n_each] for candidate in candidates), text]
+    bases = {id(one.base.decoder): one.base for one in candidates if one.base is not None}
+    bits, leads, gains = np.full((3, len(texts), len(candidates)), np.nan)
+    for row, one in enumerate(texts):
+        if not one.strip():
+            continue
+        nats = np.array([candidate.model.measure_words(one) for candidate in candidates])
+        bits[row], leads[row] = to_bits(nats, one), compare_words(nats) / len(one.encode())
+        of_base = {key: min(base.measure_bits(one), base.measure_bits(wrap(one))) for key, base in bases.items()}
+        for place, candidate in enumerate(candidates):
+            if candidate.base is not None:
+                gains[row, place] = of_base[id(candidate.base.decoder)] - bits[row, place]
+    return Readings(bits=bits[-1], leads=leads, gains=gains)
+
+
+def compare_words(nats: Values) -> Values:
+    """Bits by which each model predicts a text better than the mean of all models' probabilities of its words."""
+    mean = math.log(len(nats)) - np.logaddexp.reduce(-nats, axis=0)
+    return np.asarray(np.clip(mean - nats, -WORD_LIMIT, WORD_LIMIT).sum(1) / math.log(2))
+
+
+def measure_leads(readings: Readings) -> Values | None:
+    """By how much each model is ahead on the text, beyond what it is on text by others; None for one model alone."""
+    if len(readings.bits) == 1:
+        return None
+    return np.asarray(readings.leads[-1] - fit_offsets(readings.leads[:-1]))
+
+
+def fit_offsets(table: Values) -> Values:
+    """What each model (a column) is ahead on everything, from the candidates' texts (rows) without its own author's.
+
+    Least squares: a model's offset and a text's add up. Of two models they cannot be told apart; models' are taken.
+    """
+    n = len(table)
+    rows, columns = np.nonzero(np.isfinite(table) & ~np.eye(n, dtype=bool))
+    if not len(rows):
+        return np.zeros(n)
+    of_models, of_texts = np.eye(n)[columns], np.eye(n)[rows] * 0.01  # the shortest solution has little of the texts
+    solution, *_ = np.linalg.lstsq(np.hstack([of_models, of_texts]), table[rows, columns], rcond=None)
+    return np.asarray(solution[:n] - solution[:n].mean())
+
+
+def measure_gain_shares(table: Values) -> Values:
+    """Each model's gain on the text (the last row), from 0 for what it gains on others' text to 1 on its own author's.
+
+    NaN where it has no base. One candidate alone has no others; then it is counted from a gain of 0.
+    """
+    shares = np.full(len(table) - 1, np.nan)
+    for place, own in enumerate(np.diagonal(table)):
+        others = np.delete(table[:-1, place], place)
+        others = others[np.isfinite(others)]
+        usual = float(np.median(others)) if len(others) else 0.0
+        shares[place] = np.clip((table[-1, place] - usual) / max(own - usual, LEAST_GAIN), -1.0, 1.5)
+    return shares
 
 
 def measure_styles(text: str, candidates: Sequence[Candidate], authors: AuthorCounts | None = None) -> Values | None:
@@ -246,25 +378,40 @@ def _count_own(candidate: Candidate, authors: AuthorCounts, size: int) -> Values
     return subsample_counts(counts, size, np.random.default_rng(0))
 
 
-def find_probabilities(
-    n_characters: int, bits: Values, gains: Values, own: Values, styles: Values | None
-) -> tuple[Values, float]:
-    """The probability of each candidate and of none, from the evidence: `bits` a byte, gains in bits a byte, styles."""
-    certainty = math.sqrt(min(n_characters, FULL) / FULL)
-    of_model = gains if np.isfinite(gains).all() else -bits
-    scores = CHOICE.gain * certainty * of_model
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What speaks for each candidate; None, or NaN, where it cannot be measured."""
+
+    leads: Values | None
+    gains: Values
+    styles: Values | None
+
+
+def find_probabilities(n_characters: int, evidence: Evidence) -> tuple[Values, float]:
+    """The probability of each candidate, and of none of them."""
+    leads, styles, n = evidence.leads, evidence.styles, len(evidence.gains)
+    rule = ALONE if n == 1 else OF_TWO if n == 2 else OF_MORE
+    scores = np.zeros(n)
+    if leads is not None:
+        scores = scores + rule.choice.lead * leads
     if styles is not None:
-        scores = scores + CHOICE.style * certainty * styles
+        scores = scores + rule.choice.style * styles
+    scores = scores * math.sqrt(min(n_characters, FULL) / FULL)
     shares = np.exp(scores - scores.max())
     shares /= shares.sum()
     first = int(shares.argmax())
-    ratio = gains[first] / own[first]
-    weights = BY_STYLE if not math.isfinite(ratio) else BY_MODEL if styles is None else BY_BOTH
-    if not math.isfinite(ratio) and styles is None:
-        return np.asarray(shares / 2), 0.5  # nothing is known of how it would be for another author
-    evidence = weights.constant + weights.gain * (ratio if math.isfinite(ratio) else 0.0)
-    evidence += weights.style * (0.0 if styles is None else _measure_margin(styles, first))
-    none = 1 / (1 + math.exp(min(500.0, evidence)))
+    gain = float(evidence.gains[first])
+    has_gain = math.isfinite(gain)
+    if styles is None:
+        weights = rule.by_gain if has_gain else rule.by_lead
+    else:
+        weights = rule.by_both if has_gain else rule.by_style
+    score = weights.constant + weights.gain * (gain if has_gain else 0.0)
+    if leads is not None:
+        score += weights.lead * float(leads[first] - np.delete(leads, first).mean())
+    if styles is not None:
+        score += weights.style * _measure_margin(styles, first)
+    none = 1 / (1 + math.exp(min(500.0, score)))
     return np.asarray((1 - none) * shares), none
 
 

@@ -639,6 +639,8 @@ def describe_attribution(found: Attribution) -> list[Row]:
 
 def _describe_evidence(one: CandidateEvidence) -> str:
     parts = [f"{one.bits_per_byte:.3f} bits per byte"]
+    if one.lead is not None:
+        parts.append(f"{abs(one.lead):.3f} {'better' if one.lead > 0 else 'worse'} than all the runs together")
     if one.gain is not None:
         own = "" if one.own_gain is None else f" (of its own author's held-out text: {one.own_gain:.3f} fewer)"
         parts.append(f"{abs(one.gain):.3f} {'fewer' if one.gain > 0 else 'more'} than its base{own}")
