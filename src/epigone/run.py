@@ -27,7 +27,7 @@ from epigone.hardware import find_hardware
 from epigone.mixing import Mixture, open_mixture
 from epigone.model.base_profile import BASES, find_root
 from epigone.model.combination import GuidedDecoder
-from epigone.model.decoder import MANY_ROWS, open_decoder
+from epigone.model.decoder import open_decoder
 from epigone.model.gpt2 import read_shape
 from epigone.model.hub import GENERATION, WEIGHTS, find_base
 from epigone.runs.folder import RunFolder
@@ -311,13 +311,8 @@ class Run:
 
     def _write_to_be_judged(self, n_characters: int, seed: int, device: str) -> tuple[list[str], TextGenerator]:
         asked = judging_write_settings(n_characters, seed, device)
-        generator, texts = self.open_generator(asked), list[str]()
-        takes_all = has_amx() or generator.decoder.device.type != "cpu"
-        at_once = asked.count if takes_all else MANY_ROWS - 1  # as many as a step of the kernel takes
-        for first in range(0, asked.count, at_once):
-            some = {"count": min(at_once, asked.count - first), "seed": (seed + first) % 2**32}
-            texts += generator.write("", asked.model_copy(update=some))
-        return texts, generator
+        generator = self.open_generator(asked)
+        return generator.write("", asked), generator
 
     def open_generator(self, settings: WriteSettings | None = None) -> TextGenerator:
         """The best model, loaded once for each device, precision, guidance and mixture. Threads may share it."""

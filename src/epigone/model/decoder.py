@@ -6,6 +6,7 @@ token, the KV cache above all, is in a `DecoderState`, which belongs to the call
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from functools import partial
@@ -31,7 +32,8 @@ WeightFormat = Literal["fp32", "bf16", "int8"]
 SMALL_PARAMETERS = 20_000_000
 """With fewer weights than this bf16's longer calls cost more than it saves, while the rows are few."""
 MANY_ROWS = 24
-"""From so many rows on a product in bf16, or fp32, is faster than one in int8 (docs/dev/findings.md)."""
+"""From so many rows on a product in bf16, or fp32, is faster than one in int8 (docs/dev/findings.md). With AMX than
+the kernel, too; without it, the kernel is faster for any number of texts, and torch for prompts."""
 MOST_PADDED = 8
 """Rows that a product may get so that its rows do not depend on their number; more would cost too much."""
 
@@ -130,15 +132,19 @@ class FastDecoder:
         self._tokens, self._positions = (tensors[f"{PREFIX}{name}.weight"].detach() for name in ("wte", "wpe"))
         self.epsilon, self.device = config.layer_norm_epsilon, self._tokens.device
         self._compiled = _compile(weights, form)
-        self._most_compiled_rows = MANY_ROWS - 1
+        self._most_compiled_rows = MANY_ROWS - 1 if has_amx() else sys.maxsize
+        self._most_read = MANY_ROWS - 1
+        """Tokens of prompts that the kernel reads; more of them torch reads faster."""
         pack = partial(_pack, form=form, many_rows=self._compiled is not None)
         self._layers = [Layer(tensors, number, pack) for number in range(config.n_layer)]
         self._norm = _find(tensors, "ln_f")
         self._head = pack(weights.head.detach().t(), None)
-        # On a processor without AMX, attention over keys in bf16 takes two to four times as long as in fp32 (findings).
-        # The kernel's are in fp32.
-        half_keys = form != "fp32" and not self._compiled and (self.device.type != "cpu" or has_amx())
-        self._kept = torch.bfloat16 if half_keys else torch.float32
+        # On a processor without AMX, torch's attention over keys in bf16 takes two to four times as long as in fp32
+        # (findings). The kernel's are in bf16 on every one: reading them takes half of a step of many rows.
+        half_attention = form != "fp32" and (self.device.type != "cpu" or has_amx())
+        self._computed = torch.bfloat16 if half_attention else torch.float32
+        """What torch computes attention in."""
+        self._kept = torch.bfloat16 if self._compiled else self._computed
         self._one_by_one = False
         """Whether states that step together are computed one after another."""
 
@@ -151,6 +157,7 @@ class FastDecoder:
         """
         if self._compiled:
             self._most_compiled_rows = max(self._most_compiled_rows, most)
+            self._most_read = max(self._most_read, most)
             return
         layer = self._layers[0]
         sizes = {layer.attention: self.width, layer.out: self.width, layer.widen: self.width}
@@ -171,7 +178,7 @@ class FastDecoder:
     def begin(self, ids: torch.Tensor, room: int, count: int) -> FastState:
         """See `Decoder`."""
         cache = self.make_cache(len(ids), max(1, min(room, self.n_positions)))
-        if self._compiled and ids.numel() <= self._most_compiled_rows:
+        if self._compiled and ids.numel() <= self._most_read:
             logits = self._read_few(ids, cache)
         else:
             logits = self.predict(self.read(ids, cache)[:, -1])
@@ -201,12 +208,13 @@ class FastDecoder:
 
     def read_all(self, ids: torch.Tensor) -> torch.Tensor:
         """See `Decoder`."""
-        return self.predict(self.read(ids, self.make_cache(*ids.shape)).flatten(0, 1))
+        unrounded = self.make_cache(len(ids), ids.shape[1], self._computed)
+        return self.predict(self.read(ids, unrounded).flatten(0, 1))
 
-    def make_cache(self, count: int, room: int) -> KVCache:
-        """An empty one for `count` texts of at most `room` tokens."""
+    def make_cache(self, count: int, room: int, kept: torch.dtype | None = None) -> KVCache:
+        """An empty one for `count` texts of at most `room` tokens. `kept`: its format, if not that of the steps."""
         shape = len(self._layers), 2, count, self.n_head, room, self.width // self.n_head
-        return KVCache(shape, self._kept, self.device, by_slot=count == 1 and self._compiled is None)
+        return KVCache(shape, kept or self._kept, self.device, by_slot=count == 1 and self._compiled is None)
 
     def read(self, ids: torch.Tensor, cache: KVCache) -> torch.Tensor:
         """What the blocks compute of the texts' next tokens: [count, time, width]. ids: int64 [count, time].
@@ -223,7 +231,7 @@ class FastDecoder:
         x = (functional.embedding(ids, self._tokens) + self._find_positions(slots, counts)).view(-1, self.width)
         views = [cache.list_layers(*slot) for cache, slot in zip(caches, slots, strict=True)]
         for number, layer in enumerate(self._layers):
-            qkv = layer.attention(self._normalise(x, layer.first)).to(self._kept)
+            qkv = layer.attention(self._normalise(x, layer.first)).to(self._computed)
             new = qkv.view(count, n_time, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
             if len(caches) == 1:
                 heads = _attend(new[0], new[1:], views[0][number])
@@ -262,7 +270,9 @@ def _attend(queries: torch.Tensor, pairs: torch.Tensor, cache: LayerCache) -> to
     """What new tokens take from all so far: [count, heads, time, -], as their queries. pairs: keys and values."""
     fresh, keys, values = cache
     fresh.copy_(pairs)
-    return functional.scaled_dot_product_attention(queries, keys, values, is_causal=queries.shape[2] > 1)
+    return functional.scaled_dot_product_attention(
+        queries, keys.to(queries.dtype), values.to(queries.dtype), is_causal=queries.shape[2] > 1
+    )
 
 
 class KVCache:

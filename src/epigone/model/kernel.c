@@ -1,8 +1,9 @@
 /* A decoding step of GPT-2 in one call: each text's next token in, its logits out. And the draw of the tokens after that.
 
-   Weights are int8 with a scale for each output, or bf16; all sums are fp32. An output is always summed in the order
-   of its inputs, so a row's bits depend neither on the rows beside it nor on the number of threads. Written for GCC and
-   Clang with their vector types, which work on any processor. kernel.py compiles and calls it. */
+   Weights are int8 with a scale for each output, or bf16; keys and values are bf16; all sums are fp32. An output is
+   always summed in the order of its inputs, so a row's bits depend neither on the rows beside it nor on the number of
+   threads. Written for GCC and Clang with their vector types, which work on any processor. kernel.py compiles and calls
+   it. */
 
 #include <math.h>
 #ifdef _OPENMP
@@ -22,6 +23,7 @@ typedef float vfloat __attribute__((vector_size(4 * LANES)));
 typedef int32_t vint __attribute__((vector_size(4 * LANES)));
 typedef float vfloat_unaligned __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t vint_unaligned __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef uint16_t vhalf_unaligned __attribute__((vector_size(2 * LANES), aligned(2)));
 
 enum { INT8, BF16 };
 
@@ -47,13 +49,28 @@ typedef struct {
 } Model;
 
 typedef struct {
-    float *cache; /* of this text: keys, then values; steps between its parts in floats */
+    uint16_t *cache; /* of this text, bf16: keys, then values; steps between its parts in numbers */
     int64_t layer_step, pair_step, head_step, slot_step;
     int64_t slot; /* where the token goes: its position */
 } Row;
 
 static inline vfloat load(const float *from) { return (vfloat) * (const vfloat_unaligned *)from; }
 static inline void store(float *to, vfloat value) { *(vfloat_unaligned *)to = (vfloat_unaligned)value; }
+static inline vfloat load_half(const uint16_t *from) {
+    return (vfloat)(__builtin_convertvector(*(const vhalf_unaligned *)from, vint) << 16);
+}
+static inline float widen_half(uint16_t half) {
+    const uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+static inline uint16_t round_half(float value) { /* to the nearest bf16, of two the even one */
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded); /* not a number stays none */
+}
 
 static inline float add_up(vfloat value) {
 #if LANES == 16
@@ -203,26 +220,29 @@ static void normalise(const float *x, const float *gain, const float *shift, int
 /* Put a head's key and value into the row's slot. `qkv` has the row's queries, keys and values. */
 static void keep(const Model *model, const Row *row, int layer, int head, const float *qkv) {
     const int size = model->width / model->n_head;
-    float *key = row->cache + layer * row->layer_step + head * row->head_step + row->slot * row->slot_step;
-    memcpy(key, qkv + model->width + head * size, (size_t)size * sizeof(float));
-    memcpy(key + row->pair_step, qkv + 2 * model->width + head * size, (size_t)size * sizeof(float));
+    uint16_t *keys = row->cache + layer * row->layer_step + head * row->head_step + row->slot * row->slot_step;
+    uint16_t *values = keys + row->pair_step;
+    const float *key = qkv + model->width + head * size, *value = key + model->width;
+    for (int i = 0; i < size; i++) keys[i] = round_half(key[i]);
+    for (int i = 0; i < size; i++) values[i] = round_half(value[i]);
 }
 
 /* One head's attention over all slots up to the row's own, whose key and value are kept. `weights` has room for as many
    floats as there are slots, and LANES more. */
 static void attend(const Model *model, const Row *row, int layer, int head, const float *qkv, float *weights, float *to) {
     const int size = model->width / model->n_head, n_slots = (int)row->slot + 1;
-    const float *keys = row->cache + layer * row->layer_step + head * row->head_step, *values = keys + row->pair_step;
+    const uint16_t *keys = row->cache + layer * row->layer_step + head * row->head_step;
+    const uint16_t *values = keys + row->pair_step;
     const float *query = qkv + head * size;
     const float scale = 1 / sqrtf((float)size);
     const int whole = size - size % LANES;
     float most = -INFINITY;
     for (int slot = 0; slot < n_slots; slot++) {
-        const float *key = keys + slot * row->slot_step;
+        const uint16_t *key = keys + slot * row->slot_step;
         vfloat sums = {0};
-        for (int i = 0; i < whole; i += LANES) sums += load(query + i) * load(key + i);
+        for (int i = 0; i < whole; i += LANES) sums += load(query + i) * load_half(key + i);
         float score = add_up(sums);
-        for (int i = whole; i < size; i++) score += query[i] * key[i];
+        for (int i = whole; i < size; i++) score += query[i] * widen_half(key[i]);
         weights[slot] = score *= scale;
         most = score > most ? score : most;
     }
@@ -240,17 +260,17 @@ static void attend(const Model *model, const Row *row, int layer, int head, cons
         memset(sum, 0, sizeof sum);
         for (int slot = 0; slot < n_slots; slot++)
             for (int part = 0; part < 4; part++)
-                sum[part] += weights[slot] * load(values + slot * row->slot_step + done + part * LANES);
+                sum[part] += weights[slot] * load_half(values + slot * row->slot_step + done + part * LANES);
         for (int part = 0; part < 4; part++) store(to + head * size + done + part * LANES, sum[part] * total);
     }
     for (int i = done; i < whole; i += LANES) {
         vfloat value = {0};
-        for (int slot = 0; slot < n_slots; slot++) value += weights[slot] * load(values + slot * row->slot_step + i);
+        for (int slot = 0; slot < n_slots; slot++) value += weights[slot] * load_half(values + slot * row->slot_step + i);
         store(to + head * size + i, value * total);
     }
     for (int i = whole; i < size; i++) {
         float value = 0;
-        for (int slot = 0; slot < n_slots; slot++) value += weights[slot] * values[slot * row->slot_step + i];
+        for (int slot = 0; slot < n_slots; slot++) value += weights[slot] * widen_half(values[slot * row->slot_step + i]);
         to[head * size + i] = value * total;
     }
 }

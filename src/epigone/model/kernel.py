@@ -93,7 +93,7 @@ class Slots(NamedTuple):
     """Where the next token of each text of one KV cache goes."""
 
     cache: torch.Tensor
-    """fp32 [layers, 2, count, heads, slots, width of a head], in any order in memory but for the last."""
+    """bf16 [layers, 2, count, heads, slots, width of a head], in any order in memory but for the last."""
     slot: int
 
 
