@@ -117,6 +117,14 @@ def test_commands_parse(page: Path, parse, capsys: pytest.CaptureFixture[str]):
         assert parse(arguments) == 0, f"epigone {shlex.join(arguments)}\n{capsys.readouterr().err}"
 
 
+def test_the_commands_that_answer_in_json_are_named():
+    line = next(
+        line for line in (ROOT / "docs" / "how_to.md").read_text("utf-8").split("\n") if "another language" in line
+    )
+    have = {name for name, one in main.cli.commands.items() if any("--json" in each.opts for each in one.params)}
+    assert {*re.findall(r"`(\w+)`", line)} == have
+
+
 def test_a_command_with_a_wrong_flag_would_be_found(parse):
     page = (
         "Text.\n```\n$ cat a.txt | epigone train - --epoch-s 3  # no such flag\n```\n`epigone write runs/a --count 2`"

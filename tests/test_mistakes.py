@@ -71,6 +71,9 @@ VALUES = {
     "plan my.txt --out runs/new": "It is an option of epigone train",
     "plan my.txt --quiet": "It is an option of epigone train",
     "plan my.txt --author 'Jane Austen'": "It is an option of epigone judge.",
+    "export runs/demo --to page --json": (
+        "It is an option of epigone train, plan, prepare, resume, write, judge, score, attribute and list."
+    ),
     "plan my.txt --name mine": "epigone train TEXT --out runs/NAME",
     "plan my.txt --language english": "learned from the text",
     "plan my.txt --me Anna": '--speaker "NAME"',

@@ -552,7 +552,9 @@ def _name_owners(name: str, ctx: click.Context | None) -> str:
     if not isinstance(group, Commands):
         return ""
     owners = [str(one.name) for one in group.commands.values() if name in _list_names(one)]
-    return f"It is an option of epigone {' and epigone '.join(owners[:2])}." if owners else ""
+    *others, last = owners or [""]
+    names = f"{', '.join(others)} and {last}" if others else last
+    return f"It is an option of epigone {names}." if names else ""
 
 
 def _suggest_option(name: str, known: Mapping[str, str]) -> str:
