@@ -109,10 +109,13 @@ def test_a_prompt_is_printed_before_what_follows_it() -> None:
     assert outcome.out.startswith("From fairest") and outcome.out.endswith("\n")
 
 
-def test_writing_to_a_file_leaves_the_screen_empty(tmp_path: Path) -> None:
-    outcome = command("write", shared_run().path, "--length", "8", "--count", "2", "--out", tmp_path / "new.txt")
-    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
-    assert (tmp_path / "new.txt").read_text("utf-8").count("--- ") == 2
+def test_writing_to_a_file_prints_no_text_and_says_where_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "new.txt"
+    outcome = command("write", shared_run().path, "--length", "8", "--count", "2", "--out", file)
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", f"The texts are in {file}.\n")
+    assert file.read_text("utf-8").count("--- ") == 2
+    quiet = command("write", shared_run().path, "--length", "2", "--out", tmp_path / "other.txt", "--quiet")
+    assert (quiet.out, quiet.err) == ("", "") and (tmp_path / "other.txt").exists()
 
 
 def test_a_prompt_may_begin_with_dashes() -> None:

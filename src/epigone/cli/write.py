@@ -133,6 +133,7 @@ def write(  # noqa: PLR0913  # its arguments are its options
     use_idle_threads()
     if settings.best_of > 1:
         _write_best(name, prompt, out, settings, mode, quiet=quiet)
+        _say_where(out, settings, quiet=quiet or as_json)
         return 0
     with using_model():
         generator = open_generator(name, settings, progress=not quiet)
@@ -148,7 +149,16 @@ def write(  # noqa: PLR0913  # its arguments are its options
             print_piece(shown)
         else:
             print_text([shown])
+        _say_where(out, settings, quiet=quiet or as_json)
     return 0
+
+
+def _say_where(out: Path | None, settings: WriteSettings, *, quiet: bool) -> None:
+    """Say on standard error which file has the texts, if one has."""
+    if out is not None and not quiet:
+        from epigone.report.escape import show_name
+
+        click.echo(f"{'The text is' if settings.count == 1 else 'The texts are'} in {show_name(out)}.", err=True)
 
 
 def choose_output_mode(*, json: bool, interactive: bool, show_source: bool) -> OutputMode:
