@@ -72,10 +72,12 @@ def test_a_copy_is_found_in_the_file_and_in_what_was_learned() -> None:
             assert find_copied(passage, [text]).share == 1.0
 
 
-def test_the_place_of_a_copy_is_one_of_the_text_as_it_was_read() -> None:
+def test_the_place_of_a_copy_is_one_of_the_text_that_was_learned() -> None:
     documents = run().folder.read_documents()
     found = find_longest_shared(learned_passage(), documents)
-    assert found is not None and "of the text as it was read" in describe_source(found, 1)
+    assert found is not None
+    assert f"line {found.line:,} of the text as it was read, without what was held out:" in describe_source(found, 1)
+    assert f"of text {found.document + 1} as it was read, without what" in describe_source(found, 2)
     line = str(documents[0]).split("\n")[found.line - 1]
     assert " ".join(found.passage.split()) in line and "\n" in found.passage
 

@@ -292,10 +292,11 @@ def describe_source(found: Match | None, n_documents: int) -> str:
     `n_documents` was read by the run that the model was tuned from."""
     if found is None:
         return "It shares nothing with the training text."
-    text = f"text {found.document + 1} as it was read" if n_documents > 1 else "the text as it was read"
+    text = f"text {found.document + 1}" if n_documents > 1 else "the text"
+    text += " as it was read, without what was held out"
     if found.document >= n_documents:
         text = "a text that the run it was tuned from has read"
-    where = f"line {found.line:,} of {text}"  # in the file it may be another: lines were joined, parts left out
+    where = f"line {found.line:,} of {text}"  # in the file it is another
     passage = " ".join(found.passage.split())
     length = pluralize(found.n_characters, "character")
     return f"Longest passage shared with the training text: {length}, {where}:\n{passage}"
