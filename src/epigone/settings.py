@@ -462,7 +462,8 @@ class WriteSettings(Frozen):
     words: Literal["auto", "known", "any"] = "auto"
     """Which words may be written. "known": those of the training text and of the prompt and, if the run started from a
     base that is included, of that base's list; numbers alone on a line, as of pages and poems, are then left
-    out as well. "auto": known for small models, which misspell; any for others."""
+    out as well, and so is a word right behind itself, unless the author doubles it. "auto": known for small models,
+    which misspell; any for others."""
     marks: Literal["auto", "any"] = "auto"
     """Quotation marks and brackets. "auto": in pairs, closed before a paragraph and a text end, as far as the training
     text has them in pairs, and no quotation marks of a kind that it never uses. "any": as the model writes them."""

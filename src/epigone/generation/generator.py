@@ -18,6 +18,7 @@ import torch
 from epigone.corpus.large_text import Text, read_some
 from epigone.errors import SettingsError
 from epigone.generation.batch import Generation, GenerationBatch, Healing, StreamedText
+from epigone.generation.doubled_words import DoubledWordGuard, Doubling, find_doubling
 from epigone.generation.guard import Guard
 from epigone.generation.known_words import KnownWords, WordGuard, WordStates
 from epigone.generation.lone_numbers import LoneNumberGuard, Numbering, find_numbering
@@ -328,6 +329,11 @@ class TextGenerator:
         """How the training text uses quotation marks and brackets."""
         return find_mark_use(read_some(self.documents)) if self._read_documents else MarkUse()
 
+    @cached_property
+    def _doubling(self) -> Doubling:
+        """Which words the training text has twice in a row."""
+        return find_doubling(read_some(self.documents)) if self._read_documents else Doubling()
+
     def _index_passages(self, n_characters: int) -> CopyIndex:
         with self._lock:
             if n_characters not in self._indices:
@@ -343,6 +349,8 @@ class TextGenerator:
             makers.append(partial(self._make_character_guard, prompt))
             if any(self._numbering):
                 makers.append(partial(LoneNumberGuard, self._numbering, self.token_bytes, prompt))
+            if self._doubling.is_known:
+                makers.append(partial(DoubledWordGuard, self._doubling, self.token_bytes, prompt))
             makers.append(partial(WordGuard, self._word_states.add(prompt), prompt))
         if settings.max_copy != "none":
             makers.append(partial(CopyGuard, self._index_passages(settings.max_copy), self.token_bytes))
