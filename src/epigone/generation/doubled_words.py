@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
-from epigone.generation.guard import Guard
+from epigone.generation.guard import Guard, read_letters
 
 WORD = re.compile(r"[^\W\d_]+")
 DOUBLED = re.compile(r"(?<![^\W\d_])([^\W\d_]+) (?=\1(?![^\W\d_]))", re.IGNORECASE)
-PIECE = re.compile(r"( ?)([^\W\d_]*)")
-"""A token of letters, behind a space where it begins a word."""
 END = re.compile(r"(?:(?<![^\W\d_])([^\W\d_]+) )?([^\W\d_]*)\Z")
 """The last word of a text and, behind a single space, the one that is not finished."""
 FEWEST = 1_000
@@ -44,7 +41,7 @@ class DoubledWordGuard(Guard):
     def __init__(self, doubling: Doubling, token_bytes: Sequence[bytes], prompt: str = "") -> None:
         """`token_bytes`: the bytes of each token, as from `list_token_bytes`. What the prompt doubles is allowed."""
         self._allowed = doubling.words | _list_doubled([prompt])
-        self._pieces = _read_pieces(tuple(token_bytes))
+        self._pieces = read_letters(token_bytes)
         end = END.search(prompt)
         self._before, self._word = ((end[1] or "").casefold(), end[2].casefold()) if end else ("", "")
         """The word before the unfinished one, if only a space is between them; and the unfinished one."""
@@ -67,10 +64,3 @@ class DoubledWordGuard(Guard):
             self._before, self._word = self._word, piece[1]
         else:
             self._word += piece[1]
-
-
-@lru_cache(maxsize=4)
-def _read_pieces(token_bytes: tuple[bytes, ...]) -> list[tuple[bool, str] | None]:
-    """Of each token whether it begins a word, and its letters, case-folded; None where it is anything else."""
-    found = [PIECE.fullmatch(piece.decode("utf-8", "replace")) for piece in token_bytes]
-    return [(bool(match[1]), match[2].casefold()) if match and match[0] else None for match in found]

@@ -24,6 +24,7 @@ from epigone.generation.known_words import KnownWords, WordGuard, WordStates
 from epigone.generation.lone_numbers import LoneNumberGuard, Numbering, find_numbering
 from epigone.generation.paired_marks import MarkGuard, MarkUse, find_mark_use
 from epigone.generation.records import GeneratedText
+from epigone.generation.repeated_phrases import UNKNOWN, RepeatedPhraseGuard, Repetition, find_repetition
 from epigone.generation.sampling import LogitsProcessor, TokenSampler, make_processors
 from epigone.generation.whole_characters import CharacterGuard, list_beginnings
 from epigone.hardware import find_free_bytes, with_smaller_batches
@@ -38,6 +39,8 @@ LARGEST_BATCH = 128
 """Texts. More at once were no faster."""
 SHARE_OF_MEMORY = 0.25
 """Of what is free, for the KV caches of a batch and the probabilities of its next tokens."""
+REPETITION_CHARACTERS = 200_000
+"""Of the training text, that show how often its author repeats phrases."""
 T = TypeVar("T")
 OnProgress = Callable[[int, int], None]
 """Called after each step with the tokens that are done and the most that may be needed."""
@@ -334,6 +337,13 @@ class TextGenerator:
         """Which words the training text has twice in a row."""
         return find_doubling(read_some(self.documents)) if self._read_documents else Doubling()
 
+    @cached_property
+    def _repetition(self) -> Repetition:
+        """How often the training text repeats phrases."""
+        if not self._read_documents:
+            return UNKNOWN
+        return find_repetition(read_some(self.documents, REPETITION_CHARACTERS))
+
     def _index_passages(self, n_characters: int) -> CopyIndex:
         with self._lock:
             if n_characters not in self._indices:
@@ -352,6 +362,8 @@ class TextGenerator:
             if self._doubling.is_known:
                 makers.append(partial(DoubledWordGuard, self._doubling, self.token_bytes, prompt))
             makers.append(partial(WordGuard, self._word_states.add(prompt), prompt))
+        if settings.loop_guard == "on" and self._repetition.most:
+            makers.append(partial(RepeatedPhraseGuard, self._repetition, self.token_bytes, prompt))
         if settings.max_copy != "none":
             makers.append(partial(CopyGuard, self._index_passages(settings.max_copy), self.token_bytes))
         return [[make() for make in makers] for _ in range(count)]

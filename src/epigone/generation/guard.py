@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -10,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Tokens = NDArray[np.int64]
+LETTERS = re.compile(r"( ?)([^\W\d_]*)")
+"""A token of letters, behind a space where it begins a word."""
 
 
 class Guard(Protocol):
@@ -39,3 +43,14 @@ def decode(data: bytes) -> tuple[str, bytes]:
     """The text of bytes, and the bytes of an incomplete character at their end."""
     text, n_read = codecs.utf_8_decode(data, "replace", False)
     return text, data[n_read:]
+
+
+def read_letters(token_bytes: Sequence[bytes]) -> list[tuple[bool, str] | None]:
+    """Of each token whether it begins a word, and its letters, case-folded; None where it is anything else."""
+    return _read_letters(tuple(token_bytes))
+
+
+@lru_cache(maxsize=4)
+def _read_letters(token_bytes: tuple[bytes, ...]) -> list[tuple[bool, str] | None]:
+    found = [LETTERS.fullmatch(piece.decode("utf-8", "replace")) for piece in token_bytes]
+    return [(bool(match[1]), match[2].casefold()) if match and match[0] else None for match in found]
