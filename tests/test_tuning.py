@@ -20,12 +20,9 @@ from epigone.evaluation.sample_checks import (
     TemperatureChoice,
     choose_temperature,
 )
-from epigone.hardware import find_hardware
-from epigone.model.decoder import open_decoder
 from epigone.model.weights import keep_temperature, read_temperature
-from epigone.run import open_generator, open_run
+from epigone.run import Run, open_generator, open_run
 from epigone.runs.folder import RunFolder
-from epigone.tokens.tokenizer import load_tokenizer
 from helpers_front import command, shared_run, sonnets
 
 
@@ -50,8 +47,8 @@ def tune(monkeypatch: pytest.MonkeyPatch, dull_below: float, repeats_below: floa
 
 def choose(folder: RunFolder, held_out: str) -> TemperatureChoice | None:
     """The choice for the run's model beside this held-out text."""
-    decoder = open_decoder(folder.model, "fp32", find_hardware("cpu"))
-    return choose_temperature(decoder, load_tokenizer(folder.model), [held_out], "", 0)
+    generator = Run(folder).open_generator(WriteSettings(device="cpu", precision="fp32"))
+    return choose_temperature(generator, [held_out], 0)
 
 
 @pytest.mark.parametrize(

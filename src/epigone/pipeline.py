@@ -25,8 +25,6 @@ from epigone.evaluation.sample_checks import SampleChecker, SampleWriter, choose
 from epigone.files import hash_file
 from epigone.generation.generator import WriteDefaults
 from epigone.generation.known_words import choose_words
-from epigone.hardware import find_hardware
-from epigone.model.decoder import open_decoder
 from epigone.model.gpt2 import build_model, load_model
 from epigone.model.hub import find_base
 from epigone.model.weights import keep_temperature, read_weights
@@ -39,7 +37,7 @@ from epigone.runs.folder import RunFolder
 from epigone.runs.listing import VOICES
 from epigone.runs.model_folder import PathOrName
 from epigone.runs.records import Manifest, Receipt, SamplingRecord, TemperatureRecord, TextLocations
-from epigone.settings import SELF, TrainSettings, make_settings
+from epigone.settings import SELF, TrainSettings, WriteSettings, make_settings
 from epigone.tokens.dataset import FACTS, TokenDataset, copy_tokens
 from epigone.tokens.tokenizer import BPETokenizer, load_tokenizer
 from epigone.training.distributed import (
@@ -455,8 +453,8 @@ def save_temperature(folder: RunFolder, finished: Finished) -> None:
     if not is_over or not math.isfinite(finished.best_loss) or plan.model.n_parameters > MOST_PARAMETERS:
         return
     folder.check_place()
-    decoder, tokenizer = open_decoder(folder.model, "auto", find_hardware("cpu")), load_tokenizer(folder.model)
-    choice = choose_temperature(decoder, tokenizer, folder.read_some_held_out(), plan.start_text, plan.seed)
+    generator = Run(folder).open_generator(WriteSettings(device="cpu"))
+    choice = choose_temperature(generator, folder.read_some_held_out(), plan.seed)
     if choice is not None:
         keep_temperature(folder.model, choice.temperature)
         trials = tuple(TemperatureRecord(**asdict(trial)) for trial in choice.trials)

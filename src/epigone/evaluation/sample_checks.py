@@ -28,7 +28,7 @@ from epigone.evaluation.style import LEAST, StyleScales, divide_own_text, make_a
 from epigone.generation.batch import GenerationBatch
 from epigone.generation.generator import TextGenerator, WriteDefaults
 from epigone.generation.known_words import KnownWords, gather_words
-from epigone.model.decoder import Decoder, make_decoder
+from epigone.model.decoder import make_decoder
 from epigone.settings import TrainSettings, WriteSettings
 from epigone.tokens.dataset import DecodedPieces, TokenDataset, TokenSplit, decode_documents, decode_sample
 from epigone.tokens.tokenizer import BPETokenizer
@@ -215,10 +215,10 @@ class TemperatureChoice:
     trials: tuple[TemperatureTrial, ...]
 
 
-def choose_temperature(
-    decoder: Decoder, tokenizer: BPETokenizer, held_out: Sequence[str], start_text: str, seed: int
-) -> TemperatureChoice | None:
+def choose_temperature(generator: TextGenerator, held_out: Sequence[str], seed: int) -> TemperatureChoice | None:
     """The lowest temperature at which what the model writes is no more repetitive than the author's held-out text.
+
+    `generator` writes as it will for its readers, so it should know the training text.
 
     Its pages compress no better than 95 in 100 of the author's, which is a measure of entropy that needs no model, and
     no more of its four-word passages recur. Both are read off lines through what was measured at a few temperatures.
@@ -226,7 +226,7 @@ def choose_temperature(
     """
     if sum(map(len, held_out)) < FEWEST_CHARACTERS:
         return None
-    texts, own = _write_at_temperatures(decoder, tokenizer, start_text, seed), "\n".join(held_out)
+    texts, own = _write_at_temperatures(generator, seed), "\n".join(held_out)
     unit = choose_unit(own)
     usual = measure_range(own, unit, **choose_sizes(min(texts, key=len), own, unit))
     most_repeated = max(usual.repeated[1], LEAST_REPEATED)
@@ -247,10 +247,10 @@ def choose_temperature(
     )
 
 
-def _write_at_temperatures(decoder: Decoder, tokenizer: BPETokenizer, start_text: str, seed: int) -> list[str]:
+def _write_at_temperatures(generator: TextGenerator, seed: int) -> list[str]:
     """What the model writes at each of the temperatures, all at once."""
-    generator, batch = TextGenerator(decoder, tokenizer, WriteDefaults(start_text=start_text)), GenerationBatch(decoder)
-    settings = WriteSettings(length=TEMPERATURE_TOKENS, count=TEMPERATURE_TEXTS, seed=seed)
+    batch = GenerationBatch(generator.decoder)
+    settings = WriteSettings(length=TEMPERATURE_TOKENS, count=TEMPERATURE_TEXTS, seed=seed, stop_at="anywhere")
     texts = []
     for temperature in TEMPERATURES:
         generation = generator.begin("", settings.model_copy(update={"temperature": temperature}))

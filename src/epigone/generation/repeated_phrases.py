@@ -17,6 +17,8 @@ WINDOW = 100
 """Words back to which a phrase is looked for: a paragraph or two."""
 SHARE = 0.001
 """Of an author's words. What ends a phrase that has stood so often before is rarer than that in the author's text."""
+SHORT = 3
+"""Letters of words that are compared as they are."""
 FEWEST = 1_000
 """Words of a text; a shorter one does not say how often its author repeats a phrase."""
 
@@ -37,7 +39,7 @@ UNKNOWN = Repetition((), {})
 
 def find_repetition(texts: Iterable[str]) -> Repetition:
     """How often these texts repeat phrases, one text after another."""
-    words = [[word.casefold() for word in WORD.findall(text)] for text in texts]
+    words = [[_fold(word.casefold()) for word in WORD.findall(text)] for text in texts]
     n_words = sum(map(len, words))
     if n_words < FEWEST:
         return UNKNOWN
@@ -53,6 +55,11 @@ def find_repetition(texts: Iterable[str]) -> Repetition:
         most.append(limit)
         own |= {phrase: count for phrase, count in highest.items() if count > limit}
     return Repetition(tuple(most), own)
+
+
+def _fold(word: str) -> str:
+    """A word without the s of its plural, so that "traitors" does not take the place of "traitor"."""
+    return word[:-1] if word.endswith("s") and len(word) > SHORT else word
 
 
 def _count_before(words: Iterable[str], length: int) -> Iterator[tuple[Phrase, int]]:
@@ -116,7 +123,8 @@ class RepeatedPhraseGuard(Guard):
         if piece is None or not piece[1]:
             return False
         begins, letters = piece
-        words = (*self._words, self._word, letters) if begins and self._word else (*self._words, self._word + letters)
+        before = (*self._words, _fold(self._word)) if begins and self._word else self._words
+        words = (*before, _fold(letters if begins else self._word + letters))
         return any(
             (n_before := recent.count(phrase := words[-recent.length :])) > most and n_before > self._own.get(phrase, 0)
             for most, recent in self._recent
@@ -134,7 +142,7 @@ class RepeatedPhraseGuard(Guard):
     def _finish_word(self) -> None:
         if not self._word:
             return
-        words = (*self._words, self._word)
+        words = (*self._words, _fold(self._word))
         for _, recent in self._recent:
             if len(words) >= recent.length:
                 recent.add(words[-recent.length :])
