@@ -250,9 +250,9 @@ def test_a_model_that_only_repeats_itself_is_brought_to_say_something_else(bytes
 
 @pytest.mark.parametrize("word", ["the", "e", "From"])
 def test_a_bad_word_is_never_written(word: str) -> None:
-    texts = shared_run().write("From", length=60, count=4, bad_words=(word,), temperature=1.0)
-    tokenizer = shared_run().open_generator().tokenizer
-    ids = encode(word, tokenizer)
-    for text in texts:
-        written = encode(text, tokenizer)
+    generator = shared_run().open_generator()
+    settings = WriteSettings(length=60, count=4, bad_words=(word,), temperature=1.0, stop_at="anywhere")
+    steps = generator.stream_tokens(encode("From", generator.tokenizer), settings)
+    ids = encode(word, generator.tokenizer)
+    for written in map(list, zip(*steps, strict=True)):
         assert not any(written[start : start + len(ids)] == ids for start in range(len(written)))
