@@ -147,11 +147,10 @@ def test_every_choice_has_its_reason() -> None:
         assert hardware.name in choose_precision("auto", hardware)[1]
 
 
-@pytest.mark.parametrize(("load", "expected"), [(0.0, 8), (4.0, 6), (8.0, 4), (15.9, 1), (40.0, 1)])
-def test_only_idle_cores_are_counted(monkeypatch: pytest.MonkeyPatch, load: float, expected: int) -> None:
-    """On sixteen cores, of which torch would use eight."""
-    monkeypatch.setattr("psutil.getloadavg", lambda: (load, 0.0, 0.0))
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+@pytest.mark.parametrize(("busy", "expected"), [(0.0, 8), (25.0, 6), (50.0, 4), (99.0, 1), (100.0, 1)])
+def test_only_idle_cores_are_counted(monkeypatch: pytest.MonkeyPatch, busy: float, expected: int) -> None:
+    """Of those that are there torch would use eight. `busy`: per cent of all."""
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: busy)
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
     assert count_idle_threads() == expected
 

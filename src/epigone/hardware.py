@@ -150,13 +150,17 @@ def _describe_processor() -> str:
     return f"{' '.join(filter(None, kinds))}, {os.cpu_count()} cores"
 
 
+SECONDS_WATCHED = 0.1
+"""In which other programs are looked for."""
+
+
 def count_idle_threads() -> int:
     """How many of torch's threads have an idle core now, at least one.
 
     Generation waits for its slowest thread a hundred times a token; one that shares its core with another program makes
-    a small model sixty times slower.
+    a small model sixty times slower. The load average would remember for a minute what has ended, as a training.
     """
-    busy = float(psutil.getloadavg()[0]) / (os.cpu_count() or 1)
+    busy = float(psutil.cpu_percent(SECONDS_WATCHED)) / 100
     return max(1, round(torch.get_num_threads() * (1 - busy)))
 
 
