@@ -456,7 +456,7 @@ class WriteSettings(Frozen):
     """Never write the same sequence of this many tokens twice; 0 turns this off."""
     loop_guard: Literal["on", "off"] = "on"
     """Leave loops: a passage that was written three times in a row is not started a fourth time; and, where the
-    training text is known, two or three words come within a hundred no more often than in that text."""
+    training text is known, phrases of two or three words are repeated no more often than there."""
     max_copy: Annotated[int, Field(ge=1)] | Off = "none"
     """Copy no passage longer than this many characters from the training text, ignoring case and white space. 50 is
     usual; below about 12 hardly any words are left."""

@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from epigone.generation.guard import Guard, read_letters
+from epigone.generation.guard import WORD, Guard, read_letters
 
-WORD = re.compile(r"[^\W\d_]+")
 DOUBLED = re.compile(r"(?<![^\W\d_])([^\W\d_]+) (?=\1(?![^\W\d_]))", re.IGNORECASE)
 END = re.compile(r"(?:(?<![^\W\d_])([^\W\d_]+) )?([^\W\d_]*)\Z")
 """The last word of a text and, behind a single space, the one that is not finished."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Tokens = NDArray[np.int64]
+WORD = re.compile(r"[^\W\d_]+")
 LETTERS = re.compile(r"( ?)([^\W\d_]*)")
 """A token of letters, behind a space where it begins a word."""
 

@@ -7,9 +7,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from epigone.generation.guard import Guard, read_letters
+from epigone.generation.guard import WORD, Guard, read_letters
 
-WORD = re.compile(r"[^\W\d_]+")
 LAST = re.compile(r"([^\W\d_]+)\Z")
 LENGTHS = 2, 3
 """Words of a phrase."""
